@@ -1,0 +1,182 @@
+//! The medium below a BTT: one namespace of byte-addressable persistent memory.
+//!
+//! [`Namespace`] is all that this crate knows of hardware (the seeds' `rw_bytes`). It keeps "start to write back"
+//! apart from "fence", so that one fence can serve a whole run of sectors.
+//!
+//! # What may be on the medium after a power cut
+//! Until a [`Namespace::fence`] that covers them has returned, stores persist like this:
+//! - aligned stores ([`Namespace::store_u32`], [`Namespace::store_u64`]) to one 64-byte line: a prefix of them, in
+//!   program order, if [`Namespace::keeps_line_order`] says so; any subset otherwise;
+//! - stores to different lines, and the streaming stores of [`Namespace::write`]: any subset of aligned 8-byte pieces.
+//!
+//! A store may persist before any fence, too: "not flushed" never means "not persisted". A fence covers what the CPU
+//! that executes it has stored or started to write back; it says nothing of other CPUs' stores.
+
+use core::fmt;
+
+/// The unit in which caches write back: 64 bytes.
+pub const LINE_BYTES: u64 = 64;
+
+/// A place in a namespace: bytes from its start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NsOffset(pub u64);
+
+impl NsOffset {
+    /// The place `bytes` further on.
+    ///
+    /// # Panics
+    /// If the sum leaves 64 bits. Offsets are checked against the namespace's length when an arena is opened.
+    #[must_use]
+    pub const fn plus(self, bytes: u64) -> Self {
+        match self.0.checked_add(bytes) {
+            Some(sum) => Self(sum),
+            None => panic!("a namespace offset left 64 bits"),
+        }
+    }
+}
+
+impl fmt::Display for NsOffset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#x}", self.0)
+    }
+}
+
+/// Why the medium did not do as asked, and where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum MediaError {
+    /// The access would leave the namespace. Nothing was stored.
+    OutOfRange {
+        /// Where it began.
+        at: NsOffset,
+        /// How many bytes it wanted.
+        bytes: u64,
+    },
+    /// A 4- or 8-byte access that is not aligned to its size. Nothing was stored.
+    Misaligned {
+        /// Where it was wanted.
+        at: NsOffset,
+    },
+    /// The medium lost what stood here (an uncorrectable error): there are no bytes to return.
+    Poisoned {
+        /// The first lost byte that is known.
+        at: NsOffset,
+    },
+    /// The medium may not be written (an unarmed DIMM, a read-only namespace). Nothing was stored.
+    ReadOnly,
+    /// The device in front of the medium refused or failed the access.
+    Device {
+        /// Where the access began.
+        at: NsOffset,
+        /// The device's own status word.
+        status: u32,
+    },
+}
+
+impl fmt::Display for MediaError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OutOfRange { at, bytes } => write!(f, "{bytes} bytes at {at} leave the namespace"),
+            Self::Misaligned { at } => write!(f, "the access at {at} is not aligned"),
+            Self::Poisoned { at } => write!(f, "media error at {at}"),
+            Self::ReadOnly => write!(f, "the medium is read-only"),
+            Self::Device { at, status } => write!(f, "the device failed at {at}, status {status:#x}"),
+        }
+    }
+}
+
+impl core::error::Error for MediaError {}
+
+/// A namespace of persistent memory. The module documentation states what a power cut may leave.
+///
+/// # Rules for implementers
+/// 1. Every access is checked against [`Namespace::len_bytes`]; one that would leave it stores nothing.
+/// 2. [`Namespace::load_u32`], [`Namespace::load_u64`] are atomic with acquire order, [`Namespace::store_u32`],
+///    [`Namespace::store_u64`] atomic with release order.
+/// 3. [`Namespace::read`] and [`Namespace::write`] may race with each other on one range; the bytes are then any mix,
+///    but nothing else goes wrong (the BTT keeps readers and writers of one block apart).
+pub trait Namespace {
+    /// The namespace's length in bytes.
+    fn len_bytes(&self) -> u64;
+
+    /// Whether stores are refused with [`MediaError::ReadOnly`].
+    fn read_only(&self) -> bool;
+
+    /// Whether aligned stores to one 64-byte line persist in program order: true of mapped memory, false of a block
+    /// data window.
+    fn keeps_line_order(&self) -> bool;
+
+    /// Copies bytes out of the namespace.
+    ///
+    /// # Errors
+    /// [`MediaError::OutOfRange`], [`MediaError::Poisoned`], [`MediaError::Device`].
+    fn read(&self, at: NsOffset, into: &mut [u8]) -> Result<(), MediaError>;
+
+    /// Copies bytes into the namespace by streaming stores: durable after the next fence on this CPU, with no
+    /// write-back to start.
+    ///
+    /// # Errors
+    /// [`MediaError::OutOfRange`], [`MediaError::ReadOnly`], [`MediaError::Device`].
+    fn write(&self, at: NsOffset, from: &[u8]) -> Result<(), MediaError>;
+
+    /// Loads an aligned little-endian word, atomically.
+    ///
+    /// # Errors
+    /// As [`Namespace::read`], and [`MediaError::Misaligned`].
+    fn load_u32(&self, at: NsOffset) -> Result<u32, MediaError>;
+
+    /// Loads an aligned little-endian double word, atomically.
+    ///
+    /// # Errors
+    /// As [`Namespace::read`], and [`MediaError::Misaligned`].
+    fn load_u64(&self, at: NsOffset) -> Result<u64, MediaError>;
+
+    /// Stores an aligned little-endian word, atomically, through the cache. Durable after
+    /// [`Namespace::start_write_back`] of it and then a fence, both on one CPU.
+    ///
+    /// # Errors
+    /// As [`Namespace::write`], and [`MediaError::Misaligned`].
+    fn store_u32(&self, at: NsOffset, value: u32) -> Result<(), MediaError>;
+
+    /// Stores an aligned little-endian double word, as [`Namespace::store_u32`] does a word.
+    ///
+    /// # Errors
+    /// As [`Namespace::write`], and [`MediaError::Misaligned`].
+    fn store_u64(&self, at: NsOffset, value: u64) -> Result<(), MediaError>;
+
+    /// Starts to write back the cache lines that hold `bytes` bytes from `at` on. The next fence on this CPU waits
+    /// for them, whoever stored to them.
+    ///
+    /// # Errors
+    /// [`MediaError::OutOfRange`], [`MediaError::Device`].
+    fn start_write_back(&self, at: NsOffset, bytes: u64) -> Result<(), MediaError>;
+
+    /// Waits until all that this CPU streamed or started to write back is durable.
+    ///
+    /// # Errors
+    /// [`MediaError::Device`], where the medium reports only now that something was lost.
+    fn fence(&self) -> Result<(), MediaError>;
+}
+
+/// Where the data of a run of sectors come from.
+///
+/// A run's data move once, from here to the medium: a source that knows its medium copies straight into it.
+pub trait SectorSource<N: ?Sized> {
+    /// Streams sector `index` of the run (0 is the first) to `at`: whole external sectors, metadata bytes last.
+    ///
+    /// # Errors
+    /// What the medium says.
+    fn store(&self, index: usize, media: &N, at: NsOffset) -> Result<(), MediaError>;
+}
+
+/// Where the data of a run of sectors go to.
+pub trait SectorSink<N: ?Sized> {
+    /// Copies sector `index` of the run from `at`: whole external sectors, metadata bytes last.
+    ///
+    /// # Errors
+    /// What the medium says.
+    fn load(&mut self, index: usize, media: &N, at: NsOffset) -> Result<(), MediaError>;
+
+    /// Sector `index` of the run reads as zeroes (a TRIM entry in the map).
+    fn zero(&mut self, index: usize);
+}
