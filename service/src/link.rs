@@ -1,0 +1,21 @@
+//! The byte link that an admin session talks over: a UART, a socket, or a test's two queues.
+
+/// A reliable stream of bytes in both directions, with nobody to wait for.
+pub trait ByteLink {
+    /// The next byte that has arrived, if there is one. Never waits.
+    fn receive(&mut self) -> Option<u8>;
+
+    /// Sends all of `bytes`, in order. May wait for room, within a bound of the link's own; bytes that a dead peer does
+    /// not take within it are dropped, so that a session never hangs on its link.
+    fn send(&mut self, bytes: &[u8]);
+}
+
+impl<L: ByteLink + ?Sized> ByteLink for &mut L {
+    fn receive(&mut self) -> Option<u8> {
+        (**self).receive()
+    }
+
+    fn send(&mut self, bytes: &[u8]) {
+        (**self).send(bytes);
+    }
+}
