@@ -1,2 +1,19 @@
-//! See the crate's description in Cargo.toml.
+//! Real hardware behind the traits of `btt`, `nvdimm` and `service`.
+//!
+//! | module | drives |
+//! |---|---|
+//! | [`phys`] | nothing: the trait by which a driver has physical memory mapped |
+//! | [`persist`] | write-back instructions, fences, streaming copies |
+//! | [`pmem`] | mapped persistent memory, as regions and namespaces |
+//!
+//! [`phys`], [`persist`] and [`pmem`] need no privilege and run in a program on a host, too.
+
 #![no_std]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+pub mod persist;
+pub mod phys;
+pub mod pmem;

@@ -1,0 +1,338 @@
+//! From the caches to the persistence domain: write-back, fences and streaming copies.
+//!
+//! [`Persist`] is chosen once, by CPUID, and copied into whatever stores to persistent memory.
+//!
+//! # What it promises
+//! - [`Persist::write_back`] starts, [`fence`] ends: after the fence the lines are in the memory controller.
+//! - [`Persist::stream`] is durable after the next fence on the same CPU, with nothing else to do.
+//! - All copies are assembly over raw addresses: the compiler sees neither a reference into the medium nor an access
+//!   that it could tear, repeat or drop. Other CPUs may store to a range while it is copied: the bytes are then any mix.
+//!
+//! # Caches that are flushed on power loss
+//! Where the platform writes its caches back by itself when power fails (NFIT platform capabilities, bit 0; ACPI 6.5,
+//! 5.2.25.9), write-back instructions are skipped: a store is durable as soon as it is globally visible, and
+//! x86 makes ordinary stores visible in program order. Fences stay: streaming stores wait in write-combining buffers,
+//! which are not caches, until a fence drains them; and an acknowledgement must not overtake the store that it is
+//! about, which may still stand in the store buffer.
+
+use core::arch::asm;
+use core::arch::x86_64::{__cpuid, __cpuid_count};
+use core::fmt;
+
+/// The unit of write-back: a cache line.
+const LINE: usize = 64;
+
+/// The instruction that writes a line back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum WriteBack {
+    /// CLWB: writes back, keeps the line. Weakly ordered: needs the fence.
+    Clwb,
+    /// CLFLUSHOPT: writes back and evicts. Weakly ordered: needs the fence.
+    ClflushOpt,
+    /// CLFLUSH: writes back and evicts, one after another.
+    Clflush,
+    /// None: the platform flushes its caches on power loss.
+    Skip,
+}
+
+/// The widest streaming store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Streaming {
+    /// VMOVNTDQ, 32 bytes.
+    Avx,
+    /// MOVNTDQ, 16 bytes: every x86-64 CPU.
+    Sse2,
+}
+
+/// How this machine makes stores durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Persist {
+    write_back: WriteBack,
+    streaming: Streaming,
+}
+
+impl Persist {
+    /// Looks at the CPU that runs this. `caches_survive` says that the platform flushes its caches on power loss.
+    ///
+    /// All CPUs must be alike, and the kernel must have enabled on each what it enabled here (CR4.OSXSAVE and XCR0)
+    /// before that CPU uses the result: one without AVX state raises #UD.
+    #[must_use]
+    pub fn detect(caches_survive: bool) -> Self {
+        let max_leaf = __cpuid(0).eax;
+        // Leaf 7 of subleaf 0, EBX: bit 23 CLFLUSHOPT, bit 24 CLWB (Intel SDM 2A, CPUID).
+        let extended = if max_leaf >= 7 { __cpuid_count(7, 0).ebx } else { 0 };
+        let write_back = match extended {
+            _ if caches_survive => WriteBack::Skip,
+            bits if bits & (1 << 24) != 0 => WriteBack::Clwb,
+            bits if bits & (1 << 23) != 0 => WriteBack::ClflushOpt,
+            _ => WriteBack::Clflush,
+        };
+        Self { write_back, streaming: if avx_usable() { Streaming::Avx } else { Streaming::Sse2 } }
+    }
+
+    /// Starts to write back every line that holds one of the `bytes` bytes from `at` on.
+    ///
+    /// # Safety
+    /// The range is mapped. (A write-back changes nothing that a program can read.)
+    #[inline]
+    pub unsafe fn write_back(self, at: *const u8, bytes: usize) {
+        if bytes == 0 || self.write_back == WriteBack::Skip {
+            return;
+        }
+        let past = at as usize + bytes;
+        let mut line = at as usize & !(LINE - 1);
+        while line < past {
+            // SAFETY: the line holds a byte of a mapped range, and pages are made of whole lines.
+            unsafe {
+                match self.write_back {
+                    WriteBack::Clwb => asm!("clwb [{}]", in(reg) line, options(nostack, preserves_flags)),
+                    WriteBack::ClflushOpt => asm!("clflushopt [{}]", in(reg) line, options(nostack, preserves_flags)),
+                    WriteBack::Clflush => asm!("clflush [{}]", in(reg) line, options(nostack, preserves_flags)),
+                    WriteBack::Skip => return,
+                }
+            }
+            line += LINE;
+        }
+    }
+
+    /// Copies `bytes` bytes to persistent memory: whole lines past the caches, the pieces of lines at both ends through
+    /// them, with their write-back started.
+    ///
+    /// # Safety
+    /// 1. `from` is readable and `to` writable for `bytes` bytes; they do not overlap.
+    /// 2. No Rust reference to the bytes at `to` exists.
+    #[inline]
+    pub unsafe fn stream(self, to: *mut u8, from: *const u8, bytes: usize) {
+        let head = (to as usize).wrapping_neg() % LINE;
+        // SAFETY: head, body and tail are disjoint parts of the range that the caller answers for.
+        unsafe {
+            if head == 0 && bytes.is_multiple_of(LINE) {
+                // The common case: a sector of 512 or 4096 bytes in its aligned block.
+                return self.stream_lines(to, from, bytes);
+            }
+            let head = head.min(bytes);
+            let body = (bytes - head) / LINE * LINE;
+            let tail = bytes - head - body;
+            self.store_through_cache(to, from, head);
+            self.stream_lines(to.add(head), from.add(head), body);
+            self.store_through_cache(to.add(head + body), from.add(head + body), tail);
+        }
+    }
+
+    /// The pieces of lines at both ends of a stream.
+    ///
+    /// # Safety
+    /// As [`Persist::stream`].
+    unsafe fn store_through_cache(self, to: *mut u8, from: *const u8, bytes: usize) {
+        // SAFETY: the caller's ranges, as they are.
+        unsafe {
+            copy_pieces(to, from, bytes);
+            self.write_back(to, bytes);
+        }
+    }
+
+    /// Whole lines, past the caches.
+    ///
+    /// # Safety
+    /// As [`Persist::stream`]; `to` is line-aligned and `bytes` a multiple of the line.
+    #[inline]
+    unsafe fn stream_lines(self, to: *mut u8, from: *const u8, bytes: usize) {
+        if bytes == 0 {
+            return;
+        }
+        // SAFETY: the loops store exactly `bytes` bytes at `to` and load as many at `from`: both ranges are the caller's.
+        // VMOVNTDQ and MOVNTDQ need the alignment that the caller promised; AVX was found usable before it was chosen.
+        unsafe {
+            match self.streaming {
+                Streaming::Avx => asm!(
+                    "2:",
+                    "vmovdqu ymm0, [{from} + {i}]",
+                    "vmovdqu ymm1, [{from} + {i} + 32]",
+                    "vmovntdq [{to} + {i}], ymm0",
+                    "vmovntdq [{to} + {i} + 32], ymm1",
+                    "add {i}, 64",
+                    "jnz 2b",
+                    "vzeroupper",
+                    i = inout(reg) bytes.wrapping_neg() => _,
+                    from = in(reg) from.add(bytes), to = in(reg) to.add(bytes),
+                    // VZEROUPPER touches them all.
+                    out("xmm0") _, out("xmm1") _, out("xmm2") _, out("xmm3") _,
+                    out("xmm4") _, out("xmm5") _, out("xmm6") _, out("xmm7") _,
+                    out("xmm8") _, out("xmm9") _, out("xmm10") _, out("xmm11") _,
+                    out("xmm12") _, out("xmm13") _, out("xmm14") _, out("xmm15") _,
+                    options(nostack)
+                ),
+                Streaming::Sse2 => asm!(
+                    "2:",
+                    "movdqu {a}, [{from} + {i}]",
+                    "movdqu {b}, [{from} + {i} + 16]",
+                    "movdqu {c}, [{from} + {i} + 32]",
+                    "movdqu {d}, [{from} + {i} + 48]",
+                    "movntdq [{to} + {i}], {a}",
+                    "movntdq [{to} + {i} + 16], {b}",
+                    "movntdq [{to} + {i} + 32], {c}",
+                    "movntdq [{to} + {i} + 48], {d}",
+                    "add {i}, 64",
+                    "jnz 2b",
+                    a = out(xmm_reg) _, b = out(xmm_reg) _, c = out(xmm_reg) _, d = out(xmm_reg) _,
+                    i = inout(reg) bytes.wrapping_neg() => _,
+                    from = in(reg) from.add(bytes), to = in(reg) to.add(bytes),
+                    options(nostack)
+                ),
+            }
+        }
+    }
+}
+
+/// Waits until all that this CPU streamed or started to write back has reached the memory controller.
+#[inline]
+pub fn fence() {
+    // SAFETY: SFENCE only orders. It is a barrier to the compiler too, as it does not say `nomem`.
+    unsafe { asm!("sfence", options(nostack, preserves_flags)) }
+}
+
+/// Copies `bytes` bytes out of persistent memory.
+///
+/// # Safety
+/// `from` is readable and `to` writable for `bytes` bytes; they do not overlap.
+#[inline]
+pub unsafe fn load(to: *mut u8, from: *const u8, bytes: usize) {
+    let body = bytes / LINE * LINE;
+    // SAFETY: the loop loads `body` bytes at `from` and stores them at `to`, the rest is copied by pieces: both ranges
+    // are the caller's. `bytes` bytes exist, so the addresses past the body do not wrap.
+    unsafe {
+        if body != 0 {
+            asm!(
+                "2:",
+                "movdqu {a}, [{from} + {i}]",
+                "movdqu {b}, [{from} + {i} + 16]",
+                "movdqu {c}, [{from} + {i} + 32]",
+                "movdqu {d}, [{from} + {i} + 48]",
+                "movdqu [{to} + {i}], {a}",
+                "movdqu [{to} + {i} + 16], {b}",
+                "movdqu [{to} + {i} + 32], {c}",
+                "movdqu [{to} + {i} + 48], {d}",
+                "add {i}, 64",
+                "jnz 2b",
+                a = out(xmm_reg) _, b = out(xmm_reg) _, c = out(xmm_reg) _, d = out(xmm_reg) _,
+                i = inout(reg) body.wrapping_neg() => _,
+                from = in(reg) from.add(body), to = in(reg) to.add(body),
+                options(nostack)
+            );
+        }
+        copy_pieces(to.add(body), from.add(body), bytes - body);
+    }
+}
+
+/// Copies less than a line: single bytes until `to` is 8-aligned, then 8 bytes at a time, then single bytes.
+///
+/// # Safety
+/// As [`load`].
+unsafe fn copy_pieces(to: *mut u8, from: *const u8, bytes: usize) {
+    let lead = ((to as usize).wrapping_neg() % 8).min(bytes);
+    let words_end = lead + (bytes - lead) / 8 * 8;
+    let mut at = 0;
+    while at < bytes {
+        // SAFETY: `at` and the piece stay below `bytes`: a word is moved only while 8 bytes are left before `words_end`.
+        unsafe {
+            let (to, from) = (to.add(at), from.add(at));
+            if at >= lead && at < words_end {
+                asm!("mov {t}, [{from}]", "mov [{to}], {t}", t = out(reg) _, from = in(reg) from, to = in(reg) to,
+                    options(nostack, preserves_flags));
+                at += 8;
+            } else {
+                asm!("mov {t}, [{from}]", "mov [{to}], {t}", t = out(reg_byte) _, from = in(reg) from, to = in(reg) to,
+                    options(nostack, preserves_flags));
+                at += 1;
+            }
+        }
+    }
+}
+
+/// Whether this CPU has AVX and the kernel has enabled its state: CPUID.1:ECX bits 27 (OSXSAVE) and 28 (AVX), then
+/// XCR0 bits 1 and 2 (Intel SDM 1, 14.3).
+fn avx_usable() -> bool {
+    const OSXSAVE_AND_AVX: u32 = 1 << 27 | 1 << 28;
+    if __cpuid(1).ecx & OSXSAVE_AND_AVX != OSXSAVE_AND_AVX {
+        return false;
+    }
+    let xcr0: u32;
+    // SAFETY: OSXSAVE is set, so XGETBV is enabled; it changes EAX and EDX only.
+    unsafe {
+        asm!("xgetbv", in("ecx") 0, out("eax") xcr0, out("edx") _, options(nomem, nostack, preserves_flags));
+    }
+    xcr0 & 0b110 == 0b110
+}
+
+/// The instructions in use: `clwb, avx`.
+impl fmt::Display for Persist {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let write_back = match self.write_back {
+            WriteBack::Clwb => "clwb",
+            WriteBack::ClflushOpt => "clflushopt",
+            WriteBack::Clflush => "clflush",
+            WriteBack::Skip => "no write-back (caches are flushed on power loss)",
+        };
+        let streaming = match self.streaming {
+            Streaming::Avx => "avx",
+            Streaming::Sse2 => "sse2",
+        };
+        write!(f, "{write_back}, {streaming} streaming stores")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::vec;
+    use std::vec::Vec;
+
+    /// Every way that this CPU can run.
+    fn all_ways() -> impl Iterator<Item = Persist> {
+        let best = Persist::detect(false);
+        let write_backs = match best.write_back {
+            WriteBack::Clwb => &[WriteBack::Clwb, WriteBack::ClflushOpt, WriteBack::Clflush, WriteBack::Skip][..],
+            WriteBack::ClflushOpt => &[WriteBack::ClflushOpt, WriteBack::Clflush, WriteBack::Skip],
+            _ => &[WriteBack::Clflush, WriteBack::Skip],
+        };
+        let streamings = match best.streaming {
+            Streaming::Avx => &[Streaming::Avx, Streaming::Sse2][..],
+            Streaming::Sse2 => &[Streaming::Sse2],
+        };
+        write_backs
+            .iter()
+            .flat_map(|&write_back| streamings.iter().map(move |&streaming| Persist { write_back, streaming }))
+    }
+
+    #[test]
+    fn caches_that_survive_need_no_write_back() {
+        assert_eq!(Persist::detect(true).write_back, WriteBack::Skip);
+        assert_ne!(Persist::detect(false).write_back, WriteBack::Skip);
+    }
+
+    #[test]
+    fn copies_move_exactly_their_bytes_at_every_alignment() {
+        let from: Vec<u8> = (0..5000).map(|i| (i % 251) as u8 + 1).collect();
+        let sizes = (0..200).chain([512, 513, 520, 528, 4096, 4104, 4160, 4224]);
+        for (persist, bytes) in all_ways().flat_map(|persist| sizes.clone().map(move |bytes| (persist, bytes))) {
+            for (to_at, from_at) in [(0, 0), (0, 3), (1, 0), (7, 5), (8, 8), (56, 1), (63, 63)] {
+                for streamed in [true, false] {
+                    let mut buffer = vec![0u8; 4608];
+                    let base = buffer.as_ptr().align_offset(64);
+                    let (start, past) = (base + to_at, base + to_at + bytes);
+                    let to = buffer[start..].as_mut_ptr();
+                    // SAFETY: the buffer holds 63 bytes before the longest copy, and more than 63 + 4224 behind `base`.
+                    unsafe {
+                        match streamed {
+                            true => persist.stream(to, from[from_at..].as_ptr(), bytes),
+                            false => load(to, from[from_at..].as_ptr(), bytes),
+                        }
+                    }
+                    fence();
+                    assert_eq!(buffer[start..past], from[from_at..from_at + bytes], "{persist} {bytes} at {to_at}");
+                    assert!(buffer[..start].iter().chain(&buffer[past..]).all(|&b| b == 0), "{bytes} at {to_at}");
+                }
+            }
+        }
+    }
+}
