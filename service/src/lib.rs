@@ -1,13 +1,19 @@
 //! What serves a block back end, free of hardware: the admin side of it.
 //!
-//! A person or a program sends lines; each line is one command, each command gets one reply:
-//! - [`link`]: the byte stream below;
-//! - [`error`]: how a command fails.
+//! A person or a program sends lines over a [`link`]; each line is one command ([`admin`]), each command gets one reply
+//! ([`mod@reply`], [`inventory`]) or an [`error`]. The machine stands behind one trait, [`appliance::Appliance`].
+//! [`stats`] counts, [`pattern`] makes sectors that tell when they are torn.
 
 #![no_std]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
 
+pub mod admin;
+pub mod appliance;
 pub mod error;
+pub mod inventory;
 pub mod link;
+pub mod pattern;
+pub mod reply;
+pub mod stats;

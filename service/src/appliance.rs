@@ -1,0 +1,109 @@
+//! The seam between the admin side and the machine: [`Appliance`], which the kernel implements.
+//!
+//! The admin side has done what needs no machine before it calls: the line is parsed, numbers are in range of their
+//! types, options that this version lacks are refused, sectors are checked against [`Device`], sizes against the
+//! contract's limits. What is left is one method a command. None of them may panic on any argument.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use crate::admin::command::{BenchRequest, CheckNamespace, CreateNamespace, Lba};
+use crate::error::AdminError;
+use crate::inventory::{Inventory, Namespace};
+use crate::reply::{Arenas, Bench, Check, Nfit, Stats, Status};
+
+/// A block device as the admin commands see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Device {
+    /// Bytes of an external sector, metadata bytes included: 512, 520, 528, 4096, …
+    pub sector_size: u32,
+    /// How many sectors it has.
+    pub sectors: u64,
+    /// Why it takes no writes, if so.
+    pub read_only: Option<String>,
+}
+
+/// What the admin commands need of the machine.
+///
+/// Names (`dev`, `namespace`, `region`, `dimm`) are what the person typed: an unknown one is
+/// [`ErrorCode::NotFound`](crate::error::ErrorCode::NotFound) with a message that says what there is, or where to look
+/// (`no block device "pmem9s": see list`).
+pub trait Appliance {
+    /// The machine and what it serves.
+    fn status(&mut self) -> Status;
+
+    /// Everything that was found, enabled or not: `list` filters it. Empty where the firmware has no NFIT.
+    fn inventory(&mut self) -> Inventory;
+
+    /// The decoded NFITs with what was refused. Empty where there is none.
+    fn nfit(&mut self) -> Nfit;
+
+    /// The arenas of the namespace of that name (`namespace0.0`; `btt0.0` and `pmem0s` are welcome too).
+    ///
+    /// # Errors
+    /// Not found; failed, if it is not in sector mode; damaged, if its metadata do not say.
+    fn arenas(&mut self, namespace: &str) -> Result<Arenas, AdminError>;
+
+    /// Makes a namespace and enables it. Durable when it returns. Answers what `list` shows of it then.
+    ///
+    /// # Errors
+    /// Not found (the region); failed, where it holds something recognisable and `force` is not set, where there is no
+    /// room, or where the size or sector size does not fit; read-only; unavailable, for what needs labels.
+    fn create_namespace(&mut self, request: &CreateNamespace) -> Result<Namespace, AdminError>;
+
+    /// Checks a namespace's metadata, all of it; stores nothing unless asked to repair.
+    ///
+    /// # Errors
+    /// Not found; failed, if there is no BTT to check. Damage is a finding, not an error.
+    fn check_namespace(&mut self, request: &CheckNamespace) -> Result<Check, AdminError>;
+
+    /// What block device `dev` is.
+    ///
+    /// # Errors
+    /// Not found: there is none, or none that can be read by sectors (an unformatted namespace: say so, and that
+    /// create-namespace formats it).
+    fn device(&mut self, dev: &str) -> Result<Device, AdminError>;
+
+    /// Reads `into.len() / sector_size` sectors from `lba` on: whole external sectors, metadata bytes last. The caller
+    /// keeps to the device: whole sectors, all on it, at most [`crate::admin::READ_BYTES_MAX`].
+    ///
+    /// # Errors
+    /// Failed or damaged, with the first LBA that could not be read.
+    fn read(&mut self, dev: &str, lba: Lba, into: &mut [u8]) -> Result<(), AdminError>;
+
+    /// Writes `from.len() / sector_size` sectors from `lba` on; durable when it returns. The caller keeps to the device
+    /// as for [`Appliance::read`], and does not write to one that is read-only.
+    ///
+    /// # Errors
+    /// Failed, damaged or read-only, with the first LBA that was not written; those before it may have been.
+    fn write(&mut self, dev: &str, lba: Lba, from: &[u8]) -> Result<(), AdminError>;
+
+    /// Loads the device on all CPUs for `request.seconds`, with sectors of [`crate::pattern`], then verifies if asked
+    /// to. Returns when all of it is done.
+    ///
+    /// # Errors
+    /// Not found; read-only; failed, if it could not start. Errors of single runs are counted.
+    fn bench(&mut self, request: &BenchRequest) -> Result<Bench, AdminError>;
+
+    /// The counters.
+    fn stats(&mut self) -> Stats;
+
+    /// Makes all that was written durable and leaves the media as a clean shutdown should, before the machine stops
+    /// or starts anew.
+    ///
+    /// # Errors
+    /// Failed: what could not be made durable. The machine goes on.
+    fn quiesce(&mut self) -> Result<(), AdminError>;
+
+    /// Names of devices, for completion.
+    fn names(&mut self) -> Vec<String> {
+        self.inventory().names()
+    }
+}
+
+/// The error for a name that names no block device.
+#[must_use]
+pub fn no_such_device(dev: &str) -> AdminError {
+    AdminError::not_found(format!("no block device \"{dev}\": list shows what there is"))
+}

@@ -1,0 +1,1 @@
+//! The sectors that `bench` writes.
