@@ -35,12 +35,12 @@ enum WriteBack {
     Skip,
 }
 
-/// The widest streaming store.
+/// The widest load and store in copies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Streaming {
-    /// VMOVNTDQ, 32 bytes.
+enum Vectors {
+    /// 32 bytes: VMOVDQU, VMOVNTDQ.
     Avx,
-    /// MOVNTDQ, 16 bytes: every x86-64 CPU.
+    /// 16 bytes, on every x86-64 CPU: MOVDQU, MOVNTDQ.
     Sse2,
 }
 
@@ -48,7 +48,7 @@ enum Streaming {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Persist {
     write_back: WriteBack,
-    streaming: Streaming,
+    vectors: Vectors,
 }
 
 impl Persist {
@@ -67,7 +67,7 @@ impl Persist {
             bits if bits & (1 << 23) != 0 => WriteBack::ClflushOpt,
             _ => WriteBack::Clflush,
         };
-        Self { write_back, streaming: if avx_usable() { Streaming::Avx } else { Streaming::Sse2 } }
+        Self { write_back, vectors: if avx_usable() { Vectors::Avx } else { Vectors::Sse2 } }
     }
 
     /// Starts to write back every line that holds one of the `bytes` bytes from `at` on.
@@ -143,8 +143,8 @@ impl Persist {
         // SAFETY: the loops store exactly `bytes` bytes at `to` and load as many at `from`: both ranges are the caller's.
         // VMOVNTDQ and MOVNTDQ need the alignment that the caller promised; AVX was found usable before it was chosen.
         unsafe {
-            match self.streaming {
-                Streaming::Avx => asm!(
+            match self.vectors {
+                Vectors::Avx => asm!(
                     "2:",
                     "vmovdqu ymm0, [{from} + {i}]",
                     "vmovdqu ymm1, [{from} + {i} + 32]",
@@ -162,7 +162,7 @@ impl Persist {
                     out("xmm12") _, out("xmm13") _, out("xmm14") _, out("xmm15") _,
                     options(nostack)
                 ),
-                Streaming::Sse2 => asm!(
+                Vectors::Sse2 => asm!(
                     "2:",
                     "movdqu {a}, [{from} + {i}]",
                     "movdqu {b}, [{from} + {i} + 16]",
@@ -182,6 +182,60 @@ impl Persist {
             }
         }
     }
+
+    /// Copies `bytes` bytes out of persistent memory.
+    ///
+    /// # Safety
+    /// `from` is readable and `to` writable for `bytes` bytes; they do not overlap.
+    #[inline]
+    pub unsafe fn load(self, to: *mut u8, from: *const u8, bytes: usize) {
+        let body = bytes / LINE * LINE;
+        // SAFETY: the loop loads `body` bytes at `from` and stores them at `to`, the rest is copied by pieces: both
+        // ranges are the caller's.
+        unsafe {
+            match self.vectors {
+                _ if body == 0 => {}
+                Vectors::Avx => asm!(
+                    "2:",
+                    "vmovdqu ymm0, [{from} + {i}]",
+                    "vmovdqu ymm1, [{from} + {i} + 32]",
+                    "vmovdqu [{to} + {i}], ymm0",
+                    "vmovdqu [{to} + {i} + 32], ymm1",
+                    "add {i}, 64",
+                    "jnz 2b",
+                    "vzeroupper",
+                    i = inout(reg) body.wrapping_neg() => _,
+                    from = in(reg) from.add(body), to = in(reg) to.add(body),
+                    // VZEROUPPER touches them all.
+                    out("xmm0") _, out("xmm1") _, out("xmm2") _, out("xmm3") _,
+                    out("xmm4") _, out("xmm5") _, out("xmm6") _, out("xmm7") _,
+                    out("xmm8") _, out("xmm9") _, out("xmm10") _, out("xmm11") _,
+                    out("xmm12") _, out("xmm13") _, out("xmm14") _, out("xmm15") _,
+                    options(nostack)
+                ),
+                Vectors::Sse2 => asm!(
+                    "2:",
+                    "movdqu {a}, [{from} + {i}]",
+                    "movdqu {b}, [{from} + {i} + 16]",
+                    "movdqu {c}, [{from} + {i} + 32]",
+                    "movdqu {d}, [{from} + {i} + 48]",
+                    "movdqu [{to} + {i}], {a}",
+                    "movdqu [{to} + {i} + 16], {b}",
+                    "movdqu [{to} + {i} + 32], {c}",
+                    "movdqu [{to} + {i} + 48], {d}",
+                    "add {i}, 64",
+                    "jnz 2b",
+                    a = out(xmm_reg) _, b = out(xmm_reg) _, c = out(xmm_reg) _, d = out(xmm_reg) _,
+                    i = inout(reg) body.wrapping_neg() => _,
+                    from = in(reg) from.add(body), to = in(reg) to.add(body),
+                    options(nostack)
+                ),
+            }
+            if body != bytes {
+                copy_pieces(to.add(body), from.add(body), bytes - body);
+            }
+        }
+    }
 }
 
 /// Waits until all that this CPU streamed or started to write back has reached the memory controller.
@@ -191,43 +245,10 @@ pub fn fence() {
     unsafe { asm!("sfence", options(nostack, preserves_flags)) }
 }
 
-/// Copies `bytes` bytes out of persistent memory.
-///
-/// # Safety
-/// `from` is readable and `to` writable for `bytes` bytes; they do not overlap.
-#[inline]
-pub unsafe fn load(to: *mut u8, from: *const u8, bytes: usize) {
-    let body = bytes / LINE * LINE;
-    // SAFETY: the loop loads `body` bytes at `from` and stores them at `to`, the rest is copied by pieces: both ranges
-    // are the caller's. `bytes` bytes exist, so the addresses past the body do not wrap.
-    unsafe {
-        if body != 0 {
-            asm!(
-                "2:",
-                "movdqu {a}, [{from} + {i}]",
-                "movdqu {b}, [{from} + {i} + 16]",
-                "movdqu {c}, [{from} + {i} + 32]",
-                "movdqu {d}, [{from} + {i} + 48]",
-                "movdqu [{to} + {i}], {a}",
-                "movdqu [{to} + {i} + 16], {b}",
-                "movdqu [{to} + {i} + 32], {c}",
-                "movdqu [{to} + {i} + 48], {d}",
-                "add {i}, 64",
-                "jnz 2b",
-                a = out(xmm_reg) _, b = out(xmm_reg) _, c = out(xmm_reg) _, d = out(xmm_reg) _,
-                i = inout(reg) body.wrapping_neg() => _,
-                from = in(reg) from.add(body), to = in(reg) to.add(body),
-                options(nostack)
-            );
-        }
-        copy_pieces(to.add(body), from.add(body), bytes - body);
-    }
-}
-
 /// Copies less than a line: single bytes until `to` is 8-aligned, then 8 bytes at a time, then single bytes.
 ///
 /// # Safety
-/// As [`load`].
+/// As [`Persist::load`].
 unsafe fn copy_pieces(to: *mut u8, from: *const u8, bytes: usize) {
     let lead = ((to as usize).wrapping_neg() % 8).min(bytes);
     let words_end = lead + (bytes - lead) / 8 * 8;
@@ -273,11 +294,11 @@ impl fmt::Display for Persist {
             WriteBack::Clflush => "clflush",
             WriteBack::Skip => "no write-back (caches are flushed on power loss)",
         };
-        let streaming = match self.streaming {
-            Streaming::Avx => "avx",
-            Streaming::Sse2 => "sse2",
+        let vectors = match self.vectors {
+            Vectors::Avx => "avx",
+            Vectors::Sse2 => "sse2",
         };
-        write!(f, "{write_back}, {streaming} streaming stores")
+        write!(f, "{write_back}, {vectors} copies")
     }
 }
 
@@ -295,13 +316,13 @@ mod tests {
             WriteBack::ClflushOpt => &[WriteBack::ClflushOpt, WriteBack::Clflush, WriteBack::Skip],
             _ => &[WriteBack::Clflush, WriteBack::Skip],
         };
-        let streamings = match best.streaming {
-            Streaming::Avx => &[Streaming::Avx, Streaming::Sse2][..],
-            Streaming::Sse2 => &[Streaming::Sse2],
+        let vector_sets = match best.vectors {
+            Vectors::Avx => &[Vectors::Avx, Vectors::Sse2][..],
+            Vectors::Sse2 => &[Vectors::Sse2],
         };
         write_backs
             .iter()
-            .flat_map(|&write_back| streamings.iter().map(move |&streaming| Persist { write_back, streaming }))
+            .flat_map(|&write_back| vector_sets.iter().map(move |&vectors| Persist { write_back, vectors }))
     }
 
     #[test]
@@ -325,7 +346,7 @@ mod tests {
                     unsafe {
                         match streamed {
                             true => persist.stream(to, from[from_at..].as_ptr(), bytes),
-                            false => load(to, from[from_at..].as_ptr(), bytes),
+                            false => persist.load(to, from[from_at..].as_ptr(), bytes),
                         }
                     }
                     fence();

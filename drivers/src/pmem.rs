@@ -10,7 +10,7 @@
 //!
 //! | access | by | order |
 //! |---|---|---|
-//! | `read` | SSE2 loads | none |
+//! | `read` | AVX or SSE2 loads | none |
 //! | `write` | streaming stores, cached at ragged ends | durable after the next `fence` |
 //! | `load_*` | one aligned load | acquire |
 //! | `store_*` | one aligned store | release; one line's stores persist in program order |
@@ -225,7 +225,7 @@ impl Namespace for Pmem {
     fn read(&self, at: NsOffset, into: &mut [u8]) -> Result<(), MediaError> {
         let from = self.locate(at, into.len())?;
         // SAFETY: `locate` checked the range, and no `&mut [u8]` can overlap the medium.
-        unsafe { persist::load(into.as_mut_ptr(), from, into.len()) };
+        unsafe { self.0.persist.load(into.as_mut_ptr(), from, into.len()) };
         Ok(())
     }
 
