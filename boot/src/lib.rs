@@ -1,2 +1,47 @@
-//! See the crate's description in Cargo.toml.
+//! From firmware to the kernel's `_start(&'static mut BootInfo)`: the one hand-off type is `bootloader_api`'s.
+//!
+//! | module | does |
+//! |---|---|
+//! | [`entry`] | 32-bit entry to 64-bit Rust: SSE, first page tables, long mode |
+//! | [`pvh`] | the PVH note and what its `start_info` says |
+//! | [`handoff`] | a firmware memory map made fit for `BootInfo`, and the jump to the kernel |
+//! | [`image`] | where the linker put the image's parts |
+//! | [`runtime`] | the symbols that a program without a C library must bring along |
+//!
+//! Another protocol (multiboot2) is one more file beside [`pvh`]: an entry that names its reader to [`entry`], and a
+//! reader that ends in [`handoff`].
+//!
+//! # Why the host target
+//! The image is built for `x86_64-unknown-linux-gnu`, the target that every Rust installation on Linux has: nothing
+//! else to fetch, and SSE and AVX intrinsics work, which the bare-metal target's soft-float ABI rules out. What that
+//! target assumes and a kernel does not have is brought or avoided: no C library ([`runtime`]), position-dependent
+//! static linking (`linker.ld`), SSE on before the first Rust instruction ([`entry`]), and the red zone below the stack
+//! pointer, which is why the kernel takes every interrupt on a stack of its own.
+//!
+//! # Physical memory while this crate runs
+//! ```text
+//! 0x0000_0000  below 1 MiB: firmware's; the trampoline borrows two pages of it later
+//! 0x0010_0000  the image: read-only data, code, data, zeroed data, a guard page, the boot CPU's stack
+//! 0x0080_6000  the image ends below this at the latest: UEFI firmware (OVMF) keeps memory from here on
+//! ```
+//! The first page tables map the first 4 GiB twice, at 0 and at [`PHYSICAL_MEMORY_OFFSET`], readable, writable and
+//! executable. They serve until the kernel has its own.
 #![no_std]
+
+#[cfg(test)]
+extern crate std;
+
+pub mod handoff;
+pub mod image;
+pub mod pvh;
+
+#[cfg(not(test))]
+pub mod entry;
+#[cfg(not(test))]
+pub mod runtime;
+
+/// Where the first page tables show physical memory a second time. The kernel's own tables use the same place.
+pub const PHYSICAL_MEMORY_OFFSET: u64 = 0xffff_8000_0000_0000;
+
+/// How much physical memory the first page tables reach: 4 GiB.
+pub const FIRST_TABLES_REACH: u64 = 1 << 32;

@@ -5,6 +5,7 @@
 //! | [`phys`] | nothing: the trait by which a driver has physical memory mapped |
 //! | [`persist`] | write-back instructions, fences, streaming copies |
 //! | [`pmem`] | mapped persistent memory, as regions and namespaces |
+//! | [`uart`] | a 16550 UART, as a byte link |
 //!
 //! [`phys`], [`persist`] and [`pmem`] need no privilege and run in a program on a host, too.
 
@@ -17,3 +18,4 @@ extern crate std;
 pub mod persist;
 pub mod phys;
 pub mod pmem;
+pub mod uart;

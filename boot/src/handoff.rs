@@ -1,0 +1,233 @@
+//! A firmware memory map made fit for `BootInfo`.
+//!
+//! What firmware says is checked and put in order here, once: ranges may overlap, be empty, leave 64 bits or come in any
+//! order. Afterwards *usable* means: RAM in whole pages that nothing else claims and the image does not lie in; the
+//! regions are sorted and do not overlap.
+
+use core::fmt;
+use core::ops::Range;
+
+use bootloader_api::info::{MemoryRegion, MemoryRegionKind};
+
+/// The most ranges a firmware map may have.
+pub const MAX_FIRMWARE_RANGES: usize = 256;
+
+/// The most regions that come out: every claimed range can split a usable one.
+pub const MAX_REGIONS: usize = 2 * MAX_FIRMWARE_RANGES + 2;
+
+const PAGE_BYTES: u64 = 4096;
+
+/// One range of a firmware memory map, as it was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FirmwareRange {
+    /// The first byte.
+    pub start: u64,
+    /// How many bytes.
+    pub bytes: u64,
+    /// The type that the map gives it; 1 is RAM (ACPI 6.5, table 15.1).
+    pub kind: u32,
+}
+
+impl FirmwareRange {
+    /// Ordinary memory.
+    pub const RAM: u32 = 1;
+
+    /// The end, cut off at the end of 64 bits.
+    const fn end(&self) -> u64 {
+        self.start.saturating_add(self.bytes)
+    }
+}
+
+/// Why a memory map cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MapFault {
+    /// More ranges than [`MAX_FIRMWARE_RANGES`], or a map so cut up that its parts do not fit.
+    TooManyRanges,
+    /// No usable memory is left outside the image.
+    NoUsableMemory,
+}
+
+impl fmt::Display for MapFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooManyRanges => write!(f, "the firmware's memory map has too many ranges"),
+            Self::NoUsableMemory => write!(f, "the firmware's memory map names no usable memory"),
+        }
+    }
+}
+
+/// Puts a firmware memory map in order: writes regions to `into`, sorted and without overlap, and returns how many.
+/// Usable regions are whole pages outside every other range and outside `image`; those come out as they are claimed.
+///
+/// # Errors
+/// A [`MapFault`].
+pub fn tidy(ranges: &[FirmwareRange], image: &Range<u64>, into: &mut [MemoryRegion]) -> Result<usize, MapFault> {
+    if ranges.len() > MAX_FIRMWARE_RANGES {
+        return Err(MapFault::TooManyRanges);
+    }
+    let mut count = 0;
+    let mut usable = false;
+    let mut at = 0;
+    // Walks the address space from boundary to boundary. Each step ends at a boundary behind `at`, so there are at
+    // most as many steps as boundaries.
+    while let Some(next) = next_boundary(ranges, image, at) {
+        let kind = if image.contains(&at) { Some(MemoryRegionKind::Bootloader) } else { claimed_as(ranges, at) };
+        if let Some(kind) = kind {
+            let region = if kind == MemoryRegionKind::Usable { whole_pages(at, next) } else { Some((at, next)) };
+            if let Some((start, end)) = region {
+                usable |= kind == MemoryRegionKind::Usable;
+                match into[..count].last_mut() {
+                    Some(last) if last.end == start && last.kind == kind => last.end = end,
+                    _ => {
+                        *into.get_mut(count).ok_or(MapFault::TooManyRanges)? = MemoryRegion { start, end, kind };
+                        count += 1;
+                    }
+                }
+            }
+        }
+        at = next;
+    }
+    if usable { Ok(count) } else { Err(MapFault::NoUsableMemory) }
+}
+
+/// The nearest start or end of a range, or of the image, behind `at`.
+fn next_boundary(ranges: &[FirmwareRange], image: &Range<u64>, at: u64) -> Option<u64> {
+    let ends = ranges.iter().filter(|range| range.bytes > 0).flat_map(|range| [range.start, range.end()]);
+    ends.chain([image.start, image.end]).filter(|boundary| *boundary > at).min()
+}
+
+/// What `at` is: RAM only where no other range claims it.
+fn claimed_as(ranges: &[FirmwareRange], at: u64) -> Option<MemoryRegionKind> {
+    let mut kind = None;
+    for range in ranges.iter().filter(|range| range.start <= at && at < range.end()) {
+        if range.kind != FirmwareRange::RAM {
+            return Some(MemoryRegionKind::UnknownBios(range.kind));
+        }
+        kind = Some(MemoryRegionKind::Usable);
+    }
+    kind
+}
+
+/// The whole pages inside a range.
+fn whole_pages(start: u64, end: u64) -> Option<(u64, u64)> {
+    let start = start.checked_next_multiple_of(PAGE_BYTES)?;
+    let end = end - end % PAGE_BYTES;
+    (start < end).then_some((start, end))
+}
+
+#[cfg(not(test))]
+mod jump {
+    use core::cell::UnsafeCell;
+    use core::mem::MaybeUninit;
+
+    use bootloader_api::BootInfo;
+    use bootloader_api::info::{MemoryRegion, MemoryRegions, Optional};
+
+    use super::{FirmwareRange, MAX_REGIONS, tidy};
+    use crate::{PHYSICAL_MEMORY_OFFSET, image};
+
+    /// The place of what the kernel gets: statics that one function hands out once.
+    struct Place<T>(UnsafeCell<T>);
+
+    // SAFETY: only `enter_kernel` reads them, which runs once, on the one CPU that runs at all then.
+    unsafe impl<T> Sync for Place<T> {}
+
+    static REGIONS: Place<[MemoryRegion; MAX_REGIONS]> = Place(UnsafeCell::new([MemoryRegion::empty(); MAX_REGIONS]));
+    static BOOT_INFO: Place<MaybeUninit<BootInfo>> = Place(UnsafeCell::new(MaybeUninit::uninit()));
+
+    // `BootInfo` is `repr(C)`, and meant for this; only its non-exhaustiveness makes the compiler ask.
+    #[allow(improper_ctypes)]
+    unsafe extern "C" {
+        /// What `bootloader_api::entry_point!` exports from the kernel.
+        fn _start(boot_info: &'static mut BootInfo) -> !;
+    }
+
+    /// Makes the `BootInfo` and starts the kernel with it.
+    ///
+    /// # Panics
+    /// When the memory map is unusable.
+    ///
+    /// # Safety
+    /// Called at most once, by the boot CPU, with the first page tables active.
+    pub unsafe fn enter_kernel(ranges: &[FirmwareRange], rsdp: Option<u64>) -> ! {
+        // SAFETY: the caller runs this once: nobody else has these places, now or later.
+        let (regions, place) = unsafe { (&mut *REGIONS.0.get(), &mut *BOOT_INFO.0.get()) };
+        let whole = image::whole();
+        let count = match tidy(ranges, &whole, regions) {
+            Ok(count) => count,
+            Err(fault) => panic!("{fault}"),
+        };
+        let info = place.write(BootInfo::new(MemoryRegions::from(&mut regions[..count])));
+        info.rsdp_addr = Optional::from(rsdp);
+        info.physical_memory_offset = Optional::Some(PHYSICAL_MEMORY_OFFSET);
+        info.kernel_addr = whole.start;
+        info.kernel_len = whole.end - whole.start;
+        info.kernel_image_offset = whole.start;
+        let stack = image::boot_stack();
+        info.kernel_stack_bottom = stack.start;
+        info.kernel_stack_len = stack.end - stack.start;
+        // SAFETY: the linker takes `_start` from the kernel's `entry_point!`, which has this signature.
+        unsafe { _start(info) }
+    }
+}
+
+#[cfg(not(test))]
+pub use jump::enter_kernel;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const IMAGE: Range<u64> = 0x10_0000..0x18_0000;
+
+    fn ram(start: u64, bytes: u64) -> FirmwareRange {
+        FirmwareRange { start, bytes, kind: FirmwareRange::RAM }
+    }
+
+    fn reserved(start: u64, bytes: u64) -> FirmwareRange {
+        FirmwareRange { start, bytes, kind: 2 }
+    }
+
+    fn usable(ranges: &[FirmwareRange]) -> Result<std::vec::Vec<(u64, u64)>, MapFault> {
+        let mut into = [MemoryRegion::empty(); MAX_REGIONS];
+        let count = tidy(ranges, &IMAGE, &mut into)?;
+        for pair in into[..count].windows(2) {
+            assert!(pair[0].end <= pair[1].start, "regions overlap or are out of order: {pair:?}");
+        }
+        let usable = into[..count].iter().filter(|region| region.kind == MemoryRegionKind::Usable);
+        Ok(usable.map(|region| (region.start, region.end)).collect())
+    }
+
+    #[test]
+    fn the_image_is_cut_out_of_the_memory_it_lies_in() {
+        let map = [ram(0, 0x9_fc00), reserved(0x9_fc00, 0x400), ram(0x10_0000, 0x700_0000)];
+        assert_eq!(usable(&map), Ok(std::vec![(0, 0x9_f000), (0x18_0000, 0x710_0000)]));
+    }
+
+    #[test]
+    fn memory_that_anything_else_claims_is_not_usable() {
+        let map = [ram(0x20_0000, 0x10_0000), reserved(0x24_0800, 0x1000), ram(0x28_0000, 0x10_0000)];
+        assert_eq!(usable(&map), Ok(std::vec![(0x20_0000, 0x24_0000), (0x24_2000, 0x38_0000)]));
+    }
+
+    #[test]
+    fn unsorted_empty_and_endless_ranges_do_no_harm() {
+        let map = [reserved(0x8000_0000, u64::MAX), ram(0x20_0000, u64::MAX), ram(5, 0), reserved(0x30_0000, 0)];
+        let found = usable(&map);
+        assert_eq!(found, Ok(std::vec![(0x20_0000, 0x8000_0000)]));
+    }
+
+    #[test]
+    fn a_map_without_memory_is_refused() {
+        assert_eq!(usable(&[]), Err(MapFault::NoUsableMemory));
+        assert_eq!(usable(&[reserved(0, 1 << 30)]), Err(MapFault::NoUsableMemory));
+        assert_eq!(usable(&[ram(0x20_0001, 0x1fff)]), Ok(std::vec![(0x20_1000, 0x20_2000)]));
+        assert_eq!(usable(&[ram(0x20_0001, 0x1ffe)]), Err(MapFault::NoUsableMemory));
+    }
+
+    #[test]
+    fn a_map_with_too_many_ranges_is_refused() {
+        let map = [ram(0x20_0000, 0x1000); MAX_FIRMWARE_RANGES + 1];
+        assert_eq!(usable(&map), Err(MapFault::TooManyRanges));
+    }
+}

@@ -1,0 +1,2 @@
+//! Memory.
+pub(crate) mod heap;

@@ -1,0 +1,54 @@
+//! The end: says where and why on the console, tells QEMU, halts.
+
+use core::fmt::{self, Write};
+use core::panic::PanicInfo;
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use service::link::ByteLink;
+use x86_64::instructions::port::Port;
+use x86_64::instructions::{hlt, interrupts};
+
+use crate::console::{self, Console};
+
+/// QEMU's isa-debug-exit, where it is present: QEMU exits with 2 * value + 1.
+const DEBUG_EXIT: u16 = 0xf4;
+
+/// QEMU exits with 35.
+const PANICKED: u32 = 0x11;
+
+static PANICKING: AtomicBool = AtomicBool::new(false);
+
+#[panic_handler]
+fn panic(info: &PanicInfo<'_>) -> ! {
+    interrupts::disable();
+    if !PANICKING.swap(true, Ordering::SeqCst) {
+        // SAFETY: no other CPU runs, and this function does not return.
+        unsafe { console::seize() };
+        let mut console = Writer;
+        let _ = match info.location() {
+            Some(place) => write!(console, "\r\npanic at {}:{}: {}\r\n", place.file(), place.line(), info.message()),
+            None => write!(console, "\r\npanic at ?:0: {}\r\n", info.message()),
+        };
+        console::drain();
+        // SAFETY: the port belongs to QEMU's exit device or, on other machines, to nothing that matters any more.
+        unsafe { Port::new(DEBUG_EXIT).write(PANICKED) };
+    }
+    halt()
+}
+
+/// Stops this CPU for good.
+pub(crate) fn halt() -> ! {
+    loop {
+        interrupts::disable();
+        hlt();
+    }
+}
+
+struct Writer;
+
+impl Write for Writer {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        Console.send(text.as_bytes());
+        Ok(())
+    }
+}
