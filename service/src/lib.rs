@@ -9,6 +9,9 @@
 
 extern crate alloc;
 
+/// The version of the image.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
 pub mod admin;
 pub mod appliance;
 pub mod error;

@@ -1,6 +1,25 @@
-//! The admin commands: a line becomes a [`command::Command`], a command a reply.
+//! The admin commands: a line becomes a [`command::Command`] ([`parse`]), a command a [`Reply`] ([`execute`]), a reply
+//! text ([`text`]) or a line of JSON ([`machine`]).
+//!
+//! [`table`] is the one place that names the commands; `later` lists what this version does not have yet.
 
 pub mod command;
+mod execute;
+mod help;
+mod hexdump;
+mod later;
+pub mod list;
+pub mod machine;
+mod parse;
+mod pretty;
+mod prometheus;
+pub mod table;
+pub mod text;
+pub mod values;
+pub mod words;
+
+pub use execute::{Data, Reply, execute};
+pub use parse::{Arguments, parse};
 
 /// The longest request line, bytes, its end not counted.
 pub const LINE_BYTES_MAX: usize = 64 << 10;
