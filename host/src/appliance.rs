@@ -1,0 +1,214 @@
+//! An appliance as a child of this process: a program, QEMU as a rule, whose standard input and output are its COM1.
+//!
+//! It never outlives us: it is killed when this value is dropped, and by the kernel when the thread that started it
+//! ends, however that ends.
+
+use std::fmt;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, ExitStatus};
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::{Signal, getpid, getppid, set_parent_process_death_signal};
+
+use crate::deadline::Deadline;
+use crate::session::{Mode, Reply, Session, SessionError};
+
+/// From power-on to the prompt, on a slow machine that emulates many CPUs.
+pub const BOOT: Duration = Duration::from_secs(120);
+
+/// From `poweroff` to the end of the program.
+const POWER_OFF: Duration = Duration::from_secs(30);
+
+/// How long a program that has closed its console may take to end.
+const END: Duration = Duration::from_secs(5);
+
+/// A running appliance.
+#[derive(Debug)]
+pub struct Appliance {
+    child: Child,
+    session: Session,
+    /// Its exit status, once it has ended.
+    ended: Option<ExitStatus>,
+    /// Whether it has answered `poweroff`.
+    off: bool,
+}
+
+/// What is wrong with an appliance, how its program ended, and what it said last.
+#[derive(Debug)]
+pub struct ApplianceError {
+    /// What went wrong.
+    pub error: SessionError,
+    /// How the program ended, if it did.
+    pub ended: Option<ExitStatus>,
+    /// The last lines of its console, oldest first.
+    pub tail: Vec<String>,
+}
+
+impl fmt::Display for ApplianceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)?;
+        if let Some(ended) = self.ended {
+            write!(f, " (its program: {ended})")?;
+        }
+        if self.tail.is_empty() {
+            return f.write_str("; its console showed nothing");
+        }
+        f.write_str("; the last lines of its console:")?;
+        self.tail.iter().try_for_each(|line| write!(f, "\n  | {line}"))
+    }
+}
+
+impl std::error::Error for ApplianceError {}
+
+impl Appliance {
+    /// Starts `command`, with its standard input and output as the appliance's console. Its standard error stays what
+    /// `command` says.
+    ///
+    /// # Errors
+    /// When the program cannot be started.
+    pub fn start(mut command: Command) -> io::Result<Self> {
+        // One socket rather than two pipes: reads and writes on it take timeouts.
+        let (ours, theirs) = UnixStream::pair()?;
+        command.stdin(OwnedFd::from(theirs.try_clone()?)).stdout(OwnedFd::from(theirs));
+        let parent = getpid();
+        let die_with_parent = move || {
+            set_parent_process_death_signal(Some(Signal::KILL))?;
+            // Asked too late, when the parent is gone already.
+            if getppid() == Some(parent) { Ok(()) } else { Err(io::ErrorKind::NotFound.into()) }
+        };
+        // SAFETY: between fork and exec the closure makes two system calls; it allocates nothing and takes no lock.
+        unsafe { command.pre_exec(die_with_parent) };
+        let child = command.spawn()?;
+        // `command` holds the other end, which must be the child's alone for us to see it close.
+        drop(command);
+        Ok(Self { child, session: Session::new(ours), ended: None, off: false })
+    }
+
+    /// The process id of the program.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits for the console's prompt; `line` gets each line before it.
+    ///
+    /// # Errors
+    /// When there is no prompt within [`BOOT`] and `deadline`.
+    pub fn wait_for_prompt(&mut self, deadline: Deadline, line: impl FnMut(&str)) -> Result<(), ApplianceError> {
+        let outcome = self.session.wait_for_prompt(deadline.or_after(BOOT), line);
+        self.explained(outcome)
+    }
+
+    /// Waits for the console's prompt, and switches to a mode for programs. `line` gets each line before the prompt.
+    ///
+    /// # Errors
+    /// When there is no prompt within [`BOOT`] and `deadline`, or no change of mode.
+    pub fn enter(&mut self, mode: Mode, deadline: Deadline, line: impl FnMut(&str)) -> Result<(), ApplianceError> {
+        self.wait_for_prompt(deadline, line)?;
+        self.switch(mode, deadline)
+    }
+
+    /// Switches an appliance that waits at its prompt to a mode for programs.
+    ///
+    /// # Errors
+    /// When it does not within [`BOOT`] and `deadline`.
+    pub fn switch(&mut self, mode: Mode, deadline: Deadline) -> Result<(), ApplianceError> {
+        let outcome = self.session.enter(mode, deadline.or_after(BOOT));
+        self.explained(outcome)
+    }
+
+    /// Goes back to the console, up to its prompt.
+    ///
+    /// # Errors
+    /// When there is no prompt within [`BOOT`] and `deadline`.
+    pub fn leave(&mut self, deadline: Deadline) -> Result<(), ApplianceError> {
+        let outcome = self.session.leave(deadline.or_after(BOOT));
+        self.explained(outcome)?;
+        self.wait_for_prompt(deadline, |_| {})
+    }
+
+    /// Sends a command, and waits for its reply. To be used in a mode for programs.
+    ///
+    /// # Errors
+    /// What is wrong with the appliance; a command that it refuses is a [`Reply`].
+    pub fn command(&mut self, command: &str, deadline: Deadline) -> Result<Reply, ApplianceError> {
+        let outcome = self.session.command(command, deadline);
+        let reply = self.explained(outcome)?;
+        self.off |= reply.exit_code == 0 && command.split_whitespace().next() == Some("poweroff");
+        Ok(reply)
+    }
+
+    /// Powers off, unless a command has, and waits for the end of the program.
+    ///
+    /// # Errors
+    /// When it does not answer, or does not end well.
+    pub fn power_off(&mut self, deadline: Deadline) -> Result<(), ApplianceError> {
+        let deadline = deadline.or_after(POWER_OFF);
+        if !self.off {
+            let reply = self.command("poweroff", deadline)?;
+            if reply.exit_code != 0 {
+                let refused = SessionError::Nonsense(format!("this for `poweroff`: {}", reply.text.trim_end()));
+                return self.explained(Err(refused));
+            }
+        }
+        let outcome = self.session.wait_for_end(deadline);
+        self.explained(outcome)?;
+        match self.wait_until_ended(deadline) {
+            Some(status) if status.success() => Ok(()),
+            Some(_) => self.explained(Err(SessionError::Closed)),
+            None => self.explained(Err(SessionError::TooLate("end of the appliance's program"))),
+        }
+    }
+
+    /// Pulls the plug: SIGKILL, at whatever it is doing.
+    pub fn kill(&mut self) {
+        if self.ended.is_none() {
+            // It may have ended by itself a moment ago: as good.
+            let _ = self.child.kill();
+            self.ended = self.child.wait().ok();
+        }
+    }
+
+    /// How the program ended, once it has closed its console. One that closed it and goes on is killed.
+    pub fn wait(&mut self) -> Option<ExitStatus> {
+        self.wait_until_ended(Deadline::after(END));
+        self.kill();
+        self.ended
+    }
+
+    /// The conversation, for someone who goes on by hand.
+    pub(crate) fn session(&mut self) -> &mut Session {
+        &mut self.session
+    }
+
+    fn wait_until_ended(&mut self, deadline: Deadline) -> Option<ExitStatus> {
+        while self.ended.is_none() {
+            self.ended = self.child.try_wait().ok().flatten();
+            if self.ended.is_some() || deadline.passed() {
+                break;
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        self.ended
+    }
+
+    /// Adds to an error what is known of the program.
+    fn explained<T>(&mut self, outcome: Result<T, SessionError>) -> Result<T, ApplianceError> {
+        outcome.map_err(|error| {
+            if matches!(error, SessionError::Closed | SessionError::Panicked(_)) {
+                self.wait_until_ended(Deadline::after(END));
+            }
+            ApplianceError { error, ended: self.ended, tail: self.session.tail().map(str::to_owned).collect() }
+        })
+    }
+}
+
+impl Drop for Appliance {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}

@@ -1,0 +1,184 @@
+//! A person's terminal (or a program's pipes) joined to the appliance's console.
+//!
+//! The terminal is raw while they are joined, for the appliance does the echo and the line editing, and is itself
+//! again afterwards, also when a signal ends us.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::{fs::File, time::Duration};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::stdio;
+use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcsetattr};
+use serde_json::Value;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::low_level::pipe;
+
+use crate::appliance::{Appliance, ApplianceError};
+use crate::deadline::Deadline;
+use crate::session::{Mode, PROMPT};
+
+/// Ctrl-]: pulls the plug.
+const ESCAPE: u8 = 0x1d;
+
+/// Why the terminal and the console are joined no longer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The appliance closed its console: it has powered off, or worse.
+    Appliance,
+    /// The person asked for it, or the terminal is gone. The appliance still runs.
+    Person,
+    /// A signal asked us to end. The appliance still runs.
+    Signal,
+    /// The deadline has passed. The appliance still runs.
+    Late,
+}
+
+/// Shows the appliance's boot up to its prompt, which is left for later.
+///
+/// # Errors
+/// When there is no prompt in time, or nobody takes what is shown.
+pub fn show_boot(appliance: &mut Appliance, deadline: Deadline) -> Result<(), ApplianceError> {
+    appliance.wait_for_prompt(deadline, |line| show(&format!("{line}\n")))
+}
+
+/// Formats the one namespace of an appliance that waits at its prompt, if it is blank. Whether it is, is the
+/// appliance's to say: without -f it refuses to format anything that it recognises. Says on standard error what it did.
+///
+/// # Errors
+/// When the appliance does not answer.
+pub fn format_if_blank(appliance: &mut Appliance, deadline: Deadline) -> Result<(), ApplianceError> {
+    const COMMAND: Duration = Duration::from_secs(60);
+    appliance.switch(Mode::Json, deadline)?;
+    let list = appliance.command("list -N", deadline.or_after(COMMAND))?;
+    let list: Value = serde_json::from_str(&list.text).unwrap_or_default();
+    if let Some([namespace]) = list["result"].as_array().map(Vec::as_slice)
+        && namespace["mode"] == "raw"
+        && let Some(region) = namespace["dev"].as_str().and_then(region_of)
+    {
+        let reply = appliance.command(&format!("create-namespace -r {region}"), deadline.or_after(COMMAND))?;
+        let reply: Value = serde_json::from_str(&reply.text).unwrap_or_default();
+        match reply["error"]["message"].as_str() {
+            None => eprintln!("formatted the blank NVDIMM"),
+            Some(why) => eprintln!("left the NVDIMM as it is: {why}"),
+        }
+    }
+    appliance.leave(deadline)
+}
+
+/// `region0` for `namespace0.0`.
+fn region_of(namespace: &str) -> Option<String> {
+    let (region, _) = namespace.strip_prefix("namespace")?.split_once('.')?;
+    Some(format!("region{region}"))
+}
+
+/// Joins standard input and output to an appliance that waits at its prompt, until one of them ends.
+///
+/// The end of a standard input that is no terminal ends nothing: a service may have none.
+///
+/// # Errors
+/// When the terminal or the stream fails.
+pub fn join(appliance: &mut Appliance, deadline: Deadline) -> io::Result<End> {
+    let (signals, wake) = UnixStream::pair()?;
+    for signal in [SIGHUP, SIGINT, SIGTERM] {
+        pipe::register(signal, wake.try_clone()?)?;
+    }
+    let mut input = File::from(io::stdin().as_fd().try_clone_to_owned()?);
+    let terminal = RawTerminal::enter()?;
+    let (stream, seen) = appliance.session().by_hand();
+    stream.set_nonblocking(true)?;
+    show(PROMPT);
+    show(&String::from_utf8_lossy(&seen));
+
+    // What was typed and not yet taken: more is read only when it is gone.
+    let mut typed: Vec<u8> = Vec::new();
+    let mut input_open = true;
+    loop {
+        let mut watched = vec![
+            PollFd::new(&signals, PollFlags::IN),
+            PollFd::new(&*stream, if typed.is_empty() { PollFlags::IN } else { PollFlags::IN | PollFlags::OUT }),
+        ];
+        if input_open && typed.is_empty() {
+            watched.push(PollFd::new(&input, PollFlags::IN));
+        }
+        let left = deadline.left();
+        if left == Some(Duration::ZERO) {
+            return Ok(End::Late);
+        }
+        let left = left.and_then(|left| Timespec::try_from(left).ok());
+        match poll(&mut watched, left.as_ref()) {
+            Ok(_) => {}
+            Err(Errno::INTR) => continue,
+            Err(error) => return Err(error.into()),
+        }
+        let ready: Vec<PollFlags> = watched.iter().map(PollFd::revents).collect();
+
+        if !ready[0].is_empty() {
+            return Ok(End::Signal);
+        }
+        if ready[1].intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR) {
+            let mut piece = [0; 16 << 10];
+            match stream.read(&mut piece) {
+                Ok(0) => return Ok(End::Appliance),
+                Ok(bytes) => io::stdout().write_all(&piece[..bytes]).and_then(|()| io::stdout().flush())?,
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => return Ok(End::Appliance),
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if ready.get(2).is_some_and(|ready| !ready.is_empty()) {
+            let mut piece = [0; 4 << 10];
+            match input.read(&mut piece) {
+                Ok(0) if terminal.is_some() => return Ok(End::Person),
+                Ok(0) => input_open = false,
+                Ok(bytes) if terminal.is_some() && piece[..bytes].contains(&ESCAPE) => return Ok(End::Person),
+                Ok(bytes) => typed.extend(&piece[..bytes]),
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+                Err(_) if terminal.is_some() => return Ok(End::Person),
+                Err(_) => input_open = false,
+            }
+        }
+        if !typed.is_empty() {
+            match stream.write(&typed) {
+                Ok(bytes) => drop(typed.drain(..bytes)),
+                // At its end what it said last is still to be read.
+                Err(error) if error.kind() == ErrorKind::BrokenPipe => typed.clear(),
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+/// Shows something on standard output. Someone who looks no longer does not stop the appliance.
+fn show(text: &str) {
+    let mut out = io::stdout();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+/// The terminal in raw mode, until it is dropped.
+struct RawTerminal(Termios);
+
+impl RawTerminal {
+    /// Makes the terminal on standard input raw, if there is one.
+    fn enter() -> io::Result<Option<Self>> {
+        let terminal = stdio::stdin();
+        if !isatty(terminal) {
+            return Ok(None);
+        }
+        let before = tcgetattr(terminal)?;
+        let mut raw = before.clone();
+        raw.make_raw();
+        tcsetattr(terminal, OptionalActions::Now, &raw)?;
+        Ok(Some(Self(before)))
+    }
+}
+
+impl Drop for RawTerminal {
+    fn drop(&mut self) {
+        // Nothing to be done if the terminal is gone.
+        let _ = tcsetattr(stdio::stdin(), OptionalActions::Flush, &self.0);
+    }
+}

@@ -1,0 +1,359 @@
+//! The admin service at the end of a byte stream: waits for its prompt, switches its mode, sends commands and takes
+//! their replies apart.
+//!
+//! The far end may be mad: a line and a reply have a bound, every wait has a deadline, and a panic of the appliance
+//! is an error that carries its words. Whatever goes wrong, the error tells the last lines that were seen.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use serde_json::Value;
+use service::error::{EXIT_DAMAGED, ErrorCode};
+
+use crate::deadline::Deadline;
+
+/// What the console shows when it waits for a line. Nothing is sent before it was seen.
+pub const PROMPT: &str = "untorn> ";
+
+/// Ends a reply in text mode: this byte, then the exit code in decimal.
+const REPLY_END: char = '\x1e';
+
+/// The longest line that is taken, bytes. The longest honest one is a read's: 1 MiB in base64.
+const LINE_BYTES_MAX: usize = 16 << 20;
+
+/// The longest reply that is taken, bytes.
+const REPLY_BYTES_MAX: usize = 64 << 20;
+
+/// How many lines an error remembers, and how much of each.
+const TAIL_LINES: usize = 30;
+const TAIL_LINE_CHARS: usize = 400;
+
+/// How long an appliance that panics may take over its last words.
+const LAST_WORDS: Duration = Duration::from_secs(3);
+
+/// Every code that an error of machine mode may carry.
+const ERROR_CODES: [ErrorCode; 9] = [
+    ErrorCode::Failed,
+    ErrorCode::Usage,
+    ErrorCode::UnknownCommand,
+    ErrorCode::NotFound,
+    ErrorCode::Damaged,
+    ErrorCode::Unavailable,
+    ErrorCode::ReadOnly,
+    ErrorCode::TooLong,
+    ErrorCode::OutOfRange,
+];
+
+/// How replies are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// For people: the console's own text.
+    Text,
+    /// Machine mode: a JSON object a line.
+    Json,
+}
+
+/// A command's reply.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reply {
+    /// As it came: lines of text, each with its line feed, or one line of JSON.
+    pub text: String,
+    /// 0 ok, 1 failed, 2 usage, 3 not found, 4 media or metadata damaged.
+    pub exit_code: u8,
+}
+
+/// What went wrong between us and the appliance. None of these is a command's own failure: that is a [`Reply`].
+#[derive(Debug)]
+pub enum SessionError {
+    /// The stream ended.
+    Closed,
+    /// Nothing came in time. It names what was waited for.
+    TooLate(&'static str),
+    /// The appliance panicked. It is the panic's own line.
+    Panicked(String),
+    /// Something came that is no reply.
+    Nonsense(String),
+    /// The stream failed.
+    Stream(io::Error),
+}
+
+impl fmt::Display for SessionError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Closed => f.write_str("the appliance ended"),
+            Self::TooLate(what) => write!(f, "no {what} in time"),
+            Self::Panicked(line) => write!(f, "the appliance panicked: {line}"),
+            Self::Nonsense(what) => write!(f, "the appliance sent {what}"),
+            Self::Stream(error) => write!(f, "the connection to the appliance failed: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for SessionError {}
+
+impl From<io::Error> for SessionError {
+    fn from(error: io::Error) -> Self {
+        Self::Stream(error)
+    }
+}
+
+/// A conversation with the admin service, in one mode at a time.
+#[derive(Debug)]
+pub struct Session {
+    stream: UnixStream,
+    /// Bytes that came and were not yet used.
+    inbox: VecDeque<u8>,
+    /// How far `inbox` is known to hold no line feed.
+    searched: usize,
+    tail: VecDeque<String>,
+    mode: Mode,
+}
+
+impl Session {
+    /// A conversation over `stream`, at whose other end the appliance boots or shows its prompt.
+    #[must_use]
+    pub fn new(stream: UnixStream) -> Self {
+        Self { stream, inbox: VecDeque::new(), searched: 0, tail: VecDeque::new(), mode: Mode::Text }
+    }
+
+    /// The last lines that came, oldest first.
+    pub fn tail(&self) -> impl Iterator<Item = &str> {
+        self.tail.iter().map(String::as_str)
+    }
+
+    /// The stream below, and what came from it and was not used: for someone who goes on by hand.
+    pub(crate) fn by_hand(&mut self) -> (&mut UnixStream, Vec<u8>) {
+        self.searched = 0;
+        (&mut self.stream, self.inbox.drain(..).collect())
+    }
+
+    /// Waits for the console's prompt. `line` gets each line before it: banner and log.
+    ///
+    /// # Errors
+    /// [`SessionError::TooLate`] and everything else that can go wrong below.
+    pub fn wait_for_prompt(&mut self, deadline: Deadline, mut line: impl FnMut(&str)) -> Result<(), SessionError> {
+        loop {
+            while let Some(text) = self.buffered_line()? {
+                self.remember(&text);
+                self.mind_panic(&text)?;
+                line(&text);
+            }
+            // What follows the last line feed is the prompt, perhaps behind a carriage return or a colour.
+            self.inbox.make_contiguous();
+            if self.inbox.as_slices().0.ends_with(PROMPT.as_bytes()) {
+                self.inbox.clear();
+                self.searched = 0;
+                return Ok(());
+            }
+            self.fill(deadline, "prompt")?;
+        }
+    }
+
+    /// Switches from the console to a mode for programs. Its own echo and reply are swallowed.
+    ///
+    /// # Errors
+    /// Everything that can go wrong below.
+    pub fn enter(&mut self, mode: Mode, deadline: Deadline) -> Result<(), SessionError> {
+        let (word, first) = match mode {
+            Mode::Text => ("text", REPLY_END),
+            Mode::Json => ("json", '{'),
+        };
+        self.send(&format!("mode {word}"), deadline)?;
+        loop {
+            let line = self.line(deadline, "change of mode")?;
+            self.mind_panic(&line)?;
+            if line.starts_with(first) {
+                self.mode = mode;
+                return match self.take_apart(line)? {
+                    (_, Some(0)) => Ok(()),
+                    (line, _) => Err(SessionError::Nonsense(format!("'{line}' for `mode {word}`"))),
+                };
+            }
+        }
+    }
+
+    /// Goes back to the console. What follows on the stream is the reply's line and then the prompt.
+    ///
+    /// # Errors
+    /// Everything that can go wrong below.
+    pub fn leave(&mut self, deadline: Deadline) -> Result<(), SessionError> {
+        self.send("mode console", deadline)
+    }
+
+    /// Sends a command, and waits for its reply.
+    ///
+    /// # Errors
+    /// Everything that can go wrong below; a command that the appliance refuses is a [`Reply`].
+    pub fn command(&mut self, command: &str, deadline: Deadline) -> Result<Reply, SessionError> {
+        self.send(command, deadline)?;
+        let mut text = String::new();
+        loop {
+            let line = self.line(deadline, "reply")?;
+            self.mind_panic(&line)?;
+            let (line, code) = self.take_apart(line)?;
+            if self.mode == Mode::Json || code.is_none() {
+                text.push_str(&line);
+                text.push('\n');
+            }
+            if let Some(exit_code) = code {
+                return Ok(Reply { text, exit_code });
+            }
+            if text.len() > REPLY_BYTES_MAX {
+                return Err(SessionError::Nonsense(format!("a reply of more than {REPLY_BYTES_MAX} bytes")));
+            }
+        }
+    }
+
+    /// Waits until the far end closes the stream.
+    ///
+    /// # Errors
+    /// [`SessionError::TooLate`], [`SessionError::Panicked`] and failures of the stream; not [`SessionError::Closed`].
+    pub fn wait_for_end(&mut self, deadline: Deadline) -> Result<(), SessionError> {
+        loop {
+            match self.line(deadline, "end of the appliance") {
+                Ok(line) => self.mind_panic(&line)?,
+                Err(SessionError::Closed) => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// A line of a reply, and the exit code when it is the reply's last.
+    fn take_apart(&self, line: String) -> Result<(String, Option<u8>), SessionError> {
+        match self.mode {
+            Mode::Text => match line.strip_prefix(REPLY_END) {
+                None => Ok((line, None)),
+                Some(code) => match code.parse() {
+                    Ok(code) => Ok((line, Some(code))),
+                    Err(_) => Err(SessionError::Nonsense(format!("'{code}' for an exit code"))),
+                },
+            },
+            Mode::Json => match serde_json::from_str(&line) {
+                Ok(reply @ Value::Object(_)) => Ok((line, Some(exit_code(&reply)))),
+                _ => Err(SessionError::Nonsense(format!("a line that is no JSON object: {}", shortened(&line)))),
+            },
+        }
+    }
+
+    fn send(&mut self, line: &str, deadline: Deadline) -> Result<(), SessionError> {
+        let mut bytes = line.as_bytes().to_vec();
+        bytes.push(b'\n');
+        let mut rest = bytes.as_slice();
+        while !rest.is_empty() {
+            let left = deadline.left();
+            if left == Some(Duration::ZERO) {
+                return Err(SessionError::TooLate("room for a command"));
+            }
+            self.stream.set_write_timeout(left)?;
+            match self.stream.write(rest) {
+                Ok(sent) => rest = &rest[sent..],
+                Err(error) if is_retry(&error) => {}
+                // Nobody listens: what the appliance said last tells why.
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Err(self.closed()),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    fn line(&mut self, deadline: Deadline, what: &'static str) -> Result<String, SessionError> {
+        loop {
+            if let Some(line) = self.buffered_line()? {
+                self.remember(&line);
+                return Ok(line);
+            }
+            self.fill(deadline, what)?;
+        }
+    }
+
+    /// The next whole line in the inbox, without its end.
+    fn buffered_line(&mut self) -> Result<Option<String>, SessionError> {
+        let Some(found) = self.inbox.iter().skip(self.searched).position(|&byte| byte == b'\n') else {
+            self.searched = self.inbox.len();
+            if self.searched > LINE_BYTES_MAX {
+                return Err(SessionError::Nonsense(format!("a line of more than {LINE_BYTES_MAX} bytes")));
+            }
+            return Ok(None);
+        };
+        let mut bytes: Vec<u8> = self.inbox.drain(..=self.searched + found).collect();
+        self.searched = 0;
+        while bytes.last().is_some_and(|end| matches!(end, b'\n' | b'\r')) {
+            bytes.pop();
+        }
+        Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
+    }
+
+    fn fill(&mut self, deadline: Deadline, what: &'static str) -> Result<(), SessionError> {
+        let left = deadline.left();
+        if left == Some(Duration::ZERO) {
+            return Err(SessionError::TooLate(what));
+        }
+        self.stream.set_read_timeout(left)?;
+        let mut piece = [0; 64 << 10];
+        match self.stream.read(&mut piece) {
+            Ok(0) => Err(self.closed()),
+            Ok(bytes) => {
+                self.inbox.extend(&piece[..bytes]);
+                Ok(())
+            }
+            Err(error) if is_retry(&error) => Ok(()),
+            // A peer that is killed with unread bytes resets the stream instead of ending it.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Err(self.closed()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The stream is at its end: an unfinished line counts as one more.
+    fn closed(&mut self) -> SessionError {
+        if !self.inbox.is_empty() {
+            let rest: Vec<u8> = self.inbox.drain(..).collect();
+            self.searched = 0;
+            self.remember(&String::from_utf8_lossy(&rest));
+        }
+        SessionError::Closed
+    }
+
+    fn remember(&mut self, line: &str) {
+        if self.tail.len() == TAIL_LINES {
+            self.tail.pop_front();
+        }
+        self.tail.push_back(shortened(line));
+    }
+
+    /// If `line` is a panic's, collects what else the appliance has to say, and makes an error of it.
+    fn mind_panic(&mut self, line: &str) -> Result<(), SessionError> {
+        if !line.starts_with("panic at ") {
+            return Ok(());
+        }
+        let end = Deadline::after(LAST_WORDS);
+        while self.line(end, "end").is_ok() {}
+        Err(SessionError::Panicked(shortened(line)))
+    }
+}
+
+/// Whether a read or write should just be tried again: a signal came, or the time is up and the caller looks at it.
+fn is_retry(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
+}
+
+fn shortened(line: &str) -> String {
+    match line.char_indices().nth(TAIL_LINE_CHARS) {
+        None => line.to_owned(),
+        Some((cut, _)) => format!("{}… ({} bytes)", &line[..cut], line.len()),
+    }
+}
+
+/// The exit code that a machine-mode reply stands for.
+fn exit_code(reply: &Value) -> u8 {
+    if reply["ok"] != Value::Bool(true) {
+        let code = ERROR_CODES.into_iter().find(|code| reply["error"]["code"] == code.as_str());
+        return code.unwrap_or(ErrorCode::Failed).exit_code();
+    }
+    // A check or a verification that did its work and found damage.
+    let unrepaired = reply["findings"].as_array().is_some_and(|all| all.iter().any(|one| one["repaired"] == false));
+    let broken = ["torn", "misplaced", "unreadable"].iter().any(|kind| reply["verify"][kind].as_u64() > Some(0));
+    if unrepaired || broken { EXIT_DAMAGED } else { 0 }
+}

@@ -1,0 +1,45 @@
+#!/bin/sh
+# Speaks the appliance's serial protocol, as far as the tests of its clients need it. $1 says how it misbehaves.
+exit_code() { printf '\036%s\r\n' "$1"; }
+reply() { # reply TEXT-LINES EXIT-CODE JSON
+    case $mode in
+    text) printf '%s\r\n' "$1" && exit_code "$2" ;;
+    json) printf '%s\r\n' "$3" ;;
+    console) printf '%s\r\n' "$1" ;;
+    esac
+}
+boot() {
+    mode=console
+    printf 'untorn 0.0.0\r\nready in 7 ms\r\n\r\nuntorn> '
+}
+case ${1-} in
+dies) printf 'untorn 0.0.0\r\nno memory' && exit 3 ;;
+panics-at-boot) printf 'untorn 0.0.0\r\npanic at kernel/src/main.rs:7: no CPU\r\n  at 0x1234\r\n' && exit 35 ;;
+silent) exec sleep 100 ;;
+esac
+boot
+while IFS= read -r line; do
+    [ "$mode" != console ] || printf '%s\r\n' "$line"
+    case $line in
+    'mode text') mode=text && exit_code 0 ;;
+    'mode json') mode=json && printf '{"ok":true,"mode":"json"}\r\n' ;;
+    'mode console') reply '' 0 '{"ok":true,"mode":"console"}' && mode=console ;;
+    poweroff)
+        reply off 0 '{"ok":true}'
+        [ "${1-}" != will-not-end ] || exec sleep 100
+        exit 0
+        ;;
+    reboot) reply again 0 '{"ok":true}' && boot && continue ;;
+    'list -N') reply none 0 "${FAKE_LIST-}" ;;
+    create-namespace*) echo "$line" >&2 && reply made 0 '{"ok":true}' ;;
+    missing) reply 'error: no such thing' 3 '{"ok":false,"error":{"code":"not-found","message":"no such thing"}}' ;;
+    damaged) reply 'bad map' 4 '{"ok":true,"dev":"namespace0.0","findings":[{"what":"bad map","where":"arena 0","repaired":false}]}' ;;
+    strange) reply 'error: ?' 1 '{"ok":false,"error":{"code":"one of tomorrow","message":"?"}}' ;;
+    panic) printf 'panic at btt/src/map.rs:1: out of bounds\r\n' && exit 35 ;;
+    log) printf 'a line that is no reply\r\n' ;;
+    *) reply "$(printf 'two lines\nfor %s' "$line")" 0 "{\"ok\":true,\"line\":\"$line\"}" ;;
+    esac
+    [ "$mode" != console ] || printf 'untorn> '
+done
+# At the end of its input a machine goes on.
+exec sleep 100

@@ -1,0 +1,202 @@
+//! `untornctl` against a fake appliance: what goes where, which status, and that nothing is left running.
+#![allow(clippy::unwrap_used, reason = "a test ends where it is surprised")]
+
+use std::io::{Read, Write};
+use std::process::{Child, Command, Output, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+const FAKE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fake-appliance.sh");
+
+fn untornctl(ours: &[&str], fake: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_untornctl"));
+    command.args(ours).args(["--", "sh", FAKE, fake]).stdin(Stdio::null());
+    command
+}
+
+fn exec(options: &[&str], commands: &str, fake: &str) -> (i32, String, String) {
+    let mut ours = vec!["exec", "--commands", commands];
+    ours.extend(options);
+    shown(&untornctl(&ours, fake).output().unwrap())
+}
+
+fn shown(output: &Output) -> (i32, String, String) {
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
+}
+
+#[test]
+fn only_replies_go_to_stdout_and_the_boot_to_stderr() {
+    let (status, out, err) = exec(&[], "status; list -D", "");
+    assert_eq!((status, out.as_str()), (0, "two lines\nfor status\ntwo lines\nfor list -D\n"), "{err}");
+    assert_eq!(err, "untorn 0.0.0\nready in 7 ms\n\n");
+}
+
+#[test]
+fn machine_mode_gives_one_object_a_line() {
+    let (status, out, err) = exec(&["--json"], "status; missing", "");
+    let lines: Vec<_> = out.lines().collect();
+    assert_eq!(lines[0], r#"{"ok":true,"line":"status"}"#, "{err}");
+    assert!(lines[1].starts_with(r#"{"ok":false"#) && lines.len() == 2, "{out}");
+    assert_eq!(status, 3);
+}
+
+#[test]
+fn all_commands_run_and_the_first_that_failed_gives_the_status() {
+    // commands, exit status, replies
+    let cases = [
+        ("", 0, 0),
+        ("a; b", 0, 2),
+        ("missing; damaged; b", 3, 3),
+        ("a; damaged; missing", 4, 3),
+        ("strange", 1, 1),
+        ("a; poweroff; never sent", 0, 2),
+        ("a; reboot; missing; b", 3, 4),
+    ];
+    for (commands, expected, replies) in cases {
+        let (status, out, err) = exec(&["--json"], commands, "");
+        assert_eq!((status, out.lines().count()), (expected, replies), "{commands}: {out}{err}");
+        let (status, out, err) = exec(&[], commands, "");
+        assert_eq!(status, expected, "{commands}: {out}{err}");
+    }
+}
+
+#[test]
+fn a_script_that_changes_the_mode_is_a_usage_error_and_starts_nothing() {
+    let (status, out, err) = exec(&[], "status; mode console", "");
+    assert_eq!((status, out.as_str()), (2, ""));
+    assert!(err.contains("--json") && !err.contains("ready"), "{err}");
+}
+
+#[test]
+fn an_appliance_that_ends_or_panics_is_told_with_its_last_lines() {
+    for (commands, fake, told) in [
+        ("status", "dies", ["exit status: 3", "| no memory"]),
+        ("status", "panics-at-boot", ["panicked: panic at kernel/src/main.rs:7: no CPU", "|   at 0x1234"]),
+        ("status; panic; status", "", ["panicked: panic at btt/src/map.rs:1", "exit status: 35"]),
+        ("log", "", ["no JSON object", "| a line that is no reply"]),
+    ] {
+        let (status, _, err) = exec(&["--json"], commands, fake);
+        assert_eq!(status, 5, "{fake} {commands}: {err}");
+        assert!(told.iter().all(|told| err.contains(told)), "{fake} {commands}: {err}");
+    }
+}
+
+#[test]
+fn the_timeout_bounds_the_whole_run() {
+    for fake in ["silent", "will-not-end"] {
+        let start = Instant::now();
+        let (status, _, err) = exec(&["--timeout", "0.7"], "status", fake);
+        assert_eq!(status, 124, "{fake}: {err}");
+        assert!(start.elapsed() < Duration::from_secs(5));
+    }
+}
+
+#[test]
+fn a_usage_error_and_a_program_that_is_not_there_have_their_own_status() {
+    let run = |args: &[&str]| shown(&Command::new(env!("CARGO_BIN_EXE_untornctl")).args(args).output().unwrap());
+    assert_eq!(run(&["exec", "--commands", "status"]).0, 2);
+    assert_eq!(run(&["exec", "--commands", "status", "--timeout", "soon", "--", "true"]).0, 2);
+    let (status, _, err) = run(&["exec", "--commands", "status", "--", "/nowhere/qemu"]);
+    assert!(status == 1 && err.contains("/nowhere/qemu"), "{err}");
+}
+
+#[test]
+fn the_appliance_is_killed_with_its_client() {
+    let mut client = untornctl(&["exec", "--commands", "status"], "silent").stderr(Stdio::null()).spawn().unwrap();
+    let appliance = only_child_of(client.id());
+    client.kill().unwrap();
+    client.wait().unwrap();
+    eventually("the appliance ends", || !is_running(appliance));
+}
+
+#[test]
+fn the_console_is_passed_on_both_ways_until_the_appliance_ends() {
+    let mut client = console(&[], "");
+    let mut keyboard = client.stdin.take().unwrap();
+    keyboard.write_all(b"status\npoweroff\n").unwrap();
+    let mut seen = String::new();
+    client.stdout.take().unwrap().read_to_string(&mut seen).unwrap();
+    assert_eq!(client.wait().unwrap().code(), Some(0));
+    assert!(seen.starts_with("untorn 0.0.0\nready in 7 ms\n\nuntorn> status\r\n"), "{seen:?}");
+    assert!(seen.ends_with("untorn> poweroff\r\noff\r\n"), "{seen:?}");
+}
+
+#[test]
+fn the_console_ends_by_timeout_and_by_signal_and_takes_the_appliance_along() {
+    let late = console(&["--timeout", "0.5"], "").wait().unwrap();
+    assert_eq!(late.code(), Some(124));
+
+    let mut client = console(&[], "");
+    let appliance = only_child_of(client.id());
+    let mut first = [0; 7];
+    client.stdout.as_mut().unwrap().read_exact(&mut first).unwrap();
+    sleep(Duration::from_millis(300));
+    let pid = rustix::process::Pid::from_raw(i32::try_from(client.id()).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    assert_eq!(client.wait().unwrap().code(), Some(143));
+    eventually("the appliance ends", || !is_running(appliance));
+}
+
+#[test]
+fn a_panic_on_the_console_is_a_failure() {
+    let mut client = console(&[], "");
+    client.stdin.take().unwrap().write_all(b"panic\n").unwrap();
+    assert_eq!(client.wait().unwrap().code(), Some(5));
+}
+
+#[test]
+fn only_a_single_raw_namespace_is_formatted_and_never_by_force() {
+    let raw = r#"{"dev":"namespace3.0","mode":"raw"}"#;
+    let sector = r#"{"dev":"namespace3.0","mode":"sector"}"#;
+    for (list, formatted) in [
+        (format!(r#"{{"ok":true,"result":[{raw}]}}"#), "create-namespace -r region3\n"),
+        (format!(r#"{{"ok":true,"result":[{sector}]}}"#), ""),
+        (format!(r#"{{"ok":true,"result":[{raw},{sector}]}}"#), ""),
+        (r#"{"ok":true,"result":[]}"#.into(), ""),
+        (r#"{"ok":false,"error":{"code":"failed","message":"?"}}"#.into(), ""),
+    ] {
+        let mut client = untornctl(&["console", "--format-blank"], "")
+            .env("FAKE_LIST", &list)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        client.stdin.take().unwrap().write_all(b"poweroff\n").unwrap();
+        let (status, out, err) = shown(&client.wait_with_output().unwrap());
+        assert_eq!(status, 0, "{err}");
+        assert_eq!(err.lines().next().unwrap_or_default(), formatted.trim_end(), "{list}: {err}");
+        // The person sees nothing of it but one prompt.
+        assert_eq!(out, "untorn 0.0.0\nready in 7 ms\n\nuntorn> poweroff\r\noff\r\n");
+    }
+}
+
+fn console(options: &[&str], fake: &str) -> Child {
+    let mut ours = vec!["console"];
+    ours.extend(options);
+    let mut command = untornctl(&ours, fake);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap()
+}
+
+fn only_child_of(pid: u32) -> u32 {
+    let children = format!("/proc/{pid}/task/{pid}/children");
+    let mut child = None;
+    eventually("the appliance starts", || {
+        child = std::fs::read_to_string(&children).unwrap_or_default().trim().parse().ok();
+        child.is_some()
+    });
+    child.unwrap()
+}
+
+fn is_running(pid: u32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
+}
+
+fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < Duration::from_secs(5), "{what}: not within 5 s");
+        sleep(Duration::from_millis(5));
+    }
+}
