@@ -1,0 +1,185 @@
+//! The line that a person is writing, and how it looks on a VT100.
+//!
+//! The line is shown in one row of an 80-column terminal; a longer one scrolls within it. Every character counts as one
+//! column.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt::Write as _;
+
+use super::history::History;
+use super::keys::Key;
+use super::output::Output;
+use crate::admin::LINE_BYTES_MAX;
+use crate::link::ByteLink;
+
+/// What invites a command. Scripts wait for it.
+pub(super) const PROMPT: &str = "untorn> ";
+
+/// Columns for the line: one stays free, since a terminal wraps when its last one is written.
+const COLUMNS: usize = 80 - PROMPT.len() - 1;
+
+/// A line that was entered.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Entered {
+    /// Text.
+    Line(String),
+    /// A line with a byte that is neither text nor a key, in that column.
+    Binary { byte: u8, column: usize },
+    /// A line that is longer than [`LINE_BYTES_MAX`].
+    TooLong,
+}
+
+/// The line and its history.
+#[derive(Debug, Default)]
+pub(super) struct Editor {
+    line: Vec<char>,
+    /// Bytes of the line in UTF-8.
+    bytes: usize,
+    /// Characters before the cursor; at most all.
+    cursor: usize,
+    /// The first character shown.
+    first: usize,
+    /// The first byte that was neither text nor a key.
+    binary: Option<(u8, usize)>,
+    /// Whether something was dropped at the line's limit.
+    too_long: bool,
+    history: History,
+}
+
+impl Editor {
+    /// Shows the prompt, and the line if there is one.
+    pub(super) fn prompt<L: ByteLink + ?Sized>(&mut self, link: &mut L) {
+        link.send(PROMPT.as_bytes());
+        if !self.line.is_empty() {
+            self.redraw(link);
+        }
+    }
+
+    /// Takes a key other than Enter and Tab, and shows what it does.
+    pub(super) fn press<L: ByteLink + ?Sized>(&mut self, key: Key, link: &mut L) {
+        match key {
+            Key::Text(text) => return self.insert(text, link),
+            Key::Backspace => self.delete(self.cursor.saturating_sub(1)..self.cursor),
+            Key::Delete => self.delete(self.cursor..self.cursor.saturating_add(1).min(self.line.len())),
+            Key::KillToEnd => self.delete(self.cursor..self.line.len()),
+            Key::KillToStart => self.delete(0..self.cursor),
+            Key::KillWord => self.delete(self.word_start()..self.cursor),
+            Key::Left => self.cursor = self.cursor.saturating_sub(1),
+            Key::Right => self.cursor = self.cursor.saturating_add(1).min(self.line.len()),
+            Key::Home => self.cursor = 0,
+            Key::End => self.cursor = self.line.len(),
+            Key::Up => {
+                let shown: String = self.line.iter().collect();
+                let older = self.history.older(&shown).map(String::from);
+                self.show(older);
+            }
+            Key::Down => {
+                let newer = self.history.newer().map(String::from);
+                self.show(newer);
+            }
+            Key::Redraw => {
+                link.send(b"\x1b[H\x1b[2J");
+                link.send(PROMPT.as_bytes());
+            }
+            Key::Cancel => {
+                self.clear();
+                self.history.leave();
+                link.send(b"^C\r\n");
+                link.send(PROMPT.as_bytes());
+                return;
+            }
+            Key::Binary(byte) => {
+                self.binary.get_or_insert((byte, self.cursor + 1));
+                return;
+            }
+            Key::Enter | Key::Tab => return,
+        }
+        self.redraw(link);
+    }
+
+    /// Ends the line: shows that, and hands it over.
+    pub(super) fn enter<L: ByteLink + ?Sized>(&mut self, link: &mut L) -> Entered {
+        link.send(b"\r\n");
+        let line: String = self.line.iter().collect();
+        let entered = match (self.binary, self.too_long) {
+            (Some((byte, column)), _) => Entered::Binary { byte, column },
+            (None, true) => Entered::TooLong,
+            (None, false) => Entered::Line(line.clone()),
+        };
+        self.history.add(&line);
+        self.clear();
+        entered
+    }
+
+    /// The text before the cursor.
+    pub(super) fn before_cursor(&self) -> String {
+        self.line.iter().take(self.cursor).collect()
+    }
+
+    /// Inserts text at the cursor, and shows it.
+    pub(super) fn insert_all<L: ByteLink + ?Sized>(&mut self, text: &str, link: &mut L) {
+        for next in text.chars() {
+            self.insert(next, link);
+        }
+    }
+
+    /// Draws the line anew after its prompt, wherever in the row the terminal's cursor is.
+    pub(super) fn redraw<L: ByteLink + ?Sized>(&mut self, link: &mut L) {
+        if self.cursor < self.first || self.cursor >= self.first + COLUMNS {
+            // Half a row from its edge, so that writing on does not scroll at each character.
+            self.first = self.cursor.saturating_sub(COLUMNS / 2);
+        }
+        let mut out = Output::terminal(link);
+        let shown: String = self.line.iter().skip(self.first).take(COLUMNS).collect();
+        // A link takes all that is written.
+        let _ = write!(out, "\r\x1b[{}C{shown}\x1b[K\r\x1b[{}C", PROMPT.len(), PROMPT.len() + self.cursor - self.first);
+    }
+
+    fn insert<L: ByteLink + ?Sized>(&mut self, text: char, link: &mut L) {
+        if self.bytes + text.len_utf8() > LINE_BYTES_MAX {
+            self.too_long = true;
+            return;
+        }
+        self.line.insert(self.cursor, text);
+        self.bytes += text.len_utf8();
+        self.cursor += 1;
+        if self.cursor == self.line.len() && self.cursor < self.first + COLUMNS {
+            link.send(text.encode_utf8(&mut [0; 4]).as_bytes());
+        } else {
+            self.redraw(link);
+        }
+    }
+
+    fn delete(&mut self, range: core::ops::Range<usize>) {
+        self.cursor = range.start;
+        self.bytes -= self.line.drain(range).map(char::len_utf8).sum::<usize>();
+        if self.line.is_empty() {
+            // Nothing is left of what was wrong.
+            self.clear();
+        }
+    }
+
+    /// Where the word before the cursor starts.
+    fn word_start(&self) -> usize {
+        let before = self.line.get(..self.cursor).unwrap_or_default();
+        let word_end = before.iter().rposition(|text| *text != ' ').map_or(0, |last| last + 1);
+        before.get(..word_end).unwrap_or_default().iter().rposition(|text| *text == ' ').map_or(0, |blank| blank + 1)
+    }
+
+    /// Replaces the line by one from history, if there is one.
+    fn show(&mut self, line: Option<String>) {
+        if let Some(line) = line {
+            self.clear();
+            self.bytes = line.len();
+            self.line = line.chars().collect();
+            self.cursor = self.line.len();
+        }
+    }
+
+    fn clear(&mut self) {
+        self.line = Vec::new();
+        (self.bytes, self.cursor, self.first) = (0, 0, 0);
+        (self.binary, self.too_long) = (None, false);
+    }
+}
