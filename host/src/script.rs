@@ -34,15 +34,15 @@ fn name(command: &str) -> &str {
     command.split_whitespace().next().unwrap_or_default()
 }
 
-/// Splits a script at its semicolons, but for those inside quotes; quotes and backslashes stay, for the appliance
-/// reads them, too. Empty commands are left out.
+/// Splits a script at its semicolons, but for those inside quotes. What counts as quoted is the admin grammar's to say
+/// (`service::admin::words`): the quotes stay, for the appliance reads them, too. Empty commands are left out.
 fn split(script: &str) -> Vec<&str> {
     let mut commands = Vec::new();
     let (mut start, mut quote, mut escaped) = (0, None, false);
     for (at, char) in script.char_indices() {
         match (char, quote) {
             _ if escaped => escaped = false,
-            ('\\', None | Some('"')) => escaped = true,
+            ('\\', Some('"')) => escaped = true,
             ('"' | '\'', None) => quote = Some(char),
             (_, Some(open)) if char == open => quote = None,
             // A line is one command: an unclosed quote ends with it.
@@ -143,7 +143,7 @@ mod tests {
             ("status; list -N ;poweroff", &["status", "list -N", "poweroff"]),
             (r#"create-namespace -n "a;b"; list"#, &[r#"create-namespace -n "a;b""#, "list"]),
             (r"create-namespace -n 'a;\'; list", &[r"create-namespace -n 'a;\'", "list"]),
-            (r#"a "\";" b; c \; d"#, &[r#"a "\";" b"#, r"c \; d"]),
+            (r#"a "\";" b; c \; d"#, &[r#"a "\";" b"#, r"c \", "d"]),
             ("open 'quote\nnext; last", &["open 'quote", "next", "last"]),
         ];
         for (script, commands) in cases {

@@ -11,7 +11,7 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use serde_json::Value;
-use service::error::{EXIT_DAMAGED, ErrorCode};
+use service::error::ErrorCode;
 
 use crate::deadline::Deadline;
 
@@ -352,8 +352,7 @@ fn exit_code(reply: &Value) -> u8 {
         let code = ERROR_CODES.into_iter().find(|code| reply["error"]["code"] == code.as_str());
         return code.unwrap_or(ErrorCode::Failed).exit_code();
     }
-    // A check or a verification that did its work and found damage.
-    let unrepaired = reply["findings"].as_array().is_some_and(|all| all.iter().any(|one| one["repaired"] == false));
-    let broken = ["torn", "misplaced", "unreadable"].iter().any(|kind| reply["verify"][kind].as_u64() > Some(0));
-    if unrepaired || broken { EXIT_DAMAGED } else { 0 }
+    // A check or a verification that did its work and found damage says so here.
+    reply["exit"].as_u64().map_or(0, |code| u8::try_from(code).unwrap_or(1))
+}
 }

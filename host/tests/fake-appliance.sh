@@ -33,7 +33,7 @@ while IFS= read -r line; do
     'list -N') reply none 0 "${FAKE_LIST-}" ;;
     create-namespace*) echo "$line" >&2 && reply made 0 '{"ok":true}' ;;
     missing) reply 'error: no such thing' 3 '{"ok":false,"error":{"code":"not-found","message":"no such thing"}}' ;;
-    damaged) reply 'bad map' 4 '{"ok":true,"dev":"namespace0.0","findings":[{"what":"bad map","where":"arena 0","repaired":false}]}' ;;
+    damaged) reply 'bad map' 4 '{"ok":true,"dev":"namespace0.0","exit":4}' ;;
     strange) reply 'error: ?' 1 '{"ok":false,"error":{"code":"one of tomorrow","message":"?"}}' ;;
     panic) printf 'panic at btt/src/map.rs:1: out of bounds\r\n' && exit 35 ;;
     log) printf 'a line that is no reply\r\n' ;;
