@@ -355,4 +355,3 @@ fn exit_code(reply: &Value) -> u8 {
     // A check or a verification that did its work and found damage says so here.
     reply["exit"].as_u64().map_or(0, |code| u8::try_from(code).unwrap_or(1))
 }
-}
