@@ -158,6 +158,43 @@ pub trait Namespace {
     fn fence(&self) -> Result<(), MediaError>;
 }
 
+/// A borrowed namespace is one, too.
+impl<N: Namespace + ?Sized> Namespace for &N {
+    fn len_bytes(&self) -> u64 {
+        (**self).len_bytes()
+    }
+    fn read_only(&self) -> bool {
+        (**self).read_only()
+    }
+    fn keeps_line_order(&self) -> bool {
+        (**self).keeps_line_order()
+    }
+    fn read(&self, at: NsOffset, into: &mut [u8]) -> Result<(), MediaError> {
+        (**self).read(at, into)
+    }
+    fn write(&self, at: NsOffset, from: &[u8]) -> Result<(), MediaError> {
+        (**self).write(at, from)
+    }
+    fn load_u32(&self, at: NsOffset) -> Result<u32, MediaError> {
+        (**self).load_u32(at)
+    }
+    fn load_u64(&self, at: NsOffset) -> Result<u64, MediaError> {
+        (**self).load_u64(at)
+    }
+    fn store_u32(&self, at: NsOffset, value: u32) -> Result<(), MediaError> {
+        (**self).store_u32(at, value)
+    }
+    fn store_u64(&self, at: NsOffset, value: u64) -> Result<(), MediaError> {
+        (**self).store_u64(at, value)
+    }
+    fn start_write_back(&self, at: NsOffset, bytes: u64) -> Result<(), MediaError> {
+        (**self).start_write_back(at, bytes)
+    }
+    fn fence(&self) -> Result<(), MediaError> {
+        (**self).fence()
+    }
+}
+
 /// Where the data of a run of sectors come from.
 ///
 /// A run's data move once, from here to the medium: a source that knows its medium copies straight into it.

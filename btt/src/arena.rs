@@ -1,0 +1,210 @@
+//! One arena: where its areas are, whether it takes writes, and how a map entry is followed.
+
+use crate::error::{BttError, OpenError, ReadOnlyReason};
+use crate::flog::Slots;
+use crate::geometry::Area;
+use crate::info_block::{InfoBlock, InfoBlockError, Version, read_raw};
+use crate::layout::{ARENA_MAX_BYTES, ARENA_MIN_BYTES, MAP_ENTRY_BYTES, PAGE_BYTES};
+use crate::map::{MapEntry, MapLocks};
+use crate::media::{LINE_BYTES, MediaError, Namespace, NsOffset};
+use crate::recover::Pending;
+use crate::rtt::Rtt;
+use crate::sync::Once;
+use crate::units::{ArenaIndex, ExternalLba, PostmapAba, PremapAba};
+use alloc::vec::Vec;
+use uuid::Uuid;
+use zerocopy::IntoBytes;
+
+/// An info block that was found sound, and its place.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Found {
+    pub(crate) at: NsOffset,
+    pub(crate) info: InfoBlock,
+    /// Whether the copy at the arena's end is the same, byte for byte.
+    pub(crate) backup_agrees: bool,
+}
+
+/// An arena in use.
+pub(crate) struct Arena {
+    pub(crate) index: ArenaIndex,
+    pub(crate) found: Found,
+    pub(crate) first_lba: ExternalLba,
+    pub(crate) slots: Slots,
+    pub(crate) locks: MapLocks,
+    pub(crate) rtt: Rtt,
+    /// Map entries that recovery would write if the medium could be written. Sorted; empty otherwise.
+    pub(crate) overlay: Vec<Pending>,
+    read_only: Once<ReadOnlyReason>,
+}
+
+impl Arena {
+    pub(crate) fn new(
+        index: ArenaIndex,
+        found: Found,
+        first_lba: ExternalLba,
+        slots: Slots,
+        lanes: u32,
+        overlay: Vec<Pending>,
+        read_only: Option<ReadOnlyReason>,
+    ) -> Self {
+        let arena = Self {
+            index,
+            found,
+            first_lba,
+            slots,
+            locks: MapLocks::new(),
+            rtt: Rtt::new(lanes),
+            overlay,
+            read_only: Once::new(),
+        };
+        if let Some(why) = read_only {
+            arena.turn_read_only(why);
+        }
+        arena
+    }
+
+    /// Where a sector's map entry is.
+    pub(crate) fn entry_at(&self, premap: PremapAba) -> NsOffset {
+        self.map_at().plus(u64::from(premap.0) * MAP_ENTRY_BYTES)
+    }
+
+    /// Where the map is.
+    pub(crate) fn map_at(&self) -> NsOffset {
+        self.found.at.plus(self.found.info.geometry.mapoff)
+    }
+
+    /// Where a block is.
+    pub(crate) fn block_at(&self, block: PostmapAba) -> NsOffset {
+        let geometry = &self.found.info.geometry;
+        self.found.at.plus(geometry.dataoff + u64::from(block.0) * u64::from(geometry.internal_lbasize))
+    }
+
+    /// The sector's number as the user counts.
+    pub(crate) fn lba(&self, premap: PremapAba) -> ExternalLba {
+        ExternalLba(self.first_lba.0 + u64::from(premap.0))
+    }
+
+    /// Follows the map. An entry past the arena's end turns the arena read-only.
+    pub(crate) fn entry<N: Namespace>(&self, media: &N, premap: PremapAba) -> Result<MapEntry, BttError> {
+        if !self.overlay.is_empty()
+            && let Ok(found) = self.overlay.binary_search_by_key(&premap, |p| p.premap)
+        {
+            return Ok(MapEntry::Normal(self.overlay[found].block));
+        }
+        let word = media.load_u32(self.entry_at(premap)).map_err(|why| self.metadata_failed(why))?;
+        let entry = MapEntry::decode(word, premap);
+        if entry.block().0 < self.found.info.geometry.internal_nlba {
+            Ok(entry)
+        } else {
+            Err(self.turn_read_only(ReadOnlyReason::MapOutOfBounds { premap, found: word }))
+        }
+    }
+
+    /// Why the arena takes no writes, if it takes none.
+    pub(crate) fn read_only(&self) -> Option<ReadOnlyReason> {
+        self.read_only.get().copied()
+    }
+
+    /// From now on the arena takes no writes. The first reason stands.
+    pub(crate) fn turn_read_only(&self, why: ReadOnlyReason) -> BttError {
+        let why = *self.read_only.call_once(|| why);
+        BttError::ReadOnly { arena: self.index, why }
+    }
+
+    /// An access to map or flog failed.
+    pub(crate) fn metadata_failed(&self, why: MediaError) -> BttError {
+        self.turn_read_only(ReadOnlyReason::Metadata(why))
+    }
+}
+
+/// Why an arena with this info block could not be written, before anything has gone wrong.
+pub(crate) fn born_read_only<N: Namespace>(media: &N, found: &Found) -> Option<ReadOnlyReason> {
+    let geometry = &found.info.geometry;
+    let aligned = |offset: u64| (found.at.0 + offset).is_multiple_of(LINE_BYTES);
+    if media.read_only() {
+        Some(ReadOnlyReason::Medium)
+    } else if found.info.flags & InfoBlock::ERROR_FLAG != 0 {
+        Some(ReadOnlyReason::ErrorFlag)
+    } else if !aligned(geometry.mapoff) {
+        Some(ReadOnlyReason::Misaligned(Area::Map))
+    } else if !aligned(geometry.logoff) {
+        Some(ReadOnlyReason::Misaligned(Area::Flog))
+    } else {
+        None
+    }
+}
+
+/// Walks the chain of info blocks. Writes nothing.
+///
+/// # Errors
+/// The first block that is not sound, and where a sound copy of it is.
+pub(crate) fn find_all<N: Namespace>(media: &N, version: Version, parent: Uuid) -> Result<Vec<Found>, OpenError> {
+    let bytes = media.len_bytes();
+    let start = version.initial_offset();
+    let mut remaining = bytes.saturating_sub(start.0);
+    if remaining < ARENA_MIN_BYTES {
+        return Err(OpenError::TooSmall { bytes });
+    }
+    // Nobody makes arenas below 512 GiB but the last one; a few more do no harm, many would only cost memory.
+    let most = bytes / ARENA_MAX_BYTES + 16;
+    let mut all: Vec<Found> = Vec::new();
+    let mut at = start;
+    loop {
+        let index = ArenaIndex(u32::try_from(all.len()).map_err(|_| OpenError::TooManyArenas)?);
+        let raw = read_raw(media, at)?;
+        let info = match InfoBlock::decode(&raw, version, parent, remaining) {
+            Ok(info) => info,
+            Err(why) => {
+                let backup = find_backup(media, version, parent, at, remaining)?;
+                if index.0 == 0 && why == InfoBlockError::Signature && backup.is_none() {
+                    return Err(OpenError::NotABtt);
+                }
+                return Err(OpenError::InfoBlock { arena: index, at, why, backup });
+            }
+        };
+        let backup_agrees = match read_raw(media, at.plus(info.geometry.info2off)) {
+            Ok(copy) => copy.as_bytes() == raw.as_bytes(),
+            Err(MediaError::Poisoned { .. }) => false,
+            Err(why) => return Err(why.into()),
+        };
+        if let Some(first) = all.first() {
+            let (a, b) = (&first.info, &info);
+            if a.uuid != b.uuid || a.geometry.external_lbasize != b.geometry.external_lbasize {
+                return Err(OpenError::ArenaDiffers { arena: index, at });
+            }
+        }
+        all.push(Found { at, info, backup_agrees });
+        let next = info.geometry.nextoff;
+        if next == 0 {
+            return Ok(all);
+        }
+        if all.len() as u64 >= most {
+            return Err(OpenError::TooManyArenas);
+        }
+        at = at.plus(next);
+        remaining -= next;
+        if remaining < ARENA_MIN_BYTES {
+            let why = InfoBlockError::Geometry(crate::geometry::GeometryError::NextArena { nextoff: next });
+            return Err(OpenError::InfoBlock { arena: index, at: NsOffset(at.0 - next), why, backup: None });
+        }
+    }
+}
+
+/// Where the copy of an arena's lost info block is: in the arena's last page, which is 512 GiB on, or the namespace's
+/// last whole page.
+fn find_backup<N: Namespace>(
+    media: &N,
+    version: Version,
+    parent: Uuid,
+    at: NsOffset,
+    remaining: u64,
+) -> Result<Option<NsOffset>, MediaError> {
+    let end = remaining.min(ARENA_MAX_BYTES) / PAGE_BYTES * PAGE_BYTES;
+    let copy = at.plus(end - PAGE_BYTES);
+    match read_raw(media, copy) {
+        Ok(raw) => Ok(InfoBlock::decode(&raw, version, parent, remaining).is_ok().then_some(copy)),
+        // The copy is lost as well: that is not the news here.
+        Err(MediaError::Poisoned { .. }) => Ok(None),
+        Err(why) => Err(why),
+    }
+}

@@ -1,0 +1,62 @@
+//! Sectors in ordinary memory, as the source or the sink of a run.
+
+use crate::geometry::SectorSize;
+use crate::media::{MediaError, Namespace, NsOffset, SectorSink, SectorSource};
+
+/// Whole external sectors, one after the other, to be written.
+#[derive(Clone, Copy, Debug)]
+pub struct Sectors<'a> {
+    bytes: &'a [u8],
+    size: usize,
+}
+
+impl<'a> Sectors<'a> {
+    /// The sectors in `bytes`, or `None` if it does not hold a whole number of them.
+    #[must_use]
+    pub fn new(bytes: &'a [u8], size: SectorSize) -> Option<Self> {
+        let size = size.bytes() as usize;
+        bytes.len().is_multiple_of(size).then_some(Self { bytes, size })
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub const fn count(&self) -> usize {
+        self.bytes.len() / self.size
+    }
+}
+
+impl<N: Namespace + ?Sized> SectorSource<N> for Sectors<'_> {
+    fn store(&self, index: usize, media: &N, at: NsOffset) -> Result<(), MediaError> {
+        media.write(at, &self.bytes[index * self.size..][..self.size])
+    }
+}
+
+/// Room for whole external sectors, one after the other.
+#[derive(Debug)]
+pub struct SectorsMut<'a> {
+    bytes: &'a mut [u8],
+    size: usize,
+}
+
+impl<'a> SectorsMut<'a> {
+    /// The room in `bytes`, or `None` if it does not hold a whole number of sectors.
+    #[must_use]
+    pub fn new(bytes: &'a mut [u8], size: SectorSize) -> Option<Self> {
+        let size = size.bytes() as usize;
+        bytes.len().is_multiple_of(size).then_some(Self { bytes, size })
+    }
+
+    fn sector(&mut self, index: usize) -> &mut [u8] {
+        &mut self.bytes[index * self.size..][..self.size]
+    }
+}
+
+impl<N: Namespace + ?Sized> SectorSink<N> for SectorsMut<'_> {
+    fn load(&mut self, index: usize, media: &N, at: NsOffset) -> Result<(), MediaError> {
+        media.read(at, self.sector(index))
+    }
+
+    fn zero(&mut self, index: usize) {
+        self.sector(index).fill(0);
+    }
+}

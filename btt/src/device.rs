@@ -1,0 +1,219 @@
+//! The device: sectors over all arenas, opened with O(nfree) work and memory, whatever the capacity.
+
+use crate::arena::{Arena, Found, born_read_only, find_all};
+use crate::error::{BttError, OpenError, ReadOnlyReason};
+use crate::flog::Slots;
+use crate::geometry::SectorSize;
+use crate::info_block::{InfoBlock, Version};
+use crate::lane::{Counters, Lane, LaneGuard, LaneState};
+use crate::media::{Namespace, NsOffset};
+use crate::recover::Findings;
+use crate::units::{ArenaIndex, CpuIndex, ExternalLba, LaneIndex, PremapAba};
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use uuid::Uuid;
+
+/// The most sectors that share the fences of one run. Longer requests are cut up.
+pub const RUN_MAX: usize = 32;
+
+/// Where a namespace's BTT is and whose it must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Placement {
+    /// The version that the namespace's claim class asks for; it tells the first info block's place.
+    pub version: Version,
+    /// The namespace's own uuid; nil where it has none.
+    pub parent_uuid: Uuid,
+}
+
+/// A namespace in sector mode.
+///
+/// Order of locks: lane → map stripes. Nobody holds two lanes, but [`Btt::exclusively`], which takes them all, in order.
+pub struct Btt<N> {
+    media: N,
+    pub(crate) arenas: Vec<Arena>,
+    pub(crate) lanes: Box<[Lane]>,
+    capacity: u64,
+    recovered: u32,
+}
+
+/// What stands in an arena's info block, and how the arena is.
+#[derive(Clone, Copy, Debug)]
+pub struct ArenaInfo {
+    /// Its place in the chain.
+    pub index: ArenaIndex,
+    /// Where its info block is in the namespace; all offsets count from there.
+    pub at: NsOffset,
+    /// The first sector that it holds.
+    pub first_lba: ExternalLba,
+    /// The info block.
+    pub info: InfoBlock,
+    /// Whether the copy at the arena's end is the same.
+    pub backup_agrees: bool,
+    /// Which flog slots are in use.
+    pub slots: Slots,
+    /// Why the arena takes no writes, if so.
+    pub read_only: Option<ReadOnlyReason>,
+}
+
+impl<N: Namespace> Btt<N> {
+    /// Opens the BTT on a namespace, for `cpus` CPUs. All arenas are looked at before recovery writes anything; on a
+    /// medium that may not be written, what recovery would write is kept in memory instead.
+    ///
+    /// # Errors
+    /// The first thing that is not sound; then nothing has been written.
+    ///
+    /// # Panics
+    /// If `cpus` is 0.
+    pub fn open(media: N, placement: Placement, cpus: u32) -> Result<Self, OpenError> {
+        assert!(cpus > 0, "a device is opened for at least one CPU");
+        let found = find_all(&media, placement.version, placement.parent_uuid)?;
+        let mut inspected = Vec::with_capacity(found.len());
+        for (index, one) in (0..).zip(&found) {
+            let findings = Findings::inspect(&media, ArenaIndex(index), one.at, &one.info)?;
+            inspected.push((*one, findings));
+        }
+        let nfree = found.iter().map(|one| one.info.geometry.nfree).min().unwrap_or(1);
+        Self::assemble(media, inspected, nfree.min(cpus))
+    }
+
+    fn assemble(media: N, inspected: Vec<(Found, Findings)>, lanes: u32) -> Result<Self, OpenError> {
+        let mut states: Vec<LaneState> = (0..lanes).map(|_| LaneState::new()).collect();
+        let mut arenas = Vec::with_capacity(inspected.len());
+        let mut capacity = 0_u64;
+        let mut recovered = 0;
+        for (index, (found, findings)) in (0..).zip(inspected) {
+            let read_only = born_read_only(&media, &found);
+            let map = found.at.plus(found.info.geometry.mapoff);
+            if read_only.is_none() && !findings.pending.is_empty() {
+                findings.finish(&media, map)?;
+                recovered += u32::try_from(findings.pending.len()).unwrap_or(u32::MAX);
+            }
+            for (lane, state) in states.iter_mut().enumerate() {
+                state.take_entries(findings.entries.iter().skip(lane).step_by(lanes as usize).copied())?;
+            }
+            let overlay = if read_only.is_some() { findings.pending } else { Vec::new() };
+            let first_lba = ExternalLba(capacity);
+            capacity += u64::from(found.info.geometry.external_nlba);
+            arenas.push(Arena::new(ArenaIndex(index), found, first_lba, findings.slots, lanes, overlay, read_only));
+        }
+        let lanes = states.into_iter().map(Lane::new).collect();
+        Ok(Self { media, arenas, lanes, capacity, recovered })
+    }
+
+    /// The medium below.
+    pub const fn media(&self) -> &N {
+        &self.media
+    }
+
+    /// Gives the medium back. What is not durable yet is made so first.
+    ///
+    /// # Errors
+    /// What the medium says; it is gone then.
+    pub fn close(self) -> Result<N, BttError> {
+        self.drain()?;
+        Ok(self.media)
+    }
+
+    /// How many sectors there are, over all arenas.
+    #[must_use]
+    pub const fn capacity_sectors(&self) -> u64 {
+        self.capacity
+    }
+
+    /// The size of a sector, the same in every arena.
+    #[must_use]
+    pub fn sector_size(&self) -> SectorSize {
+        self.first().geometry.external_lbasize
+    }
+
+    /// The uuid of the BTT.
+    #[must_use]
+    pub fn uuid(&self) -> Uuid {
+        self.first().uuid
+    }
+
+    /// The version of the layout.
+    #[must_use]
+    pub fn version(&self) -> Version {
+        self.first().version
+    }
+
+    fn first(&self) -> &InfoBlock {
+        &self.arenas[0].found.info // `find_all` returns at least one
+    }
+
+    /// How many lanes there are: min(nfree, CPUs).
+    #[must_use]
+    pub fn lane_count(&self) -> usize {
+        self.lanes.len()
+    }
+
+    /// How many interrupted writes were finished when the device was opened.
+    #[must_use]
+    pub const fn recovered_writes(&self) -> u32 {
+        self.recovered
+    }
+
+    /// The arenas, in order.
+    pub fn arenas(&self) -> impl Iterator<Item = ArenaInfo> {
+        self.arenas.iter().map(|arena| ArenaInfo {
+            index: arena.index,
+            at: arena.found.at,
+            first_lba: arena.first_lba,
+            info: arena.found.info,
+            backup_agrees: arena.found.backup_agrees,
+            slots: arena.slots,
+            read_only: arena.read_only(),
+        })
+    }
+
+    /// Takes the lane of `cpu`, waiting for whoever shares it. The guard reads and writes sectors.
+    ///
+    /// Until the guard is dropped, it must stay with one CPU, or what moves it must order stores as a locked
+    /// instruction does (a thread switch does): a fence covers only what its own CPU started to write back.
+    #[allow(clippy::cast_possible_truncation)] // nfree is far below 2^32
+    pub fn lane(&self, cpu: CpuIndex) -> LaneGuard<'_, N> {
+        let index = cpu.0 % self.lanes.len() as u32;
+        LaneGuard::new(self, LaneIndex(index))
+    }
+
+    /// Makes every finished write's map entry durable, lane by lane. A cut would not lose a write without this:
+    /// recovery would finish it. It is for whoever reads the medium directly, or takes it away.
+    ///
+    /// # Errors
+    /// What the medium says.
+    pub fn drain(&self) -> Result<(), BttError> {
+        for cpu in 0..self.lanes.len() {
+            self.lane(CpuIndex(u32::try_from(cpu).unwrap_or(0))).drain()?;
+        }
+        Ok(())
+    }
+
+    /// Runs `f` on the drained medium while nobody reads or writes.
+    ///
+    /// # Errors
+    /// What the medium says while it is drained.
+    pub fn exclusively<T>(&self, f: impl FnOnce(&N) -> T) -> Result<T, BttError> {
+        let mut guards: Vec<LaneGuard<'_, N>> =
+            (0..).zip(&self.lanes).map(|(index, _)| LaneGuard::new(self, LaneIndex(index))).collect();
+        for guard in &mut guards {
+            guard.drain()?;
+        }
+        Ok(f(&self.media))
+    }
+
+    /// What all lanes have done so far.
+    pub fn counters(&self) -> Counters {
+        self.lanes.iter().fold(Counters::default(), |sum, lane| sum.plus(&lane.counters()))
+    }
+
+    /// The arena and the place in it of the first of `count` sectors, which must all exist.
+    pub(crate) fn locate(&self, lba: ExternalLba, count: u64) -> Result<(&Arena, PremapAba), BttError> {
+        if lba.0.checked_add(count).is_none_or(|end| end > self.capacity) || count == 0 {
+            return Err(BttError::OutOfRange { lba, count, capacity: self.capacity });
+        }
+        let arena = &self.arenas[self.arenas.partition_point(|arena| arena.first_lba <= lba) - 1];
+        let premap = u32::try_from(lba.0 - arena.first_lba.0).unwrap_or(u32::MAX); // below external_nlba
+        Ok((arena, PremapAba(premap)))
+    }
+}

@@ -1,0 +1,170 @@
+//! Making a BTT on a namespace.
+//!
+//! The namespace becomes a BTT with one 8-byte store, the first half of the first info block's signature: a cut before
+//! it leaves a namespace that holds none, a cut after it one that is complete, its backup included.
+
+use crate::error::FormatError;
+use crate::flog::initial_group;
+use crate::geometry::{Geometry, GeometryError, SectorSize, arena_sizes};
+use crate::info_block::{InfoBlock, Version};
+use crate::layout::{RawInfoBlock, SIGNATURE};
+use crate::media::{MediaError, Namespace, NsOffset};
+use alloc::vec;
+use alloc::vec::Vec;
+use uuid::Uuid;
+use zerocopy::IntoBytes;
+
+/// What to make.
+#[derive(Clone, Copy, Debug)]
+pub struct Recipe {
+    /// The sector size, metadata included.
+    pub sector_size: SectorSize,
+    /// The new BTT's uuid.
+    pub uuid: Uuid,
+    /// The namespace's uuid; nil where it has none.
+    pub parent_uuid: Uuid,
+    /// The version that the namespace's claim class asks for.
+    pub version: Version,
+    /// Whether to zero what the data area holds. An entry of a new map reads its own block, so without this the
+    /// sectors show whatever stood there.
+    pub zero_data: bool,
+}
+
+/// How much is read and zeroed at a time.
+const CHUNK_BYTES: usize = 1 << 16;
+/// A page of zeroes.
+static ZEROES: [u8; size_of::<RawInfoBlock>()] = [0; size_of::<RawInfoBlock>()];
+
+/// Makes a BTT of the whole namespace. What already reads zero is not written again, so that sparse files stay so.
+/// `progress` is told how many of how many bytes have been dealt with.
+///
+/// # Errors
+/// [`FormatError::Geometry`] before anything is written; otherwise what the medium says.
+pub fn format<N: Namespace>(media: &N, recipe: &Recipe, progress: &mut dyn FnMut(u64, u64)) -> Result<(), FormatError> {
+    let arenas = plan(media.len_bytes(), recipe)?;
+    erase(media, &arenas)?;
+    let total = arenas.iter().map(|(_, info)| work_bytes(info, recipe)).sum();
+    let mut done = 0;
+    for (at, info) in &arenas {
+        let geometry = &info.geometry;
+        let mut step = |bytes| {
+            done += bytes;
+            progress(done, total);
+        };
+        if recipe.zero_data {
+            zero(media, at.plus(geometry.dataoff), geometry.mapoff - geometry.dataoff, &mut step)?;
+        }
+        zero(media, at.plus(geometry.mapoff), geometry.logoff - geometry.mapoff, &mut step)?;
+        let groups: Vec<_> = (0..geometry.nfree).map(|i| initial_group(i, geometry.external_nlba)).collect();
+        media.write(at.plus(geometry.logoff), groups.as_bytes())?;
+        let written = geometry.flog_bytes();
+        zero(media, at.plus(geometry.logoff + written), geometry.info2off - geometry.logoff - written, &mut step)?;
+    }
+    // Crash before this fence: there is no info block anywhere, and what stands in the areas means nothing.
+    media.fence()?;
+    write_info_blocks(media, &arenas)?;
+    Ok(())
+}
+
+/// The arenas that the namespace will have.
+fn plan(bytes: u64, recipe: &Recipe) -> Result<Vec<(NsOffset, InfoBlock)>, FormatError> {
+    let mut at = recipe.version.initial_offset();
+    let room = bytes.saturating_sub(at.0);
+    let sizes: Vec<u64> = arena_sizes(room).collect();
+    if sizes.is_empty() {
+        return Err(FormatError::Geometry(GeometryError::TooSmall { bytes: room }));
+    }
+    let mut arenas = Vec::with_capacity(sizes.len());
+    for (index, size) in sizes.iter().enumerate() {
+        let more = index + 1 < sizes.len();
+        let geometry = Geometry::for_new(*size, recipe.sector_size, more).map_err(FormatError::Geometry)?;
+        let info = InfoBlock {
+            uuid: recipe.uuid,
+            parent_uuid: recipe.parent_uuid,
+            flags: 0,
+            version: recipe.version,
+            geometry,
+        };
+        arenas.push((at, info));
+        at = at.plus(*size);
+    }
+    Ok(arenas)
+}
+
+fn work_bytes(info: &InfoBlock, recipe: &Recipe) -> u64 {
+    let geometry = &info.geometry;
+    let data = if recipe.zero_data { geometry.mapoff - geometry.dataoff } else { 0 };
+    data + geometry.info2off - geometry.mapoff - geometry.flog_bytes()
+}
+
+/// Takes the signature off whatever info blocks stand where any version has them, the one that counts first, so that
+/// no cut leaves an old BTT over a new one's areas.
+fn erase<N: Namespace>(media: &N, arenas: &[(NsOffset, InfoBlock)]) -> Result<(), MediaError> {
+    let firsts = [Version::V1_1, Version::V2_0].map(Version::initial_offset);
+    let own = arenas.iter().flat_map(|(at, info)| [*at, at.plus(info.geometry.info2off)]);
+    for at in firsts.into_iter().chain(own) {
+        let mut signature = [0; SIGNATURE.len()];
+        let lost = match media.read(at, &mut signature) {
+            Ok(()) => false,
+            Err(MediaError::Poisoned { .. }) => true,
+            Err(why) => return Err(why),
+        };
+        if lost || signature == SIGNATURE {
+            media.write(at, &ZEROES)?;
+            media.fence()?;
+        }
+    }
+    Ok(())
+}
+
+/// Zeroes what is not zero yet. Durable with the next fence.
+fn zero<N: Namespace>(media: &N, at: NsOffset, bytes: u64, step: &mut dyn FnMut(u64)) -> Result<(), MediaError> {
+    let mut buffer = vec![0_u8; CHUNK_BYTES];
+    let mut done = 0;
+    while done < bytes {
+        let size = usize::try_from(bytes - done).unwrap_or(CHUNK_BYTES).min(CHUNK_BYTES);
+        let chunk = &mut buffer[..size];
+        let here = at.plus(done);
+        let lost = match media.read(here, chunk) {
+            Ok(()) => false,
+            Err(MediaError::Poisoned { .. }) => true,
+            Err(why) => return Err(why),
+        };
+        for (page, offset) in chunk.chunks(ZEROES.len()).zip((0..).step_by(ZEROES.len())) {
+            if lost || !is_zero(page) {
+                media.write(here.plus(offset), &ZEROES[..page.len()])?;
+            }
+        }
+        done += size as u64;
+        step(size as u64);
+    }
+    Ok(())
+}
+
+/// Whether all bytes are zero, eight at a time.
+pub(crate) fn is_zero(bytes: &[u8]) -> bool {
+    let (words, rest) = bytes.as_chunks::<8>();
+    words.iter().all(|word| u64::from_ne_bytes(*word) == 0) && rest.iter().all(|byte| *byte == 0)
+}
+
+/// Backups first, then the primaries from the last arena to the first, whose signature makes the BTT.
+fn write_info_blocks<N: Namespace>(media: &N, arenas: &[(NsOffset, InfoBlock)]) -> Result<(), MediaError> {
+    for (at, info) in arenas {
+        media.write(at.plus(info.geometry.info2off), info.encode().as_bytes())?;
+    }
+    for (at, info) in arenas.iter().skip(1) {
+        media.write(*at, info.encode().as_bytes())?;
+    }
+    let (first, info) = &arenas[0]; // `plan` returns at least one
+    let raw = info.encode();
+    let (commit, rest) = raw.as_bytes().split_at(8);
+    media.write(first.plus(8), rest)?;
+    // Crash before this fence: any part of the blocks may be there, but not the first one's signature.
+    media.fence()?;
+    let mut signature = [0; 8];
+    signature.copy_from_slice(commit);
+    media.store_u64(*first, u64::from_le_bytes(signature))?;
+    media.start_write_back(*first, 8)?;
+    // Crash before this fence: the BTT is there, or it is not. After it: it is.
+    media.fence()
+}

@@ -1,0 +1,86 @@
+//! How a run of sectors is read: follow the map, publish the blocks, follow it again, copy.
+
+use crate::arena::Arena;
+use crate::device::RUN_MAX;
+use crate::error::BttError;
+use crate::lane::LaneGuard;
+use crate::map::MapEntry;
+use crate::media::{Namespace, SectorSink};
+use crate::units::{ExternalLba, PostmapAba, PremapAba};
+
+impl<N: Namespace> LaneGuard<'_, N> {
+    /// Reads `count` sectors from `lba` on, each wholly as some write left it.
+    ///
+    /// # Errors
+    /// [`BttError::OutOfRange`] before anything is done; otherwise the first sector that cannot be read. The sink has
+    /// then been given the sectors before it.
+    pub fn read(
+        &mut self,
+        lba: ExternalLba,
+        count: u64,
+        sink: &mut (impl SectorSink<N> + ?Sized),
+    ) -> Result<(), BttError> {
+        let btt = self.btt;
+        btt.locate(lba, count)?;
+        let mut done = 0;
+        while done < count {
+            let (arena, first) = btt.locate(ExternalLba(lba.0 + done), count - done)?;
+            let in_arena = arena.found.info.geometry.external_nlba - first.0;
+            let run = u64::from(in_arena).min(count - done).min(RUN_MAX as u64);
+            let run = u32::try_from(run).unwrap_or(1);
+            let result = self.read_run(arena, first, run, done, sink);
+            arena.rtt.clear(self.index);
+            result?;
+            done += u64::from(run);
+        }
+        Ok(())
+    }
+
+    fn read_run(
+        &mut self,
+        arena: &Arena,
+        first: PremapAba,
+        count: u32,
+        done: u64,
+        sink: &mut (impl SectorSink<N> + ?Sized),
+    ) -> Result<(), BttError> {
+        let media = self.btt.media();
+        let mut entries = [MapEntry::Initial(PostmapAba(0)); RUN_MAX];
+        let entries = &mut entries[..count as usize];
+        for (entry, premap) in entries.iter_mut().zip(first.0..) {
+            *entry = arena.entry(media, PremapAba(premap))?;
+        }
+        // Each turn past the first means that some writer has finished a sector of this run meanwhile.
+        loop {
+            arena.rtt.publish(
+                self.index,
+                entries.iter().map(|entry| match entry {
+                    MapEntry::Initial(block) | MapEntry::Normal(block) => Some(*block),
+                    MapEntry::Error(_) | MapEntry::Zero(_) => None,
+                }),
+            );
+            let mut changed = false;
+            for (entry, premap) in entries.iter_mut().zip(first.0..) {
+                let now = arena.entry(media, PremapAba(premap))?;
+                changed |= now != *entry;
+                *entry = now;
+            }
+            if !changed {
+                break;
+            }
+        }
+        for (index, (entry, premap)) in entries.iter().zip(first.0..).enumerate() {
+            let lba = arena.lba(PremapAba(premap));
+            let index = usize::try_from(done).unwrap_or(usize::MAX).saturating_add(index);
+            match entry {
+                MapEntry::Initial(block) | MapEntry::Normal(block) => {
+                    sink.load(index, media, arena.block_at(*block)).map_err(|why| BttError::Data { lba, why })?
+                }
+                MapEntry::Zero(_) => sink.zero(index),
+                MapEntry::Error(_) => return Err(BttError::SectorError { lba }),
+            }
+            self.state.counters.sectors_read += 1;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,159 @@
+//! What a flog says of its arena after a power cut: which blocks are free, and which writes are still to be finished.
+//!
+//! Looking at all groups comes first and writes nothing ([`Findings::inspect`]); finishing the interrupted writes
+//! ([`Findings::finish`]) comes after every group of every arena has been found sound. Both take O(nfree), whatever
+//! the capacity.
+//!
+//! A group's newer record `lba: old → new` is in one of these states, by the map entry of `lba`:
+//!
+//! | map says | meaning | what is free |
+//! |---|---|---|
+//! | `new` | the write was finished | `old` |
+//! | `old` | cut between flog and map: the write is acknowledged or about to be, so the map is moved to `new` | `old` |
+//! | another block | the sector was written again since, through another group | `old` |
+//! | (`old` = `new`) | the group was never used | `old` |
+//!
+//! At most one record of a sector can be waiting for its map entry: a writer makes the entry it finds durable before
+//! it commits the next record of that sector. So the order in which they are finished does not matter.
+
+use crate::error::OpenError;
+use crate::flog::{self, FlogEntry, FlogError, Record, Slots};
+use crate::info_block::InfoBlock;
+use crate::layout::{MAP_ENTRY_BYTES, RawFlogGroup};
+use crate::map::MapEntry;
+use crate::media::{MediaError, Namespace, NsOffset};
+use crate::units::{ArenaIndex, PostmapAba, PremapAba};
+use alloc::vec::Vec;
+use zerocopy::{FromZeros, IntoBytes};
+
+/// A map entry that a cut kept from being written: the sector's data are in this block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Pending {
+    pub(crate) premap: PremapAba,
+    pub(crate) block: PostmapAba,
+}
+
+/// What the flog of one arena says.
+pub(crate) struct Findings {
+    pub(crate) slots: Slots,
+    /// One for each group, in order.
+    pub(crate) entries: Vec<FlogEntry>,
+    /// Sorted by sector.
+    pub(crate) pending: Vec<Pending>,
+}
+
+impl Findings {
+    /// Reads the flog and the map entries that it names. Writes nothing.
+    ///
+    /// # Errors
+    /// The first group that writes and cuts cannot explain, or a block with two owners among those seen here.
+    pub(crate) fn inspect<N: Namespace>(
+        media: &N,
+        arena: ArenaIndex,
+        base: NsOffset,
+        info: &InfoBlock,
+    ) -> Result<Self, OpenError> {
+        let geometry = &info.geometry;
+        let flog = base.plus(geometry.logoff);
+        let map = base.plus(geometry.mapoff);
+        let fault = |(group, why)| OpenError::Flog { arena, group, at: flog::group_at(flog, group), why };
+
+        let mut groups: Vec<RawFlogGroup> = with_capacity(geometry.nfree)?;
+        groups.resize_with(geometry.nfree as usize, RawFlogGroup::new_zeroed);
+        media.read(flog, groups.as_mut_slice().as_mut_bytes())?;
+        let slots = flog::find_slots(&groups).map_err(fault)?;
+
+        let mut entries = with_capacity(geometry.nfree)?;
+        let mut pending = Vec::new();
+        let mut owners: Vec<(PostmapAba, u32)> = with_capacity(geometry.nfree)?;
+        let mut named: Vec<(PremapAba, PostmapAba, u32)> = with_capacity(geometry.nfree)?;
+        for (group, raw) in (0..).zip(&groups) {
+            let record = flog::newest(raw, slots, geometry.external_nlba, geometry.internal_nlba)
+                .map_err(|why| fault((group, why)))?;
+            entries.push(FlogEntry::new(flog::group_at(flog, group), slots, &record));
+            owners.push((record.old, group));
+            if record.old != record.new {
+                let block = match look_up(media, map, &record)? {
+                    State::Finished => record.new,
+                    State::Pending => {
+                        pending.push(Pending { premap: record.lba, block: record.new });
+                        record.new
+                    }
+                    State::Elsewhere(block) => block,
+                };
+                named.push((record.lba, block, group));
+            }
+        }
+        pending.sort_unstable_by_key(|p: &Pending| p.premap);
+        check_owners(owners, named, &pending).map_err(fault)?;
+        Ok(Self { slots, entries, pending })
+    }
+
+    /// Moves the map on for every write that was cut short.
+    ///
+    /// A crash in here leaves some of the entries written, and the next inspection finds the others again: nothing
+    /// else is stored, and the flog stays as it is.
+    ///
+    /// # Errors
+    /// What the medium says.
+    pub(crate) fn finish<N: Namespace>(&self, media: &N, map: NsOffset) -> Result<(), MediaError> {
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        for p in &self.pending {
+            let at = map.plus(u64::from(p.premap.0) * MAP_ENTRY_BYTES);
+            media.store_u32(at, MapEntry::Normal(p.block).encode())?;
+            media.start_write_back(at, MAP_ENTRY_BYTES)?;
+        }
+        // Before this fence, any of the entries may be old: then they are found again. After it, the arena is as if
+        // the writes had never been interrupted, and their groups may be used.
+        media.fence()
+    }
+}
+
+enum State {
+    Finished,
+    Pending,
+    Elsewhere(PostmapAba),
+}
+
+fn look_up<N: Namespace>(media: &N, map: NsOffset, record: &Record) -> Result<State, MediaError> {
+    let word = media.load_u32(map.plus(u64::from(record.lba.0) * MAP_ENTRY_BYTES))?;
+    let block = MapEntry::decode(word, record.lba).block();
+    Ok(if block == record.new {
+        State::Finished
+    } else if block == record.old {
+        State::Pending
+    } else {
+        State::Elsewhere(block)
+    })
+}
+
+/// No block may be free twice, nor free and in use by a sector that the flog names, nor in use by two of those.
+fn check_owners(
+    mut owners: Vec<(PostmapAba, u32)>,
+    mut named: Vec<(PremapAba, PostmapAba, u32)>,
+    pending: &[Pending],
+) -> Result<(), (u32, FlogError)> {
+    // Several groups may name one sector; after recovery it has one block all the same.
+    named.sort_unstable();
+    for (premap, block, _) in &mut named {
+        if let Ok(found) = pending.binary_search_by_key(premap, |p| p.premap) {
+            *block = pending[found].block;
+        }
+    }
+    named.dedup_by_key(|(premap, _, _)| *premap);
+    owners.extend(named.iter().map(|&(_, block, group)| (block, group)));
+    owners.sort_unstable();
+    match owners.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+        Some(pair) => Err((pair[1].1, FlogError::BlockOwnedTwice { block: pair[1].0 })),
+        None => Ok(()),
+    }
+}
+
+/// A vector whose size comes from the medium.
+pub(crate) fn with_capacity<T>(count: u32) -> Result<Vec<T>, OpenError> {
+    let mut vector = Vec::new();
+    vector.try_reserve_exact(count as usize).map_err(|_| OpenError::OutOfMemory)?;
+    Ok(vector)
+}

@@ -1,0 +1,65 @@
+//! A medium's bytes, cheap to copy: a base that all copies share, and the pages that differ from it.
+
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+const PAGE: usize = 4096;
+
+/// Bytes with copies that share what they have in common.
+#[derive(Clone, Debug)]
+pub(super) struct Image {
+    base: Arc<Vec<u8>>,
+    pages: BTreeMap<usize, Box<[u8; PAGE]>>,
+}
+
+impl Image {
+    pub(super) fn new(bytes: Vec<u8>) -> Self {
+        Self { base: Arc::new(bytes), pages: BTreeMap::new() }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.base.len()
+    }
+
+    /// Copies bytes out; the range lies within the image.
+    pub(super) fn read(&self, at: usize, into: &mut [u8]) {
+        let mut done = 0;
+        while done < into.len() {
+            let (page, offset) = ((at + done) / PAGE, (at + done) % PAGE);
+            let count = (PAGE - offset).min(into.len() - done);
+            let part = &mut into[done..done + count];
+            match self.pages.get(&page) {
+                Some(own) => part.copy_from_slice(&own[offset..offset + count]),
+                None => part.copy_from_slice(&self.base[at + done..at + done + count]),
+            }
+            done += count;
+        }
+    }
+
+    /// Copies bytes in; the range lies within the image.
+    pub(super) fn write(&mut self, at: usize, from: &[u8]) {
+        let mut done = 0;
+        while done < from.len() {
+            let (page, offset) = ((at + done) / PAGE, (at + done) % PAGE);
+            let count = (PAGE - offset).min(from.len() - done);
+            let base = &self.base;
+            let own = self.pages.entry(page).or_insert_with(|| {
+                let mut copy = Box::new([0; PAGE]);
+                let shared = &base[page * PAGE..base.len().min((page + 1) * PAGE)];
+                copy[..shared.len()].copy_from_slice(shared);
+                copy
+            });
+            own[offset..offset + count].copy_from_slice(&from[done..done + count]);
+            done += count;
+        }
+    }
+
+    /// All bytes.
+    pub(super) fn to_vec(&self) -> Vec<u8> {
+        let mut bytes = alloc::vec![0; self.len()];
+        self.read(0, &mut bytes);
+        bytes
+    }
+}

@@ -1,0 +1,427 @@
+//! A medium in memory that remembers what is not durable yet, and makes the crashes that x86 allows.
+//!
+//! It keeps two images: what a load sees, and what is durable for sure. Between them lie the stores that no fence has
+//! covered yet. [`Sim::crash`] makes a medium as a power cut could leave it, by the model of [`crate::media`]:
+//! of each line's cached stores a prefix (or, on a medium that does not keep a line's order, any subset), of the
+//! streamed ones any subset of 8-byte pieces.
+//!
+//! [`Sim::set_plan`] fails the n-th access. [`Sim::record`] keeps what is done to the medium, and [`Sim::replay`] does
+//! it again to another, so that a crash can be made after each event.
+
+mod image;
+
+use crate::media::{LINE_BYTES, MediaError, Namespace, NsOffset};
+use crate::sync::{Mutex, MutexGuard};
+use alloc::boxed::Box;
+use alloc::vec;
+use alloc::vec::Vec;
+use image::Image;
+
+/// The unit that never tears.
+const PIECE_BYTES: u64 = 8;
+
+/// One 8-byte piece (or a 4-byte one: a map entry) that may or may not be on the medium.
+#[derive(Clone, Copy, Debug)]
+struct Store {
+    at: u64,
+    bytes: [u8; 8],
+    len: u8,
+    streaming: bool,
+    /// The CPU whose fence makes a streamed store durable.
+    cpu: u32,
+    /// The CPUs that started to write the store's line back after it.
+    written_back: u64,
+}
+
+/// What was done to the medium, in program order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A cached store of 4 or 8 bytes.
+    Store {
+        /// Where.
+        at: NsOffset,
+        /// What.
+        bytes: Box<[u8]>,
+    },
+    /// A streaming copy.
+    Stream {
+        /// Where.
+        at: NsOffset,
+        /// What.
+        bytes: Box<[u8]>,
+    },
+    /// The start of a write-back.
+    WriteBack {
+        /// The first byte.
+        at: NsOffset,
+        /// How many.
+        bytes: u64,
+    },
+    /// A fence.
+    Fence,
+}
+
+/// What is to go wrong.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Plan {
+    /// Nothing.
+    #[default]
+    None,
+    /// The access with this number (counted from now, from 0) fails, and all later ones.
+    FailFrom(u64),
+    /// The access with this number fails, later ones do not.
+    FailOnce(u64),
+}
+
+#[derive(Clone, Debug)]
+struct State {
+    visible: Image,
+    durable: Image,
+    pending: Vec<Store>,
+    cpu: u32,
+    trace: Option<Vec<Event>>,
+    plan: Plan,
+    accesses: u64,
+}
+
+/// The medium.
+#[derive(Debug)]
+pub struct Sim {
+    state: Mutex<State>,
+    bytes: u64,
+    line_order: bool,
+    read_only: bool,
+}
+
+/// How a crash chooses among the stores that may or may not be there: numbers below a bound.
+pub trait Choose {
+    /// A number from 0 to `bound - 1`.
+    fn below(&mut self, bound: u64) -> u64;
+}
+
+/// A small generator of pseudo-random numbers (xorshift64*), so that a seed replays a run.
+#[derive(Clone, Debug)]
+pub struct Seeded(u64);
+
+impl Seeded {
+    /// The sequence of `seed`.
+    #[must_use]
+    pub const fn new(seed: u64) -> Self {
+        Self(seed ^ 0x9E37_79B9_7F4A_7C15 | 1)
+    }
+
+    /// The next number.
+    pub const fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
+    }
+}
+
+impl Choose for Seeded {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound.max(1)
+    }
+}
+
+impl Sim {
+    /// A blank medium that keeps a line's order, as mapped memory does.
+    #[must_use]
+    pub fn new(bytes: u64) -> Self {
+        Self::from_image(vec![0; usize::try_from(bytes).unwrap_or(0)])
+    }
+
+    /// A medium with these bytes, all durable.
+    #[must_use]
+    pub fn from_image(image: Vec<u8>) -> Self {
+        Self::with(Image::new(image))
+    }
+
+    fn with(image: Image) -> Self {
+        let bytes = image.len() as u64;
+        let state = State {
+            visible: image.clone(),
+            durable: image,
+            pending: Vec::new(),
+            cpu: 0,
+            trace: None,
+            plan: Plan::None,
+            accesses: 0,
+        };
+        Self { state: Mutex::new(state), bytes, line_order: true, read_only: false }
+    }
+
+    /// The same medium behind a block data window: no order within a line.
+    #[must_use]
+    pub const fn without_line_order(mut self) -> Self {
+        self.line_order = false;
+        self
+    }
+
+    /// The same medium, not to be written.
+    #[must_use]
+    pub const fn as_read_only(mut self) -> Self {
+        self.read_only = true;
+        self
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock()
+    }
+
+    /// Whoever accesses the medium from now on is this CPU (below 64): fences cover only its own write-backs.
+    pub fn set_cpu(&self, cpu: u32) {
+        assert!(cpu < 64, "a CPU is a bit of a 64-bit set");
+        self.state().cpu = cpu;
+    }
+
+    /// What goes wrong from now on.
+    pub fn set_plan(&self, plan: Plan) {
+        let mut state = self.state();
+        state.plan = plan;
+        state.accesses = 0;
+    }
+
+    /// How many accesses there have been since the plan was set.
+    pub fn accesses(&self) -> u64 {
+        self.state().accesses
+    }
+
+    /// Starts to record events.
+    pub fn record(&self) {
+        self.state().trace = Some(Vec::new());
+    }
+
+    /// Stops recording, and gives what was recorded.
+    pub fn recorded(&self) -> Vec<Event> {
+        self.state().trace.take().unwrap_or_default()
+    }
+
+    /// A second medium in the same state, not durable stores included.
+    #[must_use]
+    pub fn fork(&self) -> Self {
+        let mut state = self.state().clone();
+        state.trace = None;
+        state.plan = Plan::None;
+        Self { state: Mutex::new(state), bytes: self.bytes, line_order: self.line_order, read_only: self.read_only }
+    }
+
+    /// Does again what was done to a medium that was in the same state.
+    ///
+    /// # Panics
+    /// If the event cannot have happened here.
+    pub fn replay(&self, event: &Event) {
+        let result = match event {
+            Event::Store { at, bytes } => self.store(*at, bytes),
+            Event::Stream { at, bytes } => self.write(*at, bytes),
+            Event::WriteBack { at, bytes } => self.start_write_back(*at, *bytes),
+            Event::Fence => self.fence(),
+        };
+        assert!(result.is_ok(), "{event:?}: {result:?}");
+    }
+
+    /// The same bytes, all durable, on a medium of its own.
+    #[must_use]
+    pub fn settled(&self) -> Self {
+        let state = self.state();
+        let mut other = Self::with(state.visible.clone());
+        other.line_order = self.line_order;
+        other
+    }
+
+    /// What a load sees.
+    pub fn image(&self) -> Vec<u8> {
+        self.state().visible.to_vec()
+    }
+
+    /// Whether a crash has a choice.
+    pub fn has_pending(&self) -> bool {
+        !self.state().pending.is_empty()
+    }
+
+    /// The medium as a power cut right now could leave it.
+    pub fn crash(&self, choose: &mut impl Choose) -> Self {
+        let state = self.state();
+        let mut image = state.durable.clone();
+        // Of each line's cached stores, how many reach the medium; decided when its first one comes up.
+        let mut prefix: Vec<(u64, u64)> = Vec::new();
+        for (number, store) in state.pending.iter().enumerate() {
+            let line = store.at / LINE_BYTES;
+            let lands = if store.streaming || !self.line_order {
+                choose.below(2) == 1
+            } else {
+                let slot = prefix.iter().position(|(known, _)| *known == line).unwrap_or_else(|| {
+                    let same = |s: &&Store| !s.streaming && s.at / LINE_BYTES == line;
+                    let count = state.pending[number..].iter().filter(same).count() as u64;
+                    prefix.push((line, choose.below(count + 1)));
+                    prefix.len() - 1
+                });
+                let left = &mut prefix[slot].1;
+                let lands = *left > 0;
+                *left = left.saturating_sub(1);
+                lands
+            };
+            if lands {
+                store.apply(&mut image);
+            }
+        }
+        let mut crashed = Self::with(image);
+        crashed.line_order = self.line_order;
+        crashed.read_only = self.read_only;
+        crashed
+    }
+
+    /// Counts an access, checks its range, and lets the plan strike.
+    fn access(&self, at: NsOffset, bytes: u64, align: u64) -> Result<MutexGuard<'_, State>, MediaError> {
+        let mut state = self.state();
+        let number = state.accesses;
+        state.accesses += 1;
+        let fails = match state.plan {
+            Plan::None => false,
+            Plan::FailFrom(first) => number >= first,
+            Plan::FailOnce(one) => number == one,
+        };
+        if fails {
+            return Err(MediaError::Device { at, status: 2 });
+        }
+        if at.0.checked_add(bytes).is_none_or(|end| end > self.bytes) {
+            return Err(MediaError::OutOfRange { at, bytes });
+        }
+        if !at.0.is_multiple_of(align) {
+            return Err(MediaError::Misaligned { at });
+        }
+        Ok(state)
+    }
+
+    fn access_to_store(&self, at: NsOffset, bytes: u64, align: u64) -> Result<MutexGuard<'_, State>, MediaError> {
+        let state = self.access(at, bytes, align)?;
+        if self.read_only { Err(MediaError::ReadOnly) } else { Ok(state) }
+    }
+
+    fn store(&self, at: NsOffset, value: &[u8]) -> Result<(), MediaError> {
+        let mut state = self.access_to_store(at, value.len() as u64, value.len() as u64)?;
+        state.put(at.0, value, false);
+        state.log(|| Event::Store { at, bytes: value.into() });
+        Ok(())
+    }
+
+    fn load<const SIZE: usize>(&self, at: NsOffset) -> Result<[u8; SIZE], MediaError> {
+        let state = self.access(at, SIZE as u64, SIZE as u64)?;
+        let mut value = [0; SIZE];
+        state.visible.read(index(at.0), &mut value);
+        Ok(value)
+    }
+}
+
+/// A place in an image whose bounds have been checked.
+fn index(at: u64) -> usize {
+    usize::try_from(at).unwrap_or(usize::MAX)
+}
+
+impl Store {
+    fn apply(&self, image: &mut Image) {
+        image.write(index(self.at), &self.bytes[..usize::from(self.len)]);
+    }
+}
+
+impl State {
+    fn log(&mut self, event: impl FnOnce() -> Event) {
+        if let Some(trace) = &mut self.trace {
+            trace.push(event());
+        }
+    }
+
+    /// Stores in aligned pieces, each of which lands or not as a whole.
+    fn put(&mut self, at: u64, value: &[u8], streaming: bool) {
+        self.visible.write(index(at), value);
+        let mut rest = value;
+        let mut at = at;
+        while !rest.is_empty() {
+            let room = usize::try_from(PIECE_BYTES - at % PIECE_BYTES).unwrap_or(8);
+            let (piece, after) = rest.split_at(room.min(rest.len()));
+            let mut bytes = [0; 8];
+            bytes[..piece.len()].copy_from_slice(piece);
+            #[allow(clippy::cast_possible_truncation)] // at most 8
+            let len = piece.len() as u8;
+            self.pending.push(Store { at, bytes, len, streaming, cpu: self.cpu, written_back: 0 });
+            at += piece.len() as u64;
+            rest = after;
+        }
+    }
+
+    /// Makes durable what this CPU's fence covers. A cached store whose line is written back takes the earlier stores
+    /// of the line along: they are in program order.
+    fn fence(&mut self) {
+        let (cpu, bit) = (self.cpu, 1 << self.cpu);
+        let durable = &mut self.durable;
+        self.pending.retain(|store| {
+            let covered = if store.streaming { store.cpu == cpu } else { store.written_back & bit != 0 };
+            if covered {
+                store.apply(durable);
+            }
+            !covered
+        });
+    }
+}
+
+impl Namespace for Sim {
+    fn len_bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    fn read_only(&self) -> bool {
+        self.read_only
+    }
+
+    fn keeps_line_order(&self) -> bool {
+        self.line_order
+    }
+
+    fn read(&self, at: NsOffset, into: &mut [u8]) -> Result<(), MediaError> {
+        let state = self.access(at, into.len() as u64, 1)?;
+        state.visible.read(index(at.0), into);
+        Ok(())
+    }
+
+    fn write(&self, at: NsOffset, from: &[u8]) -> Result<(), MediaError> {
+        let mut state = self.access_to_store(at, from.len() as u64, 1)?;
+        state.put(at.0, from, true);
+        state.log(|| Event::Stream { at, bytes: from.into() });
+        Ok(())
+    }
+
+    fn load_u32(&self, at: NsOffset) -> Result<u32, MediaError> {
+        self.load(at).map(u32::from_le_bytes)
+    }
+
+    fn load_u64(&self, at: NsOffset) -> Result<u64, MediaError> {
+        self.load(at).map(u64::from_le_bytes)
+    }
+
+    fn store_u32(&self, at: NsOffset, value: u32) -> Result<(), MediaError> {
+        self.store(at, &value.to_le_bytes())
+    }
+
+    fn store_u64(&self, at: NsOffset, value: u64) -> Result<(), MediaError> {
+        self.store(at, &value.to_le_bytes())
+    }
+
+    fn start_write_back(&self, at: NsOffset, bytes: u64) -> Result<(), MediaError> {
+        let mut state = self.access(at, bytes, 1)?;
+        let lines = at.0 / LINE_BYTES..=(at.0 + bytes.max(1) - 1) / LINE_BYTES;
+        let bit = 1 << state.cpu;
+        for store in state.pending.iter_mut().filter(|s| lines.contains(&(s.at / LINE_BYTES))) {
+            store.written_back |= bit;
+        }
+        state.log(|| Event::WriteBack { at, bytes });
+        Ok(())
+    }
+
+    fn fence(&self) -> Result<(), MediaError> {
+        let mut state = self.access(NsOffset(0), 0, 1)?;
+        state.fence();
+        state.log(|| Event::Fence);
+        Ok(())
+    }
+}

@@ -1,0 +1,178 @@
+//! How a run of sectors is written: with the fences of one.
+//!
+//! | step | a crash after it leaves |
+//! |---|---|
+//! | wait for readers of the lane's free blocks | every sector old |
+//! | data to the free blocks, **fence** | every sector old: no map entry names those blocks |
+//! | lock the stripes; make other lanes' changes of these lines durable, **fence** if there are any | every sector old |
+//! | flog records | each sector old or new, by whether its commit half is on the medium |
+//! | **fence** | every sector new: recovery moves the map entries that are still old |
+//! | map entries, unlock | the same; the next data fence of this lane makes the entries durable |
+//!
+//! So a run that is acknowledged is durable after two fences. Its map entries wait for the lane's next data fence, and
+//! until then nothing may make recovery lose them:
+//! - A group's next record needs a data fence of its lane before it, and that one carries the map entries.
+//! - Another lane that writes the same sector finds the change remembered on the stripe, and makes it durable before
+//!   it stores a flog word. Otherwise a cut could leave two records of one sector waiting, and the order in which
+//!   recovery takes them would decide.
+
+use crate::arena::Arena;
+use crate::device::RUN_MAX;
+use crate::error::BttError;
+use crate::flog::Move;
+use crate::lane::{DataDurable, LaneGuard};
+use crate::map::{MapEntry, MapGuard, Unfenced, lines};
+use crate::media::{LINE_BYTES, MediaError, Namespace, SectorSource};
+use crate::units::{ExternalLba, PostmapAba, PremapAba};
+
+/// Proof that a run's flog records are durable: only now may the map change, and the write be acknowledged.
+#[must_use]
+struct Committed(());
+
+impl<N: Namespace> LaneGuard<'_, N> {
+    /// Writes `count` sectors from `lba` on. When it returns, they are durable; each is wholly old or new whenever the
+    /// power goes. Sectors of one request are not one unit: a cut may leave some of them written.
+    ///
+    /// # Errors
+    /// [`BttError::OutOfRange`] before anything is done; otherwise the sectors before the failing run are written,
+    /// those after it are not, and each one of that run is old or new.
+    pub fn write(
+        &mut self,
+        lba: ExternalLba,
+        count: u64,
+        source: &(impl SectorSource<N> + ?Sized),
+    ) -> Result<(), BttError> {
+        let btt = self.btt;
+        btt.locate(lba, count)?;
+        let mut done = 0;
+        while done < count {
+            let (arena, first) = btt.locate(ExternalLba(lba.0 + done), count - done)?;
+            let run = self.write_run(arena, first, count - done, done, source)?;
+            done += u64::from(run);
+        }
+        Ok(())
+    }
+
+    /// Writes as many sectors as one run takes, and says how many.
+    fn write_run(
+        &mut self,
+        arena: &Arena,
+        first: PremapAba,
+        wanted: u64,
+        done: u64,
+        source: &(impl SectorSource<N> + ?Sized),
+    ) -> Result<u32, BttError> {
+        if let Some(why) = arena.read_only() {
+            return Err(BttError::ReadOnly { arena: arena.index, why });
+        }
+        let media = self.btt.media();
+        let entries = &self.state.arenas[arena.index.0 as usize];
+        let in_arena = arena.found.info.geometry.external_nlba - first.0;
+        let most = in_arena.min(u32::try_from(entries.len().min(RUN_MAX)).unwrap_or(1));
+        let count = most.min(u32::try_from(wanted).unwrap_or(u32::MAX));
+
+        let mut blocks = [PostmapAba(0); RUN_MAX];
+        for (block, entry) in blocks.iter_mut().zip(&entries[..count as usize]) {
+            *block = entry.free;
+        }
+        let targets = &blocks[..count as usize];
+        arena.rtt.wait_for_readers(targets);
+        let data_failed = |why| BttError::Data { lba: arena.lba(first), why };
+        for (index, &block) in targets.iter().enumerate() {
+            let index = usize::try_from(done).unwrap_or(usize::MAX).saturating_add(index);
+            source.store(index, media, arena.block_at(block)).map_err(data_failed)?;
+        }
+        let data = self.fence_data().map_err(data_failed)?;
+
+        let mut guard = arena.locks.lock(first, count);
+        let mut moves = [Move { lba: first, old: MapEntry::Initial(PostmapAba(0)) }; RUN_MAX];
+        for (change, premap) in moves.iter_mut().zip(first.0..first.0 + count) {
+            let lba = PremapAba(premap);
+            *change = Move { lba, old: arena.entry(media, lba)? };
+        }
+        let moves = &moves[..count as usize];
+        let failed = |why| arena.metadata_failed(why);
+        self.settle(&mut guard).map_err(failed)?;
+        let committed = self.commit(arena, moves, data).map_err(failed)?;
+        self.update_map(arena, moves, &mut guard, &committed).map_err(failed)?;
+        self.state.counters.sectors_written += u64::from(count);
+        Ok(count)
+    }
+
+    /// Makes durable what other lanes have changed on these stripes and not fenced.
+    fn settle(&mut self, guard: &mut MapGuard<'_>) -> Result<(), MediaError> {
+        let mut found = 0;
+        for record in guard.records() {
+            if record.is_some_and(|change| self.must_settle(&change))
+                && let Some(change) = record.take()
+            {
+                self.btt.media().start_write_back(change.line, LINE_BYTES)?;
+                found += 1;
+            }
+        }
+        if found > 0 {
+            self.state.counters.write_backs += found;
+            self.state.counters.collisions += 1;
+            // On our own CPU: the fence of the lane that stored the entry may be far off.
+            self.fence()?;
+        }
+        Ok(())
+    }
+
+    /// Stores the flog records of a run and makes them durable.
+    fn commit(&mut self, arena: &Arena, moves: &[Move], _data: DataDurable) -> Result<Committed, MediaError> {
+        let media = self.btt.media();
+        let entries = &self.state.arenas[arena.index.0 as usize];
+        let pairs = || entries.iter().zip(moves);
+        if media.keeps_line_order() {
+            // Both halves lie in one line, which persists in program order: the sequence number is never there without
+            // the body.
+            for (entry, change) in pairs() {
+                entry.store_body(media, *change)?;
+                entry.store_commit(media)?;
+                entry.start_write_back(media)?;
+            }
+        } else {
+            for (entry, change) in pairs() {
+                entry.store_body(media, *change)?;
+                entry.start_write_back(media)?;
+            }
+            // Crash here: new lba and old_map beside the old sequence number. That is still the older slot.
+            media.fence()?;
+            for (entry, _) in pairs() {
+                entry.store_commit(media)?;
+                entry.start_write_back(media)?;
+            }
+        }
+        let halves = if media.keeps_line_order() { 1 } else { 2 };
+        self.state.counters.write_backs += halves * moves.len() as u64;
+        self.state.counters.fences += halves - 1;
+        // Crash before this fence: each sector of the run is old or new. After it: each is new.
+        self.fence()?;
+        Ok(Committed(()))
+    }
+
+    /// Moves the map entries, and remembers that they are not durable yet.
+    fn update_map(
+        &mut self,
+        arena: &Arena,
+        moves: &[Move],
+        guard: &mut MapGuard<'_>,
+        _committed: &Committed,
+    ) -> Result<(), MediaError> {
+        let media = self.btt.media();
+        let entries = &mut self.state.arenas[arena.index.0 as usize];
+        for (entry, change) in entries.iter_mut().zip(moves) {
+            media.store_u32(arena.entry_at(change.lba), MapEntry::Normal(entry.free).encode())?;
+            entry.advance(change.old.block());
+        }
+        let (epoch, lane) = (self.epoch(), self.index);
+        let first = moves[0].lba;
+        let count = u32::try_from(moves.len()).unwrap_or(0);
+        for (record, line) in guard.records().zip(lines(arena.map_at(), first, count)) {
+            *record = Some(Unfenced { line, lane, epoch });
+            self.state.unfenced.push(line);
+        }
+        Ok(())
+    }
+}

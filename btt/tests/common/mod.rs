@@ -1,0 +1,82 @@
+//! What the tests of this crate share: small media, sectors that say who wrote them.
+#![allow(dead_code, unreachable_pub)] // each test uses its part
+
+use btt::bytes::{Sectors, SectorsMut};
+use btt::check::{Finding, Summary, check};
+use btt::format::{Recipe, format};
+use btt::geometry::SectorSize;
+use btt::info_block::Version;
+use btt::media::Namespace;
+use btt::sim::Sim;
+use btt::{Btt, BttError, CpuIndex, ExternalLba, Placement};
+use uuid::Uuid;
+
+/// Room for the smallest arena, and 4 KiB before it.
+pub const BYTES: u64 = (16 << 20) + 4096;
+pub const PLACEMENT: Placement = Placement { version: Version::V1_1, parent_uuid: Uuid::nil() };
+
+pub fn recipe(sector: u32) -> Recipe {
+    Recipe {
+        sector_size: SectorSize::new(sector).expect("a known size"),
+        uuid: Uuid::from_u128(0x1234),
+        parent_uuid: Uuid::nil(),
+        version: PLACEMENT.version,
+        zero_data: false,
+    }
+}
+
+/// A fresh BTT with sectors of this size.
+pub fn made(sector: u32) -> Sim {
+    let sim = Sim::new(BYTES);
+    format(&sim, &recipe(sector), &mut |_, _| ()).expect("a medium without faults");
+    sim
+}
+
+pub fn open<N: Namespace>(media: N, cpus: u32) -> Btt<N> {
+    Btt::open(media, PLACEMENT, cpus).expect("a sound BTT")
+}
+
+/// A sector's content: `tag` in every 8 bytes, so that a torn one shows.
+pub fn content(size: usize, tag: u64) -> Vec<u8> {
+    tag.to_le_bytes().iter().copied().cycle().take(size).collect()
+}
+
+pub fn write<N: Namespace>(btt: &Btt<N>, cpu: u32, lba: u64, tags: &[u64]) -> Result<(), BttError> {
+    let size = btt.sector_size();
+    let bytes: Vec<u8> = tags.iter().flat_map(|tag| content(size.bytes() as usize, *tag)).collect();
+    let source = Sectors::new(&bytes, size).expect("whole sectors");
+    btt.lane(CpuIndex(cpu)).write(ExternalLba(lba), tags.len() as u64, &source)
+}
+
+/// The tag of one sector; panics if it is torn.
+pub fn read<N: Namespace>(btt: &Btt<N>, cpu: u32, lba: u64) -> Result<u64, BttError> {
+    read_run(btt, cpu, lba, 1).map(|tags| tags[0])
+}
+
+pub fn read_run<N: Namespace>(btt: &Btt<N>, cpu: u32, lba: u64, count: u64) -> Result<Vec<u64>, BttError> {
+    let size = btt.sector_size();
+    let mut bytes = vec![0xee; size.bytes() as usize * count as usize];
+    let mut sink = SectorsMut::new(&mut bytes, size).expect("whole sectors");
+    btt.lane(CpuIndex(cpu)).read(ExternalLba(lba), count, &mut sink)?;
+    Ok(bytes
+        .chunks(size.bytes() as usize)
+        .map(|sector| {
+            let tag = u64::from_le_bytes(sector[..8].try_into().expect("8 bytes"));
+            assert_eq!(sector, content(sector.len(), tag), "LBA {lba} is torn");
+            tag
+        })
+        .collect())
+}
+
+pub fn findings<N: Namespace>(media: &N) -> (Vec<Finding>, Summary) {
+    let mut found = Vec::new();
+    let summary = check(media, PLACEMENT, u32::MAX, &mut |f| found.push(f), &mut |_, _| ());
+    (found, summary)
+}
+
+/// No damage, whatever waits to be finished.
+pub fn assert_sound<N: Namespace>(media: &N) {
+    let (found, _) = findings(media);
+    let damage: Vec<_> = found.into_iter().filter(Finding::is_damage).collect();
+    assert!(damage.is_empty(), "{damage:?}");
+}
