@@ -1,3 +1,7 @@
-//! The part of the kernel that touches no hardware, so that it is tested on a host.
+//! The part of the kernel that touches no hardware, so that it is tested on a host: what firmware's tables say.
 #![no_std]
 #![forbid(unsafe_code)]
+
+extern crate alloc;
+
+pub mod tables;

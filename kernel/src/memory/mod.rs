@@ -1,2 +1,87 @@
-//! Memory.
-pub(crate) mod heap;
+//! Physical and virtual memory.
+//!
+//! # Virtual addresses
+//! | from | what | access |
+//! |---|---|---|
+//! | the image's link address, 1 MiB | the image, where it is loaded; each part exactly (`boot::image`) | code: read, execute; constants: read; data and the boot CPU's stack: read, write |
+//! | two pages below 1 MiB | the trampoline, only while CPUs start | code: read, execute; parameters: read, write |
+//! | [`DIRECT_MAP`] | RAM that the firmware's map calls usable: heap, page tables | read, write |
+//! | [`DEVICES`] | what drivers had mapped: registers, persistent memory | read, write |
+//! | [`STACKS`] | stacks, an unmapped page below each | read, write |
+//!
+//! Nothing is both writable and executable, and everything else is not mapped: address 0 and the guard pages fault.
+//! One exception: while CPUs start, the trampoline's two pages are in the direct map as well.
+//!
+//! # Physical addresses
+//! RAM below 1 MiB stays untouched but for the trampoline. The largest stretch of RAM gives its upper three quarters to
+//! the heap; the rest is handed out page by page, lowest first, for good: page tables and stacks.
+//!
+//! # Locks
+//! The address space's lock, then the heap's (it allocates while it is held). No interrupt handler takes either.
+
+mod frames;
+mod heap;
+mod space;
+
+use core::ptr::NonNull;
+
+use bootloader_api::BootInfo;
+use spin::Once;
+
+pub(crate) use heap::used_bytes as heap_used_bytes;
+pub(crate) use space::AddressSpace;
+
+/// Where RAM is seen, at its physical address from here on: 64 TiB of room. The first page tables show it here, too.
+pub(crate) const DIRECT_MAP: u64 = boot::PHYSICAL_MEMORY_OFFSET;
+
+/// Where drivers' mappings lie: 32 TiB of room.
+pub(crate) const DEVICES: u64 = 0xffff_c000_0000_0000;
+
+/// Where stacks lie.
+pub(crate) const STACKS: u64 = 0xffff_e000_0000_0000;
+
+/// The smallest page.
+pub(crate) const PAGE_BYTES: u64 = 4096;
+
+/// How much memory there is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Totals {
+    /// Usable RAM, the image included.
+    pub(crate) ram_bytes: u64,
+    /// The heap, used or not.
+    pub(crate) heap_bytes: u64,
+}
+
+static SPACE: Once<AddressSpace> = Once::new();
+
+/// Leaves the loader's page tables for our own and sets the heap up. Called once, before anything allocates.
+///
+/// # Panics
+/// When there is too little memory.
+pub(crate) fn init(boot_info: &'static BootInfo) -> Totals {
+    let offset = boot_info.physical_memory_offset.into_option();
+    let offset = offset.expect("the boot loader maps physical memory");
+    let mut frames = frames::Frames::new(&boot_info.memory_regions);
+    let heap = frames.take_heap();
+    // SAFETY: `init` is called once; the loader mapped what the first page tables need at `offset`; the regions are what
+    // it vouches for.
+    let space = SPACE.call_once(|| unsafe { AddressSpace::switch_to_own(&boot_info.memory_regions, frames, offset) });
+    let heap_bytes = heap.end - heap.start;
+    let start = space.direct(heap.start).expect("the heap lies in usable memory");
+    // SAFETY: the range is RAM in the direct map, page-aligned, taken out of `frames` and given to nobody else.
+    unsafe { heap::init(start, usize::try_from(heap_bytes).expect("addresses have 64 bits")) };
+    Totals { ram_bytes: space.ram_bytes(), heap_bytes }
+}
+
+/// The one address space, which all CPUs share.
+///
+/// # Panics
+/// Before [`init`].
+pub(crate) fn space() -> &'static AddressSpace {
+    SPACE.get().expect("memory comes first")
+}
+
+/// The address as a pointer.
+fn pointer(virt: u64) -> Option<NonNull<u8>> {
+    NonNull::new(virt as *mut u8)
+}

@@ -1,0 +1,102 @@
+//! The root system description pointer (RSDP, 5.2.5.3).
+
+use core::fmt;
+
+/// The RSDP of ACPI 2.0 and later, in bytes. The first 20 are that of 1.0.
+pub const ROOT_POINTER_BYTES: usize = 36;
+
+/// Where the table of tables lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RootPointer {
+    /// The table with 32-bit addresses (RSDT); 0 when there is none.
+    pub rsdt: u32,
+    /// The table with 64-bit addresses (XSDT), where the revision has one and it is not 0.
+    pub xsdt: Option<u64>,
+}
+
+/// Why a root pointer cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RootFault {
+    /// It does not say "RSD PTR ".
+    Signature,
+    /// Its bytes do not add up to 0.
+    Checksum,
+    /// Its length is not that of any revision.
+    Length(u32),
+}
+
+impl fmt::Display for RootFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Signature => write!(f, "it does not say \"RSD PTR \""),
+            Self::Checksum => write!(f, "its checksum is wrong"),
+            Self::Length(length) => write!(f, "its length is {length}"),
+        }
+    }
+}
+
+impl RootPointer {
+    /// Reads a root pointer.
+    ///
+    /// # Errors
+    /// A [`RootFault`].
+    pub fn read(bytes: &[u8; ROOT_POINTER_BYTES]) -> Result<Self, RootFault> {
+        let sum = |bytes: &[u8]| bytes.iter().fold(0_u8, |sum, byte| sum.wrapping_add(*byte));
+        if bytes[..8] != *b"RSD PTR " {
+            return Err(RootFault::Signature);
+        }
+        if sum(&bytes[..20]) != 0 {
+            return Err(RootFault::Checksum);
+        }
+        let word = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+        let rsdt = word(16);
+        if bytes[15] == 0 {
+            return Ok(Self { rsdt, xsdt: None });
+        }
+        if word(20) as usize != ROOT_POINTER_BYTES {
+            return Err(RootFault::Length(word(20)));
+        }
+        if sum(bytes) != 0 {
+            return Err(RootFault::Checksum);
+        }
+        let xsdt = u64::from(word(24)) | u64::from(word(28)) << 32;
+        Ok(Self { rsdt, xsdt: (xsdt != 0).then_some(xsdt) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pointer(revision: u8, length: u32) -> [u8; ROOT_POINTER_BYTES] {
+        let mut bytes = [0; ROOT_POINTER_BYTES];
+        bytes[..8].copy_from_slice(b"RSD PTR ");
+        bytes[15] = revision;
+        bytes[16..20].copy_from_slice(&0x7fe_1234_u32.to_le_bytes());
+        bytes[20..24].copy_from_slice(&length.to_le_bytes());
+        bytes[24..32].copy_from_slice(&0x7fe_5678_u64.to_le_bytes());
+        let sum = |bytes: &[u8]| bytes.iter().fold(0_u8, |sum, byte| sum.wrapping_add(*byte)).wrapping_neg();
+        bytes[8] = sum(&bytes[..20]);
+        bytes[32] = sum(&bytes);
+        bytes
+    }
+
+    #[test]
+    fn both_revisions_are_read() {
+        let old = RootPointer { rsdt: 0x7fe_1234, xsdt: None };
+        assert_eq!(RootPointer::read(&pointer(0, 0)), Ok(old));
+        let new = RootPointer { rsdt: 0x7fe_1234, xsdt: Some(0x7fe_5678) };
+        assert_eq!(RootPointer::read(&pointer(2, 36)), Ok(new));
+    }
+
+    #[test]
+    fn a_broken_pointer_is_refused() {
+        assert_eq!(RootPointer::read(&[0; ROOT_POINTER_BYTES]), Err(RootFault::Signature));
+        assert_eq!(RootPointer::read(&pointer(2, u32::MAX)), Err(RootFault::Length(u32::MAX)));
+        for at in [9, 17, 33] {
+            let mut bytes = pointer(2, 36);
+            bytes[at] ^= 0x10;
+            assert_eq!(RootPointer::read(&bytes), Err(RootFault::Checksum), "byte {at}");
+        }
+    }
+}
