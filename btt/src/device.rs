@@ -202,7 +202,7 @@ impl<N: Namespace> Btt<N> {
         Ok(f(&self.media))
     }
 
-    /// What all lanes have done so far.
+    /// What all lanes have done since their counters were last taken.
     pub fn counters(&self) -> Counters {
         self.lanes.iter().fold(Counters::default(), |sum, lane| sum.plus(&lane.counters()))
     }

@@ -24,6 +24,8 @@ pub struct Counters {
     pub fences: u64,
     /// Cache lines of metadata whose write-back was started.
     pub write_backs: u64,
+    /// Runs of reads that were tried again, because a sector of theirs was written meanwhile.
+    pub read_retries: u64,
     /// Fences that were needed because another lane had just written the same map line.
     pub collisions: u64,
 }
@@ -35,6 +37,7 @@ impl Counters {
             sectors_written: self.sectors_written + other.sectors_written,
             fences: self.fences + other.fences,
             write_backs: self.write_backs + other.write_backs,
+            read_retries: self.read_retries + other.read_retries,
             collisions: self.collisions + other.collisions,
         }
     }
@@ -50,12 +53,8 @@ pub(crate) struct LaneState {
 }
 
 impl LaneState {
-    pub(crate) const fn new() -> Self {
-        Self {
-            arenas: Vec::new(),
-            unfenced: Vec::new(),
-            counters: Counters { sectors_read: 0, sectors_written: 0, fences: 0, write_backs: 0, collisions: 0 },
-        }
+    pub(crate) fn new() -> Self {
+        Self { arenas: Vec::new(), unfenced: Vec::new(), counters: Counters::default() }
     }
 
     /// Takes the lane's flog entries of the next arena.
@@ -105,6 +104,11 @@ pub(crate) struct DataDurable(());
 impl<'a, N: Namespace> LaneGuard<'a, N> {
     pub(crate) fn new(btt: &'a Btt<N>, index: LaneIndex) -> Self {
         Self { btt, index, state: btt.lanes[index.0 as usize].state.lock() }
+    }
+
+    /// What the lane has done since this was last asked.
+    pub fn take_counters(&mut self) -> Counters {
+        core::mem::take(&mut self.state.counters)
     }
 
     /// Which lane this is.

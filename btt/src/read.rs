@@ -68,6 +68,7 @@ impl<N: Namespace> LaneGuard<'_, N> {
             if !changed {
                 break;
             }
+            self.state.counters.read_retries += 1;
         }
         for (index, (entry, premap)) in entries.iter().zip(first.0..).enumerate() {
             let lba = arena.lba(PremapAba(premap));
