@@ -2,12 +2,14 @@
 //!
 //! `list`'s shapes are ndctl's and made from [`crate::inventory`].
 
+use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use serde::{Serialize, Serializer};
 
 use crate::admin::command::Lba;
+use crate::pattern::Verdict;
 
 /// `status`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -323,6 +325,65 @@ pub struct Verify {
 }
 
 impl Verify {
+    /// The most sectors that [`Verify::faults`] names.
+    pub const FAULTS_MAX: usize = 16;
+
+    /// Counts one sector: what was found where sector `lba` of a run with `seed` belongs; None if it could not be
+    /// read.
+    pub fn count(&mut self, lba: Lba, seed: u64, found: Option<Verdict>) {
+        self.sectors += 1;
+        let fault = match found {
+            Some(Verdict::Whole(tag)) if (tag.lba, tag.seed) == (lba, seed) => {
+                self.good += 1;
+                self.version_max = self.version_max.max(tag.version);
+                return;
+            }
+            Some(Verdict::Blank) => {
+                self.blank += 1;
+                return;
+            }
+            Some(Verdict::Foreign) => {
+                self.foreign += 1;
+                return;
+            }
+            Some(Verdict::Whole(tag)) => {
+                self.misplaced += 1;
+                format!("LBA {}: whole, but written as {tag}", lba.0)
+            }
+            Some(Verdict::Torn { head: Some(tag), first_bad }) => {
+                self.torn += 1;
+                format!("LBA {}: torn, begins as {tag}, other bytes from {first_bad} on", lba.0)
+            }
+            Some(Verdict::Torn { head: None, .. }) => {
+                self.torn += 1;
+                format!("LBA {}: torn, only its end is the pattern's", lba.0)
+            }
+            None => {
+                self.unreadable += 1;
+                format!("LBA {}: could not be read", lba.0)
+            }
+        };
+        if self.faults.len() < Self::FAULTS_MAX {
+            self.faults.push(fault);
+        }
+    }
+
+    /// What two CPUs found on their shares of a device.
+    #[must_use]
+    pub fn plus(mut self, other: Self) -> Self {
+        self.sectors += other.sectors;
+        self.good += other.good;
+        self.blank += other.blank;
+        self.foreign += other.foreign;
+        self.torn += other.torn;
+        self.misplaced += other.misplaced;
+        self.unreadable += other.unreadable;
+        self.version_max = self.version_max.max(other.version_max);
+        self.faults.extend(other.faults);
+        self.faults.truncate(Self::FAULTS_MAX);
+        self
+    }
+
     /// Whether a promise was broken.
     #[must_use]
     pub const fn damaged(&self) -> bool {

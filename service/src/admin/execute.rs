@@ -199,7 +199,7 @@ fn on_device(extent: &Extent, device: &Device) -> Result<(), AdminError> {
     match lba.checked_add(*count) {
         Some(end) if end <= device.sectors => Ok(()),
         _ => Err(AdminError::out_of_range(format!(
-            "{count} sectors from LBA {lba} on are not all on {dev}, which has {}",
+            "LBA {lba}, count {count}: past the end of {dev}, which has {} sectors",
             device.sectors
         ))),
     }

@@ -85,7 +85,7 @@ impl Editor {
             Key::Cancel => {
                 self.clear();
                 self.history.leave();
-                link.send(b"^C\r\n");
+                link.send(b"\r\n");
                 link.send(PROMPT.as_bytes());
                 return;
             }

@@ -1,0 +1,228 @@
+//! The console: what a person types, sees and gets.
+
+mod common;
+
+use common::{Desk, Screen};
+use service::admin::LINE_BYTES_MAX;
+use service::admin::command::Mode;
+use service::console::Activity;
+
+/// What the row with the prompt shows after these bytes, and where its cursor is.
+fn shown(bytes: &[u8]) -> (String, usize) {
+    let mut desk = Desk::default();
+    let mut screen = Screen::default();
+    screen.show(&desk.say(b""));
+    screen.show(&desk.say(bytes));
+    (screen.row(), screen.column)
+}
+
+#[test]
+fn the_session_starts_with_a_prompt() {
+    assert_eq!(Desk::default().say(b""), "untorn> ");
+}
+
+#[test]
+fn commands_are_echoed_answered_and_the_prompt_comes_back() {
+    let mut desk = Desk::default();
+    desk.say(b"");
+    for end in ["\r", "\n", "\r\n"] {
+        let version = service::VERSION;
+        assert_eq!(desk.say(format!("version{end}").as_bytes()), format!("version\r\nuntorn {version}\r\nuntorn> "));
+    }
+    assert_eq!(desk.say(b"\r"), "\r\nuntorn> ", "a blank line is no command");
+    assert_eq!(desk.say(b"  \r"), "  \r\nuntorn> ");
+    assert_eq!(
+        desk.say(b"nonsense\r"),
+        "nonsense\r\nerror (unknown-command): no command \"nonsense\": help lists the commands\r\nuntorn> "
+    );
+}
+
+#[test]
+fn a_paste_of_many_lines_runs_them_in_order() {
+    let mut desk = Desk::default();
+    let paste: String = (0..200).map(|lba| format!("write pmem0s {lba} --fill {lba}\n")).collect();
+    let output = desk.say(paste.replace(&200.to_string(), "").as_bytes());
+    assert_eq!(output.matches("1 sector written").count(), 200);
+    for lba in 0..200 {
+        assert_eq!(desk.machine.disk[lba * 512..][..512], [u8::try_from(lba).expect("a byte"); 512]);
+    }
+}
+
+#[test]
+fn editing_keys_do_what_they_say() {
+    #[rustfmt::skip]
+    let cases: [(&[u8], &str, usize); 24] = [
+        (b"status",                              "status",     6),
+        (b"status\x01",                          "status",     0),
+        (b"status\x01\x05",                      "status",     6),
+        (b"status\x02\x02\x06",                  "status",     5),
+        (b"tatus\x01s",                          "status",     1),
+        (b"staXtus\x02\x02\x02\x7f",             "status",     3),
+        (b"staXtus\x02\x02\x02\x08",             "status",     3),
+        (b"staXtus\x1b[D\x1b[D\x1b[D\x1b[D\x04", "status",     3),
+        (b"Xstatus\x1b[H\x1b[3~",                "status",     0),
+        (b"status\x1b[H\x1b[F!",                 "status!",    7),
+        (b"statusXX\x02\x02\x0b",                "status",     6),
+        (b"XXstatus\x01\x06\x06\x15",            "status",     0),
+        (b"read pmem0s  \x17",                   "read",       5),
+        (b"read pmem0s\x17\x17",                 "",           0),
+        (b"read pmem0s\x02\x02\x17",             "read 0s",    5),
+        (b"\x02\x7f\x04\x0b\x15\x17\x06",        "",           0),
+        (b"a\x06\x06b",                          "ab",         2),
+        (b"\xc3\xa9t\xc3\xa9\x7f\x7fx",          "éx",         2),
+        (b"\xc3\xa9a\x02\x02z",                  "zéa",        1),
+        (b"nonsense\x03status",                  "status",     6),
+        (b"one\x0ctwo",                          "onetwo",     6),
+        (b"version\rstatus\x10",                 "version",    7),
+        (b"version\rlist\rdraft\x1b[A\x1b[A\x1b[B\x1b[B", "draft", 5),
+        (b"version\rlist\r\x10\x10\x10\x10",     "version",    7),
+    ];
+    for (bytes, row, cursor) in cases {
+        let (shown_row, column) = shown(bytes);
+        let bytes = bytes.escape_ascii();
+        assert_eq!(shown_row, format!("untorn> {row}").trim_end(), "{bytes}");
+        assert_eq!(column, "untorn> ".len() + cursor, "{bytes}");
+    }
+}
+
+#[test]
+fn an_edited_line_runs_as_it_is_shown() {
+    let mut desk = Desk::default();
+    let output = desk.say(b"ersionX\x7f\x01v\r");
+    assert!(output.contains(&format!("untorn {}\r\n", service::VERSION)), "{output}");
+}
+
+#[test]
+fn a_line_wider_than_the_terminal_scrolls_in_its_row() {
+    let long: String = ('a'..='z').cycle().take(500).collect();
+    let (row, column) = shown(long.as_bytes());
+    assert!(column < 80 && row.starts_with("untorn> ") && row.ends_with("def"), "{row}");
+    let (row, column) = shown(&[long.as_bytes(), b"\x01"].concat());
+    assert_eq!((row.as_str(), column), (format!("untorn> {}", &long[..71]).as_str(), 8));
+    // The prompt is said once a line: a script may wait for it.
+    let mut desk = Desk::default();
+    desk.say(b"");
+    assert!(!desk.say(long.as_bytes()).contains("untorn> "));
+}
+
+#[test]
+fn history_keeps_64_different_lines() {
+    let mut desk = Desk::default();
+    for line in 0..70 {
+        desk.say(format!("help {line}\rhelp {line}\r\r").as_bytes());
+    }
+    let mut screen = Screen::default();
+    screen.show("untorn> ");
+    screen.show(&desk.say(&[0x10; 63]));
+    assert_eq!(screen.row(), "untorn> help 7");
+    screen.show(&desk.say(&[0x10; 9]));
+    assert_eq!(screen.row(), "untorn> help 6", "the oldest that is kept");
+}
+
+#[test]
+fn tab_completes_commands_options_and_devices() {
+    for (bytes, row) in [
+        (&b"vers\t"[..], "version"),
+        (b"cre\t", "create-namespace"),
+        (b"li\t-\t", "list --"),
+        (b"list --bu\t", "list --buses"),
+        (b"help arr\x7f\t", "help arenas"),
+        (b"mode j\t", "mode json"),
+        (b"read p\t 0", "read pmem0s  0"),
+        (b"arenas na\t", "arenas namespace0.0"),
+        (b"xyz\t", "xyz"),
+    ] {
+        assert_eq!(shown(bytes).0, format!("untorn> {row}"), "{}", bytes.escape_ascii());
+    }
+    let mut desk = Desk::default();
+    desk.say(b"");
+    let output = desk.say(b"st\tx");
+    assert_eq!(
+        output,
+        "stat\r\nstats  status\r\nuntorn> \r\x1b[8Cstat\x1b[K\r\x1b[12Cx"
+            .replace("\r\nstats  status\r\nuntorn> \r\x1b[8Cstat\x1b[K\r\x1b[12C", "")
+    );
+    let output = desk.say(b"\x7f\t");
+    assert!(output.contains("\r\nstats  status\r\nuntorn> "), "{output:?}");
+}
+
+#[test]
+fn bytes_that_are_no_text_are_named_and_nothing_is_run() {
+    let mut desk = Desk::default();
+    desk.say(b"");
+    for (bytes, message) in [
+        (&b"write pmem0s 0 --fill\x00 1\r"[..], "byte 0x00 in column 22 is not text"),
+        (b"\xff\xfe\x00\r", "byte 0xff in column 1 is not text"),
+        (b"write pmem0s 0 --fill 1\xc3\r", "byte 0xc3 in column 24 is not text"),
+    ] {
+        let output = desk.say(bytes);
+        assert!(output.ends_with(&format!("\r\nerror (usage): {message}\r\nuntorn> ")), "{output:?}");
+    }
+    assert!(desk.machine.disk.iter().all(|byte| *byte == 0));
+    // ^U and ^C forget the bad byte with its line.
+    assert!(desk.say(b"\x00\x03version\r").contains("untorn 0."));
+    assert!(desk.say(b"x\x00\x15version\r").contains("untorn 0."));
+}
+
+#[test]
+fn a_line_of_64_kib_is_taken_and_a_longer_one_is_refused_in_every_mode() {
+    let fits = format!("help {}", "x".repeat(LINE_BYTES_MAX - 5));
+    for mode in ["console", "text", "json"] {
+        let mut desk = Desk::in_mode(mode);
+        let output = desk.say(format!("{fits}\n").as_bytes());
+        assert!(output.contains("not-found"), "{mode}");
+        let output = desk.say(format!("{fits}x{}\n", "y".repeat(200_000)).as_bytes());
+        assert!(output.contains("too-long") && output.contains("the line is longer than 65536 bytes"), "{mode}");
+        assert!(desk.say(b"version\n").contains("0.1.0"), "{mode}: the session goes on");
+    }
+}
+
+#[test]
+fn modes_are_switched_in_band_and_back() {
+    let mut desk = Desk::default();
+    desk.say(b"");
+    let output = desk.say(b"mode json\r\nversion\r\nmode text\r\nversion\r\nmode console\r\nversion\r\n");
+    let version = service::VERSION;
+    assert_eq!(
+        output,
+        format!(
+            "mode json\r\n{{\"ok\":true,\"mode\":\"json\"}}\n\
+             {{\"ok\":true,\"name\":\"untorn\",\"version\":\"{version}\"}}\n\
+             \x1e0\n\
+             untorn {version}\n\x1e0\n\
+             untorn> version\r\nuntorn {version}\r\nuntorn> "
+        )
+    );
+    assert_eq!(desk.session.mode(), Mode::Console);
+}
+
+#[test]
+fn a_line_end_of_two_bytes_is_one_even_when_they_come_apart() {
+    let mut desk = Desk::in_mode("json");
+    assert_eq!(desk.say(b"version\r").lines().count(), 1);
+    assert_eq!(desk.say(b"\n"), "");
+    assert_eq!(desk.say(b"\n").lines().count(), 1, "an empty line is answered");
+}
+
+#[test]
+fn log_lines_stand_above_the_prompt_and_never_among_replies() {
+    let mut desk = Desk::default();
+    desk.say(b"sta");
+    desk.session.log("cpu 1: media error", &mut desk.link);
+    let mut screen = Screen::default();
+    screen.show("untorn> sta");
+    screen.show(&desk.say(b"tus"));
+    assert_eq!(screen.row(), "untorn> status");
+    assert_eq!(screen.rows[0].iter().collect::<String>(), "cpu 1: media error");
+    let mut desk = Desk::in_mode("json");
+    desk.session.log("cpu 1: media error", &mut desk.link);
+    assert_eq!(desk.say(b""), "");
+}
+
+#[test]
+fn poweroff_is_answered_before_it_is_reported_and_nothing_after_it_runs() {
+    let mut desk = Desk::default();
+    desk.say(b"");
+    assert_eq!(desk.say(b"poweroff\rversion\r"), "poweroff\r\npowering off\r\n");
+    assert_eq!((desk.last, desk.machine.quiesced), (Activity::Poweroff, 1));
+}

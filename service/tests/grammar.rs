@@ -1,0 +1,176 @@
+//! The grammar: what lines mean, and what wrong ones are told.
+
+use service::admin::command::{
+    BenchRequest, Command, CreateNamespace, Lba, ListRequest, Mode, NamespaceMode, RegionType, WriteData,
+};
+use service::admin::{parse, table::COMMANDS};
+use service::error::ErrorCode;
+use uuid::uuid;
+
+fn parsed(line: &str) -> Command {
+    parse(line).unwrap_or_else(|error| panic!("{line}: {error}"))
+}
+
+#[test]
+fn lines_mean_what_they_say() {
+    let read = |lba, count| Command::Read { dev: "pmem0s".into(), lba: Lba(lba), count };
+    let write = |data| Command::Write { dev: "pmem0s".into(), lba: Lba(7), data };
+    let everything =
+        ListRequest { buses: true, dimms: true, regions: true, namespaces: true, idle: true, health: true, verbose: 0 };
+    for (line, command) in [
+        ("help", Command::Help { topic: None }),
+        ("? read", Command::Help { topic: Some("read".into()) }),
+        ("mode json", Command::Mode(Mode::Json)),
+        ("  status\t", Command::Status),
+        ("read pmem0s 0", read(0, 1)),
+        ("read pmem0s 0x10 0x20", read(16, 32)),
+        ("read -- pmem0s 5 2", read(5, 2)),
+        ("'read' \"pmem0s\" '1'", read(1, 1)),
+        ("write pmem0s 7 --data AAEC", write(WriteData::Bytes(vec![0, 1, 2]))),
+        ("write --fill=0xff pmem0s 7", write(WriteData::Fill { byte: 255, count: 1 })),
+        ("write pmem0s --count 9 7 --fill 1", write(WriteData::Fill { byte: 1, count: 9 })),
+        ("list", Command::List(ListRequest::default())),
+        ("list -BDRNiH", Command::List(everything)),
+        ("list --buses --dimms --regions --namespaces --idle --health", Command::List(everything)),
+        ("list -v -vv", Command::List(ListRequest { verbose: 3, ..ListRequest::default() })),
+        ("stats --prometheus", Command::Stats { prometheus: true }),
+    ] {
+        assert_eq!(parsed(line), command, "{line}");
+    }
+}
+
+#[test]
+fn create_namespace_has_ndctls_defaults_and_options() {
+    let default = CreateNamespace {
+        region: None,
+        region_type: None,
+        size_bytes: None,
+        mode: NamespaceMode::Sector,
+        sector_size: 4096,
+        name: None,
+        uuid: None,
+        force: false,
+    };
+    assert_eq!(parsed("create-namespace"), Command::CreateNamespace(default.clone()));
+    let all = CreateNamespace {
+        region: Some("region0".into()),
+        region_type: Some(RegionType::Pmem),
+        sector_size: 512,
+        uuid: Some(uuid!("e412ddd9-4a9e-42e8-9953-05cfdd8f0459")),
+        force: true,
+        ..default
+    };
+    for line in [
+        "create-namespace -r region0 -t pmem -m sector -l 512 -u e412ddd9-4a9e-42e8-9953-05cfdd8f0459 -f",
+        "create-namespace -fl512 -rregion0 -tpmem --uuid=e412ddd9-4a9e-42e8-9953-05cfdd8f0459",
+    ] {
+        assert_eq!(parsed(line), Command::CreateNamespace(all.clone()), "{line}");
+    }
+}
+
+#[test]
+fn bench_loads_for_five_seconds_unless_it_only_verifies() {
+    let bench =
+        BenchRequest { dev: "pmem0s".into(), seconds: 5, seed: 1, mix_write_percent: 100, run: 1, verify: false };
+    assert_eq!(parsed("bench pmem0s"), Command::Bench(bench.clone()));
+    let verify = BenchRequest { seconds: 0, verify: true, ..bench.clone() };
+    assert_eq!(parsed("bench pmem0s --verify"), Command::Bench(verify));
+    let both = BenchRequest { seconds: 2, seed: 9, mix_write_percent: 70, run: 16, verify: true, ..bench };
+    assert_eq!(parsed("bench --verify --seconds 2 --seed 9 --mix 70% --run 16 pmem0s"), Command::Bench(both));
+}
+
+#[test]
+fn wrong_lines_are_told_what_is_wrong_and_how_it_is_written() {
+    #[rustfmt::skip]
+    let cases = [
+        ("",                           "the line is empty: help lists the commands"),
+        ("read",                       "DEV is missing; usage: read DEV LBA [COUNT]"),
+        ("read pmem0s",                "LBA is missing; usage: read DEV LBA [COUNT]"),
+        ("read pmem0s 1 2 3",          "\"3\" is a word too many; usage: read DEV LBA [COUNT]"),
+        ("read pmem0s one",            "LBA: \"one\" is not a number (a number is decimal, or hexadecimal after 0x); usage: read DEV LBA [COUNT]"),
+        ("read pmem0s 1 0",            "COUNT: 0 is not from 1 to 18446744073709551615; usage: read DEV LBA [COUNT]"),
+        ("read pmem0s -1",             "no option -1; usage: read DEV LBA [COUNT]"),
+        ("status --all",               "no option --all; usage: status"),
+        ("list -Bx",                   "no option -x; usage: list [-B] [-D] [-R] [-N] [-i] [-H] [-v]"),
+        ("list --buses=yes",           "--buses takes no value; usage: list [-B] [-D] [-R] [-N] [-i] [-H] [-v]"),
+        ("stats --prometheus=1",       "--prometheus takes no value; usage: stats [--prometheus]"),
+        ("mode",                       "MODE is missing; usage: mode MODE"),
+        ("mode xml",                   "MODE: \"xml\" is not console, text or json; usage: mode MODE"),
+        ("write pmem0s 0",             "give either --data or --fill; usage: write DEV LBA [--data BASE64] [--fill BYTE] [--count N]"),
+        ("write pmem0s 0 --fill",      "--fill BYTE is missing its value; usage: write DEV LBA [--data BASE64] [--fill BYTE] [--count N]"),
+        ("write pmem0s 0 --fill 1 --fill 2", "--fill BYTE is given twice; usage: write DEV LBA [--data BASE64] [--fill BYTE] [--count N]"),
+        ("write pmem0s 0 --data AA== --count 2", "--count goes with --fill; --data says itself how much; usage: write DEV LBA [--data BASE64] [--fill BYTE] [--count N]"),
+        ("arenas 'namespace0.0",       "the quote ' in column 8 is not closed"),
+    ];
+    for (line, message) in cases {
+        let error = parse(line).expect_err(line);
+        assert_eq!((error.code, error.message.as_str()), (ErrorCode::Usage, message), "{line}");
+    }
+    for (line, part) in [
+        ("create-namespace -l 513", "-l: 513 is no sector size; use 512, 520,"),
+        ("create-namespace -m dax", "-m: \"dax\" is not sector or raw"),
+        ("create-namespace -t ram", "-t: \"ram\" is not pmem or blk"),
+        ("create-namespace -s 1Q", "-s: \"1Q\" is not a size"),
+        ("create-namespace -u 12", "-u: \"12\" is not a uuid"),
+        ("bench pmem0s --mix 101", "--mix: 101 is not from 0 to 100"),
+        ("bench pmem0s --run 0", "--run: 0 is not from 1 to 256"),
+        ("write pmem0s 0 --data A*==", "--data: not base64"),
+    ] {
+        let error = parse(line).expect_err(line);
+        assert_eq!(error.code, ErrorCode::Usage, "{line}");
+        assert!(error.message.starts_with(part), "{line}: {}", error.message);
+    }
+}
+
+#[test]
+fn an_unknown_command_is_its_own_error() {
+    let error = parse("format pmem0s").expect_err("no such command");
+    assert_eq!(error.code, ErrorCode::UnknownCommand);
+    assert_eq!(error.message, "no command \"format\": help lists the commands");
+}
+
+#[test]
+fn what_is_still_to_come_parses_and_says_what_to_do_meanwhile() {
+    for line in [
+        "init-labels nmem0",
+        "create-namespace -s 1G",
+        "create-namespace -n disk",
+        "create-namespace -m raw",
+        "create-namespace -t blk",
+        "destroy-namespace namespace0.0",
+        "enable-namespace namespace0.0",
+        "disable-namespace namespace0.0",
+        "check-namespace namespace0.0 -R",
+        "check-namespace namespace0.0 --rewrite-log",
+        "check-namespace -f namespace0.0",
+        "trim pmem0s 0 1",
+        "inject-error pmem0s 0",
+        "clear-errors pmem0s 0",
+        "errors",
+        "export pmem0s",
+        "unexport pmem0s",
+        "trace",
+    ] {
+        let error = parse(line).expect_err(line);
+        assert_eq!(error.code, ErrorCode::Unavailable, "{line}");
+        assert!(error.message.starts_with("this version has no ") && error.message.contains(" yet; "), "{line}");
+    }
+    // A wrong line is a usage error, now as later.
+    assert_eq!(parse("trim pmem0s 0").expect_err("COUNT").code, ErrorCode::Usage);
+    assert_eq!(parse("export").expect_err("DEV").code, ErrorCode::Usage);
+}
+
+#[test]
+fn the_table_is_sound() {
+    for (index, spec) in COMMANDS.iter().enumerate() {
+        assert!(COMMANDS[..index].iter().all(|other| other.name != spec.name), "{} twice", spec.name);
+        let required = spec.words.iter().take_while(|word| word.required).count();
+        assert!(spec.words[required..].iter().all(|word| !word.required), "{}: optional words come last", spec.name);
+        assert!(spec.details.is_empty() || spec.details.ends_with('\n'), "{}", spec.name);
+        for (at, option) in spec.options.iter().enumerate() {
+            let before = &spec.options[..at];
+            assert!(before.iter().all(|other| other.long != option.long), "{} --{}", spec.name, option.long);
+            assert!(before.iter().all(|other| other.short.is_none() || other.short != option.short), "{}", spec.name);
+        }
+    }
+}

@@ -1,0 +1,389 @@
+//! Replies as programs and as people get them: whole strings.
+
+mod common;
+
+use common::Desk;
+use service::console::Activity;
+use service::error::AdminError;
+use service::reply::Finding;
+
+/// One request's reply line in JSON mode, without its end.
+fn json(desk: &mut Desk, line: &str) -> String {
+    let reply = desk.say(format!("{line}\n").as_bytes());
+    let reply = reply.strip_suffix('\n').unwrap_or_else(|| panic!("{line}: no line: {reply:?}"));
+    serde_json::from_str::<serde_json::Value>(reply).unwrap_or_else(|error| panic!("{line}: {error}: {reply}"));
+    reply.into()
+}
+
+/// One request's text and exit status in text mode.
+fn text(desk: &mut Desk, line: &str) -> (String, u8) {
+    let reply = desk.say(format!("{line}\n").as_bytes());
+    let (text, status) = reply.rsplit_once('\x1e').unwrap_or_else(|| panic!("{line}: no status: {reply:?}"));
+    let status = status.strip_suffix('\n').and_then(|status| status.parse().ok());
+    (text.into(), status.unwrap_or_else(|| panic!("{line}: {reply:?}")))
+}
+
+#[test]
+fn machine_replies_have_the_contracts_keys() {
+    let mut desk = Desk::in_mode("json");
+    for (line, reply) in [
+        ("version", format!(r#"{{"ok":true,"name":"untorn","version":"{}"}}"#, service::VERSION)),
+        (
+            "status",
+            format!(
+                concat!(
+                    r#"{{"ok":true,"version":"{}","cpus":2,"memory":268435456,"tables":["RSDP","APIC","NFIT"],"#,
+                    r#""namespaces":[{{"dev":"namespace0.0","mode":"sector","size":33130496,"blockdev":"pmem0s","#,
+                    r#""state":"active"}}],"exports":[],"uptime":12.345,"unclean_shutdowns_recovered":1,"persist":"clwb"}}"#
+                ),
+                service::VERSION
+            ),
+        ),
+        (
+            "nfit",
+            concat!(
+                r#"{"ok":true,"structures":[{"table":0,"offset":40,"kind":"spa_range","index":2,"base":4294967296,"#,
+                r#""guid":"66f0d379-b4f3-4074-ac43-0d3318b78cdb","lines":[16,32],"hot_add":false}],"refused":[{"table":1,"#,
+                r#""offset":96,"what":"structure type 1","why":"its length 0 is less than its header"}]}"#
+            )
+            .into(),
+        ),
+        (
+            "arenas namespace0.0",
+            concat!(
+                r#"{"ok":true,"dev":"namespace0.0","arenas":[{"size":33550336,"external_lba_start":0,"internal_nlba":64964,"#,
+                r#""internal_lbasize":512,"external_nlba":64708,"external_lbasize":512,"nfree":256,"version_major":1,"#,
+                r#""version_minor":1,"nextoff":0,"infooff":0,"dataoff":4096,"mapoff":33267712,"logoff":33529856,"#,
+                r#""info2off":33546240,"flags":0,"log_index_0":0,"log_index_1":1}]}"#
+            )
+            .into(),
+        ),
+        (
+            "create-namespace -l 512",
+            concat!(
+                r#"{"ok":true,"dev":"namespace0.0","mode":"sector","size":33130496,"#,
+                r#""uuid":"e412ddd9-4a9e-42e8-9953-05cfdd8f0459","sector_size":512,"blockdev":"pmem0s","#,
+                r#""btt":{"uuid":"e412ddd9-4a9e-42e8-9953-05cfdd8f0459","version":"1.1","arenas":1,"nfree":256,"lanes":2,"#,
+                r#""flog_slots":[0,1],"state":"active"}}"#
+            )
+            .into(),
+        ),
+        ("check-namespace namespace0.0", r#"{"ok":true,"dev":"namespace0.0","arenas":1,"findings":[]}"#.into()),
+        ("write pmem0s 3 --fill 0x41", r#"{"ok":true,"dev":"pmem0s","lba":3,"count":1}"#.into()),
+        (
+            "bench pmem0s --seconds 5 --mix 70 --seed 7 --verify",
+            concat!(
+                r#"{"ok":true,"dev":"pmem0s","seconds":5.0,"cpus":2,"seed":7,"mix":70,"run":1,"ops":8,"sectors_read":0,"#,
+                r#""sectors_written":8,"errors":0,"ops_per_second":1.6,"fences_per_sector":2.5,"#,
+                r#""write_backs_per_sector":3.0,"verify":{"sectors":4096,"good":8,"blank":4088,"foreign":0,"torn":0,"#,
+                r#""misplaced":0,"unreadable":0,"version_max":2,"faults":[]}}"#
+            )
+            .into(),
+        ),
+        (
+            "stats",
+            concat!(
+                r#"{"ok":true,"devices":[{"dev":"pmem0s","reads":7,"writes":0,"sectors_read":0,"sectors_written":0,"#,
+                r#""read_errors":0,"write_errors":0,"fences":1,"write_backs":0,"collisions":0,"read_retries":0,"cpus":["#,
+                r#"{"reads":3,"writes":0,"sectors_read":0,"sectors_written":0,"read_errors":0,"write_errors":0,"fences":0,"#,
+                r#""write_backs":0,"collisions":0,"read_retries":0},{"reads":4,"writes":0,"sectors_read":0,"#,
+                r#""sectors_written":0,"read_errors":0,"write_errors":0,"fences":1,"write_backs":0,"collisions":0,"#,
+                r#""read_retries":0}]}]}"#
+            )
+            .into(),
+        ),
+        ("mode json", r#"{"ok":true,"mode":"json"}"#.into()),
+        (
+            "frobnicate",
+            r#"{"ok":false,"error":{"code":"unknown-command","message":"no command \"frobnicate\": help lists the commands"}}"#
+                .into(),
+        ),
+        (
+            "read pmem9s 0",
+            r#"{"ok":false,"error":{"code":"not-found","message":"no block device \"pmem9s\": list shows what there is"}}"#
+                .into(),
+        ),
+        (
+            "read pmem0s 4095 2",
+            r#"{"ok":false,"error":{"code":"out-of-range","message":"LBA 4095, count 2: past the end of pmem0s, which has 4096 sectors"}}"#
+                .into(),
+        ),
+    ] {
+        assert_eq!(json(&mut desk, line), reply, "{line}");
+    }
+}
+
+#[test]
+fn sectors_written_in_base64_read_back_in_base64() {
+    let mut desk = Desk::in_mode("json");
+    let data = format!("{}==", "QUJD".repeat(170) + "QUI"); // 512 bytes
+    let data = &data[..data.len() - 1];
+    assert_eq!(
+        json(&mut desk, &format!("write pmem0s 5 --data {data}")),
+        r#"{"ok":true,"dev":"pmem0s","lba":5,"count":1}"#
+    );
+    let expected = format!(r#"{{"ok":true,"dev":"pmem0s","lba":5,"count":1,"sector_size":512,"data":"{data}"}}"#);
+    assert_eq!(json(&mut desk, "read pmem0s 5"), expected);
+    assert_eq!(&desk.machine.disk[5 * 512..5 * 512 + 4], b"ABCA");
+}
+
+#[test]
+fn a_read_is_a_mebibyte_at_most() {
+    let mut desk = Desk::in_mode("json");
+    desk.machine.disk = vec![0x5a; 512 * 4097];
+    let whole = json(&mut desk, "read pmem0s 0 2048");
+    assert_eq!(whole.len() - whole.find("Wlpa").expect("data"), (1_usize << 20).div_ceil(3) * 4 + 2);
+    assert_eq!(
+        json(&mut desk, "read pmem0s 0 2049"),
+        r#"{"ok":false,"error":{"code":"too-long","message":"2049 sectors of 512 bytes are more than 1 MiB: read at most 2048 at once"}}"#
+    );
+}
+
+#[test]
+fn errors_change_nothing() {
+    let mut desk = Desk::in_mode("json");
+    let sector = "A".repeat(684);
+    for (line, code) in [
+        ("write pmem0s 4095 --fill 1 --count 2".into(), "out-of-range"),
+        ("write pmem0s 18446744073709551615 --fill 1".into(), "out-of-range"),
+        (format!("write pmem0s 4096 --data {}", &sector[..683]), "out-of-range"),
+        ("write pmem0s 0 --data QUJD".into(), "usage"),
+        ("write pmem0s 0 --data ''".into(), "usage"),
+        ("write pmem0s 0 --fill 256".into(), "usage"),
+        ("trim pmem0s 0 1".into(), "unavailable"),
+    ] {
+        let reply = json(&mut desk, &line);
+        assert!(reply.contains(&format!(r#""code":"{code}""#)), "{line}: {reply}");
+    }
+    desk.machine.read_only = Some("the DIMM is not armed".into());
+    assert_eq!(
+        json(&mut desk, "write pmem0s 0 --fill 1"),
+        r#"{"ok":false,"error":{"code":"read-only","message":"pmem0s is read-only: the DIMM is not armed"}}"#
+    );
+    assert!(json(&mut desk, "bench pmem0s").contains("read-only"));
+    assert!(desk.machine.disk.iter().all(|byte| *byte == 0));
+    // What only reads goes on.
+    assert!(json(&mut desk, "bench pmem0s --verify").starts_with(r#"{"ok":true"#));
+    assert!(json(&mut desk, "bench pmem0s --seconds 1 --mix 0").starts_with(r#"{"ok":true"#));
+}
+
+#[test]
+fn a_long_fill_is_exact_at_both_ends() {
+    let mut desk = Desk::in_mode("json");
+    assert_eq!(
+        json(&mut desk, "write pmem0s 1 --fill 7 --count 1000"),
+        r#"{"ok":true,"dev":"pmem0s","lba":1,"count":1000}"#
+    );
+    let filled: Vec<usize> = (0..4096).filter(|lba| desk.machine.disk[lba * 512..][..512] == [7; 512]).collect();
+    assert_eq!(filled, (1..=1000).collect::<Vec<_>>());
+    assert_eq!(desk.machine.disk.iter().filter(|byte| **byte == 7).count(), 512_000);
+}
+
+#[test]
+fn damage_that_a_check_or_a_verification_finds_is_exit_status_4() {
+    let finding = |repaired| Finding {
+        what: "the map entry names a block twice".into(),
+        place: "arena 0, map entry 17 at 0x1fba044".into(),
+        repaired,
+    };
+    let mut desk = Desk::in_mode("json");
+    desk.machine.findings = vec![finding(true), finding(false)];
+    assert_eq!(
+        json(&mut desk, "check-namespace namespace0.0"),
+        concat!(
+            r#"{"ok":true,"dev":"namespace0.0","arenas":1,"findings":[{"what":"the map entry names a block twice","#,
+            r#""where":"arena 0, map entry 17 at 0x1fba044","repaired":true},{"what":"the map entry names a block twice","#,
+            r#""where":"arena 0, map entry 17 at 0x1fba044","repaired":false}],"exit":4}"#
+        )
+    );
+    json(&mut desk, "bench pmem0s --seconds 1");
+    desk.machine.disk[100] ^= 1;
+    let reply = json(&mut desk, "bench pmem0s --verify");
+    assert!(reply.contains(r#""torn":1"#) && reply.ends_with(r#","exit":4}"#), "{reply}");
+    desk.machine.disk[100] ^= 1;
+    desk.say(b"mode text\n");
+    assert_eq!(text(&mut desk, "check-namespace namespace0.0").1, 4);
+    assert_eq!(text(&mut desk, "bench pmem0s --verify").1, 0);
+    desk.machine.findings.truncate(1);
+    assert_eq!(text(&mut desk, "check-namespace namespace0.0").1, 0);
+}
+
+#[test]
+fn texts_are_for_people_and_end_with_the_exit_status() {
+    let mut desk = Desk::default();
+    let switched = desk.say(b"mode text\n");
+    assert!(switched.ends_with("mode text\r\n\x1e0\n"), "{switched:?}");
+    for (line, reply, status) in [
+        ("version", format!("untorn {}\n", service::VERSION), 0),
+        (
+            "status",
+            format!(
+                concat!(
+                    "version                      {}\n",
+                    "cpus                         2\n",
+                    "memory                       268435456 (256.0 MiB)\n",
+                    "tables                       RSDP APIC NFIT\n",
+                    "persist                      clwb\n",
+                    "uptime                       12.345 s\n",
+                    "unclean_shutdowns_recovered  1\n",
+                    "exports                      none\n",
+                    "namespace0.0     pmem0s     sector  active    33130496 (31.5 MiB)\n",
+                ),
+                service::VERSION
+            ),
+            0,
+        ),
+        (
+            "nfit",
+            concat!(
+                "table 0 at 0x0028: spa_range\n",
+                "  index                      2\n",
+                "  base                       0x100000000\n",
+                "  guid                       66f0d379-b4f3-4074-ac43-0d3318b78cdb\n",
+                "  lines                      0x10 0x20\n",
+                "  hot_add                    false\n",
+                "table 1 at 0x0060: refused structure type 1: its length 0 is less than its header\n",
+            )
+            .into(),
+            0,
+        ),
+        (
+            "arenas namespace0.0",
+            concat!(
+                "namespace0.0 arena0\n",
+                "  size                 0x0000000001fff000\n",
+                "  external_lba_start   0x0000000000000000\n",
+                "  internal_nlba        0x0000fdc4\n",
+                "  internal_lbasize     512\n",
+                "  external_nlba        0x0000fcc4\n",
+                "  external_lbasize     512\n",
+                "  nfree                256\n",
+                "  version_major        1\n",
+                "  version_minor        1\n",
+                "  nextoff              0x0000000000000000\n",
+                "  infooff              0x0000000000000000\n",
+                "  dataoff              0x0000000000001000\n",
+                "  mapoff               0x0000000001fba000\n",
+                "  logoff               0x0000000001ffa000\n",
+                "  info2off             0x0000000001ffe000\n",
+                "  flags                0x00000000\n",
+                "  log_index_0          0\n",
+                "  log_index_1          1\n",
+            )
+            .into(),
+            0,
+        ),
+        ("check-namespace namespace0.0", "namespace0.0: 1 arena checked, nothing wrong\n".into(), 0),
+        ("write pmem0s 3 --fill 0x41 --count 2", "pmem0s from LBA 3 on: 2 sectors written\n".into(), 0),
+        (
+            "read pmem0s 2 2",
+            concat!(
+                "00000000  00 00 00 00 00 00 00 00  00 00 00 00 00 00 00 00  |................|\n",
+                "*\n",
+                "00000200  41 41 41 41 41 41 41 41  41 41 41 41 41 41 41 41  |AAAAAAAAAAAAAAAA|\n",
+                "*\n",
+                "00000400\n",
+            )
+            .into(),
+            0,
+        ),
+        ("frobnicate", "error (unknown-command): no command \"frobnicate\": help lists the commands\n".into(), 2),
+        ("arenas namespace7.0", "error (not-found): no namespace \"namespace7.0\"\n".into(), 3),
+        (
+            "read pmem0s 9999999",
+            "error (out-of-range): LBA 9999999, count 1: past the end of pmem0s, which has 4096 sectors\n".into(),
+            2,
+        ),
+        ("", "error (usage): the line is empty: help lists the commands\n".into(), 2),
+        ("mode text", String::new(), 0),
+    ] {
+        assert_eq!(text(&mut desk, line), (reply, status), "{line}");
+    }
+    desk.machine.bad_lba = Some(9);
+    assert_eq!(text(&mut desk, "read pmem0s 8 4"), ("error (damaged): LBA 9: media error\n".into(), 4));
+}
+
+#[test]
+fn list_texts_are_ndctls_pretty_json_and_nothing_when_there_is_nothing() {
+    let mut desk = Desk::in_mode("text");
+    let dimms =
+        "[\n  {\n    \"dev\":\"nmem0\",\n    \"id\":\"8680-56341200\",\n    \"handle\":1,\n    \"phys_id\":0\n  }\n]\n";
+    assert_eq!(text(&mut desk, "list -D"), (dimms.into(), 0));
+    desk.machine.inventory.buses.clear();
+    assert_eq!(text(&mut desk, "list -BDRNi"), (String::new(), 0));
+    desk.say(b"mode json\n");
+    assert_eq!(json(&mut desk, "list"), r#"{"ok":true,"result":[]}"#);
+}
+
+#[test]
+fn prometheus_gets_its_text_format() {
+    let mut desk = Desk::in_mode("text");
+    let (metrics, _) = text(&mut desk, "stats --prometheus");
+    assert!(metrics.starts_with(concat!(
+        "# HELP untorn_reads_total Read requests answered.\n",
+        "# TYPE untorn_reads_total counter\n",
+        "untorn_reads_total{dev=\"pmem0s\",cpu=\"0\"} 3\n",
+        "untorn_reads_total{dev=\"pmem0s\",cpu=\"1\"} 4\n",
+        "# HELP untorn_writes_total Write requests acknowledged.\n",
+    )));
+    desk.say(b"mode json\n");
+    let reply: serde_json::Value = serde_json::from_str(&json(&mut desk, "stats --prometheus")).expect("JSON");
+    assert!(reply["prometheus"].as_str().expect("text").contains("untorn_fences_total{dev=\"pmem0s\",cpu=\"1\"} 2\n"));
+}
+
+#[test]
+fn help_lists_every_command_and_explains_each() {
+    let mut desk = Desk::in_mode("text");
+    let (all, _) = text(&mut desk, "help");
+    for spec in service::admin::table::COMMANDS {
+        assert!(all.lines().any(|line| line.starts_with(&format!("{} ", spec.name))), "{}", spec.name);
+        let (one, status) = text(&mut desk, &format!("help {}", spec.name));
+        assert_eq!(status, 0);
+        assert!(one.starts_with(&format!("usage: {}\n", spec.synopsis())), "{one}");
+        for option in spec.options {
+            assert!(one.contains(&format!("--{}", option.long)), "{one}");
+        }
+    }
+    assert_eq!(
+        text(&mut desk, "help check-namespace").0,
+        concat!(
+            "usage: check-namespace NS [-R] [-L] [-f]\n",
+            "check a BTT's metadata, all of it\n",
+            "  NS                         a namespace: namespace0.0\n",
+            "  -R, --repair               repair what can be repaired\n",
+            "                             not in this version yet; check without it, and repair with ndctl check-namespace on Linux\n",
+            "  -L, --rewrite-log          write the flog anew\n",
+            "                             not in this version yet; check without it, and rewrite with ndctl check-namespace on Linux\n",
+            "  -f, --force                even while it is enabled\n",
+            "                             not in this version yet; leave it out: a check that only reports needs no force\n",
+            "Stores nothing without -R or -L. Exit status 4: something is wrong and not repaired.\n",
+        )
+    );
+    assert_eq!(text(&mut desk, "help frobnicate").1, 3);
+    desk.say(b"mode json\n");
+    assert_eq!(
+        json(&mut desk, "help arenas"),
+        concat!(
+            r#"{"ok":true,"name":"arenas","usage":"arenas NS","summary":"a BTT's arenas, as Linux shows them under debugfs","#,
+            r#""available":true,"arguments":[{"name":"NS","required":true,"help":"a namespace: namespace0.0"}],"details":""}"#
+        )
+    );
+    assert!(
+        json(&mut desk, "help")
+            .contains(r#"{"name":"trace","usage":"trace","summary":"the newest events","available":false}"#)
+    );
+}
+
+#[test]
+fn poweroff_and_reboot_answer_first_and_stop_only_what_is_durable() {
+    for (command, activity) in [("poweroff", Activity::Poweroff), ("reboot", Activity::Reboot)] {
+        let mut desk = Desk::in_mode("json");
+        desk.machine.quiesce_error = Some(AdminError::failed("fence: the device failed at 0x40"));
+        let reply = json(&mut desk, command);
+        assert_eq!(reply, r#"{"ok":false,"error":{"code":"failed","message":"fence: the device failed at 0x40"}}"#);
+        assert_eq!(desk.last, Activity::Idle);
+        desk.machine.quiesce_error = None;
+        assert_eq!(json(&mut desk, command), r#"{"ok":true}"#);
+        assert_eq!((desk.last, desk.machine.quiesced), (activity, 2));
+    }
+}
