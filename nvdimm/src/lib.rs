@@ -1,2 +1,112 @@
-//! See the crate's description in Cargo.toml.
+//! From firmware bytes to regions, namespaces and lane counts.
+//!
+//! [`discover`] takes the machine's NFITs and something that reads DIMMs' label areas, and gives an [`Inventory`].
+//! Nothing in this crate touches hardware, and no bytes make it fail: what cannot be trusted is left out, with a
+//! [`Finding`](error::Finding) that says what and where.
+//!
+//! | module | |
+//! |---|---|
+//! | [`nfit`] | tables to structures (ACPI 6.5, 5.2.25) |
+//! | [`dimm`] | who the DIMMs are |
+//! | [`region`] | structures to regions |
+//! | [`interleave`] | where the registers and windows of interleaved DIMMs lie |
+//! | [`label`] | label areas to labels (UEFI 2.10, 13.19) |
+//! | [`namespace`] | regions and labels to namespaces |
+//! | [`lanes`](mod@lanes) | how many sectors can be written at once |
+//! | [`error`] | findings |
+
 #![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+pub mod dimm;
+pub mod error;
+mod fletcher;
+mod guid;
+pub mod interleave;
+pub mod label;
+pub mod lanes;
+pub mod namespace;
+pub mod nfit;
+pub mod region;
+
+use alloc::vec::Vec;
+
+use dimm::{DeviceHandle, Dimm};
+use error::{Finding, Findings};
+use label::{LabelSource, Labels};
+use namespace::{LabelsByDimm, Namespace};
+use nfit::Nfit;
+use region::{PersistenceDomain, Region, RegionId};
+
+pub use lanes::lanes;
+
+/// What a machine has.
+#[derive(Clone, Debug)]
+pub struct Inventory {
+    /// The tables' structures, and what was refused among them.
+    pub nfit: Nfit,
+    /// DIMMs by ascending handle: `nmem<k>` is number k.
+    pub dimms: Vec<Dimm>,
+    /// What the DIMMs' label areas hold.
+    pub labels: LabelsByDimm,
+    /// Regions, by ascending number.
+    pub regions: Vec<Region>,
+    /// Namespaces, by region and number.
+    pub namespaces: Vec<Namespace>,
+    /// What was found wrong with regions, labels and namespaces.
+    findings: Findings,
+}
+
+/// Finds all persistent memory: NFITs in the order in which the firmware lists them, and the DIMMs' labels.
+pub fn discover<T: AsRef<[u8]>>(tables: &[T], labels: &mut dyn LabelSource) -> Inventory {
+    let nfit = Nfit::parse(tables);
+    let mut findings = Findings::default();
+    let dimms = dimm::dimms(&nfit);
+    let labels = dimms
+        .iter()
+        .map(|dimm| (dimm.handle, label::read(labels, dimm.handle, &mut findings)))
+        .collect::<LabelsByDimm>();
+    let regions = region::regions(&nfit, &mut findings);
+    let namespaces = namespace::namespaces(&regions, &labels, &mut findings);
+    Inventory { nfit, dimms, labels, regions, namespaces, findings }
+}
+
+impl Inventory {
+    /// Every finding: of the tables, then of what was built from them.
+    pub fn findings(&self) -> impl Iterator<Item = Finding> + '_ {
+        self.nfit.findings.iter().chain(self.findings.iter())
+    }
+
+    /// How far a store must have come to survive power loss, on this platform.
+    #[must_use]
+    pub fn persistence_domain(&self) -> PersistenceDomain {
+        self.nfit.capabilities().into()
+    }
+
+    /// The `k` of a DIMM's name `nmem<k>`.
+    #[must_use]
+    pub fn dimm_number(&self, handle: DeviceHandle) -> Option<usize> {
+        self.dimms.binary_search_by_key(&handle, |dimm| dimm.handle).ok()
+    }
+
+    /// A DIMM's labels.
+    #[must_use]
+    pub fn labels_of(&self, handle: DeviceHandle) -> &Labels {
+        self.labels.get(&handle).unwrap_or(&Labels::None)
+    }
+
+    /// A region by its number. Numbers have gaps where something was refused.
+    #[must_use]
+    pub fn region(&self, id: RegionId) -> Option<&Region> {
+        self.regions.binary_search_by_key(&id, |region| region.id).ok().map(|place| &self.regions[place])
+    }
+
+    /// The physical addresses to write, one of each DIMM in the region that has any, to flush what was posted.
+    #[must_use]
+    pub fn flush_hints(&self, region: &Region) -> Vec<u64> {
+        let dimms = region.mappings().iter().filter_map(|mapping| self.dimm_number(mapping.dimm));
+        dimms.filter_map(|number| self.dimms[number].flush_hints.first().copied()).collect()
+    }
+}

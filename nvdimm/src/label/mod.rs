@@ -1,0 +1,204 @@
+//! A DIMM's label area: what [`read`] makes of it.
+//!
+//! Two index blocks at its start, then slots for labels. Index blocks are validated by Linux's rules and UEFI's; of two
+//! valid ones the later counts. Only the index blocks and the active labels are read.
+//!
+//! # What a DIMM without a valid index block means
+//! A DIMM without a label area, and one whose area was never used (both index blocks read as all zeroes or all ones),
+//! is label-less: its region is one namespace, as in Linux. Linux does the same for an area whose index blocks are
+//! damaged; here that is [`Labels::Damaged`], and the region serves nothing until someone decides: behind damaged
+//! labels there may be several namespaces, and to lay one over them all would offer to write over each.
+
+pub mod cookie;
+mod index;
+mod slot;
+
+use alloc::vec;
+use alloc::vec::Vec;
+use core::fmt;
+
+pub use index::{IndexBlock, IndexFault, LabelVersion};
+pub use slot::{Claim, Label, LabelFault, LabelFlags};
+
+use crate::dimm::DeviceHandle;
+use crate::error::{Findings, Place, What};
+
+/// Why a label area could not be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LabelError {
+    /// Nothing answers.
+    NoAnswer,
+    /// The DIMM refused, with this status.
+    Status(u32),
+    /// The answer makes no sense.
+    BadAnswer,
+    /// The bytes asked for leave the area.
+    OutOfRange,
+}
+
+impl fmt::Display for LabelError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoAnswer => f.write_str("the label area does not answer"),
+            Self::Status(status) => write!(f, "the label area was refused with status {status}"),
+            Self::BadAnswer => f.write_str("the label area's answer makes no sense"),
+            Self::OutOfRange => f.write_str("a read would leave the label area"),
+        }
+    }
+}
+
+impl core::error::Error for LabelError {}
+
+/// Where labels are read from: firmware's methods, a mailbox, a file.
+pub trait LabelSource {
+    /// The size of the DIMM's label area in bytes; `None` when it has none.
+    ///
+    /// # Errors
+    /// When it cannot be known.
+    fn area_bytes(&mut self, dimm: DeviceHandle) -> Result<Option<u64>, LabelError>;
+
+    /// Reads the bytes at `offset` of the DIMM's label area.
+    ///
+    /// # Errors
+    /// When they cannot be had; `into` then holds anything.
+    fn read(&mut self, dimm: DeviceHandle, offset: u64, into: &mut [u8]) -> Result<(), LabelError>;
+}
+
+/// A machine without label areas.
+#[derive(Clone, Copy, Debug)]
+pub struct NoLabels;
+
+impl LabelSource for NoLabels {
+    fn area_bytes(&mut self, _: DeviceHandle) -> Result<Option<u64>, LabelError> {
+        Ok(None)
+    }
+
+    fn read(&mut self, _: DeviceHandle, _: u64, _: &mut [u8]) -> Result<(), LabelError> {
+        Err(LabelError::OutOfRange)
+    }
+}
+
+/// What a DIMM's label area holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Labels {
+    /// There is no label area.
+    None,
+    /// There is one, never used.
+    Blank {
+        /// Its size in bytes.
+        area_bytes: u64,
+    },
+    /// It cannot be read, or both index blocks are damaged: what the DIMM holds is not known.
+    Damaged,
+    /// An index block is valid.
+    Valid(LabelSet),
+}
+
+/// A DIMM's labels.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LabelSet {
+    /// The size of the area in bytes.
+    pub area_bytes: u64,
+    /// The index block in force.
+    pub index: IndexBlock,
+    /// Which of the two it is.
+    pub block: u8,
+    /// The valid active labels, by ascending slot.
+    pub labels: Vec<Label>,
+}
+
+/// No label area is larger; 128 KiB is the usual size.
+const MAX_AREA_BYTES: u64 = 16 << 20;
+
+/// Reads and validates the label area of a DIMM.
+pub fn read(source: &mut dyn LabelSource, dimm: DeviceHandle, findings: &mut Findings) -> Labels {
+    let at = Place::Labels { dimm, offset: 0 };
+    match try_read(source, dimm, findings) {
+        Ok(labels) => labels,
+        Err(error) => {
+            findings.note(at, What::LabelsUnreadable { error });
+            Labels::Damaged
+        }
+    }
+}
+
+fn try_read(source: &mut dyn LabelSource, dimm: DeviceHandle, findings: &mut Findings) -> Result<Labels, LabelError> {
+    let place = |offset| Place::Labels { dimm, offset };
+    let Some(area_bytes) = source.area_bytes(dimm)? else { return Ok(Labels::None) };
+    let largest = index::index_bytes(area_bytes.min(MAX_AREA_BYTES), LabelVersion::V1_1)
+        .max(index::index_bytes(area_bytes.min(MAX_AREA_BYTES), LabelVersion::V1_2));
+    if area_bytes > MAX_AREA_BYTES || area_bytes < 2 * largest + LabelVersion::V1_2.label_bytes() {
+        findings.note(place(0), What::BadLabelAreaSize { bytes: area_bytes });
+        return Ok(Labels::Damaged);
+    }
+    // Below 16 MiB / 128 / 8 * 2 bytes: it fits memory.
+    let mut head = vec![0; usize::try_from(2 * largest).map_err(|_| LabelError::OutOfRange)?];
+    source.read(dimm, 0, &mut head)?;
+    if head.iter().all(|&byte| byte == 0) || head.iter().all(|&byte| byte == 0xff) {
+        return Ok(Labels::Blank { area_bytes });
+    }
+
+    // The size of labels is known from the index blocks only, and where they stand from the size of labels: Linux tries
+    // the small ones first.
+    let mut faults = Vec::new();
+    for version in [LabelVersion::V1_1, LabelVersion::V1_2] {
+        let size = index::index_bytes(area_bytes, version);
+        let block = |number: u8| {
+            let start = usize::try_from(size * u64::from(number)).ok()?;
+            let end = usize::try_from(size * u64::from(number + 1)).ok()?;
+            head.get(start..end)
+        };
+        let parse = |number| match block(number) {
+            Some(bytes) => IndexBlock::parse(bytes, number, area_bytes, version),
+            None => Err(IndexFault::Size),
+        };
+        let (block, index) = match (parse(0), parse(1)) {
+            (Ok(first), Ok(second)) => IndexBlock::newer(first, second),
+            (Ok(first), Err(why)) => {
+                findings.note(place(size), What::BadIndex { block: 1, why });
+                (0, first)
+            }
+            (Err(why), Ok(second)) => {
+                findings.note(place(0), What::BadIndex { block: 0, why });
+                (1, second)
+            }
+            (Err(first), Err(second)) => {
+                faults.push((size, first, second));
+                continue;
+            }
+        };
+        let labels = read_labels(source, dimm, &index, findings)?;
+        return Ok(Labels::Valid(LabelSet { area_bytes, index, block, labels }));
+    }
+    for (size, first, second) in faults {
+        findings.note(place(0), What::BadIndex { block: 0, why: first });
+        findings.note(place(size), What::BadIndex { block: 1, why: second });
+    }
+    findings.note(place(0), What::NoIndex);
+    Ok(Labels::Damaged)
+}
+
+fn read_labels(
+    source: &mut dyn LabelSource,
+    dimm: DeviceHandle,
+    index: &IndexBlock,
+    findings: &mut Findings,
+) -> Result<Vec<Label>, LabelError> {
+    let mut buffer = [0; 256];
+    let bytes = match index.version {
+        LabelVersion::V1_1 => &mut buffer[..128],
+        LabelVersion::V1_2 => &mut buffer[..],
+    };
+    let mut labels = Vec::new();
+    for slot in index.active_slots() {
+        // The index block's validation put all slots inside of the area.
+        let offset = index.label_offset + u64::from(slot) * index.version.label_bytes();
+        source.read(dimm, offset, bytes)?;
+        match Label::parse(bytes, slot, offset, index.version) {
+            Ok(label) => labels.push(label),
+            Err(why) => findings.note(Place::Labels { dimm, offset }, What::BadLabel { slot, why }),
+        }
+    }
+    Ok(labels)
+}

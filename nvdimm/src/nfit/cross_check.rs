@@ -1,0 +1,135 @@
+//! What is wrong between structures: indices used twice, ranges that overlap, references into nothing.
+//!
+//! The order matters: duplicates fall first, so that an index names one structure; then what leans on something
+//! refused. Mappings lean on ranges, interleave structures and control regions; windows on control regions; hints on
+//! mappings.
+
+use alloc::collections::BTreeSet;
+use alloc::vec::Vec;
+
+use super::{ControlRegionIndex, InterleaveIndex, Nfit, RangeIndex, RangeKind, Structure};
+use crate::error::{Reference, What};
+
+pub(super) fn check(nfit: &mut Nfit) {
+    refuse_duplicates(nfit);
+    refuse_overlaps(nfit);
+    refuse_dangling(nfit);
+    remark(nfit);
+}
+
+/// Notes `what` of entry `i`, and refuses it.
+fn refuse(nfit: &mut Nfit, i: usize, what: What) {
+    nfit.findings.note(nfit.entries[i].at, what);
+    nfit.entries[i].refused = true;
+}
+
+/// The first structure with an index stands.
+fn refuse_duplicates(nfit: &mut Nfit) {
+    let mut seen = BTreeSet::new();
+    for i in 0..nfit.entries.len() {
+        let entry = &nfit.entries[i];
+        let (class, kind, index) = match &entry.structure {
+            _ if entry.refused => continue,
+            // Virtual disks have no index, or one that nothing names.
+            Structure::SystemPhysicalRange(it) if it.index == RangeIndex(0) => continue,
+            Structure::SystemPhysicalRange(it) => (0, Reference::Range, it.index.0.into()),
+            Structure::Interleave(it) => (2, Reference::Interleave, it.index.0.into()),
+            Structure::ControlRegion(it) => (4, Reference::ControlRegion, it.index.0.into()),
+            Structure::BlockDataWindow(it) => (5, Reference::ControlRegion, it.control_region.0.into()),
+            Structure::FlushHint(it) => (6, Reference::Device, it.device.0),
+            Structure::PlatformCapabilities(_) => (7, Reference::Device, 0),
+            Structure::RegionMapping(_) | Structure::Smbios(_) => continue,
+        };
+        if !seen.insert((class, index)) {
+            refuse(nfit, i, What::DuplicateIndex { kind, index });
+        }
+    }
+}
+
+/// The first range with an address stands.
+fn refuse_overlaps(nfit: &mut Nfit) {
+    // Disjoint ranges that stand: (base, end, index), sorted by base.
+    let mut standing: Vec<(u64, u64, RangeIndex)> = Vec::new();
+    for i in 0..nfit.entries.len() {
+        let entry = &nfit.entries[i];
+        let Structure::SystemPhysicalRange(range) = &entry.structure else { continue };
+        // Persistent virtual disks lie inside persistent ranges by definition.
+        if entry.refused || matches!(range.kind, RangeKind::Virtual { .. }) {
+            continue;
+        }
+        let (base, end) = (range.base, range.base + range.bytes);
+        let place = standing.partition_point(|&(other, ..)| other < end);
+        match place.checked_sub(1).map(|before| standing[before]) {
+            Some((_, other_end, index)) if other_end > base => {
+                refuse(nfit, i, What::RangeOverlaps { index: index.0 });
+            }
+            _ => standing.insert(place, (base, end, range.index)),
+        }
+    }
+}
+
+fn refuse_dangling(nfit: &mut Nfit) {
+    let ranges: BTreeSet<_> = nfit.ranges().map(|(_, it)| it.index).collect();
+    let interleaves: BTreeSet<_> = nfit.interleaves().map(|(_, it)| it.index).collect();
+    let control_regions: BTreeSet<_> = nfit.control_regions().map(|(_, it)| it.index).collect();
+    for i in 0..nfit.entries.len() {
+        let entry = &nfit.entries[i];
+        let dangling = |kind, index: u16| Some(What::Dangling { kind, index: index.into() });
+        let what = match &entry.structure {
+            _ if entry.refused => None,
+            Structure::RegionMapping(it) => {
+                if it.range != RangeIndex(0) && !ranges.contains(&it.range) {
+                    dangling(Reference::Range, it.range.0)
+                } else if it.control_region != ControlRegionIndex(0) && !control_regions.contains(&it.control_region) {
+                    dangling(Reference::ControlRegion, it.control_region.0)
+                } else if it.interleave != InterleaveIndex(0) && !interleaves.contains(&it.interleave) {
+                    dangling(Reference::Interleave, it.interleave.0)
+                } else if it.interleave != InterleaveIndex(0) && it.ways == 0 {
+                    Some(What::NoWays)
+                } else {
+                    None
+                }
+            }
+            Structure::BlockDataWindow(it) if !control_regions.contains(&it.control_region) => {
+                dangling(Reference::ControlRegion, it.control_region.0)
+            }
+            _ => None,
+        };
+        if let Some(what) = what {
+            refuse(nfit, i, what);
+        }
+    }
+    let devices: BTreeSet<_> = nfit.mappings().map(|(_, it)| it.device).collect();
+    for i in 0..nfit.entries.len() {
+        match &nfit.entries[i] {
+            entry if entry.refused => {}
+            entry => {
+                if let Structure::FlushHint(it) = &entry.structure
+                    && !devices.contains(&it.device)
+                {
+                    let index = it.device.0;
+                    refuse(nfit, i, What::Dangling { kind: Reference::Device, index });
+                }
+            }
+        }
+    }
+}
+
+/// What is odd, but harms nothing.
+fn remark(nfit: &mut Nfit) {
+    let findings = &mut nfit.findings;
+    for entry in nfit.entries.iter().filter(|entry| !entry.refused) {
+        let what = match &entry.structure {
+            Structure::SystemPhysicalRange(it)
+                if matches!(it.kind, RangeKind::Volatile | RangeKind::Virtual { .. }) =>
+            {
+                What::RangeNotServed
+            }
+            Structure::RegionMapping(it) if it.ways == 0 => What::WaysZero,
+            Structure::ControlRegion(it) if !it.format.is_known() => What::UnknownFormat { code: it.format.0 },
+            Structure::FlushHint(it) if it.addresses.is_empty() => What::NoFlushHints,
+            _ => continue,
+        };
+        findings.note(entry.at, what);
+    }
+}

@@ -1,0 +1,275 @@
+//! Regions: what namespaces are cut from.
+//!
+//! A PMEM region is a range of persistent memory, with the DIMMs that are interleaved in it. A BLK region is one DIMM's
+//! capacity behind block data windows. Regions are numbered as Linux numbers them, in the order of the tables' address
+//! ranges: each range of persistent memory, of volatile memory and each virtual disk takes a number, and each DIMM in a
+//! range of control windows.
+
+mod blk;
+
+use alloc::vec::Vec;
+use core::fmt;
+
+pub use blk::{BlkRegion, BlockWindows};
+
+use crate::dimm::DeviceHandle;
+use crate::error::{Findings, Place, What};
+use crate::label::cookie::{Cookies, SetMember};
+use crate::nfit::{Capabilities, MappingFlags, Nfit, RangeKind, RegionMapping, SystemPhysicalRange};
+
+/// A region's number: the `k` of `region<k>`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RegionId(pub u32);
+
+impl fmt::Display for RegionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "region{}", self.0)
+    }
+}
+
+/// How far a store must have come to survive power loss.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PersistenceDomain {
+    /// A store in a CPU cache survives.
+    CpuCache,
+    /// A store that reached the memory controller survives.
+    MemoryController,
+    /// The firmware does not say. What reached the memory controller is taken to survive, as Linux does.
+    Unknown,
+}
+
+impl From<Capabilities> for PersistenceDomain {
+    fn from(capabilities: Capabilities) -> Self {
+        if capabilities.contains(Capabilities::CPU_CACHE_FLUSH) {
+            Self::CpuCache
+        } else if capabilities.contains(Capabilities::MEMORY_CONTROLLER_FLUSH) {
+            Self::MemoryController
+        } else {
+            Self::Unknown
+        }
+    }
+}
+
+/// ndctl's words.
+impl fmt::Display for PersistenceDomain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::CpuCache => "cpu_cache",
+            Self::MemoryController => "memory_controller",
+            Self::Unknown => "unknown",
+        })
+    }
+}
+
+/// A DIMM's share of a region, as `ndctl list` shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mapping {
+    /// The DIMM.
+    pub dimm: DeviceHandle,
+    /// The DIMM physical address at which the share begins.
+    pub dpa: u64,
+    /// Its length in bytes.
+    pub bytes: u64,
+    /// The DIMM's position in the interleave set.
+    pub position: u16,
+}
+
+/// A range of persistent memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PmemRegion {
+    /// The first physical address.
+    pub base: u64,
+    /// Length in bytes.
+    pub bytes: u64,
+    /// Shares, in the order of the table. None when the firmware names no DIMM.
+    pub mappings: Vec<Mapping>,
+    /// What labels of this set carry; `None` when a DIMM has no identity.
+    pub cookies: Option<Cookies>,
+}
+
+/// What a region's namespaces are reached through.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Loads and stores.
+    Pmem(PmemRegion),
+    /// Block windows.
+    Blk(BlkRegion),
+}
+
+/// A region.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Region {
+    /// Its number.
+    pub id: RegionId,
+    /// Where the address range stands that it comes from.
+    pub at: Place,
+    /// Its address range's proximity domain, if the firmware tells.
+    pub proximity_domain: Option<u32>,
+    /// Whether nothing may be written: a DIMM in it is not armed.
+    pub read_only: bool,
+    /// How it is reached.
+    pub kind: Kind,
+}
+
+impl Region {
+    /// Its capacity in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        match &self.kind {
+            Kind::Pmem(pmem) => pmem.bytes,
+            Kind::Blk(blk) => blk.mapping.bytes,
+        }
+    }
+
+    /// The DIMMs' shares.
+    #[must_use]
+    pub fn mappings(&self) -> &[Mapping] {
+        match &self.kind {
+            Kind::Pmem(pmem) => &pmem.mappings,
+            Kind::Blk(blk) => core::slice::from_ref(&blk.mapping),
+        }
+    }
+
+    /// What labels carry that were written for these DIMMs in this order.
+    #[must_use]
+    pub fn cookies(&self) -> Option<Cookies> {
+        match &self.kind {
+            Kind::Pmem(pmem) => pmem.cookies,
+            Kind::Blk(blk) => blk.cookies,
+        }
+    }
+}
+
+/// Regions served at most.
+pub const MAX_REGIONS: usize = 64;
+
+/// DIMMs in one interleave set at most: Linux's bound.
+const MAX_MAPPINGS: usize = 32;
+
+/// All regions that can be served, in their order; what cannot is in `findings`.
+#[must_use]
+pub fn regions(nfit: &Nfit, findings: &mut Findings) -> Vec<Region> {
+    let mut regions = Vec::new();
+    let mut left_out: Option<(Place, usize)> = None;
+    let mut next_id = 0;
+    let data_ranges = blk::DataRanges::of(nfit);
+    for (at, range) in nfit.ranges() {
+        let proximity_domain =
+            range.flags.contains(crate::nfit::RangeFlags::PROXIMITY_VALID).then_some(range.proximity_domain);
+        // What takes a number, and how many, whether or not it can be served.
+        let members: Vec<(Place, &RegionMapping)> =
+            nfit.mappings().filter(|(_, mapping)| mapping.range == range.index).collect();
+        let numbers = match range.kind {
+            RangeKind::Persistent | RangeKind::Volatile | RangeKind::Virtual { .. } => 1,
+            RangeKind::ControlRegion => members.len(),
+            RangeKind::BlockDataWindow | RangeKind::Unknown(_) => 0,
+        };
+        for number in 0..numbers {
+            let id = RegionId(next_id);
+            next_id += 1;
+            if regions.len() == MAX_REGIONS {
+                left_out = Some(left_out.map_or((at, 1), |(first, count)| (first, count + 1)));
+                continue;
+            }
+            let (at, built) = match range.kind {
+                RangeKind::Persistent => (at, pmem(nfit, range, &members, findings)),
+                RangeKind::ControlRegion => {
+                    let (at, mapping) = members[number];
+                    (at, blk::resolve(nfit, &data_ranges, range, mapping, at, findings))
+                }
+                _ => continue,
+            };
+            match built {
+                Ok((kind, read_only)) => regions.push(Region { id, at, proximity_domain, read_only, kind }),
+                Err(what) => findings.note(at, what),
+            }
+        }
+    }
+    if let Some((at, left_out)) = left_out {
+        findings.note(at, What::TooManyRegions { limit: MAX_REGIONS, left_out });
+    }
+    regions
+}
+
+/// The flags of a DIMM in a region: whether it makes the region read-only, or refuses it.
+fn state_of(mapping: &RegionMapping, at: Place, findings: &mut Findings) -> Result<bool, What> {
+    let dimm = mapping.device;
+    if mapping.flags.contains(MappingFlags::MAP_FAILED) {
+        return Err(What::MapFailed { dimm });
+    }
+    let lost = MappingFlags::SAVE_FAILED | MappingFlags::RESTORE_FAILED | MappingFlags::FLUSH_FAILED;
+    if mapping.flags.intersects(lost) {
+        findings.note(at, What::DataLost { dimm });
+    }
+    let not_armed = mapping.flags.contains(MappingFlags::NOT_ARMED);
+    if not_armed {
+        findings.note(at, What::NotArmed { dimm });
+    }
+    Ok(not_armed)
+}
+
+fn pmem(
+    nfit: &Nfit,
+    range: &SystemPhysicalRange,
+    members: &[(Place, &RegionMapping)],
+    findings: &mut Findings,
+) -> Result<(Kind, bool), What> {
+    if nfit.refused_mapping_of(range.index) {
+        return Err(What::MappingRefused { index: range.index.0 });
+    }
+    if members.is_empty() && nfit.lost_a_mapping() {
+        return Err(What::MappingLost);
+    }
+    if members.len() > MAX_MAPPINGS {
+        return Err(What::TooManyMappings { mappings: members.len(), limit: MAX_MAPPINGS });
+    }
+    let mut read_only = false;
+    let mut shares = 0u64;
+    let mut set = Vec::new();
+    for (place, (at, mapping)) in members.iter().enumerate() {
+        let dimm = mapping.device;
+        if members[..place].iter().any(|(_, other)| other.device == dimm) {
+            return Err(What::MappedTwice { dimm });
+        }
+        // 0 ways without interleaving are read as 1 (see nfit::cross_check).
+        if usize::from(mapping.ways.max(1)) != members.len() {
+            return Err(What::WrongWays { ways: mapping.ways, mappings: members.len() });
+        }
+        let wrong_share = What::WrongShare { shares: mapping.region_bytes, length: range.bytes };
+        if mapping.dpa.checked_add(mapping.region_bytes).is_none() {
+            return Err(wrong_share);
+        }
+        // Interleaved DIMMs give equal shares.
+        if mapping.region_bytes != members[0].1.region_bytes {
+            return Err(wrong_share);
+        }
+        shares = shares.checked_add(mapping.region_bytes).ok_or(wrong_share)?;
+        read_only |= state_of(mapping, *at, findings)?;
+        match nfit.control_region(mapping.control_region) {
+            Some(control) => set.push(SetMember { region_offset: mapping.region_offset, identity: control.identity }),
+            None => findings.note(*at, What::NoIdentity { dimm }),
+        }
+    }
+    if !members.is_empty() && shares != range.bytes {
+        return Err(What::WrongShare { shares, length: range.bytes });
+    }
+    // Positions follow the offsets in the range; a stable sort keeps the table's order where they are equal.
+    let mut by_offset: Vec<usize> = (0..members.len()).collect();
+    by_offset.sort_by_key(|&member| members[member].1.region_offset);
+    let mut positions = [0u16; MAX_MAPPINGS];
+    for (position, &member) in (0u16..).zip(&by_offset) {
+        positions[member] = position;
+    }
+    let mappings = members
+        .iter()
+        .zip(positions)
+        .map(|((_, mapping), position)| Mapping {
+            dimm: mapping.device,
+            dpa: mapping.dpa,
+            bytes: mapping.region_bytes,
+            position,
+        })
+        .collect();
+    let cookies = (!set.is_empty() && set.len() == members.len()).then(|| Cookies::of(&set));
+    Ok((Kind::Pmem(PmemRegion { base: range.base, bytes: range.bytes, mappings, cookies }), read_only))
+}
