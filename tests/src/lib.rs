@@ -1,1 +1,15 @@
-//! What the tests share.
+//! What the tests of the whole stand on. Everything here panics when it is surprised: that is a test's failure.
+//!
+//! - [`workspace`]: where things are, and the image built once;
+//! - [`dimm`]: NVDIMM files that are removed again;
+//! - [`machine`]: an appliance in QEMU, started as a person starts it, by `run-qemu.sh`;
+//! - [`golden`]: images that Linux made, with what they must read;
+//! - [`namespace`]: a part of a file as the medium of a BTT, for tests in process;
+//! - [`linux`]: an unmodified Linux in QEMU that judges our media ([`cpio`] packs what it boots from).
+
+pub mod dimm;
+pub mod golden;
+
+pub mod machine;
+pub mod namespace;
+pub mod workspace;

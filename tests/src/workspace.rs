@@ -1,0 +1,93 @@
+//! Where things are, what has to be built or installed, and whose turn it is with QEMU.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// The top of the project.
+#[must_use]
+pub fn top() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("this crate is a folder of the project")
+}
+
+/// Cargo's target directory: the one that holds the running test.
+#[must_use]
+pub fn target() -> &'static Path {
+    static TARGET: OnceLock<PathBuf> = OnceLock::new();
+    TARGET.get_or_init(|| {
+        let test = std::env::current_exe().expect("a test has a path");
+        let target = test.ancestors().find(|folder| folder.join("CACHEDIR.TAG").is_file());
+        target.expect("cargo marks its target directory").to_owned()
+    })
+}
+
+/// A folder under [`target`], made if need be.
+#[must_use]
+pub fn folder(name: &str) -> PathBuf {
+    let folder = target().join(name);
+    fs::create_dir_all(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    folder
+}
+
+/// A command at the top of the project, with our target directory.
+#[must_use]
+pub fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
+    let mut command = Command::new(program);
+    command.current_dir(top()).env("CARGO_TARGET_DIR", target());
+    command
+}
+
+/// Installs what `host/setup.sh` knows as `what`: once in a process.
+///
+/// # Panics
+/// When something is missing and cannot be installed; the script has said what.
+pub fn set_up(what: &'static str) {
+    static DONE: OnceLock<()> = OnceLock::new();
+    DONE.get_or_init(|| {
+        let turn = take_turn("setup");
+        run(command("host/setup.sh").arg(what));
+        drop(turn);
+    });
+}
+
+/// Builds the image and untornctl as `run-qemu.sh` takes them: once in a process.
+///
+/// # Panics
+/// When they do not build.
+pub fn build() {
+    static DONE: OnceLock<()> = OnceLock::new();
+    DONE.get_or_init(|| {
+        set_up("tests");
+        for package in ["kernel", "host"] {
+            let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+            run(command(cargo).args(["build", "--quiet", "--locked", "--release", "--package", package]));
+        }
+    });
+}
+
+/// Waits for `name`'s turn, which lasts as long as the file: tests of all processes take turns.
+#[must_use]
+pub fn take_turn(name: &str) -> File {
+    let path = target().join(format!("{name}.lock"));
+    let file = File::create(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    file.lock().unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    file
+}
+
+/// Runs a command that must succeed, and returns what it printed on standard output.
+///
+/// # Panics
+/// When it fails; with all that it printed.
+pub fn run(command: &mut Command) -> Vec<u8> {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    assert!(
+        output.status.success(),
+        "{command:?}: {}\n{}{}",
+        output.status,
+        text(&output.stdout),
+        text(&output.stderr)
+    );
+    output.stdout
+}

@@ -1,0 +1,118 @@
+//! The sources are tidy: each file says what it promises, nothing is unfinished, nothing names one machine.
+#![allow(clippy::unwrap_used, reason = "a test ends where it is surprised")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use tests::workspace;
+
+const LINE_CHARS_MAX: usize = 120;
+
+/// What no file says. Put together here, for this file is one of them.
+const NEVER: [&str; 12] = [
+    concat!("/ho", "me/"),
+    concat!("/ro", "ot/"),
+    concat!("/wo", "rk/"),
+    concat!("/Us", "ers/"),
+    concat!("../sha", "red"),
+    concat!("crates", ".io"),
+    concat!("deb.", "debian.org"),
+    concat!("FIX", "ME"),
+    concat!("XX", "X"),
+    concat!("todo", "!("),
+    concat!("unimple", "mented!("),
+    concat!("#[ign", "ore"),
+];
+
+/// The sources: text that people write.
+fn sources() -> Vec<PathBuf> {
+    let (mut sources, mut folders) = (Vec::new(), vec![workspace::top().to_owned()]);
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap();
+            if path.is_dir() {
+                let foreign = name == ".git" || name == "fixtures" || path.join("CACHEDIR.TAG").exists();
+                if !foreign && name != "target" {
+                    folders.push(path);
+                }
+            } else if ["rs", "sh", "toml", "md", "ld"].iter().any(|kind| path.extension().is_some_and(|it| it == *kind))
+                || name == "run"
+            {
+                sources.push(path);
+            }
+        }
+    }
+    assert!(sources.len() > 40, "the sources are found: {}", sources.len());
+    sources
+}
+
+/// Each line with its place.
+fn lines(path: &Path) -> Vec<(String, String)> {
+    let text = fs::read_to_string(path).unwrap();
+    let name = path.strip_prefix(workspace::top()).unwrap().display().to_string();
+    text.lines().enumerate().map(|(at, line)| (format!("{name}:{}", at + 1), line.to_owned())).collect()
+}
+
+fn is(path: &Path, kind: &str) -> bool {
+    path.extension().is_some_and(|found| found == kind)
+}
+
+/// Fails with all offending lines at once.
+fn none(what: &str, offending: &[String]) {
+    assert!(offending.is_empty(), "{what}:\n{}", offending.join("\n"));
+}
+
+#[test]
+fn every_rust_file_opens_with_what_it_promises() {
+    let silent: Vec<_> = sources()
+        .into_iter()
+        .filter(|path| is(path, "rs") && !lines(path).first().is_some_and(|(_, line)| line.starts_with("//! ")))
+        .map(|path| path.display().to_string())
+        .collect();
+    none("these open without a `//!` line", &silent);
+}
+
+#[test]
+fn no_line_is_too_long() {
+    let mut long = Vec::new();
+    for path in sources().iter().filter(|path| !is(path, "md")) {
+        long.extend(
+            lines(path).into_iter().filter(|(_, line)| line.chars().count() > LINE_CHARS_MAX).map(|(at, _)| at),
+        );
+    }
+    none("lines of more than 120 characters", &long);
+}
+
+#[test]
+fn nothing_is_unfinished_and_nothing_names_one_machine() {
+    let mut found = Vec::new();
+    for path in sources() {
+        for (at, line) in lines(&path) {
+            found.extend(NEVER.iter().filter(|never| line.contains(**never)).map(|never| format!("{at}: {never}")));
+        }
+    }
+    none("these must not be said", &found);
+}
+
+#[test]
+fn versions_stand_in_one_place() {
+    let mut elsewhere = Vec::new();
+    for path in sources().iter().filter(|path| path.ends_with("Cargo.toml") && path.parent() != Some(workspace::top()))
+    {
+        let mut dependencies = false;
+        for (at, line) in lines(path) {
+            dependencies = if line.starts_with('[') { line.contains("dependencies") } else { dependencies };
+            let own = line.contains("workspace = true") || line.contains("path = ");
+            if dependencies
+                && line.contains('=')
+                && !line.starts_with('#')
+                && !line.contains(".workspace = true")
+                && !own
+            {
+                elsewhere.push(at);
+            }
+        }
+    }
+    none("a version outside the top Cargo.toml", &elsewhere);
+}
