@@ -5,6 +5,7 @@
 //! | [`phys`] | nothing: the trait by which a driver has physical memory mapped |
 //! | [`persist`] | write-back instructions, fences, streaming copies |
 //! | [`pmem`] | mapped persistent memory, as regions and namespaces |
+//! | [`label_mailbox`] | QEMU's way to DIMMs' label areas |
 //! | [`uart`] | a 16550 UART, as a byte link |
 //!
 //! [`phys`], [`persist`] and [`pmem`] need no privilege and run in a program on a host, too.
@@ -15,6 +16,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod label_mailbox;
 pub mod persist;
 pub mod phys;
 pub mod pmem;

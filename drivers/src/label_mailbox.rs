@@ -1,0 +1,188 @@
+//! QEMU's NVDIMM mailbox: label areas without an AML interpreter.
+//!
+//! QEMU's `_DSM` for its NVDIMMs (device `NVDR`) fills a page with a request and writes the page's physical address to an
+//! I/O port; QEMU answers in the page before the next instruction. Any page will do, so this driver brings its own.
+//!
+//! The page on the way in: handle, revision, function (u32 each), then the function's arguments. On the way out: the
+//! answer's length with itself, then, but for function 0, a status, then the answer.
+//!
+//! Reading only: nothing is ever stored in a label area from here.
+
+use core::ptr::NonNull;
+use core::sync::atomic::{Ordering, compiler_fence};
+
+use nvdimm::dimm::DeviceHandle;
+use nvdimm::label::{LabelError, LabelSource};
+use x86_64::instructions::port::Port;
+
+use crate::phys::PhysAddr;
+
+/// Bytes of the mailbox's page.
+pub const PAGE_BYTES: usize = 4096;
+
+/// The port that takes the page's address.
+const PORT: u16 = 0x0a18;
+const REVISION: u32 = 1;
+
+/// Where the page's fields lie, in u32 words.
+mod request {
+    pub(super) const HANDLE: usize = 0;
+    pub(super) const REVISION: usize = 1;
+    pub(super) const FUNCTION: usize = 2;
+    pub(super) const ARGUMENTS: usize = 3;
+}
+
+mod reply {
+    pub(super) const BYTES: usize = 0;
+    /// Function 0 alone has its answer here.
+    pub(super) const STATUS: usize = 1;
+    pub(super) const ANSWER: usize = 2;
+    /// Length and status.
+    pub(super) const HEADER_BYTES: usize = 8;
+}
+
+/// Device functions of NVDIMM DSM interface revision 1.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Function {
+    Query = 0,
+    LabelSize = 4,
+    LabelRead = 5,
+}
+
+/// The mailbox, with a page of its own.
+#[derive(Debug)]
+pub struct LabelMailbox {
+    page: NonNull<u32>,
+    /// Of the page; QEMU takes 32 bits.
+    address: u32,
+}
+
+// SAFETY: the page belongs to the mailbox alone, and QEMU serves the port from any CPU.
+unsafe impl Send for LabelMailbox {}
+
+/// A page that cannot be the mailbox's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PageTooHigh(
+    /// Where it lies.
+    pub PhysAddr,
+);
+
+impl LabelMailbox {
+    /// A mailbox over a page of memory.
+    ///
+    /// # Safety
+    /// 1. `page` is a page of 4096 bytes, page-aligned, readable and writable as long as the mailbox lives, that nobody
+    ///    else uses; `at` is its physical address.
+    /// 2. Port 0x0a18 is QEMU's NVDIMM mailbox, or nothing.
+    ///
+    /// # Errors
+    /// [`PageTooHigh`] when the page does not lie below 4 GiB.
+    pub unsafe fn new(page: NonNull<u8>, at: PhysAddr) -> Result<Self, PageTooHigh> {
+        let address = u32::try_from(at.0).map_err(|_| PageTooHigh(at))?;
+        Ok(Self { page: page.cast(), address })
+    }
+
+    /// Word `index` of the page.
+    fn word(&self, index: usize) -> NonNull<u32> {
+        assert!(index < PAGE_BYTES / 4, "a word of the mailbox's page");
+        // SAFETY: inside of the page.
+        unsafe { self.page.add(index) }
+    }
+
+    fn get(&self, index: usize) -> u32 {
+        // SAFETY: the page is readable and aligned; QEMU writes it only while `call` waits in `out`.
+        u32::from_le(unsafe { self.word(index).read_volatile() })
+    }
+
+    fn put(&mut self, index: usize, value: u32) {
+        // SAFETY: the page is writable, aligned, and ours.
+        unsafe { self.word(index).write_volatile(value.to_le()) };
+    }
+
+    /// Sends a request; gives the length of the reply, which is in the page then.
+    fn call(&mut self, dimm: DeviceHandle, function: Function, arguments: &[u32]) -> Result<usize, LabelError> {
+        self.put(request::HANDLE, dimm.0);
+        self.put(request::REVISION, REVISION);
+        self.put(request::FUNCTION, function as u32);
+        for (index, &argument) in (request::ARGUMENTS..).zip(arguments) {
+            self.put(index, argument);
+        }
+        compiler_fence(Ordering::SeqCst);
+        // SAFETY: the caller of `new` promised that the port is the mailbox or nothing; the page is ours.
+        unsafe { Port::new(PORT).write(self.address) };
+        compiler_fence(Ordering::SeqCst);
+        match usize::try_from(self.get(reply::BYTES)) {
+            Ok(bytes @ reply::HEADER_BYTES..=PAGE_BYTES) => Ok(bytes),
+            _ => Err(LabelError::BadAnswer),
+        }
+    }
+
+    /// Calls a function that answers with a status; gives the length of what follows it.
+    fn call_with_status(
+        &mut self,
+        dimm: DeviceHandle,
+        function: Function,
+        arguments: &[u32],
+    ) -> Result<usize, LabelError> {
+        let bytes = self.call(dimm, function, arguments)?;
+        match self.get(reply::STATUS) {
+            0 => Ok(bytes - reply::HEADER_BYTES),
+            status => Err(LabelError::Status(status)),
+        }
+    }
+
+    /// Whether a DIMM has a label area. An unanswered request, too, says that it has none: with nobody at the port the
+    /// page keeps the request, whose second word is the revision, 1: "no functions".
+    fn has_labels(&mut self, dimm: DeviceHandle) -> Result<bool, LabelError> {
+        let needed = 1 << Function::LabelSize as u32 | 1 << Function::LabelRead as u32;
+        match self.call(dimm, Function::Query, &[]) {
+            Ok(reply::HEADER_BYTES) => Ok(self.get(reply::STATUS) & needed == needed),
+            // The page still holds the handle, which is no length.
+            _ if self.get(request::HANDLE) == dimm.0 && self.get(request::REVISION) == REVISION => Ok(false),
+            Ok(_) => Err(LabelError::BadAnswer),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The area's size, and how much one read may ask for.
+    fn size(&mut self, dimm: DeviceHandle) -> Result<(u32, u32), LabelError> {
+        match self.call_with_status(dimm, Function::LabelSize, &[])? {
+            8 => Ok((self.get(reply::ANSWER), self.get(reply::ANSWER + 1))),
+            _ => Err(LabelError::BadAnswer),
+        }
+    }
+}
+
+impl LabelSource for LabelMailbox {
+    fn area_bytes(&mut self, dimm: DeviceHandle) -> Result<Option<u64>, LabelError> {
+        if !self.has_labels(dimm)? {
+            return Ok(None);
+        }
+        Ok(Some(self.size(dimm)?.0.into()))
+    }
+
+    fn read(&mut self, dimm: DeviceHandle, offset: u64, into: &mut [u8]) -> Result<(), LabelError> {
+        let (area_bytes, most) = self.size(dimm)?;
+        let end = offset.checked_add(into.len() as u64).ok_or(LabelError::OutOfRange)?;
+        let (Ok(mut at), true) = (u32::try_from(offset), end <= area_bytes.into()) else {
+            return Err(LabelError::OutOfRange);
+        };
+        // The reply must fit the page, whatever the device says; whole words, so that they can be copied as such.
+        let most = usize::try_from(most).unwrap_or(0).min(PAGE_BYTES - reply::HEADER_BYTES) / 4 * 4;
+        if most == 0 {
+            return Err(LabelError::BadAnswer);
+        }
+        for piece in into.chunks_mut(most) {
+            let bytes = u32::try_from(piece.len()).map_err(|_| LabelError::OutOfRange)?;
+            if self.call_with_status(dimm, Function::LabelRead, &[at, bytes])? != piece.len() {
+                return Err(LabelError::BadAnswer);
+            }
+            for (index, word) in (reply::ANSWER..).zip(piece.chunks_mut(4)) {
+                word.copy_from_slice(&self.get(index).to_le_bytes()[..word.len()]);
+            }
+            // Does not wrap: `end` is in the area.
+            at = at.saturating_add(bytes);
+        }
+        Ok(())
+    }
+}
