@@ -5,6 +5,7 @@
 //! | [`entry`] | 32-bit entry to 64-bit Rust: SSE, first page tables, long mode |
 //! | [`pvh`] | the PVH note and what its `start_info` says |
 //! | [`handoff`] | a firmware memory map made fit for `BootInfo`, and the jump to the kernel |
+//! | [`trampoline`] | takes the other CPUs from real mode to 64-bit Rust |
 //! | [`image`] | where the linker put the image's parts |
 //! | [`runtime`] | the symbols that a program without a C library must bring along |
 //!
@@ -39,6 +40,8 @@ pub mod pvh;
 pub mod entry;
 #[cfg(not(test))]
 pub mod runtime;
+#[cfg(not(test))]
+pub mod trampoline;
 
 /// Where the first page tables show physical memory a second time. The kernel's own tables use the same place.
 pub const PHYSICAL_MEMORY_OFFSET: u64 = 0xffff_8000_0000_0000;

@@ -24,7 +24,6 @@ static QUIET: AtomicBool = AtomicBool::new(false);
 static RING: Mutex<Ring> = Mutex::new(Ring { bytes: [0; RING_BYTES], written: 0 });
 
 /// Logs one line.
-#[macro_export]
 macro_rules! log {
     ($($arguments:tt)*) => { $crate::log::line(format_args!($($arguments)*)) };
 }

@@ -9,6 +9,7 @@ use x86_64::instructions::port::Port;
 use x86_64::instructions::{hlt, interrupts};
 
 use crate::console::{self, Console};
+use crate::cpu;
 
 /// QEMU's isa-debug-exit, where it is present: QEMU exits with 2 * value + 1.
 const DEBUG_EXIT: u16 = 0xf4;
@@ -22,7 +23,8 @@ static PANICKING: AtomicBool = AtomicBool::new(false);
 fn panic(info: &PanicInfo<'_>) -> ! {
     interrupts::disable();
     if !PANICKING.swap(true, Ordering::SeqCst) {
-        // SAFETY: no other CPU runs, and this function does not return.
+        cpu::stop_others();
+        // SAFETY: the other CPUs have stopped, and this function does not return.
         unsafe { console::seize() };
         let mut console = Writer;
         let _ = match info.location() {
@@ -34,6 +36,11 @@ fn panic(info: &PanicInfo<'_>) -> ! {
         unsafe { Port::new(DEBUG_EXIT).write(PANICKED) };
     }
     halt()
+}
+
+/// Whether some CPU has panicked.
+pub(crate) fn in_progress() -> bool {
+    PANICKING.load(Ordering::SeqCst)
 }
 
 /// Stops this CPU for good.

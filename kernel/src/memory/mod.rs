@@ -81,6 +81,12 @@ pub(crate) fn space() -> &'static AddressSpace {
     SPACE.get().expect("memory comes first")
 }
 
+/// Whether an address lies in the unmapped page below a stack. Asks nobody: for use in a panic.
+pub(crate) fn is_stack_guard(address: u64) -> bool {
+    let boot_stack = boot::image::boot_stack().start;
+    (boot_stack - PAGE_BYTES..boot_stack).contains(&address) || address >= STACKS
+}
+
 /// The address as a pointer.
 fn pointer(virt: u64) -> Option<NonNull<u8>> {
     NonNull::new(virt as *mut u8)

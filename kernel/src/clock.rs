@@ -1,0 +1,163 @@
+//! Time since the image's first instruction, by the time stamp counter (TSC).
+//!
+//! The TSC's rate is measured once against a clock of known rate: the ACPI power management timer, or the PIT where there
+//! is none. CPUs are expected to count in step; none of our promises depends on it.
+
+use core::arch::x86_64::_rdtsc;
+use core::fmt;
+use core::hint::spin_loop;
+
+use kernel::tables::fadt::PmTimer;
+use spin::Once;
+use x86_64::instructions::port::Port;
+
+/// The power management timer's rate (ACPI 6.5, 4.8.3.3).
+const PM_TIMER_HZ: u64 = 3_579_545;
+
+/// The programmable interval timer's rate.
+const PIT_HZ: u64 = 1_193_182;
+
+/// How long to measure: 5 ms, of which a microsecond of reading time is 0.02 %.
+const MEASURE_FRACTION: u64 = 200;
+
+/// More looks at a timer than 5 ms take on any machine: it stands still.
+const PATIENCE: u32 = 10_000_000;
+
+/// What the rate was measured against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reference {
+    /// The ACPI power management timer.
+    PmTimer,
+    /// The programmable interval timer.
+    Pit,
+    /// Nothing: 1 GHz is assumed.
+    Assumed,
+}
+
+/// The clock.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Clock {
+    entry: u64,
+    /// Nanoseconds in 2^32 ticks.
+    ns_per_4g_ticks: u64,
+    /// Ticks in a second.
+    pub(crate) hz: u64,
+    /// How that was found.
+    pub(crate) reference: Reference,
+}
+
+static CLOCK: Once<Clock> = Once::new();
+
+/// Measures the rate and starts the clock. The first call counts.
+pub(crate) fn init(timer: Option<PmTimer>) -> Clock {
+    *CLOCK.call_once(|| {
+        let measured = timer.and_then(by_pm_timer).map(|hz| (hz, Reference::PmTimer));
+        let measured = measured.or_else(|| by_pit().map(|hz| (hz, Reference::Pit)));
+        let (hz, reference) = measured.unwrap_or((1_000_000_000, Reference::Assumed));
+        let ns_per_4g_ticks = u64::try_from((1_000_000_000_u128 << 32) / u128::from(hz)).unwrap_or(u64::MAX);
+        Clock { entry: boot::entry::entry_tsc(), ns_per_4g_ticks, hz, reference }
+    })
+}
+
+/// Nanoseconds since the image's first instruction; 0 before [`init`].
+pub(crate) fn now_ns() -> u64 {
+    CLOCK.get().map_or(0, Clock::now_ns)
+}
+
+/// Waits, busily; not at all before [`init`].
+pub(crate) fn spin_for(ns: u64) {
+    let Some(clock) = CLOCK.get() else { return };
+    let end = clock.now_ns().saturating_add(ns);
+    while clock.now_ns() < end {
+        spin_loop();
+    }
+}
+
+impl Clock {
+    /// Nanoseconds since the image's first instruction.
+    pub(crate) fn now_ns(&self) -> u64 {
+        self.ns(ticks().wrapping_sub(self.entry))
+    }
+
+    /// Nanoseconds from when the TSC was 0, at power-on, to the image's first instruction: the firmware's share.
+    pub(crate) fn entry_ns(&self) -> u64 {
+        self.ns(self.entry)
+    }
+
+    fn ns(&self, ticks: u64) -> u64 {
+        let ns = (u128::from(ticks) * u128::from(self.ns_per_4g_ticks)) >> 32;
+        u64::try_from(ns).unwrap_or(u64::MAX)
+    }
+}
+
+impl fmt::Display for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let reference = match self.reference {
+            Reference::PmTimer => "measured by the ACPI timer",
+            Reference::Pit => "measured by the PIT",
+            Reference::Assumed => "assumed: no timer to measure by",
+        };
+        let firmware_ms = self.entry_ns() / 1_000_000;
+        write!(f, "TSC at {} MHz, {reference}; firmware took {firmware_ms} ms", self.hz / 1_000_000)
+    }
+}
+
+/// The TSC.
+pub(crate) fn ticks() -> u64 {
+    // SAFETY: every x86-64 CPU has the instruction, and the kernel may always use it.
+    unsafe { _rdtsc() }
+}
+
+fn by_pm_timer(timer: PmTimer) -> Option<u64> {
+    let mut port = Port::<u32>::new(timer.port);
+    let mask = if timer.wide { u32::MAX } else { 0x00ff_ffff };
+    // SAFETY: the FADT says that this port is the timer; reading it has no effect.
+    let mut read = || unsafe { port.read() } & mask;
+    // A reading with the TSC before and after it: of a few, the one that took least, for the hypervisor may interrupt.
+    let mut sample = || {
+        let samples = [(); 4].map(|()| {
+            let before = ticks();
+            let timer = read();
+            (ticks().wrapping_sub(before), before, timer)
+        });
+        samples.into_iter().min().unwrap_or_default()
+    };
+    let (_, first_tsc, first) = sample();
+    for _ in 0..PATIENCE {
+        let (_, tsc, timer) = sample();
+        let passed = u64::from(timer.wrapping_sub(first) & mask);
+        if passed >= PM_TIMER_HZ / MEASURE_FRACTION {
+            return plausible(tsc.wrapping_sub(first_tsc), PM_TIMER_HZ, passed);
+        }
+    }
+    None
+}
+
+fn by_pit() -> Option<u64> {
+    const COUNT: u64 = PIT_HZ / MEASURE_FRACTION;
+    let [low, high, ..] = COUNT.to_le_bytes();
+    let mut gate = Port::<u8>::new(0x61);
+    let mut counter = Port::<u8>::new(0x42);
+    // SAFETY: channel 2 of the PIT drives the speaker and nothing else; its gate and output are in port 0x61 on every PC.
+    unsafe {
+        let speaker_off = gate.read() & 0xfc;
+        gate.write(speaker_off);
+        Port::<u8>::new(0x43).write(0xb0); // channel 2, both bytes, mode 0: the output rises when it has counted down
+        counter.write(low);
+        counter.write(high);
+        gate.write(speaker_off | 1);
+        let first = ticks();
+        for _ in 0..PATIENCE {
+            if gate.read() & 0x20 != 0 {
+                return plausible(ticks().wrapping_sub(first), PIT_HZ, COUNT);
+            }
+        }
+    }
+    None
+}
+
+/// A rate between 10 MHz and 100 GHz, or none.
+fn plausible(ticks: u64, reference_hz: u64, passed: u64) -> Option<u64> {
+    let hz = u64::try_from(u128::from(ticks) * u128::from(reference_hz) / u128::from(passed)).ok()?;
+    (10_000_000..100_000_000_000).contains(&hz).then_some(hz)
+}

@@ -1,0 +1,261 @@
+//! Interrupt controllers: each CPU's local APIC, and the I/O APIC that the console's UART is wired to.
+//!
+//! Register names and numbers: Intel SDM volume 3, chapter 11; the I/O APIC's: 82093AA datasheet.
+
+use core::hint::spin_loop;
+use core::ptr::NonNull;
+
+use drivers::phys::{Attribute, MapError, PhysAddr, PhysMap};
+use kernel::tables::madt::{ApicId, IsaOverride, Madt};
+use volatile::VolatilePtr;
+use x86_64::instructions::port::Port;
+use x86_64::registers::model_specific::{ApicBase, Msr};
+
+use super::exceptions::{self, SPURIOUS, TIMER, UART};
+use super::features::Features;
+use crate::clock;
+use crate::memory::AddressSpace;
+
+/// A local APIC's registers, as offsets of the memory-mapped form; the model-specific form counts in sixteenths.
+#[derive(Clone, Copy, Debug)]
+#[repr(u16)]
+enum Register {
+    /// The CPU's id.
+    Id = 0x20,
+    /// Which interrupts are urgent enough: all.
+    TaskPriority = 0x80,
+    /// End of interrupt.
+    EndOfInterrupt = 0xb0,
+    /// The spurious interrupt's vector, and the switch that turns the APIC on.
+    Spurious = 0xf0,
+    /// Interrupt command, lower half: writing it sends. The model-specific form has both halves here.
+    Command = 0x300,
+    /// Interrupt command, upper half: the destination.
+    CommandHigh = 0x310,
+    /// The timer's vector and mode.
+    LocalTimer = 0x320,
+    /// Input 0, where old interrupt controllers come in.
+    LocalInput0 = 0x350,
+    /// What the timer counts down from; writing it starts it.
+    InitialCount = 0x380,
+    /// Where the timer is.
+    CurrentCount = 0x390,
+    /// What the timer's clock is divided by.
+    Divide = 0x3e0,
+}
+
+/// What one CPU tells another.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Command {
+    /// Wait for a start.
+    Init,
+    /// Start in real mode at this page.
+    Start(u8),
+    /// An interrupt.
+    Interrupt(u8),
+    /// An interrupt that cannot be held off.
+    Nmi,
+}
+
+impl Command {
+    const fn bits(self) -> u32 {
+        match self {
+            Self::Init => 0x4500,
+            Self::Start(page) => 0x4600 | page as u32,
+            Self::Interrupt(vector) => 0x4000 | vector as u32,
+            Self::Nmi => 0x4400,
+        }
+    }
+}
+
+const MASKED: u32 = 1 << 16;
+const DELIVERY_PENDING: u32 = 1 << 12;
+const SOFTWARE_ENABLE: u32 = 1 << 8;
+const DIVIDE_BY_16: u32 = 0b0011;
+
+/// Looks at a command's delivery before giving up on it: far longer than any takes.
+const PATIENCE: u32 = 1_000_000;
+
+/// How to reach the local APIC of whichever CPU asks.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum LocalApic {
+    /// By memory that each CPU sees its own APIC in. Ids have 8 bits.
+    Memory(NonNull<u8>),
+    /// By model-specific registers (x2APIC). Ids have 32 bits.
+    Registers,
+}
+
+// SAFETY: the mapping is good for ever on every CPU, each sees its own APIC there, and single registers are read and
+// written whole.
+unsafe impl Send for LocalApic {}
+// SAFETY: as above.
+unsafe impl Sync for LocalApic {}
+
+impl LocalApic {
+    /// Finds out how to reach local APICs; the wide form where the CPU has it.
+    ///
+    /// # Errors
+    /// When the registers cannot be mapped.
+    pub(super) fn find(space: &AddressSpace, features: &Features) -> Result<Self, MapError> {
+        if features.x2apic() {
+            return Ok(Self::Registers);
+        }
+        let (frame, _) = ApicBase::read();
+        let registers = space.map(PhysAddr(frame.start_address().as_u64()), 4096, Attribute::Uncached)?;
+        exceptions::set_acknowledge(registers.as_ptr() as u64 + Register::EndOfInterrupt as u64);
+        Ok(Self::Memory(registers))
+    }
+
+    /// Turns this CPU's APIC on.
+    pub(super) fn enable(&self) {
+        const X2APIC: u64 = 1 << 10;
+        const ENABLED: u64 = 1 << 11;
+        let mut base = Msr::new(0x1b);
+        let wide = if matches!(self, Self::Registers) { X2APIC } else { 0 };
+        // SAFETY: the APIC stays where it is; the wide form is asked for only of a CPU that has it, and never left.
+        unsafe {
+            let old = base.read();
+            if old & ENABLED == 0 {
+                base.write(old | ENABLED); // to the wide form in two steps, as the SDM asks (11.12.5)
+            }
+            base.write(old | ENABLED | wide);
+        }
+        self.write(Register::LocalInput0, MASKED);
+        self.write(Register::LocalTimer, MASKED);
+        self.write(Register::TaskPriority, 0);
+        self.write(Register::Spurious, SOFTWARE_ENABLE | u32::from(SPURIOUS));
+    }
+
+    /// This CPU's id.
+    pub(super) fn id(&self) -> ApicId {
+        match self {
+            Self::Memory(_) => ApicId(self.read(Register::Id) >> 24),
+            Self::Registers => ApicId(self.read(Register::Id)),
+        }
+    }
+
+    /// Whether a CPU can be addressed.
+    pub(super) const fn reaches(&self, cpu: ApicId) -> bool {
+        match self {
+            Self::Memory(_) => cpu.0 < 0xff, // 0xff is everybody
+            Self::Registers => true,
+        }
+    }
+
+    /// Sends a command to another CPU.
+    pub(super) fn send(&self, to: ApicId, command: Command) {
+        match self {
+            Self::Memory(_) => {
+                self.wait_for_delivery();
+                self.write(Register::CommandHigh, to.0 << 24);
+                self.write(Register::Command, command.bits());
+                self.wait_for_delivery();
+            }
+            Self::Registers => {
+                let bits = u64::from(to.0) << 32 | u64::from(command.bits());
+                // SAFETY: a command that the callers mean; all earlier stores are made visible first, which this form
+                // does not do by itself (SDM 11.12.3).
+                unsafe {
+                    core::arch::x86_64::_mm_mfence();
+                    core::arch::x86_64::_mm_lfence();
+                    Msr::new(0x830).write(bits);
+                }
+            }
+        }
+    }
+
+    fn wait_for_delivery(&self) {
+        for _ in 0..PATIENCE {
+            if self.read(Register::Command) & DELIVERY_PENDING == 0 {
+                return;
+            }
+            spin_loop();
+        }
+    }
+
+    /// In words.
+    pub(super) const fn kind(&self) -> &'static str {
+        match self {
+            Self::Memory(_) => "memory (xAPIC)",
+            Self::Registers => "registers (x2APIC)",
+        }
+    }
+
+    /// Sets this CPU's timer up, and measures how often it counts in a millisecond.
+    pub(super) fn measure_timer(&self) -> u32 {
+        self.write(Register::Divide, DIVIDE_BY_16);
+        self.write(Register::InitialCount, u32::MAX);
+        let before = clock::now_ns();
+        clock::spin_for(1_000_000);
+        let counted = u64::from(u32::MAX - self.read(Register::CurrentCount));
+        let passed = (clock::now_ns() - before).max(1);
+        self.write(Register::InitialCount, 0);
+        self.write(Register::LocalTimer, u32::from(TIMER)); // once, not again and again
+        u32::try_from(counted * 1_000_000 / passed).unwrap_or(u32::MAX).max(1)
+    }
+
+    /// Lets this CPU's timer interrupt once, after it has counted `count`.
+    pub(super) fn start_timer(&self, count: u32) {
+        self.write(Register::InitialCount, count);
+    }
+
+    fn read(&self, register: Register) -> u32 {
+        match self {
+            // SAFETY: an aligned register in the mapped page.
+            Self::Memory(base) => unsafe { VolatilePtr::new(base.byte_add(register as usize).cast::<u32>()) }.read(),
+            Self::Registers => {
+                // SAFETY: the CPU has these registers, and is in the mode that has them. Reading has no effect.
+                let value = unsafe { Msr::new(0x800 + register as u32 / 16).read() };
+                (value & u64::from(u32::MAX)) as u32
+            }
+        }
+    }
+
+    fn write(&self, register: Register, value: u32) {
+        match self {
+            // SAFETY: an aligned register in the mapped page. The callers mean its effect, which touches no memory.
+            Self::Memory(base) => {
+                unsafe { VolatilePtr::new(base.byte_add(register as usize).cast::<u32>()) }.write(value);
+            }
+            // SAFETY: the CPU has these registers, and is in the mode that has them.
+            Self::Registers => unsafe { Msr::new(0x800 + register as u32 / 16).write(u64::from(value)) },
+        }
+    }
+}
+
+/// Keeps the old interrupt controllers, which no one uses, from interrupting.
+pub(super) fn silence_old_controllers() {
+    // SAFETY: the mask registers of the two 8259s on every PC; where there are none, nothing answers.
+    unsafe {
+        Port::<u8>::new(0x21).write(0xff);
+        Port::<u8>::new(0xa1).write(0xff);
+    }
+}
+
+/// COM1's ISA interrupt.
+const UART_IRQ: u8 = 4;
+
+/// Routes the console's UART to a CPU. False when the tables name no I/O APIC for it, or it cannot be mapped: then the
+/// timer alone wakes.
+pub(super) fn route_uart(space: &AddressSpace, madt: &Madt, to: ApicId) -> bool {
+    let usual = IsaOverride { irq: UART_IRQ, input: u32::from(UART_IRQ), active_low: false, level: false };
+    let line = madt.overrides.iter().find(|line| line.irq == UART_IRQ).copied().unwrap_or(usual);
+    let Ok(destination) = u8::try_from(to.0) else { return false };
+    for io_apic in &madt.io_apics {
+        let Ok(base) = space.map(PhysAddr(io_apic.address), 0x20, Attribute::Uncached) else { continue };
+        // SAFETY: the MADT names an I/O APIC there; its two registers are aligned and mapped.
+        let select = unsafe { VolatilePtr::new(base.cast::<u32>()) };
+        // SAFETY: as above.
+        let window = unsafe { VolatilePtr::new(base.byte_add(0x10).cast::<u32>()) };
+        select.write(1); // version, and the number of the last input
+        let inputs = (window.read() >> 16 & 0xff) + 1;
+        let Some(input) = line.input.checked_sub(io_apic.first_input).filter(|input| *input < inputs) else { continue };
+        let shape = u32::from(line.active_low) << 13 | u32::from(line.level) << 15;
+        select.write(0x10 + 2 * input + 1);
+        window.write(u32::from(destination) << 24);
+        select.write(0x10 + 2 * input);
+        window.write(u32::from(UART) | shape); // fixed, to one CPU, not masked
+        return true;
+    }
+    false
+}

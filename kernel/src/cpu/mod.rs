@@ -1,0 +1,210 @@
+//! CPUs: how each is set up, how all are started, and how they work together.
+//!
+//! Interrupts are off on every CPU except in a `hlt` that waits for one: what happened meanwhile is pending in the local
+//! APIC, and ends the halt at once. Only a CPU that panics interrupts the others at any time, to stop them.
+
+mod apic;
+mod descriptors;
+mod exceptions;
+mod features;
+mod start;
+mod work;
+
+use core::arch::asm;
+use core::cell::UnsafeCell;
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use kernel::tables::madt::{ApicId, Madt};
+use spin::Once;
+use x86_64::VirtAddr;
+use x86_64::instructions::{interrupts, tlb};
+use x86_64::registers::model_specific::GsBase;
+
+use crate::clock;
+use crate::memory::AddressSpace;
+
+use apic::LocalApic;
+use descriptors::Descriptors;
+pub(crate) use features::Features;
+
+/// More CPUs than this are left out: each costs 216 KiB of stacks.
+const MAX_CPUS: usize = 256;
+
+/// A CPU: 0 is the one that booted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct CpuIndex(pub(crate) usize);
+
+/// All CPUs.
+#[derive(Clone, Copy)]
+pub(crate) struct Cpus {
+    crew: &'static work::Crew,
+    apic: LocalApic,
+    timer_counts_per_ms: u32,
+}
+
+impl core::fmt::Debug for Cpus {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Cpus").field("count", &self.count()).finish_non_exhaustive()
+    }
+}
+
+/// What `gs` points to: this CPU's index.
+#[repr(C)]
+struct Local {
+    index: CpuIndex,
+}
+
+struct Early {
+    descriptors: UnsafeCell<Descriptors>,
+    stack: UnsafeCell<[u8; EARLY_STACK_BYTES]>,
+    local: Local,
+}
+
+const EARLY_STACK_BYTES: usize = 32 << 10;
+
+// SAFETY: `init_early` alone reaches the cells, once, on the boot CPU.
+unsafe impl Sync for Early {}
+
+static EARLY: Early = Early {
+    descriptors: UnsafeCell::new(Descriptors::new([0; 5])),
+    stack: UnsafeCell::new([0; EARLY_STACK_BYTES]),
+    local: Local { index: CpuIndex(0) },
+};
+
+/// Sets the boot CPU up as far as is possible without memory: features, and exceptions that say what happened. All handlers
+/// share one stack until [`init`].
+pub(crate) fn init_early() {
+    features::enable();
+    GsBase::write(VirtAddr::from_ptr(&raw const EARLY.local));
+    let top = EARLY.stack.get() as u64 + EARLY_STACK_BYTES as u64;
+    // SAFETY: called once, on the boot CPU, before there are others: nobody else reaches the cell, ever.
+    let descriptors = unsafe { &mut *EARLY.descriptors.get() };
+    *descriptors = Descriptors::new([top & !15; 5]);
+    descriptors.load();
+    exceptions::load();
+}
+
+/// Gives the boot CPU its handler stacks, starts the other CPUs that the MADT names, and lets the console's UART wake.
+///
+/// # Panics
+/// When the local APIC cannot be mapped, or memory runs out.
+pub(crate) fn init(space: &'static AddressSpace, madt: Option<&Madt>, features: &Features) -> Cpus {
+    Descriptors::with_stacks(space).load();
+    apic::silence_old_controllers();
+    let apic = match LocalApic::find(space, features) {
+        Ok(apic) => apic,
+        Err(error) => panic!("the local APIC: {error}"),
+    };
+    apic.enable();
+    let me = apic.id();
+    let timer_counts_per_ms = apic.measure_timer();
+
+    let others = madt.map(|madt| callable(apic, me, &madt.cpus)).unwrap_or_default();
+    let came = if others.is_empty() { Vec::new() } else { start::start(space, apic, &others) };
+    for cpu in others.iter().filter(|cpu| !came.contains(cpu)) {
+        log!("cpus: the one with APIC id {} did not come up: left out", cpu.0);
+    }
+    let cpus = Cpus { crew: work::gather(apic, me, &came), apic, timer_counts_per_ms };
+    if !others.is_empty() {
+        cpus.run_on_all(&|_| {}); // none of them is in the trampoline any more
+        start::take_trampoline_away(space);
+        cpus.run_on_all(&|_| tlb::flush_all());
+    }
+    let routed = madt.is_some_and(|madt| apic::route_uart(space, madt, me));
+    let wake = if routed { "its interrupt" } else { "the timer only" };
+    log!(
+        "cpus: {} of {} up; local APICs by {}; the console wakes by {wake}",
+        cpus.count(),
+        others.len() + 1,
+        apic.kind()
+    );
+    cpus
+}
+
+/// Those of the CPUs that can be started, but not this one.
+fn callable(apic: LocalApic, me: ApicId, cpus: &[ApicId]) -> Vec<ApicId> {
+    let (mut near, far): (Vec<_>, Vec<_>) = cpus.iter().filter(|cpu| **cpu != me).partition(|cpu| apic.reaches(**cpu));
+    if !far.is_empty() {
+        log!("cpus: {} have APIC ids that only x2APIC reaches, which this CPU lacks: left out", far.len());
+    }
+    if near.len() >= MAX_CPUS {
+        log!("cpus: {} beyond the first {MAX_CPUS} are left out", near.len() + 1 - MAX_CPUS);
+        near.truncate(MAX_CPUS - 1);
+    }
+    near
+}
+
+impl Cpus {
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.crew.count()
+    }
+
+    /// Runs `f` on every CPU at once, on CPU 0 by the caller, and returns when all have finished. Called on CPU 0.
+    pub(crate) fn run_on_all(&self, f: &(dyn Fn(CpuIndex) + Sync)) {
+        self.crew.run(f);
+    }
+
+    /// Halts CPU 0 until something may have happened: the console received a byte, or a millisecond has passed. A byte that
+    /// arrived after the caller last looked ends the halt at once.
+    pub(crate) fn halt_briefly(&self) {
+        self.apic.start_timer(self.timer_counts_per_ms);
+        interrupts::enable_and_hlt();
+        interrupts::disable();
+    }
+}
+
+/// Lets CPU 0 rest when there is nothing to do: spins for a while after the last work, then halts.
+#[derive(Debug)]
+pub(crate) struct Idle {
+    cpus: Cpus,
+    worked_at: u64,
+}
+
+impl Idle {
+    /// How long to spin after the last work.
+    const SPIN_NS: u64 = 200_000;
+
+    /// For the polling loop of CPU 0.
+    pub(crate) fn new(cpus: Cpus) -> Self {
+        Self { cpus, worked_at: clock::now_ns() }
+    }
+
+    /// Called after each round that found work.
+    pub(crate) fn worked(&mut self) {
+        self.worked_at = clock::now_ns();
+    }
+
+    /// Called after each round that found none: returns when it is time to look again.
+    pub(crate) fn rest(&self) {
+        if clock::now_ns().saturating_sub(self.worked_at) < Self::SPIN_NS {
+            core::hint::spin_loop();
+        } else {
+            self.cpus.halt_briefly();
+        }
+    }
+}
+
+/// Which CPU runs this.
+pub(crate) fn current() -> CpuIndex {
+    let index: usize;
+    // SAFETY: from `init_early` (or `set_current`) on, the base of `gs` is a `Local` that is never written again.
+    unsafe { asm!("mov {}, gs:[0]", out(reg) index, options(nostack, pure, readonly, preserves_flags)) };
+    CpuIndex(index)
+}
+
+/// Remembers which CPU this one is.
+fn set_current(index: CpuIndex) {
+    let local: &'static Local = Box::leak(Box::new(Local { index }));
+    GsBase::write(VirtAddr::from_ptr(local));
+}
+
+/// Stops all other CPUs for good: for a panic.
+pub(crate) fn stop_others() {
+    if let Some(crew) = work::crew() {
+        crew.stop_others(current());
+        // They stop within microseconds; a CPU that does not is not waited for.
+        clock::spin_for(1_000_000);
+    }
+}

@@ -1,0 +1,143 @@
+//! Work for all CPUs at once.
+//!
+//! | what | written by | read by | how |
+//! |---|---|---|---|
+//! | `job` | the CPU that has `running` | the others | between two values of `generation` |
+//! | `generation` | the CPU that has `running` | the others | release, acquire: whoever sees it sees the job |
+//! | `left` | the others, counting down | the CPU that has `running` | release, acquire: at 0 all their stores are seen |
+//! | `asleep` | its own CPU | the CPU that has `running` | see [`serve`] |
+//!
+//! Order of locks: `running` is taken first, with no other lock held.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::cell::UnsafeCell;
+use core::hint::spin_loop;
+use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+use kernel::tables::madt::ApicId;
+use spin::{Mutex, Once};
+use x86_64::instructions::interrupts;
+
+use super::apic::{Command, LocalApic};
+use super::{CpuIndex, exceptions};
+use crate::clock;
+
+/// How long a CPU without work spins before it halts: a run of jobs that follow each other finds it awake.
+const SPIN_NS: u64 = 100_000;
+
+type Job = *const (dyn Fn(CpuIndex) + Sync);
+
+/// One of the other CPUs.
+struct Worker {
+    id: ApicId,
+    asleep: AtomicBool,
+}
+
+/// What the CPUs share.
+pub(super) struct Crew {
+    apic: LocalApic,
+    /// CPU 0.
+    first: ApicId,
+    /// CPU 1 is the first of them.
+    workers: Box<[Worker]>,
+    running: Mutex<()>,
+    job: UnsafeCell<Option<Job>>,
+    generation: AtomicU64,
+    left: AtomicUsize,
+}
+
+// SAFETY: `job` is written only between `left` reaching 0 and the next `generation`, by the one CPU that holds `running`,
+// and read only between a new `generation` and counting `left` down: see the table above. The function behind it is `Sync`.
+unsafe impl Sync for Crew {}
+// SAFETY: as above.
+unsafe impl Send for Crew {}
+
+static CREW: Once<Crew> = Once::new();
+
+/// Makes the crew: CPU 0, and these. They are waiting in [`serve`], or on their way there.
+pub(super) fn gather(apic: LocalApic, first: ApicId, others: &[ApicId]) -> &'static Crew {
+    let worker = |id: &ApicId| Worker { id: *id, asleep: AtomicBool::new(false) };
+    CREW.call_once(|| Crew {
+        apic,
+        first,
+        workers: others.iter().map(worker).collect::<Vec<_>>().into(),
+        running: Mutex::new(()),
+        job: UnsafeCell::new(None),
+        generation: AtomicU64::new(0),
+        left: AtomicUsize::new(0),
+    })
+}
+
+/// The crew, once it is gathered.
+pub(super) fn crew() -> Option<&'static Crew> {
+    CREW.get()
+}
+
+impl Crew {
+    /// How many CPUs there are.
+    pub(super) fn count(&self) -> usize {
+        1 + self.workers.len()
+    }
+
+    /// Runs `f` on every CPU, on CPU 0 by the caller, and returns when all have finished.
+    pub(super) fn run(&self, f: &(dyn Fn(CpuIndex) + Sync)) {
+        let _running = self.running.lock();
+        let job: *const (dyn Fn(CpuIndex) + Sync + '_) = f;
+        // SAFETY: only the lifetime changes. Nobody calls the job after `left` has reached 0, which is waited for below
+        // (a panic in between stops the machine), so it is never called after `f` is gone.
+        let job: Job = unsafe { core::mem::transmute(job) };
+        // SAFETY: the others have finished the last job (`left` was 0) and wait for a new generation.
+        unsafe { *self.job.get() = Some(job) };
+        self.left.store(self.workers.len(), Ordering::Relaxed);
+        self.generation.fetch_add(1, Ordering::SeqCst); // pairs with the load in `serve`
+        for worker in self.workers.iter().filter(|worker| worker.asleep.load(Ordering::SeqCst)) {
+            self.apic.send(worker.id, Command::Interrupt(exceptions::WAKE));
+        }
+        f(CpuIndex(0));
+        while self.left.load(Ordering::Acquire) > 0 {
+            spin_loop();
+        }
+    }
+
+    /// Sends every other CPU an interrupt that it cannot hold off.
+    pub(super) fn stop_others(&self, except: CpuIndex) {
+        let all = [self.first].into_iter().chain(self.workers.iter().map(|worker| worker.id));
+        for (_, id) in all.enumerate().filter(|(index, _)| *index != except.0) {
+            self.apic.send(id, Command::Nmi);
+        }
+    }
+}
+
+/// What a CPU other than 0 does for ever: waits for jobs and runs them.
+pub(super) fn serve(index: CpuIndex) -> ! {
+    super::set_current(index);
+    let crew = CREW.wait();
+    let worker = &crew.workers[index.0 - 1];
+    let mut seen = 0;
+    let mut idle_since = clock::now_ns();
+    loop {
+        let generation = crew.generation.load(Ordering::SeqCst);
+        if generation != seen {
+            seen = generation;
+            // SAFETY: a new generation: the job stands until this CPU has counted `left` down.
+            if let Some(job) = unsafe { *crew.job.get() } {
+                // SAFETY: whoever gave it out waits for `left`, so it is still there.
+                unsafe { (*job)(index) };
+            }
+            crew.left.fetch_sub(1, Ordering::Release);
+            idle_since = clock::now_ns();
+        } else if clock::now_ns() - idle_since < SPIN_NS {
+            spin_loop();
+        } else {
+            // No wake is lost: either we see the new generation here, or its giver sees us asleep and sends an
+            // interrupt. Interrupts are off until the halt begins, so one that comes early ends it at once.
+            worker.asleep.store(true, Ordering::SeqCst);
+            if crew.generation.load(Ordering::SeqCst) == seen {
+                interrupts::enable_and_hlt();
+                interrupts::disable();
+            }
+            worker.asleep.store(false, Ordering::SeqCst);
+        }
+    }
+}

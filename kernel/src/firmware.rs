@@ -1,0 +1,210 @@
+//! What firmware says about the machine: finds the ACPI tables, keeps those that we use, and reports the rest.
+//!
+//! The `acpi` crate walks the table of tables. It trusts lengths that firmware wrote (a table's checksum is taken over as
+//! many bytes as its header says), so everything it reads goes through [`Collector`], which hands it copies of sound
+//! tables only: whole, with their length checked. A broken table reads as zeroes and is passed over.
+
+use core::cell::RefCell;
+use core::fmt;
+use core::ptr::{NonNull, slice_from_raw_parts_mut};
+
+use acpi::{AcpiHandler, AcpiTables, PhysicalMapping};
+use alloc::boxed::Box;
+use alloc::vec;
+use alloc::vec::Vec;
+use kernel::tables::fadt::Fadt;
+use kernel::tables::madt::Madt;
+use kernel::tables::root::{ROOT_POINTER_BYTES, RootPointer};
+use kernel::tables::sleep::{self, SleepType};
+use kernel::tables::{HEADER_BYTES, Signature, Table, TableFault, is_qemu_nvdimm};
+
+use crate::memory::AddressSpace;
+
+/// More tables than any firmware has: the rest is not looked at.
+const MAX_TABLES: usize = 256;
+
+/// A table that firmware listed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Listed {
+    /// Its name.
+    pub(crate) signature: Signature,
+    /// Where it lies.
+    pub(crate) at: u64,
+    /// How long it is, header included; 0 when its header is broken.
+    pub(crate) bytes: usize,
+    /// What is wrong with it: then nothing of it was used.
+    pub(crate) fault: Option<TableFault>,
+}
+
+impl fmt::Display for Listed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "table {} at {:#x}", self.signature, self.at)?;
+        match self.fault {
+            Some(fault) => write!(f, " refused: {fault}"),
+            None => write!(f, ", {} bytes", self.bytes),
+        }
+    }
+}
+
+/// What firmware's tables say.
+#[derive(Debug, Default)]
+pub(crate) struct Firmware {
+    /// Every table that was found, in firmware's order.
+    pub(crate) listed: Vec<Listed>,
+    /// All sound NFITs, whole, header included.
+    pub(crate) nfits: Vec<Vec<u8>>,
+    /// CPUs and interrupts.
+    pub(crate) madt: Option<Madt>,
+    /// Power and time.
+    pub(crate) fadt: Option<Fadt>,
+    /// The sleep type that means "off".
+    pub(crate) off: Option<SleepType>,
+    /// QEMU's label mailbox is there: I/O port 0xa18 (its NVDIMM SSDT says so).
+    pub(crate) qemu_label_mailbox: bool,
+}
+
+/// Reads firmware's tables. Whatever is missing or broken is logged and left out.
+pub(crate) fn read(space: &'static AddressSpace, rsdp: Option<u64>) -> Firmware {
+    let mut firmware = Firmware::default();
+    let Some(rsdp) = rsdp else {
+        log!("acpi: the boot loader names no root pointer: no tables, no persistent memory");
+        return firmware;
+    };
+    let collector = Collector { space, found: RefCell::new(Vec::new()) };
+    if let Err(reason) = collector.collect(rsdp) {
+        log!("acpi: the root pointer at {rsdp:#x} leads nowhere: {reason}");
+        return firmware;
+    }
+    for (listed, bytes) in collector.found.into_inner() {
+        log!("acpi: {listed}");
+        firmware.listed.push(listed);
+        if let Ok(table) = Table::check(&bytes) {
+            firmware.take(space, &table);
+        }
+    }
+    if firmware.nfits.is_empty() {
+        log!("acpi: no NFIT: no persistent memory");
+    }
+    firmware
+}
+
+impl Firmware {
+    fn take(&mut self, space: &'static AddressSpace, table: &Table<'_>) {
+        match &table.signature().0 {
+            b"NFIT" => self.nfits.push(table.bytes().to_vec()),
+            b"APIC" if self.madt.is_none() => match Madt::read(table) {
+                Ok(madt) => {
+                    if let Some(at) = madt.broken_at {
+                        log!("acpi: table APIC: the entry at {at} is broken: it and all behind it are ignored");
+                    }
+                    self.madt = Some(madt);
+                }
+                Err(fault) => log!("acpi: table APIC refused: {fault}"),
+            },
+            b"FACP" if self.fadt.is_none() => match Fadt::read(table) {
+                Ok(fadt) => {
+                    self.fadt = Some(fadt);
+                    self.off = fadt.dsdt.and_then(|at| find_off(space, at));
+                }
+                Err(fault) => log!("acpi: table FACP refused: {fault}"),
+            },
+            b"SSDT" => self.qemu_label_mailbox |= is_qemu_nvdimm(table),
+            _ => {}
+        }
+    }
+}
+
+/// Looks for the sleep type that means "off" in the DSDT.
+fn find_off(space: &AddressSpace, at: u64) -> Option<SleepType> {
+    let (listed, bytes) = copy_table(space, at);
+    log!("acpi: {listed}");
+    sleep::find_off(Table::check(&bytes).ok()?.bytes())
+}
+
+/// Copies a table out. One that is broken comes without its bytes.
+fn copy_table(space: &AddressSpace, at: u64) -> (Listed, Vec<u8>) {
+    let mut header = [0; HEADER_BYTES];
+    let mut listed = Listed { signature: Signature(*b"????"), at, bytes: 0, fault: None };
+    let bytes = (|| {
+        space.read_physical(at, &mut header).map_err(|_| TableFault::Unreadable)?;
+        listed.signature = Signature([header[0], header[1], header[2], header[3]]);
+        listed.bytes = Table::length(&header)?;
+        let mut bytes = vec![0; listed.bytes];
+        space.read_physical(at, &mut bytes).map_err(|_| TableFault::Unreadable)?;
+        Table::check(&bytes)?;
+        Ok(bytes)
+    })();
+    match bytes {
+        Ok(bytes) => (listed, bytes),
+        Err(fault) => (Listed { fault: Some(fault), ..listed }, Vec::new()),
+    }
+}
+
+/// Stands between the `acpi` crate and physical memory, and keeps what passes by.
+#[derive(Debug)]
+struct Collector {
+    space: &'static AddressSpace,
+    found: RefCell<Vec<(Listed, Vec<u8>)>>,
+}
+
+impl Collector {
+    /// Finds all tables. What is found is in `found` then.
+    fn collect(&self, rsdp: u64) -> Result<(), &'static str> {
+        let mut bytes = [0; ROOT_POINTER_BYTES];
+        self.space.read_physical(rsdp, &mut bytes).map_err(|_| "it lies where nothing can be read")?;
+        let root = match RootPointer::read(&bytes) {
+            Ok(root) => root,
+            Err(fault) => {
+                log!("acpi: root pointer at {rsdp:#x}: {fault}");
+                return Err("it is broken");
+            }
+        };
+        // The newer table first. Revisions above 0 mean 64-bit addresses to the crate.
+        let candidates = [root.xsdt.map(|at| (2, at)), Some((0, u64::from(root.rsdt)))];
+        for (revision, at) in candidates.into_iter().flatten().filter(|(_, at)| *at != 0) {
+            let address = usize::try_from(at).map_err(|_| "it has too many bits")?;
+            // SAFETY: the crate reads only what `map_physical_region` below hands out: copies of whole, sound tables.
+            let tables = unsafe { AcpiTables::from_rsdt(self, revision, address) };
+            match tables {
+                Ok(tables) => {
+                    self.found.borrow_mut().clear(); // the table of tables itself
+                    // The collector keeps each table as the iterator passes it.
+                    let _ = tables.headers().take(MAX_TABLES).count();
+                    return Ok(());
+                }
+                Err(_) => log!("acpi: the table of tables at {at:#x} is broken"),
+            }
+        }
+        Err("it names no sound table of tables")
+    }
+}
+
+impl AcpiHandler for &Collector {
+    unsafe fn map_physical_region<T>(&self, physical_address: usize, size: usize) -> PhysicalMapping<Self, T> {
+        let (listed, bytes) = copy_table(self.space, physical_address as u64);
+        let mut found = self.found.borrow_mut();
+        let known = found.iter().any(|(old, _)| old.at == listed.at);
+        if !known && found.len() < MAX_TABLES {
+            found.push((listed, bytes.clone()));
+        }
+        let mut copy = bytes;
+        if copy.len() < size.max(size_of::<T>()) {
+            // Broken: reads as a header full of zeroes, of a table that ends where it begins.
+            copy = vec![0; size.max(size_of::<T>())];
+        }
+        let length = copy.len();
+        let start = NonNull::from(Box::leak(copy.into_boxed_slice())).cast::<T>();
+        // SAFETY:
+        // 1. At least `size` and at least `size_of::<T>()` bytes follow `start`, all initialised; they live until
+        //    `unmap_physical_region` takes them back.
+        // 2. The crate asks for its packed, byte-aligned table types only, for which any bytes are valid.
+        unsafe { PhysicalMapping::new(physical_address, start, size, length, *self) }
+    }
+
+    fn unmap_physical_region<T>(region: &PhysicalMapping<Self, T>) {
+        let bytes = slice_from_raw_parts_mut(region.virtual_start().as_ptr().cast::<u8>(), region.mapped_length());
+        // SAFETY: these are the start and the length of the boxed slice that `map_physical_region` leaked; the crate
+        // calls this once for each mapping.
+        drop(unsafe { Box::from_raw(bytes) });
+    }
+}

@@ -1,0 +1,29 @@
+//! What bring-up found.
+
+use crate::clock::Clock;
+use crate::console::Console;
+use crate::cpu::{Cpus, Features};
+use crate::firmware::Firmware;
+use crate::memory::{AddressSpace, Totals};
+use crate::random::Random;
+
+/// The machine.
+#[derive(Debug)]
+pub(crate) struct Machine {
+    /// How much memory there is.
+    pub(crate) memory: Totals,
+    /// Maps physical ranges for drivers.
+    pub(crate) space: &'static AddressSpace,
+    /// What firmware's tables say: the NFITs among them.
+    pub(crate) firmware: Firmware,
+    /// Time since the image's first instruction.
+    pub(crate) clock: Clock,
+    /// For identifiers.
+    pub(crate) random: Random,
+    /// All CPUs.
+    pub(crate) cpus: Cpus,
+    /// What CPUs can do.
+    pub(crate) features: Features,
+    /// The admin console.
+    pub(crate) console: Console,
+}

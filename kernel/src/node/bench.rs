@@ -1,0 +1,225 @@
+//! The load generator: all CPUs at once, with sectors that tell when they are torn.
+
+use super::disk::Disk;
+use super::machine::Machine;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
+use btt::CpuIndex;
+use btt::media::Namespace;
+use core::sync::atomic::{AtomicU64, Ordering};
+use service::admin::command::{BenchRequest, Lba};
+use service::pattern::{self, Choices, Tag, Verdict};
+use service::reply::{Bench, Verify};
+use service::stats::Counts;
+use spin::Mutex;
+
+/// How many faulty sectors a verification describes.
+const FAULTS_SHOWN: usize = 8;
+
+/// How many runs go by between two looks at the clock.
+const RUNS_PER_LOOK: u32 = 16;
+
+/// Loads the disk as asked, and verifies it as asked.
+pub fn run<M: Machine, N: Namespace + Sync>(machine: &M, disk: &Disk<N>, request: &BenchRequest) -> Bench {
+    let before = disk.stats().total;
+    let load = Load::new(disk, request);
+    let start = machine.now_ns();
+    if request.seconds > 0 {
+        let end = start.saturating_add(u64::from(request.seconds) * 1_000_000_000);
+        machine.run_on_all(&|cpu| load.work(cpu, || machine.now_ns() >= end));
+    }
+    let elapsed = machine.now_ns() - start;
+    let done = Done::between(&before, &disk.stats().total);
+    let verify = request.verify.then(|| verify(machine, disk, request.seed));
+    let seconds = elapsed as f64 / 1e9;
+    let ops = load.ops.load(Ordering::Relaxed);
+    Bench {
+        dev: disk.name.clone(),
+        seconds,
+        cpus: machine.cpus(),
+        seed: request.seed,
+        mix: request.mix_write_percent,
+        run: load.run,
+        ops,
+        sectors_read: done.sectors_read,
+        sectors_written: done.sectors_written,
+        errors: load.errors.load(Ordering::Relaxed),
+        ops_per_second: ratio(ops, seconds),
+        fences_per_sector: ratio(done.fences, done.sectors_written as f64),
+        write_backs_per_sector: ratio(done.write_backs, done.sectors_written as f64),
+        verify,
+    }
+}
+
+fn ratio(amount: u64, per: f64) -> f64 {
+    if per > 0.0 { amount as f64 / per } else { 0.0 }
+}
+
+/// What the counters moved by.
+struct Done {
+    sectors_read: u64,
+    sectors_written: u64,
+    fences: u64,
+    write_backs: u64,
+}
+
+impl Done {
+    fn between(before: &Counts, after: &Counts) -> Self {
+        Self {
+            sectors_read: after.sectors_read - before.sectors_read,
+            sectors_written: after.sectors_written - before.sectors_written,
+            fences: after.fences - before.fences,
+            write_backs: after.write_backs - before.write_backs,
+        }
+    }
+}
+
+/// A load, shared by all CPUs.
+struct Load<'a, N> {
+    disk: &'a Disk<N>,
+    seed: u64,
+    write_percent: u64,
+    /// Sectors a run, no more than the disk has.
+    run: u32,
+    /// The version of the sectors written last: it grows with every run, so with every write of a sector.
+    version: AtomicU64,
+    ops: AtomicU64,
+    errors: AtomicU64,
+}
+
+impl<'a, N: Namespace> Load<'a, N> {
+    fn new(disk: &'a Disk<N>, request: &BenchRequest) -> Self {
+        let sectors = u32::try_from(disk.btt.capacity_sectors()).unwrap_or(u32::MAX);
+        Self {
+            disk,
+            seed: request.seed,
+            write_percent: u64::from(request.mix_write_percent),
+            run: request.run.min(sectors).max(1),
+            version: AtomicU64::new(0),
+            ops: AtomicU64::new(0),
+            errors: AtomicU64::new(0),
+        }
+    }
+
+    /// One CPU's share, until it is over.
+    fn work(&self, cpu: CpuIndex, over: impl Fn() -> bool) {
+        let mut choices = Choices::new(self.seed, u64::from(cpu.0));
+        let mut buffer = vec![0; self.disk.sector_bytes() * self.run as usize];
+        while !over() {
+            for _ in 0..RUNS_PER_LOOK {
+                let lba = choices.below(self.disk.btt.capacity_sectors() - u64::from(self.run) + 1);
+                let sound = if choices.below(100) < self.write_percent {
+                    self.write(cpu, lba, &mut buffer)
+                } else {
+                    self.read(cpu, lba, &mut buffer)
+                };
+                self.ops.fetch_add(1, Ordering::Relaxed);
+                if !sound {
+                    self.errors.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        }
+    }
+
+    fn write(&self, cpu: CpuIndex, lba: u64, buffer: &mut [u8]) -> bool {
+        let version = self.version.fetch_add(1, Ordering::Relaxed) + 1;
+        for (sector, lba) in buffer.chunks_exact_mut(self.disk.sector_bytes()).zip(lba..) {
+            pattern::fill(sector, Tag { lba: Lba(lba), version, seed: self.seed });
+        }
+        self.disk.write(cpu, lba, buffer).is_ok()
+    }
+
+    /// A sector of the pattern must be whole and in its place; anything else was there before.
+    fn read(&self, cpu: CpuIndex, lba: u64, buffer: &mut [u8]) -> bool {
+        self.disk.read(cpu, lba, buffer).is_ok()
+            && buffer.chunks_exact(self.disk.sector_bytes()).zip(lba..).all(|(sector, lba)| {
+                match pattern::verify(sector) {
+                    Verdict::Whole(tag) => tag.lba == Lba(lba),
+                    Verdict::Torn { .. } => false,
+                    Verdict::Blank | Verdict::Foreign => true,
+                }
+            })
+    }
+}
+
+/// Reads every sector and judges it, each CPU a part of the disk.
+fn verify<M: Machine, N: Namespace + Sync>(machine: &M, disk: &Disk<N>, seed: u64) -> Verify {
+    let total = Mutex::new(Verify::default());
+    let share = disk.btt.capacity_sectors().div_ceil(u64::from(machine.cpus()));
+    machine.run_on_all(&|cpu| {
+        let first = (share * u64::from(cpu.0)).min(disk.btt.capacity_sectors());
+        let part = verify_part(disk, cpu, first..(first + share).min(disk.btt.capacity_sectors()), seed);
+        add(&mut total.lock(), part);
+    });
+    total.into_inner()
+}
+
+fn verify_part<N: Namespace>(disk: &Disk<N>, cpu: CpuIndex, lbas: core::ops::Range<u64>, seed: u64) -> Verify {
+    let mut result = Verify::default();
+    let mut buffer = vec![0; disk.sector_bytes() * btt::RUN_MAX];
+    let mut lba = lbas.start;
+    while lba < lbas.end {
+        let count = (lbas.end - lba).min(btt::RUN_MAX as u64);
+        let run = &mut buffer[..disk.sector_bytes() * usize::try_from(count).unwrap_or(1)];
+        if disk.read(cpu, lba, run).is_ok() {
+            for (sector, lba) in run.chunks_exact(disk.sector_bytes()).zip(lba..) {
+                judge(&mut result, lba, seed, pattern::verify(sector));
+            }
+        } else {
+            // One of them cannot be read: which?
+            for (sector, lba) in run.chunks_exact_mut(disk.sector_bytes()).zip(lba..) {
+                match disk.read(cpu, lba, sector) {
+                    Ok(()) => judge(&mut result, lba, seed, pattern::verify(sector)),
+                    Err(why) => {
+                        result.sectors += 1;
+                        result.unreadable += 1;
+                        fault(&mut result, format!("{why}"));
+                    }
+                }
+            }
+        }
+        lba += count;
+    }
+    result
+}
+
+fn judge(result: &mut Verify, lba: u64, seed: u64, verdict: Verdict) {
+    result.sectors += 1;
+    match verdict {
+        Verdict::Whole(tag) if tag.lba == Lba(lba) && tag.seed == seed => {
+            result.good += 1;
+            result.version_max = result.version_max.max(tag.version);
+        }
+        Verdict::Whole(tag) => {
+            result.misplaced += 1;
+            fault(result, format!("LBA {lba} holds what was written as {tag}"));
+        }
+        Verdict::Blank => result.blank += 1,
+        Verdict::Foreign => result.foreign += 1,
+        Verdict::Torn { first_bad, .. } => {
+            result.torn += 1;
+            fault(result, format!("LBA {lba} is torn at byte {first_bad}"));
+        }
+    }
+}
+
+fn fault(result: &mut Verify, what: String) {
+    if result.faults.len() < FAULTS_SHOWN {
+        result.faults.push(what);
+    }
+}
+
+fn add(total: &mut Verify, part: Verify) {
+    total.sectors += part.sectors;
+    total.good += part.good;
+    total.blank += part.blank;
+    total.foreign += part.foreign;
+    total.torn += part.torn;
+    total.misplaced += part.misplaced;
+    total.unreadable += part.unreadable;
+    total.version_max = total.version_max.max(part.version_max);
+    let room = FAULTS_SHOWN - total.faults.len();
+    total.faults.extend(part.faults.into_iter().take(room).collect::<Vec<_>>());
+}

@@ -1,0 +1,166 @@
+//! What a namespace without a BTT holds, as far as its bytes tell: so that nothing of value is formatted unasked.
+//!
+//! Offsets and magic numbers are those of blkid (util-linux, libblkid/src/superblocks) and of the formats' own
+//! specifications.
+
+use btt::layout::{PAGE_BYTES, SIGNATURE};
+use btt::media::{MediaError, Namespace, NsOffset};
+use core::fmt;
+
+/// What stands at the start and the end of a namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// The first and the last MiB are zero.
+    Blank,
+    /// Bytes that mean nothing to us.
+    Unknown,
+    /// Something that somebody made.
+    Recognised(&'static str),
+}
+
+impl fmt::Display for Content {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Blank => write!(f, "blank"),
+            Self::Unknown => write!(f, "unknown data"),
+            Self::Recognised(what) => write!(f, "holds {what}"),
+        }
+    }
+}
+
+/// A magic number and its place.
+struct Magic {
+    at: u64,
+    bytes: &'static [u8],
+    what: &'static str,
+}
+
+const fn magic(at: u64, bytes: &'static [u8], what: &'static str) -> Magic {
+    Magic { at, bytes, what }
+}
+
+/// From the start of the namespace. What says more comes first: a partition table before the boot sector's mark.
+const MAGICS: [Magic; 33] = [
+    magic(0, &SIGNATURE, "a BTT"),
+    magic(PAGE_BYTES, &SIGNATURE, "a BTT"),
+    magic(PAGE_BYTES, b"NVDIMM_PFN_INFO", "an fsdax namespace"),
+    magic(PAGE_BYTES, b"NVDIMM_DAX_INFO", "a devdax namespace"),
+    magic(0, b"PMEMOBJ", "a PMDK pool"),
+    magic(0, b"PMEMBLK", "a PMDK pool"),
+    magic(0, b"PMEMLOG", "a PMDK pool"),
+    magic(512, b"EFI PART", "a partition table"),
+    magic(4096, b"EFI PART", "a partition table"),
+    magic(0x438, &[0x53, 0xef], "an ext2, ext3 or ext4 file system"),
+    magic(0, b"XFSB", "an XFS file system"),
+    magic(0x1_0040, b"_BHRfS_M", "a btrfs file system"),
+    magic(0x400, &[0x10, 0x20, 0xf5, 0xf2], "an F2FS file system"),
+    magic(0x400, &[0xe2, 0xe1, 0xf5, 0xe0], "an EROFS file system"),
+    magic(0, b"hsqs", "a SquashFS file system"),
+    magic(0x8001, b"CD001", "an ISO 9660 file system"),
+    magic(0x8001, b"NSR0", "a UDF file system"),
+    magic(3, b"NTFS    ", "an NTFS file system"),
+    magic(3, b"EXFAT   ", "an exFAT file system"),
+    magic(54, b"FAT1", "a FAT file system"),
+    magic(82, b"FAT32", "a FAT file system"),
+    magic(0, b"LUKS\xba\xbe", "a LUKS volume"),
+    magic(512, b"LABELONE", "an LVM volume"),
+    magic(0, b"LABELONE", "an LVM volume"),
+    magic(1024, b"LABELONE", "an LVM volume"),
+    magic(1536, b"LABELONE", "an LVM volume"),
+    magic(0, &[0xfc, 0x4e, 0x2b, 0xa9], "an md RAID member"),
+    magic(4096, &[0xfc, 0x4e, 0x2b, 0xa9], "an md RAID member"),
+    magic(4086, b"SWAPSPACE2", "swap space"),
+    magic(4086, b"SWAP-SPACE", "swap space"),
+    magic(0x2_0000, &[0x0c, 0xb1, 0xba, 0x00], "a ZFS pool"),
+    magic(0x2_0400, &[0x0c, 0xb1, 0xba, 0x00], "a ZFS pool"),
+    magic(510, &[0x55, 0xaa], "a boot sector or a partition table"),
+];
+
+/// How much of either end is looked at for a blank namespace.
+const ENDS_BYTES: u64 = 1 << 20;
+
+/// Looks at a namespace. Reads at most 2 MiB and some pages.
+///
+/// # Errors
+/// What the medium says.
+pub fn recognise<N: Namespace>(media: &N) -> Result<Content, MediaError> {
+    let bytes = media.len_bytes();
+    let holds = |at: u64, magic: &[u8]| -> Result<bool, MediaError> {
+        let mut found = [0; SIGNATURE.len()];
+        let found = &mut found[..magic.len()];
+        if at.checked_add(magic.len() as u64).is_none_or(|end| end > bytes) {
+            return Ok(false);
+        }
+        media.read(NsOffset(at), found)?;
+        Ok(found == magic)
+    };
+    for magic in &MAGICS {
+        if holds(magic.at, magic.bytes)? {
+            return Ok(Content::Recognised(magic.what));
+        }
+    }
+    // An info block's copy without the first block: a creation that was cut, or a block that was lost.
+    let last_page = (bytes / PAGE_BYTES).saturating_sub(1) * PAGE_BYTES;
+    if holds(last_page, &SIGNATURE)? {
+        return Ok(Content::Recognised("the backup of a BTT whose first info block is lost"));
+    }
+    for sector in [512, 4096] {
+        if holds(bytes.saturating_sub(sector), b"EFI PART")? {
+            return Ok(Content::Recognised("the backup of a partition table"));
+        }
+    }
+    let tail = bytes.saturating_sub(ENDS_BYTES);
+    let blank = is_zero(media, 0, bytes.min(ENDS_BYTES))? && is_zero(media, tail, bytes - tail)?;
+    Ok(if blank { Content::Blank } else { Content::Unknown })
+}
+
+fn is_zero<N: Namespace>(media: &N, at: u64, bytes: u64) -> Result<bool, MediaError> {
+    let mut buffer = [0_u8; 1024];
+    let mut done = 0;
+    while done < bytes {
+        let size = usize::try_from(bytes - done).unwrap_or(buffer.len()).min(buffer.len());
+        media.read(NsOffset(at + done), &mut buffer[..size])?;
+        if buffer[..size].iter().any(|byte| *byte != 0) {
+            return Ok(false);
+        }
+        done += size as u64;
+    }
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use btt::sim::Sim;
+
+    const BYTES: u64 = 4 << 20;
+
+    fn holding(at: u64, bytes: &[u8]) -> Content {
+        let sim = Sim::new(BYTES);
+        sim.write(NsOffset(at), bytes).expect("in range");
+        recognise(&sim).expect("no faults")
+    }
+
+    #[test]
+    fn every_magic_number_is_recognised_by_its_own_name() {
+        for magic in &MAGICS {
+            assert_eq!(holding(magic.at, magic.bytes), Content::Recognised(magic.what), "{:#x}", magic.at);
+        }
+    }
+
+    #[test]
+    fn both_ends_count_for_blank() {
+        assert_eq!(holding(0, &[0]), Content::Blank);
+        assert_eq!(holding(77, &[1]), Content::Unknown);
+        assert_eq!(holding(BYTES - 1, &[1]), Content::Unknown);
+        assert_eq!(holding(BYTES - 4096, b"EFI PART"), Content::Recognised("the backup of a partition table"));
+        assert!(matches!(holding(BYTES - 4096, &SIGNATURE), Content::Recognised(_)));
+    }
+
+    #[test]
+    fn a_tiny_namespace_is_looked_at_within_its_bounds() {
+        for bytes in [0, 1, 511, 512, 4096, 5000] {
+            assert_eq!(recognise(&Sim::new(bytes)), Ok(Content::Blank), "{bytes}");
+        }
+    }
+}

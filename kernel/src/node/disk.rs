@@ -1,0 +1,114 @@
+//! A namespace in sector mode, open: what reads, writes and counts.
+
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::{String, ToString};
+use btt::bytes::{Sectors, SectorsMut};
+use btt::media::Namespace;
+use btt::{ArenaInfo, Btt, BttError, CpuIndex, ExternalLba, ReadOnlyReason};
+use service::error::AdminError;
+use service::stats::{Counter, Counters, DeviceStats};
+
+/// An open BTT with its name and its counters.
+pub struct Disk<N> {
+    /// `pmem0s`.
+    pub name: String,
+    /// The device.
+    pub btt: Btt<N>,
+    counters: Box<[Counters]>,
+}
+
+impl<N: Namespace> Disk<N> {
+    /// The disk of that name, on a machine with `cpus` CPUs.
+    pub fn new(name: String, btt: Btt<N>, cpus: u32) -> Self {
+        Self { name, btt, counters: (0..cpus).map(|_| Counters::new()).collect() }
+    }
+
+    /// Bytes of an external sector.
+    pub fn sector_bytes(&self) -> usize {
+        self.btt.sector_size().bytes() as usize
+    }
+
+    /// Reads whole external sectors; `into` holds a whole number of them.
+    ///
+    /// # Errors
+    /// The first sector that could not be read.
+    pub fn read(&self, cpu: CpuIndex, lba: u64, into: &mut [u8]) -> Result<(), BttError> {
+        let count = (into.len() / self.sector_bytes()) as u64;
+        let mut lane = self.btt.lane(cpu);
+        let result = match SectorsMut::new(into, self.btt.sector_size()) {
+            Some(mut sink) => lane.read(ExternalLba(lba), count, &mut sink),
+            None => Err(self.not_whole(lba, count)),
+        };
+        let counted = if result.is_ok() { Counter::Reads } else { Counter::ReadErrors };
+        self.count(cpu, counted, &lane.take_counters());
+        result
+    }
+
+    /// Writes whole external sectors; `from` holds a whole number of them. Durable when it returns.
+    ///
+    /// # Errors
+    /// Where it stopped.
+    pub fn write(&self, cpu: CpuIndex, lba: u64, from: &[u8]) -> Result<(), BttError> {
+        let mut lane = self.btt.lane(cpu);
+        let result = match Sectors::new(from, self.btt.sector_size()) {
+            Some(source) => lane.write(ExternalLba(lba), source.count() as u64, &source),
+            None => Err(self.not_whole(lba, 0)),
+        };
+        let counted = if result.is_ok() { Counter::Writes } else { Counter::WriteErrors };
+        self.count(cpu, counted, &lane.take_counters());
+        result
+    }
+
+    /// Bytes that are no whole number of sectors are asked for by nobody; if somebody does, nothing is done.
+    fn not_whole(&self, lba: u64, count: u64) -> BttError {
+        BttError::OutOfRange { lba: ExternalLba(lba), count, capacity: self.btt.capacity_sectors() }
+    }
+
+    fn count(&self, cpu: CpuIndex, outcome: Counter, done: &btt::lane::Counters) {
+        let counters = &self.counters[cpu.0 as usize % self.counters.len()];
+        counters.add(outcome, 1);
+        counters.add(Counter::SectorsRead, done.sectors_read);
+        counters.add(Counter::SectorsWritten, done.sectors_written);
+        counters.add(Counter::Fences, done.fences);
+        counters.add(Counter::WriteBacks, done.write_backs);
+        counters.add(Counter::Collisions, done.collisions);
+        counters.add(Counter::ReadRetries, done.read_retries);
+    }
+
+    /// The counters since boot.
+    pub fn stats(&self) -> DeviceStats {
+        DeviceStats::new(self.name.as_str(), self.counters.iter().map(Counters::snapshot).collect())
+    }
+
+    /// Why it takes no writes, if one of its arenas does not.
+    pub fn read_only(&self) -> Option<String> {
+        self.btt.arenas().find_map(|arena| read_only_reason(&arena))
+    }
+
+    /// Whether its medium as a whole takes no writes.
+    pub fn all_read_only(&self) -> bool {
+        self.btt.arenas().all(|arena| arena.read_only.is_some())
+    }
+}
+
+/// Why an arena takes no writes, in words.
+fn read_only_reason(arena: &ArenaInfo) -> Option<String> {
+    arena.read_only.map(|why| match why {
+        ReadOnlyReason::Medium => why.to_string(),
+        why => format!("arena {}: {why}", arena.index),
+    })
+}
+
+/// A device's error as the admin side says it. The one place where they meet.
+pub fn admin_error(dev: &str, why: &BttError) -> AdminError {
+    let message = format!("{dev}: {why}");
+    match why {
+        BttError::OutOfRange { .. } => AdminError::out_of_range(message),
+        BttError::SectorError { .. } | BttError::Data { .. } => AdminError::failed(message),
+        BttError::ReadOnly { why: ReadOnlyReason::Medium | ReadOnlyReason::ErrorFlag, .. } => {
+            AdminError::read_only(message)
+        }
+        BttError::ReadOnly { .. } => AdminError::damaged(message),
+    }
+}

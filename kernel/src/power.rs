@@ -1,0 +1,109 @@
+//! Turning the machine off, and starting it over.
+
+use drivers::phys::{Attribute, PhysAddr, PhysMap};
+use kernel::tables::fadt::{Fadt, Register};
+use kernel::tables::sleep::SleepType;
+use spin::Once;
+use volatile::VolatilePtr;
+use x86_64::instructions::port::Port;
+use x86_64::instructions::tables::lidt;
+use x86_64::structures::DescriptorTablePointer;
+use x86_64::{VirtAddr, instructions};
+
+use crate::{clock, console, memory, panic};
+
+/// PM1 control: power management belongs to us, not to the firmware (ACPI 6.5, 4.8.3.2.1).
+const SCI_ENABLED: u16 = 1;
+
+/// PM1 control: go to sleep as the sleep type says.
+const SLEEP_ENABLE: u16 = 1 << 13;
+
+/// How long a register may take to have its effect.
+const PATIENCE_NS: u64 = 1_000_000_000;
+
+#[derive(Clone, Copy, Debug)]
+struct Power {
+    fadt: Option<Fadt>,
+    off: Option<SleepType>,
+}
+
+static POWER: Once<Power> = Once::new();
+
+/// Remembers the registers. The first call counts.
+pub(crate) fn init(fadt: Option<Fadt>, off: Option<SleepType>) {
+    POWER.call_once(|| Power { fadt, off });
+}
+
+/// Turns the machine off (ACPI S5). Where that is not possible, says so and halts.
+pub(crate) fn off() -> ! {
+    console::drain();
+    match POWER.get() {
+        Some(Power { fadt: Some(fadt), off: Some(off) }) => {
+            sleep(fadt, *off);
+            log!("power: the machine does not turn off; halted");
+        }
+        _ => log!("power: firmware's tables do not say how to turn the machine off; halted"),
+    }
+    console::drain();
+    panic::halt()
+}
+
+/// Starts the machine over: by the reset register, by the chipset's, by a triple fault.
+pub(crate) fn reboot() -> ! {
+    console::drain();
+    if let Some(reset) = POWER.get().and_then(|power| power.fadt?.reset) {
+        write_u8(reset.register, reset.value);
+        clock::spin_for(PATIENCE_NS / 20);
+    }
+    let mut chipset = Port::<u8>::new(0xcf9);
+    // SAFETY: the reset control register of every PC chipset; on one without it nothing answers.
+    unsafe {
+        chipset.write(0x02); // a hard reset ...
+        chipset.write(0x06); // ... now
+    }
+    clock::spin_for(PATIENCE_NS / 20);
+    let nothing = DescriptorTablePointer { limit: 0, base: VirtAddr::zero() };
+    // SAFETY: an exception without a way to handle it resets the CPU: that is the purpose.
+    unsafe { lidt(&nothing) };
+    instructions::interrupts::int3();
+    panic::halt()
+}
+
+fn sleep(fadt: &Fadt, off: SleepType) {
+    if let Some(register) = fadt.sleep_control {
+        write_u8(register, off.a << 2 | 1 << 5); // ACPI 6.5, 4.8.3.7
+    }
+    let control = |port: u16| Port::<u16>::new(port);
+    if let (Some(port), Some((smi, enable))) = (fadt.pm1a_control, fadt.enable) {
+        // SAFETY: the FADT names these registers for this purpose.
+        unsafe {
+            if control(port).read() & SCI_ENABLED == 0 {
+                Port::<u8>::new(smi).write(enable);
+                let end = clock::now_ns() + PATIENCE_NS;
+                while control(port).read() & SCI_ENABLED == 0 && clock::now_ns() < end {
+                    core::hint::spin_loop();
+                }
+            }
+        }
+    }
+    for (port, kind) in [(fadt.pm1a_control, off.a), (fadt.pm1b_control, off.b)] {
+        if let Some(port) = port {
+            // SAFETY: the FADT names this register for this purpose.
+            unsafe { control(port).write(SCI_ENABLED | u16::from(kind) << 10 | SLEEP_ENABLE) };
+        }
+    }
+    clock::spin_for(PATIENCE_NS);
+}
+
+fn write_u8(register: Register, value: u8) {
+    match register {
+        // SAFETY: the FADT names this port for what the caller is about to do.
+        Register::Port(port) => unsafe { Port::<u8>::new(port).write(value) },
+        Register::Memory(at) => {
+            if let Ok(place) = memory::space().map(PhysAddr(at), 1, Attribute::Uncached) {
+                // SAFETY: a mapped byte outside everything Rust owns; the FADT names it for what the caller does.
+                unsafe { VolatilePtr::new(place) }.write(value);
+            }
+        }
+    }
+}
