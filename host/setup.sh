@@ -27,7 +27,9 @@ run) need_run ;;
 tests)
     need_run
     need ndctl command -v ndctl
+    # Debian packs its kernel's modules with xz, Ubuntu with zstd.
     need xz-utils command -v xz
+    need zstd command -v zstd
     ;;
 -h | --help) sed -n 's/^#: \{0,1\}//p' "$0" >&2 && exit 0 ;;
 *) complain 'say what for: run or tests (--help tells more)' && exit 2 ;;
@@ -59,6 +61,6 @@ fi
 
 # rustup is asked for, not installed: how a machine gets its compiler is its owner's business.
 if ! command -v cargo >/dev/null && ! [ -x "${CARGO_HOME:-$HOME/.cargo}/bin/cargo" ]; then
-    complain 'missing: cargo. Please install rustup (rustup.rs) as yourself; it fetches the toolchain that this project names.'
+    complain 'missing: cargo. Please install rustup (rustup.rs); it fetches the toolchain that this project names.'
     exit 2
 fi

@@ -26,6 +26,18 @@ const POWER_OFF: Duration = Duration::from_secs(30);
 /// How long a program that has closed its console may take to end.
 const END: Duration = Duration::from_secs(5);
 
+/// Has the kernel kill what `command` starts when the thread that starts it ends, however that ends.
+pub fn die_with_parent(command: &mut Command) {
+    let parent = getpid();
+    let ask = move || {
+        set_parent_process_death_signal(Some(Signal::KILL))?;
+        // Asked too late, when the parent is gone already.
+        if getppid() == Some(parent) { Ok(()) } else { Err(io::ErrorKind::NotFound.into()) }
+    };
+    // SAFETY: between fork and exec the closure makes two system calls; it allocates nothing and takes no lock.
+    unsafe { command.pre_exec(ask) };
+}
+
 /// A running appliance.
 #[derive(Debug)]
 pub struct Appliance {
@@ -74,14 +86,7 @@ impl Appliance {
         // One socket rather than two pipes: reads and writes on it take timeouts.
         let (ours, theirs) = UnixStream::pair()?;
         command.stdin(OwnedFd::from(theirs.try_clone()?)).stdout(OwnedFd::from(theirs));
-        let parent = getpid();
-        let die_with_parent = move || {
-            set_parent_process_death_signal(Some(Signal::KILL))?;
-            // Asked too late, when the parent is gone already.
-            if getppid() == Some(parent) { Ok(()) } else { Err(io::ErrorKind::NotFound.into()) }
-        };
-        // SAFETY: between fork and exec the closure makes two system calls; it allocates nothing and takes no lock.
-        unsafe { command.pre_exec(die_with_parent) };
+        die_with_parent(&mut command);
         let child = command.spawn()?;
         // `command` holds the other end, which must be the child's alone for us to see it close.
         drop(command);

@@ -7,9 +7,10 @@
 //! - [`namespace`]: a part of a file as the medium of a BTT, for tests in process;
 //! - [`linux`]: an unmodified Linux in QEMU that judges our media ([`cpio`] packs what it boots from).
 
+pub mod cpio;
 pub mod dimm;
 pub mod golden;
-
+pub mod linux;
 pub mod machine;
 pub mod namespace;
 pub mod workspace;

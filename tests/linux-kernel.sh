@@ -1,0 +1,55 @@
+#!/usr/bin/env bash
+#: tests/linux-kernel.sh FOLDER: fetches the distribution's own kernel, unpacked and not installed, into FOLDER:
+#: vmlinuz, and modules/ with those of its modules that NVDIMMs need. Does nothing if they are there already.
+#:
+#: Works on Debian and Ubuntu, as any user; root is needed only where apt has no package lists yet.
+set -euo pipefail
+[ $# = 1 ] || { sed -n 's/^#: \{0,1\}//p' "$0" >&2 && exit 2; }
+folder=$1
+[ ! -f "$folder/complete" ] || exit 0
+
+fail() { echo "tests/linux-kernel.sh: $*" >&2 && exit 1; }
+
+# The package that the newest kernel's meta package depends on.
+image=''
+find_image() {
+    local meta
+    for meta in linux-image-amd64 linux-image-virtual linux-image-generic; do
+        image=$(apt-cache depends "$meta" 2>/dev/null | sed -n 's/^ *Depends: \(linux-image-[0-9].*\)$/\1/p' | head -n 1)
+        [ -z "$image" ] || return 0
+    done
+    return 1
+}
+command -v apt-cache >/dev/null || fail 'this machine has no apt to fetch a Linux kernel with'
+find_image || {
+    apt-get -q -o DPkg::Lock::Timeout=300 update >&2 || fail 'apt has no package lists; please run apt-get update'
+    find_image || fail 'apt knows no kernel package'
+}
+packages=("$image")
+# Ubuntu has the modules in a package of their own.
+modules=${image/linux-image/linux-modules}
+if apt-cache show "$modules" >/dev/null 2>&1; then packages+=("$modules"); fi
+
+rm -rf "$folder" && mkdir -p "$folder/packages"
+(cd "$folder/packages" && apt-get -q download "${packages[@]}" >&2) || {
+    # Lists that are old name packages that are gone.
+    apt-get -q -o DPkg::Lock::Timeout=300 update >&2 && find_image &&
+        (cd "$folder/packages" && apt-get -q download "$image" >&2) || fail "apt could not download ${packages[*]}"
+}
+for package in "$folder"/packages/*.deb; do
+    dpkg --fsys-tarfile "$package" | tar -x -C "$folder/packages" --wildcards \
+        './boot/vmlinuz-*' '*/kernel/drivers/nvdimm/*' '*/kernel/drivers/acpi/nfit/*' '*/kernel/drivers/dax/*' 2>/dev/null ||
+        true # a package has some of these only
+done
+mv "$folder"/packages/boot/vmlinuz-* "$folder/vmlinuz" || fail "there is no kernel in ${packages[*]}"
+mkdir "$folder/modules"
+find "$folder/packages" -path '*/kernel/*' -name '*.ko*' -exec mv -t "$folder/modules" {} +
+for module in "$folder"/modules/*; do
+    case $module in
+    *.xz) xz -d "$module" ;;
+    *.zst) zstd -q -d --rm "$module" ;;
+    esac
+done
+[ -f "$folder/modules/nfit.ko" ] || fail "there is no NVDIMM driver in ${packages[*]}"
+rm -rf "$folder/packages"
+touch "$folder/complete"
