@@ -1,7 +1,9 @@
-//! The part of the kernel that touches no hardware, so that it is tested on a host: what firmware's tables say.
+//! The part of the kernel that touches no hardware, so that it is tested on a host: what firmware's tables say, and
+//! the node that joins btt, nvdimm and service.
 #![no_std]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
 
+pub mod node;
 pub mod tables;

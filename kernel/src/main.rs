@@ -1,4 +1,4 @@
-//! untorn: brings the machine up, step by step, and hands it to whoever serves.
+//! untorn: brings the machine up, step by step, and hands it to the node.
 //!
 //! # Principles
 //! - Nothing about the machine is assumed that it can be asked: CPUs, memory, widths, features.
@@ -13,6 +13,7 @@
 //! | [`firmware`] | ACPI tables |
 //! | [`cpu`] | exceptions, interrupts, starting CPUs, work for all of them |
 //! | [`clock`], [`random`], [`power`] | time, identifiers, the end |
+//! | [`serve`] | the node's machine, and the polling loop of the admin console |
 //!
 //! Unsafe code that touches the machine is in these modules and in `boot`; bytes from firmware are decoded in the library
 //! beside this program, which has none.
@@ -32,8 +33,8 @@ mod machine;
 mod memory;
 mod panic;
 mod power;
-mod prompt;
 mod random;
+mod serve;
 
 use bootloader_api::BootInfo;
 
@@ -65,5 +66,5 @@ fn start(boot_info: &'static mut BootInfo) -> ! {
 
     let cpus = cpu::init(space, firmware.madt.as_ref(), &features);
 
-    prompt::run(Machine { memory, space, firmware, clock, random, cpus, features, console: console::Console })
+    serve::run(Machine { memory, space, firmware, clock, random, cpus, features, console: console::Console })
 }

@@ -310,11 +310,11 @@ pub struct Verify {
     pub good: u64,
     /// All zeroes: never written.
     pub blank: u64,
-    /// Something else's data: no trace of the pattern.
+    /// Something else's data: no trace of the pattern, or another run's seed.
     pub foreign: u64,
     /// Part of one write and part of another (or of something else): must never be.
     pub torn: u64,
-    /// Whole, but written for another LBA, or with another seed.
+    /// Whole, but written for another LBA.
     pub misplaced: u64,
     /// Could not be read.
     pub unreadable: u64,
@@ -340,6 +340,11 @@ impl Verify {
             }
             Some(Verdict::Blank) => {
                 self.blank += 1;
+                return;
+            }
+            // Whole and in its place, of an earlier run with another seed: nothing is wrong with it.
+            Some(Verdict::Whole(tag)) if tag.lba == lba => {
+                self.foreign += 1;
                 return;
             }
             Some(Verdict::Foreign) => {

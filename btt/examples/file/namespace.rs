@@ -10,7 +10,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::RwLock;
 
 /// A file that is a namespace.
-pub struct FileNamespace {
+pub(crate) struct FileNamespace {
     file: RwLock<File>,
     bytes: u64,
     read_only: bool,
@@ -21,7 +21,7 @@ impl FileNamespace {
     ///
     /// # Errors
     /// What the operating system says of the file's size.
-    pub fn new(file: File, read_only: bool) -> io::Result<Self> {
+    pub(crate) fn new(file: File, read_only: bool) -> io::Result<Self> {
         let bytes = file.metadata()?.len();
         Ok(Self { file: RwLock::new(file), bytes, read_only })
     }

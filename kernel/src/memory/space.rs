@@ -177,6 +177,12 @@ impl AddressSpace {
         top
     }
 
+    /// A page of RAM for good, as the direct map shows it, and its physical address.
+    pub(crate) fn new_page(&self) -> Option<(NonNull<u8>, PhysAddr)> {
+        let at = self.state.lock().frames.allocate_frame()?.start_address().as_u64();
+        Some((self.direct(at)?, PhysAddr(at)))
+    }
+
     /// Maps a page below 1 MiB at its own address: for CPUs that start.
     ///
     /// # Panics

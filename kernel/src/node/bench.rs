@@ -2,10 +2,7 @@
 
 use super::disk::Disk;
 use super::machine::Machine;
-use alloc::format;
-use alloc::string::String;
 use alloc::vec;
-use alloc::vec::Vec;
 use btt::CpuIndex;
 use btt::media::Namespace;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -15,14 +12,11 @@ use service::reply::{Bench, Verify};
 use service::stats::Counts;
 use spin::Mutex;
 
-/// How many faulty sectors a verification describes.
-const FAULTS_SHOWN: usize = 8;
-
 /// How many runs go by between two looks at the clock.
 const RUNS_PER_LOOK: u32 = 16;
 
 /// Loads the disk as asked, and verifies it as asked.
-pub fn run<M: Machine, N: Namespace + Sync>(machine: &M, disk: &Disk<N>, request: &BenchRequest) -> Bench {
+pub(super) fn run<M: Machine, N: Namespace + Sync>(machine: &M, disk: &Disk<N>, request: &BenchRequest) -> Bench {
     let before = disk.stats().total;
     let load = Load::new(disk, request);
     let start = machine.now_ns();
@@ -151,7 +145,8 @@ fn verify<M: Machine, N: Namespace + Sync>(machine: &M, disk: &Disk<N>, seed: u6
     machine.run_on_all(&|cpu| {
         let first = (share * u64::from(cpu.0)).min(disk.btt.capacity_sectors());
         let part = verify_part(disk, cpu, first..(first + share).min(disk.btt.capacity_sectors()), seed);
-        add(&mut total.lock(), part);
+        let mut total = total.lock();
+        *total = core::mem::take(&mut *total).plus(part);
     });
     total.into_inner()
 }
@@ -163,63 +158,13 @@ fn verify_part<N: Namespace>(disk: &Disk<N>, cpu: CpuIndex, lbas: core::ops::Ran
     while lba < lbas.end {
         let count = (lbas.end - lba).min(btt::RUN_MAX as u64);
         let run = &mut buffer[..disk.sector_bytes() * usize::try_from(count).unwrap_or(1)];
-        if disk.read(cpu, lba, run).is_ok() {
-            for (sector, lba) in run.chunks_exact(disk.sector_bytes()).zip(lba..) {
-                judge(&mut result, lba, seed, pattern::verify(sector));
-            }
-        } else {
-            // One of them cannot be read: which?
-            for (sector, lba) in run.chunks_exact_mut(disk.sector_bytes()).zip(lba..) {
-                match disk.read(cpu, lba, sector) {
-                    Ok(()) => judge(&mut result, lba, seed, pattern::verify(sector)),
-                    Err(why) => {
-                        result.sectors += 1;
-                        result.unreadable += 1;
-                        fault(&mut result, format!("{why}"));
-                    }
-                }
-            }
+        let all = disk.read(cpu, lba, run).is_ok();
+        for (sector, lba) in run.chunks_exact_mut(disk.sector_bytes()).zip(lba..) {
+            // When one of a run cannot be read, each is asked for by itself.
+            let readable = all || disk.read(cpu, lba, sector).is_ok();
+            result.count(Lba(lba), seed, readable.then(|| pattern::verify(sector)));
         }
         lba += count;
     }
     result
-}
-
-fn judge(result: &mut Verify, lba: u64, seed: u64, verdict: Verdict) {
-    result.sectors += 1;
-    match verdict {
-        Verdict::Whole(tag) if tag.lba == Lba(lba) && tag.seed == seed => {
-            result.good += 1;
-            result.version_max = result.version_max.max(tag.version);
-        }
-        Verdict::Whole(tag) => {
-            result.misplaced += 1;
-            fault(result, format!("LBA {lba} holds what was written as {tag}"));
-        }
-        Verdict::Blank => result.blank += 1,
-        Verdict::Foreign => result.foreign += 1,
-        Verdict::Torn { first_bad, .. } => {
-            result.torn += 1;
-            fault(result, format!("LBA {lba} is torn at byte {first_bad}"));
-        }
-    }
-}
-
-fn fault(result: &mut Verify, what: String) {
-    if result.faults.len() < FAULTS_SHOWN {
-        result.faults.push(what);
-    }
-}
-
-fn add(total: &mut Verify, part: Verify) {
-    total.sectors += part.sectors;
-    total.good += part.good;
-    total.blank += part.blank;
-    total.foreign += part.foreign;
-    total.torn += part.torn;
-    total.misplaced += part.misplaced;
-    total.unreadable += part.unreadable;
-    total.version_max = total.version_max.max(part.version_max);
-    let room = FAULTS_SHOWN - total.faults.len();
-    total.faults.extend(part.faults.into_iter().take(room).collect::<Vec<_>>());
 }

@@ -9,7 +9,7 @@ use core::fmt;
 
 /// What stands at the start and the end of a namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Content {
+pub(super) enum Content {
     /// The first and the last MiB are zero.
     Blank,
     /// Bytes that mean nothing to us.
@@ -83,7 +83,7 @@ const ENDS_BYTES: u64 = 1 << 20;
 ///
 /// # Errors
 /// What the medium says.
-pub fn recognise<N: Namespace>(media: &N) -> Result<Content, MediaError> {
+pub(super) fn recognise<N: Namespace>(media: &N) -> Result<Content, MediaError> {
     let bytes = media.len_bytes();
     let holds = |at: u64, magic: &[u8]| -> Result<bool, MediaError> {
         let mut found = [0; SIGNATURE.len()];

@@ -10,22 +10,22 @@ use service::error::AdminError;
 use service::stats::{Counter, Counters, DeviceStats};
 
 /// An open BTT with its name and its counters.
-pub struct Disk<N> {
+pub(super) struct Disk<N> {
     /// `pmem0s`.
-    pub name: String,
+    pub(super) name: String,
     /// The device.
-    pub btt: Btt<N>,
+    pub(super) btt: Btt<N>,
     counters: Box<[Counters]>,
 }
 
 impl<N: Namespace> Disk<N> {
     /// The disk of that name, on a machine with `cpus` CPUs.
-    pub fn new(name: String, btt: Btt<N>, cpus: u32) -> Self {
+    pub(super) fn new(name: String, btt: Btt<N>, cpus: u32) -> Self {
         Self { name, btt, counters: (0..cpus).map(|_| Counters::new()).collect() }
     }
 
     /// Bytes of an external sector.
-    pub fn sector_bytes(&self) -> usize {
+    pub(super) fn sector_bytes(&self) -> usize {
         self.btt.sector_size().bytes() as usize
     }
 
@@ -33,7 +33,7 @@ impl<N: Namespace> Disk<N> {
     ///
     /// # Errors
     /// The first sector that could not be read.
-    pub fn read(&self, cpu: CpuIndex, lba: u64, into: &mut [u8]) -> Result<(), BttError> {
+    pub(super) fn read(&self, cpu: CpuIndex, lba: u64, into: &mut [u8]) -> Result<(), BttError> {
         let count = (into.len() / self.sector_bytes()) as u64;
         let mut lane = self.btt.lane(cpu);
         let result = match SectorsMut::new(into, self.btt.sector_size()) {
@@ -49,7 +49,7 @@ impl<N: Namespace> Disk<N> {
     ///
     /// # Errors
     /// Where it stopped.
-    pub fn write(&self, cpu: CpuIndex, lba: u64, from: &[u8]) -> Result<(), BttError> {
+    pub(super) fn write(&self, cpu: CpuIndex, lba: u64, from: &[u8]) -> Result<(), BttError> {
         let mut lane = self.btt.lane(cpu);
         let result = match Sectors::new(from, self.btt.sector_size()) {
             Some(source) => lane.write(ExternalLba(lba), source.count() as u64, &source),
@@ -77,17 +77,17 @@ impl<N: Namespace> Disk<N> {
     }
 
     /// The counters since boot.
-    pub fn stats(&self) -> DeviceStats {
+    pub(super) fn stats(&self) -> DeviceStats {
         DeviceStats::new(self.name.as_str(), self.counters.iter().map(Counters::snapshot).collect())
     }
 
     /// Why it takes no writes, if one of its arenas does not.
-    pub fn read_only(&self) -> Option<String> {
+    pub(super) fn read_only(&self) -> Option<String> {
         self.btt.arenas().find_map(|arena| read_only_reason(&arena))
     }
 
     /// Whether its medium as a whole takes no writes.
-    pub fn all_read_only(&self) -> bool {
+    pub(super) fn all_read_only(&self) -> bool {
         self.btt.arenas().all(|arena| arena.read_only.is_some())
     }
 }
@@ -101,7 +101,7 @@ fn read_only_reason(arena: &ArenaInfo) -> Option<String> {
 }
 
 /// A device's error as the admin side says it. The one place where they meet.
-pub fn admin_error(dev: &str, why: &BttError) -> AdminError {
+pub(super) fn admin_error(dev: &str, why: &BttError) -> AdminError {
     let message = format!("{dev}: {why}");
     match why {
         BttError::OutOfRange { .. } => AdminError::out_of_range(message),

@@ -1,10 +1,12 @@
 //! What the node needs of the machine below it: the seam that lets the node run on a host, too.
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use btt::CpuIndex;
 use core::fmt;
 use drivers::phys::PhysMap;
+use nvdimm::label::LabelSource;
 
 /// A machine that has been brought up.
 pub trait Machine: Sync {
@@ -38,21 +40,8 @@ pub trait Machine: Sync {
     /// The NFITs, each from its header on.
     fn nfits(&self) -> &[Vec<u8>];
 
-    /// Whether the firmware offers QEMU's label mailbox.
-    fn has_label_mailbox(&self) -> bool;
-
-    /// Reads `into.len()` bytes from `offset` of the label area of the DIMM with this NFIT handle, through the label
-    /// mailbox; `None` asks for the area's size only.
-    ///
-    /// # Errors
-    /// What the mailbox says, in words.
-    fn label_area_bytes(&self, handle: u32) -> Result<u64, String>;
-
-    /// Reads from a DIMM's label area.
-    ///
-    /// # Errors
-    /// What the mailbox says, in words.
-    fn read_labels(&self, handle: u32, offset: u64, into: &mut [u8]) -> Result<(), String>;
+    /// Where the DIMMs' labels are read from.
+    fn labels(&self) -> Box<dyn LabelSource + '_>;
 
     /// Adds a line to the log.
     fn log(&self, line: fmt::Arguments<'_>);

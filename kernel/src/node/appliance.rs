@@ -1,0 +1,271 @@
+//! The admin commands, answered.
+
+use super::attach::{State, device_name, medium, placement};
+use super::disk::{Disk, admin_error};
+use super::{Machine, NamespaceSlot, Node, bench, nfit};
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use btt::check::{self, check};
+use btt::{ArenaInfo, flog::Slots};
+use drivers::pmem::{Pmem, PmemRegion};
+use service::VERSION;
+use service::admin::command::{BenchRequest, CheckNamespace, CreateNamespace, Lba};
+use service::appliance::{Appliance, Device, no_such_device};
+use service::error::AdminError;
+use service::inventory;
+use service::reply::{Arena, Arenas, Bench, Check, Finding, NamespaceStatus, Nfit, Stats, Status};
+
+/// How many findings a check names; the rest are counted.
+const FINDINGS_SHOWN: usize = 1000;
+
+impl<M: Machine> Node<M> {
+    fn slots(&self) -> impl Iterator<Item = &NamespaceSlot> {
+        self.regions.iter().flat_map(|slot| &slot.namespaces)
+    }
+
+    fn disks(&self) -> impl Iterator<Item = &Disk<Pmem>> {
+        self.slots().filter_map(|slot| match &slot.state {
+            State::Sector(disk) => Some(disk),
+            _ => None,
+        })
+    }
+
+    /// The disk of that name; another namespace's device is refused with what to do.
+    fn disk(&self, dev: &str) -> Result<&Disk<Pmem>, AdminError> {
+        if let Some(disk) = self.disks().find(|disk| disk.name == dev) {
+            return Ok(disk);
+        }
+        for slot in self.slots() {
+            let id = slot.namespace.id;
+            if dev == device_name(id, false) || dev == device_name(id, true) || dev == id.to_string() {
+                return Err(match &slot.state {
+                    State::Damaged(why) => AdminError::damaged(format!("{id}: {why}")),
+                    State::Raw(_) => AdminError::not_found(format!(
+                        "{id} is not formatted, so it has no sectors: create-namespace -r {} formats it",
+                        id.region
+                    )),
+                    State::Held(why) => AdminError::failed(format!("{id}: {why}")),
+                    State::Sector(disk) => AdminError::not_found(format!("the block device of {id} is {}", disk.name)),
+                });
+            }
+        }
+        Err(no_such_device(dev))
+    }
+
+    /// A namespace by its own name, its BTT's, or its block device's, and the mapping that it lies in.
+    fn namespace(&self, name: &str) -> Result<(&NamespaceSlot, &Result<PmemRegion, String>), AdminError> {
+        for region in &self.regions {
+            for slot in &region.namespaces {
+                let id = slot.namespace.id;
+                let (own, btt) = (id.to_string(), format!("btt{}.{}", id.region.0, id.number));
+                let mut names = [own, btt, device_name(id, true), device_name(id, false)].into_iter();
+                if names.any(|known| known == name) {
+                    return Ok((slot, &region.medium));
+                }
+            }
+        }
+        Err(AdminError::not_found(format!("no namespace \"{name}\": list -N shows what there is")))
+    }
+}
+
+impl<M: Machine> Appliance for Node<M> {
+    fn status(&mut self) -> Status {
+        Status {
+            version: VERSION.to_string(),
+            cpus: self.machine.cpus(),
+            memory: self.machine.memory_bytes(),
+            tables: self.machine.tables(),
+            namespaces: self.slots().map(namespace_status).collect(),
+            exports: Vec::new(),
+            uptime: self.machine.now_ns() / 1_000_000,
+            unclean_shutdowns_recovered: self.unclean_shutdowns,
+            persist: self.persist.to_string(),
+        }
+    }
+
+    fn inventory(&mut self) -> inventory::Inventory {
+        self.inventory_now()
+    }
+
+    fn nfit(&mut self) -> Nfit {
+        nfit::reply(&self.nfit, &self.findings)
+    }
+
+    fn arenas(&mut self, name: &str) -> Result<Arenas, AdminError> {
+        let (slot, _) = self.namespace(name)?;
+        let id = slot.namespace.id;
+        match &slot.state {
+            State::Sector(disk) => {
+                Ok(Arenas { dev: id.to_string(), arenas: disk.btt.arenas().map(|arena| describe(&arena)).collect() })
+            }
+            State::Raw(content) => Err(AdminError::failed(format!("{id} is not in sector mode: {content}"))),
+            State::Damaged(why) => Err(AdminError::damaged(format!("{id}: {why}"))),
+            State::Held(why) => Err(AdminError::failed(format!("{id}: {why}"))),
+        }
+    }
+
+    fn create_namespace(&mut self, request: &CreateNamespace) -> Result<inventory::Namespace, AdminError> {
+        let (region, index) = self.create(request)?;
+        let name = self.regions[region].namespaces[index].namespace.id.to_string();
+        let inventory = self.inventory_now();
+        let found = inventory.namespaces().find(|namespace| namespace.dev == name).cloned();
+        found.ok_or_else(|| AdminError::failed(format!("{name} was formatted, and could not be opened")))
+    }
+
+    fn check_namespace(&mut self, request: &CheckNamespace) -> Result<Check, AdminError> {
+        let (slot, region) = self.namespace(&request.namespace)?;
+        let id = slot.namespace.id;
+        let failed = |why: String| AdminError::failed(format!("{id}: {why}"));
+        let Some(placement) = placement(&slot.namespace) else {
+            return Err(failed("its label says that it is no sector-mode namespace".into()));
+        };
+        // A thirty-second of RAM for the bits: one pass over the map, if the arena is not huge and the machine small.
+        let window = u32::try_from(self.machine.memory_bytes() / 32 * 8).unwrap_or(u32::MAX);
+        let mut found = Findings::default();
+        let mut look = |media: &Pmem| {
+            check(media, placement, window, &mut |finding| found.add(&finding), &mut |_, _| ());
+        };
+        let arenas = match &slot.state {
+            State::Sector(disk) => {
+                disk.btt.exclusively(&mut look).map_err(|why| admin_error(&disk.name, &why))?;
+                disk.btt.arenas().count()
+            }
+            State::Damaged(_) => {
+                let region = region.as_ref().map_err(|why| failed(why.clone()))?;
+                look(&medium(region, &slot.namespace).map_err(failed)?);
+                0
+            }
+            State::Raw(content) => return Err(failed(format!("there is no BTT to check: {content}"))),
+            State::Held(why) => return Err(failed(why.clone())),
+        };
+        let arenas = u32::try_from(arenas).unwrap_or(u32::MAX).max(found.arenas);
+        Ok(Check { dev: id.to_string(), arenas, findings: found.finish() })
+    }
+
+    fn device(&mut self, dev: &str) -> Result<Device, AdminError> {
+        let disk = self.disk(dev)?;
+        Ok(Device {
+            sector_size: disk.btt.sector_size().bytes(),
+            sectors: disk.btt.capacity_sectors(),
+            // With an arena that can be written, each write is answered by itself.
+            read_only: disk.read_only().filter(|_| disk.all_read_only()),
+        })
+    }
+
+    fn read(&mut self, dev: &str, lba: Lba, into: &mut [u8]) -> Result<(), AdminError> {
+        let disk = self.disk(dev)?;
+        disk.read(self.machine.this_cpu(), lba.0, into).map_err(|why| admin_error(dev, &why))
+    }
+
+    fn write(&mut self, dev: &str, lba: Lba, from: &[u8]) -> Result<(), AdminError> {
+        let disk = self.disk(dev)?;
+        disk.write(self.machine.this_cpu(), lba.0, from).map_err(|why| admin_error(dev, &why))
+    }
+
+    fn bench(&mut self, request: &BenchRequest) -> Result<Bench, AdminError> {
+        let disk = self.disk(&request.dev)?;
+        let writes = request.seconds > 0 && request.mix_write_percent > 0;
+        if let Some(why) = disk.read_only().filter(|_| writes) {
+            return Err(AdminError::read_only(format!("{}: {why}", disk.name)));
+        }
+        Ok(bench::run(&self.machine, disk, request))
+    }
+
+    fn stats(&mut self) -> Stats {
+        Stats { devices: self.disks().map(Disk::stats).collect() }
+    }
+
+    fn quiesce(&mut self) -> Result<(), AdminError> {
+        let mut result = Ok(());
+        for disk in self.disks() {
+            if let Err(why) = disk.btt.drain() {
+                result = Err(admin_error(&disk.name, &why));
+            }
+        }
+        result
+    }
+}
+
+fn namespace_status(slot: &NamespaceSlot) -> NamespaceStatus {
+    let id = slot.namespace.id;
+    let (mode, size, blockdev, state) = match &slot.state {
+        State::Sector(disk) => {
+            let size = disk.btt.capacity_sectors() * u64::from(disk.btt.sector_size().data_bytes());
+            let state = disk.read_only().map_or_else(|| "active".into(), |why| format!("read-only: {why}"));
+            ("sector", size, Some(disk.name.clone()), state)
+        }
+        State::Raw(content) => {
+            ("raw", slot.namespace.bytes(), Some(device_name(id, false)), format!("active: {content}"))
+        }
+        State::Damaged(why) => ("sector", slot.namespace.bytes(), None, format!("damaged: {why}")),
+        State::Held(why) => ("raw", slot.namespace.bytes(), None, format!("disabled: {why}")),
+    };
+    NamespaceStatus { dev: id.to_string(), mode: mode.to_string(), size, blockdev, state }
+}
+
+/// An arena in the words and with the offsets of Linux's debugfs: from the first info block on, not from the arena's
+/// own.
+fn describe(arena: &ArenaInfo) -> Arena {
+    let g = &arena.info.geometry;
+    let start = arena.at.0 - arena.info.version.initial_offset().0;
+    let (version_major, version_minor) = arena.info.version.numbers();
+    let (log_index_0, log_index_1) = match arena.slots {
+        Slots::ZeroOne => (0, 1),
+        Slots::ZeroTwo => (0, 2),
+    };
+    Arena {
+        size: if g.nextoff == 0 { g.info2off + btt::layout::PAGE_BYTES } else { g.nextoff },
+        external_lba_start: arena.first_lba.0,
+        internal_nlba: g.internal_nlba,
+        internal_lbasize: g.internal_lbasize,
+        external_nlba: g.external_nlba,
+        external_lbasize: g.external_lbasize.bytes(),
+        nfree: g.nfree,
+        version_major,
+        version_minor,
+        nextoff: if g.nextoff == 0 { 0 } else { start + g.nextoff },
+        infooff: start,
+        dataoff: start + g.dataoff,
+        mapoff: start + g.mapoff,
+        logoff: start + g.logoff,
+        info2off: start + g.info2off,
+        flags: arena.info.flags,
+        log_index_0,
+        log_index_1,
+    }
+}
+
+/// A check's findings, the first thousand of them in words.
+#[derive(Default)]
+struct Findings {
+    shown: Vec<Finding>,
+    more: u64,
+    arenas: u32,
+}
+
+impl Findings {
+    fn add(&mut self, finding: &check::Finding) {
+        if let Some(arena) = finding.arena() {
+            self.arenas = self.arenas.max(arena.0 + 1);
+        }
+        if self.shown.len() == FINDINGS_SHOWN {
+            self.more += 1;
+            return;
+        }
+        let place = match (finding.arena(), finding.at()) {
+            (Some(arena), Some(at)) => format!("arena {arena}, namespace offset {at}"),
+            (Some(arena), None) => format!("arena {arena}"),
+            _ => "namespace".to_string(),
+        };
+        self.shown.push(Finding { what: finding.to_string(), place, repaired: false });
+    }
+
+    fn finish(mut self) -> Vec<Finding> {
+        if self.more > 0 {
+            let what = format!("{} further findings are not shown", self.more);
+            self.shown.push(Finding { what, place: "namespace".to_string(), repaired: false });
+        }
+        self.shown
+    }
+}

@@ -1,0 +1,184 @@
+//! What was found, as `list` shows it: ndctl's objects, made from ours.
+
+use super::attach::{State, device_name};
+use super::disk::Disk;
+use super::{Machine, NamespaceSlot, Node, RegionSlot};
+use alloc::string::ToString;
+use alloc::vec;
+use alloc::vec::Vec;
+use btt::flog::Slots;
+use drivers::pmem::Pmem;
+use nvdimm::dimm::Dimm;
+use nvdimm::label::{LabelVersion, Labels};
+use nvdimm::nfit::MappingFlags;
+use nvdimm::region::{Kind, PersistenceDomain, Region};
+use service::inventory as out;
+
+/// What Linux aligns namespaces to (sysfs `align` of a region with one mapping).
+const REGION_ALIGN_BYTES: u64 = 16 << 20;
+
+impl<M: Machine> Node<M> {
+    pub(super) fn inventory_now(&self) -> out::Inventory {
+        if self.machine.nfits().is_empty() {
+            return out::Inventory::default();
+        }
+        let bus = out::Bus {
+            provider: "ACPI.NFIT".to_string(),
+            dev: "ndbus0".to_string(),
+            dimms: self.dimms.iter().enumerate().map(|(number, dimm)| self.dimm(number, dimm)).collect(),
+            regions: self.regions.iter().map(|slot| self.region(slot)).collect(),
+        };
+        out::Inventory { buses: vec![bus] }
+    }
+
+    fn dimm(&self, number: usize, dimm: &Dimm) -> out::Dimm {
+        let has = |flag| dimm.flags.contains(flag);
+        out::Dimm {
+            dev: alloc::format!("nmem{number}"),
+            id: dimm.identity.map(|identity| identity.to_string()),
+            handle: dimm.handle.0,
+            phys_id: dimm.physical_id,
+            // Linux's driver holds a DIMM that has a label area.
+            enabled: !matches!(self.labels.get(&dimm.handle), None | Some(Labels::None)),
+            flags: out::DimmFlags {
+                failed_map: has(MappingFlags::MAP_FAILED),
+                failed_save: has(MappingFlags::SAVE_FAILED),
+                failed_arm: has(MappingFlags::NOT_ARMED),
+                failed_restore: has(MappingFlags::RESTORE_FAILED),
+                failed_flush: has(MappingFlags::FLUSH_FAILED),
+                smart_event: has(MappingFlags::HEALTH_EVENT),
+            },
+            health: None,
+        }
+    }
+
+    fn region(&self, slot: &RegionSlot) -> out::Region {
+        let region = &slot.region;
+        let used: u64 = slot.namespaces.iter().map(|one| one.namespace.bytes()).sum();
+        let available_size = region.bytes().saturating_sub(used);
+        out::Region {
+            dev: region.id.to_string(),
+            size: region.bytes(),
+            align: Some(REGION_ALIGN_BYTES),
+            available_size,
+            max_available_extent: self.is_labelled(region).then(|| largest_gap(slot)),
+            region_type: match region.kind {
+                Kind::Pmem(_) => out::RegionType::Pmem,
+                Kind::Blk(_) => out::RegionType::Blk,
+            },
+            numa_node: None,
+            iset_id: self.set_cookie(region),
+            mappings: self.mappings(region),
+            enabled: slot.medium.is_ok(),
+            badblocks: Vec::new(),
+            persistence_domain: match PersistenceDomain::from(self.nfit.capabilities()) {
+                PersistenceDomain::CpuCache => out::PersistenceDomain::CpuCache,
+                PersistenceDomain::MemoryController => out::PersistenceDomain::MemoryController,
+                PersistenceDomain::Unknown => out::PersistenceDomain::Unknown,
+            },
+            namespaces: slot.namespaces.iter().map(namespace).collect(),
+        }
+    }
+
+    fn mappings(&self, region: &Region) -> Vec<out::Mapping> {
+        let number = |handle| self.dimms.iter().position(|dimm| dimm.handle == handle).unwrap_or(0);
+        region
+            .mappings()
+            .iter()
+            .map(|mapping| out::Mapping {
+                dimm: alloc::format!("nmem{}", number(mapping.dimm)),
+                offset: mapping.dpa,
+                length: mapping.bytes,
+                position: Some(u32::from(mapping.position)),
+            })
+            .collect()
+    }
+
+    /// The label areas of a region's DIMMs.
+    fn areas<'a>(&'a self, region: &'a Region) -> impl Iterator<Item = &'a Labels> {
+        region.mappings().iter().filter_map(|mapping| self.labels.get(&mapping.dimm))
+    }
+
+    fn is_labelled(&self, region: &Region) -> bool {
+        self.areas(region).any(|labels| matches!(labels, Labels::Valid(_)))
+    }
+
+    /// The cookie that labels of this region carry, in the version that its label areas have: 1.1 only where their
+    /// index blocks say so.
+    fn set_cookie(&self, region: &Region) -> Option<u64> {
+        let mut version = None;
+        for labels in self.areas(region) {
+            match labels {
+                Labels::Valid(set) => version = Some(set.index.version),
+                Labels::Blank { .. } | Labels::Damaged => version = version.or(Some(LabelVersion::V1_2)),
+                Labels::None => {}
+            }
+        }
+        let cookies = region.cookies()?;
+        version.map(|version| match version {
+            LabelVersion::V1_1 => cookies.v1_1,
+            LabelVersion::V1_2 => cookies.v1_2,
+        })
+    }
+}
+
+/// The longest stretch of a region that no namespace has.
+fn largest_gap(slot: &RegionSlot) -> u64 {
+    let mut taken: Vec<(u64, u64)> = slot
+        .namespaces
+        .iter()
+        .flat_map(|one| &one.namespace.extents)
+        .map(|extent| (extent.start, extent.start.saturating_add(extent.bytes)))
+        .collect();
+    taken.sort_unstable();
+    let (mut end, mut largest) = (0, 0);
+    for (start, stop) in taken.into_iter().chain([(slot.region.bytes(), slot.region.bytes())]) {
+        largest = largest.max(start.saturating_sub(end));
+        end = end.max(stop);
+    }
+    largest
+}
+
+fn namespace(slot: &NamespaceSlot) -> out::Namespace {
+    let namespace = &slot.namespace;
+    let label = namespace.labelling.as_ref();
+    let named = |labelling: &nvdimm::namespace::Labelling| labelling.name.clone();
+    let (size, sector_size, blockdev, btt) = match &slot.state {
+        State::Sector(disk) => {
+            let sector = disk.btt.sector_size();
+            let size = disk.btt.capacity_sectors() * u64::from(sector.data_bytes());
+            (size, sector.bytes(), Some(disk.name.clone()), Some(summary(disk)))
+        }
+        State::Raw(_) | State::Damaged(_) => (namespace.bytes(), 512, Some(device_name(namespace.id, false)), None),
+        State::Held(_) => (namespace.bytes(), 512, None, None),
+    };
+    out::Namespace {
+        dev: namespace.id.to_string(),
+        size,
+        label_uuid: label.map(|labelling| labelling.uuid),
+        sector_size,
+        enabled: blockdev.is_some(),
+        blockdev,
+        name: label.map(named).filter(|name| !name.is_empty()),
+        numa_node: None,
+        badblock_count: 0,
+        btt,
+    }
+}
+
+fn summary(disk: &Disk<Pmem>) -> out::Btt {
+    let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+    let arenas: Vec<_> = disk.btt.arenas().collect();
+    out::Btt {
+        uuid: disk.btt.uuid(),
+        version: disk.btt.version().numbers(),
+        arenas: count(arenas.len()),
+        nfree: arenas.iter().map(|arena| arena.info.geometry.nfree).min().unwrap_or(0),
+        lanes: count(disk.btt.lane_count()),
+        flog_slots: match arenas.first().map(|arena| arena.slots) {
+            Some(Slots::ZeroTwo) => (0, 2),
+            Some(Slots::ZeroOne) | None => (0, 1),
+        },
+        state: disk.read_only().map_or(out::BttState::Active, out::BttState::ReadOnly),
+    }
+}
