@@ -203,6 +203,10 @@ findings! {
     remark NoIdentity { dimm: DeviceHandle } => "DIMM {dimm} has no control region: its labels cannot be used";
 
     // Block windows.
+    /// No DIMM maps the windows.
+    refused WindowsUnmapped => "no DIMM maps this range of block control windows";
+    /// The windows speak another interface.
+    refused NotBlockFormat { code: u16 } => "format interface code {code:#06x} is not that of block windows (0x0201)";
     /// No window structure for this control region.
     refused NoBlockWindows => "no block data window structure belongs to this control region";
     /// The control region has no windows.

@@ -164,6 +164,9 @@ pub fn regions(nfit: &Nfit, findings: &mut Findings) -> Vec<Region> {
             RangeKind::ControlRegion => members.len(),
             RangeKind::BlockDataWindow | RangeKind::Unknown(_) => 0,
         };
+        if range.kind == RangeKind::ControlRegion && members.is_empty() {
+            findings.note(at, What::WindowsUnmapped);
+        }
         for number in 0..numbers {
             let id = RegionId(next_id);
             next_id += 1;

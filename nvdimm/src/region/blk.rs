@@ -10,7 +10,7 @@ use super::{Kind, Mapping, state_of};
 use crate::error::{Findings, Place, What};
 use crate::interleave::DeviceSpace;
 use crate::label::cookie::{Cookies, SetMember};
-use crate::nfit::{Nfit, RangeIndex, RangeKind, RegionMapping, Registers, SystemPhysicalRange};
+use crate::nfit::{Format, Nfit, RangeIndex, RangeKind, RegionMapping, Registers, SystemPhysicalRange};
 
 /// The windows of a DIMM.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,6 +85,9 @@ pub(super) fn resolve(
     let control_region = nfit.control_region(mapping.control_region).ok_or(What::NoBlockWindows)?;
     if control_region.windows == 0 {
         return Err(What::WindowsZero);
+    }
+    if control_region.format != Format::BLOCK {
+        return Err(What::NotBlockFormat { code: control_region.format.0 });
     }
     let registers = control_region.registers.ok_or(What::NoRegisterLayout)?;
     let (_, data_window) = nfit
