@@ -76,12 +76,12 @@ pub(crate) fn read(space: &'static AddressSpace, rsdp: Option<u64>) -> Firmware 
         return firmware;
     }
     for (listed, bytes) in collector.found.into_inner() {
-        log!("acpi: {listed}");
-        firmware.listed.push(listed);
+        firmware.list(listed);
         if let Ok(table) = Table::check(&bytes) {
             firmware.take(space, &table);
         }
     }
+    log!("acpi: tables{}", Names(&firmware.listed));
     if firmware.nfits.is_empty() {
         log!("acpi: no NFIT: no persistent memory");
     }
@@ -89,6 +89,13 @@ pub(crate) fn read(space: &'static AddressSpace, rsdp: Option<u64>) -> Firmware 
 }
 
 impl Firmware {
+    fn list(&mut self, listed: Listed) {
+        if listed.fault.is_some() {
+            log!("acpi: {listed}");
+        }
+        self.listed.push(listed);
+    }
+
     fn take(&mut self, space: &'static AddressSpace, table: &Table<'_>) {
         match &table.signature().0 {
             b"NFIT" => self.nfits.push(table.bytes().to_vec()),
@@ -104,7 +111,11 @@ impl Firmware {
             b"FACP" if self.fadt.is_none() => match Fadt::read(table) {
                 Ok(fadt) => {
                     self.fadt = Some(fadt);
-                    self.off = fadt.dsdt.and_then(|at| find_off(space, at));
+                    if let Some(at) = fadt.dsdt {
+                        let (listed, bytes) = copy_table(space, at);
+                        self.list(listed);
+                        self.off = sleep::find_off(&bytes);
+                    }
                 }
                 Err(fault) => log!("acpi: table FACP refused: {fault}"),
             },
@@ -114,11 +125,14 @@ impl Firmware {
     }
 }
 
-/// Looks for the sleep type that means "off" in the DSDT.
-fn find_off(space: &AddressSpace, at: u64) -> Option<SleepType> {
-    let (listed, bytes) = copy_table(space, at);
-    log!("acpi: {listed}");
-    sleep::find_off(Table::check(&bytes).ok()?.bytes())
+/// The names of sound tables.
+struct Names<'a>(&'a [Listed]);
+
+impl fmt::Display for Names<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut sound = self.0.iter().filter(|listed| listed.fault.is_none());
+        sound.try_for_each(|listed| write!(f, " {}", listed.signature))
+    }
 }
 
 /// Copies a table out. One that is broken comes without its bytes.
@@ -185,7 +199,8 @@ impl AcpiHandler for &Collector {
         let mut found = self.found.borrow_mut();
         let known = found.iter().any(|(old, _)| old.at == listed.at);
         if !known && found.len() < MAX_TABLES {
-            found.push((listed, bytes.clone()));
+            let used = matches!(&listed.signature.0, b"NFIT" | b"APIC" | b"FACP" | b"SSDT");
+            found.push((listed, if used { bytes.clone() } else { Vec::new() }));
         }
         let mut copy = bytes;
         if copy.len() < size.max(size_of::<T>()) {

@@ -1,7 +1,7 @@
 //! What happened, a line each: on the console until told to be quiet, and always in a small ring.
 //!
-//! In machine mode a log line among the replies would break the protocol, so a session turns the log quiet and reads
-//! the ring when asked to.
+//! In machine mode a log line among the replies would break the protocol, so a session turns the log quiet. A panic, which
+//! ends the session anyhow, shows what the ring holds.
 //!
 //! # Locks
 //! The ring's and the console's; never both at once, and no interrupt handler takes either.
@@ -47,9 +47,10 @@ pub(crate) fn line(text: fmt::Arguments<'_>) {
     }
 }
 
-/// Calls `each` with what the ring remembers, oldest first. Pieces follow each other without a gap; lines end in `\n`.
-pub(crate) fn recent(mut each: impl FnMut(&[u8])) {
-    let ring = RING.lock();
+/// Calls `each` with the last lines, oldest first, if the log is quiet: they were not shown. For a panic: takes no lock that
+/// somebody holds.
+pub(crate) fn unshown(mut each: impl FnMut(&[u8])) {
+    let Some(ring) = RING.try_lock().filter(|_| QUIET.load(Ordering::Relaxed)) else { return };
     let at = ring.written % RING_BYTES;
     if ring.written > RING_BYTES {
         // The oldest line is cut: skip to its end.

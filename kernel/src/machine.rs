@@ -2,7 +2,7 @@
 
 use crate::clock::Clock;
 use crate::console::Console;
-use crate::cpu::{Cpus, Features};
+use crate::cpu::Cpus;
 use crate::firmware::Firmware;
 use crate::memory::{AddressSpace, Totals};
 use crate::random::Random;
@@ -22,8 +22,6 @@ pub(crate) struct Machine {
     pub(crate) random: Random,
     /// All CPUs.
     pub(crate) cpus: Cpus,
-    /// What CPUs can do.
-    pub(crate) features: Features,
     /// The admin console.
     pub(crate) console: Console,
 }

@@ -66,5 +66,5 @@ fn start(boot_info: &'static mut BootInfo) -> ! {
 
     let cpus = cpu::init(space, firmware.madt.as_ref(), &features);
 
-    serve::run(Machine { memory, space, firmware, clock, random, cpus, features, console: console::Console })
+    serve::run(Machine { memory, space, firmware, clock, random, cpus, console: console::Console })
 }

@@ -9,7 +9,7 @@ use x86_64::instructions::port::Port;
 use x86_64::instructions::{hlt, interrupts};
 
 use crate::console::{self, Console};
-use crate::cpu;
+use crate::{cpu, log};
 
 /// QEMU's isa-debug-exit, where it is present: QEMU exits with 2 * value + 1.
 const DEBUG_EXIT: u16 = 0xf4;
@@ -31,6 +31,7 @@ fn panic(info: &PanicInfo<'_>) -> ! {
             Some(place) => write!(console, "\r\npanic at {}:{}: {}\r\n", place.file(), place.line(), info.message()),
             None => write!(console, "\r\npanic at ?:0: {}\r\n", info.message()),
         };
+        log::unshown(|text| Console.send(text));
         console::drain();
         // SAFETY: the port belongs to QEMU's exit device or, on other machines, to nothing that matters any more.
         unsafe { Port::new(DEBUG_EXIT).write(PANICKED) };

@@ -205,16 +205,16 @@ impl LocalApic {
             Self::Memory(base) => unsafe { VolatilePtr::new(base.byte_add(register as usize).cast::<u32>()) }.read(),
             Self::Registers => {
                 // SAFETY: the CPU has these registers, and is in the mode that has them. Reading has no effect.
-                let value = unsafe { Msr::new(0x800 + register as u32 / 16).read() };
-                (value & u64::from(u32::MAX)) as u32
+                let [a, b, c, d, ..] = unsafe { Msr::new(0x800 + register as u32 / 16).read() }.to_le_bytes();
+                u32::from_le_bytes([a, b, c, d])
             }
         }
     }
 
     fn write(&self, register: Register, value: u32) {
         match self {
-            // SAFETY: an aligned register in the mapped page. The callers mean its effect, which touches no memory.
             Self::Memory(base) => {
+                // SAFETY: an aligned register in the mapped page. The callers mean its effect, which touches no memory.
                 unsafe { VolatilePtr::new(base.byte_add(register as usize).cast::<u32>()) }.write(value);
             }
             // SAFETY: the CPU has these registers, and is in the mode that has them.

@@ -16,7 +16,6 @@ use core::cell::UnsafeCell;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use kernel::tables::madt::{ApicId, Madt};
-use spin::Once;
 use x86_64::VirtAddr;
 use x86_64::instructions::{interrupts, tlb};
 use x86_64::registers::model_specific::GsBase;
@@ -31,6 +30,13 @@ pub(crate) use features::Features;
 /// More CPUs than this are left out: each costs 216 KiB of stacks.
 const MAX_CPUS: usize = 256;
 
+/// The longest halt, in milliseconds, when the console's interrupt ends it: only a safeguard, so that an idle machine costs
+/// its host next to nothing.
+const HALT_MS: u32 = 10;
+
+/// The longest halt when only the timer ends it: shorter than the UART's FIFO takes to fill.
+const UNWOKEN_HALT_MS: u32 = 1;
+
 /// A CPU: 0 is the one that booted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct CpuIndex(pub(crate) usize);
@@ -40,7 +46,8 @@ pub(crate) struct CpuIndex(pub(crate) usize);
 pub(crate) struct Cpus {
     crew: &'static work::Crew,
     apic: LocalApic,
-    timer_counts_per_ms: u32,
+    /// How far the timer counts in the longest halt.
+    halt_counts: u32,
 }
 
 impl core::fmt::Debug for Cpus {
@@ -98,21 +105,23 @@ pub(crate) fn init(space: &'static AddressSpace, madt: Option<&Madt>, features: 
     };
     apic.enable();
     let me = apic.id();
-    let timer_counts_per_ms = apic.measure_timer();
+    let counts_per_ms = apic.measure_timer();
 
     let others = madt.map(|madt| callable(apic, me, &madt.cpus)).unwrap_or_default();
     let came = if others.is_empty() { Vec::new() } else { start::start(space, apic, &others) };
     for cpu in others.iter().filter(|cpu| !came.contains(cpu)) {
         log!("cpus: the one with APIC id {} did not come up: left out", cpu.0);
     }
-    let cpus = Cpus { crew: work::gather(apic, me, &came), apic, timer_counts_per_ms };
+    let routed = madt.is_some_and(|madt| apic::route_uart(space, madt, me));
+    let halt_ms = if routed { HALT_MS } else { UNWOKEN_HALT_MS };
+    let halt_counts = counts_per_ms.saturating_mul(halt_ms);
+    let cpus = Cpus { crew: work::gather(apic, me, &came), apic, halt_counts };
     if !others.is_empty() {
         cpus.run_on_all(&|_| {}); // none of them is in the trampoline any more
         start::take_trampoline_away(space);
         cpus.run_on_all(&|_| tlb::flush_all());
     }
-    let routed = madt.is_some_and(|madt| apic::route_uart(space, madt, me));
-    let wake = if routed { "its interrupt" } else { "the timer only" };
+    let wake = if routed { "its interrupt" } else { "a timer" };
     log!(
         "cpus: {} of {} up; local APICs by {}; the console wakes by {wake}",
         cpus.count(),
@@ -146,10 +155,10 @@ impl Cpus {
         self.crew.run(f);
     }
 
-    /// Halts CPU 0 until something may have happened: the console received a byte, or a millisecond has passed. A byte that
+    /// Halts CPU 0 until something may have happened: the console received a byte, or [`HALT_MS`] have passed. A byte that
     /// arrived after the caller last looked ends the halt at once.
     pub(crate) fn halt_briefly(&self) {
-        self.apic.start_timer(self.timer_counts_per_ms);
+        self.apic.start_timer(self.halt_counts);
         interrupts::enable_and_hlt();
         interrupts::disable();
     }

@@ -36,8 +36,3 @@ pub(crate) unsafe fn init(start: NonNull<u8>, bytes: usize) {
     // SAFETY: the caller vouches for the range and that this is the first call.
     unsafe { HEAP.0.lock().init(start.as_ptr(), bytes) }
 }
-
-/// How many bytes are in use.
-pub(crate) fn used_bytes() -> usize {
-    HEAP.0.lock().used()
-}

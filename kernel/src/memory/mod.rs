@@ -28,7 +28,6 @@ use core::ptr::NonNull;
 use bootloader_api::BootInfo;
 use spin::Once;
 
-pub(crate) use heap::used_bytes as heap_used_bytes;
 pub(crate) use space::AddressSpace;
 
 /// Where RAM is seen, at its physical address from here on: 64 TiB of room. The first page tables show it here, too.

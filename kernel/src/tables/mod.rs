@@ -14,7 +14,7 @@ use core::fmt;
 pub const HEADER_BYTES: usize = 36;
 
 /// The longest table we take. Firmware's are far below; a length beyond it is a broken one.
-pub const MAX_TABLE_BYTES: usize = 4 << 20;
+pub const MAX_TABLE_BYTES: usize = 1 << 20;
 
 /// A table's name: four characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
