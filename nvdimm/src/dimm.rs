@@ -37,7 +37,7 @@ pub struct Identity {
     pub serial: u32,
 }
 
-/// The unique id as ndctl prints it: vendor, location and date if valid, serial (ACPI 6.5, 5.2.25.9, "NVDIMM
+/// The unique id as ndctl prints it: vendor, location and date if valid, serial (ACPI 6.5, 5.2.25.10, "NVDIMM
 /// Representation Format"): `8680-56341200`.
 impl fmt::Display for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -105,4 +105,28 @@ pub fn dimms(nfit: &Nfit) -> Vec<Dimm> {
         }
     }
     dimms
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Identity;
+    use alloc::string::ToString;
+
+    #[test]
+    fn the_unique_id_is_the_one_that_ndctl_prints() {
+        let mut identity = Identity {
+            vendor: 0x8680,
+            device: 0,
+            revision: 0,
+            subsystem_vendor: 0,
+            subsystem_device: 0,
+            subsystem_revision: 0,
+            manufactured: None,
+            serial: 0x5634_1200,
+        };
+        assert_eq!(identity.to_string(), "8680-56341200");
+        identity.manufactured = Some((0xa, 0x2016));
+        identity.serial = 0xc9f;
+        assert_eq!(identity.to_string(), "8680-0a-2016-00000c9f");
+    }
 }

@@ -4,6 +4,25 @@
 //! Nothing in this crate touches hardware, and no bytes make it fail: what cannot be trusted is left out, with a
 //! [`Finding`](error::Finding) that says what and where.
 //!
+//! ```
+//! use nvdimm::label::NoLabels;
+//! use nvdimm::region::Kind;
+//!
+//! # let table = include_bytes!("../tests/fixtures/nfit/qemu-one-dimm.nfit");
+//! let inventory = nvdimm::discover(&[table], &mut NoLabels);
+//! for finding in inventory.findings() {
+//!     println!("{finding}");
+//! }
+//! for namespace in &inventory.namespaces {
+//!     let region = inventory.region(namespace.id.region).expect("a namespace's region is there");
+//!     if let Kind::Pmem(pmem) = &region.kind {
+//!         // Map pmem.base once a region; the namespace is one extent of it.
+//!         println!("{} at {:#x}", namespace.id, pmem.base + namespace.extents[0].start);
+//!     }
+//! }
+//! # assert_eq!(inventory.namespaces.len(), 1);
+//! ```
+//!
 //! | module | |
 //! |---|---|
 //! | [`nfit`] | tables to structures (ACPI 6.5, 5.2.25) |
