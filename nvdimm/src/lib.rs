@@ -2,7 +2,7 @@
 //!
 //! [`discover`] takes the machine's NFITs and something that reads DIMMs' label areas, and gives an [`Inventory`].
 //! Nothing in this crate touches hardware, and no bytes make it fail: what cannot be trusted is left out, with a
-//! [`Finding`](error::Finding) that says what and where.
+//! [`Finding`] that says what and where.
 //!
 //! ```
 //! use nvdimm::label::NoLabels;
