@@ -56,6 +56,7 @@ global_asm!(
 
     // 32 entries of 16 bytes: all leave vector and error code on the stack, as `Frame` says.
     .balign 16
+    .global exception_entries
 exception_entries:
     .set vector, 0
     .rept 32
@@ -78,6 +79,7 @@ exception_common:
     ud2
 
     .balign 16
+    .global interrupt_entry
 interrupt_entry:
     push rax
     push rcx
@@ -97,6 +99,7 @@ interrupt_entry:
     iretq
 
     .balign 16
+    .global spurious_entry
 spurious_entry:
     iretq
     "#
