@@ -1,0 +1,380 @@
+//! The node on a host: firmware tables and media in memory, threads for CPUs, commands as a person types them.
+
+use btt::CpuIndex;
+use drivers::phys::{Attribute, MapError, PhysAddr, PhysMap};
+use kernel::node::{Machine, Node};
+use nvdimm::label::{LabelSource, NoLabels};
+use serde_json::Value;
+use service::console::{Activity, Session};
+use service::link::ByteLink;
+use std::collections::VecDeque;
+use std::fmt;
+use std::ptr::NonNull;
+use std::sync::Mutex;
+use std::time::Instant;
+
+/// As QEMU lays out one DIMM: the range's base and length, and its mapping's flags.
+struct Dimm {
+    base: u64,
+    memory: &'static Memory,
+    flags: u16,
+}
+
+/// Persistent memory: bytes that outlive the node.
+struct Memory {
+    start: NonNull<u8>,
+    bytes: usize,
+}
+
+// SAFETY: the bytes are reached through the node's drivers, which allow for any number of CPUs, and by the test only
+// while no node is there.
+unsafe impl Send for Memory {}
+// SAFETY: as for Send.
+unsafe impl Sync for Memory {}
+
+impl Memory {
+    /// Zeroed memory, never freed.
+    fn new(bytes: usize) -> &'static Self {
+        let pages: Vec<Page> = std::iter::repeat_with(|| Page([0; 4096])).take(bytes / 4096).collect();
+        let start = NonNull::from(pages.leak()).cast();
+        Box::leak(Box::new(Self { start, bytes }))
+    }
+
+    /// Stores bytes while no node is running.
+    fn put(&self, at: usize, bytes: &[u8]) {
+        assert!(at + bytes.len() <= self.bytes, "the test keeps to the memory");
+        // SAFETY: within the memory, and nobody else uses it now.
+        unsafe { self.start.add(at).as_ptr().copy_from(bytes.as_ptr(), bytes.len()) };
+    }
+
+    /// All bytes, while no node is running.
+    fn copy(&self) -> Vec<u8> {
+        let mut copy = vec![0; self.bytes];
+        // SAFETY: as in `put`.
+        unsafe { self.start.as_ptr().copy_to(copy.as_mut_ptr(), self.bytes) };
+        copy
+    }
+}
+
+#[repr(align(4096))]
+#[expect(dead_code, reason = "only its address is used")]
+struct Page([u8; 4096]);
+
+/// An NFIT as QEMU makes it for these DIMMs (ACPI 6.5, 5.2.25).
+fn nfit(dimms: &[Dimm]) -> Vec<u8> {
+    let mut body = Vec::new();
+    for (index, dimm) in (1_u16..).zip(dimms) {
+        let mut range = structure(0, 56);
+        range[4..6].copy_from_slice(&(2 * index).to_le_bytes());
+        range[16..32].copy_from_slice(&[
+            0x79, 0xd3, 0xf0, 0x66, 0xf3, 0xb4, 0x74, 0x40, 0xac, 0x43, 0x0d, 0x33, 0x18, 0xb7, 0x8c, 0xdb,
+        ]);
+        range[32..40].copy_from_slice(&dimm.base.to_le_bytes());
+        range[40..48].copy_from_slice(&(dimm.memory.bytes as u64).to_le_bytes());
+        let mut mapping = structure(1, 48);
+        mapping[4] = index.to_le_bytes()[0];
+        mapping[12..14].copy_from_slice(&(2 * index).to_le_bytes());
+        mapping[14..16].copy_from_slice(&(2 * index + 1).to_le_bytes());
+        mapping[16..24].copy_from_slice(&(dimm.memory.bytes as u64).to_le_bytes());
+        mapping[42] = 1;
+        mapping[44..46].copy_from_slice(&dimm.flags.to_le_bytes());
+        let mut control = structure(4, 80);
+        control[4..6].copy_from_slice(&(2 * index + 1).to_le_bytes());
+        control[24] = index.to_le_bytes()[0];
+        control[28..30].copy_from_slice(&0x301_u16.to_le_bytes());
+        body.extend(range.into_iter().chain(mapping).chain(control));
+    }
+    let mut table = vec![0; 40];
+    table[..4].copy_from_slice(b"NFIT");
+    table[4..8].copy_from_slice(&u32::try_from(40 + body.len()).expect("small").to_le_bytes());
+    table[8] = 1;
+    table.extend(body);
+    table[9] = table.iter().fold(0_u8, |sum, byte| sum.wrapping_sub(*byte));
+    table
+}
+
+fn structure(kind: u8, bytes: u8) -> Vec<u8> {
+    let mut all = vec![0; usize::from(bytes)];
+    (all[0], all[2]) = (kind, bytes);
+    all
+}
+
+/// A machine of threads.
+struct Threads {
+    map: Map,
+    nfits: Vec<Vec<u8>>,
+    start: Instant,
+    log: Mutex<Vec<String>>,
+}
+
+struct Map(Vec<(u64, &'static Memory)>);
+
+// SAFETY:
+// 1. The memory is never freed, and all threads see it.
+// 2. It is no Rust object any more: only pointers lead there.
+// 3. Both the ranges and the memory are page-aligned.
+unsafe impl PhysMap for Map {
+    fn map(&self, at: PhysAddr, bytes: u64, _: Attribute) -> Result<NonNull<u8>, MapError> {
+        let holds = |(base, memory): &&(u64, &Memory)| *base == at.0 && bytes <= memory.bytes as u64;
+        self.0.iter().find(holds).map(|(_, memory)| memory.start).ok_or(MapError::NoRoom { at, bytes })
+    }
+}
+
+impl Machine for Threads {
+    type Map = Map;
+
+    fn map(&self) -> &Map {
+        &self.map
+    }
+    fn cpus(&self) -> u32 {
+        4
+    }
+    fn this_cpu(&self) -> CpuIndex {
+        CpuIndex(0)
+    }
+    fn run_on_all(&self, work: &(dyn Fn(CpuIndex) + Sync)) {
+        std::thread::scope(|scope| {
+            for cpu in 0..4 {
+                scope.spawn(move || work(CpuIndex(cpu)));
+            }
+        });
+    }
+    fn now_ns(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+    fn random(&self) -> [u8; 16] {
+        [7; 16]
+    }
+    fn memory_bytes(&self) -> u64 {
+        256 << 20
+    }
+    fn tables(&self) -> Vec<String> {
+        vec!["NFIT".into()]
+    }
+    fn nfits(&self) -> &[Vec<u8>] {
+        &self.nfits
+    }
+    fn labels(&self) -> Box<dyn LabelSource + '_> {
+        Box::new(NoLabels)
+    }
+    fn log(&self, line: fmt::Arguments<'_>) {
+        self.log.lock().expect("no panic").push(line.to_string());
+    }
+}
+
+/// A serial line with a program at its other end.
+#[derive(Default)]
+struct Line {
+    to_node: VecDeque<u8>,
+    from_node: Vec<u8>,
+}
+
+impl ByteLink for Line {
+    fn receive(&mut self) -> Option<u8> {
+        self.to_node.pop_front()
+    }
+    fn send(&mut self, bytes: &[u8]) {
+        self.from_node.extend(bytes);
+    }
+}
+
+/// A booted node in machine mode.
+struct Booted {
+    node: Node<Threads>,
+    session: Session,
+    line: Line,
+}
+
+const MIB: usize = 1 << 20;
+const BASE: u64 = 1 << 32;
+
+fn boot(dimms: &[Dimm]) -> Booted {
+    let nfits = if dimms.is_empty() { vec![] } else { vec![nfit(dimms)] };
+    let map = Map(dimms.iter().map(|dimm| (dimm.base, dimm.memory)).collect());
+    let node = Node::assemble(Threads { map, nfits, start: Instant::now(), log: Mutex::default() });
+    let mut booted = Booted { node, session: Session::new(), line: Line::default() };
+    booted.session.start(&mut booted.line);
+    assert_eq!(booted.ask("mode json")["mode"], "json");
+    booted
+}
+
+fn boot_one(memory: &'static Memory) -> Booted {
+    boot(&[Dimm { base: BASE, memory, flags: 0 }])
+}
+
+impl Booted {
+    /// Sends a line; the reply.
+    fn ask(&mut self, line: &str) -> Value {
+        self.line.from_node.clear();
+        self.line.to_node.extend(line.bytes().chain([b'\n']));
+        while self.session.poll(&mut self.line, &mut self.node) == Activity::Busy {}
+        let text = String::from_utf8(self.line.from_node.clone()).expect("UTF-8");
+        let reply = text.lines().last().expect("a reply");
+        serde_json::from_str(reply).unwrap_or_else(|why| panic!("{line}: {why}: {reply}"))
+    }
+
+    /// The reply to a line that must be obeyed.
+    fn done(&mut self, line: &str) -> Value {
+        let reply = self.ask(line);
+        assert_eq!(reply["ok"], true, "{line}: {reply}");
+        reply
+    }
+
+    /// The error to a line that must not.
+    fn refused(&mut self, line: &str, code: &str) -> String {
+        let reply = self.ask(line);
+        assert_eq!(reply["error"]["code"], code, "{line}: {reply}");
+        reply["error"]["message"].as_str().expect("a message").into()
+    }
+}
+
+#[test]
+fn what_is_created_and_written_is_there_after_a_reboot() {
+    for sector in [512, 4096] {
+        let memory = Memory::new(32 * MIB);
+        let mut node = boot_one(memory);
+        let made = node.done(&format!("create-namespace -l {sector}"));
+        assert_eq!(made["sector_size"], sector);
+        node.done("write pmem0s 5 --fill 0x42 --count 3");
+        drop(node);
+        let mut node = boot_one(memory);
+        let read = node.done("read pmem0s 6");
+        let data = read["data"].as_str().expect("base64");
+        assert!(data.starts_with("QkJCQkJC"), "{data:.20}");
+        assert_eq!(read["sector_size"], sector);
+        assert_eq!(node.done("check-namespace namespace0.0")["findings"], serde_json::json!([]));
+        assert_eq!(node.done("list")["result"][0]["btt"]["lanes"], 4);
+    }
+}
+
+#[test]
+fn without_an_nfit_there_is_nothing_and_that_is_no_error() {
+    let mut node = boot(&[]);
+    assert_eq!(node.done("list")["result"], serde_json::json!([]));
+    assert_eq!(node.done("nfit")["structures"], serde_json::json!([]));
+    assert!(node.refused("read pmem0s 0", "not-found").contains("pmem0s"));
+    node.refused("create-namespace", "not-found");
+}
+
+#[test]
+fn an_unformatted_namespace_takes_no_sectors_and_says_what_to_do() {
+    let memory = Memory::new(32 * MIB);
+    let mut node = boot_one(memory);
+    for dev in ["pmem0s", "pmem0"] {
+        assert!(node.refused(&format!("write {dev} 0 --fill 1"), "not-found").contains("create-namespace"));
+        node.refused(&format!("read {dev} 0"), "not-found");
+    }
+    node.refused("arenas namespace0.0", "failed");
+    node.refused("check-namespace namespace0.0", "failed");
+    node.refused("bench pmem0s --seconds 1", "not-found");
+    drop(node);
+    assert!(memory.copy().iter().all(|byte| *byte == 0), "nothing was written");
+}
+
+#[test]
+fn what_somebody_made_is_formatted_only_by_force() {
+    let memory = Memory::new(32 * MIB);
+    memory.put(0x438, &[0x53, 0xef]);
+    memory.put(9 * MIB, &[0xaa; 4096]);
+    let mut node = boot_one(memory);
+    assert!(node.refused("create-namespace", "failed").contains("ext4"));
+    node.done("create-namespace -f");
+    // The old data in the middle cannot be read any more.
+    let count = node.done("list")["result"][0]["size"].as_u64().expect("a size") / 4096;
+    for lba in (0..count).step_by(128) {
+        let read = node.done(&format!("read pmem0s {lba} {}", 128.min(count - lba)));
+        assert!(read["data"].as_str().is_some_and(|data| data.bytes().all(|c| c == b'A' || c == b'=')), "LBA {lba}");
+    }
+    assert!(node.refused("create-namespace", "failed").contains("sector mode already"));
+}
+
+#[test]
+fn bytes_that_mean_nothing_to_us_are_not_formatted_unasked_either() {
+    let memory = Memory::new(32 * MIB);
+    memory.put(77, b"somebody's secret");
+    let mut node = boot_one(memory);
+    assert!(node.refused("create-namespace", "failed").contains("not blank"));
+}
+
+#[test]
+fn an_unarmed_dimm_is_read_only() {
+    let memory = Memory::new(32 * MIB);
+    let mut node = boot_one(memory);
+    node.done("create-namespace");
+    node.done("write pmem0s 0 --fill 9");
+    drop(node);
+    let before = memory.copy();
+    let mut node = boot(&[Dimm { base: BASE, memory, flags: 1 << 3 }]);
+    node.done("read pmem0s 0");
+    node.refused("write pmem0s 0 --fill 8", "read-only");
+    node.refused("bench pmem0s --seconds 1", "read-only");
+    node.refused("create-namespace -f", "read-only");
+    drop(node);
+    assert!(before == memory.copy(), "nothing was written");
+}
+
+#[test]
+fn a_lost_info_block_is_damage_and_names_its_copy() {
+    let memory = Memory::new(32 * MIB);
+    boot_one(memory).done("create-namespace");
+    memory.put(4096 + 100, &[0xff]);
+    let mut node = boot_one(memory);
+    assert!(node.refused("read pmem0s 0", "damaged").contains("sound copy"));
+    let check = node.done("check-namespace namespace0.0");
+    assert_eq!(check["exit"], 4);
+    assert_eq!(check["findings"].as_array().map(Vec::len), Some(1));
+    assert!(node.refused("create-namespace", "failed").contains("damaged"));
+}
+
+#[test]
+fn a_map_entry_past_the_end_turns_the_arena_read_only_and_list_says_why() {
+    let memory = Memory::new(32 * MIB);
+    let mut node = boot_one(memory);
+    node.done("create-namespace");
+    let arenas = node.done("arenas namespace0.0");
+    let map = arenas["arenas"][0]["mapoff"].as_u64().expect("a number");
+    drop(node);
+    let entry = usize::try_from(map).expect("small") + 4096 + 4 * 7;
+    memory.put(entry, &0xffff_ffff_u32.to_le_bytes());
+    let mut node = boot_one(memory);
+    node.done("write pmem0s 0 --fill 1");
+    node.refused("read pmem0s 7", "damaged");
+    node.refused("write pmem0s 0 --fill 1", "read-only");
+    let listed = node.done("list")["result"][0]["btt"].clone();
+    assert_eq!(listed["state"], "read-only");
+    assert!(listed["reason"].as_str().is_some_and(|why| why.contains("map entry 7")), "{listed}");
+    node.done("read pmem0s 0");
+}
+
+#[test]
+fn two_dimms_are_two_regions() {
+    let (first, second) = (Memory::new(32 * MIB), Memory::new(48 * MIB));
+    let mut node = boot(&[
+        Dimm { base: BASE, memory: first, flags: 0 },
+        Dimm { base: BASE + (1 << 30), memory: second, flags: 0 },
+    ]);
+    node.done("create-namespace -r region1 -l 512");
+    node.done("create-namespace");
+    node.refused("create-namespace -r region2", "not-found");
+    node.done("write pmem1s 100 --fill 3");
+    let list = node.done("list");
+    assert_eq!(list["result"][0]["blockdev"], "pmem0s");
+    assert_eq!(list["result"][1]["sector_size"], 512);
+    assert_eq!(node.done("status")["namespaces"].as_array().map(Vec::len), Some(2));
+}
+
+#[test]
+fn a_load_on_all_cpus_tears_nothing() {
+    let memory = Memory::new(32 * MIB);
+    let mut node = boot_one(memory);
+    node.done("create-namespace -l 512");
+    for run in [1, 7, 64] {
+        let bench = node.done(&format!("bench pmem0s --seconds 1 --mix 70 --run {run} --seed {run} --verify"));
+        assert_eq!(bench["errors"], 0);
+        assert_eq!((&bench["verify"]["torn"], &bench["verify"]["misplaced"]), (&0.into(), &0.into()));
+        assert!(bench["sectors_written"].as_u64() > Some(1000), "{bench}");
+    }
+    let stats = node.done("stats");
+    assert_eq!(stats["devices"][0]["cpus"].as_array().map(Vec::len), Some(4));
+    assert_eq!(node.done("check-namespace namespace0.0")["findings"], serde_json::json!([]));
+}
