@@ -89,7 +89,7 @@ impl<M: Machine> Appliance for Node<M> {
     }
 
     fn nfit(&mut self) -> Nfit {
-        nfit::reply(&self.nfit, &self.findings)
+        nfit::reply(&self.found)
     }
 
     fn arenas(&mut self, name: &str) -> Result<Arenas, AdminError> {

@@ -25,7 +25,7 @@ impl<M: Machine> Node<M> {
         let bus = out::Bus {
             provider: "ACPI.NFIT".to_string(),
             dev: "ndbus0".to_string(),
-            dimms: self.dimms.iter().enumerate().map(|(number, dimm)| self.dimm(number, dimm)).collect(),
+            dimms: self.found.dimms.iter().enumerate().map(|(number, dimm)| self.dimm(number, dimm)).collect(),
             regions: self.regions.iter().map(|slot| self.region(slot)).collect(),
         };
         out::Inventory { buses: vec![bus] }
@@ -39,7 +39,7 @@ impl<M: Machine> Node<M> {
             handle: dimm.handle.0,
             phys_id: dimm.physical_id,
             // Linux's driver holds a DIMM that has a label area.
-            enabled: !matches!(self.labels.get(&dimm.handle), None | Some(Labels::None)),
+            enabled: *self.found.labels_of(dimm.handle) != Labels::None,
             flags: out::DimmFlags {
                 failed_map: has(MappingFlags::MAP_FAILED),
                 failed_save: has(MappingFlags::SAVE_FAILED),
@@ -71,7 +71,7 @@ impl<M: Machine> Node<M> {
             mappings: self.mappings(region),
             enabled: slot.medium.is_ok(),
             badblocks: Vec::new(),
-            persistence_domain: match PersistenceDomain::from(self.nfit.capabilities()) {
+            persistence_domain: match self.found.persistence_domain() {
                 PersistenceDomain::CpuCache => out::PersistenceDomain::CpuCache,
                 PersistenceDomain::MemoryController => out::PersistenceDomain::MemoryController,
                 PersistenceDomain::Unknown => out::PersistenceDomain::Unknown,
@@ -81,7 +81,7 @@ impl<M: Machine> Node<M> {
     }
 
     fn mappings(&self, region: &Region) -> Vec<out::Mapping> {
-        let number = |handle| self.dimms.iter().position(|dimm| dimm.handle == handle).unwrap_or(0);
+        let number = |handle| self.found.dimm_number(handle).unwrap_or(0); // every mapping's DIMM is there
         region
             .mappings()
             .iter()
@@ -96,7 +96,7 @@ impl<M: Machine> Node<M> {
 
     /// The label areas of a region's DIMMs.
     fn areas<'a>(&'a self, region: &'a Region) -> impl Iterator<Item = &'a Labels> {
-        region.mappings().iter().filter_map(|mapping| self.labels.get(&mapping.dimm))
+        region.mappings().iter().map(|mapping| self.found.labels_of(mapping.dimm))
     }
 
     fn is_labelled(&self, region: &Region) -> bool {

@@ -21,21 +21,15 @@ use drivers::persist::Persist;
 use drivers::phys::PhysAddr;
 use drivers::pmem::{Access, PmemRegion};
 pub use machine::Machine;
-use nvdimm::dimm::{Dimm, dimms};
-use nvdimm::error::Findings;
-use nvdimm::label;
-use nvdimm::namespace::{LabelsByDimm, Namespace, namespaces};
-use nvdimm::nfit::{Capabilities, Nfit};
-use nvdimm::region::{Kind, Region, regions};
+use nvdimm::Inventory;
+use nvdimm::namespace::Namespace;
+use nvdimm::region::{Kind, PersistenceDomain, Region};
 
 /// Everything that was found, and what is open.
 pub struct Node<M: Machine> {
     machine: M,
-    nfit: Nfit,
-    /// What was refused beyond the tables themselves: regions, labels, namespaces.
-    findings: Findings,
-    dimms: Vec<Dimm>,
-    labels: LabelsByDimm,
+    found: Inventory,
+    /// The regions of `found`, mapped, with their namespaces.
     regions: Vec<RegionSlot>,
     persist: Persist,
     /// BTTs that had interrupted writes to finish, since boot.
@@ -59,46 +53,33 @@ struct NamespaceSlot {
 impl<M: Machine> Node<M> {
     /// Finds and opens all that the firmware names. What cannot be used is logged, and left out.
     pub fn assemble(machine: M) -> Self {
-        let nfit = Nfit::parse(machine.nfits());
-        for finding in nfit.findings.iter() {
-            machine.log(format_args!("nfit: {finding}"));
-        }
-        let mut findings = Findings::default();
-        let dimms = dimms(&nfit);
-        let all_regions = regions(&nfit, &mut findings);
-        let labels = read_labels(&machine, &dimms, &mut findings);
-        let all_namespaces = namespaces(&all_regions, &labels, &mut findings);
-        for finding in findings.iter() {
+        let found = nvdimm::discover(machine.nfits(), machine.labels().as_mut());
+        for finding in found.findings() {
             machine.log(format_args!("nvdimm: {finding}"));
         }
-        let persist = Persist::detect(nfit.capabilities().contains(Capabilities::CPU_CACHE_FLUSH));
-        let mut node =
-            Self { machine, nfit, findings, dimms, labels, regions: Vec::new(), persist, unclean_shutdowns: 0 };
-        for region in all_regions {
-            let medium = node.map(&region);
-            if let Err(why) = &medium {
-                node.machine.log(format_args!("{}: not mapped: {why}", region.id));
-            }
-            node.regions.push(RegionSlot { region, medium, namespaces: Vec::new() });
-        }
-        for namespace in all_namespaces {
+        let persist = Persist::detect(found.persistence_domain() == PersistenceDomain::CpuCache);
+        let mut node = Self { machine, found, regions: Vec::new(), persist, unclean_shutdowns: 0 };
+        node.regions = node.found.regions.iter().map(|region| node.slot(region)).collect();
+        for namespace in node.found.namespaces.clone() {
             node.add(namespace);
         }
         node
     }
 
-    /// Maps a region, with a flush hint for each of its DIMMs that has one.
+    /// Maps a region. One that cannot be mapped stays visible, with the reason.
+    fn slot(&self, region: &Region) -> RegionSlot {
+        let medium = self.map(region);
+        if let Err(why) = &medium {
+            self.machine.log(format_args!("{}: not mapped: {why}", region.id));
+        }
+        RegionSlot { region: region.clone(), medium, namespaces: Vec::new() }
+    }
+
     fn map(&self, region: &Region) -> Result<PmemRegion, String> {
         let Kind::Pmem(pmem) = &region.kind else {
             return Err("it is reached through block windows, which this version does not drive".to_string());
         };
-        let of_region = |dimm: &&Dimm| pmem.mappings.iter().any(|mapping| mapping.dimm == dimm.handle);
-        let hints: Vec<PhysAddr> = self
-            .dimms
-            .iter()
-            .filter(of_region)
-            .filter_map(|dimm| dimm.flush_hints.first().copied().map(PhysAddr))
-            .collect();
+        let hints: Vec<PhysAddr> = self.found.flush_hints(region).into_iter().map(PhysAddr).collect();
         let access = if region.read_only { Access::ReadOnly } else { Access::ReadWrite };
         PmemRegion::map(self.machine.map(), PhysAddr(pmem.base), pmem.bytes, &hints, access, self.persist)
             .map_err(|why| why.to_string())
@@ -124,10 +105,4 @@ impl<M: Machine> Node<M> {
     pub const fn machine(&self) -> &M {
         &self.machine
     }
-}
-
-/// Reads every DIMM's label area.
-fn read_labels<M: Machine>(machine: &M, dimms: &[Dimm], findings: &mut Findings) -> LabelsByDimm {
-    let mut source = machine.labels();
-    dimms.iter().map(|dimm| (dimm.handle, label::read(source.as_mut(), dimm.handle, findings))).collect()
 }

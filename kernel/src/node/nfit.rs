@@ -3,21 +3,19 @@
 use alloc::format;
 use alloc::string::ToString;
 use alloc::vec::Vec;
-use nvdimm::error::{Finding, Findings, Place};
-use nvdimm::nfit::{Nfit, Structure};
+use nvdimm::Inventory;
+use nvdimm::error::{Finding, Place};
+use nvdimm::nfit::Structure;
 use service::reply::{self, FieldValue, Fields, NfitStructure, Refusal};
 
 /// Every structure that was decoded, and everything that was refused or remarked.
-pub(super) fn reply(nfit: &Nfit, more: &Findings) -> reply::Nfit {
-    let structures = nfit.entries.iter().map(|entry| {
+pub(super) fn reply(found: &Inventory) -> reply::Nfit {
+    let structures = found.nfit.entries.iter().map(|entry| {
         let (table, offset) = numbers(entry.at);
         let (kind, fields) = describe(&entry.structure);
         NfitStructure { table, offset, kind: kind.to_string(), fields: fields.with("refused", entry.refused) }
     });
-    reply::Nfit {
-        structures: structures.collect(),
-        refused: nfit.findings.iter().chain(more.iter()).map(refusal).collect(),
-    }
+    reply::Nfit { structures: structures.collect(), refused: found.findings().map(refusal).collect() }
 }
 
 fn numbers(at: Place) -> (u32, u32) {
