@@ -12,9 +12,10 @@ use acpi::{AcpiHandler, AcpiTables, PhysicalMapping};
 use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
+use drivers::phys::MapError;
 use kernel::tables::fadt::Fadt;
 use kernel::tables::madt::Madt;
-use kernel::tables::root::{ROOT_POINTER_BYTES, RootPointer};
+use kernel::tables::root::{ROOT_POINTER_BYTES, RootFault, RootPointer};
 use kernel::tables::sleep::{self, SleepType};
 use kernel::tables::{HEADER_BYTES, Signature, Table, TableFault, is_qemu_nvdimm};
 
@@ -72,14 +73,14 @@ pub(crate) fn read(space: &'static AddressSpace, rsdp: Option<u64>) -> Firmware 
     };
     let collector = Collector { space, found: RefCell::new(Vec::new()) };
     if let Err(reason) = collector.collect(rsdp) {
-        log!("acpi: the root pointer at {rsdp:#x} leads nowhere: {reason}");
+        log!("acpi: no tables, no persistent memory: the root pointer at {rsdp:#x}: {reason}");
         return firmware;
     }
-    for (listed, bytes) in collector.found.into_inner() {
-        firmware.list(listed);
+    for (mut listed, bytes) in collector.found.into_inner() {
         if let Ok(table) = Table::check(&bytes) {
-            firmware.take(space, &table);
+            listed.fault = firmware.take(space, &table).err();
         }
+        firmware.list(listed);
     }
     log!("acpi: tables{}", Names(&firmware.listed));
     if firmware.nfits.is_empty() {
@@ -96,32 +97,30 @@ impl Firmware {
         self.listed.push(listed);
     }
 
-    fn take(&mut self, space: &'static AddressSpace, table: &Table<'_>) {
+    /// Takes what we use from a table. Of tables that can be there once, the first counts.
+    fn take(&mut self, space: &'static AddressSpace, table: &Table<'_>) -> Result<(), TableFault> {
         match &table.signature().0 {
             b"NFIT" => self.nfits.push(table.bytes().to_vec()),
-            b"APIC" if self.madt.is_none() => match Madt::read(table) {
-                Ok(madt) => {
-                    if let Some(at) = madt.broken_at {
-                        log!("acpi: table APIC: the entry at {at} is broken: it and all behind it are ignored");
-                    }
-                    self.madt = Some(madt);
+            b"APIC" if self.madt.is_none() => {
+                let madt = Madt::read(table)?;
+                if let Some(at) = madt.broken_at {
+                    log!("acpi: table APIC: the entry at {at} is broken: it and all behind it are ignored");
                 }
-                Err(fault) => log!("acpi: table APIC refused: {fault}"),
-            },
-            b"FACP" if self.fadt.is_none() => match Fadt::read(table) {
-                Ok(fadt) => {
-                    self.fadt = Some(fadt);
-                    if let Some(at) = fadt.dsdt {
-                        let (listed, bytes) = copy_table(space, at);
-                        self.list(listed);
-                        self.off = sleep::find_off(&bytes);
-                    }
+                self.madt = Some(madt);
+            }
+            b"FACP" if self.fadt.is_none() => {
+                let fadt = Fadt::read(table)?;
+                self.fadt = Some(fadt);
+                if let Some(at) = fadt.dsdt {
+                    let (listed, bytes) = copy_table(space, at);
+                    self.list(listed);
+                    self.off = sleep::find_off(&bytes);
                 }
-                Err(fault) => log!("acpi: table FACP refused: {fault}"),
-            },
+            }
             b"SSDT" => self.qemu_label_mailbox |= is_qemu_nvdimm(table),
             _ => {}
         }
+        Ok(())
     }
 }
 
@@ -163,33 +162,44 @@ struct Collector {
 
 impl Collector {
     /// Finds all tables. What is found is in `found` then.
-    fn collect(&self, rsdp: u64) -> Result<(), &'static str> {
+    fn collect(&self, rsdp: u64) -> Result<(), RootProblem> {
         let mut bytes = [0; ROOT_POINTER_BYTES];
-        self.space.read_physical(rsdp, &mut bytes).map_err(|_| "it lies where nothing can be read")?;
-        let root = match RootPointer::read(&bytes) {
-            Ok(root) => root,
-            Err(fault) => {
-                log!("acpi: root pointer at {rsdp:#x}: {fault}");
-                return Err("it is broken");
-            }
-        };
-        // The newer table first. Revisions above 0 mean 64-bit addresses to the crate.
+        self.space.read_physical(rsdp, &mut bytes).map_err(RootProblem::Unreadable)?;
+        let root = RootPointer::read(&bytes).map_err(RootProblem::Broken)?;
+        // The newer table of tables first. To the crate, revisions above 0 mean 64-bit addresses.
         let candidates = [root.xsdt.map(|at| (2, at)), Some((0, u64::from(root.rsdt)))];
         for (revision, at) in candidates.into_iter().flatten().filter(|(_, at)| *at != 0) {
-            let address = usize::try_from(at).map_err(|_| "it has too many bits")?;
+            let Ok(address) = usize::try_from(at) else { continue };
             // SAFETY: the crate reads only what `map_physical_region` below hands out: copies of whole, sound tables.
-            let tables = unsafe { AcpiTables::from_rsdt(self, revision, address) };
-            match tables {
-                Ok(tables) => {
-                    self.found.borrow_mut().clear(); // the table of tables itself
-                    // The collector keeps each table as the iterator passes it.
-                    let _ = tables.headers().take(MAX_TABLES).count();
-                    return Ok(());
-                }
-                Err(_) => log!("acpi: the table of tables at {at:#x} is broken"),
+            if let Ok(tables) = unsafe { AcpiTables::from_rsdt(self, revision, address) } {
+                self.found.borrow_mut().clear(); // the table of tables itself
+                // The collector keeps each table as the iterator passes it.
+                let _ = tables.headers().take(MAX_TABLES).count();
+                return Ok(());
             }
         }
-        Err("it names no sound table of tables")
+        Err(RootProblem::NoTables)
+    }
+}
+
+/// Why the root pointer leads to no tables.
+#[derive(Debug)]
+enum RootProblem {
+    /// It cannot be read.
+    Unreadable(MapError),
+    /// It is broken.
+    Broken(RootFault),
+    /// The tables of tables that it names are broken, or it names none.
+    NoTables,
+}
+
+impl fmt::Display for RootProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreadable(error) => write!(f, "{error}"),
+            Self::Broken(fault) => write!(f, "{fault}"),
+            Self::NoTables => write!(f, "it names no sound table of tables (RSDT, XSDT)"),
+        }
     }
 }
 
