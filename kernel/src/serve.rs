@@ -58,7 +58,8 @@ impl node::Machine for Host {
     }
 
     fn tables(&self) -> Vec<String> {
-        self.machine.firmware.listed.iter().map(|table| table.signature.to_string()).collect()
+        let sound = self.machine.firmware.listed.iter().filter(|table| table.fault.is_none());
+        sound.map(|table| table.signature.to_string()).collect()
     }
 
     fn nfits(&self) -> &[Vec<u8>] {
