@@ -12,7 +12,9 @@ use std::process::{Child, Command, ExitStatus};
 use std::thread;
 use std::time::Duration;
 
-use rustix::process::{Signal, getpid, getppid, set_parent_process_death_signal};
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::Signal;
+use nix::unistd::{getpid, getppid};
 
 use crate::deadline::Deadline;
 use crate::session::{Mode, Reply, Session, SessionError};
@@ -30,9 +32,9 @@ const END: Duration = Duration::from_secs(5);
 pub fn die_with_parent(command: &mut Command) {
     let parent = getpid();
     let ask = move || {
-        set_parent_process_death_signal(Some(Signal::KILL))?;
+        set_pdeathsig(Signal::SIGKILL)?;
         // Asked too late, when the parent is gone already.
-        if getppid() == Some(parent) { Ok(()) } else { Err(io::ErrorKind::NotFound.into()) }
+        if getppid() == parent { Ok(()) } else { Err(io::ErrorKind::NotFound.into()) }
     };
     // SAFETY: between fork and exec the closure makes two system calls; it allocates nothing and takes no lock.
     unsafe { command.pre_exec(ask) };
@@ -145,6 +147,15 @@ impl Appliance {
         let reply = self.explained(outcome)?;
         self.off |= reply.exit_code == 0 && command.split_whitespace().next() == Some("poweroff");
         Ok(reply)
+    }
+
+    /// Sends a line to the console and waits for nothing.
+    ///
+    /// # Errors
+    /// When the appliance does not take it in time.
+    pub fn type_line(&mut self, line: &str, deadline: Deadline) -> Result<(), ApplianceError> {
+        let outcome = self.session.send(line, deadline);
+        self.explained(outcome)
     }
 
     /// Powers off, unless a command has, and waits for the end of the program.

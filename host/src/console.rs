@@ -3,15 +3,14 @@
 //! The terminal is raw while they are joined, for the appliance does the echo and the line editing, and is itself
 //! again afterwards, also when a signal ends us.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, IsTerminal, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::{fs::File, time::Duration};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
-use rustix::stdio;
-use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcsetattr};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 use serde_json::Value;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::low_level::pipe;
@@ -97,28 +96,32 @@ pub fn join(appliance: &mut Appliance, deadline: Deadline) -> io::Result<End> {
     let mut input_open = true;
     loop {
         let mut watched = vec![
-            PollFd::new(&signals, PollFlags::IN),
-            PollFd::new(&*stream, if typed.is_empty() { PollFlags::IN } else { PollFlags::IN | PollFlags::OUT }),
+            PollFd::new(signals.as_fd(), PollFlags::POLLIN),
+            PollFd::new(
+                stream.as_fd(),
+                if typed.is_empty() { PollFlags::POLLIN } else { PollFlags::POLLIN | PollFlags::POLLOUT },
+            ),
         ];
         if input_open && typed.is_empty() {
-            watched.push(PollFd::new(&input, PollFlags::IN));
+            watched.push(PollFd::new(input.as_fd(), PollFlags::POLLIN));
         }
         let left = deadline.left();
         if left == Some(Duration::ZERO) {
             return Ok(End::Late);
         }
-        let left = left.and_then(|left| Timespec::try_from(left).ok());
-        match poll(&mut watched, left.as_ref()) {
+        // Too long for the system call is long enough to look again.
+        let left = left.map_or(PollTimeout::NONE, |left| PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX));
+        match poll(&mut watched, left) {
             Ok(_) => {}
-            Err(Errno::INTR) => continue,
+            Err(Errno::EINTR) => continue,
             Err(error) => return Err(error.into()),
         }
-        let ready: Vec<PollFlags> = watched.iter().map(PollFd::revents).collect();
+        let ready: Vec<PollFlags> = watched.iter().map(|one| one.revents().unwrap_or(PollFlags::POLLERR)).collect();
 
         if !ready[0].is_empty() {
             return Ok(End::Signal);
         }
-        if ready[1].intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR) {
+        if ready[1].intersects(PollFlags::POLLIN | PollFlags::POLLHUP | PollFlags::POLLERR) {
             let mut piece = [0; 16 << 10];
             match stream.read(&mut piece) {
                 Ok(0) => return Ok(End::Appliance),
@@ -164,14 +167,14 @@ struct RawTerminal(Termios);
 impl RawTerminal {
     /// Makes the terminal on standard input raw, if there is one.
     fn enter() -> io::Result<Option<Self>> {
-        let terminal = stdio::stdin();
-        if !isatty(terminal) {
+        let terminal = io::stdin();
+        if !terminal.is_terminal() {
             return Ok(None);
         }
-        let before = tcgetattr(terminal)?;
+        let before = tcgetattr(&terminal)?;
         let mut raw = before.clone();
-        raw.make_raw();
-        tcsetattr(terminal, OptionalActions::Now, &raw)?;
+        cfmakeraw(&mut raw);
+        tcsetattr(&terminal, SetArg::TCSANOW, &raw)?;
         Ok(Some(Self(before)))
     }
 }
@@ -179,6 +182,6 @@ impl RawTerminal {
 impl Drop for RawTerminal {
     fn drop(&mut self) {
         // Nothing to be done if the terminal is gone.
-        let _ = tcsetattr(stdio::stdin(), OptionalActions::Flush, &self.0);
+        let _ = tcsetattr(io::stdin(), SetArg::TCSAFLUSH, &self.0);
     }
 }

@@ -238,7 +238,11 @@ impl Session {
         }
     }
 
-    fn send(&mut self, line: &str, deadline: Deadline) -> Result<(), SessionError> {
+    /// Sends a line and waits for nothing.
+    ///
+    /// # Errors
+    /// [`SessionError::TooLate`] and failures of the stream.
+    pub fn send(&mut self, line: &str, deadline: Deadline) -> Result<(), SessionError> {
         let mut bytes = line.as_bytes().to_vec();
         bytes.push(b'\n');
         let mut rest = bytes.as_slice();

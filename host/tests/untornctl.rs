@@ -6,6 +6,9 @@ use std::process::{Child, Command, Output, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
 const FAKE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fake-appliance.sh");
 
 fn untornctl(ours: &[&str], fake: &str) -> Command {
@@ -132,8 +135,8 @@ fn the_console_ends_by_timeout_and_by_signal_and_takes_the_appliance_along() {
     let mut first = [0; 7];
     client.stdout.as_mut().unwrap().read_exact(&mut first).unwrap();
     sleep(Duration::from_millis(300));
-    let pid = rustix::process::Pid::from_raw(i32::try_from(client.id()).unwrap()).unwrap();
-    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    let pid = Pid::from_raw(i32::try_from(client.id()).unwrap());
+    kill(pid, Signal::SIGTERM).unwrap();
     assert_eq!(client.wait().unwrap().code(), Some(143));
     eventually("the appliance ends", || !is_running(appliance));
 }

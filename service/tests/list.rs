@@ -92,7 +92,7 @@ fn types_nest_as_in_ndctl() {
         ("-R", format!("[{region}}}]")),
         ("-BD", format!(r#"[{{{bus},"dimms":[{dimm}]}}]"#)),
         ("-BN", format!(r#"[{{{bus},"namespaces":[{namespace}]}}]"#)),
-        ("-RN", format!(r#"[{region},"namespaces":[{namespace}]}}]"#)),
+        ("-RN", format!(r#"{{"regions":[{region},"namespaces":[{namespace}]}}]}}"#)),
         ("-DR", format!(r#"{{"dimms":[{dimm}],"regions":[{mapped}}}]}}"#)),
         ("-DN", format!(r#"{{"dimms":[{dimm}],"namespaces":[{namespace}]}}"#)),
     ] {

@@ -38,8 +38,8 @@ impl<M: Machine> Node<M> {
             id: dimm.identity.map(|identity| identity.to_string()),
             handle: dimm.handle.0,
             phys_id: dimm.physical_id,
-            // Linux's driver holds a DIMM that has a label area.
-            enabled: *self.found.labels_of(dimm.handle) != Labels::None,
+            // Linux's driver takes every DIMM, with a label area or without.
+            enabled: true,
             flags: out::DimmFlags {
                 failed_map: has(MappingFlags::MAP_FAILED),
                 failed_save: has(MappingFlags::SAVE_FAILED),
@@ -61,12 +61,12 @@ impl<M: Machine> Node<M> {
             size: region.bytes(),
             align: Some(REGION_ALIGN_BYTES),
             available_size,
-            max_available_extent: self.is_labelled(region).then(|| largest_gap(slot)),
+            max_available_extent: Some(largest_gap(slot)),
             region_type: match region.kind {
                 Kind::Pmem(_) => out::RegionType::Pmem,
                 Kind::Blk(_) => out::RegionType::Blk,
             },
-            numa_node: None,
+            numa_node: region.proximity_domain,
             iset_id: self.set_cookie(region),
             mappings: self.mappings(region),
             enabled: slot.medium.is_ok(),
@@ -76,7 +76,11 @@ impl<M: Machine> Node<M> {
                 PersistenceDomain::MemoryController => out::PersistenceDomain::MemoryController,
                 PersistenceDomain::Unknown => out::PersistenceDomain::Unknown,
             },
-            namespaces: slot.namespaces.iter().map(namespace).collect(),
+            namespaces: slot
+                .namespaces
+                .iter()
+                .map(|one| out::Namespace { numa_node: region.proximity_domain, ..namespace(one) })
+                .collect(),
         }
     }
 
@@ -97,10 +101,6 @@ impl<M: Machine> Node<M> {
     /// The label areas of a region's DIMMs.
     fn areas<'a>(&'a self, region: &'a Region) -> impl Iterator<Item = &'a Labels> {
         region.mappings().iter().map(|mapping| self.found.labels_of(mapping.dimm))
-    }
-
-    fn is_labelled(&self, region: &Region) -> bool {
-        self.areas(region).any(|labels| matches!(labels, Labels::Valid(_)))
     }
 
     /// The cookie that labels of this region carry, in the version that its label areas have: 1.1 only where their

@@ -67,7 +67,12 @@ pub fn list(inventory: &Inventory, request: &ListRequest) -> String {
     match found {
         Platform { dimms: None, regions: None, namespaces: None } => "[]".into(),
         Platform { dimms: Some(dimms), regions: None, namespaces: None } => json(&dimms),
-        Platform { dimms: None, regions: Some(regions), namespaces: None } => json(&regions),
+        // Namespaces inside regions count as another type.
+        Platform { dimms: None, regions: Some(regions), namespaces: None }
+            if regions.iter().all(|region| region.namespaces.is_none()) =>
+        {
+            json(&regions)
+        }
         Platform { dimms: None, regions: None, namespaces: Some(namespaces) } => json(&namespaces),
         several => json(&several),
     }

@@ -3,7 +3,6 @@
 //! It is process 1 of an initramfs, packed by `tests::linux`.
 
 use std::error::Error;
-use std::ffi::CString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -12,9 +11,12 @@ use std::process::Command;
 use std::thread::sleep;
 use std::time::Duration;
 
-use rustix::fs::OFlags;
-use rustix::mount::{MountFlags, mount};
-use rustix::system::{RebootCommand, finit_module, reboot};
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::kmod::{ModuleInitFlags, finit_module};
+use nix::mount::{MsFlags, mount};
+use nix::sys::reboot::{RebootMode, reboot};
+use nix::unistd::sync;
 use tests::golden::digest;
 use tests::linux::{Job, Phase, Report, Write};
 
@@ -28,14 +30,14 @@ fn main() {
         report(&Report::Trouble(error.to_string()));
     }
     let _ = io::stdout().flush();
-    rustix::fs::sync();
+    sync();
     // Nobody is left to tell.
-    let _ = reboot(RebootCommand::PowerOff);
+    let _ = reboot(RebootMode::RB_POWER_OFF);
 }
 
 fn guest() -> Outcome<()> {
     for (kind, at) in [("devtmpfs", "/dev"), ("proc", "/proc"), ("sysfs", "/sys"), ("debugfs", "/sys/kernel/debug")] {
-        mount(kind, at, kind, MountFlags::empty(), None)?;
+        mount(Some(kind), at, Some(kind), MsFlags::empty(), None::<&str>)?;
     }
     let job: Job = serde_json::from_slice(&fs::read("/job.json")?)?;
 
@@ -74,8 +76,8 @@ fn load(folder: &str) -> Outcome<()> {
     let mut modules: Vec<PathBuf> = fs::read_dir(folder)?.map(|file| Ok(file?.path())).collect::<io::Result<_>>()?;
     modules.sort();
     for module in modules {
-        match finit_module(File::open(&module)?, &CString::default(), 0) {
-            Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+        match finit_module(File::open(&module)?, c"", ModuleInitFlags::empty()) {
+            Ok(()) | Err(Errno::EEXIST) => {}
             Err(error) => return Err(format!("{}: {error}", module.display()).into()),
         }
     }
@@ -158,8 +160,8 @@ fn use_btt(device: &str, job: &Job) -> Outcome<()> {
     report(&Report::Btt { slot, namespace, uuid, dev: dev.clone(), sector_size, size, arenas: arenas(device)? });
 
     let bytes: usize = fs::read_to_string(format!("/sys/block/{dev}/queue/logical_block_size"))?.trim().parse()?;
-    let direct = i32::try_from(OFlags::DIRECT.bits())?;
-    let disk = OpenOptions::new().read(true).write(true).custom_flags(direct).open(format!("/dev/{dev}"))?;
+    let disk =
+        OpenOptions::new().read(true).write(true).custom_flags(OFlag::O_DIRECT.bits()).open(format!("/dev/{dev}"))?;
     for read in job.reads.iter().filter(|read| read.slot == slot) {
         let mut buffer = Buffer::new(bytes);
         let done = disk.read_exact_at(buffer.bytes(), read.lba * bytes as u64);

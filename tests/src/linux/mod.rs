@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use host::appliance::die_with_parent;
-use rustix::fs::Access;
+use nix::unistd::{AccessFlags, access};
 
 pub use report::{Job, Phase, Read, Report, Write};
 
@@ -136,8 +136,7 @@ fn depends(module: &[u8]) -> Vec<String> {
 fn program(name: &str) -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path).chain(["/usr/bin".into(), "/usr/sbin".into()]);
-    let mut found =
-        folders.map(|folder| folder.join(name)).filter(|file| rustix::fs::access(file, Access::EXEC_OK).is_ok());
+    let mut found = folders.map(|folder| folder.join(name)).filter(|file| access(file, AccessFlags::X_OK).is_ok());
     found.next().unwrap_or_else(|| panic!("{name} is not installed"))
 }
 

@@ -1,0 +1,414 @@
+//! The whole appliance in QEMU: what it serves, what it refuses, and what a power cut leaves.
+#![allow(clippy::unwrap_used, reason = "a test ends where it is surprised")]
+
+use std::os::unix::fs::MetadataExt;
+use std::time::{Duration, Instant};
+
+use host::deadline::Deadline;
+use host::session::Mode;
+use serde_json::{Value, json};
+use tests::dimm::{Dimm, GIB, MIB};
+use tests::golden::{self, Golden};
+use tests::machine::{Machine, Running};
+
+/// A sector full of a pattern of its own.
+fn pattern(lba: u64, version: u64, bytes: usize) -> Vec<u8> {
+    let word = (lba + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(version).to_le_bytes();
+    word.into_iter().cycle().take(bytes).collect()
+}
+
+/// Formats a region's only namespace, and returns its block device and how many sectors it has.
+#[track_caller]
+fn format(appliance: &mut Running, region: u32, sector: u64) -> (String, u64) {
+    let made = appliance.ask(&format!("create-namespace -r region{region} -l {sector}"));
+    assert_eq!(made["sector_size"], sector);
+    let dev = made["blockdev"].as_str().unwrap().to_owned();
+    (dev, made["size"].as_u64().unwrap() / sector)
+}
+
+/// Reads every sector that a golden image describes, from this block device.
+#[track_caller]
+fn read_golden(appliance: &mut Running, dev: &str, golden: &Golden, namespace: usize) {
+    let namespace = &golden.namespaces[namespace];
+    for (&lba, expected) in &namespace.expected {
+        if expected == "EIO" {
+            let (code, message) = appliance.refused(&format!("read {dev} {lba}"));
+            assert!(message.contains(&lba.to_string()), "{}: LBA {lba}: {code}: {message}", golden.id);
+        } else {
+            let data = appliance.read(dev, lba);
+            assert_eq!(&golden::digest(&data[..namespace.io_size as usize]), expected, "{}: LBA {lba}", golden.id);
+        }
+    }
+}
+
+#[test]
+fn sectors_written_with_any_number_of_cpus_are_there_after_power_off_with_any_other() {
+    for (cpus, cpus_then, sector) in [(1, 4, 4096), (2, 1, 512), (4, 2, 4096)] {
+        let dimm = Dimm::blank(64 * MIB);
+        let mut appliance = Machine::new().cpus(cpus).dimm(&dimm).boot();
+        assert!(appliance.boot_log.iter().any(|line| line.starts_with("ready in ")), "{:?}", appliance.boot_log);
+        assert_eq!(appliance.ask("status")["cpus"], cpus);
+        let (dev, sectors) = format(&mut appliance, 0, sector);
+        let bench = appliance.ask(&format!("bench {dev} --seconds 1 --run 4 --verify"));
+        let verify = &bench["verify"];
+        let broken = ["torn", "misplaced", "unreadable", "foreign"].map(|kind| verify[kind].as_u64().unwrap());
+        assert_eq!(
+            (broken, bench["errors"].as_u64(), bench["cpus"].as_u64()),
+            ([0; 4], Some(0), Some(cpus.into())),
+            "{bench}"
+        );
+        assert!(verify["good"].as_u64() > Some(0), "{bench}");
+
+        let places = [0, 1, sectors / 2, sectors - 1];
+        for lba in places {
+            appliance.write(&dev, lba, &pattern(lba, 7, usize::try_from(sector).unwrap()));
+        }
+        assert_eq!(appliance.ask("check-namespace namespace0.0")["findings"], json!([]));
+        appliance.power_off();
+
+        let mut appliance = Machine::new().cpus(cpus_then).dimm(&dimm).boot();
+        for lba in places {
+            assert_eq!(appliance.read(&dev, lba), pattern(lba, 7, usize::try_from(sector).unwrap()), "LBA {lba}");
+        }
+        assert_eq!(appliance.ask("status")["unclean_shutdowns_recovered"], 0);
+        appliance.power_off();
+    }
+}
+
+#[test]
+fn two_dimms_are_two_regions_that_do_not_mix() {
+    let (one, two) = (Dimm::blank(32 * MIB), Dimm::blank(48 * MIB));
+    let mut appliance = Machine::new().dimm(&one).dimm(&two).boot();
+    let list = appliance.ask("list -R -D -N");
+    let (first, first_sectors) = format(&mut appliance, 0, 512);
+    let (second, second_sectors) = format(&mut appliance, 1, 4096);
+    assert!(first != second && first_sectors > 8 * second_sectors / 2, "{list}");
+    for lba in 0..8 {
+        appliance.write(&first, lba, &pattern(lba, 1, 512));
+        appliance.write(&second, lba, &pattern(lba, 2, 4096));
+    }
+    for lba in 0..8 {
+        assert_eq!(appliance.read(&first, lba), pattern(lba, 1, 512));
+        assert_eq!(appliance.read(&second, lba), pattern(lba, 2, 4096));
+    }
+    let namespaces = appliance.ask("list -N")["result"].as_array().unwrap().len();
+    assert_eq!(namespaces, 2);
+    appliance.power_off();
+}
+
+#[test]
+fn namespaces_with_labels_of_either_version_are_found_and_read() {
+    for id in ["l12-two", "l11-512"] {
+        let golden = golden::named(id);
+        let dimm = golden.unpack();
+        let mut appliance = Machine::new().dimm(&dimm).boot();
+        let list = appliance.ask("list -N");
+        let listed = list["result"].as_array().unwrap();
+        assert_eq!(listed.len(), golden.namespaces.len(), "{id}: {list}");
+        for (at, namespace) in golden.namespaces.iter().enumerate() {
+            let found = listed.iter().find(|found| found["uuid"] == namespace.btt_uuid.as_str()).unwrap();
+            read_golden(&mut appliance, found["blockdev"].as_str().unwrap(), &golden, at);
+        }
+        appliance.power_off();
+    }
+}
+
+#[test]
+fn media_that_linux_left_in_the_middle_of_a_write_are_recovered() {
+    for id in ["u-l12-512-pending", "u-nolab-512-half", "l12-512-err"] {
+        let golden = golden::named(id);
+        let dimm = golden.unpack();
+        let mut appliance = Machine::new().dimm(&dimm).boot();
+        let pending = golden.namespaces[0].pending.len();
+        assert_eq!(appliance.ask("status")["unclean_shutdowns_recovered"], pending, "{id}");
+        let blockdev = appliance.ask("list")["result"][0]["blockdev"].as_str().unwrap().to_owned();
+        read_golden(&mut appliance, &blockdev, &golden, 0);
+        appliance.power_off();
+    }
+}
+
+#[test]
+fn a_region_of_two_arenas_is_served_at_once_however_large_it_is() {
+    let golden = golden::named("nolab-4096-2arena");
+    let dimm = golden.unpack();
+    let start = Instant::now();
+    let mut appliance = Machine::new().dimm(&dimm).boot();
+    assert!(start.elapsed() < Duration::from_secs(60), "attaching costs as much as the flog, not as the map");
+    read_golden(&mut appliance, "pmem0s", &golden, 0);
+    let last = golden.namespaces[0].nlba - 1;
+    appliance.write("pmem0s", last, &pattern(last, 1, 4096));
+    assert_eq!(appliance.read("pmem0s", last), pattern(last, 1, 4096));
+    assert_eq!(appliance.ask("arenas namespace0.0")["arenas"].as_array().unwrap().len(), 2);
+    appliance.power_off();
+}
+
+#[test]
+fn a_dimm_of_more_than_4_gib_is_formatted_and_stays_sparse() {
+    let dimm = Dimm::blank(5 * GIB);
+    let mut appliance = Machine::new().dimm(&dimm).boot();
+    let (dev, sectors) = format(&mut appliance, 0, 4096);
+    assert!(sectors > 4 * GIB / 4096);
+    for lba in [0, sectors - 1] {
+        appliance.write(&dev, lba, &pattern(lba, 3, 4096));
+    }
+    appliance.power_off();
+    let used = dimm.file().metadata().unwrap().blocks() * 512;
+    assert!(used < 64 * MIB, "formatting stored {used} bytes: zeroes over zeroes");
+
+    let mut appliance = Machine::new().dimm(&dimm).boot();
+    for lba in [0, sectors - 1] {
+        assert_eq!(appliance.read(&dev, lba), pattern(lba, 3, 4096));
+    }
+    appliance.power_off();
+}
+
+#[test]
+fn a_dimm_past_what_40_address_bits_reach_is_found() {
+    let dimm = Dimm::blank(1536 * GIB);
+    let mut appliance = Machine::new().dimm(&dimm).boot();
+    let list = appliance.ask("list -N");
+    assert_eq!((&list["result"][0]["mode"], &list["result"][0]["size"]), (&json!("raw"), &json!(1536 * GIB)), "{list}");
+    appliance.power_off();
+}
+
+#[test]
+fn without_an_nvdimm_it_comes_up_and_says_so() {
+    let mut appliance = Machine::new().boot();
+    assert_eq!(appliance.ask("list")["result"], json!([]));
+    assert_eq!(appliance.ask("status")["namespaces"], json!([]));
+    for (command, expected) in [
+        ("create-namespace", "not-found"),
+        ("create-namespace -r region0", "not-found"),
+        ("read pmem0s 0", "not-found"),
+        ("check-namespace namespace0.0", "not-found"),
+    ] {
+        assert_eq!(appliance.refused(command).0, expected, "{command}");
+    }
+    appliance.power_off();
+}
+
+#[test]
+fn an_unarmed_dimm_reads_its_recovered_state_and_is_never_written() {
+    for id in ["u-nolab-4096-pending", "nolab-512"] {
+        let golden = golden::named(id);
+        let dimm = golden.unpack().unarmed();
+        let before = dimm.digest();
+        let mut appliance = Machine::new().dimm(&dimm).boot();
+        read_golden(&mut appliance, "pmem0s", &golden, 0);
+        for command in ["write pmem0s 0 --fill 1", "create-namespace -r region0 -f"] {
+            let (code, message) = appliance.refused(command);
+            assert_eq!(code, "read-only", "{id}: {command}: {message}");
+        }
+        appliance.ask("check-namespace namespace0.0");
+        appliance.power_off();
+        assert!(dimm.digest() == before, "{id} was written");
+    }
+}
+
+#[test]
+fn nothing_is_written_to_what_is_not_formatted_or_holds_something_else() {
+    let (blank, foreign) = (Dimm::blank(32 * MIB), Dimm::blank(32 * MIB));
+    // A master boot record, and what a file system's superblock has at 1 KiB.
+    foreign.put(510, &[0x55, 0xaa]);
+    foreign.put(1024 + 56, &[0x53, 0xef]);
+    let before = (blank.digest(), foreign.digest());
+    let mut appliance = Machine::new().dimm(&blank).dimm(&foreign).boot();
+    for command in ["write pmem0 0 --fill 1", "write pmem0s 0 --fill 1", "write pmem1 0 --fill 1"] {
+        let (code, message) = appliance.refused(command);
+        assert!(message.contains("create-namespace"), "{command}: {code}: {message} says what to do");
+    }
+    let (code, message) = appliance.refused("create-namespace -r region1");
+    assert!(message.contains("-f"), "{code}: {message} says how to insist");
+    appliance.power_off();
+    assert!((blank.digest(), foreign.digest()) == before, "something was written");
+}
+
+#[test]
+fn a_damaged_info_block_is_named_and_left_alone() {
+    let golden = golden::named("nolab-4096");
+    let dimm = golden.unpack();
+    dimm.put(4096 + 64, &[0xff; 4]);
+    let before = dimm.digest();
+    let mut appliance = Machine::new().dimm(&dimm).boot();
+    let said = appliance.boot_log.join("\n") + &appliance.ask("status").to_string();
+    assert!(said.contains("0x1000") || said.contains("checksum"), "{said}");
+    assert_eq!(appliance.reply("read pmem0s 0")["ok"], false);
+    assert_eq!(appliance.reply("create-namespace -r region0")["ok"], false, "a damaged BTT is not blank");
+    appliance.power_off();
+    assert!(dimm.digest() == before, "something was written");
+}
+
+#[test]
+fn bad_requests_get_an_error_each_and_change_nothing() {
+    let dimm = Dimm::blank(32 * MIB);
+    let mut appliance = Machine::new().dimm(&dimm).boot();
+    let (_, sectors) = format(&mut appliance, 0, 4096);
+    appliance.write("pmem0s", 0, &pattern(0, 1, 4096));
+    let long = "x".repeat(100 << 10);
+    for (request, code) in [
+        ("frobnicate".to_owned(), "unknown-command"),
+        ("read".to_owned(), "usage"),
+        ("read pmem0s zero".to_owned(), "usage"),
+        ("read pmem0s 0 --quickly".to_owned(), "usage"),
+        ("write pmem0s 0 --data AAAA".to_owned(), "usage"),
+        ("write pmem0s 0 --data !!!!".to_owned(), "usage"),
+        ("write pmem0s 0 --fill 256".to_owned(), "usage"),
+        ("write pmem0s 0".to_owned(), "usage"),
+        ("a \u{1}\u{2}\u{7f} line".to_owned(), "usage"),
+        ("read 'pmem0s 0".to_owned(), "usage"),
+        ("read pmem7s 0".to_owned(), "not-found"),
+        (format!("read pmem0s {sectors}"), "out-of-range"),
+        (format!("write pmem0s {} --fill 1 --count 2", sectors - 1), "out-of-range"),
+        (format!("write pmem0s {} --fill 1", u64::MAX), "out-of-range"),
+        ("read pmem0s 0 257".to_owned(), "too-long"),
+        (format!("version {long}"), "too-long"),
+        ("export pmem0s".to_owned(), "unavailable"),
+        ("trim pmem0s 0 1".to_owned(), "unavailable"),
+    ] {
+        let shown: String = request.chars().take(60).collect();
+        let (found, message) = appliance.refused(&request);
+        assert_eq!(found, code, "`{shown}`: {message}");
+        assert!(!message.is_empty());
+    }
+    assert_eq!(appliance.read("pmem0s", 0), pattern(0, 1, 4096));
+    assert_eq!(appliance.ask("read pmem0s 0 256")["count"], 256, "a read of 1 MiB");
+    appliance.power_off();
+}
+
+#[test]
+fn text_mode_ends_each_reply_with_its_exit_code() {
+    let dimm = Dimm::blank(32 * MIB);
+    let mut appliance = Machine::new().dimm(&dimm).start();
+    appliance.enter(Mode::Text);
+    let (code, text) = appliance.text("version");
+    assert!(code == 0 && text.contains(env!("CARGO_PKG_VERSION")), "{code} {text}");
+    for (command, expected) in [("nonsense", 2), ("read pmem0s 0", 3), ("export pmem0s", 1)] {
+        let (code, text) = appliance.text(command);
+        assert!(code == expected && !text.trim().is_empty(), "`{command}`: {code} {text}");
+    }
+    assert_eq!(appliance.text("create-namespace -r region0").0, 0);
+    let (code, dump) = appliance.text("read pmem0s 0");
+    assert!(code == 0 && dump.contains("00 00 00 00"), "{dump}");
+    // Damage is the fourth.
+    let metadata = dimm.bytes(4096, 4096);
+    dimm.put(dimm.file().metadata().unwrap().len() - 4096, &[0; 4096]);
+    assert_eq!(appliance.text("check-namespace namespace0.0").0, 4, "the copy of the info block is gone");
+    dimm.put(dimm.file().metadata().unwrap().len() - 4096, &metadata);
+    assert_eq!(appliance.text("check-namespace namespace0.0").0, 0);
+    appliance.power_off();
+}
+
+#[test]
+fn an_endless_line_on_the_console_does_not_stop_it() {
+    let mut appliance = Machine::new().start();
+    appliance.appliance().wait_for_prompt(Deadline::after(Duration::from_secs(60)), |_| {}).unwrap();
+    // To a session the echo of all this is a line like any other; the prompt comes back after it.
+    let endless = "y".repeat(200_000) + "\u{1b}[A\u{0}\u{1b}[999999D";
+    appliance.appliance().type_line(&endless, Deadline::after(Duration::from_secs(60))).unwrap();
+    let mut said = String::new();
+    appliance.appliance().wait_for_prompt(Deadline::after(Duration::from_secs(60)), |line| said += line).unwrap();
+    appliance.appliance().switch(Mode::Json, Deadline::after(Duration::from_secs(60))).unwrap();
+    assert_eq!(appliance.ask("version")["ok"], true);
+    appliance.power_off();
+}
+
+#[test]
+fn every_acknowledged_write_survives_a_power_cut() {
+    let dimm = Dimm::blank(32 * MIB);
+    let mut appliance = Machine::new().dimm(&dimm).boot();
+    let (dev, sectors) = format(&mut appliance, 0, 512);
+    let mut written = std::collections::BTreeMap::new();
+    for round in 1..=3 {
+        for step in 0..40 {
+            let lba = (step * 1_009 + round) % sectors;
+            appliance.write(&dev, lba, &pattern(lba, round, 512));
+            written.insert(lba, round);
+        }
+        appliance.cut();
+        appliance = Machine::new().dimm(&dimm).boot();
+        for (&lba, &version) in &written {
+            assert_eq!(appliance.read(&dev, lba), pattern(lba, version, 512), "LBA {lba} after cut {round}");
+        }
+    }
+    appliance.power_off();
+}
+
+#[test]
+fn a_power_cut_under_load_tears_nothing() {
+    let dimm = Dimm::blank(32 * MIB);
+    let mut appliance = Machine::new().cpus(4).dimm(&dimm).boot();
+    let (dev, _) = format(&mut appliance, 0, 512);
+    for round in 1..=2 {
+        let load = format!("bench {dev} --seconds 100 --run {}", 1 + 7 * (round % 2));
+        let outcome = appliance.appliance().command(&load, Deadline::after(Duration::from_millis(900)));
+        assert!(outcome.is_err(), "the load ended by itself");
+        appliance.cut();
+        appliance = Machine::new().cpus(4).dimm(&dimm).boot();
+        assert_eq!(appliance.ask("check-namespace namespace0.0")["findings"], json!([]), "after cut {round}");
+        let found = appliance.ask(&format!("bench {dev} --seconds 0 --verify"));
+        let verify = &found["verify"];
+        let broken = ["torn", "misplaced", "unreadable", "foreign"].map(|kind| verify[kind].as_u64().unwrap());
+        assert_eq!(broken, [0; 4], "after cut {round}: {found}");
+        assert!(verify["good"].as_u64() > Some(0), "{found}");
+    }
+    appliance.power_off();
+}
+
+#[test]
+fn it_comes_up_again_after_reboot_with_its_sectors() {
+    let dimm = Dimm::blank(32 * MIB);
+    let mut appliance = Machine::new().dimm(&dimm).boot();
+    let (dev, _) = format(&mut appliance, 0, 4096);
+    appliance.write(&dev, 5, &pattern(5, 5, 4096));
+    appliance.ask("reboot");
+    appliance.enter(Mode::Json);
+    assert_eq!(appliance.read(&dev, 5), pattern(5, 5, 4096));
+    appliance.power_off();
+}
+
+/// An NFIT as ACPI has it: the header, four reserved bytes, the structures.
+fn nfit(structures: &[&[u8]]) -> Vec<u8> {
+    let body: Vec<u8> = [&[0; 4]].into_iter().copied().flatten().chain(structures.concat()).collect();
+    let mut table = b"NFIT".to_vec();
+    table.extend(u32::try_from(36 + body.len()).unwrap().to_le_bytes());
+    table.extend([1, 0]); // revision; QEMU makes the checksum
+    table.extend(b"UNTORNTESTNFIT\0\0");
+    table.extend([1, 0, 0, 0, b'T', b'E', b'S', b'T', 1, 0, 0, 0]);
+    table.resize(36, 0);
+    table.extend(body);
+    table
+}
+
+/// A persistent range, 16 MiB at `base`.
+fn range(base: u64) -> Vec<u8> {
+    let mut range = vec![0, 0, 56, 0, 1, 0];
+    range.resize(16, 0);
+    range.extend([0x79, 0xd3, 0xf0, 0x66, 0xf3, 0xb4, 0x74, 0x40, 0xac, 0x43, 0x0d, 0x33, 0x18, 0xb7, 0x8c, 0xdb]);
+    range.extend(base.to_le_bytes());
+    range.extend((16 * MIB).to_le_bytes());
+    range.extend(0x8008_u64.to_le_bytes());
+    range
+}
+
+#[test]
+fn a_broken_nfit_is_told_and_the_console_comes_up() {
+    let endless = [1, 0, 0xff, 0xff, 0, 0, 0, 0];
+    let nothing = [0; 8];
+    let unknown = [99, 0, 8, 0, 0, 0, 0, 0];
+    for (what, structures) in [
+        ("a structure without length", vec![&nothing[..], &unknown[..]]),
+        ("a structure longer than its table", vec![&unknown[..], &endless[..]]),
+        ("half a structure", vec![&unknown[..], &unknown[..3]]),
+        ("ranges that wrap or hide RAM", vec![&range(u64::MAX - 4095), &range(MIB)]),
+    ] {
+        let file = Dimm::blank(0); // a file like any other
+        file.put(0, &nfit(&structures));
+        let mut appliance = Machine::new().qemu(&["-acpitable", &format!("file={}", file.path().display())]).boot();
+        let found = appliance.ask("nfit");
+        let refused = found["refused"].as_array().unwrap();
+        assert!(!refused.is_empty() && refused.iter().all(|one| one["why"].is_string()), "{what}: {found}");
+        let list = appliance.ask("list -N");
+        assert_eq!(list["result"], Value::Array(Vec::new()), "{what}: nothing is served of it");
+        appliance.power_off();
+    }
+}
