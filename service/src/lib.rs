@@ -15,6 +15,7 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 pub mod admin;
 pub mod appliance;
 pub mod console;
+pub mod control;
 pub mod error;
 pub mod inventory;
 pub mod link;
