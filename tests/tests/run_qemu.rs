@@ -1,0 +1,352 @@
+//! `run-qemu.sh` as people and scripts use it: its options, its streams, its statuses, and that nothing outlives it.
+#![allow(clippy::unwrap_used, reason = "a test ends where it is surprised")]
+
+use std::fs;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use tests::dimm::{Dimm, MIB};
+use tests::workspace;
+
+struct Ran {
+    status: i32,
+    out: String,
+    err: String,
+}
+
+fn run(command: &mut Command) -> Ran {
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Ran { status: output.status.code().unwrap_or(-1), out: text(&output.stdout), err: text(&output.stderr) }
+}
+
+/// `run-qemu.sh` with these words, as they are between blanks.
+fn script(words: &str) -> Command {
+    let mut command = workspace::command("./run-qemu.sh");
+    command.args(words.split_whitespace());
+    command
+}
+
+fn dry(words: &str) -> Ran {
+    run(script("--dry-run").args(words.split_whitespace()))
+}
+
+/// A built appliance, and a turn with QEMU.
+fn turn() -> fs::File {
+    workspace::build();
+    workspace::take_turn("qemu")
+}
+
+#[test]
+fn the_help_names_every_option_of_the_contract() {
+    let help = run(&mut script("--help"));
+    assert_eq!((help.status, help.err.as_str()), (0, ""));
+    for option in [
+        "--nvdimm FILE[,size=S][,label=S][,unarmed]",
+        "--no-nvdimm",
+        "--cpus N",
+        "--memory S",
+        "--accel tcg|kvm",
+        "--boot pvh|bios|uefi",
+        "--exec 'CMD; CMD'",
+        "--json",
+        "--vhost-user SOCKET[,dev=DEV][,ram=FILE,size=S]",
+        "--consumer-ram FILE,size=S",
+        "--timeout S",
+        "--qemu-arg ARG",
+        "--no-build",
+        "--dry-run",
+        "--help",
+    ] {
+        assert!(help.out.lines().any(|line| line.trim_start().starts_with(option)), "{option}:\n{}", help.out);
+    }
+}
+
+#[test]
+fn a_wrong_word_is_a_usage_error_and_what_comes_later_says_so() {
+    let file = Dimm::blank(MIB);
+    let there = file.path().display().to_string();
+    for (words, status, said) in [
+        ("--frobnicate", 2, "--frobnicate"),
+        ("frobnicate", 2, "frobnicate"),
+        ("--cpus", 2, "--cpus"),
+        ("--cpus 0", 2, "--cpus"),
+        ("--cpus two", 2, "two"),
+        ("--memory 12Q", 2, "12Q"),
+        ("--memory 1", 2, "--memory"),
+        ("--accel hax", 2, "hax"),
+        ("--boot floppy", 2, "floppy"),
+        ("--timeout soon", 2, "soon"),
+        ("--json", 2, "--exec"),
+        ("--json=yes --exec status", 2, "--json"),
+        ("--nvdimm /nowhere/x.img", 2, "size="),
+        ("--nvdimm x.img,size=100", 2, "4096"),
+        ("--nvdimm x.img,size=9999999T", 2, "9999999T"),
+        ("--nvdimm x.img,size=1M,label=4K", 2, "128K"),
+        ("--nvdimm x.img,size=128K,label=128K", 2, "label"),
+        ("--nvdimm x.img,size=1M,lable=128K", 2, "lable=128K"),
+        ("--nvdimm ,size=1M", 2, "names no file"),
+        (&format!("--nvdimm {there},size=2M"), 2, "left as it is"),
+        ("--no-nvdimm --nvdimm x.img,size=1M", 2, "exclude"),
+        ("--boot bios", 1, "later version"),
+        ("--boot=uefi", 1, "later version"),
+        ("--vhost-user /run/disk.sock", 1, "later version"),
+        ("--consumer-ram ram,size=1G", 1, "later version"),
+    ] {
+        let ran = run(&mut script(words));
+        assert_eq!((ran.status, ran.out.as_str()), (status, ""), "{words}: {}", ran.err);
+        assert!(ran.err.starts_with("run-qemu.sh: ") && ran.err.contains(said), "{words}: {}", ran.err);
+    }
+}
+
+#[test]
+fn a_dry_run_prints_one_line_and_makes_nothing() {
+    let file = workspace::folder("test-dimms").join("never made.img");
+    let ran = run(script("--dry-run --nvdimm").arg(format!("{},size=1G,label=128K", file.display())));
+    assert_eq!((ran.status, ran.err.as_str(), ran.out.lines().count()), (0, "", 1));
+    assert!(ran.out.contains("'"), "a path with a blank is quoted: {}", ran.out);
+    assert!(!file.exists());
+    // Where there is no QEMU either, and no target directory.
+    let ran = run(script("--dry-run")
+        .env("PATH", "/usr/bin:/bin")
+        .env("QEMU", "/nowhere/qemu")
+        .env("CARGO_TARGET_DIR", "/nowhere/t"));
+    assert!(ran.status == 0 && ran.out.starts_with("/nowhere/qemu -nodefaults"), "{}{}", ran.out, ran.err);
+}
+
+#[test]
+fn the_machine_is_as_the_contract_has_it() {
+    for (words, there, not_there) in [
+        (
+            "--no-nvdimm",
+            vec!["-machine q35 ", "-smp 2 ", "-m 256M ", "-accel tcg ", "-cpu max "],
+            vec!["nvdimm", "memory-backend"],
+        ),
+        // A second processor is left possible, or TCG would leave out the memory barriers.
+        ("--no-nvdimm --cpus 1", vec!["-smp 1,maxcpus=2 "], vec![]),
+        ("--no-nvdimm --cpus=4 --memory=1G --accel=kvm", vec!["-smp 4 ", "-m 1024M ", "-accel kvm "], vec![]),
+        (
+            "--nvdimm a.img,size=64M,label=128K,unarmed --nvdimm b.img,size=1G",
+            vec![
+                "-machine q35,nvdimm=on ",
+                "-m 256M,slots=2,maxmem=3328M ",
+                "-cpu max ",
+                "share=on,mem-path=a.img,size=67108864 ",
+                "memdev=nvdimm0-file,label-size=131072,unarmed=on ",
+                "memdev=nvdimm1-file ",
+            ],
+            vec!["pci", "virtio", "phys-bits"],
+        ),
+        ("--nvdimm a.img,size=1536G", vec!["-cpu max,phys-bits=42 ", "maxmem=1574144M "], vec![]),
+        ("--no-nvdimm --qemu-arg -S --qemu-arg -d", vec![" -S -d"], vec![]),
+    ] {
+        let line = dry(words).out;
+        for word in there {
+            assert!(line.replace('\n', " ").contains(word), "{words}: {word} is missing:\n{line}");
+        }
+        for word in not_there {
+            assert!(!line.contains(word), "{words}: {word} is too much:\n{line}");
+        }
+    }
+}
+
+#[test]
+fn a_script_gets_replies_on_stdout_and_the_first_failure_as_its_status() {
+    let _turn = turn();
+    let dimm = Dimm::blank(32 * MIB);
+    let nvdimm = dimm.path().display().to_string();
+    let exec = |commands: &str, json: &[&str]| {
+        let mut script = script("--no-build --timeout 100 --nvdimm");
+        run(script.arg(&nvdimm).args(json).arg("--exec").arg(commands))
+    };
+    let ran = exec("create-namespace; write pmem0s 3 --fill 0x5a; read pmem0s 3", &["--json"]);
+    assert_eq!(ran.status, 0, "{}", ran.err);
+    let replies: Vec<serde_json::Value> = ran.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(replies.len() == 3 && replies.iter().all(|reply| reply["ok"] == true), "{}", ran.out);
+    assert!(ran.err.contains("ready in"), "the boot goes to stderr: {}", ran.err);
+
+    let ran = exec("read pmem9s 0; frobnicate; read pmem0s 3", &[]);
+    assert_eq!(ran.status, 3, "{}", ran.err);
+    assert!(
+        ran.out.contains("5a 5a 5a 5a") && !ran.out.contains("ready in") && !ran.out.contains('\u{1e}'),
+        "{}",
+        ran.out
+    );
+    assert_eq!(exec("", &[]).out, "");
+}
+
+#[test]
+fn an_nvdimm_is_made_sparse_where_it_is_absent_and_belongs_to_one_run_at_a_time() {
+    let turn = turn();
+    let dimm = Dimm::blank(0);
+    fs::remove_file(dimm.path()).unwrap();
+    let nvdimm = format!("{},size=3G", dimm.path().display());
+    let mut first = spawn(script("--no-build --timeout 100 --nvdimm").arg(&nvdimm));
+    wait_for_prompt(&mut first);
+    let made = fs::metadata(dimm.path()).unwrap();
+    use std::os::unix::fs::MetadataExt;
+    assert!(made.len() == 3 << 30 && made.blocks() * 512 < MIB, "{} bytes in {} blocks", made.len(), made.blocks());
+
+    let second = run(script("--no-build --timeout 100 --exec version --nvdimm").arg(&nvdimm));
+    assert!(second.status == 1 && second.err.contains("in use"), "{}: {}", second.status, second.err);
+    power_off(first);
+    drop(turn);
+}
+
+#[test]
+fn qemu_ends_with_the_script_however_that_ends() {
+    let _turn = turn();
+    // The script killed; the script asked to end; its time being up.
+    for (signal, timeout) in [(Some("KILL"), "100"), (Some("TERM"), "100"), (Some("INT"), "100"), (None, "3")] {
+        let mut run = spawn(&mut script(&format!("--no-build --no-nvdimm --timeout {timeout}")));
+        wait_for_prompt(&mut run);
+        let qemu = children(run.id());
+        assert_eq!(qemu.len(), 1, "QEMU is the script's only child");
+        if let Some(signal) = signal {
+            assert!(Command::new("kill").args(["-s", signal, &run.id().to_string()]).status().unwrap().success());
+        }
+        let status = run.wait().unwrap();
+        assert!(timeout == "100" || status.code() == Some(124), "{status}");
+        eventually("QEMU ends", || !Path::new(&format!("/proc/{}", qemu[0])).exists());
+    }
+}
+
+#[test]
+fn a_timeout_strikes_a_script_in_the_middle_of_a_command() {
+    let _turn = turn();
+    let dimm = Dimm::blank(32 * MIB);
+    let start = Instant::now();
+    let ran = run(script("--no-build --timeout 4.5 --nvdimm")
+        .arg(dimm.path())
+        .arg("--exec")
+        .arg("create-namespace; bench pmem0s --seconds 60"));
+    assert_eq!(ran.status, 124, "{}", ran.err);
+    assert!(start.elapsed() < Duration::from_secs(15));
+    assert_eq!(
+        ran.out.lines().filter(|line| line.contains("namespace0.0")).count(),
+        1,
+        "what was replied stands: {}",
+        ran.out
+    );
+}
+
+#[test]
+fn a_plain_run_formats_the_blank_nvdimm_that_it_makes_and_only_that_once() {
+    let _turn = turn();
+    // A target directory of its own, for the NVDIMM under the real one is somebody's.
+    let target = PlainTarget::new();
+    let plain = |words: &str| {
+        let mut command = script(words);
+        command.arg("--no-build").env("CARGO_TARGET_DIR", &target.0);
+        command
+    };
+    // A script is asked before anything is formatted.
+    let ran = run(&mut plain("--timeout 100 --json --exec list"));
+    assert!(ran.status == 0 && ran.out.contains(r#""mode":"raw""#), "{}{}", ran.out, ran.err);
+    assert!(ran.err.contains("made "), "{}", ran.err);
+
+    let mut first = spawn(&mut plain("--timeout 100"));
+    wait_for_prompt(&mut first);
+    let (out, err) = talk(first, "write pmem0s 0 --fill 0x77\npoweroff\n");
+    assert!(err.contains("formatted"), "{out}{err}");
+
+    let mut second = spawn(&mut plain("--timeout 100"));
+    wait_for_prompt(&mut second);
+    let (out, err) = talk(second, "read pmem0s 0\npoweroff\n");
+    assert!(out.contains("77 77 77 77") && !err.contains("formatted"), "{out}{err}");
+
+    // Something else's data are left alone.
+    let image = target.0.join("nvdimm0.img");
+    let mut bytes = vec![0; 128 << 20];
+    bytes[510..512].copy_from_slice(&[0x55, 0xaa]);
+    fs::write(&image, &bytes).unwrap();
+    let mut third = spawn(&mut plain("--timeout 100"));
+    wait_for_prompt(&mut third);
+    let (out, err) = talk(third, "list\npoweroff\n");
+    assert!(out.contains("raw") && !err.contains("formatted"), "{out}{err}");
+    assert!(fs::read(&image).unwrap() == bytes, "the partition table is as it was");
+}
+
+#[test]
+fn open_file_descriptors_reach_qemu() {
+    let _turn = turn();
+    let with = |opened: &str| {
+        let line = format!(
+            "exec ./run-qemu.sh --no-build --no-nvdimm --timeout 100 --exec version --qemu-arg -add-fd --qemu-arg fd=9,set=1 {opened}"
+        );
+        run(workspace::command("bash").args(["-c", &line]))
+    };
+    let ran = with("9</dev/null");
+    assert_eq!(ran.status, 0, "{}", ran.err);
+    assert_ne!(with("9<&-").status, 0, "QEMU sees that it is not open");
+}
+
+/// A target directory with a built appliance, removed when it is dropped.
+struct PlainTarget(PathBuf);
+
+impl PlainTarget {
+    fn new() -> Self {
+        let target = workspace::folder(&format!("test-plain-{}", std::process::id()));
+        fs::create_dir_all(target.join("release")).unwrap();
+        for program in ["untorn", "untornctl"] {
+            fs::copy(workspace::target().join("release").join(program), target.join("release").join(program)).unwrap();
+        }
+        Self(target)
+    }
+}
+
+impl Drop for PlainTarget {
+    fn drop(&mut self) {
+        // Someone else cleaned up: as good.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn spawn(command: &mut Command) -> Child {
+    host::appliance::die_with_parent(command);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+/// Reads the console up to its first prompt.
+fn wait_for_prompt(run: &mut Child) {
+    let mut seen = Vec::new();
+    let out = run.stdout.as_mut().unwrap();
+    while !seen.ends_with(b"untorn> ") {
+        let mut byte = [0];
+        if out.read(&mut byte).unwrap() == 0 {
+            let mut err = String::new();
+            run.stderr.as_mut().unwrap().read_to_string(&mut err).unwrap();
+            panic!("the console ended: {}{err}", String::from_utf8_lossy(&seen));
+        }
+        seen.extend(byte);
+    }
+}
+
+/// Types at a console that ends by it, and returns what comes on both streams.
+fn talk(mut run: Child, typed: &str) -> (String, String) {
+    run.stdin.take().unwrap().write_all(typed.as_bytes()).unwrap();
+    let output = run.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", output.status);
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (text(&output.stdout), text(&output.stderr))
+}
+
+fn power_off(run: Child) {
+    talk(run, "poweroff\n");
+}
+
+fn children(pid: u32) -> Vec<u32> {
+    let listed = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+    listed.split_whitespace().map(|child| child.parse().unwrap()).collect()
+}
+
+fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < Duration::from_secs(5), "{what}: not within 5 s");
+        sleep(Duration::from_millis(10));
+    }
+}
