@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use tests::workspace;
 
-const LINE_CHARS_MAX: usize = 120;
+/// rustfmt keeps code at 120; a comment may be a word longer.
+const LINE_CHARS_MAX: usize = 130;
 
 /// What no file says. Put together here, for this file is one of them.
 const NEVER: [&str; 12] = [
@@ -78,13 +79,14 @@ fn no_line_is_too_long() {
     let mut long = Vec::new();
     for path in sources().iter().filter(|path| !is(path, "md")) {
         for (at, line) in lines(path) {
-            // A text that a test compares with is easier to read whole.
-            if line.chars().count() > LINE_CHARS_MAX && !(is(path, "rs") && line.contains('"')) {
+            // A text that a test compares with, or a table's row, is easier to read whole.
+            let whole = is(path, "rs") && (line.contains('"') || line.starts_with("//! |"));
+            if line.chars().count() > LINE_CHARS_MAX && !whole {
                 long.push(at);
             }
         }
     }
-    none("lines of more than 120 characters", &long);
+    none("lines that are too long", &long);
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! NVDIMM firmware interface table (NFIT; ACPI 6.5, 5.2.25): from bytes to structures that can be trusted.
 //!
 //! [`Nfit::parse`] walks one or several tables, each bounded by its own bytes; decodes the eight structure types; and
-//! refuses, with a [`Finding`](crate::error::Finding), each structure that is malformed, or clashes with an earlier one, or leans on something
-//! that is missing or refused. Where two structures claim one index or one range of addresses, the first stands.
+//! refuses, with a [`Finding`](crate::error::Finding), each structure that is malformed, or clashes with an earlier one,
+//! or leans on something that is missing or refused. Where two structures claim one index or one range of addresses, the
+//! first stands.
 //!
 //! One file per structure type: raw layout, meaning, and what is wrong with one by itself. What is wrong between
 //! structures is in `cross_check`.

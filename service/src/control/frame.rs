@@ -125,7 +125,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_payload_comes_through_whatever_its_bytes(payload in prop::collection::vec(prop_oneof![Just(0), any::<u8>()], 0..=PAYLOAD_MAX)) {
+        fn a_payload_comes_through_whatever_its_bytes(
+            payload in prop::collection::vec(prop_oneof![Just(0), any::<u8>()], 0..=PAYLOAD_MAX),
+        ) {
             let bytes = frame(&payload);
             prop_assert!(bytes[1..bytes.len() - 1].iter().all(|byte| *byte != 0));
             prop_assert_eq!(heard(&mut Deframer::new(), &bytes), [Ok(payload)]);
