@@ -31,6 +31,7 @@
 //! | [`interleave`] | where the registers and windows of interleaved DIMMs lie |
 //! | [`label`] | label areas to labels (UEFI 2.10, 13.19) |
 //! | [`namespace`] | regions and labels to namespaces |
+//! | [`space`] | where new namespaces may go |
 //! | [`lanes`](mod@lanes) | how many sectors can be written at once |
 //! | [`error`] | findings |
 
@@ -49,6 +50,7 @@ pub mod lanes;
 pub mod namespace;
 pub mod nfit;
 pub mod region;
+pub mod space;
 
 use alloc::vec::Vec;
 

@@ -245,6 +245,11 @@ fn belongs(region: &Region, mapping: &Mapping, label: &Label) -> bool {
     inside && local == matches!(region.kind, Kind::Blk(_))
 }
 
+/// Whether a label of a mapping's DIMM is one of this region's, written for this set of DIMMs.
+pub(crate) fn is_of(region: &Region, mapping: &Mapping, label: &Label) -> bool {
+    belongs(region, mapping, label) && foreign(region, &Member { mapping, label }).is_none()
+}
+
 /// Why a label is not of this set of DIMMs.
 fn foreign(region: &Region, member: &Member<'_>) -> Option<What> {
     let Label { slot, set_cookie, .. } = *member.label;

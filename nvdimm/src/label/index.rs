@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use zerocopy::little_endian::{U16, U32, U64};
-use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::fletcher::fletcher64;
 
@@ -15,7 +15,7 @@ const SIGNATURE: &[u8; 16] = b"NAMESPACE_INDEX\0";
 const INDEX_ALIGN: u64 = 256;
 const HEADER_BYTES: u64 = 72;
 
-#[derive(FromBytes, KnownLayout, Immutable, Unaligned)]
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 struct RawIndexBlock {
     signature: [u8; 16],
@@ -116,6 +116,9 @@ const fn bytes_for(slots: u64) -> u64 {
     (HEADER_BYTES + slots.div_ceil(8)).next_multiple_of(INDEX_ALIGN)
 }
 
+/// The sequence number that follows each.
+const NEXT: [u8; 4] = [0, 2, 3, 1];
+
 /// Bytes of one index block in an area of `area_bytes` bytes: Linux's and ndctl's computation, which readers must repeat
 /// to find the second block.
 pub(super) const fn index_bytes(area_bytes: u64, version: LabelVersion) -> u64 {
@@ -173,19 +176,87 @@ impl IndexBlock {
         Ok(Self { version, sequence, slots, label_offset: 2 * place, free: free.to_vec() })
     }
 
+    /// An index block without labels, for an area of `area_bytes` bytes.
+    pub(super) fn empty(area_bytes: u64, version: LabelVersion, sequence: u8) -> Self {
+        let label_offset = 2 * index_bytes(area_bytes, version);
+        // `label::read` bounds areas to 16 MiB.
+        let slots = u32::try_from(area_bytes.saturating_sub(label_offset) / version.label_bytes()).unwrap_or(0);
+        let mut empty = Self { version, sequence, slots, label_offset, free: Vec::new() };
+        empty.release_all();
+        empty
+    }
+
+    /// The block as it stands on media as number `number` (0 or 1).
+    pub(super) fn encode(&self, number: u8) -> Vec<u8> {
+        let place = self.label_offset / 2;
+        let (mine, other) = if number == 0 { (0, place) } else { (place, 0) };
+        let (label_size, minor) = match self.version {
+            LabelVersion::V1_1 => (0, 1),
+            LabelVersion::V1_2 => (1, 2),
+        };
+        let raw = RawIndexBlock {
+            signature: *SIGNATURE,
+            flags: [0; 3],
+            label_size,
+            sequence: u32::from(self.sequence).into(),
+            my_offset: mine.into(),
+            my_bytes: place.into(),
+            other_offset: other.into(),
+            label_offset: self.label_offset.into(),
+            slots: self.slots.into(),
+            major: 1.into(),
+            minor: U16::new(minor),
+            checksum: 0.into(),
+        };
+        let mut bytes = raw.as_bytes().to_vec();
+        bytes.extend_from_slice(&self.free);
+        // A place is at most a few KiB, and was found to hold all slots' bits.
+        bytes.resize(usize::try_from(place).unwrap_or(bytes.len()), 0);
+        let sum = fletcher64(&bytes);
+        bytes[CHECKSUM_AT..CHECKSUM_AT + 8].copy_from_slice(&sum.to_le_bytes());
+        bytes
+    }
+
+    /// Whether a slot holds no label.
+    #[must_use]
+    pub fn is_free(&self, slot: u32) -> bool {
+        let byte = usize::try_from(slot / 8).ok().and_then(|byte| self.free.get(byte));
+        byte.is_none_or(|byte| byte >> (slot % 8) & 1 != 0)
+    }
+
     /// The slots that hold labels, ascending.
     pub fn active_slots(&self) -> impl Iterator<Item = u32> + '_ {
-        let is_free = |slot: u32| {
-            let byte = usize::try_from(slot / 8).ok().and_then(|byte| self.free.get(byte));
-            byte.is_none_or(|byte| byte >> (slot % 8) & 1 != 0)
-        };
-        (0..self.slots).filter(move |&slot| !is_free(slot))
+        (0..self.slots).filter(|&slot| !self.is_free(slot))
+    }
+
+    /// The slots that hold none, ascending.
+    pub(super) fn free_slots(&self) -> impl Iterator<Item = u32> + '_ {
+        (0..self.slots).filter(|&slot| self.is_free(slot))
+    }
+
+    /// Marks a slot as free, or as holding a label.
+    pub(super) fn mark(&mut self, slot: u32, free: bool) {
+        let byte = usize::try_from(slot / 8).ok().and_then(|byte| self.free.get_mut(byte));
+        if let Some(byte) = byte {
+            let bit = 1 << (slot % 8);
+            *byte = if free { *byte | bit } else { *byte & !bit };
+        }
+    }
+
+    /// Marks all slots as free. Bits behind the last slot are 0, as Linux wants them.
+    pub(super) fn release_all(&mut self) {
+        self.free = alloc::vec![0; usize::try_from(self.slots.div_ceil(8)).unwrap_or(0)];
+        (0..self.slots).for_each(|slot| self.mark(slot, true));
+    }
+
+    /// Takes the number that comes after this one's.
+    pub(super) fn advance(&mut self) {
+        self.sequence = NEXT[usize::from(self.sequence & 3)];
     }
 
     /// The one in force of two valid blocks: the one whose number follows the other's, and the second one when they are
     /// equal.
     pub(super) fn newer(first: Self, second: Self) -> (u8, Self) {
-        const NEXT: [u8; 4] = [0, 2, 3, 1];
         if first.sequence == second.sequence || NEXT[usize::from(first.sequence)] == second.sequence {
             (1, second)
         } else {
@@ -216,5 +287,27 @@ mod tests {
         ] {
             assert_eq!(index_bytes(area, version), expected, "{area} {version}");
         }
+    }
+
+    #[test]
+    fn index_blocks_that_linux_made_are_written_as_linux_wrote_them() {
+        for (area, version) in [
+            (include_bytes!("../../tests/fixtures/labels/l11-512.bin"), LabelVersion::V1_1),
+            (include_bytes!("../../tests/fixtures/labels/l12-512.bin"), LabelVersion::V1_2),
+            (include_bytes!("../../tests/fixtures/labels/l12-two.bin"), LabelVersion::V1_2),
+        ] {
+            for (number, block) in (0..2).zip(area.chunks(256)) {
+                let parsed = IndexBlock::parse(block, number, 128 << 10, version).expect("Linux made it");
+                assert_eq!(parsed.encode(number), block, "{version} block {number}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_empty_index_block_has_as_many_slots_as_linux_gives_it() {
+        let slots = |area, version| IndexBlock::empty(area, version, 1).slots;
+        assert_eq!((slots(128 << 10, LabelVersion::V1_1), slots(128 << 10, LabelVersion::V1_2)), (1020, 510));
+        let empty = IndexBlock::empty(1 << 20, LabelVersion::V1_2, 3);
+        assert_eq!(IndexBlock::parse(&empty.encode(1), 1, 1 << 20, LabelVersion::V1_2), Ok(empty));
     }
 }

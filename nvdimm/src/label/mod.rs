@@ -1,14 +1,15 @@
-//! A DIMM's label area: what [`read`] makes of it.
+//! A DIMM's label area: what [`read`] makes of it, and how [`change`] writes it.
 //!
 //! Two index blocks at its start, then slots for labels. Index blocks are validated by Linux's rules and UEFI's; of two
 //! valid ones the later counts. Only the index blocks and the active labels are read.
 //!
 //! # What a DIMM without a valid index block means
 //! A DIMM without a label area, and one whose area was never used (both index blocks read as all zeroes or all ones),
-//! is label-less: its region is one namespace, as in Linux. Linux does the same for an area whose index blocks are
+//! is label-less: its region is one namespace, as in Linux. So is one whose first initialisation was cut. Linux does the same for an area whose index blocks are
 //! damaged; here that is [`Labels::Damaged`], and the region serves nothing until someone decides: behind damaged
 //! labels there may be several namespaces, and to lay one over them all would offer to write over each.
 
+pub mod change;
 pub mod cookie;
 mod index;
 mod slot;
@@ -23,7 +24,7 @@ pub use slot::{Claim, Label, LabelFault, LabelFlags};
 use crate::dimm::DeviceHandle;
 use crate::error::{Findings, Place, What};
 
-/// Why a label area could not be read.
+/// Why a label area could not be read or written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LabelError {
@@ -43,7 +44,7 @@ impl fmt::Display for LabelError {
             Self::NoAnswer => f.write_str("the label area does not answer"),
             Self::Status(status) => write!(f, "the label area was refused with status {status}"),
             Self::BadAnswer => f.write_str("the label area's answer makes no sense"),
-            Self::OutOfRange => f.write_str("a read would leave the label area"),
+            Self::OutOfRange => f.write_str("an access would leave the label area"),
         }
     }
 }
@@ -65,6 +66,16 @@ pub trait LabelSource {
     fn read(&mut self, dimm: DeviceHandle, offset: u64, into: &mut [u8]) -> Result<(), LabelError>;
 }
 
+/// Where labels are written, too.
+pub trait LabelStore: LabelSource {
+    /// Stores bytes at `offset` of the DIMM's label area. Durable when it returns: of a write that power loss
+    /// interrupts, any of its aligned 8-byte pieces may be there.
+    ///
+    /// # Errors
+    /// When they were not stored; any part of them may have been.
+    fn write(&mut self, dimm: DeviceHandle, offset: u64, from: &[u8]) -> Result<(), LabelError>;
+}
+
 /// A machine without label areas.
 #[derive(Clone, Copy, Debug)]
 pub struct NoLabels;
@@ -75,6 +86,12 @@ impl LabelSource for NoLabels {
     }
 
     fn read(&mut self, _: DeviceHandle, _: u64, _: &mut [u8]) -> Result<(), LabelError> {
+        Err(LabelError::OutOfRange)
+    }
+}
+
+impl LabelStore for NoLabels {
+    fn write(&mut self, _: DeviceHandle, _: u64, _: &[u8]) -> Result<(), LabelError> {
         Err(LabelError::OutOfRange)
     }
 }
@@ -138,6 +155,10 @@ fn try_read(source: &mut dyn LabelSource, dimm: DeviceHandle, findings: &mut Fin
     if head.iter().all(|&byte| byte == 0) || head.iter().all(|&byte| byte == 0xff) {
         return Ok(Labels::Blank { area_bytes });
     }
+    let never_used = || {
+        let versions = [LabelVersion::V1_1, LabelVersion::V1_2];
+        versions.into_iter().any(|version| change::is_part_of_an_initialisation(&head, area_bytes, version))
+    };
 
     // The size of labels is known from the index blocks only, and where they stand from the size of labels: Linux tries
     // the small ones first.
@@ -170,6 +191,9 @@ fn try_read(source: &mut dyn LabelSource, dimm: DeviceHandle, findings: &mut Fin
         };
         let labels = read_labels(source, dimm, &index, findings)?;
         return Ok(Labels::Valid(LabelSet { area_bytes, index, block, labels }));
+    }
+    if never_used() {
+        return Ok(Labels::Blank { area_bytes });
     }
     for (size, first, second) in faults {
         findings.note(place(0), What::BadIndex { block: 0, why: first });

@@ -1,12 +1,14 @@
 //! Namespace labels (UEFI 2.10, 13.19, "EFI_NVDIMM_LABEL"): one DIMM's part of one namespace.
 
+use alloc::vec::Vec;
 use core::fmt;
 
 use uuid::Uuid;
 use zerocopy::little_endian::{U16, U32, U64};
-use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::index::{LabelVersion, checksum_without_itself};
+use crate::fletcher::fletcher64;
 use crate::guid;
 
 /// Extents are multiples of this.
@@ -27,7 +29,7 @@ bitflags::bitflags! {
     }
 }
 
-#[derive(FromBytes, KnownLayout, Immutable, Unaligned)]
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 struct RawLabel {
     uuid: [u8; 16],
@@ -45,7 +47,7 @@ struct RawLabel {
 }
 const _: () = assert!(size_of::<RawLabel>() == 128);
 
-#[derive(FromBytes, KnownLayout, Immutable, Unaligned)]
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 struct RawLabel12 {
     type_guid: [u8; 16],
@@ -95,6 +97,24 @@ pub enum Claim {
     Dax,
     /// A GUID that this version does not know.
     Unknown(Uuid),
+}
+
+impl Claim {
+    const fn guid(self) -> Uuid {
+        match self {
+            Self::None => Uuid::nil(),
+            Self::Btt => guid::abstraction::BTT,
+            Self::Btt2 => guid::abstraction::BTT2,
+            Self::Pfn => guid::abstraction::PFN,
+            Self::Dax => guid::abstraction::DAX,
+            Self::Unknown(guid) => guid,
+        }
+    }
+
+    fn from_guid(guid: Uuid) -> Self {
+        let known = [Self::None, Self::Btt, Self::Btt2, Self::Pfn, Self::Dax];
+        known.into_iter().find(|claim| claim.guid() == guid).unwrap_or(Self::Unknown(guid))
+    }
 }
 
 /// A valid label.
@@ -149,15 +169,7 @@ impl Label {
                 if checksum_without_itself(bytes, CHECKSUM_AT) != Some(more.checksum.get()) {
                     return Err(LabelFault::Checksum);
                 }
-                let claim = match guid::from_media(more.abstraction_guid) {
-                    guid if guid.is_nil() => Claim::None,
-                    guid::abstraction::BTT => Claim::Btt,
-                    guid::abstraction::BTT2 => Claim::Btt2,
-                    guid::abstraction::PFN => Claim::Pfn,
-                    guid::abstraction::DAX => Claim::Dax,
-                    other => Claim::Unknown(other),
-                };
-                (Some(guid::from_media(more.type_guid)), claim)
+                (Some(guid::from_media(more.type_guid)), Claim::from_guid(guid::from_media(more.abstraction_guid)))
             }
         };
         Ok(Self {
@@ -179,8 +191,59 @@ impl Label {
         })
     }
 
+    /// The label as it stands on media, in its slot.
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let raw = RawLabel {
+            uuid: self.uuid.into_bytes(),
+            name: self.name,
+            flags: self.flags.bits().into(),
+            labels: self.labels.into(),
+            position: self.position.into(),
+            set_cookie: self.set_cookie.into(),
+            lba_bytes: self.lba_bytes.into(),
+            dpa: self.dpa.into(),
+            raw_bytes: self.raw_bytes.into(),
+            slot: self.slot.into(),
+            align: 0,
+            reserved: [0; 3],
+        };
+        let mut bytes = raw.as_bytes().to_vec();
+        if self.version == LabelVersion::V1_2 {
+            let more = RawLabel12 {
+                type_guid: self.type_guid.unwrap_or_default().to_bytes_le(),
+                abstraction_guid: self.claim.guid().to_bytes_le(),
+                reserved: [0; 88],
+                checksum: 0.into(),
+            };
+            bytes.extend_from_slice(more.as_bytes());
+            let sum = fletcher64(&bytes);
+            bytes[CHECKSUM_AT..].copy_from_slice(&sum.to_le_bytes());
+        }
+        bytes
+    }
+
     /// The end of the extent.
     pub(crate) const fn dpa_end(&self) -> u64 {
         self.dpa + self.raw_bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_that_linux_made_are_written_as_linux_wrote_them() {
+        for (area, version, slots) in [
+            (include_bytes!("../../tests/fixtures/labels/l11-512.bin"), LabelVersion::V1_1, 2),
+            (include_bytes!("../../tests/fixtures/labels/l12-512.bin"), LabelVersion::V1_2, 2),
+            (include_bytes!("../../tests/fixtures/labels/l12-two.bin"), LabelVersion::V1_2, 3),
+        ] {
+            let bytes = if version == LabelVersion::V1_1 { 128 } else { 256 };
+            for (slot, label) in (0..slots).zip(area[512..].chunks(bytes)) {
+                let parsed = Label::parse(label, slot, 0, version).expect("Linux made it");
+                assert_eq!(parsed.encode(), label, "{version} slot {slot}");
+            }
+        }
     }
 }

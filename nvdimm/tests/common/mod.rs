@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 
 use nvdimm::Inventory;
 use nvdimm::dimm::DeviceHandle;
-use nvdimm::label::{LabelError, LabelSource};
+use nvdimm::label::change::Step;
+use nvdimm::label::{LabelError, LabelSource, LabelStore};
 use nvdimm::region::Kind;
 
 /// `0p 1b`: numbers and kinds.
@@ -115,6 +116,77 @@ impl LabelSource for Areas {
             *byte = area.get(offset + place).copied().unwrap_or(0);
         }
         Ok(())
+    }
+}
+
+impl LabelStore for Areas {
+    fn write(&mut self, dimm: DeviceHandle, offset: u64, from: &[u8]) -> Result<(), LabelError> {
+        let area = self.0.get_mut(&dimm.0).ok_or(LabelError::Status(2))?;
+        assert!(offset + from.len() as u64 <= AREA_BYTES, "a write outside of the label area");
+        area.resize(usize::try_from(AREA_BYTES).unwrap(), 0);
+        let offset = usize::try_from(offset).unwrap();
+        area[offset..offset + from.len()].copy_from_slice(from);
+        Ok(())
+    }
+}
+
+impl Areas {
+    /// The areas as a cut within a write may leave them: any of its 8-byte pieces arrived. All subsets of the pieces that
+    /// change something, if there are few; otherwise the beginnings, the ends, single ones, all but one, and a hundred
+    /// that a seed chooses.
+    pub(crate) fn torn(&self, step: &Step) -> Vec<Self> {
+        let mut whole = self.clone();
+        whole.write(step.dimm, step.offset, &step.bytes).unwrap();
+        let mut before = self.clone();
+        let mut old = vec![0; step.bytes.len()];
+        before.read(step.dimm, step.offset, &mut old).unwrap();
+        assert!(step.offset.is_multiple_of(8) && step.bytes.len().is_multiple_of(8), "pieces are aligned");
+        let changed: Vec<usize> = (0..step.bytes.len() / 8)
+            .filter(|piece| old[8 * piece..8 * piece + 8] != step.bytes[8 * piece..8 * piece + 8])
+            .collect();
+        let count = changed.len();
+        let mut subsets: Vec<Vec<bool>> = vec![];
+        if count <= 8 {
+            subsets.extend((0..1u32 << count).map(|bits| (0..count).map(|at| bits >> at & 1 != 0).collect()));
+        } else {
+            for at in 0..=count {
+                subsets.push((0..count).map(|piece| piece < at).collect());
+                subsets.push((0..count).map(|piece| piece >= at).collect());
+                subsets.push((0..count).map(|piece| piece == at).collect());
+                subsets.push((0..count).map(|piece| piece != at).collect());
+            }
+            let mut random = step.offset ^ 0x9e37_79b9_7f4a_7c15;
+            for _ in 0..100 {
+                let mut bit = || {
+                    random ^= random << 13;
+                    random ^= random >> 7;
+                    random ^= random << 17;
+                    random & 1 != 0
+                };
+                subsets.push((0..count).map(|_| bit()).collect());
+            }
+        }
+        let state = |subset: &Vec<bool>| {
+            let mut state = self.clone();
+            for (piece, _) in changed.iter().zip(subset).filter(|(_, arrived)| **arrived) {
+                let at = 8 * piece;
+                state.write(step.dimm, step.offset + at as u64, &step.bytes[at..at + 8]).unwrap();
+            }
+            state
+        };
+        subsets.iter().map(state).collect()
+    }
+
+    /// Every state that a cut in the course of these steps may leave, the first and the last included.
+    pub(crate) fn cuts(&self, steps: &[Step]) -> Vec<Self> {
+        let mut now = self.clone();
+        let mut states = vec![];
+        for step in steps {
+            states.extend(now.torn(step));
+            now.write(step.dimm, step.offset, &step.bytes).unwrap();
+        }
+        states.push(now);
+        states
     }
 }
 
