@@ -12,7 +12,7 @@ use btt::info_block::Version;
 use btt::{Btt, CpuIndex, ExternalLba, OpenError, Placement};
 use namespace::FileNamespace;
 use std::error::Error;
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use uuid::Uuid;
 
@@ -23,7 +23,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
     let path = arguments.next().ok_or("usage: file FILE [SECTOR_SIZE [UUID [MAXLANE]]]")?;
     let size: u32 = arguments.next().map_or(Ok(512), |word| word.parse())?;
-    let uuid = arguments.next().map_or(Ok(Uuid::new_v4()), |word| word.parse())?;
+    let uuid = match arguments.next() {
+        Some(word) => word.parse()?,
+        None => random_uuid()?,
+    };
     let lanes: u32 = arguments.next().map_or(Ok(4), |word| word.parse())?;
     if lanes == 0 {
         return Err("MAXLANE is at least 1".into());
@@ -66,4 +69,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     drop(lane);
     btt.close()?;
     Ok(())
+}
+
+/// A random uuid. The crate's own `v4` needs std, and would give it to the image in a build of the whole workspace.
+fn random_uuid() -> io::Result<Uuid> {
+    let mut bytes = [0; 16];
+    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(uuid::Builder::from_random_bytes(bytes).into_uuid())
 }
