@@ -225,9 +225,9 @@ if [ -n "$build" ]; then
     quiet=--quiet
     [ -f "$image" ] || quiet='' # the first build takes its time: let it show how far it is
     # One at a time: a feature that the host's half asks of a crate must not reach the image.
-    for package in kernel host; do
+    for package in 'kernel --features image' host; do
         bounded env -C "$top" CARGO_TARGET_DIR="$target" cargo build $quiet --locked --release --package $package ||
-            end 1 "building the package '$package' failed: see above"
+            end 1 "building '$package' failed: see above"
     done
 fi
 for program in "$image" "$client"; do

@@ -59,9 +59,9 @@ pub fn build() {
     static DONE: OnceLock<()> = OnceLock::new();
     DONE.get_or_init(|| {
         set_up("tests");
-        for package in ["kernel", "host"] {
+        for package in [&["kernel", "--features", "image"][..], &["host"]] {
             let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-            run(command(cargo).args(["build", "--quiet", "--locked", "--release", "--package", package]));
+            run(command(cargo).args(["build", "--quiet", "--locked", "--release", "--package"]).args(package));
         }
     });
 }
