@@ -3,7 +3,7 @@
 use crate::error::{BttError, OpenError, ReadOnlyReason};
 use crate::flog::Slots;
 use crate::geometry::Area;
-use crate::info_block::{InfoBlock, InfoBlockError, Version, read_raw};
+use crate::info_block::{self, InfoBlock, InfoBlockError, Version, read_raw};
 use crate::layout::{ARENA_MAX_BYTES, ARENA_MIN_BYTES, MAP_ENTRY_BYTES, PAGE_BYTES};
 use crate::map::{MapEntry, MapLocks};
 use crate::media::{LINE_BYTES, MediaError, Namespace, NsOffset};
@@ -35,6 +35,8 @@ pub(crate) struct Arena {
     /// Map entries that recovery would write if the medium could be written. Sorted; empty otherwise.
     pub(crate) overlay: Vec<Pending>,
     read_only: Once<ReadOnlyReason>,
+    /// Whether the medium has been told that we found damage.
+    flagged: Once<bool>,
 }
 
 impl Arena {
@@ -56,6 +58,7 @@ impl Arena {
             rtt: Rtt::new(lanes),
             overlay,
             read_only: Once::new(),
+            flagged: Once::new(),
         };
         if let Some(why) = read_only {
             arena.turn_read_only(why);
@@ -91,12 +94,15 @@ impl Arena {
         {
             return Ok(MapEntry::Normal(self.overlay[found].block));
         }
-        let word = media.load_u32(self.entry_at(premap)).map_err(|why| self.metadata_failed(why))?;
+        let word = media.load_u32(self.entry_at(premap)).map_err(|why| match why {
+            MediaError::Poisoned { .. } => self.found_damage(media, ReadOnlyReason::Metadata(why)),
+            why => self.metadata_failed(why),
+        })?;
         let entry = MapEntry::decode(word, premap);
         if entry.block().0 < self.found.info.geometry.internal_nlba {
             Ok(entry)
         } else {
-            Err(self.turn_read_only(ReadOnlyReason::MapOutOfBounds { premap, found: word }))
+            Err(self.found_damage(media, ReadOnlyReason::MapOutOfBounds { premap, found: word }))
         }
     }
 
@@ -109,6 +115,30 @@ impl Arena {
     pub(crate) fn turn_read_only(&self, why: ReadOnlyReason) -> BttError {
         let why = *self.read_only.call_once(|| why);
         BttError::ReadOnly { arena: self.index, why }
+    }
+
+    /// The arena's metadata are damaged: from now on it takes no writes, and its info block says so, for whoever comes
+    /// next. That is kept to media whose copy of the block is sound, so that nothing that a cut may leave is worse.
+    fn found_damage<N: Namespace>(&self, media: &N, why: ReadOnlyReason) -> BttError {
+        let error = self.turn_read_only(why);
+        if self.read_only() == Some(why) && self.found.backup_agrees {
+            self.flagged.call_once(|| {
+                let mut info = self.found.info;
+                info.flags |= InfoBlock::ERROR_FLAG;
+                // If this fails, the damage is found again at the next boot.
+                info_block::store_both(media, self.found.at, &info).is_ok()
+            });
+        }
+        error
+    }
+
+    /// The info block as it stands on the medium now.
+    pub(crate) fn info(&self) -> InfoBlock {
+        let mut info = self.found.info;
+        if self.flagged.get() == Some(&true) {
+            info.flags |= InfoBlock::ERROR_FLAG;
+        }
+        info
     }
 
     /// An access to map or flog failed.

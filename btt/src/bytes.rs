@@ -1,6 +1,6 @@
 //! Sectors in ordinary memory, as the source or the sink of a run.
 
-use crate::geometry::SectorSize;
+use crate::geometry::{SECTOR_SIZES, SectorSize};
 use crate::media::{MediaError, Namespace, NsOffset, SectorSink, SectorSource};
 
 /// Whole external sectors, one after the other, to be written.
@@ -58,5 +58,29 @@ impl<N: Namespace + ?Sized> SectorSink<N> for SectorsMut<'_> {
 
     fn zero(&mut self, index: usize) {
         self.sector(index).fill(0);
+    }
+}
+
+/// Sectors of zeroes, to be written.
+#[derive(Clone, Copy, Debug)]
+pub struct Zeroes {
+    size: usize,
+}
+
+/// As many zeroes as the largest sector has bytes.
+static ZEROES: [u8; 4224] = [0; 4224];
+const _: () = assert!(SECTOR_SIZES[SECTOR_SIZES.len() - 1] as usize == ZEROES.len());
+
+impl Zeroes {
+    /// Any number of sectors of this size.
+    #[must_use]
+    pub const fn new(size: SectorSize) -> Self {
+        Self { size: size.bytes() as usize }
+    }
+}
+
+impl<N: Namespace + ?Sized> SectorSource<N> for Zeroes {
+    fn store(&self, _: usize, media: &N, at: NsOffset) -> Result<(), MediaError> {
+        media.write(at, &ZEROES[..self.size])
     }
 }

@@ -160,7 +160,7 @@ impl<N: Namespace> Btt<N> {
             index: arena.index,
             at: arena.found.at,
             first_lba: arena.first_lba,
-            info: arena.found.info,
+            info: arena.info(),
             backup_agrees: arena.found.backup_agrees,
             slots: arena.slots,
             read_only: arena.read_only(),

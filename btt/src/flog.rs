@@ -190,6 +190,8 @@ pub(crate) struct FlogEntry {
     pub(crate) at: NsOffset,
     /// The block that is free: the only one this entry may write next.
     pub(crate) free: PostmapAba,
+    /// Whether the block belonged to a sector that was marked as an error: the medium may have lost what it holds.
+    pub(crate) suspect: bool,
     /// The next record's sequence number.
     next_seq: u32,
     /// The next record's slot in the group.
@@ -212,6 +214,7 @@ impl FlogEntry {
         Self {
             at,
             free: newest.old,
+            suspect: newest.old_had_error,
             next_seq: next_seq(newest.seq),
             next_slot: indices[1 - current],
             other_slot: indices[current],
@@ -251,8 +254,9 @@ impl FlogEntry {
     }
 
     /// The record is durable: the block that the sector left is the free one now.
-    pub(crate) fn advance(&mut self, freed: PostmapAba) {
-        self.free = freed;
+    pub(crate) fn advance(&mut self, freed: MapEntry) {
+        self.free = freed.block();
+        self.suspect = matches!(freed, MapEntry::Error(_));
         self.next_seq = next_seq(self.next_seq);
         core::mem::swap(&mut self.next_slot, &mut self.other_slot);
     }

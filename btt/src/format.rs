@@ -28,6 +28,9 @@ pub struct Recipe {
     /// Whether to zero what the data area holds. An entry of a new map reads its own block, so without this the
     /// sectors show whatever stood there.
     pub zero_data: bool,
+    /// Whether zeroing sectors may leave TRIM entries in the map, which today's Linux misreads
+    /// ([`InfoBlock::ZERO_ENTRIES`]).
+    pub zero_entries: bool,
 }
 
 /// How much is read and zeroed at a time.
@@ -81,7 +84,7 @@ fn plan(bytes: u64, recipe: &Recipe) -> Result<Vec<(NsOffset, InfoBlock)>, Forma
         let info = InfoBlock {
             uuid: recipe.uuid,
             parent_uuid: recipe.parent_uuid,
-            flags: 0,
+            flags: if recipe.zero_entries { InfoBlock::ZERO_ENTRIES } else { 0 },
             version: recipe.version,
             geometry,
         };

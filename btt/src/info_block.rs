@@ -52,7 +52,7 @@ pub struct InfoBlock {
     pub uuid: Uuid,
     /// The uuid of the namespace; nil is not checked.
     pub parent_uuid: Uuid,
-    /// Bit 0 ([`InfoBlock::ERROR_FLAG`]): somebody found the arena damaged.
+    /// Bit 0 ([`InfoBlock::ERROR_FLAG`]): somebody found the arena damaged. Bit 31: [`InfoBlock::ZERO_ENTRIES`].
     pub flags: u32,
     /// The layout's version.
     pub version: Version,
@@ -111,6 +111,8 @@ impl fmt::Display for InfoBlockError {
 impl InfoBlock {
     /// The flag of an arena that was found damaged: writes are refused.
     pub const ERROR_FLAG: u32 = 1;
+    /// Ours: zeroing sectors may leave TRIM entries (state Z) in the map. Everybody else ignores the bit.
+    pub const ZERO_ENTRIES: u32 = 1 << 31;
 
     /// Checks and decodes a block that stands where `version` has its info blocks, `remaining_bytes` before the end of
     /// the namespace `parent`.
@@ -194,6 +196,23 @@ fn checksum(raw: &RawInfoBlock) -> u64 {
     let mut copy = raw.clone();
     copy.checksum = U64::ZERO;
     fletcher64(copy.as_bytes())
+}
+
+/// Writes an info block over the one at `at`, and its copy.
+///
+/// The two are never on the way at once: a cut in the first fence leaves a copy that is torn beside a primary that is
+/// whole, a cut in the second the other way round. (Flags and checksum lie in different lines; a torn primary without a
+/// copy would look to Linux like a namespace that may be formatted.)
+///
+/// # Errors
+/// What the medium says.
+pub(crate) fn store_both<N: Namespace + ?Sized>(media: &N, at: NsOffset, info: &InfoBlock) -> Result<(), MediaError> {
+    let raw = info.encode();
+    for place in [at.plus(info.geometry.info2off), at] {
+        media.write(place, raw.as_bytes())?;
+        media.fence()?;
+    }
+    Ok(())
 }
 
 /// Reads the bytes at an info block's place.

@@ -13,6 +13,7 @@
 //! | `rtt`, [`lane`] | keeping readers and writers apart |
 //! | `arena`, `recover`, [`device`] | opening |
 //! | `write`, `read`, [`bytes`] | runs of sectors |
+//! | `edit`, [`scan`] | sectors that read zeroes or an error, set and found |
 //! | [`format`](mod@format), [`check`] | making one, and looking at the whole of it |
 //! | [`sim`] (feature `sim`) | a medium that remembers, and makes crashes |
 #![cfg_attr(not(test), no_std)]
@@ -25,6 +26,7 @@ pub mod bytes;
 pub mod check;
 pub mod checksum;
 pub mod device;
+mod edit;
 pub mod error;
 pub mod flog;
 pub mod format;
@@ -37,6 +39,7 @@ pub mod media;
 mod read;
 mod recover;
 mod rtt;
+pub mod scan;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;
 mod sync;

@@ -1,11 +1,14 @@
 //! How a run of sectors is read: follow the map, publish the blocks, follow it again, copy.
+//!
+//! A sector whose data the medium has lost becomes an error in the map, never bytes.
 
 use crate::arena::Arena;
 use crate::device::RUN_MAX;
+use crate::edit::Lost;
 use crate::error::BttError;
 use crate::lane::LaneGuard;
 use crate::map::MapEntry;
-use crate::media::{Namespace, SectorSink};
+use crate::media::{MediaError, Namespace, SectorSink};
 use crate::units::{ExternalLba, PostmapAba, PremapAba};
 
 impl<N: Namespace> LaneGuard<'_, N> {
@@ -50,7 +53,23 @@ impl<N: Namespace> LaneGuard<'_, N> {
         for (entry, premap) in entries.iter_mut().zip(first.0..) {
             *entry = arena.entry(media, PremapAba(premap))?;
         }
-        // Each turn past the first means that some writer has finished a sector of this run meanwhile.
+        while !self.try_run(arena, first, entries, done, sink)? {
+            self.state.counters.read_retries += 1;
+        }
+        Ok(())
+    }
+
+    /// Reads the run of these entries, which are brought up to date; says whether it could. Each failure means that some
+    /// writer has finished a sector of this run meanwhile.
+    fn try_run(
+        &mut self,
+        arena: &Arena,
+        first: PremapAba,
+        entries: &mut [MapEntry],
+        done: u64,
+        sink: &mut (impl SectorSink<N> + ?Sized),
+    ) -> Result<bool, BttError> {
+        let media = self.btt.media();
         loop {
             arena.rtt.publish(
                 self.index,
@@ -75,13 +94,24 @@ impl<N: Namespace> LaneGuard<'_, N> {
             let index = usize::try_from(done).unwrap_or(usize::MAX).saturating_add(index);
             match entry {
                 MapEntry::Initial(block) | MapEntry::Normal(block) => {
-                    sink.load(index, media, arena.block_at(*block)).map_err(|why| BttError::Data { lba, why })?
+                    match sink.load(index, media, arena.block_at(*block)) {
+                        Ok(()) => {}
+                        Err(why @ MediaError::Poisoned { .. }) => {
+                            // Whoever waits for a stripe may not keep a writer waiting for readers.
+                            arena.rtt.clear(self.index);
+                            return match self.mark_lost(arena, PremapAba(premap), *entry)? {
+                                Lost::Kept => Err(BttError::Data { lba, why }),
+                                Lost::WrittenSince => Ok(false),
+                            };
+                        }
+                        Err(why) => return Err(BttError::Data { lba, why }),
+                    }
                 }
                 MapEntry::Zero(_) => sink.zero(index),
                 MapEntry::Error(_) => return Err(BttError::SectorError { lba }),
             }
-            self.state.counters.sectors_read += 1;
         }
-        Ok(())
+        self.state.counters.sectors_read += entries.len() as u64;
+        Ok(true)
     }
 }

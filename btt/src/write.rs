@@ -25,6 +25,8 @@ use crate::map::{MapEntry, MapGuard, Unfenced, lines};
 use crate::media::{LINE_BYTES, MediaError, Namespace, SectorSource};
 use crate::units::{ExternalLba, PostmapAba, PremapAba};
 
+static ZEROES: [u8; 4096] = [0; 4096];
+
 /// Proof that a run's flog records are durable: only now may the map change, and the write be acknowledged.
 #[must_use]
 struct Committed(());
@@ -78,6 +80,10 @@ impl<N: Namespace> LaneGuard<'_, N> {
         let targets = &blocks[..count as usize];
         arena.rtt.wait_for_readers(targets);
         let data_failed = |why| BttError::Data { lba: arena.lba(first), why };
+        for (block, entry) in targets.iter().zip(entries).filter(|(_, entry)| entry.suspect) {
+            debug_assert_eq!(*block, entry.free);
+            self.scrub(arena, *block).map_err(data_failed)?;
+        }
         for (index, &block) in targets.iter().enumerate() {
             let index = usize::try_from(done).unwrap_or(usize::MAX).saturating_add(index);
             source.store(index, media, arena.block_at(block)).map_err(data_failed)?;
@@ -99,8 +105,22 @@ impl<N: Namespace> LaneGuard<'_, N> {
         Ok(count)
     }
 
+    /// Zeroes a whole internal block: media forget that they lost bytes once these are written in whole lines, and a
+    /// sector alone may end in the middle of one.
+    fn scrub(&self, arena: &Arena, block: PostmapAba) -> Result<(), MediaError> {
+        let (media, mut at) = (self.btt.media(), arena.block_at(block));
+        let mut left = arena.found.info.geometry.internal_lbasize as usize;
+        while left > 0 {
+            let zeroes = &ZEROES[..left.min(ZEROES.len())];
+            media.write(at, zeroes)?;
+            at = at.plus(zeroes.len() as u64);
+            left -= zeroes.len();
+        }
+        Ok(())
+    }
+
     /// Makes durable what other lanes have changed on these stripes and not fenced.
-    fn settle(&mut self, guard: &mut MapGuard<'_>) -> Result<(), MediaError> {
+    pub(crate) fn settle(&mut self, guard: &mut MapGuard<'_>) -> Result<(), MediaError> {
         let mut found = 0;
         for record in guard.records() {
             if record.is_some_and(|change| self.must_settle(&change))
@@ -164,7 +184,7 @@ impl<N: Namespace> LaneGuard<'_, N> {
         let entries = &mut self.state.arenas[arena.index.0 as usize];
         for (entry, change) in entries.iter_mut().zip(moves) {
             media.store_u32(arena.entry_at(change.lba), MapEntry::Normal(entry.free).encode())?;
-            entry.advance(change.old.block());
+            entry.advance(change.old);
         }
         let (epoch, lane) = (self.epoch(), self.index);
         let first = moves[0].lba;

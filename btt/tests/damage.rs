@@ -131,6 +131,7 @@ fn a_map_entry_past_the_end_turns_its_arena_read_only() {
     let (sim, at) = used();
     let (premap, found) = (PremapAba(1000), 0xc000_0000 | at.internal);
     poke_u32(&sim, at.map + 4000, found);
+    let untouched = sim.fork();
     let btt = open(&sim, 2);
     let why = ReadOnlyReason::MapOutOfBounds { premap, found };
     let error = BttError::ReadOnly { arena: ArenaIndex(0), why };
@@ -141,7 +142,7 @@ fn a_map_entry_past_the_end_turns_its_arena_read_only() {
     assert_eq!(btt.arenas().next().and_then(|arena| arena.read_only), Some(why));
     drop(btt);
     // writing it finds it as well, and stores nothing
-    let btt = open(&sim, 2);
+    let btt = open(&untouched, 2);
     let before = btt.media().load_u32(NsOffset(at.map + 4000));
     assert_eq!(write(&btt, 0, 999, &[1, 2, 3]), Err(error));
     assert_eq!(btt.media().load_u32(NsOffset(at.map + 4000)), before);

@@ -43,6 +43,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                 parent_uuid: PLACEMENT.parent_uuid,
                 version: PLACEMENT.version,
                 zero_data: false,
+                zero_entries: false,
             };
             format(&namespace, &recipe, &mut |_, _| ())?;
             Btt::open(&namespace, PLACEMENT, lanes)?

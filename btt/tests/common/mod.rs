@@ -22,6 +22,7 @@ pub fn recipe(sector: u32) -> Recipe {
         parent_uuid: Uuid::nil(),
         version: PLACEMENT.version,
         zero_data: false,
+        zero_entries: false,
     }
 }
 

@@ -1,0 +1,173 @@
+//! Direct changes of map entries: sectors that read as zeroes, sectors that read as an error.
+//!
+//! An edit changes an entry's state and never its block, so no flog record is needed: whatever a cut leaves of it is the
+//! old entry or the new one, and recovery, which compares blocks, means the same by both. An edit is durable before the
+//! stripe is let go, so nothing of it waits for another fence; what other lanes have left un-fenced on the stripe is
+//! made durable first.
+//!
+//! | a cut … | the map says | recovery makes of it |
+//! |---|---|---|
+//! | before the edit's fence, with the write before it un-fenced | the block before that write | that write's block, normal |
+//! | before the edit's fence | the old state or the new one, the same block | nothing |
+//! | after it | the new state | nothing |
+
+use crate::arena::Arena;
+use crate::bytes::{SectorsMut, Zeroes};
+use crate::device::RUN_MAX;
+use crate::error::BttError;
+use crate::format::is_zero;
+use crate::info_block::InfoBlock;
+use crate::lane::LaneGuard;
+use crate::layout::MAP_ENTRY_BYTES;
+use crate::map::{MapEntry, lines};
+use crate::media::{LINE_BYTES, Namespace};
+use crate::units::{ExternalLba, PremapAba};
+use alloc::vec;
+
+impl<N: Namespace> LaneGuard<'_, N> {
+    /// Makes `count` sectors from `lba` on read as zeroes, metadata bytes included; durable when it returns.
+    ///
+    /// Where the BTT was made for it ([`crate::format::Recipe::zero_entries`]) the map says so (state Z), and the blocks
+    /// keep their bytes. Elsewhere zeroes are written over what is not zero yet: today's Linux misreads Z entries.
+    ///
+    /// # Errors
+    /// As [`LaneGuard::write`].
+    pub fn zero(&mut self, lba: ExternalLba, count: u64) -> Result<(), BttError> {
+        let btt = self.btt;
+        btt.locate(lba, count)?;
+        let mut done = 0;
+        while done < count {
+            let (arena, first) = btt.locate(ExternalLba(lba.0 + done), count - done)?;
+            let run = run_length(arena, first, count - done);
+            if arena.found.info.flags & InfoBlock::ZERO_ENTRIES != 0 {
+                self.edit_run(arena, first, run, MapEntry::Zero)?;
+            } else {
+                self.write_zeroes(ExternalLba(lba.0 + done), run.into())?;
+            }
+            done += u64::from(run);
+        }
+        Ok(())
+    }
+
+    /// Writes zeroes over those of `count` sectors that hold anything else.
+    fn write_zeroes(&mut self, lba: ExternalLba, count: u64) -> Result<(), BttError> {
+        let size = self.btt.sector_size();
+        let mut buffer = vec![0; size.bytes() as usize];
+        for lba in (lba.0..lba.0 + count).map(ExternalLba) {
+            let Some(mut sink) = SectorsMut::new(&mut buffer, size) else { return Ok(()) };
+            match self.read(lba, 1, &mut sink) {
+                Ok(()) if is_zero(&buffer) => {}
+                // What cannot be read is not zero yet; the write clears the error.
+                Ok(()) | Err(BttError::SectorError { .. } | BttError::Data { .. }) => {
+                    self.write(lba, 1, &Zeroes::new(size))?;
+                }
+                Err(why) => return Err(why),
+            }
+        }
+        Ok(())
+    }
+
+    /// Marks `count` sectors from `lba` on as errors: they cannot be read until they are written again. Durable when it
+    /// returns.
+    ///
+    /// # Errors
+    /// As [`LaneGuard::write`].
+    pub fn mark_errors(&mut self, lba: ExternalLba, count: u64) -> Result<(), BttError> {
+        let btt = self.btt;
+        btt.locate(lba, count)?;
+        let mut done = 0;
+        while done < count {
+            let (arena, first) = btt.locate(ExternalLba(lba.0 + done), count - done)?;
+            let run = run_length(arena, first, count - done);
+            self.edit_run(arena, first, run, MapEntry::Error)?;
+            done += u64::from(run);
+        }
+        Ok(())
+    }
+
+    /// Clears the error of those of `count` sectors from `lba` on that are marked, and says how many that were. What
+    /// they held is lost: they read as zeroes then. Durable when it returns.
+    ///
+    /// # Errors
+    /// As [`LaneGuard::write`].
+    pub fn clear_errors(&mut self, lba: ExternalLba, count: u64) -> Result<u64, BttError> {
+        let btt = self.btt;
+        btt.locate(lba, count)?;
+        let zeroes = Zeroes::new(btt.sector_size());
+        let mut cleared = 0;
+        for lba in (lba.0..lba.0 + count).map(ExternalLba) {
+            let (arena, premap) = btt.locate(lba, 1)?;
+            if matches!(arena.entry(btt.media(), premap)?, MapEntry::Error(_)) {
+                self.write(lba, 1, &zeroes)?;
+                cleared += 1;
+            }
+        }
+        Ok(cleared)
+    }
+
+    /// The medium has lost the data of a sector whose entry was `found`: marks it as an error, and says whether it did.
+    /// If not, the sector has been written since, or the arena takes no writes.
+    ///
+    /// The caller has taken its blocks out of the RTT.
+    pub(crate) fn mark_lost(&mut self, arena: &Arena, premap: PremapAba, found: MapEntry) -> Result<Lost, BttError> {
+        if arena.read_only().is_some() {
+            return Ok(Lost::Kept);
+        }
+        let media = self.btt.media();
+        let mut guard = arena.locks.lock(premap, 1);
+        if arena.entry(media, premap)? != found {
+            return Ok(Lost::WrittenSince);
+        }
+        let failed = |why| arena.metadata_failed(why);
+        self.settle(&mut guard).map_err(failed)?;
+        media.store_u32(arena.entry_at(premap), MapEntry::Error(found.block()).encode()).map_err(failed)?;
+        media.start_write_back(arena.entry_at(premap), MAP_ENTRY_BYTES).map_err(failed)?;
+        self.state.counters.write_backs += 1;
+        self.fence().map_err(failed)?;
+        Ok(Lost::Kept)
+    }
+
+    /// Changes the state of a run's entries, all in one arena.
+    fn edit_run(
+        &mut self,
+        arena: &Arena,
+        first: PremapAba,
+        count: u32,
+        state: fn(crate::PostmapAba) -> MapEntry,
+    ) -> Result<(), BttError> {
+        if let Some(why) = arena.read_only() {
+            return Err(BttError::ReadOnly { arena: arena.index, why });
+        }
+        let media = self.btt.media();
+        let mut guard = arena.locks.lock(first, count);
+        let mut words = [0; RUN_MAX];
+        for (word, premap) in words.iter_mut().zip(first.0..first.0 + count) {
+            *word = state(arena.entry(media, PremapAba(premap))?.block()).encode();
+        }
+        let failed = |why| arena.metadata_failed(why);
+        self.settle(&mut guard).map_err(failed)?;
+        for (word, premap) in words.iter().zip(first.0..first.0 + count) {
+            media.store_u32(arena.entry_at(PremapAba(premap)), *word).map_err(failed)?;
+        }
+        for line in lines(arena.map_at(), first, count) {
+            media.start_write_back(line, LINE_BYTES).map_err(failed)?;
+            self.state.counters.write_backs += 1;
+        }
+        // Under the stripes' locks: whoever takes one next finds the edit durable.
+        self.fence().map_err(failed)
+    }
+}
+
+/// What became of a sector whose data are lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lost {
+    /// It still has no data.
+    Kept,
+    /// It has been written meanwhile: reading it again will tell.
+    WrittenSince,
+}
+
+fn run_length(arena: &Arena, first: PremapAba, wanted: u64) -> u32 {
+    let in_arena = u64::from(arena.found.info.geometry.external_nlba - first.0);
+    u32::try_from(in_arena.min(wanted).min(RUN_MAX as u64)).unwrap_or(1)
+}

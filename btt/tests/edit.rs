@@ -1,0 +1,336 @@
+//! Sectors that are trimmed, marked as errors, cleared, or lost by the medium: with cuts at every event.
+#![allow(clippy::cast_possible_truncation)] // small numbers
+
+mod common;
+
+use btt::format::{Recipe, format};
+use btt::media::{MediaError, Namespace, NsOffset};
+use btt::scan::Extent;
+use btt::sim::{Choose, Seeded, Sim};
+use btt::{ArenaIndex, Btt, BttError, CpuIndex, ExternalLba, PremapAba, ReadOnlyReason};
+use common::*;
+use std::ops::Range;
+use std::sync::Mutex;
+
+/// What a sector may read as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Content {
+    Tag(u64),
+    Error,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Edit {
+    Write(u64),
+    Zero,
+    MarkError,
+    ClearErrors,
+}
+
+impl Edit {
+    fn any(random: &mut Seeded, tag: u64) -> Self {
+        match random.below(5) {
+            0 => Self::Zero,
+            1 => Self::MarkError,
+            2 => Self::ClearErrors,
+            _ => Self::Write(tag),
+        }
+    }
+
+    fn make<N: Namespace>(self, btt: &Btt<N>, cpu: u32, lba: u64, count: u64) {
+        let mut lane = btt.lane(CpuIndex(cpu));
+        let at = ExternalLba(lba);
+        match self {
+            Self::Write(tag) => {
+                drop(lane);
+                write(btt, cpu, lba, &vec![tag; count as usize]).expect("in range");
+            }
+            Self::Zero => lane.zero(at, count).expect("in range"),
+            Self::MarkError => lane.mark_errors(at, count).expect("in range"),
+            Self::ClearErrors => {
+                lane.clear_errors(at, count).expect("in range");
+            }
+        }
+    }
+
+    fn of(self, before: Content) -> Content {
+        match self {
+            Self::Write(tag) => Content::Tag(tag),
+            Self::Zero => Content::Tag(0),
+            Self::MarkError => Content::Error,
+            Self::ClearErrors if before == Content::Error => Content::Tag(0),
+            Self::ClearErrors => before,
+        }
+    }
+}
+
+fn content<N: Namespace>(btt: &Btt<N>, lba: u64) -> Content {
+    match read(btt, 0, lba) {
+        Ok(tag) => Content::Tag(tag),
+        Err(BttError::SectorError { .. }) => Content::Error,
+        Err(why) => panic!("LBA {lba}: {why}"),
+    }
+}
+
+fn made_with_zero_entries(sector: u32) -> Sim {
+    let sim = Sim::new(BYTES);
+    format(&sim, &Recipe { zero_entries: true, ..recipe(sector) }, &mut |_, _| ()).expect("no faults");
+    sim
+}
+
+fn explore(seed: u64, media: Sim) {
+    const SECTORS: u64 = 24;
+    let mut random = Seeded::new(seed);
+    let btt = open(media, 3);
+    let mut state = [Content::Tag(0); SECTORS as usize];
+    for round in 1..30 {
+        let edit = Edit::any(&mut random, round);
+        let (cpu, lba) = (random.below(3) as u32, random.below(SECTORS));
+        let count = 1 + random.below(6.min(SECTORS - lba));
+        btt.media().set_cpu(cpu);
+        let replay = btt.media().fork();
+        btt.media().record();
+        edit.make(&btt, cpu, lba, count);
+        let before = state;
+        for slot in &mut state[lba as usize..(lba + count) as usize] {
+            *slot = edit.of(*slot);
+        }
+        let judge = |crashed: Sim, acknowledged: bool, what: &str| {
+            let btt = open(crashed, 2);
+            for lba in 0..SECTORS {
+                let (old, new) = (before[lba as usize], state[lba as usize]);
+                let found = content(&btt, lba);
+                let fits = found == new || !acknowledged && found == old;
+                assert!(fits, "seed {seed} round {round} {edit:?} {what}: LBA {lba} is {found:?}, not {old:?}/{new:?}");
+            }
+            assert_sound(&btt.close().expect("no faults"));
+        };
+        for (index, event) in btt.media().recorded().iter().enumerate() {
+            replay.replay(event);
+            if random.below(2) == 0 {
+                judge(replay.crash(&mut random), false, &format!("event {index} {event:.20?}"));
+            }
+        }
+        judge(btt.media().crash(&mut random), true, "acknowledged");
+    }
+}
+
+#[test]
+fn a_cut_in_an_edit_leaves_each_sector_old_or_new() {
+    for seed in 0..2 {
+        explore(seed, made(512));
+        explore(seed + 10, made_with_zero_entries(512));
+        explore(seed + 20, made_with_zero_entries(512).without_line_order());
+    }
+}
+
+#[test]
+fn zeroing_writes_zeroes_unless_the_btt_was_made_for_zero_entries() {
+    for (sim, entries) in [(made(520), 0), (made_with_zero_entries(520), 5)] {
+        let btt = open(&sim, 2);
+        write(&btt, 0, 10, &[7; 9]).expect("in range");
+        btt.lane(CpuIndex(1)).zero(ExternalLba(12), 5).expect("in range");
+        assert_eq!(read_run(&btt, 0, 10, 9), Ok(vec![7, 7, 0, 0, 0, 0, 0, 7, 7]));
+        let mut found = 0;
+        btt.zero_entries(&mut |extent| found += extent.count).expect("no faults");
+        assert_eq!(found, entries);
+        let again = open(&sim, 1);
+        assert_eq!(read_run(&again, 0, 10, 9), Ok(vec![7, 7, 0, 0, 0, 0, 0, 7, 7]));
+    }
+}
+
+#[test]
+fn zeroing_what_reads_zero_stores_nothing() {
+    let btt = open(made(4096), 1);
+    let before = btt.media().image();
+    btt.lane(CpuIndex(0)).zero(ExternalLba(0), 500).expect("in range");
+    assert!(before == btt.media().image());
+}
+
+#[test]
+fn errors_are_listed_and_cleared() {
+    let btt = open(made(512), 2);
+    write(&btt, 0, 0, &[1; 40]).expect("in range");
+    let extents = |btt: &Btt<Sim>| {
+        let mut all = Vec::new();
+        btt.error_sectors(&mut |extent| all.push(extent)).expect("no faults");
+        all
+    };
+    btt.lane(CpuIndex(1)).mark_errors(ExternalLba(3), 36).expect("in range");
+    btt.lane(CpuIndex(0)).mark_errors(ExternalLba(1000), 1).expect("in range");
+    let extent = |lba, count| Extent { lba: ExternalLba(lba), count };
+    assert_eq!(extents(&btt), [extent(3, 36), extent(1000, 1)]);
+    assert_eq!(read(&btt, 0, 5), Err(BttError::SectorError { lba: ExternalLba(5) }));
+    assert_eq!(btt.lane(CpuIndex(1)).clear_errors(ExternalLba(0), 6), Ok(3));
+    assert_eq!(read_run(&btt, 0, 0, 6), Ok(vec![1, 1, 1, 0, 0, 0]));
+    write(&btt, 1, 6, &[9; 33]).expect("a write clears it");
+    assert_eq!(extents(&btt), [extent(1000, 1)]);
+    let past = btt.lane(CpuIndex(0)).mark_errors(ExternalLba(btt.capacity_sectors()), 1);
+    assert!(matches!(past, Err(BttError::OutOfRange { .. })));
+}
+
+#[test]
+fn a_read_only_arena_takes_no_edits() {
+    let sim = made(512);
+    let btt = open(sim.settled().as_read_only(), 1);
+    let mut lane = btt.lane(CpuIndex(0));
+    let refused = BttError::ReadOnly { arena: ArenaIndex(0), why: ReadOnlyReason::Medium };
+    assert_eq!(lane.mark_errors(ExternalLba(0), 1), Err(refused));
+    assert_eq!(lane.zero(ExternalLba(0), 1), Ok(()), "it reads zero already");
+}
+
+/// A medium that has lost what stands in some ranges, until whole lines of them are written.
+struct Lossy {
+    inner: Sim,
+    lost: Mutex<Vec<Range<u64>>>,
+    /// Done once, in the middle of the next read that fails.
+    meanwhile: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+}
+
+impl Lossy {
+    fn new(inner: Sim) -> Self {
+        Self { inner, lost: Mutex::default(), meanwhile: Mutex::default() }
+    }
+
+    fn lose(&self, at: u64, bytes: u64) {
+        self.lost.lock().expect("no panic").extend((at..at + bytes).step_by(64).map(|line| line..line + 64));
+    }
+
+    fn look(&self, at: NsOffset, bytes: usize) -> Result<(), MediaError> {
+        let range = at.0..at.0 + bytes as u64;
+        let lost = self.lost.lock().expect("no panic").iter().any(|l| l.start < range.end && range.start < l.end);
+        if !lost {
+            return Ok(());
+        }
+        if let Some(meanwhile) = self.meanwhile.lock().expect("no panic").take() {
+            meanwhile();
+        }
+        Err(MediaError::Poisoned { at })
+    }
+}
+
+impl Namespace for Lossy {
+    fn len_bytes(&self) -> u64 {
+        self.inner.len_bytes()
+    }
+    fn read_only(&self) -> bool {
+        self.inner.read_only()
+    }
+    fn keeps_line_order(&self) -> bool {
+        self.inner.keeps_line_order()
+    }
+    fn read(&self, at: NsOffset, into: &mut [u8]) -> Result<(), MediaError> {
+        self.look(at, into.len())?;
+        self.inner.read(at, into)
+    }
+    fn write(&self, at: NsOffset, from: &[u8]) -> Result<(), MediaError> {
+        let range = at.0..at.0 + from.len() as u64;
+        self.lost.lock().expect("no panic").retain(|line| !(range.start <= line.start && line.end <= range.end));
+        self.inner.write(at, from)
+    }
+    fn load_u32(&self, at: NsOffset) -> Result<u32, MediaError> {
+        self.look(at, 4)?;
+        self.inner.load_u32(at)
+    }
+    fn load_u64(&self, at: NsOffset) -> Result<u64, MediaError> {
+        self.look(at, 8)?;
+        self.inner.load_u64(at)
+    }
+    fn store_u32(&self, at: NsOffset, value: u32) -> Result<(), MediaError> {
+        self.inner.store_u32(at, value)
+    }
+    fn store_u64(&self, at: NsOffset, value: u64) -> Result<(), MediaError> {
+        self.inner.store_u64(at, value)
+    }
+    fn start_write_back(&self, at: NsOffset, bytes: u64) -> Result<(), MediaError> {
+        self.inner.start_write_back(at, bytes)
+    }
+    fn fence(&self) -> Result<(), MediaError> {
+        self.inner.fence()
+    }
+}
+
+/// Where a sector's block is.
+fn block_at<N: Namespace>(btt: &Btt<N>, lba: u32) -> u64 {
+    let arena = btt.arenas().next().expect("one arena");
+    let (at, g) = (arena.at.0, arena.info.geometry);
+    let word = btt.media().load_u32(NsOffset(at + g.mapoff + u64::from(lba) * 4)).expect("in range");
+    let block = btt::map::MapEntry::decode(word, PremapAba(lba)).block();
+    at + g.dataoff + u64::from(block.0) * u64::from(g.internal_lbasize)
+}
+
+#[test]
+fn a_lost_sector_becomes_an_error_and_its_block_is_mended_before_it_is_used() {
+    for sector in [512, 520, 4096] {
+        let btt = open(Lossy::new(made(sector)), 1);
+        write(&btt, 0, 0, &[1, 2, 3, 4]).expect("in range");
+        let lost = block_at(&btt, 2);
+        // The last line of the block, which a sector of 520 bytes covers in part.
+        btt.media().lose(lost + u64::from(sector) / 64 * 64 - if sector == 520 { 0 } else { 64 }, 64);
+        let why = read(&btt, 0, 2).expect_err("its data are lost");
+        assert!(matches!(why, BttError::Data { lba: ExternalLba(2), why: MediaError::Poisoned { .. } }), "{why}");
+        assert_eq!(read(&btt, 0, 2), Err(BttError::SectorError { lba: ExternalLba(2) }));
+        assert_eq!(read_run(&btt, 0, 0, 2), Ok(vec![1, 2]));
+        // It is an error after a restart, too, and a write clears it; the lost block becomes free and is used again.
+        let btt = open(btt.close().expect("no faults"), 1);
+        assert_eq!(read(&btt, 0, 2), Err(BttError::SectorError { lba: ExternalLba(2) }));
+        write(&btt, 0, 2, &[30]).expect("in range");
+        let btt = open(btt.close().expect("no faults"), 1);
+        for tag in 31..=300 {
+            write(&btt, 0, 2, &[tag]).expect("in range");
+            assert_eq!(read(&btt, 0, 2), Ok(tag));
+        }
+        assert!(btt.media().lost.lock().expect("no panic").is_empty());
+        assert_sound(btt.media());
+    }
+}
+
+#[test]
+fn a_sector_that_is_written_while_its_loss_is_found_keeps_its_new_data() {
+    let sim = Box::leak(Box::new(open(Lossy::new(made(512)), 2)));
+    write(sim, 0, 0, &[1, 2, 3]).expect("in range");
+    sim.media().lose(block_at(sim, 1), 64);
+    let btt: &'static Btt<Lossy> = sim;
+    *sim.media().meanwhile.lock().expect("no panic") = Some(Box::new(move || {
+        write(btt, 1, 1, &[20]).expect("another lane's business");
+    }));
+    assert_eq!(read_run(btt, 0, 0, 3), Ok(vec![1, 20, 3]));
+}
+
+#[test]
+fn damage_that_is_found_at_run_time_is_told_to_the_medium() {
+    let sim = made(512);
+    let arena = open(&sim, 1).arenas().next().expect("one arena");
+    let map = arena.at.0 + arena.info.geometry.mapoff;
+    sim.write(NsOffset(map + 4 * 77), &0xffff_fff0_u32.to_le_bytes()).expect("in range");
+    sim.fence().expect("no faults");
+    let btt = open(sim.fork(), 1);
+    assert!(read(&btt, 0, 77).is_err());
+    let found = btt.arenas().next().expect("one arena");
+    assert!(matches!(found.read_only, Some(ReadOnlyReason::MapOutOfBounds { .. })));
+    assert_eq!(found.info.flags, 1);
+    let again = open(btt.close().expect("no faults"), 1);
+    let found = again.arenas().next().expect("one arena");
+    assert_eq!((found.read_only, found.info.flags), (Some(ReadOnlyReason::ErrorFlag), 1));
+    assert!(found.backup_agrees);
+    // Not where the copy of the info block is lost: a cut could leave the namespace without any.
+    let damaged = sim.fork();
+    damaged.write(arena.at.plus(arena.info.geometry.info2off + 9), &[1]).expect("in range");
+    let btt = open(damaged, 1);
+    assert!(read(&btt, 0, 77).is_err());
+    assert_eq!(btt.arenas().next().map(|arena| arena.info.flags), Some(0));
+    // Whatever a cut leaves of the flag: the BTT opens, or names the sound copy.
+    let (replay, recording) = (sim.fork(), open(sim.fork(), 1));
+    recording.media().record();
+    assert!(read(&recording, 0, 77).is_err());
+    let mut random = Seeded::new(1);
+    for event in recording.media().recorded() {
+        replay.replay(&event);
+        for _ in 0..8 {
+            match Btt::open(replay.crash(&mut random), PLACEMENT, 1) {
+                Ok(_) | Err(btt::OpenError::InfoBlock { backup: Some(_), .. }) => {}
+                Err(why) => panic!("{why}"),
+            }
+        }
+    }
+}
