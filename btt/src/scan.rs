@@ -5,7 +5,7 @@ use crate::device::Btt;
 use crate::error::BttError;
 use crate::layout::MAP_ENTRY_BYTES;
 use crate::map::MapEntry;
-use crate::media::Namespace;
+use crate::media::{Namespace, NsOffset};
 use crate::units::{ExternalLba, PremapAba};
 use alloc::vec;
 
@@ -40,6 +40,16 @@ impl<N: Namespace> Btt<N> {
     /// As [`Btt::error_sectors`].
     pub fn zero_entries(&self, found: &mut dyn FnMut(Extent)) -> Result<(), BttError> {
         self.scan(|entry| matches!(entry, MapEntry::Zero(_)), found)
+    }
+
+    /// Where the data of a sector are now: the next write of it moves them. For whoever wants to see or damage the medium
+    /// itself, while nobody writes ([`Btt::exclusively`]).
+    ///
+    /// # Errors
+    /// [`BttError::OutOfRange`], or a map that cannot be followed.
+    pub fn place_of(&self, lba: ExternalLba) -> Result<NsOffset, BttError> {
+        let (arena, premap) = self.locate(lba, 1)?;
+        Ok(arena.block_at(arena.entry(self.media(), premap)?.block()))
     }
 
     fn scan(&self, wanted: fn(MapEntry) -> bool, found: &mut dyn FnMut(Extent)) -> Result<(), BttError> {

@@ -5,6 +5,7 @@
 //! | [`phys`] | nothing: the trait by which a driver has physical memory mapped |
 //! | [`persist`] | write-back instructions, fences, streaming copies |
 //! | [`pmem`] | mapped persistent memory, as regions and namespaces |
+//! | `bad_ranges` | nothing: what a region has lost |
 //! | [`label_mailbox`] | QEMU's way to DIMMs' label areas |
 //! | [`uart`] | a 16550 UART, as a byte link |
 //!
@@ -16,6 +17,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+mod bad_ranges;
 pub mod label_mailbox;
 pub mod persist;
 pub mod phys;

@@ -16,12 +16,14 @@
 //! | `store_*` | one aligned store | release; one line's stores persist in program order |
 
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::fmt;
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use btt::media::{LINE_BYTES, MediaError, Namespace, NsOffset};
 
+use crate::bad_ranges::BadRanges;
 use crate::persist::{self, Persist};
 use crate::phys::{Attribute, MapError, PhysAddr, PhysMap};
 
@@ -83,6 +85,10 @@ pub struct PmemRegion {
     access: Access,
     persist: Persist,
     hints: Arc<[FlushHint]>,
+    /// Where it begins in its region.
+    start: u64,
+    /// What the region has lost.
+    bad: Arc<BadRanges>,
 }
 
 // SAFETY: the pointer reaches memory that every CPU may access and that outlives the value; all accesses through it are
@@ -121,7 +127,7 @@ impl PmemRegion {
                 phys.map(hint, 8, Attribute::Uncached).map(|register| FlushHint(register.cast()))
             })
             .collect::<Result<_, _>>()?;
-        Ok(Self { base, bytes: usable, access, persist, hints })
+        Ok(Self { base, bytes: usable, access, persist, hints, start: 0, bad: Arc::default() })
     }
 
     /// A region over memory that is mapped already: a file mapping on a host.
@@ -136,7 +142,7 @@ impl PmemRegion {
     #[must_use]
     pub unsafe fn from_mapping(base: NonNull<u8>, bytes: usize, access: Access, persist: Persist) -> Self {
         assert!(base.addr().get().is_multiple_of(64), "a mapping of persistent memory begins at a line");
-        Self { base, bytes, access, persist, hints: Arc::new([]) }
+        Self { base, bytes, access, persist, hints: Arc::new([]), start: 0, bad: Arc::default() }
     }
 
     /// The region's length in bytes.
@@ -163,7 +169,15 @@ impl PmemRegion {
         let access = if self.access == Access::ReadOnly { Access::ReadOnly } else { access };
         // SAFETY: `start` is at most the length of the mapping.
         let base = unsafe { self.base.add(start) };
-        Ok(Pmem(Self { base, bytes, access, persist: self.persist, hints: Arc::clone(&self.hints) }))
+        Ok(Pmem(Self {
+            base,
+            bytes,
+            access,
+            persist: self.persist,
+            hints: Arc::clone(&self.hints),
+            start: self.start + at,
+            bad: Arc::clone(&self.bad),
+        }))
     }
 }
 
@@ -195,6 +209,33 @@ impl Pmem {
         Ok(self.locate(at, size_of::<T>())?.cast())
     }
 
+    /// The medium has lost the lines that hold `bytes` bytes from `at` on: reads of them fail with
+    /// [`MediaError::Poisoned`] until they are written again as a whole. Kept in memory only.
+    ///
+    /// # Errors
+    /// [`MediaError::OutOfRange`].
+    pub fn lose(&self, at: NsOffset, bytes: u64) -> Result<(), MediaError> {
+        self.locate(at, usize::try_from(bytes).map_err(|_| MediaError::OutOfRange { at, bytes })?)?;
+        self.0.bad.add(self.0.start + at.0, bytes);
+        Ok(())
+    }
+
+    /// What the medium has lost: places and lengths in bytes.
+    #[must_use]
+    pub fn lost(&self) -> Vec<(NsOffset, u64)> {
+        let own = self.0.bad.all_in(self.0.start, self.0.len_bytes());
+        own.into_iter().map(|(at, bytes)| (NsOffset(at - self.0.start), bytes)).collect()
+    }
+
+    /// Refuses to read what the medium has lost.
+    #[inline]
+    fn readable(&self, at: NsOffset, bytes: usize) -> Result<(), MediaError> {
+        match self.0.bad.first_in(self.0.start + at.0, bytes as u64) {
+            None => Ok(()),
+            Some(lost) => Err(MediaError::Poisoned { at: NsOffset(lost - self.0.start) }),
+        }
+    }
+
     #[inline]
     fn writable(&self) -> Result<(), MediaError> {
         match self.0.access {
@@ -224,6 +265,7 @@ impl Namespace for Pmem {
     #[inline]
     fn read(&self, at: NsOffset, into: &mut [u8]) -> Result<(), MediaError> {
         let from = self.locate(at, into.len())?;
+        self.readable(at, into.len())?;
         // SAFETY: `locate` checked the range, and no `&mut [u8]` can overlap the medium.
         unsafe { self.0.persist.load(into.as_mut_ptr(), from, into.len()) };
         Ok(())
@@ -235,12 +277,14 @@ impl Namespace for Pmem {
         let to = self.locate(at, from.len())?;
         // SAFETY: `locate` checked the range; no `&[u8]` can overlap the medium, nor any other reference.
         unsafe { self.0.persist.stream(to, from.as_ptr(), from.len()) };
+        self.0.bad.written(self.0.start + at.0, from.len() as u64);
         Ok(())
     }
 
     #[inline]
     fn load_u32(&self, at: NsOffset) -> Result<u32, MediaError> {
         let word = self.locate_word::<u32>(at)?;
+        self.readable(at, 4)?;
         // SAFETY: the word is mapped and aligned; racing accesses to the medium are atomic or machine copies.
         Ok(u32::from_le(unsafe { AtomicU32::from_ptr(word) }.load(Ordering::Acquire)))
     }
@@ -248,6 +292,7 @@ impl Namespace for Pmem {
     #[inline]
     fn load_u64(&self, at: NsOffset) -> Result<u64, MediaError> {
         let word = self.locate_word::<u64>(at)?;
+        self.readable(at, 8)?;
         // SAFETY: as in `load_u32`.
         Ok(u64::from_le(unsafe { AtomicU64::from_ptr(word) }.load(Ordering::Acquire)))
     }
@@ -302,7 +347,6 @@ mod tests {
     use core::cell::RefCell;
     use memmap2::MmapMut;
     use std::vec;
-    use std::vec::Vec;
 
     const MIB: u64 = 1 << 20;
 
@@ -392,6 +436,25 @@ mod tests {
             assert_eq!(pmem.store_u64(NsOffset(0), 1), Err(MediaError::ReadOnly));
             assert_eq!(pmem.load_u64(NsOffset(0)), Ok(0));
         }
+    }
+
+    #[test]
+    fn what_is_lost_cannot_be_read_by_any_namespace_until_whole_lines_are_written() {
+        let mut mapping = anonymous(MIB);
+        let region = region(&mut mapping, Access::ReadWrite);
+        let pmem = region.namespace(4096, 8192, Access::ReadWrite).expect("a slice");
+        let whole = region.namespace(0, MIB, Access::ReadWrite).expect("whole region");
+        pmem.lose(NsOffset(130), 100).expect("in range");
+        let poisoned = |at| Err(MediaError::Poisoned { at: NsOffset(at) });
+        assert_eq!(pmem.read(NsOffset(0), &mut [0; 512]), poisoned(128));
+        assert_eq!(pmem.load_u64(NsOffset(192)).map(|_| ()), poisoned(192));
+        assert_eq!(whole.load_u32(NsOffset(4096 + 252)).map(|_| ()), poisoned(4096 + 252));
+        assert_eq!(pmem.lost(), [(NsOffset(128), 128)]);
+        pmem.write(NsOffset(130), &[1; 126]).expect("in range");
+        assert_eq!(whole.lost(), [(NsOffset(4096 + 128), 64)]);
+        whole.write(NsOffset(4096), &[2; 512]).expect("in range");
+        assert_eq!((pmem.lost(), pmem.read(NsOffset(0), &mut [0; 512])), (vec![], Ok(())));
+        assert!(pmem.lose(NsOffset(8192), 1).is_err());
     }
 
     #[test]

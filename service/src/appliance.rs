@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 use crate::admin::command::{BenchRequest, CheckNamespace, CreateNamespace, Lba};
 use crate::error::AdminError;
 use crate::inventory::{Inventory, Namespace};
-use crate::reply::{Arenas, Bench, Check, Nfit, Stats, Status};
+use crate::reply::{Arenas, Bench, Check, Errors, Nfit, Stats, Status};
 
 /// A block device as the admin commands see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,6 +78,32 @@ pub trait Appliance {
     /// # Errors
     /// Failed, damaged or read-only, with the first LBA that was not written; those before it may have been.
     fn write(&mut self, dev: &str, lba: Lba, from: &[u8]) -> Result<(), AdminError>;
+
+    /// Makes `count` sectors from `lba` on read as zeroes; durable when it returns. The caller keeps to the device, as
+    /// for [`Appliance::write`], here and in the next two.
+    ///
+    /// # Errors
+    /// As [`Appliance::write`].
+    fn trim(&mut self, dev: &str, lba: Lba, count: u64) -> Result<(), AdminError>;
+
+    /// Makes sectors fail to read, until they are written: by the map, durable when it returns, or if `media` by letting
+    /// the medium fail where they lie now, until the power goes.
+    ///
+    /// # Errors
+    /// As [`Appliance::write`].
+    fn inject_error(&mut self, dev: &str, lba: Lba, count: u64, media: bool) -> Result<(), AdminError>;
+
+    /// Clears the errors of sectors: those that had one read as zeroes then. Durable when it returns.
+    ///
+    /// # Errors
+    /// As [`Appliance::write`].
+    fn clear_errors(&mut self, dev: &str, lba: Lba, count: u64) -> Result<(), AdminError>;
+
+    /// What is known to be lost, of all devices or of one.
+    ///
+    /// # Errors
+    /// Not found; damaged, if a map could not be read.
+    fn errors(&mut self, dev: Option<&str>) -> Result<Errors, AdminError>;
 
     /// Loads the device on all CPUs for `request.seconds`, with sectors of [`crate::pattern`], then verifies if asked
     /// to. Returns when all of it is done.

@@ -217,12 +217,53 @@ pub struct Arena {
     pub logoff: u64,
     /// The info block's copy.
     pub info2off: u64,
-    /// The info block's flags; bit 0 is ERROR.
+    /// The info block's flags; bit 0 is ERROR, bit 31 our --zero-entries.
     pub flags: u32,
+    /// Why it takes no writes, if so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub read_only: Option<String>,
     /// First used slot of a flog entry.
     pub log_index_0: u8,
     /// Second used slot.
     pub log_index_1: u8,
+}
+
+/// `errors`: what is known to be lost. A sector whose loss nobody has met yet is not among them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Errors {
+    /// Sectors that the map marks as errors, in order.
+    pub errors: Vec<SectorErrors>,
+    /// Ranges that the medium has lost.
+    pub media: Vec<MediaErrors>,
+    /// How many further ranges of sectors there are.
+    pub more: u64,
+}
+
+impl Errors {
+    /// The most ranges of sectors that are named.
+    pub const SHOWN_MAX: usize = 1000;
+}
+
+/// Sectors that follow one another and fail to read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SectorErrors {
+    /// The block device.
+    pub dev: String,
+    /// The first sector.
+    pub lba: Lba,
+    /// How many.
+    pub count: u64,
+}
+
+/// Bytes of a namespace that the medium has lost.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct MediaErrors {
+    /// The namespace.
+    pub dev: String,
+    /// Bytes from its start.
+    pub offset: u64,
+    /// How many bytes.
+    pub length: u64,
 }
 
 /// `check-namespace`.

@@ -1,7 +1,7 @@
 //! The grammar: what lines mean, and what wrong ones are told.
 
 use service::admin::command::{
-    BenchRequest, Command, CreateNamespace, Lba, ListRequest, Mode, NamespaceMode, RegionType, WriteData,
+    BenchRequest, Command, CreateNamespace, Extent, Lba, ListRequest, Mode, NamespaceMode, RegionType, WriteData,
 };
 use service::admin::{parse, table::COMMANDS};
 use service::error::ErrorCode;
@@ -50,6 +50,7 @@ fn create_namespace_has_ndctls_defaults_and_options() {
         name: None,
         uuid: None,
         force: false,
+        zero_entries: false,
     };
     assert_eq!(parsed("create-namespace"), Command::CreateNamespace(default.clone()));
     let all = CreateNamespace {
@@ -123,6 +124,17 @@ fn wrong_lines_are_told_what_is_wrong_and_how_it_is_written() {
 }
 
 #[test]
+fn error_commands_name_sectors_and_say_where_the_fault_lies() {
+    let extent = |lba, count| Extent { dev: "pmem0s".into(), lba: Lba(lba), count };
+    assert_eq!(parsed("trim pmem0s 3 4"), Command::Trim(extent(3, 4)));
+    assert_eq!(parsed("inject-error pmem0s 3"), Command::InjectError { extent: extent(3, 1), media: false });
+    assert_eq!(parsed("inject-error --media pmem0s 3 2"), Command::InjectError { extent: extent(3, 2), media: true });
+    assert_eq!(parsed("clear-errors pmem0s 0 0x10"), Command::ClearErrors(extent(0, 16)));
+    assert_eq!(parsed("errors"), Command::Errors { dev: None });
+    assert_eq!(parsed("errors pmem0s"), Command::Errors { dev: Some("pmem0s".into()) });
+}
+
+#[test]
 fn an_unknown_command_is_its_own_error() {
     let error = parse("format pmem0s").expect_err("no such command");
     assert_eq!(error.code, ErrorCode::UnknownCommand);
@@ -143,10 +155,6 @@ fn what_is_still_to_come_parses_and_says_what_to_do_meanwhile() {
         "check-namespace namespace0.0 -R",
         "check-namespace namespace0.0 --rewrite-log",
         "check-namespace -f namespace0.0",
-        "trim pmem0s 0 1",
-        "inject-error pmem0s 0",
-        "clear-errors pmem0s 0",
-        "errors",
         "export pmem0s",
         "unexport pmem0s",
         "trace",

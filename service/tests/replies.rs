@@ -150,7 +150,10 @@ fn errors_change_nothing() {
         ("write pmem0s 0 --data QUJD".into(), "usage"),
         ("write pmem0s 0 --data ''".into(), "usage"),
         ("write pmem0s 0 --fill 256".into(), "usage"),
-        ("trim pmem0s 0 1".into(), "unavailable"),
+        ("trim pmem0s 4095 2".into(), "out-of-range"),
+        ("inject-error pmem0s 4096".into(), "out-of-range"),
+        ("errors pmem9s".into(), "not-found"),
+        ("export pmem0s".into(), "unavailable"),
     ] {
         let reply = json(&mut desk, &line);
         assert!(reply.contains(&format!(r#""code":"{code}""#)), "{line}: {reply}");
@@ -160,11 +163,31 @@ fn errors_change_nothing() {
         json(&mut desk, "write pmem0s 0 --fill 1"),
         r#"{"ok":false,"error":{"code":"read-only","message":"pmem0s is read-only: the DIMM is not armed"}}"#
     );
-    assert!(json(&mut desk, "bench pmem0s").contains("read-only"));
+    for line in ["bench pmem0s", "trim pmem0s 0 1", "inject-error pmem0s 0", "clear-errors pmem0s 0"] {
+        assert!(json(&mut desk, line).contains("read-only"), "{line}");
+    }
     assert!(desk.machine.disk.iter().all(|byte| *byte == 0));
     // What only reads goes on.
     assert!(json(&mut desk, "bench pmem0s --verify").starts_with(r#"{"ok":true"#));
     assert!(json(&mut desk, "bench pmem0s --seconds 1 --mix 0").starts_with(r#"{"ok":true"#));
+}
+
+#[test]
+fn sectors_are_put_in_error_listed_and_cleared() {
+    let mut desk = Desk::in_mode("json");
+    assert_eq!(json(&mut desk, "errors"), r#"{"ok":true,"errors":[],"media":[],"more":0}"#);
+    assert_eq!(json(&mut desk, "inject-error pmem0s 7"), r#"{"ok":true,"dev":"pmem0s","lba":7,"count":1}"#);
+    assert_eq!(
+        json(&mut desk, "errors pmem0s"),
+        r#"{"ok":true,"errors":[{"dev":"pmem0s","lba":7,"count":1}],"media":[],"more":0}"#
+    );
+    desk.say(b"mode text\n");
+    assert_eq!(text(&mut desk, "errors"), ("pmem0s from LBA 7 on: 1 sector in error\n".into(), 0));
+    assert_eq!(text(&mut desk, "read pmem0s 7").1, 4);
+    let cleared = "pmem0s from LBA 7 on: 2 sectors without errors\n";
+    assert_eq!(text(&mut desk, "clear-errors pmem0s 7 2"), (cleared.into(), 0));
+    assert_eq!(text(&mut desk, "errors"), ("no errors known\n".into(), 0));
+    assert_eq!(text(&mut desk, "trim pmem0s 0 9"), ("pmem0s from LBA 0 on: 9 sectors trimmed\n".into(), 0));
 }
 
 #[test]

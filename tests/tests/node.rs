@@ -378,3 +378,54 @@ fn a_load_on_all_cpus_tears_nothing() {
     assert_eq!(stats["devices"][0]["cpus"].as_array().map(Vec::len), Some(4));
     assert_eq!(node.done("check-namespace namespace0.0")["findings"], serde_json::json!([]));
 }
+
+#[test]
+fn trimmed_and_failing_sectors_are_as_asked_after_a_reboot_too() {
+    for option in ["", "--zero-entries"] {
+        let memory = Memory::new(32 * MIB);
+        let mut node = boot_one(memory);
+        node.done(&format!("create-namespace -l 512 {option}"));
+        node.done("write pmem0s 0 --fill 0x42 --count 100");
+        node.done("trim pmem0s 10 5");
+        node.done("inject-error pmem0s 20 3");
+        drop(node);
+        let mut node = boot_one(memory);
+        assert!(node.refused("read pmem0s 19 3", "failed").contains("LBA 20"));
+        for (lba, begins) in [(9, "QkJCQkJC"), (10, "AAAAAAAA"), (14, "AAAAAAAA"), (15, "QkJCQkJC")] {
+            let read = node.done(&format!("read pmem0s {lba}"));
+            assert!(read["data"].as_str().is_some_and(|data| data.starts_with(begins)), "LBA {lba}");
+        }
+        let listed = serde_json::json!([{"dev": "pmem0s", "lba": 20, "count": 3}]);
+        assert_eq!(node.done("errors")["errors"], listed);
+        node.done("write pmem0s 20 --fill 1");
+        node.done("clear-errors pmem0s 0 100");
+        assert_eq!(node.done("errors pmem0s")["errors"], serde_json::json!([]));
+        let read = node.done("read pmem0s 20 2");
+        assert!(read["data"].as_str().is_some_and(|data| data.starts_with("AQEBAQ") && data.ends_with("AA==")));
+        assert_eq!(node.done("check-namespace namespace0.0")["findings"], serde_json::json!([]));
+    }
+}
+
+#[test]
+fn a_sector_that_the_medium_lost_becomes_an_error_and_a_write_mends_it() {
+    for sector in [520, 4096] {
+        let memory = Memory::new(32 * MIB);
+        let mut node = boot_one(memory);
+        node.done(&format!("create-namespace -l {sector}"));
+        node.done("write pmem0s 0 --fill 0x42 --count 8");
+        node.done("inject-error pmem0s 3 2 --media");
+        assert_eq!(node.done("errors")["errors"], serde_json::json!([]), "nobody has met them yet");
+        assert_eq!(node.done("errors")["media"].as_array().map(Vec::len), Some(2));
+        assert!(node.refused("read pmem0s 0 8", "failed").contains("media error"));
+        assert!(node.refused("read pmem0s 3", "failed").contains("marked as an error"));
+        node.done("clear-errors pmem0s 0 8");
+        let read = node.done("read pmem0s 3 2");
+        assert!(read["data"].as_str().is_some_and(|data| data.bytes().all(|c| c == b'A' || c == b'=')));
+        // The lost blocks are free now, and are mended before they are used.
+        for _ in 0..3 {
+            node.done("write pmem0s 0 --fill 7 --count 300");
+        }
+        assert_eq!(node.done("errors")["media"], serde_json::json!([]));
+        assert_eq!(node.done("bench pmem0s --seconds 1 --run 9 --verify")["errors"], 0);
+    }
+}

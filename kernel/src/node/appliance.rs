@@ -1,7 +1,7 @@
 //! The admin commands, answered.
 
 use super::attach::{State, device_name, medium, placement};
-use super::disk::{Disk, admin_error};
+use super::disk::{Disk, admin_error, read_only_reason};
 use super::{Machine, NamespaceSlot, Node, bench, nfit};
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -14,7 +14,7 @@ use service::admin::command::{BenchRequest, CheckNamespace, CreateNamespace, Lba
 use service::appliance::{Appliance, Device, no_such_device};
 use service::error::AdminError;
 use service::inventory;
-use service::reply::{Arena, Arenas, Bench, Check, Finding, NamespaceStatus, Nfit, Stats, Status};
+use service::reply::{Arena, Arenas, Bench, Check, Errors, Finding, NamespaceStatus, Nfit, Stats, Status};
 
 /// How many findings a check names; the rest are counted.
 const FINDINGS_SHOWN: usize = 1000;
@@ -32,7 +32,7 @@ impl<M: Machine> Node<M> {
     }
 
     /// The disk of that name; another namespace's device is refused with what to do.
-    fn disk(&self, dev: &str) -> Result<&Disk<Pmem>, AdminError> {
+    pub(super) fn disk(&self, dev: &str) -> Result<&Disk<Pmem>, AdminError> {
         if let Some(disk) = self.disks().find(|disk| disk.name == dev) {
             return Ok(disk);
         }
@@ -163,6 +163,22 @@ impl<M: Machine> Appliance for Node<M> {
         disk.write(self.machine.this_cpu(), lba.0, from).map_err(|why| admin_error(dev, &why))
     }
 
+    fn trim(&mut self, dev: &str, lba: Lba, count: u64) -> Result<(), AdminError> {
+        self.trim_sectors(dev, lba, count)
+    }
+
+    fn inject_error(&mut self, dev: &str, lba: Lba, count: u64, media: bool) -> Result<(), AdminError> {
+        self.put_in_error(dev, lba, count, media)
+    }
+
+    fn clear_errors(&mut self, dev: &str, lba: Lba, count: u64) -> Result<(), AdminError> {
+        self.clear_of_errors(dev, lba, count)
+    }
+
+    fn errors(&mut self, dev: Option<&str>) -> Result<Errors, AdminError> {
+        self.errors_known(dev)
+    }
+
     fn bench(&mut self, request: &BenchRequest) -> Result<Bench, AdminError> {
         let disk = self.disk(&request.dev)?;
         let writes = request.seconds > 0 && request.mix_write_percent > 0;
@@ -231,6 +247,7 @@ fn describe(arena: &ArenaInfo) -> Arena {
         logoff: start + g.logoff,
         info2off: start + g.info2off,
         flags: arena.info.flags,
+        read_only: read_only_reason(arena),
         log_index_0,
         log_index_1,
     }

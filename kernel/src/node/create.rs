@@ -37,6 +37,7 @@ impl<M: Machine> Node<M> {
             parent_uuid: placement.parent_uuid,
             version: placement.version,
             zero_data: request.force,
+            zero_entries: request.zero_entries,
         };
         let result = format(&medium, &recipe, &mut |_, _| ());
         let namespace = self.regions[place.0].namespaces[place.1].namespace.clone();

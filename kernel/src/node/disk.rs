@@ -3,6 +3,7 @@
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::{String, ToString};
+use alloc::vec;
 use btt::bytes::{Sectors, SectorsMut};
 use btt::media::Namespace;
 use btt::{ArenaInfo, Btt, BttError, CpuIndex, ExternalLba, ReadOnlyReason};
@@ -60,6 +61,21 @@ impl<N: Namespace> Disk<N> {
         result
     }
 
+    /// Lets the map know of sectors that the medium has lost: those that cannot be read become errors.
+    ///
+    /// # Errors
+    /// What keeps the map from being read or written.
+    pub(super) fn settle_losses(&self, cpu: CpuIndex, lba: u64, count: u64) -> Result<(), BttError> {
+        let mut sector = vec![0; self.sector_bytes()];
+        for lba in lba..lba.saturating_add(count) {
+            match self.read(cpu, lba, &mut sector) {
+                Ok(()) | Err(BttError::SectorError { .. } | BttError::Data { .. }) => {}
+                Err(why) => return Err(why),
+            }
+        }
+        Ok(())
+    }
+
     /// Bytes that are no whole number of sectors are asked for by nobody; if somebody does, nothing is done.
     fn not_whole(&self, lba: u64, count: u64) -> BttError {
         BttError::OutOfRange { lba: ExternalLba(lba), count, capacity: self.btt.capacity_sectors() }
@@ -93,7 +109,7 @@ impl<N: Namespace> Disk<N> {
 }
 
 /// Why an arena takes no writes, in words.
-fn read_only_reason(arena: &ArenaInfo) -> Option<String> {
+pub(super) fn read_only_reason(arena: &ArenaInfo) -> Option<String> {
     arena.read_only.map(|why| match why {
         ReadOnlyReason::Medium => why.to_string(),
         why => format!("arena {}: {why}", arena.index),

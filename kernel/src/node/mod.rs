@@ -10,6 +10,7 @@ mod bench;
 mod content;
 mod create;
 mod disk;
+mod errors;
 mod inventory;
 mod machine;
 mod nfit;

@@ -106,7 +106,12 @@ pub enum Command {
     /// Forget sectors: they read as zeroes.
     Trim(Extent),
     /// Make sectors fail to read.
-    InjectError(Extent),
+    InjectError {
+        /// Which.
+        extent: Extent,
+        /// `--media`: the medium fails, not the map.
+        media: bool,
+    },
     /// Undo errors.
     ClearErrors(Extent),
     /// List the sectors that fail to read.
@@ -221,6 +226,8 @@ pub struct CreateNamespace {
     pub uuid: Option<Uuid>,
     /// `-f`: even over something recognisable.
     pub force: bool,
+    /// `--zero-entries`: `trim` marks sectors in the map instead of writing zeroes.
+    pub zero_entries: bool,
 }
 
 /// What `check-namespace` does.

@@ -9,7 +9,7 @@ use super::command::{Command, Extent, Lba, Mode, WriteData};
 use super::{READ_BYTES_MAX, help, list};
 use crate::appliance::{Appliance, Device};
 use crate::error::{AdminError, EXIT_DAMAGED};
-use crate::reply::{Arenas, Bench, Check, Done, Nfit, Stats, Status};
+use crate::reply::{Arenas, Bench, Check, Done, Errors, Nfit, Stats, Status};
 
 /// The most that `write --fill` stores at once, bytes.
 const FILL_CHUNK_BYTES: u64 = 64 << 10;
@@ -39,8 +39,10 @@ pub enum Reply {
     Check(Check),
     /// `read`.
     Data(Data),
-    /// `write`.
-    Done(Done),
+    /// `write`, `trim`, `inject-error`, `clear-errors`: what was done, in a word, and to what.
+    Done(&'static str, Done),
+    /// `errors`.
+    Errors(Errors),
     /// `bench`.
     Bench(Bench),
     /// `stats`.
@@ -97,7 +99,23 @@ pub fn execute<A: Appliance + ?Sized>(command: Command, appliance: &mut A) -> Re
         }
         Command::CheckNamespace(request) => Reply::Check(appliance.check_namespace(&request)?),
         Command::Read { dev, lba, count } => Reply::Data(read(Extent { dev, lba, count }, appliance)?),
-        Command::Write { dev, lba, data } => Reply::Done(write(dev, lba, data, appliance)?),
+        Command::Write { dev, lba, data } => Reply::Done("written", write(dev, lba, data, appliance)?),
+        Command::Trim(extent) => {
+            let Extent { dev, lba, count } = writable_extent(extent, appliance)?;
+            appliance.trim(&dev, lba, count)?;
+            Reply::Done("trimmed", Done { dev, lba, count })
+        }
+        Command::InjectError { extent, media } => {
+            let Extent { dev, lba, count } = writable_extent(extent, appliance)?;
+            appliance.inject_error(&dev, lba, count, media)?;
+            Reply::Done("in error", Done { dev, lba, count })
+        }
+        Command::ClearErrors(extent) => {
+            let Extent { dev, lba, count } = writable_extent(extent, appliance)?;
+            appliance.clear_errors(&dev, lba, count)?;
+            Reply::Done("without errors", Done { dev, lba, count })
+        }
+        Command::Errors { dev } => Reply::Errors(appliance.errors(dev.as_deref())?),
         Command::Bench(request) => {
             let device = appliance.device(&request.dev)?;
             if request.seconds > 0 && request.mix_write_percent > 0 {
@@ -120,10 +138,6 @@ pub fn execute<A: Appliance + ?Sized>(command: Command, appliance: &mut A) -> Re
         | Command::DestroyNamespace { .. }
         | Command::EnableNamespace { .. }
         | Command::DisableNamespace { .. }
-        | Command::Trim(_)
-        | Command::InjectError(_)
-        | Command::ClearErrors(_)
-        | Command::Errors { .. }
         | Command::Export { .. }
         | Command::Unexport { .. }
         | Command::Trace => return Err(AdminError::unavailable("this version does not have this command yet")),
@@ -191,6 +205,14 @@ fn fill<A: Appliance + ?Sized>(
         done += sectors;
     }
     Ok(())
+}
+
+/// The sectors, if they are on a device that may be written.
+fn writable_extent<A: Appliance + ?Sized>(extent: Extent, appliance: &mut A) -> Result<Extent, AdminError> {
+    let device = appliance.device(&extent.dev)?;
+    on_device(&extent, &device)?;
+    writable(&extent.dev, &device)?;
+    Ok(extent)
 }
 
 /// Refuses sectors that are not all on the device.

@@ -39,7 +39,8 @@ pub fn write(outcome: &Result<Reply, AdminError>, out: &mut dyn fmt::Write) -> f
         Reply::Namespace(namespace) => fields(out, namespace)?,
         Reply::Check(check) => fields(out, &json(check))?,
         Reply::Data(data) => sectors(out, data)?,
-        Reply::Done(done) => fields(out, &json(done))?,
+        Reply::Done(_, done) => fields(out, &json(done))?,
+        Reply::Errors(errors) => fields(out, &json(errors))?,
         Reply::Bench(bench) => fields(out, &json(bench))?,
         Reply::Stats(stats) => fields(out, &json(stats))?,
         Reply::Prometheus(stats) => {

@@ -231,6 +231,10 @@ pub static COMMANDS: &[CommandSpec] = &[
             option('n', "name", "NAME", "an alternative name, kept in the label"),
             option('u', "uuid", "UUID", "the uuid (a new one)"),
             flag('f', "force", "even over something recognisable; zeroes what could be read of it"),
+            long_flag(
+                "zero-entries",
+                "let trim mark sectors in the map: fast, but today's Linux misreads some of them",
+            ),
         ],
         details: "On a region without labels the whole region is the namespace.\n",
         build: create_namespace,
@@ -306,23 +310,27 @@ pub static COMMANDS: &[CommandSpec] = &[
         summary: "forget sectors: they read as zeroes",
         words: &[DEV, LBA, word("COUNT", "how many sectors")],
         options: &[],
-        details: "",
+        details: "Writes zeroes over what is not zero, or marks the sectors in the map where the namespace was made with\n\
+                  --zero-entries. Durable when the reply is sent.\n",
         build: |line| extent(line).map(Command::Trim),
     },
     CommandSpec {
         name: "inject-error",
         summary: "make sectors fail to read, until written",
         words: &[DEV, LBA, COUNT],
-        options: &[],
-        details: "",
-        build: |line| extent(line).map(Command::InjectError),
+        options: &[long_flag(
+            "media",
+            "let the medium fail where the sectors lie, until they are written or the power goes",
+        )],
+        details: "Marks the sectors as errors in the map, which Linux understands and which a restart keeps.\n",
+        build: |line| Ok(Command::InjectError { extent: extent(line)?, media: line.flag("media") }),
     },
     CommandSpec {
         name: "clear-errors",
-        summary: "undo errors",
+        summary: "clear the errors of sectors: what they held is lost, they read as zeroes",
         words: &[DEV, LBA, COUNT],
         options: &[],
-        details: "",
+        details: "Sectors without an error keep what they hold. Writing a sector clears its error, too.\n",
         build: |line| extent(line).map(Command::ClearErrors),
     },
     CommandSpec {
@@ -330,7 +338,7 @@ pub static COMMANDS: &[CommandSpec] = &[
         summary: "list the sectors that fail to read",
         words: &[optional("DEV", "only this block device")],
         options: &[],
-        details: "",
+        details: "Sectors that the map marks as errors, and ranges of the namespace that the medium is known to have lost.\n",
         build: |line| Ok(Command::Errors { dev: line.word(0).map(Into::into) }),
     },
     CommandSpec {
@@ -441,6 +449,7 @@ fn create_namespace(line: &Arguments<'_>) -> Result<Command, AdminError> {
         name: line.value("name").map(Into::into),
         uuid: line.value("uuid").map(|text| line.check(values::uuid("-u", text))).transpose()?,
         force: line.flag("force"),
+        zero_entries: line.flag("zero-entries"),
     }))
 }
 

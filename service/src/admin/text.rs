@@ -10,7 +10,7 @@ use super::machine::Version;
 use super::pretty::pretty;
 use super::{help, prometheus};
 use crate::error::AdminError;
-use crate::reply::{Arena, Arenas, Bench, Check, FieldValue, Nfit, Stats, Status};
+use crate::reply::{Arena, Arenas, Bench, Check, Errors, FieldValue, Nfit, Stats, Status};
 use crate::stats::{Counter, Counts};
 
 /// Writes a reply's lines, each with its end.
@@ -33,9 +33,10 @@ pub fn write(outcome: &Result<Reply, AdminError>, out: &mut dyn fmt::Write) -> f
             Reply::Arenas(reply) => arenas(reply, out),
             Reply::Check(reply) => check(reply, out),
             Reply::Data(reply) => data(reply, out),
-            Reply::Done(done) => {
-                writeln!(out, "{} from LBA {} on: {} written", done.dev, done.lba.0, sectors(done.count))
+            Reply::Done(what, done) => {
+                writeln!(out, "{} from LBA {} on: {} {what}", done.dev, done.lba.0, sectors(done.count))
             }
+            Reply::Errors(reply) => errors(reply, out),
             Reply::Bench(reply) => bench(reply, out),
             Reply::Stats(reply) => stats(reply, out),
             Reply::Prometheus(stats) => prometheus::write(stats, out),
@@ -139,8 +140,27 @@ fn arenas(arenas: &Arenas, out: &mut dyn fmt::Write) -> fmt::Result {
             writeln!(out, "  {name:<20} {value:#018x}")?;
         }
         writeln!(out, "  {:<20} {:#010x}", "flags", arena.flags)?;
+        if let Some(why) = &arena.read_only {
+            writeln!(out, "  {:<20} {why}", "read_only")?;
+        }
         writeln!(out, "  {:<20} {}", "log_index_0", arena.log_index_0)?;
         writeln!(out, "  {:<20} {}", "log_index_1", arena.log_index_1)?;
+    }
+    Ok(())
+}
+
+fn errors(errors: &Errors, out: &mut dyn fmt::Write) -> fmt::Result {
+    for found in &errors.errors {
+        writeln!(out, "{} from LBA {} on: {} in error", found.dev, found.lba.0, sectors(found.count))?;
+    }
+    if errors.more > 0 {
+        writeln!(out, "{} further ranges are not shown", errors.more)?;
+    }
+    for lost in &errors.media {
+        writeln!(out, "{} at {:#x}: the medium has lost {}", lost.dev, lost.offset, bytes(lost.length))?;
+    }
+    if errors.errors.is_empty() && errors.media.is_empty() {
+        writeln!(out, "no errors known")?;
     }
     Ok(())
 }

@@ -13,8 +13,8 @@ use service::inventory::{
 use service::link::ByteLink;
 use service::pattern::{Tag, fill, verify};
 use service::reply::{
-    Arena, Arenas, Bench, Check, FieldValue, Fields, Finding, NamespaceStatus, Nfit, NfitStructure, Refusal, Stats,
-    Status, Verify,
+    Arena, Arenas, Bench, Check, Errors, FieldValue, Fields, Finding, NamespaceStatus, Nfit, NfitStructure, Refusal,
+    SectorErrors, Stats, Status, Verify,
 };
 use service::stats::{Counter, Counters, DeviceStats};
 use uuid::uuid;
@@ -204,6 +204,29 @@ impl Appliance for Machine {
         Ok(())
     }
 
+    fn trim(&mut self, dev: &str, lba: Lba, count: u64) -> Result<(), AdminError> {
+        let zeroes = vec![0; usize::try_from(count).expect("small") * self.sector_size as usize];
+        self.write(dev, lba, &zeroes)
+    }
+
+    fn inject_error(&mut self, _: &str, lba: Lba, _: u64, _: bool) -> Result<(), AdminError> {
+        self.bad_lba = Some(lba.0);
+        Ok(())
+    }
+
+    fn clear_errors(&mut self, _: &str, _: Lba, _: u64) -> Result<(), AdminError> {
+        self.bad_lba = None;
+        Ok(())
+    }
+
+    fn errors(&mut self, dev: Option<&str>) -> Result<Errors, AdminError> {
+        if let Some(dev) = dev {
+            self.device(dev)?;
+        }
+        let bad = |lba| SectorErrors { dev: "pmem0s".into(), lba: Lba(lba), count: 1 };
+        Ok(Errors { errors: self.bad_lba.map(bad).into_iter().collect(), ..Errors::default() })
+    }
+
     fn bench(&mut self, request: &BenchRequest) -> Result<Bench, AdminError> {
         let sector = self.sector_size as usize;
         let seed = request.seed;
@@ -266,6 +289,7 @@ pub(crate) fn arena() -> Arena {
         logoff: 0x1ff_a000,
         info2off: 0x1ff_e000,
         flags: 0,
+        read_only: None,
         log_index_0: 0,
         log_index_1: 1,
     }
