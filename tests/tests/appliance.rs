@@ -263,7 +263,6 @@ fn bad_requests_get_an_error_each_and_change_nothing() {
         ("read pmem0s 0 257".to_owned(), "too-long"),
         (format!("version {long}"), "too-long"),
         ("export pmem0s".to_owned(), "unavailable"),
-        ("trim pmem0s 0 1".to_owned(), "unavailable"),
     ] {
         let shown: String = request.chars().take(60).collect();
         let (found, message) = appliance.refused(&request);

@@ -63,6 +63,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         parent_uuid: Uuid::nil(),
         version: placement.version,
         zero_data: false,
+        zero_entries: false,
     };
     format(&medium, &recipe, &mut |_, _| ())?;
     let btt = Btt::open(medium, placement, options.threads)?;
