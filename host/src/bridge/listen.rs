@@ -1,0 +1,241 @@
+//! The vhost-user sockets: one for each export, there from the moment that its capacity is known, and one front end on
+//! it at a time.
+
+use std::fs;
+use std::io::{self, ErrorKind, IoSliceMut};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+use service::control::Disk;
+use vhost::vhost_user::{BackendReqHandler, Error};
+
+use super::front::Front;
+use super::shared::Shared;
+
+/// How long a front end that has just gone may stand in the way of the next one.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// How long a front end may take over its first message, and over the rest of any: what takes longer is none.
+const MESSAGE: Duration = Duration::from_secs(10);
+
+/// `VHOST_USER_SET_BACKEND_REQ_FD`.
+const SET_BACKEND_REQ_FD: u32 = 21;
+
+/// Whether a socket may be made at `path`: nothing is there, or a socket that nobody listens on.
+///
+/// # Errors
+/// What is there instead.
+pub(super) fn check_path(path: &Path) -> Result<(), String> {
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            if folder.is_dir() { Ok(()) } else { Err(format!("there is no folder {}", folder.display())) }
+        }
+        Err(error) => Err(format!("{}: {error}", path.display())),
+        Ok(there) if !there.file_type().is_socket() => {
+            Err(format!("{} exists, and is no socket: it is left as it is", path.display()))
+        }
+        Ok(_) => match UnixStream::connect(path) {
+            Ok(_) => Err(format!("somebody listens on {} already", path.display())),
+            // Left behind by one that was killed.
+            Err(error) if error.kind() == ErrorKind::ConnectionRefused => Ok(()),
+            Err(error) => Err(format!("{}: {error}", path.display())),
+        },
+    }
+}
+
+/// A socket that somebody can connect to from the moment that its name is there. Gone when it is dropped.
+pub struct Listener {
+    listener: UnixListener,
+    path: PathBuf,
+    inode: u64,
+}
+
+impl Listener {
+    /// Listens at `path`, in the place of a socket that nobody listens on any more.
+    ///
+    /// # Errors
+    /// Why not, for people.
+    pub fn bind(path: &Path) -> Result<Self, String> {
+        check_path(path)?;
+        let failed = |error: io::Error| format!("{}: {error}", path.display());
+        // Made under another name: a name that is there takes connections.
+        let mut beside = path.as_os_str().to_owned();
+        beside.push(format!(".{}", std::process::id()));
+        let beside = PathBuf::from(beside);
+        let _ = fs::remove_file(&beside);
+        let listener = UnixListener::bind(&beside).map_err(failed)?;
+        let inode = fs::symlink_metadata(&beside).map_err(failed)?.ino();
+        if let Err(error) = fs::rename(&beside, path) {
+            let _ = fs::remove_file(&beside);
+            return Err(failed(error));
+        }
+        Ok(Self { listener, path: path.to_owned(), inode })
+    }
+
+    /// The socket.
+    #[must_use]
+    pub fn socket(&self) -> &UnixListener {
+        &self.listener
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        // Another one's by now, perhaps.
+        if fs::symlink_metadata(&self.path).is_ok_and(|there| there.ino() == self.inode) {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Opens the socket of an export whose disk is known now.
+pub(super) fn open(shared: &Arc<Shared>, export: usize, disk: &Disk) {
+    let path = &shared.sockets[export];
+    match Listener::bind(path) {
+        Ok(listener) => {
+            shared.say(&format!("{}: {}, {} bytes", path.display(), disk.name, disk.capacity.saturating_mul(512)));
+            let its = Arc::clone(shared);
+            shared.spawn(move || accept(&its, export, &listener));
+        }
+        Err(why) => shared.say(&format!("{} is not served: {why}", disk.name)),
+    }
+}
+
+/// Takes front ends, one at a time, until the bridge closes.
+fn accept(shared: &Arc<Shared>, export: usize, listener: &Listener) {
+    while wait(listener.socket(), shared, None) == Ready::Yes {
+        let Ok((stream, _)) = listener.socket().accept() else {
+            // Out of descriptors, or the like: it may pass.
+            thread::sleep(Duration::from_millis(100));
+            continue;
+        };
+        if !take_place(shared, export) {
+            shared.say(&format!("{}: a second front end is refused", shared.sockets[export].display()));
+            continue;
+        }
+        let its = Arc::clone(shared);
+        shared.spawn(move || {
+            serve(&its, export, stream);
+            leave(&its, export);
+        });
+    }
+}
+
+/// Makes a session for a front end, when the last one's is over.
+fn take_place(shared: &Shared, export: usize) -> bool {
+    let begun = Instant::now();
+    let mut state = shared.lock();
+    while state.occupied[export] {
+        let left = GRACE.saturating_sub(begun.elapsed());
+        if left.is_zero() {
+            return false;
+        }
+        state = shared.changed.wait_timeout(state, left).unwrap_or_else(std::sync::PoisonError::into_inner).0;
+    }
+    state.occupied[export] = true;
+    state.exports[export].begin();
+    true
+}
+
+/// Ends a front end's session: the next one may come when the appliance has let go of all queues.
+fn leave(shared: &Shared, export: usize) {
+    shared.lock().exports[export].end();
+    shared.wake_all();
+    shared.wait_for_rest(export, super::state::Export::rests);
+    let mut state = shared.lock();
+    for queue in 0..state.exports[export].queues.len() {
+        state.forget_way(export, queue, shared.window_of[export]);
+    }
+    state.occupied[export] = false;
+    drop(state);
+    shared.wake_all();
+}
+
+/// Takes a front end's messages until it goes.
+fn serve(shared: &Arc<Shared>, export: usize, stream: UnixStream) {
+    let path = shared.sockets[export].display();
+    // A message that begins comes to its end.
+    if stream.set_read_timeout(Some(MESSAGE)).and_then(|()| stream.set_write_timeout(Some(MESSAGE))).is_err() {
+        return;
+    }
+    let Ok(peek) = stream.try_clone() else { return };
+    let front = Arc::new(Front::new(Arc::clone(shared), export));
+    let mut handler = BackendReqHandler::from_stream(stream, Arc::clone(&front));
+    let mut first = Some(MESSAGE);
+    loop {
+        match wait(&peek, shared, first) {
+            Ready::Yes => {}
+            Ready::Late => return shared.say(&format!("{path}: whoever connected says nothing, and is dropped")),
+            Ready::Closed => return,
+        }
+        first = None;
+        if let Some(channel) = backend_channel(&peek) {
+            shared.lock().exports[export].channel = Some(channel);
+        }
+        let why = match handler.handle_request() {
+            Ok(()) => continue,
+            Err(Error::Disconnected) => return,
+            Err(error) => front.complaint().unwrap_or_else(|| format!("no vhost-user message ({error})")),
+        };
+        return shared.complain(export, &format!("{path}: the front end is dropped: {why}"));
+    }
+}
+
+#[derive(PartialEq, Eq)]
+enum Ready {
+    Yes,
+    Late,
+    Closed,
+}
+
+/// Waits for something to read; not longer than `patience`, if there is one, nor than the bridge lives.
+fn wait(file: &impl AsFd, shared: &Shared, patience: Option<Duration>) -> Ready {
+    let patience = patience.map_or(PollTimeout::NONE, |time| PollTimeout::try_from(time).unwrap_or(PollTimeout::MAX));
+    loop {
+        let mut watched =
+            [PollFd::new(file.as_fd(), PollFlags::POLLIN), PollFd::new(shared.closed.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut watched, patience) {
+            Ok(0) => return Ready::Late,
+            Ok(_) if shared.is_closing() => return Ready::Closed,
+            Ok(_) => return Ready::Yes,
+            Err(Errno::EINTR) => {}
+            Err(_) => return Ready::Closed,
+        }
+    }
+}
+
+/// The channel that a message which waits on `stream` brings for our own messages. The message layer takes it, but has
+/// no way to say that the configuration has changed: so we look first, and have a copy of the descriptor.
+fn backend_channel(stream: &UnixStream) -> Option<fs::File> {
+    let mut header = [0; 12];
+    let mut buffer = [IoSliceMut::new(&mut header)];
+    let peek = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
+    // Without room for descriptors: none is copied.
+    recvmsg::<()>(stream.as_raw_fd(), &mut buffer, None, peek).ok()?;
+    if u32::from_ne_bytes(header[..4].try_into().ok()?) != SET_BACKEND_REQ_FD {
+        return None;
+    }
+    let mut space = nix::cmsg_space!([i32; 8]);
+    let mut buffer = [IoSliceMut::new(&mut header)];
+    let message = recvmsg::<()>(stream.as_raw_fd(), &mut buffer, Some(&mut space), peek).ok()?;
+    let mut files = Vec::new();
+    for part in message.cmsgs().ok()? {
+        if let ControlMessageOwned::ScmRights(fds) = part {
+            // SAFETY: the system has just made these descriptors for us, and nobody else knows them.
+            files.extend(fds.into_iter().map(|fd| unsafe { fs::File::from_raw_fd(fd) }));
+        }
+    }
+    let channel = files.pop().filter(|_| files.is_empty())?;
+    // One that does not listen must not hold us up.
+    nix::fcntl::fcntl(channel.as_fd(), nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK)).ok()?;
+    Some(channel)
+}

@@ -1,0 +1,255 @@
+//! The vhost-user bridge: lets unmodified QEMU machines use disks of an appliance that runs in another one.
+//!
+//! ```text
+//! consumer VM ── vhost-user-blk-pci ── SOCKET ──┐                     (control messages, descriptors)
+//!                                            bridge
+//! appliance VM ── ivshmem-doorbell ─────────────┤
+//!              └─ second UART ──────────────────┘                     (rings and features, as offsets)
+//! consumer's RAM file  ==  the appliance's BAR2                       (data: never through the bridge)
+//! the appliance's doorbell  ──>  the consumer's call eventfd          (interrupts: neither)
+//! ```
+//!
+//! - [`ram`]: a consumer's RAM as a file; [`memory_table`]: which of its addresses are where in it;
+//! - [`ivshmem`]: the server side of the appliance's ivshmem devices;
+//! - [`state`]: what front ends want, what the appliance holds, and the next step from one to the other;
+//! - `conductor`: takes those steps over the control link (`service::control`); `listen` and `front`: the vhost-user
+//!   sockets; `relay`: kicks; `refuse`: answers requests that nobody serves;
+//! - `shared`: the lock around it all.
+//!
+//! What can happen, and what comes of it:
+//!
+//! | | |
+//! |---|---|
+//! | the consumer reboots, or its QEMU is killed and replaced | its queues are stopped, and started anew by the next |
+//! | the appliance is killed, reboots or hangs | requests wait; the next one goes on at used.idx |
+//! | … for longer than the bound | requests are answered with I/O errors until it is back |
+//! | the bridge ends, however | the appliance ends with it; the front ends' `reconnect=` finds the next bridge |
+//! | a disk is withdrawn | requests are answered with I/O errors; it has no sectors |
+//! | a front end is mad | it is dropped, with a message; other consumers see nothing of it |
+
+mod conductor;
+mod front;
+pub mod ivshmem;
+mod listen;
+pub mod memory_table;
+pub mod ram;
+mod refuse;
+mod relay;
+mod shared;
+pub mod state;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use service::control::{ExportIndex, MemoryId};
+
+pub use self::listen::Listener;
+
+use self::ivshmem::{PeerId, Server};
+use self::ram::{Identity, RamError, RamFile};
+use self::shared::{Machine, Shared, State, Window};
+use self::state::{Export, eventfd};
+
+/// How long requests are held for an appliance that is gone, unless somebody says otherwise: it boots meanwhile.
+pub const HOLD: Duration = Duration::from_secs(30);
+
+/// The most exports of a bridge: the appliance's ivshmem devices have to find room on its PCI bus.
+pub const EXPORTS_MAX: usize = 24;
+
+/// Takes what the bridge has to say, a line for people at a time.
+pub type Log = Arc<dyn Fn(&str) + Send + Sync>;
+
+/// A disk for a consumer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExportSpec {
+    /// Where the vhost-user socket is to be.
+    pub socket: PathBuf,
+    /// Which device, by Linux's name; none: the first that there is.
+    pub dev: Option<String>,
+    /// The consumer's RAM file. Two exports with the same one are two disks of one consumer.
+    pub ram: PathBuf,
+    /// How much RAM the consumer has, in bytes.
+    pub ram_bytes: u64,
+}
+
+/// Why there is no bridge.
+#[derive(Debug)]
+pub enum BridgeError {
+    /// A consumer's RAM.
+    Ram(RamError),
+    /// Something is in the way of a socket.
+    Socket(String),
+    /// The same socket twice, the same file with two sizes, or too many of all.
+    Usage(String),
+    /// The system.
+    System(io::Error),
+}
+
+impl fmt::Display for BridgeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ram(error) => error.fmt(f),
+            Self::Socket(why) | Self::Usage(why) => f.write_str(why),
+            Self::System(error) => write!(f, "the bridge could not be set up: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for BridgeError {}
+
+impl From<RamError> for BridgeError {
+    fn from(error: RamError) -> Self {
+        Self::Ram(error)
+    }
+}
+
+impl From<io::Error> for BridgeError {
+    fn from(error: io::Error) -> Self {
+        Self::System(error)
+    }
+}
+
+/// What the machine that runs the appliance gets: its ends of the sockets.
+#[derive(Debug)]
+pub struct Ends {
+    /// For the second UART.
+    pub control: OwnedFd,
+    /// For the ivshmem-doorbell devices, in the order of [`Bridge::windows`].
+    pub ivshmem: Vec<OwnedFd>,
+}
+
+/// A running bridge. It ends when it is dropped, and takes its sockets along; RAM files stay.
+pub struct Bridge {
+    shared: Arc<Shared>,
+    session: u64,
+}
+
+impl Bridge {
+    /// Makes the consumers' RAM files, and waits for an appliance. Sockets appear when it has said what it serves.
+    ///
+    /// # Errors
+    /// [`BridgeError`]: what exists and does not fit is left as it is.
+    pub fn new(specs: &[ExportSpec], hold: Duration, log: Log) -> Result<Self, BridgeError> {
+        if specs.len() > EXPORTS_MAX {
+            return Err(BridgeError::Usage(format!("{} disks: {EXPORTS_MAX} are the most", specs.len())));
+        }
+        let mut windows: Vec<Window> = Vec::new();
+        let mut window_of = Vec::new();
+        let mut known = HashMap::new();
+        let mut exports = Vec::new();
+        for (number, spec) in (0..).zip(specs) {
+            if specs.iter().filter(|other| other.socket == spec.socket).count() > 1 {
+                return Err(BridgeError::Usage(format!("the socket {} is given twice", spec.socket.display())));
+            }
+            listen::check_path(&spec.socket).map_err(BridgeError::Socket)?;
+            // A file that is given by two names is one consumer's all the same.
+            let there = std::fs::File::open(&spec.ram).and_then(|file| Identity::of(&file)).ok();
+            let found = there.and_then(|it| windows.iter().position(|window| window.ram.identity() == it));
+            let window = match found.or_else(|| known.get(&spec.ram).copied()) {
+                Some(window) if windows[window].ram.ram_bytes() != spec.ram_bytes => {
+                    return Err(BridgeError::Usage(format!("{} is given with two sizes", spec.ram.display())));
+                }
+                Some(window) => window,
+                None => {
+                    windows.push(Window { ram: RamFile::open(&spec.ram, spec.ram_bytes)?, kick: eventfd()? });
+                    windows.len() - 1
+                }
+            };
+            known.insert(spec.ram.clone(), window);
+            window_of.push(window);
+            exports.push(Export::new(ExportIndex(number), memory_id(window), spec.dev.clone()));
+        }
+        let shared = Arc::new(Shared {
+            windows,
+            window_of,
+            sockets: specs.iter().map(|spec| spec.socket.clone()).collect(),
+            hold,
+            log,
+            state: Mutex::new(State {
+                occupied: vec![false; exports.len()],
+                complaints: vec![String::new(); exports.len()],
+                exports,
+                machine: None,
+                machines: 0,
+                heard: Instant::now(),
+            }),
+            changed: Condvar::new(),
+            wake_conductor: eventfd()?,
+            wake_relay: eventfd()?,
+            closed: eventfd()?,
+            closing: AtomicBool::new(false),
+            threads: Mutex::new(Vec::new()),
+        });
+        let relaying = Arc::clone(&shared);
+        shared.spawn(move || relay::relay(&relaying));
+        // A number that no other bridge has had: made of the process's own randomness.
+        Ok(Self { shared, session: RandomState::new().hash_one(Instant::now()) })
+    }
+
+    /// The consumers' RAM files, one for each ivshmem device.
+    pub fn windows(&self) -> impl Iterator<Item = &RamFile> {
+        self.shared.windows.iter().map(|window| &window.ram)
+    }
+
+    /// Makes the sockets for a machine that is about to run the appliance. The one before must have ended.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn machine(&self) -> io::Result<Ends> {
+        let (ours, control) = UnixStream::pair()?;
+        let (mut servers, mut ivshmem) = (Vec::new(), Vec::new());
+        for (index, window) in self.shared.windows.iter().enumerate() {
+            let (ours, theirs) = UnixStream::pair()?;
+            let own = PeerId(memory_id(index).0);
+            servers.push(Server::greet(ours, own, window.ram.file().as_fd(), window.kick.as_fd())?);
+            ivshmem.push(theirs.into());
+        }
+        let mut state = self.shared.lock();
+        state.exports.iter_mut().for_each(Export::machine_gone);
+        state.machines += 1;
+        let number = state.machines;
+        state.machine = Some(Machine { number, servers, killer: None, present: false });
+        drop(state);
+        let (shared, session) = (Arc::clone(&self.shared), self.session);
+        self.shared.spawn(move || conductor::conduct(&shared, number, session, ours));
+        Ok(Ends { control: control.into(), ivshmem })
+    }
+
+    /// Says how the machine of the last [`Bridge::machine`] can be ended: it is, when its appliance hangs.
+    pub fn ends_by(&self, killer: impl Fn() + Send + Sync + 'static) {
+        if let Some(machine) = &mut self.shared.lock().machine {
+            machine.killer = Some(Arc::new(killer));
+        }
+    }
+
+    /// Whether the appliance is there and has said what it serves.
+    #[must_use]
+    pub fn is_served(&self) -> bool {
+        self.shared.lock().is_present()
+    }
+}
+
+impl Drop for Bridge {
+    fn drop(&mut self) {
+        self.shared.close();
+    }
+}
+
+impl fmt::Debug for Bridge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bridge").field("sockets", &self.shared.sockets).finish_non_exhaustive()
+    }
+}
+
+/// The number of a consumer's memory: what the appliance reads in its device's IVPosition register.
+fn memory_id(window: usize) -> MemoryId {
+    MemoryId(u16::try_from(window).unwrap_or(u16::MAX))
+}

@@ -1,0 +1,230 @@
+//! A consumer's RAM as a file: made by us, mapped by the consumer's QEMU as its RAM and by the appliance's QEMU as
+//! BAR2 of an ivshmem device.
+//!
+//! A PCI BAR is a power of two, so the file is the RAM rounded up to one, with room for a page at least: that tail is
+//! the appliance's and ours, and invisible to the consumer. The file is locked while we serve it, and outlives us: a
+//! consumer that still runs is found again after a restart.
+
+use std::fmt;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, Ordering};
+
+use memmap2::{MmapOptions, MmapRaw};
+
+/// The least that the tail behind the RAM has.
+pub const TAIL_BYTES_MIN: u64 = 4096;
+
+/// The least RAM that a consumer can have here: less is surely a slip.
+pub const RAM_BYTES_MIN: u64 = 1 << 20;
+
+/// The most: what a PC can address, with room for rounding.
+pub const RAM_BYTES_MAX: u64 = 1 << 46;
+
+/// A file, by what stays the same however it is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The device that it is on.
+    pub device: u64,
+    /// Its number there.
+    pub inode: u64,
+}
+
+impl Identity {
+    /// Of an open file.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn of(file: &File) -> io::Result<Self> {
+        let metadata = file.metadata()?;
+        Ok(Self { device: metadata.dev(), inode: metadata.ino() })
+    }
+}
+
+/// A consumer's RAM.
+#[derive(Debug)]
+pub struct RamFile {
+    path: PathBuf,
+    file: File,
+    identity: Identity,
+    ram_bytes: u64,
+    file_bytes: u64,
+    map: MmapRaw,
+}
+
+/// Why a file cannot be a consumer's RAM.
+#[derive(Debug)]
+pub enum RamError {
+    /// No machine has so much or so little.
+    Size(u64),
+    /// It could not be made, opened, locked or mapped.
+    File(PathBuf, &'static str, io::Error),
+    /// It is a folder, a device or the like.
+    NoFile(PathBuf),
+    /// Another bridge serves it.
+    InUse(PathBuf),
+    /// It exists and has another size.
+    WrongSize {
+        /// Where.
+        path: PathBuf,
+        /// Bytes that it has.
+        found: u64,
+        /// Bytes that it should have.
+        expected: u64,
+    },
+}
+
+impl fmt::Display for RamError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Size(bytes) => {
+                write!(f, "a consumer with {bytes} bytes of RAM: it takes a multiple of 1M, at most 64T")
+            }
+            Self::File(path, what, error) => write!(f, "the RAM file {} could not be {what}: {error}", path.display()),
+            Self::NoFile(path) => {
+                write!(f, "{} is no plain file: give a consumer's RAM a file under /dev/shm", path.display())
+            }
+            Self::InUse(path) => write!(f, "the RAM file {} is served by another bridge", path.display()),
+            Self::WrongSize { path, found, expected } => write!(
+                f,
+                "the RAM file {} has {found} bytes, not the {expected} of this consumer, and is left as it is: remove it, \
+                 or give the size that it was made with",
+                path.display()
+            ),
+        }
+    }
+}
+
+impl std::error::Error for RamError {}
+
+impl RamFile {
+    /// Opens the file at `path` for a consumer with so much RAM, and makes it if it is absent or empty.
+    ///
+    /// # Errors
+    /// When it cannot be such a file. One that exists with another size is left as it is.
+    pub fn open(path: &Path, ram_bytes: u64) -> Result<Self, RamError> {
+        if !(RAM_BYTES_MIN..=RAM_BYTES_MAX).contains(&ram_bytes) || !ram_bytes.is_multiple_of(1 << 20) {
+            return Err(RamError::Size(ram_bytes));
+        }
+        let file_bytes = (ram_bytes + TAIL_BYTES_MIN).next_power_of_two();
+        let failed = |what| move |error| RamError::File(path.to_owned(), what, error);
+        if path.metadata().is_ok_and(|there| !there.is_file()) {
+            return Err(RamError::NoFile(path.to_owned()));
+        }
+        // What a machine has in its memory is its owner's alone.
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        let file = options.open(path).map_err(failed("opened"))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(RamError::InUse(path.to_owned())),
+            Err(TryLockError::Error(error)) => return Err(failed("locked")(error)),
+        }
+        match file.metadata().map_err(failed("asked for its size"))?.len() {
+            0 => file.set_len(file_bytes).map_err(failed("made"))?,
+            found if found != file_bytes => {
+                return Err(RamError::WrongSize { path: path.to_owned(), found, expected: file_bytes });
+            }
+            _ => {}
+        }
+        let map = MmapOptions::new().map_raw(&file).map_err(failed("mapped"))?;
+        let identity = Identity::of(&file).map_err(failed("identified"))?;
+        Ok(Self { path: path.to_owned(), file, identity, ram_bytes, file_bytes, map })
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The open file, to be handed on.
+    #[must_use]
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Which file it is.
+    #[must_use]
+    pub fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    /// Bytes of the consumer's RAM, at the start of the file.
+    #[must_use]
+    pub fn ram_bytes(&self) -> u64 {
+        self.ram_bytes
+    }
+
+    /// Bytes of the file: the size of BAR2.
+    #[must_use]
+    pub fn file_bytes(&self) -> u64 {
+        self.file_bytes
+    }
+
+    /// Where `bytes` bytes at `offset` are mapped, if they are in the file and aligned.
+    fn place(&self, offset: u64, bytes: u64) -> Option<*mut u8> {
+        let inside = offset.checked_add(bytes)? <= self.file_bytes && offset.is_multiple_of(bytes);
+        let offset = usize::try_from(offset).ok().filter(|_| inside)?;
+        Some(self.map.as_mut_ptr().wrapping_add(offset))
+    }
+}
+
+/// Reads and writes single numbers in the file, little-endian; all atomic, for others do the same at any time.
+macro_rules! access {
+    ($load:ident, $store:ident, $number:ty, $atomic:ty) => {
+        impl RamFile {
+            #[doc = "A number at an offset that is in the file and aligned."]
+            pub fn $load(&self, offset: u64) -> Option<$number> {
+                let place = self.place(offset, size_of::<$number>() as u64)?;
+                // SAFETY:
+                // 1. `place` checked that it is in the mapping, which lives as long as `self`, and aligned in it; the
+                //    mapping starts at a page.
+                // 2. Nobody has a reference to the memory, here or in the processes that share it.
+                let number = unsafe { <$atomic>::from_ptr(place.cast()) }.load(Ordering::Acquire);
+                Some(<$number>::from_le(number))
+            }
+
+            #[doc = "Writes a number to an offset; false when it is not in the file, or not aligned."]
+            pub fn $store(&self, offset: u64, number: $number) -> bool {
+                let Some(place) = self.place(offset, size_of::<$number>() as u64) else { return false };
+                // SAFETY: as for the load above.
+                unsafe { <$atomic>::from_ptr(place.cast()) }.store(number.to_le(), Ordering::Release);
+                true
+            }
+        }
+    };
+}
+
+access!(load8, store8, u8, AtomicU8);
+access!(load16, store16, u16, AtomicU16);
+access!(load32, store32, u32, AtomicU32);
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test ends where it is surprised")]
+
+    use super::{RamError, RamFile};
+
+    #[test]
+    fn the_file_is_the_next_power_of_two_with_room_for_a_tail() {
+        let folder = std::env::temp_dir().join(format!("untorn-ram-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        for (name, ram, file) in [("a", 3 << 20, 4 << 20), ("b", 4 << 20, 8 << 20), ("c", 1 << 20, 2 << 20)] {
+            let made = RamFile::open(&folder.join(name), ram).unwrap();
+            assert_eq!((made.ram_bytes(), made.file_bytes()), (ram, file));
+            assert_eq!(folder.join(name).metadata().unwrap().len(), file);
+        }
+        let path = folder.join("a");
+        let first = RamFile::open(&path, 3 << 20).unwrap();
+        assert!(matches!(RamFile::open(&path, 3 << 20), Err(RamError::InUse(_))));
+        drop(first);
+        assert!(matches!(RamFile::open(&path, 4 << 20), Err(RamError::WrongSize { found: 0x40_0000, .. })));
+        assert!(matches!(RamFile::open(&folder, 4 << 20), Err(RamError::NoFile(_))));
+        assert!(matches!(RamFile::open(&path, 4095), Err(RamError::Size(4095))));
+        assert_eq!(path.metadata().unwrap().len(), 4 << 20, "a file of another size is left as it is");
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+}

@@ -1,0 +1,230 @@
+//! What the threads of a bridge share: one state behind one lock, and ways to wake each other.
+//!
+//! | thread | one for | changes | wakes |
+//! |---|---|---|---|
+//! | [`super::conductor`] | a machine that runs the appliance | what holds | all that wait on `changed`, the relay |
+//! | [`super::listen`] | a vhost-user socket, and the front end on it | what is wanted | the conductor, the relay |
+//! | [`super::relay`] | the bridge | used rings of queues that nobody serves | |
+//!
+//! Nobody blocks while holding the lock, but for sends of a few bytes that have a bound.
+
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use super::ivshmem::Server;
+use super::ram::RamFile;
+use super::state::{Export, Queue, Way, signal};
+use super::{Log, refuse};
+
+/// How long the appliance may take to let go of a queue. A consumer's machine stands still meanwhile.
+pub(super) const STOP_PATIENCE: Duration = Duration::from_secs(5);
+
+/// A consumer's memory, with what lasts as long as the bridge.
+#[derive(Debug)]
+pub(super) struct Window {
+    pub(super) ram: RamFile,
+    /// The own vector of the ivshmem device: kicks arrive by it.
+    pub(super) kick: Arc<File>,
+}
+
+/// What ends the machine that runs the appliance.
+pub(super) type Killer = Arc<dyn Fn() + Send + Sync>;
+
+/// The machine that runs the appliance.
+pub(super) struct Machine {
+    /// Counts the machines of this bridge.
+    pub(super) number: u64,
+    /// One for each window.
+    pub(super) servers: Vec<Server>,
+    /// Ends it.
+    pub(super) killer: Option<Killer>,
+    /// Whether the appliance has said what it serves.
+    pub(super) present: bool,
+}
+
+/// All that changes.
+pub(super) struct State {
+    pub(super) exports: Vec<Export>,
+    /// Which exports have a front end, or one whose queues are still being stopped.
+    pub(super) occupied: Vec<bool>,
+    /// The last complaint about each export's front ends.
+    pub(super) complaints: Vec<String>,
+    pub(super) machine: Option<Machine>,
+    pub(super) machines: u64,
+    /// When the appliance was heard last.
+    pub(super) heard: Instant,
+}
+
+/// The bridge.
+pub(super) struct Shared {
+    pub(super) windows: Vec<Window>,
+    /// The window of each export.
+    pub(super) window_of: Vec<usize>,
+    /// The socket of each export.
+    pub(super) sockets: Vec<PathBuf>,
+    /// How long requests are held while the appliance is gone.
+    pub(super) hold: Duration,
+    pub(super) log: Log,
+    pub(super) state: Mutex<State>,
+    pub(super) changed: Condvar,
+    /// Something is to be told to the appliance.
+    pub(super) wake_conductor: Arc<File>,
+    /// Kicks or calls are others than before.
+    pub(super) wake_relay: Arc<File>,
+    /// Readable once the bridge is to end.
+    pub(super) closed: Arc<File>,
+    pub(super) closing: AtomicBool,
+    /// All threads, to be waited for at the end.
+    pub(super) threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Shared {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        // Every change of the state is whole before it can panic.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Starts a thread that ends with the bridge.
+    pub(super) fn spawn(&self, work: impl FnOnce() + Send + 'static) {
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        threads.retain(|thread| !thread.is_finished());
+        threads.push(thread::spawn(work));
+    }
+
+    /// Has all threads end, and waits for them.
+    pub(super) fn close(&self) {
+        self.closing.store(true, Ordering::Release);
+        signal(&self.closed);
+        self.wake_all();
+        loop {
+            let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+            if threads.is_empty() {
+                return;
+            }
+            // One that has panicked has said so.
+            threads.into_iter().for_each(|thread| drop(thread.join()));
+        }
+    }
+
+    pub(super) fn say(&self, words: &str) {
+        (self.log)(words);
+    }
+
+    /// Says what is wrong with a front end; once only, when it comes back again and again with the same.
+    pub(super) fn complain(&self, export: usize, words: &str) {
+        let mut state = self.lock();
+        if state.complaints[export] != words {
+            state.complaints[export] = words.into();
+            drop(state);
+            self.say(words);
+        }
+    }
+
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
+    }
+
+    /// Tells all threads that the state is another one.
+    pub(super) fn wake_all(&self) {
+        self.changed.notify_all();
+        signal(&self.wake_conductor);
+        signal(&self.wake_relay);
+    }
+
+    /// Waits until the appliance serves no queue of `export` that `unwanted` names, and ends the machine if it does not
+    /// let go of them: nobody else may touch the rings before.
+    pub(super) fn wait_for_rest(&self, export: usize, unwanted: impl Fn(&Export) -> bool) {
+        let mut state = self.lock();
+        let begun = Instant::now();
+        let mut asked = false;
+        while !unwanted(&state.exports[export]) && !self.is_closing() {
+            let left = STOP_PATIENCE.saturating_sub(begun.elapsed());
+            if left.is_zero() && !asked {
+                asked = true;
+                self.say("the appliance does not let go of a queue: ending its machine");
+                state.kill();
+            } else if begun.elapsed() > STOP_PATIENCE * 2 {
+                // Its end is certain, but nobody has told us.
+                return;
+            }
+            let wait = if asked { STOP_PATIENCE } else { left };
+            state = self.changed.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Answers what waits in the queues of an export whose appliance is gone for too long, or has withdrawn it.
+    pub(super) fn refuse_if_lost(&self, state: &mut State, export: usize) {
+        if !state.is_lost(export, self.hold) {
+            return;
+        }
+        let ram = &self.windows[self.window_of[export]].ram;
+        let it = &mut state.exports[export];
+        let (Some(table), Some(features)) = (&it.table, it.features) else { return };
+        for queue in it.queues.iter_mut().filter(|queue| queue.running.is_none()) {
+            let Some(rings) = queue.wanted() else { continue };
+            match refuse::refuse_all(ram, table, features, rings, queue.size, (!queue.resume).then_some(queue.base)) {
+                Ok(refused) => {
+                    queue.resume = true;
+                    if let (true, Some(call)) = (refused > 0, &queue.call) {
+                        signal(call);
+                    }
+                }
+                Err(why) => {
+                    queue.broken = true;
+                    self.say(&format!("a queue without an appliance is broken: {why}"));
+                }
+            }
+        }
+    }
+}
+
+impl State {
+    /// Whether an export's requests are to be refused now.
+    pub(super) fn is_lost(&self, export: usize, hold: Duration) -> bool {
+        let it = &self.exports[export];
+        it.session && it.rests() && (it.withdrawn || (!self.is_present() && self.heard.elapsed() >= hold))
+    }
+
+    pub(super) fn is_present(&self) -> bool {
+        self.machine.as_ref().is_some_and(|machine| machine.present)
+    }
+
+    /// Ends the machine that runs the appliance.
+    pub(super) fn kill(&self) {
+        if let Some(killer) = self.machine.as_ref().and_then(|machine| machine.killer.clone()) {
+            killer();
+        }
+    }
+
+    /// Takes a queue's way to its interrupt away, unless it lasts.
+    pub(super) fn forget_way(&mut self, export: usize, queue: usize, window: usize) {
+        let Some(queue) = self.exports[export].queues.get_mut(queue) else { return };
+        if let Some(Way { peer, lasting: false }) = queue.way {
+            queue.way = None;
+            if let Some(machine) = &mut self.machine {
+                // A machine that takes no messages is found out elsewhere.
+                let _ = machine.servers[window].remove_peer(peer);
+            }
+        }
+    }
+}
+
+impl Machine {
+    /// Makes a way to a queue's interrupt.
+    pub(super) fn way(&mut self, window: usize, queue: &mut Queue) -> Option<Way> {
+        let server = &mut self.servers[window];
+        let call = queue.call.as_ref()?;
+        if let Ok(Some(peer)) = server.add_peer(call.as_fd()) {
+            return Some(Way { peer, lasting: false });
+        }
+        let relayed = super::state::eventfd().ok()?;
+        let peer = server.lasting_peer(relayed.as_fd()).ok().flatten()?;
+        queue.relayed = Some(relayed);
+        Some(Way { peer, lasting: true })
+    }
+}

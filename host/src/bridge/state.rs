@@ -1,0 +1,361 @@
+//! What front ends want, what the appliance has been told, and the next request that brings the two together.
+//!
+//! Front ends change what is wanted, the appliance's answers change what holds, and [`Export::next`] compares: an
+//! appliance that starts anew holds nothing, so everything is given to it again by the same comparison. No I/O here.
+//!
+//! Who serves a queue: nobody, the appliance ([`Queue::running`]), or, while the appliance is gone for too long, the
+//! bridge itself (`super::refuse`), which the lock around this state keeps apart from a Start.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use service::control::{
+    Attach, Call, Disk, DiskIndex, ExportIndex, MemoryId, QueueIndex, Region as WireRegion, Report, Request, Start,
+};
+
+use super::ivshmem::PeerId;
+use super::memory_table::MemoryTable;
+
+/// The most queues of an export, whatever the appliance offers: what a front end can name is bounded.
+pub const QUEUES_MAX: u16 = 64;
+
+/// The vector of the ivshmem device that carries the kicks of all queues.
+pub const KICK_VECTOR: u16 = 0;
+
+/// Where a queue's rings are in the RAM file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rings {
+    /// The descriptor table.
+    pub desc: u64,
+    /// The available ring.
+    pub avail: u64,
+    /// The used ring.
+    pub used: u64,
+}
+
+impl Rings {
+    fn of(start: &Start) -> Self {
+        Self { desc: start.desc, avail: start.avail, used: start.used }
+    }
+}
+
+/// The way from the appliance to a driver's interrupt, as long as the appliance's machine lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Way {
+    /// The peer that the appliance rings.
+    pub peer: PeerId,
+    /// Whether the peer stays, and we pass on what it is told: it is not to be removed.
+    pub lasting: bool,
+}
+
+/// A queue of an export.
+#[derive(Debug, Default)]
+pub struct Queue {
+    // What the front end has set.
+    /// Entries of each ring.
+    pub size: u16,
+    /// Where they are.
+    pub rings: Option<Rings>,
+    /// Where to go on in the available ring.
+    pub base: u16,
+    /// The driver's kicks. A queue is started by getting one.
+    pub kick: Option<Arc<File>>,
+    /// The driver's interrupt.
+    pub call: Option<Arc<File>>,
+    /// Told when the driver has broken its ring.
+    pub error: Option<Arc<File>>,
+    /// Whether it is to be served.
+    pub enabled: bool,
+
+    // What holds.
+    /// What the appliance was told, while it serves the queue.
+    pub running: Option<Start>,
+    /// Whether used.idx in the ring, and not `base`, says where to go on: it was served since `base` was set.
+    pub resume: bool,
+    /// The driver broke its ring: nothing is to be done until it is set up anew.
+    pub broken: bool,
+    /// The way to its interrupt.
+    pub way: Option<Way>,
+    /// When ways are used up: what a lasting peer signals, for us to pass on.
+    pub relayed: Option<Arc<File>>,
+}
+
+impl Queue {
+    /// The rings, if the front end wants it served.
+    #[must_use]
+    pub fn wanted(&self) -> Option<Rings> {
+        self.rings.filter(|_| self.enabled && self.kick.is_some() && self.size > 0 && !self.broken)
+    }
+
+    /// Forgets what a front end has set. What holds stays until it is undone.
+    fn forget_front(&mut self) {
+        *self = Self { running: self.running, way: self.way, relayed: self.relayed.take(), ..Self::default() };
+    }
+}
+
+/// A disk given to a consumer: one vhost-user socket.
+#[derive(Debug)]
+pub struct Export {
+    /// Its number.
+    pub index: ExportIndex,
+    /// The consumer's memory.
+    pub memory: MemoryId,
+    /// Which device, by Linux's name; none: the first that there is.
+    pub dev: Option<String>,
+    /// What the appliance said of it last. It stays when the appliance goes: the consumer's disk is what it was.
+    pub disk: Option<Disk>,
+    /// Whether the appliance offers it now.
+    pub offered: bool,
+    /// Whether the appliance is there and does not: its requests are refused, at once.
+    pub withdrawn: bool,
+
+    // What the front end has set.
+    /// Whether there is one.
+    pub session: bool,
+    /// The features that the driver accepted.
+    pub features: Option<u64>,
+    /// The consumer's memory.
+    pub table: Option<MemoryTable>,
+    /// Writes to the configuration space, by place: every appliance that serves this session must see them.
+    pub config_writes: Vec<(u8, Vec<u8>)>,
+    /// The queues, all that there may be.
+    pub queues: Vec<Queue>,
+    /// Where the front end is told of a change of the configuration space.
+    pub channel: Option<File>,
+
+    // What holds.
+    /// What the appliance was told.
+    pub attached: Option<Attach>,
+    /// How many of `config_writes` it was told.
+    pub written: usize,
+    /// The appliance refused it: nothing more is tried until the front end changes something.
+    pub refused: bool,
+}
+
+impl Export {
+    /// One that nobody has set anything for.
+    #[must_use]
+    pub fn new(index: ExportIndex, memory: MemoryId, dev: Option<String>) -> Self {
+        Self {
+            index,
+            memory,
+            dev,
+            disk: None,
+            offered: false,
+            withdrawn: false,
+            session: false,
+            features: None,
+            table: None,
+            config_writes: Vec::new(),
+            queues: Vec::new(),
+            channel: None,
+            attached: None,
+            written: 0,
+            refused: false,
+        }
+    }
+
+    /// What people call it.
+    #[must_use]
+    pub fn label(&self) -> String {
+        match (&self.disk, &self.dev) {
+            (Some(disk), _) => disk.name.clone(),
+            (None, Some(dev)) => dev.clone(),
+            (None, None) => "the first disk".into(),
+        }
+    }
+
+    /// A front end has come: nothing is set. To be called when the last one's queues rest.
+    pub fn begin(&mut self) {
+        let count = self.disk.as_ref().map_or(0, |disk| disk.queues.min(QUEUES_MAX));
+        self.session = true;
+        self.refused = false;
+        self.queues.resize_with(usize::from(count), Queue::default);
+    }
+
+    /// The front end has gone: nothing is wanted.
+    pub fn end(&mut self) {
+        self.session = false;
+        self.features = None;
+        self.table = None;
+        self.channel = None;
+        self.config_writes.clear();
+        self.written = 0;
+        self.refused = false;
+        self.queues.iter_mut().for_each(Queue::forget_front);
+    }
+
+    /// Whether the appliance serves none of its queues.
+    #[must_use]
+    pub fn rests(&self) -> bool {
+        self.queues.iter().all(|queue| queue.running.is_none())
+    }
+
+    /// The appliance is gone, or has started anew: nothing holds. Its machine may still be the same, and its ways too.
+    pub fn appliance_gone(&mut self) {
+        (self.offered, self.withdrawn) = (false, false);
+        self.attached = None;
+        self.written = 0;
+        self.refused = false;
+        for queue in &mut self.queues {
+            queue.resume |= queue.running.take().is_some();
+        }
+    }
+
+    /// The appliance's machine is gone, and with it all ways to interrupts.
+    pub fn machine_gone(&mut self) {
+        self.appliance_gone();
+        for queue in &mut self.queues {
+            queue.way = None;
+            queue.relayed = None;
+        }
+    }
+
+    /// What the appliance should have been told of the front end, once the front end has said enough.
+    fn wanted(&self) -> Option<Attach> {
+        let disk = self.disk.as_ref().filter(|_| self.offered && self.session)?;
+        let regions = self.table.as_ref()?.regions().iter();
+        Some(Attach {
+            export: self.index,
+            memory: self.memory,
+            features: self.features?,
+            disk: disk.disk,
+            regions: regions.map(|it| WireRegion { gpa: it.guest, bytes: it.bytes, offset: it.offset }).collect(),
+        })
+    }
+
+    /// The next request that brings what holds closer to what is wanted; none when it is there.
+    ///
+    /// `used_index` reads used.idx of rings; `way` makes a way to a queue's interrupt, which is there.
+    pub fn next(
+        &mut self,
+        used_index: impl Fn(Rings) -> u16,
+        mut way: impl FnMut(QueueIndex, &mut Queue) -> Option<Way>,
+    ) -> Option<Request> {
+        let (export, wanted) = (self.index, self.wanted());
+        let attached = self.attached.is_some() && self.attached == wanted;
+        for (queue, it) in (0..).map(QueueIndex).zip(&self.queues) {
+            let Some(running) = it.running else { continue };
+            if !attached || it.size != running.size || it.wanted() != Some(Rings::of(&running)) {
+                return Some(Request::Stop { export, queue });
+            }
+        }
+        if !attached {
+            return match wanted {
+                Some(_) if self.refused => None,
+                Some(attach) => Some(Request::Attach(attach)),
+                None => self.attached.is_some().then_some(Request::Detach { export }),
+            };
+        }
+        if let Some((at, bytes)) = self.config_writes.get(self.written) {
+            return Some(Request::WriteConfig { export, at: *at, bytes: bytes.clone() });
+        }
+        for (queue, it) in (0..).map(QueueIndex).zip(&mut self.queues) {
+            let Some(rings) = it.wanted() else { continue };
+            if it.call.is_some() && it.way.is_none() {
+                it.way = way(queue, it);
+            }
+            let call = it.way.filter(|_| it.call.is_some()).map(|way| Call { peer: way.peer.0, vector: 0 });
+            match it.running {
+                Some(running) if running.call != call => return Some(Request::SetCall { export, queue, call }),
+                Some(_) => {}
+                None => {
+                    return Some(Request::Start(Start {
+                        export,
+                        queue,
+                        size: it.size,
+                        base: if it.resume { used_index(rings) } else { it.base },
+                        desc: rings.desc,
+                        avail: rings.avail,
+                        used: rings.used,
+                        call,
+                        kick_vector: KICK_VECTOR,
+                    }));
+                }
+            }
+        }
+        None
+    }
+
+    /// The appliance has done `request`, and answered `report`: now that holds.
+    pub fn done(&mut self, request: &Request, report: &Report) {
+        match request {
+            Request::Attach(attach) => {
+                self.attached = Some(attach.clone());
+                self.written = 0;
+            }
+            Request::Detach { .. } => self.attached = None,
+            Request::Start(start) => {
+                if let Some(queue) = self.queue_mut(start.queue) {
+                    queue.running = Some(*start);
+                }
+            }
+            Request::Stop { queue, .. } => {
+                if let Some(queue) = self.queue_mut(*queue) {
+                    queue.running = None;
+                    match report {
+                        Report::Stopped { base } => (queue.base, queue.resume) = (*base, false),
+                        // It was not running: the ring says how far it came.
+                        _ => queue.resume = true,
+                    }
+                }
+            }
+            Request::SetCall { queue, call, .. } => {
+                if let Some(Start { call: held, .. }) = self.queue_mut(*queue).and_then(|queue| queue.running.as_mut())
+                {
+                    *held = *call;
+                }
+            }
+            Request::WriteConfig { .. } => self.written += 1,
+            Request::Hello { .. } | Request::Ping { .. } => {}
+        }
+    }
+
+    /// The queue of that number, if it can be.
+    pub fn queue_mut(&mut self, index: QueueIndex) -> Option<&mut Queue> {
+        self.queues.get_mut(usize::from(index.0))
+    }
+
+    /// The appliance offers a disk, or has changed one. True when it is this export's.
+    pub fn offer(&mut self, disk: &Disk) -> bool {
+        let ours = match (&self.dev, &self.disk) {
+            (Some(dev), _) => *dev == disk.name,
+            (None, Some(known)) => known.name == disk.name,
+            (None, None) => true,
+        };
+        if ours {
+            self.disk = Some(disk.clone());
+            (self.offered, self.withdrawn) = (true, false);
+            self.refused = false;
+        }
+        ours
+    }
+
+    /// The appliance has withdrawn a disk. True when it was this export's.
+    pub fn withdraw(&mut self, disk: DiskIndex) -> bool {
+        let ours = self.offered && self.disk.as_ref().is_some_and(|known| known.disk == disk);
+        if ours {
+            // Its queues are stopped like those of a front end that has gone, before anybody else answers in them.
+            (self.offered, self.withdrawn) = (false, true);
+        }
+        ours
+    }
+}
+
+/// A fresh event descriptor that never blocks.
+///
+/// # Errors
+/// The system's.
+pub fn eventfd() -> io::Result<Arc<File>> {
+    let eventfd = EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
+    Ok(Arc::new(File::from(OwnedFd::from(eventfd))))
+}
+
+/// Signals an event descriptor. One that is full, or none at all, needs no more.
+pub fn signal(eventfd: &File) {
+    let mut eventfd = eventfd;
+    let _ = eventfd.write(&1_u64.to_ne_bytes());
+}
