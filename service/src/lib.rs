@@ -1,11 +1,14 @@
-//! What serves a block back end, free of hardware: the admin side of it.
+//! What serves a block back end, free of hardware: to consumers, and to whoever administers it.
+//!
+//! A consumer's requests come by virtqueues ([`virtqueue`]) in memory that it shares ([`memory`]); they are virtio-blk's
+//! ([`blk`]) and end at a [`backend`]. Where those queues are comes from a bridge, by the [`control`] protocol.
 //!
 //! A person or a program sends lines over a [`link`]; each line is one command ([`admin`]), each command gets one reply
 //! ([`mod@reply`], [`inventory`]) or an [`error`]. The machine stands behind one trait, [`appliance::Appliance`].
 //! [`stats`] counts, [`pattern`] makes sectors that tell when they are torn.
 
 #![no_std]
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)] // but for one unsafe trait, in `memory`
 
 extern crate alloc;
 
@@ -14,11 +17,17 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 pub mod admin;
 pub mod appliance;
+pub mod backend;
+pub mod blk;
 pub mod console;
 pub mod control;
 pub mod error;
 pub mod inventory;
 pub mod link;
+pub mod memory;
+#[cfg(any(test, feature = "mock"))]
+pub mod mock;
 pub mod pattern;
 pub mod reply;
 pub mod stats;
+pub mod virtqueue;

@@ -1,0 +1,92 @@
+//! The seam below the disk: [`BlockBackend`], which the kernel implements on a BTT.
+
+use core::fmt;
+
+use crate::memory::{Scatter, SharedMemory};
+
+/// A sector of the disk, in units of its own sector size (not of virtio's 512 bytes).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Sector(pub u64);
+
+impl fmt::Display for Sector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Why a back end did not do as asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BackendError {
+    /// Not all of the sectors exist.
+    OutOfRange,
+    /// The medium lost or refused something.
+    Media,
+    /// It takes no writes.
+    ReadOnly,
+    /// It has no such operation.
+    Unsupported,
+    /// The consumer's memory went away meanwhile.
+    Memory,
+}
+
+impl fmt::Display for BackendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::OutOfRange => "sectors past the end",
+            Self::Media => "a media error",
+            Self::ReadOnly => "the disk is read-only",
+            Self::Unsupported => "the disk has no such operation",
+            Self::Memory => "the consumer's memory is gone",
+        })
+    }
+}
+
+impl core::error::Error for BackendError {}
+
+/// What a disk's sectors are kept on. One value a queue, used by one CPU at a time.
+///
+/// The caller keeps to the disk: `count` is at least 1, all sectors exist, and the data are exactly `count` sectors.
+/// Data move once: an implementation copies each piece straight between the consumer's memory and its medium.
+pub trait BlockBackend {
+    /// Reads a run of sectors.
+    ///
+    /// # Errors
+    /// What went wrong; `into` then holds anything.
+    fn read<M: SharedMemory + ?Sized>(
+        &mut self,
+        first: Sector,
+        count: u64,
+        into: &Scatter<'_, M>,
+    ) -> Result<(), BackendError>;
+
+    /// Writes a run of sectors. They are durable when it returns. Each is copied once, and is then wholly what was
+    /// copied, or wholly old.
+    ///
+    /// # Errors
+    /// What went wrong; each sector is then old or new.
+    fn write<M: SharedMemory + ?Sized>(
+        &mut self,
+        first: Sector,
+        count: u64,
+        from: &Scatter<'_, M>,
+    ) -> Result<(), BackendError>;
+
+    /// Makes durable what was written. What `write` returned from is so already.
+    ///
+    /// # Errors
+    /// What went wrong.
+    fn flush(&mut self) -> Result<(), BackendError>;
+
+    /// The consumer needs these sectors no more; what they read as then is anything.
+    ///
+    /// # Errors
+    /// What went wrong.
+    fn discard(&mut self, first: Sector, count: u64) -> Result<(), BackendError>;
+
+    /// Makes these sectors read as zeroes, durably; with `unmap` their blocks may be given up.
+    ///
+    /// # Errors
+    /// What went wrong; each sector is then old or zero.
+    fn write_zeroes(&mut self, first: Sector, count: u64, unmap: bool) -> Result<(), BackendError>;
+}

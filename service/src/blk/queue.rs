@@ -1,0 +1,145 @@
+//! A queue of requests, polled.
+
+use super::{Device, Features, Served, execute};
+use crate::backend::BlockBackend;
+use crate::memory::{MemoryTable, SharedMemory};
+use crate::virtqueue::{Chain, Layout, LayoutError, Queue, QueueError};
+
+/// What a poll did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// How many requests were answered.
+    pub served: u32,
+    /// How many of them with an error.
+    pub failed: u32,
+    /// The driver wants to be called: once, for all of them.
+    pub call: bool,
+    /// There may be more: poll again before resting.
+    pub more: bool,
+    /// The driver broke the queue, just now. It is not served any more.
+    pub broken: Option<QueueError>,
+}
+
+/// A queue of a block device: its state, and the room for one request.
+#[derive(Debug)]
+pub struct BlkQueue {
+    queue: Queue,
+    chain: Chain,
+    broken: Option<QueueError>,
+}
+
+impl BlkQueue {
+    /// Serves the queue from where the used ring says that it stopped.
+    ///
+    /// # Errors
+    /// Why it can't be served.
+    pub fn start<M: SharedMemory + ?Sized>(
+        layout: Layout,
+        features: Features,
+        memory: &M,
+    ) -> Result<Self, LayoutError> {
+        let event_idx = features.contains(Features::EVENT_IDX);
+        let indirect = features.contains(Features::INDIRECT_DESC);
+        let chain = Chain::with_room().map_err(|_| LayoutError::OutOfMemory)?;
+        let queue = Queue::start(layout, event_idx, indirect, memory).map_err(LayoutError::Outside)?;
+        Ok(Self { queue, chain, broken: None })
+    }
+
+    /// used.idx: where the next device goes on. No request is half done between two calls.
+    #[must_use]
+    pub const fn base(&self) -> u16 {
+        self.queue.base()
+    }
+
+    /// How the driver broke it, if it did.
+    #[must_use]
+    pub const fn broken(&self) -> Option<QueueError> {
+        self.broken
+    }
+
+    /// Serves up to `budget` requests. Each is in the used ring when it is done; the driver is to be called once, if
+    /// [`Progress::call`] says so.
+    pub fn poll<M: SharedMemory + ?Sized, B: BlockBackend>(
+        &mut self,
+        device: &Device,
+        table: &MemoryTable,
+        memory: &M,
+        backend: &mut B,
+        budget: u32,
+    ) -> Progress {
+        self.poll_with(device, table, memory, backend, budget, |_| ())
+    }
+
+    /// As [`BlkQueue::poll`], and shows how each request went: for counters and traces.
+    pub fn poll_with<M: SharedMemory + ?Sized, B: BlockBackend>(
+        &mut self,
+        device: &Device,
+        table: &MemoryTable,
+        memory: &M,
+        backend: &mut B,
+        budget: u32,
+        mut seen: impl FnMut(&Served),
+    ) -> Progress {
+        let mut progress = Progress::default();
+        if self.broken.is_some() {
+            return progress;
+        }
+        let result = self.serve(device, table, memory, backend, budget, &mut |served| {
+            progress.served += 1;
+            progress.failed += u32::from(served.result.is_err());
+            seen(served);
+        });
+        // What was answered before the queue broke is worth a call, too.
+        match (result, self.queue.wants_call(memory)) {
+            (Ok(more), Ok(call)) => Progress { call, more, ..progress },
+            (Err(why), call) => self.broke(why, Progress { call: call.unwrap_or(false), ..progress }),
+            (Ok(_), Err(why)) => self.broke(why, progress),
+        }
+    }
+
+    fn broke(&mut self, why: QueueError, progress: Progress) -> Progress {
+        self.broken = Some(why);
+        Progress { broken: Some(why), more: false, ..progress }
+    }
+
+    /// Answers whether the budget was used up.
+    fn serve<M: SharedMemory + ?Sized, B: BlockBackend>(
+        &mut self,
+        device: &Device,
+        table: &MemoryTable,
+        memory: &M,
+        backend: &mut B,
+        budget: u32,
+        seen: &mut impl FnMut(&Served),
+    ) -> Result<bool, QueueError> {
+        for _ in 0..budget {
+            if !self.queue.take(memory, table, &mut self.chain)? {
+                return Ok(false);
+            }
+            let served = execute(device, &self.chain, memory, backend);
+            // Durable now, so the driver may see it.
+            self.queue.give(memory, self.chain.head(), served.written)?;
+            seen(&served);
+        }
+        Ok(true)
+    }
+
+    /// Before the CPU rests: asks for a kick at the next request. False if there is one already: poll again.
+    ///
+    /// A broken queue is always at rest.
+    ///
+    /// # Errors
+    /// The driver broke the queue, just now.
+    pub fn rest<M: SharedMemory + ?Sized>(&mut self, memory: &M) -> Result<bool, QueueError> {
+        if self.broken.is_some() {
+            return Ok(true);
+        }
+        self.queue.rest(memory).inspect_err(|why| self.broken = Some(*why))
+    }
+
+    /// Leaves the queue to the next device, whatever the driver has done to it. Answers where that one goes on.
+    pub fn stop<M: SharedMemory + ?Sized>(self, memory: &M) -> u16 {
+        let base = self.base();
+        self.queue.stop(memory).unwrap_or(base)
+    }
+}

@@ -1,0 +1,229 @@
+//! The block device as a driver sees it: every request, by the paragraphs of the specification.
+#![allow(clippy::unwrap_used, reason = "a test ends where it is surprised")]
+
+use proptest::prelude::*;
+use service::backend::BackendError;
+use service::blk::{Disk, Features, STATUS_IOERR, STATUS_OK, STATUS_UNSUPP, ZEROES_UNITS_MAX};
+use service::mock::{Consumer, Parts};
+
+const IN: u32 = 0;
+const OUT: u32 = 1;
+const FLUSH: u32 = 4;
+const GET_ID: u32 = 8;
+const DISCARD: u32 = 11;
+const WRITE_ZEROES: u32 = 13;
+
+const DISK: Disk = Disk {
+    sector_bytes: 512,
+    sectors: 256,
+    read_only: false,
+    discard: true,
+    write_zeroes: true,
+    queues: 1,
+    run_sectors: 32,
+    serial: *b"0123456789abcdef0123",
+};
+const DISK_4096: Disk = Disk { sector_bytes: 4096, sectors: 32, ..DISK };
+
+fn range(unit: u64, units: u32, flags: u32) -> Vec<u8> {
+    [&unit.to_le_bytes()[..], &units.to_le_bytes(), &flags.to_le_bytes()].concat()
+}
+
+fn parts() -> impl Strategy<Value = Parts> {
+    let lengths = || prop::collection::vec(0_u32..700, 0..6);
+    (lengths(), lengths(), prop::option::of(0_usize..4)).prop_map(|(readable, writable, indirect_from)| Parts {
+        readable,
+        writable,
+        indirect_from,
+    })
+}
+
+proptest! {
+    /// VirtIO 1.3, 2.7.4.1: "The device MUST NOT make assumptions about the particular arrangement of descriptors."
+    /// 2.7.5.3.2: "The device MUST handle the case of zero or more normal chained descriptors followed by a single
+    /// descriptor with flags&VIRTQ_DESC_F_INDIRECT", and "MUST ignore the write-only flag" in it.
+    #[test]
+    fn data_go_through_however_the_buffer_is_cut(
+        first in 0_u64..240, sectors in 1_usize..16, seed: u8, write in parts(), read in parts(), event_idx: bool,
+    ) {
+        let features = DISK.features().difference(if event_idx { Features::empty() } else { Features::EVENT_IDX });
+        let mut consumer = Consumer::with_features(DISK, 16, features.bits());
+        let data: Vec<u8> = (0..sectors * 512).map(|at| u8::try_from(at % 251).unwrap() ^ seed).collect();
+        let wrote = consumer.ask(OUT, first, &data, 0, &write);
+        prop_assert_eq!((wrote.status, wrote.written), (STATUS_OK, 1));
+        let at = usize::try_from(first).unwrap() * 512;
+        prop_assert_eq!(&consumer.disk.data[at..at + data.len()], &data[..]);
+        prop_assert!(consumer.disk.data[..at].iter().chain(&consumer.disk.data[at + data.len()..]).all(|byte| *byte == 0));
+        let back = consumer.ask(IN, first, &[], data.len(), &read);
+        // 2.7.8.2: "The device MUST write at least len bytes to descriptor."
+        prop_assert_eq!((back.status, back.written as usize), (STATUS_OK, data.len() + 1));
+        prop_assert_eq!(back.data, data);
+        let count = sectors as u64;
+        prop_assert_eq!(&consumer.disk.runs, &[("write", first, count), ("read", first, count)], "a request is one run");
+    }
+
+    /// VirtIO 1.3, 5.2.6.1: "A driver MUST NOT submit a request which would cause a read or write beyond capacity", and
+    /// "The length of data MUST be a multiple of 512 bytes". One that does gets an error and moves nothing.
+    #[test]
+    fn requests_that_are_not_whole_sectors_of_the_disk_fail_and_move_nothing(
+        unit in prop_oneof![0_u64..300, any::<u64>(), (u64::MAX - 300)..],
+        bytes in prop_oneof![0_usize..9000, (0_usize..20).prop_map(|sectors| sectors * 512)],
+        large: bool, write: bool,
+    ) {
+        let disk = if large { DISK_4096 } else { DISK };
+        let sector_bytes = disk.sector_bytes as usize;
+        let mut consumer = Consumer::new(disk, 16);
+        consumer.disk.data.fill(0x11);
+        let before = consumer.disk.data.clone();
+        let answer = if write {
+            consumer.ask(OUT, unit, &vec![0x22; bytes], 0, &Parts::default())
+        } else {
+            consumer.ask(IN, unit, &[], bytes, &Parts::default())
+        };
+        let from = u128::from(unit) * 512;
+        let whole = bytes % sector_bytes == 0 && from % (sector_bytes as u128) == 0;
+        if whole && from + bytes as u128 <= before.len() as u128 {
+            prop_assert_eq!(answer.status, STATUS_OK);
+        } else {
+            prop_assert_eq!((answer.status, answer.written > 1), (STATUS_IOERR, false));
+            prop_assert_eq!(&consumer.disk.data, &before);
+            prop_assert!(answer.data.iter().all(|byte| *byte == 0xEE));
+            prop_assert!(consumer.disk.runs.is_empty());
+        }
+        consumer.is_served();
+    }
+
+    /// Types that nobody knows are answered, too: VIRTIO_BLK_S_UNSUPP is "for a request unsupported by device" (5.2.6).
+    #[test]
+    fn unknown_requests_are_unsupported(kind: u32, unit: u64, output in 0_usize..40, input in 0_usize..40) {
+        prop_assume!(![IN, OUT, FLUSH, GET_ID, DISCARD, WRITE_ZEROES].contains(&kind));
+        let mut consumer = Consumer::new(DISK, 16);
+        let answer = consumer.ask(kind, unit, &vec![1; output], input, &Parts::default());
+        prop_assert_eq!(answer.status, STATUS_UNSUPP);
+        consumer.is_served();
+    }
+
+    /// The same for ranges to discard or to zero, whatever they say.
+    #[test]
+    fn ranges_of_any_kind_touch_only_the_disk(
+        kind in prop::sample::select(vec![DISCARD, WRITE_ZEROES]),
+        unit in prop_oneof![0_u64..300, any::<u64>()], units in prop_oneof![0_u32..300, any::<u32>()],
+        flags in prop_oneof![0_u32..4, any::<u32>()], large: bool,
+    ) {
+        let disk = if large { DISK_4096 } else { DISK };
+        let mut consumer = Consumer::new(disk, 16);
+        consumer.disk.data.fill(0x11);
+        let before = consumer.disk.data.len();
+        let answer = consumer.ask(kind, 0, &range(unit, units, flags), 0, &Parts::default());
+        let sector_units = disk.sector_bytes / 512;
+        let inside = unit.checked_add(u64::from(units)).is_some_and(|end| end <= 256)
+            && unit % u64::from(sector_units) == 0 && units % sector_units == 0;
+        // 5.2.6.2: "the device MUST set the status byte to VIRTIO_BLK_S_UNSUPP for discard, secure erase and write
+        // zeroes commands if any unknown flag is set. Furthermore ... for discard commands if the unmap flag is set."
+        let expected = match (flags, inside) {
+            (2.., _) => STATUS_UNSUPP,
+            (_, false) => STATUS_IOERR,
+            (1, true) if kind == DISCARD && units > 0 => STATUS_UNSUPP,
+            (_, true) => STATUS_OK,
+        };
+        prop_assert_eq!(answer.status, expected);
+        // 5.2.6.2: "After a write zeroes command is completed, reads of the specified ranges of sectors MUST return
+        // zeroes. This is true independent of whether unmap was set or clear."
+        let zero = |at: usize| {
+            let at = u64::try_from(at / 512).unwrap();
+            expected == STATUS_OK && kind == WRITE_ZEROES && (unit..unit.saturating_add(u64::from(units))).contains(&at)
+        };
+        let expected: Vec<u8> = (0..before).map(|at| if zero(at) { 0 } else { 0x11 }).collect();
+        prop_assert_eq!(&consumer.disk.data, &expected);
+        consumer.is_served();
+    }
+}
+
+#[test]
+fn a_flush_reaches_the_back_end_and_its_failure_the_driver() {
+    let mut consumer = Consumer::new(DISK, 16);
+    assert_eq!(consumer.ask(FLUSH, 0, &[], 0, &Parts::default()).status, STATUS_OK);
+    consumer.disk.fails = Some(BackendError::Media);
+    assert_eq!(consumer.ask(FLUSH, 0, &[], 0, &Parts::default()).status, STATUS_IOERR);
+    assert_eq!(consumer.disk.runs, [("flush", 0, 0); 2]);
+}
+
+/// VirtIO 1.3, 5.2.6.1: "The length of data MUST be 20 bytes for VIRTIO_BLK_T_GET_ID requests." A shorter one gets the
+/// beginning.
+#[test]
+fn the_id_is_the_disks_serial() {
+    let mut consumer = Consumer::new(DISK, 16);
+    let answer = consumer.ask(GET_ID, 0, &[], 20, &Parts::default());
+    assert_eq!((answer.status, &answer.data[..], answer.written), (STATUS_OK, &DISK.serial[..], 21));
+    let short = consumer.ask(GET_ID, 0, &[], 3, &Parts::default());
+    assert_eq!((short.status, &short.data[..], short.written), (STATUS_OK, &b"012"[..], 4));
+    let long = consumer.ask(GET_ID, 0, &[], 24, &Parts::default());
+    assert_eq!((long.status, &long.data[..20], long.written), (STATUS_OK, &DISK.serial[..], 20));
+}
+
+/// VirtIO 1.3, 5.2.6.2: "A device MUST set the status byte to VIRTIO_BLK_S_IOERR for a write request if the
+/// VIRTIO_BLK_F_RO feature if offered, and MUST NOT write any data."
+#[test]
+fn a_read_only_disk_is_never_written() {
+    let mut consumer = Consumer::new(Disk { read_only: true, ..DISK }, 16);
+    assert_eq!(consumer.ask(OUT, 0, &[7; 512], 0, &Parts::default()).status, STATUS_IOERR);
+    for kind in [DISCARD, WRITE_ZEROES] {
+        assert_eq!(consumer.ask(kind, 0, &range(0, 1, 0), 0, &Parts::default()).status, STATUS_IOERR);
+    }
+    assert_eq!(consumer.ask(IN, 0, &[], 512, &Parts::default()).status, STATUS_OK);
+    assert_eq!(consumer.disk.runs, [("read", 0, 1)]);
+}
+
+#[test]
+fn what_was_not_negotiated_is_unsupported() {
+    let features = Features::VERSION_1 | Features::INDIRECT_DESC;
+    let mut consumer = Consumer::with_features(DISK, 16, features.bits());
+    for kind in [DISCARD, WRITE_ZEROES] {
+        assert_eq!(consumer.ask(kind, 0, &range(0, 1, 0), 0, &Parts::default()).status, STATUS_UNSUPP);
+    }
+    consumer.is_served();
+}
+
+#[test]
+fn discard_and_write_zeroes_take_one_range_within_their_limit() {
+    let disk = Disk { sectors: u64::from(ZEROES_UNITS_MAX) * 2, ..DISK };
+    let mut consumer = Consumer::new(disk, 16);
+    let most = range(0, ZEROES_UNITS_MAX, 0);
+    assert_eq!(consumer.ask(DISCARD, 0, &most, 0, &Parts::default()).status, STATUS_OK);
+    assert_eq!(consumer.ask(WRITE_ZEROES, 0, &range(8, 8, 1), 0, &Parts::default()).status, STATUS_OK);
+    let done = [("discard", 0, u64::from(ZEROES_UNITS_MAX)), ("write zeroes, unmap", 8, 8)];
+    assert_eq!(consumer.disk.runs, done);
+    for bad in [range(0, ZEROES_UNITS_MAX + 1, 0), most.repeat(2), most[..15].to_vec(), Vec::new()] {
+        for kind in [DISCARD, WRITE_ZEROES] {
+            assert_eq!(consumer.ask(kind, 0, &bad, 0, &Parts::default()).status, STATUS_IOERR);
+        }
+    }
+    assert_eq!(consumer.disk.runs, done, "nothing more was done");
+}
+
+#[test]
+fn errors_of_the_back_end_have_their_status() {
+    let cases = [
+        (BackendError::OutOfRange, STATUS_IOERR),
+        (BackendError::Media, STATUS_IOERR),
+        (BackendError::ReadOnly, STATUS_IOERR),
+        (BackendError::Memory, STATUS_IOERR),
+        (BackendError::Unsupported, STATUS_UNSUPP),
+    ];
+    let mut consumer = Consumer::new(DISK, 16);
+    for (why, status) in cases {
+        consumer.disk.fails = Some(why);
+        assert_eq!(consumer.ask(IN, 0, &[], 512, &Parts::default()).status, status);
+        consumer.is_served();
+    }
+}
+
+#[test]
+fn a_withdrawn_disk_fails_every_request_and_serves_again_when_it_is_back() {
+    let mut consumer = Consumer::new(DISK, 16);
+    consumer.device.disk.sectors = 0;
+    assert_eq!(consumer.ask(IN, 0, &[], 512, &Parts::default()).status, STATUS_IOERR);
+    assert_eq!(consumer.ask(OUT, 0, &[1; 512], 0, &Parts::default()).status, STATUS_IOERR);
+    consumer.device.disk.sectors = DISK.sectors;
+    consumer.is_served();
+}
