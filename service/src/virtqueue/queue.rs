@@ -188,7 +188,7 @@ mod tests {
         /// VirtIO 1.3, 2.7.7.2: "If the idx field in the used ring (which determined where that descriptor index was
         /// placed) was equal to used_event, the device MUST send a notification. Otherwise the device SHOULD NOT."
         #[test]
-        fn a_call_is_wanted_if_an_element_was_placed_at_the_event(event in any::<u16>(), old in any::<u16>(), given in 0_u16..1024) {
+        fn a_call_is_wanted_if_an_element_was_placed_at_the_event(event: u16, old: u16, given in 0_u16..1024) {
             let placed = (0..given).any(|one| old.wrapping_add(one) == event);
             prop_assert_eq!(passed(event, old, old.wrapping_add(given)), placed);
         }
