@@ -3,6 +3,7 @@
 
 use proptest::prelude::*;
 use service::blk::{Disk, Features};
+use service::memory::Words;
 use service::mock::{Consumer, Parts};
 
 const DISK: Disk = Disk {
@@ -161,7 +162,7 @@ fn a_stopped_queue_kicks_the_next_device_and_tells_it_where_to_go_on() {
         offer(&mut consumer, 1, 2);
         publish(&consumer);
         consumer.poll_with(1, |_| ());
-        let layout = consumer.driver.layout(Consumer::MEMORY_BYTES).unwrap();
+        let layout = consumer.driver.layout(Consumer::<Words>::MEMORY_BYTES).unwrap();
         let features = consumer.device.features();
         let next = service::blk::BlkQueue::start(layout, features, &consumer.memory).unwrap();
         let stopped = std::mem::replace(&mut consumer.queue, next);

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use super::{Descriptor, Driver, INDIRECT, NEXT, RamDisk, WRITE};
 use crate::blk::{BlkQueue, Device, Disk, Progress, Served};
 use crate::control::Region;
-use crate::memory::{GuestAddress, MemoryOffset, MemoryTable, SharedMemory, Words};
+use crate::memory::{MemoryOffset, MemoryTable, SharedMemory, Words};
 
 /// How a request's buffer is cut into descriptors.
 #[derive(Clone, Debug, Default)]
@@ -31,9 +31,9 @@ pub struct Answer {
 }
 
 /// All of it. The fields are open: a test does to them what it likes.
-pub struct Consumer {
+pub struct Consumer<M = Words> {
     /// The consumer's memory.
-    pub memory: Words,
+    pub memory: M,
     /// Where its addresses are.
     pub table: MemoryTable,
     /// The driver.
@@ -51,10 +51,10 @@ const RINGS_AT: u64 = 0x1000;
 /// Its guest-physical addresses are so far from the offsets: whoever mixes them up misses.
 const GPA_FROM: u64 = 0x4000_0000;
 
-impl Consumer {
-    /// The consumer's memory is this long.
-    pub const MEMORY_BYTES: u64 = 128 << 10;
+/// The consumer's memory is this long.
+const MEMORY_BYTES: u64 = 128 << 10;
 
+impl Consumer {
     /// A queue of that many entries on a disk, with all features that it offers.
     #[must_use]
     pub fn new(disk: Disk, queue_size: u16) -> Self {
@@ -67,9 +67,22 @@ impl Consumer {
     /// If they were not offered.
     #[must_use]
     pub fn with_features(disk: Disk, queue_size: u16, features: u64) -> Self {
-        let memory = Words::new(usize::try_from(Self::MEMORY_BYTES).expect("it is small"));
-        let region = Region { gpa: GPA_FROM, bytes: Self::MEMORY_BYTES, offset: 0 };
-        let table = MemoryTable::new(&[region], Self::MEMORY_BYTES).expect("a sound table");
+        Self::with_memory(disk, queue_size, features, Words::new(usize::try_from(MEMORY_BYTES).expect("it is small")))
+    }
+}
+
+impl<M: SharedMemory> Consumer<M> {
+    /// The consumer's memory is this long, whatever the shared memory is.
+    pub const MEMORY_BYTES: u64 = MEMORY_BYTES;
+
+    /// As [`Consumer::with_features`], in a memory of at least [`Consumer::MEMORY_BYTES`].
+    ///
+    /// # Panics
+    /// If the features were not offered, or the memory is too short.
+    #[must_use]
+    pub fn with_memory(disk: Disk, queue_size: u16, features: u64, memory: M) -> Self {
+        let region = Region { gpa: GPA_FROM, bytes: MEMORY_BYTES, offset: 0 };
+        let table = MemoryTable::new(&[region], memory.len_bytes()).expect("a sound table");
         let driver = Driver::new(queue_size, RINGS_AT);
         let device = Device::new(disk, features).expect("features that were offered");
         let queue = start(&driver, &device, &memory);
@@ -127,8 +140,8 @@ impl Consumer {
         let writable_at = (at + readable.len() as u64).next_multiple_of(16);
         self.memory.write(MemoryOffset(at), readable).expect("in memory");
         self.memory.write(MemoryOffset(writable_at), &vec![0xEE; writable]).expect("in memory");
-        let mut chain = cut(at, readable.len(), &parts.readable, 0);
-        chain.extend(cut(writable_at, writable, &parts.writable, WRITE));
+        let mut chain = cut(Self::gpa(at), readable.len(), &parts.readable, 0);
+        chain.extend(cut(Self::gpa(writable_at), writable, &parts.writable, WRITE));
         let own = parts.indirect_from.map_or(chain.len(), |from| from.min(chain.len()));
         if own < chain.len() {
             let inside = chain.split_off(own);
@@ -174,15 +187,9 @@ impl Consumer {
         let read = self.ask(0, 0, &[], sector.len(), &Parts::default());
         assert_eq!((read.status, read.data), (0, sector), "a good read is served");
     }
-
-    /// The guest-physical address type of an offset.
-    #[must_use]
-    pub const fn address(offset: u64) -> GuestAddress {
-        GuestAddress(Self::gpa(offset))
-    }
 }
 
-fn start(driver: &Driver, device: &Device, memory: &Words) -> BlkQueue {
+fn start<M: SharedMemory>(driver: &Driver, device: &Device, memory: &M) -> BlkQueue {
     let layout = driver.layout(memory.len_bytes()).expect("a sound layout");
     BlkQueue::start(layout, device.features(), memory).expect("a sound queue")
 }
@@ -200,10 +207,10 @@ fn header(kind: u32, unit: u64) -> [u8; 16] {
     header
 }
 
-/// Descriptors for `bytes` bytes from `at` on, of these lengths.
-fn cut(at: u64, bytes: usize, lengths: &[u32], flags: u16) -> Vec<Descriptor> {
+/// Descriptors for `bytes` bytes from guest-physical `at` on, of these lengths.
+fn cut(mut at: u64, bytes: usize, lengths: &[u32], flags: u16) -> Vec<Descriptor> {
     let mut out = Vec::new();
-    let (mut at, mut left) = (Consumer::gpa(at), u32::try_from(bytes).expect("a small request"));
+    let mut left = u32::try_from(bytes).expect("a small request");
     for length in lengths.iter().copied().chain([u32::MAX]) {
         let len = length.min(left);
         out.push(Descriptor { addr: at, len, flags, next: 0 });

@@ -1,0 +1,480 @@
+//! Drivers that mean harm: every class of fault that was a bug somewhere, one by one, and at random in a memory that
+//! changes between reads. Nothing panics, hangs, or leaves the consumer's memory or the disk; the offending request or
+//! queue gets an error; the next good request is served.
+#![allow(clippy::unwrap_used, reason = "a test ends where it is surprised")]
+
+use std::cell::{Cell, RefCell};
+use std::ptr::NonNull;
+
+use proptest::prelude::*;
+use service::blk::{DATA_BYTES_MAX, Disk, Features, RequestError, STATUS_IOERR};
+use service::memory::{MemoryOffset, OutsideMemory, SharedMemory, Words};
+use service::mock::{Consumer, Descriptor, INDIRECT, NEXT, Parts, WRITE};
+use service::virtqueue::{CHAIN_MAX, QueueError};
+
+const DISK: Disk = Disk {
+    sector_bytes: 512,
+    sectors: 64,
+    read_only: false,
+    discard: true,
+    write_zeroes: true,
+    queues: 1,
+    run_sectors: 32,
+    serial: [7; 20],
+};
+const SIZE: u16 = 16;
+const MEMORY: u64 = Consumer::<Words>::MEMORY_BYTES;
+
+fn gpa(offset: u64) -> u64 {
+    Consumer::<Words>::gpa(offset)
+}
+
+fn descriptor(addr: u64, len: u32, flags: u16, next: u16) -> Descriptor {
+    Descriptor { addr, len, flags, next }
+}
+
+/// What a hostile driver does, and how the queue ends.
+type Case = (&'static str, fn(&mut Consumer), QueueError);
+
+/// Writes the descriptors to the queue's table and publishes the first.
+fn publish(consumer: &mut Consumer, chain: &[Descriptor]) {
+    for (index, descriptor) in (0..).zip(chain) {
+        consumer.driver.set_descriptor(&consumer.memory, index, *descriptor);
+    }
+    consumer.driver.publish(&consumer.memory, 0);
+}
+
+/// Writes the descriptors to a table of their own, and publishes one that names it, with these flags.
+fn publish_indirect(consumer: &mut Consumer, chain: &[Descriptor], flags: u16) {
+    let bytes: Vec<u8> = chain.iter().copied().flat_map(Descriptor::encode).collect();
+    let at = consumer.buffers_at();
+    consumer.memory.write(MemoryOffset(at), &bytes).unwrap();
+    let len = u32::try_from(bytes.len()).unwrap();
+    publish(consumer, &[descriptor(gpa(at), len, INDIRECT | flags, 1)]);
+}
+
+#[test]
+fn a_driver_that_breaks_its_queue_has_it_stopped_and_is_served_after_a_reset() {
+    let cases: [Case; 16] = [
+        (
+            "the available index jumps past the queue's size",
+            |c| c.driver.set_available_index(&c.memory, SIZE + 1),
+            QueueError::AvailableIndex { found: SIZE + 1, next: 0 },
+        ),
+        (
+            "the available index goes back",
+            |c| c.driver.set_available_index(&c.memory, u16::MAX),
+            QueueError::AvailableIndex { found: u16::MAX, next: 0 },
+        ),
+        ("a head that is no descriptor", |c| c.driver.publish(&c.memory, SIZE), QueueError::Head { found: SIZE }),
+        ("the highest head", |c| c.driver.publish(&c.memory, u16::MAX), QueueError::Head { found: u16::MAX }),
+        (
+            "a next that is no descriptor",
+            |c| publish(c, &[descriptor(gpa(0x8000), 16, NEXT, SIZE)]),
+            QueueError::Next { found: SIZE },
+        ),
+        (
+            "a descriptor that follows itself",
+            |c| publish(c, &[descriptor(gpa(0x8000), 16, NEXT, 0)]),
+            QueueError::ChainTooLong { head: 0 },
+        ),
+        (
+            "a loop of two",
+            |c| publish(c, &[descriptor(gpa(0x8000), 16, NEXT, 1), descriptor(gpa(0x8000), 1, NEXT | WRITE, 1)]),
+            QueueError::ChainTooLong { head: 0 },
+        ),
+        (
+            "readable after writable",
+            |c| publish(c, &[descriptor(gpa(0x8000), 16, NEXT | WRITE, 1), descriptor(gpa(0x8000), 16, 0, 0)]),
+            QueueError::ReadableAfterWritable { head: 0 },
+        ),
+        (
+            "an indirect table of odd length",
+            |c| publish(c, &[descriptor(gpa(0x8000), 17, INDIRECT, 0)]),
+            QueueError::IndirectLength { found: 17 },
+        ),
+        (
+            "an empty indirect table",
+            |c| publish(c, &[descriptor(gpa(0x8000), 0, INDIRECT, 0)]),
+            QueueError::IndirectLength { found: 0 },
+        ),
+        (
+            "an oversized indirect table",
+            |c| publish(c, &[descriptor(gpa(MEMORY - 16), u32::MAX - 15, INDIRECT, 0)]),
+            QueueError::IndirectOutside { head: 0 },
+        ),
+        (
+            "an indirect table outside memory",
+            |c| publish(c, &[descriptor(u64::MAX - 15, 32, INDIRECT, 0)]),
+            QueueError::IndirectOutside { head: 0 },
+        ),
+        (
+            "an indirect table with a next",
+            |c| publish_indirect(c, &[descriptor(gpa(0x8000), 16, 0, 0)], NEXT),
+            QueueError::IndirectNotAllowed { head: 0 },
+        ),
+        (
+            "a nested indirect table",
+            |c| publish_indirect(c, &[descriptor(gpa(0x8000), 16, INDIRECT, 0)], 0),
+            QueueError::IndirectNotAllowed { head: 0 },
+        ),
+        (
+            "a loop in an indirect table",
+            |c| publish_indirect(c, &[descriptor(gpa(0x8000), 16, NEXT, 0)], 0),
+            QueueError::ChainTooLong { head: 0 },
+        ),
+        (
+            "a next that is not in the indirect table, but in the queue's",
+            |c| publish_indirect(c, &[descriptor(gpa(0x8000), 16, NEXT, 1)], 0),
+            QueueError::Next { found: 1 },
+        ),
+    ];
+    for (what, act, why) in cases {
+        let mut consumer = Consumer::new(DISK, SIZE);
+        // The last entry of the table, so that it is what follows the first where a case wants that.
+        consumer.memory.write(MemoryOffset(MEMORY - 16), &descriptor(gpa(0), 16, NEXT, 1).encode()).unwrap();
+        act(&mut consumer);
+        let progress = consumer.poll();
+        assert_eq!((progress.broken, progress.more), (Some(why), false), "{what}");
+        assert_eq!(consumer.queue.broken(), Some(why), "{what}");
+        assert_eq!(consumer.queue.rest(&consumer.memory), Ok(true), "{what}: nothing more to do");
+        assert_eq!(consumer.poll().broken, None, "{what}: it is said once");
+        assert_eq!(consumer.driver.used_index(&consumer.memory), 0, "{what}");
+        assert!(consumer.disk.runs.is_empty(), "{what}");
+        consumer.reset();
+        consumer.is_served();
+    }
+}
+
+#[test]
+fn indirect_tables_that_were_not_negotiated_break_the_queue() {
+    let features = DISK.features().difference(Features::INDIRECT_DESC);
+    let mut consumer = Consumer::with_features(DISK, SIZE, features.bits());
+    publish_indirect(&mut consumer, &[descriptor(gpa(0x8000), 16, 0, 0)], 0);
+    assert_eq!(consumer.poll().broken, Some(QueueError::IndirectNotAllowed { head: 0 }));
+    consumer.reset();
+    consumer.is_served();
+}
+
+#[test]
+fn what_was_answered_before_the_queue_broke_is_called_for() {
+    let mut consumer = Consumer::new(DISK, SIZE);
+    let at = consumer.buffers_at();
+    consumer.place(0, at, &[0; 16], 513, &Parts::default());
+    consumer.driver.offer(&consumer.memory, 0);
+    consumer.driver.publish(&consumer.memory, SIZE);
+    let progress = consumer.poll();
+    assert_eq!((progress.served, progress.call, progress.broken), (1, true, Some(QueueError::Head { found: SIZE })));
+    assert_eq!(consumer.driver.collect(&consumer.memory), Some((0, 514 - 1)));
+}
+
+/// A buffer that can't be served is given back, so that the queue does not stall: with a status where there is a byte
+/// for one.
+#[test]
+fn a_buffer_that_is_not_in_memory_fails_alone() {
+    let header = descriptor(gpa(0x8000), 16, NEXT, 1);
+    let status = descriptor(gpa(0x9000), 1, WRITE, 0);
+    let data = |addr, len| [header, descriptor(addr, len, NEXT | WRITE, 2), status].to_vec();
+    let cases = [
+        ("address and length wrap", data(u64::MAX - 511, 512), true),
+        ("the end wraps to 0", data(u64::MAX, 1), true),
+        ("it begins below the memory", data(gpa(0) - 1, 512), true),
+        ("it ends past the memory", data(gpa(MEMORY) - 511, 512), true),
+        ("it begins past the memory", data(gpa(MEMORY), 512), true),
+        ("the offset instead of the address", data(0x8000, 512), true),
+        ("as long as can be", data(gpa(0), u32::MAX), true),
+        ("the header is outside", vec![descriptor(0, 16, NEXT, 1), descriptor(gpa(0x9000), 1, WRITE, 0)], true),
+        ("the status is outside", vec![header, descriptor(gpa(MEMORY), 1, WRITE, 0)], false),
+        ("the status wraps", vec![header, descriptor(u64::MAX, u32::MAX, WRITE, 0)], false),
+    ];
+    for (what, chain, has_status) in cases {
+        let mut consumer = Consumer::new(DISK, SIZE);
+        consumer.memory.write(MemoryOffset(0x9000), &[0xEE]).unwrap();
+        publish(&mut consumer, &chain);
+        let mut result = None;
+        let progress = consumer.poll_with(8, |served| result = Some(served.result));
+        assert_eq!((progress.served, progress.failed, progress.broken), (1, 1, None), "{what}");
+        assert_eq!(
+            result,
+            Some(Err(if has_status { RequestError::Memory } else { RequestError::Malformed })),
+            "{what}"
+        );
+        assert_eq!(consumer.driver.collect(&consumer.memory), Some((0, 0)), "{what}");
+        assert_eq!(consumer.bytes(0x9000, 1), [if has_status { STATUS_IOERR } else { 0xEE }], "{what}");
+        assert!(consumer.disk.runs.is_empty(), "{what}");
+        consumer.is_served();
+    }
+}
+
+#[test]
+fn buffers_without_the_parts_of_a_request_fail_alone() {
+    let header = descriptor(gpa(0x8000), 16, NEXT, 1);
+    let cases = [
+        ("no status", vec![descriptor(gpa(0x8000), 16, 0, 0)], (0, 0)),
+        ("an empty status", vec![header, descriptor(gpa(0x9000), 0, WRITE, 0)], (0, 0)),
+        ("nothing at all", vec![descriptor(gpa(0x8000), 0, 0, 0)], (0, 0)),
+        ("no header", vec![descriptor(gpa(0x9000), 1, WRITE, 0)], (0, 1)),
+        ("half a header", vec![descriptor(gpa(0x8000), 15, NEXT, 1), descriptor(gpa(0x9000), 1, WRITE, 0)], (0, 1)),
+    ];
+    for (what, chain, used) in cases {
+        let mut consumer = Consumer::new(DISK, SIZE);
+        publish(&mut consumer, &chain);
+        let progress = consumer.poll();
+        assert_eq!((progress.served, progress.failed, progress.broken), (1, 1, None), "{what}");
+        assert_eq!(consumer.driver.collect(&consumer.memory), Some(used), "{what}");
+        let status = if used.1 == 1 { STATUS_IOERR } else { 0 };
+        assert_eq!(consumer.bytes(0x9000, 1), [status], "{what}");
+        consumer.is_served();
+    }
+}
+
+/// VirtIO 1.3, 2.7.5.2: "Drivers MUST NOT add a descriptor chain longer than 2^32 bytes in total." One request must not
+/// hold up others for long, either: the same memory may be named over and over.
+#[test]
+fn a_request_for_more_than_one_may_take_is_refused() {
+    let large = u32::try_from(MEMORY).unwrap();
+    let mut chain = vec![descriptor(gpa(0x8000), 16, NEXT, 1)];
+    for next in 2..u16::try_from(CHAIN_MAX).unwrap() - 1 {
+        chain.push(descriptor(gpa(0), large, NEXT | WRITE, next));
+    }
+    chain.push(descriptor(gpa(0x9000), 1, WRITE, 0));
+    assert!(u64::from(large) * (chain.len() as u64 - 2) > DATA_BYTES_MAX);
+    let mut consumer = Consumer::new(DISK, SIZE);
+    consumer.device.disk.sectors = u64::MAX / 512;
+    let at = consumer.buffers_at();
+    let bytes: Vec<u8> = chain.iter().copied().flat_map(Descriptor::encode).collect();
+    consumer.memory.write(MemoryOffset(at + 0x4000), &bytes).unwrap();
+    publish(&mut consumer, &[descriptor(gpa(at + 0x4000), u32::try_from(bytes.len()).unwrap(), INDIRECT, 0)]);
+    let mut result = None;
+    assert_eq!(consumer.poll_with(8, |served| result = Some(served.result)).broken, None);
+    assert_eq!(result, Some(Err(RequestError::TooLarge)));
+    assert!(consumer.disk.runs.is_empty());
+}
+
+/// Shared memory that watches: no access leaves the consumer's memory, and what was read may be something else the next
+/// time.
+struct Watched {
+    words: Words,
+    /// So many reads have been done of each byte.
+    reads: RefCell<Vec<u8>>,
+    /// What the driver stores after each read, over what was read; at first nothing.
+    changes: RefCell<Vec<u8>>,
+    turn: Cell<usize>,
+}
+
+impl Watched {
+    /// More than the consumer's memory: the rest is nobody's.
+    fn new() -> Self {
+        Self {
+            words: Words::new(usize::try_from(MEMORY).unwrap() + 0x1000),
+            reads: RefCell::new(vec![0; usize::try_from(MEMORY).unwrap()]),
+            changes: RefCell::default(),
+            turn: Cell::new(0),
+        }
+    }
+
+    fn check(at: MemoryOffset, bytes: u64) {
+        assert!(
+            at.0.checked_add(bytes).is_some_and(|end| end <= MEMORY),
+            "{bytes} bytes at {at} are not the consumer's"
+        );
+    }
+
+    /// The next of the changes, over and over.
+    fn next(&self) -> Option<u8> {
+        let changes = self.changes.borrow();
+        let turn = self.turn.replace(self.turn.get() + 1);
+        (!changes.is_empty()).then(|| changes[turn % changes.len()])
+    }
+
+    fn change(&self, at: MemoryOffset, bytes: u64) {
+        if let Some(how) = self.next()
+            && how < 128
+            && bytes > 0
+        {
+            let place = MemoryOffset(at.0 + u64::from(how) % bytes);
+            self.words.write(place, &[self.next().unwrap_or(0)]).unwrap();
+        }
+    }
+}
+
+// SAFETY: It is `Words`, watched.
+unsafe impl SharedMemory for Watched {
+    fn len_bytes(&self) -> u64 {
+        self.words.len_bytes()
+    }
+
+    fn read(&self, at: MemoryOffset, into: &mut [u8]) -> Result<(), OutsideMemory> {
+        Self::check(at, into.len() as u64);
+        let first = usize::try_from(at.0).unwrap();
+        for reads in &mut self.reads.borrow_mut()[first..first + into.len()] {
+            *reads = reads.saturating_add(1);
+        }
+        self.words.read(at, into)?;
+        self.change(at, into.len() as u64);
+        Ok(())
+    }
+
+    fn write(&self, at: MemoryOffset, from: &[u8]) -> Result<(), OutsideMemory> {
+        Self::check(at, from.len() as u64);
+        self.words.write(at, from)
+    }
+
+    fn load_u16(&self, at: MemoryOffset) -> Result<u16, OutsideMemory> {
+        Self::check(at, 2);
+        let value = self.words.load_u16(at)?;
+        self.change(at, 2);
+        Ok(value)
+    }
+
+    fn store_u16(&self, at: MemoryOffset, value: u16) -> Result<(), OutsideMemory> {
+        Self::check(at, 2);
+        self.words.store_u16(at, value)
+    }
+
+    fn pointer(&self, at: MemoryOffset, bytes: u64) -> Result<NonNull<u8>, OutsideMemory> {
+        Self::check(at, bytes);
+        self.words.pointer(at, bytes)
+    }
+}
+
+fn watched() -> Consumer<Watched> {
+    Consumer::with_memory(DISK, SIZE, DISK.features().bits(), Watched::new())
+}
+
+/// "Header or descriptor read twice while the driver rewrites it": no byte is read twice.
+#[test]
+fn every_byte_of_a_request_is_read_once() {
+    let range = [&3_u64.to_le_bytes()[..], &2_u32.to_le_bytes(), &[0; 4]].concat();
+    let requests: [(u32, &[u8], usize); 5] =
+        [(0, &[], 1024), (1, &[5; 1024], 0), (8, &[], 20), (11, &range, 0), (13, &range, 0)];
+    for (kind, output, input) in requests {
+        for indirect_from in [None, Some(0), Some(2)] {
+            let mut consumer = watched();
+            let parts = Parts { readable: vec![9, 8, 600], writable: vec![100, 500], indirect_from };
+            let at = consumer.buffers_at();
+            let readable = [&kind.to_le_bytes()[..], &[0; 12], output].concat();
+            consumer.place(0, at, &readable, input + 1, &parts);
+            consumer.driver.publish(&consumer.memory, 0);
+            consumer.memory.reads.borrow_mut().fill(0);
+            let progress = consumer.poll();
+            assert_eq!((progress.served, progress.failed), (1, 0), "{kind} {indirect_from:?}");
+            let reads = consumer.memory.reads.borrow();
+            let read = |times| reads.iter().filter(|reads| **reads == times).count();
+            assert!(read(1) >= readable.len() + 32, "the descriptors and the request were read");
+            assert_eq!(read(0) + read(1), reads.len(), "{kind} {indirect_from:?}");
+        }
+    }
+}
+
+/// Addresses and lengths that a driver could think of.
+fn hostile_descriptor() -> impl Strategy<Value = Descriptor> {
+    let inside = (0..MEMORY).prop_map(gpa);
+    let edge = (-600_i64..600).prop_map(|off| gpa(MEMORY).wrapping_add_signed(off));
+    let addr = prop_oneof![
+        6 => inside,
+        2 => edge,
+        1 => (0_u64..600).prop_map(|off| u64::MAX - off),
+        1 => any::<u64>(),
+    ];
+    let len = prop_oneof![
+        2 => Just(16_u32), 2 => Just(1_u32), 3 => (0_u32..6).prop_map(|sectors| sectors * 512),
+        2 => (0_u32..40).prop_map(|entries| entries * 16), 1 => 0_u32..2000, 1 => any::<u32>(),
+    ];
+    let flags =
+        prop_oneof![2 => Just(0), 3 => Just(NEXT), 2 => Just(WRITE), 3 => Just(NEXT | WRITE), 2 => any::<u16>()];
+    let next = prop_oneof![6 => 0..SIZE, 1 => 0..SIZE + 2, 1 => any::<u16>()];
+    (addr, len, flags, next).prop_map(|(addr, len, flags, next)| descriptor(addr, len, flags, next))
+}
+
+/// Requests' headers, all over the memory, so that descriptors meet some.
+fn hostile_header() -> impl Strategy<Value = [u8; 16]> {
+    let kind = prop_oneof![6 => prop::sample::select(vec![0_u32, 1, 4, 8, 11, 13]), 1 => any::<u32>()];
+    let unit = prop_oneof![6 => 0_u64..70, 1 => any::<u64>()];
+    (kind, any::<u32>(), unit).prop_map(|(kind, reserved, unit)| {
+        [&kind.to_le_bytes()[..], &reserved.to_le_bytes(), &unit.to_le_bytes()].concat().try_into().unwrap()
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_a_driver_does_while_we_look_it_harms_only_itself(
+        table in prop::collection::vec(hostile_descriptor(), usize::from(SIZE)),
+        inner in prop::collection::vec(hostile_descriptor(), 1..40),
+        inner_at in (0..MEMORY / 16 - 40).prop_map(|at| at * 16),
+        names_inner in prop::option::of(0..SIZE),
+        heads in prop::collection::vec(prop_oneof![8 => 0..SIZE, 1 => any::<u16>()], usize::from(SIZE)),
+        available in prop_oneof![8 => 1..=SIZE, 1 => any::<u16>()],
+        header in hostile_header(),
+        changes in prop::collection::vec(any::<u8>(), 0..64),
+        start: u16,
+    ) {
+        let mut consumer = watched();
+        // Headers everywhere behind the rings; nobody's memory is marked.
+        let behind = consumer.buffers_at();
+        let fill = header.repeat(usize::try_from(MEMORY - behind).unwrap() / 16);
+        consumer.memory.words.write(MemoryOffset(behind), &fill).unwrap();
+        consumer.memory.words.write(MemoryOffset(MEMORY), &[0x5A; 0x1000]).unwrap();
+        consumer.driver.start_at(&consumer.memory.words, start);
+        consumer.restart_device();
+        let inner_at = inner_at.max(behind);
+        let bytes: Vec<u8> = inner.iter().copied().flat_map(Descriptor::encode).collect();
+        let room = usize::try_from(MEMORY - inner_at).unwrap().min(bytes.len());
+        consumer.memory.words.write(MemoryOffset(inner_at), &bytes[..room]).unwrap();
+        for (index, one) in (0..).zip(&table) {
+            consumer.driver.set_descriptor(&consumer.memory.words, index, *one);
+        }
+        if let Some(index) = names_inner {
+            let len = u32::try_from(bytes.len()).unwrap();
+            let one = descriptor(gpa(inner_at), len, INDIRECT, 0);
+            consumer.driver.set_descriptor(&consumer.memory.words, index, one);
+        }
+        for head in heads {
+            consumer.driver.offer(&consumer.memory.words, head);
+        }
+        consumer.driver.set_available_index(&consumer.memory.words, start.wrapping_add(available));
+        *consumer.memory.changes.borrow_mut() = changes;
+        // More than it can have offered at any time; it may keep on offering.
+        for _ in 0..4 {
+            let progress = consumer.poll_with(u32::from(SIZE), |_| ());
+            prop_assert!(progress.served <= u32::from(SIZE));
+            prop_assert!(progress.failed <= progress.served);
+            let _ = consumer.queue.rest(&consumer.memory);
+        }
+        let mut nobodys = [0; 0x1000];
+        consumer.memory.words.read(MemoryOffset(MEMORY), &mut nobodys).unwrap();
+        prop_assert!(nobodys.iter().all(|byte| *byte == 0x5A));
+        // The disk checks its own runs. And a good driver is served.
+        consumer.memory.changes.borrow_mut().clear();
+        consumer.disk.fails = None;
+        consumer.reset();
+        consumer.is_served();
+    }
+
+    /// Without a reset, too: a request that can't be served does not hold up the next one.
+    #[test]
+    fn after_any_request_of_a_sound_queue_a_good_one_is_served(
+        header in hostile_header(), output in 0_usize..3000, input in 0_usize..3000,
+        lengths in prop::collection::vec(0_u32..700, 0..6), spoilt in prop::option::of((0_u16..4, any::<u64>())),
+    ) {
+        let mut consumer = watched();
+        let parts = Parts { readable: lengths.clone(), writable: lengths, indirect_from: None };
+        let at = consumer.buffers_at();
+        let readable = [&header[..], &vec![1; output]].concat();
+        consumer.place(0, at, &readable, input, &parts);
+        if let Some((index, addr)) = spoilt {
+            let mut bytes = [0; 16];
+            let place = MemoryOffset(0x1000 + 16 * u64::from(index));
+            consumer.memory.words.read(place, &mut bytes).unwrap();
+            bytes[..8].copy_from_slice(&addr.to_le_bytes());
+            consumer.memory.words.write(place, &bytes).unwrap();
+        }
+        consumer.driver.publish(&consumer.memory.words, 0);
+        let progress = consumer.poll();
+        prop_assert_eq!((progress.served, progress.broken), (1, None));
+        prop_assert_eq!(consumer.driver.collect(&consumer.memory).map(|(head, _)| head), Some(0));
+        consumer.is_served();
+    }
+}
