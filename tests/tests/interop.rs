@@ -65,23 +65,22 @@ fn linux_reads_checks_and_writes_what_the_appliance_made_and_lists_it_alike() {
     let machine = || dimms.iter().fold(Machine::new(), Machine::dimm);
     let mut media = [Medium::new(4096, "-l 4096"), Medium::new(512, "-l 512"), Medium::new(4096, "-m sector")];
 
-    // The appliance makes and writes them: overwrites, too, from several lanes, and a load at the end.
+    // The appliance makes and writes them: overwrites, too, and a load on all CPUs at the end.
     let mut appliance = machine().boot();
     let found = appliance.ask("list -BDRi")["result"][0].clone();
     for (slot, medium) in (1..).zip(&mut media) {
         let region = region_in_slot(&found, slot);
         medium.made = appliance.ask(&format!("create-namespace -r {region} {}", medium.made_by));
-        let places = places(medium.sectors());
+        // The last one is for the load.
+        let places = if slot < 3 { places(medium.sectors()) } else { Vec::new() };
         for version in 1..=3_u8 {
             for (at, &lba) in places.iter().enumerate().filter(|(at, _)| at % 4 != 1) {
                 medium.fill(&mut appliance, lba, version * 16 + u8::try_from(at).unwrap());
             }
         }
     }
-    // One of them is filled by a load on all CPUs instead, which it verifies itself.
     let loaded = media[2].made["blockdev"].as_str().unwrap().to_owned();
     appliance.ask(&format!("bench {loaded} --seconds 1"));
-    media[2].written.clear();
     let lists: Vec<String> = ["-N", "-R", "-D", "-BDRN", "-vN", "-vvv", "-NRi"].map(str::to_owned).into();
     let ours: BTreeMap<String, Value> = lists
         .iter()
