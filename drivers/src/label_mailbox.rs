@@ -6,13 +6,13 @@
 //! The page on the way in: handle, revision, function (u32 each), then the function's arguments. On the way out: the
 //! answer's length with itself, then, but for function 0, a status, then the answer.
 //!
-//! Reading only: nothing is ever stored in a label area from here.
+//! A write is in the DIMM's file when the call returns, or was refused as a whole.
 
 use core::ptr::NonNull;
 use core::sync::atomic::{Ordering, compiler_fence};
 
 use nvdimm::dimm::DeviceHandle;
-use nvdimm::label::{LabelError, LabelSource};
+use nvdimm::label::{LabelError, LabelSource, LabelStore};
 use x86_64::instructions::port::Port;
 
 use crate::phys::PhysAddr;
@@ -30,6 +30,10 @@ mod request {
     pub(super) const REVISION: usize = 1;
     pub(super) const FUNCTION: usize = 2;
     pub(super) const ARGUMENTS: usize = 3;
+    /// What a write stores: behind the header, its offset and its length.
+    pub(super) const DATA: usize = 5;
+    /// All that stands before those bytes.
+    pub(super) const DATA_HEADER_BYTES: usize = 4 * DATA;
 }
 
 mod reply {
@@ -47,6 +51,7 @@ enum Function {
     Query = 0,
     LabelSize = 4,
     LabelRead = 5,
+    LabelWrite = 6,
 }
 
 /// The mailbox, with a page of its own.
@@ -134,7 +139,8 @@ impl LabelMailbox {
     /// Whether a DIMM has a label area. An unanswered request, too, says that it has none: with nobody at the port the
     /// page keeps the request, whose second word is the revision, 1: "no functions".
     fn has_labels(&mut self, dimm: DeviceHandle) -> Result<bool, LabelError> {
-        let needed = 1 << Function::LabelSize as u32 | 1 << Function::LabelRead as u32;
+        let needed = [Function::LabelSize, Function::LabelRead, Function::LabelWrite];
+        let needed = needed.into_iter().fold(0, |bits, function| bits | 1 << function as u32);
         match self.call(dimm, Function::Query, &[]) {
             Ok(reply::HEADER_BYTES) => Ok(self.get(reply::STATUS) & needed == needed),
             // The page still holds the handle, which is no length.
@@ -144,7 +150,27 @@ impl LabelMailbox {
         }
     }
 
-    /// The area's size, and how much one read may ask for.
+    /// Where an access of `bytes` bytes at `offset` begins, and how many of them one call may move: whole words, so that
+    /// they can be copied as such, and no more than fit the page behind `header_bytes`, whatever the device says.
+    fn access(
+        &mut self,
+        dimm: DeviceHandle,
+        offset: u64,
+        bytes: usize,
+        header_bytes: usize,
+    ) -> Result<(u32, usize), LabelError> {
+        let (area_bytes, most) = self.size(dimm)?;
+        let end = offset.checked_add(bytes as u64).ok_or(LabelError::OutOfRange)?;
+        let (Ok(at), true) = (u32::try_from(offset), end <= area_bytes.into()) else {
+            return Err(LabelError::OutOfRange);
+        };
+        match usize::try_from(most).unwrap_or(0).min(PAGE_BYTES - header_bytes) / 4 * 4 {
+            0 => Err(LabelError::BadAnswer),
+            most => Ok((at, most)),
+        }
+    }
+
+    /// The area's size, and how much one read or write may ask for.
     fn size(&mut self, dimm: DeviceHandle) -> Result<(u32, u32), LabelError> {
         match self.call_with_status(dimm, Function::LabelSize, &[])? {
             8 => Ok((self.get(reply::ANSWER), self.get(reply::ANSWER + 1))),
@@ -162,16 +188,7 @@ impl LabelSource for LabelMailbox {
     }
 
     fn read(&mut self, dimm: DeviceHandle, offset: u64, into: &mut [u8]) -> Result<(), LabelError> {
-        let (area_bytes, most) = self.size(dimm)?;
-        let end = offset.checked_add(into.len() as u64).ok_or(LabelError::OutOfRange)?;
-        let (Ok(mut at), true) = (u32::try_from(offset), end <= area_bytes.into()) else {
-            return Err(LabelError::OutOfRange);
-        };
-        // The reply must fit the page, whatever the device says; whole words, so that they can be copied as such.
-        let most = usize::try_from(most).unwrap_or(0).min(PAGE_BYTES - reply::HEADER_BYTES) / 4 * 4;
-        if most == 0 {
-            return Err(LabelError::BadAnswer);
-        }
+        let (mut at, most) = self.access(dimm, offset, into.len(), reply::HEADER_BYTES)?;
         for piece in into.chunks_mut(most) {
             let bytes = u32::try_from(piece.len()).map_err(|_| LabelError::OutOfRange)?;
             if self.call_with_status(dimm, Function::LabelRead, &[at, bytes])? != piece.len() {
@@ -181,6 +198,26 @@ impl LabelSource for LabelMailbox {
                 word.copy_from_slice(&self.get(index).to_le_bytes()[..word.len()]);
             }
             // Does not wrap: `end` is in the area.
+            at = at.saturating_add(bytes);
+        }
+        Ok(())
+    }
+}
+
+impl LabelStore for LabelMailbox {
+    fn write(&mut self, dimm: DeviceHandle, offset: u64, from: &[u8]) -> Result<(), LabelError> {
+        let (mut at, most) = self.access(dimm, offset, from.len(), request::DATA_HEADER_BYTES)?;
+        for piece in from.chunks(most) {
+            let bytes = u32::try_from(piece.len()).map_err(|_| LabelError::OutOfRange)?;
+            for (index, word) in (request::DATA..).zip(piece.chunks(4)) {
+                let mut whole = [0; 4];
+                whole[..word.len()].copy_from_slice(word);
+                self.put(index, u32::from_le_bytes(whole));
+            }
+            if self.call_with_status(dimm, Function::LabelWrite, &[at, bytes])? != 0 {
+                return Err(LabelError::BadAnswer);
+            }
+            // Does not wrap: the end is in the area.
             at = at.saturating_add(bytes);
         }
         Ok(())

@@ -7,10 +7,11 @@ use core::fmt;
 
 use drivers::label_mailbox::LabelMailbox;
 use kernel::node::{self, Node};
-use nvdimm::label::{LabelSource, NoLabels};
+use nvdimm::dimm::DeviceHandle;
+use nvdimm::label::{LabelError, LabelSource, LabelStore, NoLabels};
 use service::admin::command::Mode;
 use service::console::{Activity, Session};
-use spin::Mutex;
+use spin::{Mutex, MutexGuard};
 
 use crate::cpu::{self, Idle};
 use crate::machine::Machine;
@@ -22,6 +23,42 @@ use crate::{log, power};
 struct Host {
     machine: Machine,
     random: Mutex<Random>,
+    labels: Option<Mutex<LabelMailbox>>,
+}
+
+/// The label mailbox, for as long as somebody needs it.
+struct Labels<'m>(MutexGuard<'m, LabelMailbox>);
+
+impl LabelSource for Labels<'_> {
+    fn area_bytes(&mut self, dimm: DeviceHandle) -> Result<Option<u64>, LabelError> {
+        self.0.area_bytes(dimm)
+    }
+
+    fn read(&mut self, dimm: DeviceHandle, offset: u64, into: &mut [u8]) -> Result<(), LabelError> {
+        self.0.read(dimm, offset, into)
+    }
+}
+
+impl LabelStore for Labels<'_> {
+    fn write(&mut self, dimm: DeviceHandle, offset: u64, from: &[u8]) -> Result<(), LabelError> {
+        self.0.write(dimm, offset, from)
+    }
+}
+
+/// QEMU's label mailbox, if there is one.
+fn mailbox(machine: &Machine) -> Option<LabelMailbox> {
+    if !machine.firmware.qemu_label_mailbox {
+        return None;
+    }
+    let Some((page, at)) = machine.space.new_page() else {
+        log!("labels: no memory for the mailbox: label areas are not read");
+        return None;
+    };
+    // SAFETY: 1. the page was handed out to nobody else, and is never taken back. 2. QEMU's NVDIMM table is there.
+    let mailbox = unsafe { LabelMailbox::new(page, at) };
+    mailbox
+        .inspect_err(|why| log!("labels: the mailbox's page lies too high ({}): label areas are not read", why.0))
+        .ok()
 }
 
 impl node::Machine for Host {
@@ -66,21 +103,10 @@ impl node::Machine for Host {
         &self.machine.firmware.nfits
     }
 
-    fn labels(&self) -> Box<dyn LabelSource + '_> {
-        if !self.machine.firmware.qemu_label_mailbox {
-            return Box::new(NoLabels);
-        }
-        let Some((page, at)) = self.machine.space.new_page() else {
-            log!("labels: no memory for the mailbox: label areas are not read");
-            return Box::new(NoLabels);
-        };
-        // SAFETY: 1. the page was handed out to nobody else, and is never taken back. 2. QEMU's NVDIMM table is there.
-        match unsafe { LabelMailbox::new(page, at) } {
-            Ok(mailbox) => Box::new(mailbox),
-            Err(why) => {
-                log!("labels: the mailbox's page lies too high ({}): label areas are not read", why.0);
-                Box::new(NoLabels)
-            }
+    fn labels(&self) -> Box<dyn LabelStore + '_> {
+        match &self.labels {
+            Some(mailbox) => Box::new(Labels(mailbox.lock())),
+            None => Box::new(NoLabels),
         }
     }
 
@@ -96,8 +122,9 @@ fn index(cpu: cpu::CpuIndex) -> btt::CpuIndex {
 /// Assembles the node and serves its console for ever.
 pub(crate) fn run(machine: Machine) -> ! {
     let (mut console, cpus, clock) = (machine.console, machine.cpus, machine.clock);
+    let labels = mailbox(&machine).map(Mutex::new);
     let random = Mutex::new(machine.random);
-    let mut node = Node::assemble(Host { machine, random });
+    let mut node = Node::assemble(Host { machine, random, labels });
     log!("ready in {} ms", clock.now_ns() / 1_000_000);
 
     let mut idle = Idle::new(cpus);

@@ -52,6 +52,7 @@ pub mod nfit;
 pub mod region;
 pub mod space;
 
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use dimm::{DeviceHandle, Dimm};
@@ -76,28 +77,53 @@ pub struct Inventory {
     pub regions: Vec<Region>,
     /// Namespaces, by region and number.
     pub namespaces: Vec<Namespace>,
-    /// What was found wrong with regions, labels and namespaces.
-    findings: Findings,
+    /// What was found wrong with each DIMM's labels.
+    label_findings: BTreeMap<DeviceHandle, Findings>,
+    /// What was found wrong with regions.
+    region_findings: Findings,
+    /// What was found wrong with namespaces.
+    namespace_findings: Findings,
 }
 
 /// Finds all persistent memory: NFITs in the order in which the firmware lists them, and the DIMMs' labels.
 pub fn discover<T: AsRef<[u8]>>(tables: &[T], labels: &mut dyn LabelSource) -> Inventory {
     let nfit = Nfit::parse(tables);
-    let mut findings = Findings::default();
     let dimms = dimm::dimms(&nfit);
-    let labels = dimms
-        .iter()
-        .map(|dimm| (dimm.handle, label::read(labels, dimm.handle, &mut findings)))
-        .collect::<LabelsByDimm>();
-    let regions = region::regions(&nfit, &mut findings);
-    let namespaces = namespace::namespaces(&regions, &labels, &mut findings);
-    Inventory { nfit, dimms, labels, regions, namespaces, findings }
+    let mut region_findings = Findings::default();
+    let regions = region::regions(&nfit, &mut region_findings);
+    let mut inventory = Inventory {
+        nfit,
+        dimms,
+        labels: LabelsByDimm::new(),
+        regions,
+        namespaces: Vec::new(),
+        label_findings: BTreeMap::new(),
+        region_findings,
+        namespace_findings: Findings::default(),
+    };
+    let all: Vec<DeviceHandle> = inventory.dimms.iter().map(|dimm| dimm.handle).collect();
+    inventory.read_labels(&all, labels);
+    inventory
 }
 
 impl Inventory {
+    /// Reads the label areas of these DIMMs, for the first time or again, and makes the namespaces anew from all labels.
+    pub fn read_labels(&mut self, dimms: &[DeviceHandle], source: &mut dyn LabelSource) {
+        for &dimm in dimms {
+            let mut findings = Findings::default();
+            self.labels.insert(dimm, label::read(source, dimm, &mut findings));
+            self.label_findings.insert(dimm, findings);
+        }
+        let mut findings = Findings::default();
+        self.namespaces = namespace::namespaces(&self.regions, &self.labels, &mut findings);
+        self.namespace_findings = findings;
+    }
+
     /// Every finding: of the tables, then of what was built from them.
     pub fn findings(&self) -> impl Iterator<Item = Finding> + '_ {
-        self.nfit.findings.iter().chain(self.findings.iter())
+        let labels = self.label_findings.values().flat_map(Findings::iter);
+        let regions = self.region_findings.iter();
+        self.nfit.findings.iter().chain(labels).chain(regions).chain(self.namespace_findings.iter())
     }
 
     /// How far a store must have come to survive power loss, on this platform.

@@ -8,10 +8,10 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::admin::command::{BenchRequest, CheckNamespace, CreateNamespace, Lba};
+use crate::admin::command::{BenchRequest, CheckNamespace, CreateNamespace, LabelVersion, Lba};
 use crate::error::AdminError;
 use crate::inventory::{Inventory, Namespace};
-use crate::reply::{Arenas, Bench, Check, Errors, Nfit, Stats, Status};
+use crate::reply::{Arenas, Bench, Check, Errors, LabelArea, Nfit, Stats, Status};
 
 /// A block device as the admin commands see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,12 +45,38 @@ pub trait Appliance {
     /// Not found; failed, if it is not in sector mode; damaged, if its metadata do not say.
     fn arenas(&mut self, namespace: &str) -> Result<Arenas, AdminError>;
 
+    /// Gives a DIMM label index blocks of that version, and no labels. Durable when it returns.
+    ///
+    /// # Errors
+    /// Not found; failed, where there is no label area, where a namespace on it is in use, or where labels are valid or a
+    /// namespace is not blank and `force` is not set; read-only.
+    fn init_labels(&mut self, dimm: &str, version: LabelVersion, force: bool) -> Result<LabelArea, AdminError>;
+
     /// Makes a namespace and enables it. Durable when it returns. Answers what `list` shows of it then.
     ///
     /// # Errors
     /// Not found (the region); failed, where it holds something recognisable and `force` is not set, where there is no
-    /// room, or where the size or sector size does not fit; read-only; unavailable, for what needs labels.
+    /// room, or where the size, sector size or name does not fit; read-only; unavailable, for BLK regions.
     fn create_namespace(&mut self, request: &CreateNamespace) -> Result<Namespace, AdminError>;
+
+    /// Takes a namespace's label and its BTT away, so that its space is free; in a region without labels only the BTT.
+    /// Durable when it returns. Answers its name.
+    ///
+    /// # Errors
+    /// Not found; failed, if it is enabled and `force` is not set; read-only.
+    fn destroy_namespace(&mut self, namespace: &str, force: bool) -> Result<String, AdminError>;
+
+    /// Opens a namespace that was disabled. Answers what `list` shows of it then.
+    ///
+    /// # Errors
+    /// Not found; damaged or failed, where it cannot be opened.
+    fn enable_namespace(&mut self, namespace: &str) -> Result<Namespace, AdminError>;
+
+    /// Makes a namespace's writes durable and closes it. Answers its name.
+    ///
+    /// # Errors
+    /// Not found; failed, where its writes could not be made durable: it stays enabled.
+    fn disable_namespace(&mut self, namespace: &str) -> Result<String, AdminError>;
 
     /// Checks a namespace's metadata, all of it; stores nothing unless asked to repair.
     ///

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 
 use serde::{Serialize, Serializer};
 
-use crate::admin::command::Lba;
+use crate::admin::command::{LabelVersion, Lba};
 use crate::pattern::Verdict;
 
 /// `status`.
@@ -264,6 +264,26 @@ pub struct MediaErrors {
     pub offset: u64,
     /// How many bytes.
     pub length: u64,
+}
+
+/// `init-labels`: an area without labels.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LabelArea {
+    /// The DIMM.
+    pub dev: String,
+    /// The version of its labels.
+    pub label_version: LabelVersion,
+    /// How many it has room for.
+    pub slots: u32,
+}
+
+/// `destroy-namespace`, `disable-namespace`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Changed {
+    /// The namespace.
+    pub dev: String,
+    /// What it is now: `destroyed` or `disabled`.
+    pub state: &'static str,
 }
 
 /// `check-namespace`.

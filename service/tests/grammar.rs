@@ -1,7 +1,8 @@
 //! The grammar: what lines mean, and what wrong ones are told.
 
 use service::admin::command::{
-    BenchRequest, Command, CreateNamespace, Extent, Lba, ListRequest, Mode, NamespaceMode, RegionType, WriteData,
+    BenchRequest, Command, CreateNamespace, Extent, LabelVersion, Lba, ListRequest, Mode, NamespaceMode, RegionType,
+    WriteData,
 };
 use service::admin::{parse, table::COMMANDS};
 use service::error::ErrorCode;
@@ -34,6 +35,17 @@ fn lines_mean_what_they_say() {
         ("list --buses --dimms --regions --namespaces --idle --health", Command::List(everything)),
         ("list -v -vv", Command::List(ListRequest { verbose: 3, ..ListRequest::default() })),
         ("stats --prometheus", Command::Stats { prometheus: true }),
+        ("init-labels nmem0", Command::InitLabels { dimm: "nmem0".into(), version: LabelVersion::V1_2, force: false }),
+        (
+            "init-labels -fV1.1 nmem1",
+            Command::InitLabels { dimm: "nmem1".into(), version: LabelVersion::V1_1, force: true },
+        ),
+        (
+            "destroy-namespace -f namespace0.0",
+            Command::DestroyNamespace { namespace: "namespace0.0".into(), force: true },
+        ),
+        ("enable-namespace namespace0.1", Command::EnableNamespace { namespace: "namespace0.1".into() }),
+        ("disable-namespace pmem0s", Command::DisableNamespace { namespace: "pmem0s".into() }),
     ] {
         assert_eq!(parsed(line), command, "{line}");
     }
@@ -59,7 +71,7 @@ fn create_namespace_has_ndctls_defaults_and_options() {
         sector_size: 512,
         uuid: Some(uuid!("e412ddd9-4a9e-42e8-9953-05cfdd8f0459")),
         force: true,
-        ..default
+        ..default.clone()
     };
     for line in [
         "create-namespace -r region0 -t pmem -m sector -l 512 -u e412ddd9-4a9e-42e8-9953-05cfdd8f0459 -f",
@@ -67,6 +79,13 @@ fn create_namespace_has_ndctls_defaults_and_options() {
     ] {
         assert_eq!(parsed(line), Command::CreateNamespace(all.clone()), "{line}");
     }
+    let labelled = CreateNamespace {
+        size_bytes: Some(48 << 20),
+        mode: NamespaceMode::Raw,
+        name: Some("a disk".into()),
+        ..default
+    };
+    assert_eq!(parsed("create-namespace -s 48M -m raw -n 'a disk'"), Command::CreateNamespace(labelled));
 }
 
 #[test]
@@ -112,6 +131,7 @@ fn wrong_lines_are_told_what_is_wrong_and_how_it_is_written() {
         ("create-namespace -m dax", "-m: \"dax\" is not sector or raw"),
         ("create-namespace -t ram", "-t: \"ram\" is not pmem or blk"),
         ("create-namespace -s 1Q", "-s: \"1Q\" is not a size"),
+        ("init-labels nmem0 -V 1.3", "-V: \"1.3\" is not 1.1 or 1.2"),
         ("create-namespace -u 12", "-u: \"12\" is not a uuid"),
         ("bench pmem0s --mix 101", "--mix: 101 is not from 0 to 100"),
         ("bench pmem0s --run 0", "--run: 0 is not from 1 to 256"),
@@ -144,14 +164,7 @@ fn an_unknown_command_is_its_own_error() {
 #[test]
 fn what_is_still_to_come_parses_and_says_what_to_do_meanwhile() {
     for line in [
-        "init-labels nmem0",
-        "create-namespace -s 1G",
-        "create-namespace -n disk",
-        "create-namespace -m raw",
         "create-namespace -t blk",
-        "destroy-namespace namespace0.0",
-        "enable-namespace namespace0.0",
-        "disable-namespace namespace0.0",
         "check-namespace namespace0.0 -R",
         "check-namespace namespace0.0 --rewrite-log",
         "check-namespace -f namespace0.0",

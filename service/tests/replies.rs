@@ -48,6 +48,9 @@ fn machine_replies_have_the_contracts_keys() {
             )
             .into(),
         ),
+        ("init-labels nmem0 -f", r#"{"ok":true,"dev":"nmem0","label_version":"1.2","slots":510}"#.into()),
+        ("destroy-namespace namespace0.0 -f", r#"{"ok":true,"dev":"namespace0.0","state":"destroyed"}"#.into()),
+        ("disable-namespace pmem0s", r#"{"ok":true,"dev":"namespace0.0","state":"disabled"}"#.into()),
         (
             "arenas namespace0.0",
             concat!(

@@ -2,19 +2,20 @@
 
 use super::attach::{State, device_name, medium, placement};
 use super::disk::{Disk, admin_error, read_only_reason};
-use super::{Machine, NamespaceSlot, Node, bench, nfit};
+use super::{Machine, NamespaceSlot, Node, SlotPlace, bench, nfit};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use btt::check::{self, check};
 use btt::{ArenaInfo, flog::Slots};
 use drivers::pmem::{Pmem, PmemRegion};
+use nvdimm::namespace::NamespaceId;
 use service::VERSION;
-use service::admin::command::{BenchRequest, CheckNamespace, CreateNamespace, Lba};
+use service::admin::command::{BenchRequest, CheckNamespace, CreateNamespace, LabelVersion, Lba};
 use service::appliance::{Appliance, Device, no_such_device};
 use service::error::AdminError;
 use service::inventory;
-use service::reply::{Arena, Arenas, Bench, Check, Errors, Finding, NamespaceStatus, Nfit, Stats, Status};
+use service::reply::{Arena, Arenas, Bench, Check, Errors, Finding, LabelArea, NamespaceStatus, Nfit, Stats, Status};
 
 /// How many findings a check names; the rest are counted.
 const FINDINGS_SHOWN: usize = 1000;
@@ -46,6 +47,7 @@ impl<M: Machine> Node<M> {
                         id.region
                     )),
                     State::Held(why) => AdminError::failed(format!("{id}: {why}")),
+                    State::Disabled => AdminError::not_found(disabled(id)),
                     State::Sector(disk) => AdminError::not_found(format!("the block device of {id} is {}", disk.name)),
                 });
             }
@@ -55,18 +57,29 @@ impl<M: Machine> Node<M> {
 
     /// A namespace by its own name, its BTT's, or its block device's, and the mapping that it lies in.
     fn namespace(&self, name: &str) -> Result<(&NamespaceSlot, &Result<PmemRegion, String>), AdminError> {
-        for region in &self.regions {
-            for slot in &region.namespaces {
+        let place = self.place(name)?;
+        Ok((self.at(place), &self.regions[place.region].medium))
+    }
+
+    /// The same, by its place.
+    fn place(&self, name: &str) -> Result<SlotPlace, AdminError> {
+        for (region, slots) in self.regions.iter().enumerate() {
+            for (namespace, slot) in slots.namespaces.iter().enumerate() {
                 let id = slot.namespace.id;
                 let (own, btt) = (id.to_string(), format!("btt{}.{}", id.region.0, id.number));
                 let mut names = [own, btt, device_name(id, true), device_name(id, false)].into_iter();
                 if names.any(|known| known == name) {
-                    return Ok((slot, &region.medium));
+                    return Ok(SlotPlace { region, namespace });
                 }
             }
         }
-        Err(AdminError::not_found(format!("no namespace \"{name}\": list -N shows what there is")))
+        Err(AdminError::not_found(format!("no namespace \"{name}\": list -Ni shows what there is")))
     }
+}
+
+/// What to do about a namespace that somebody disabled.
+fn disabled(id: NamespaceId) -> String {
+    format!("{id} is disabled: enable-namespace {id} serves it")
 }
 
 impl<M: Machine> Appliance for Node<M> {
@@ -102,15 +115,34 @@ impl<M: Machine> Appliance for Node<M> {
             State::Raw(content) => Err(AdminError::failed(format!("{id} is not in sector mode: {content}"))),
             State::Damaged(why) => Err(AdminError::damaged(format!("{id}: {why}"))),
             State::Held(why) => Err(AdminError::failed(format!("{id}: {why}"))),
+            State::Disabled => Err(AdminError::failed(disabled(id))),
         }
     }
 
+    fn init_labels(&mut self, dimm: &str, version: LabelVersion, force: bool) -> Result<LabelArea, AdminError> {
+        self.initialise_labels(dimm, version, force)
+    }
+
     fn create_namespace(&mut self, request: &CreateNamespace) -> Result<inventory::Namespace, AdminError> {
-        let (region, index) = self.create(request)?;
-        let name = self.regions[region].namespaces[index].namespace.id.to_string();
-        let inventory = self.inventory_now();
-        let found = inventory.namespaces().find(|namespace| namespace.dev == name).cloned();
-        found.ok_or_else(|| AdminError::failed(format!("{name} was formatted, and could not be opened")))
+        let place = self.create(request)?;
+        Ok(self.shown(place))
+    }
+
+    fn destroy_namespace(&mut self, name: &str, force: bool) -> Result<String, AdminError> {
+        let place = self.place(name)?;
+        self.destroy(place, force)
+    }
+
+    fn enable_namespace(&mut self, name: &str) -> Result<inventory::Namespace, AdminError> {
+        let place = self.place(name)?;
+        self.enable(place)?;
+        Ok(self.shown(place))
+    }
+
+    fn disable_namespace(&mut self, name: &str) -> Result<String, AdminError> {
+        let place = self.place(name)?;
+        self.disable(place)?;
+        Ok(self.at(place).namespace.id.to_string())
     }
 
     fn check_namespace(&mut self, request: &CheckNamespace) -> Result<Check, AdminError> {
@@ -131,7 +163,7 @@ impl<M: Machine> Appliance for Node<M> {
                 disk.btt.exclusively(&mut look).map_err(|why| admin_error(&disk.name, &why))?;
                 disk.btt.arenas().count()
             }
-            State::Damaged(_) => {
+            State::Damaged(_) | State::Disabled => {
                 let region = region.as_ref().map_err(|why| failed(why.clone()))?;
                 look(&medium(region, &slot.namespace).map_err(failed)?);
                 0
@@ -216,6 +248,7 @@ fn namespace_status(slot: &NamespaceSlot) -> NamespaceStatus {
         }
         State::Damaged(why) => ("sector", slot.namespace.bytes(), None, format!("damaged: {why}")),
         State::Held(why) => ("raw", slot.namespace.bytes(), None, format!("disabled: {why}")),
+        State::Disabled => ("raw", slot.namespace.bytes(), None, "disabled".into()),
     };
     NamespaceStatus { dev: id.to_string(), mode: mode.to_string(), size, blockdev, state }
 }

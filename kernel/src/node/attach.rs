@@ -23,6 +23,18 @@ pub(super) enum State {
     Damaged(OpenError),
     /// It cannot be used, for this reason.
     Held(String),
+    /// Somebody disabled it.
+    Disabled,
+}
+
+impl State {
+    /// Whether it has a block device.
+    pub(super) const fn is_enabled(&self) -> bool {
+        match self {
+            Self::Sector(_) | Self::Raw(_) | Self::Damaged(_) => true,
+            Self::Held(_) | Self::Disabled => false,
+        }
+    }
 }
 
 impl fmt::Display for State {
@@ -44,6 +56,7 @@ impl fmt::Display for State {
             Self::Raw(content) => write!(f, "no BTT, {content}"),
             Self::Damaged(why) => write!(f, "damaged: {why}"),
             Self::Held(why) => write!(f, "not served: {why}"),
+            Self::Disabled => write!(f, "disabled"),
         }
     }
 }

@@ -1,75 +1,342 @@
-//! `create-namespace`: sector mode on a region without labels.
+//! `create-namespace`: in a region without labels the whole region, elsewhere a piece of what is free.
+//!
+//! # Order
+//! In free space the BTT is made first, then the labels, which are what makes the namespace: a cut leaves the one as if
+//! nothing had been asked for, or the other whole. Only the BTT may be left in space that is still free, where it looks
+//! like any other: to create a namespace over it takes force.
 
 use super::attach::{State, device_name, medium, placement};
-use super::content::Content;
-use super::{Machine, NamespaceSlot, Node, RegionSlot};
+use super::content::{Content, recognise};
+use super::switch::{erase, info_blocks, signed_pages};
+use super::{Machine, NamespaceSlot, Node, RegionSlot, SlotPlace};
 use alloc::format;
-use alloc::string::String;
+use alloc::string::{String, ToString};
+use alloc::vec;
+use alloc::vec::Vec;
 use btt::FormatError;
 use btt::format::{Recipe, format};
 use btt::geometry::SectorSize;
+use btt::info_block::Version;
+use drivers::pmem::{Access, Pmem};
+use nvdimm::dimm::DeviceHandle;
+use nvdimm::label::change::{self, ChangeError, NewNamespace};
+use nvdimm::label::{Claim, LabelSet, LabelVersion, Labels};
+use nvdimm::namespace::{Extent, LabelsByDimm};
 use nvdimm::region::Kind;
-use service::admin::command::CreateNamespace;
+use nvdimm::space;
+use service::admin::command::{CreateNamespace, NamespaceMode, RegionType};
 use service::error::AdminError;
 use uuid::{Builder, Uuid};
 
+/// No BTT is smaller.
+const SECTOR_MODE_BYTES: u64 = 16 << 20;
+
+/// Where a namespace will be.
+enum Target {
+    /// All of a region without labels, which is a namespace already.
+    Whole(SlotPlace),
+    /// Free space of a region with labels.
+    Piece(Piece),
+}
+
+/// Free space for a namespace.
+struct Piece {
+    region: usize,
+    extent: Extent,
+    version: LabelVersion,
+    /// DIMMs that get label index blocks first.
+    blank: Vec<(DeviceHandle, u64)>,
+    content: Content,
+}
+
 impl<M: Machine> Node<M> {
-    /// Formats a namespace and opens it; says where it is in `regions`.
-    pub(super) fn create(&mut self, request: &CreateNamespace) -> Result<(usize, usize), AdminError> {
+    /// Makes a namespace and opens it.
+    pub(super) fn create(&mut self, request: &CreateNamespace) -> Result<SlotPlace, AdminError> {
         let sector_size = SectorSize::new(request.sector_size)
             .ok_or_else(|| AdminError::usage(format!("no BTT has sectors of {} bytes", request.sector_size)))?;
-        let place = self.choose(request)?;
-        let slot = &mut self.regions[place.0];
-        let name = slot.namespaces[place.1].namespace.id;
-        let region = slot.medium.as_ref().map_err(|why| AdminError::failed(format!("{name}: {why}")))?.clone();
-        let namespace = &mut slot.namespaces[place.1];
-        may_format(namespace, request.force)?;
-        let refused = |why: String| AdminError::failed(format!("{name}: {why}"));
-        let Some(placement) = placement(&namespace.namespace) else {
-            return Err(refused("its label says that it is no sector-mode namespace".into()));
-        };
-        let medium = medium(&region, &namespace.namespace).map_err(refused)?;
-        // Whatever was open is closed before its bytes go.
-        namespace.state = State::Held("it is being formatted".into());
-        let recipe = Recipe {
-            sector_size,
-            uuid: request.uuid.unwrap_or_else(|| random_uuid(&self.machine)),
-            parent_uuid: placement.parent_uuid,
-            version: placement.version,
-            zero_data: request.force,
-            zero_entries: request.zero_entries,
-        };
-        let result = format(&medium, &recipe, &mut |_, _| ());
-        let namespace = self.regions[place.0].namespaces[place.1].namespace.clone();
-        let state = self.attach(&region, &namespace);
-        self.machine.log(format_args!("{name}: {state}"));
-        self.regions[place.0].namespaces[place.1].state = state;
-        match result {
-            Ok(()) => Ok(place),
-            Err(why @ FormatError::Geometry(_)) => Err(refused(format!("{why}"))),
-            Err(why) => Err(AdminError::failed(format!("{name} was not formatted: {why}"))),
-        }
-    }
-
-    /// The namespace to format: the one of the region that was named, or the first that may be formatted.
-    fn choose(&self, request: &CreateNamespace) -> Result<(usize, usize), AdminError> {
-        let is_named = |slot: &RegionSlot| request.region.as_ref().is_none_or(|name| is_region(slot, name));
-        let candidates = || self.regions.iter().enumerate().filter(|(_, slot)| is_named(slot));
-        if let Some(name) = &request.region
-            && candidates().next().is_none()
-        {
-            return Err(AdminError::not_found(format!("no region \"{name}\": list -R shows what there is")));
-        }
-        let mut first_refusal = None;
-        for (index, slot) in candidates() {
-            match formattable(slot, request.force) {
-                Ok(namespace) => return Ok((index, namespace)),
-                Err(why) => {
-                    first_refusal.get_or_insert(why);
+        if request.force {
+            for region in self.candidates(request).collect::<Vec<_>>() {
+                // What a cut change left makes no namespace, and nothing else is taken back.
+                if let Ok(steps) = change::reclaim(&self.regions[region].region, &self.found.labels) {
+                    self.change_labels(&steps)?;
                 }
             }
         }
-        Err(first_refusal.unwrap_or_else(|| AdminError::not_found("there is no region: the firmware names no NVDIMM")))
+        match self.choose(request)? {
+            Target::Whole(place) => self.create_whole(place, request, sector_size),
+            Target::Piece(piece) => self.create_piece(&piece, request, sector_size),
+        }
+    }
+
+    /// The regions that the request may mean.
+    fn candidates(&self, request: &CreateNamespace) -> impl Iterator<Item = usize> {
+        let meant = |slot: &RegionSlot| {
+            let of_type = match request.region_type {
+                None => true,
+                Some(RegionType::Pmem) => matches!(slot.region.kind, Kind::Pmem(_)),
+                Some(RegionType::Blk) => matches!(slot.region.kind, Kind::Blk(_)),
+            };
+            of_type && request.region.as_ref().is_none_or(|name| is_region(slot, name))
+        };
+        self.regions.iter().enumerate().filter(move |(_, slot)| meant(slot)).map(|(region, _)| region)
+    }
+
+    /// The region that was named, or the first in which it can be.
+    fn choose(&self, request: &CreateNamespace) -> Result<Target, AdminError> {
+        let mut refusal = None;
+        for region in self.candidates(request) {
+            match self.target(region, request) {
+                Ok(target) => return Ok(target),
+                Err(why) => _ = refusal.get_or_insert(why),
+            }
+        }
+        Err(refusal.unwrap_or_else(|| match &request.region {
+            Some(name) => {
+                AdminError::not_found(format!("no region \"{name}\" of that kind: list -R shows what there is"))
+            }
+            None => AdminError::not_found("there is no region: the firmware names no NVDIMM"),
+        }))
+    }
+
+    /// Where the namespace would be in this region. Nothing is written.
+    fn target(&self, region: usize, request: &CreateNamespace) -> Result<Target, AdminError> {
+        let slot = &self.regions[region];
+        let id = slot.region.id;
+        let refused = |why: &str| Err(AdminError::failed(format!("{id}: {why}")));
+        if matches!(slot.region.kind, Kind::Blk(_)) {
+            return Err(AdminError::unavailable(format!("{id} is reached through block windows: use a pmem region")));
+        }
+        if slot.region.read_only {
+            return Err(AdminError::read_only(format!("{id} is read-only: a DIMM of it is not armed")));
+        }
+        if let Err(why) = &slot.medium {
+            return refused(why);
+        }
+        let mut blank = Vec::new();
+        let mut versions = Vec::new();
+        let mut without = None;
+        for mapping in slot.region.mappings() {
+            match self.found.labels_of(mapping.dimm) {
+                Labels::Valid(set) => versions.push(set.index.version),
+                Labels::Blank { area_bytes } => blank.push((mapping.dimm, *area_bytes)),
+                Labels::None => without = Some(mapping.dimm),
+                Labels::Damaged => {
+                    let number = self.found.dimm_number(mapping.dimm).unwrap_or(0);
+                    return refused(&format!("the labels of nmem{number} are damaged: init-labels nmem{number} -f"));
+                }
+            }
+        }
+        let labelled = !versions.is_empty();
+        // A size that is the region's own needs no label.
+        let needs_label =
+            request.name.is_some() || request.size_bytes.is_some_and(|bytes| bytes != slot.region.bytes());
+        if !labelled && !needs_label {
+            let [only] = slot.namespaces.as_slice() else {
+                return refused("it has no namespace that could be formatted: nfit says what was refused");
+            };
+            may_format(only, request.force)?;
+            return Ok(Target::Whole(SlotPlace { region, namespace: 0 }));
+        }
+        if without.is_some() || (blank.is_empty() && !labelled) {
+            return refused(
+                "without a label area on each of its DIMMs it keeps neither sizes nor names: leave -s and -n out",
+            );
+        }
+        if !labelled && let [only] = slot.namespaces.as_slice() {
+            may_format(only, request.force)?;
+        }
+        let version = versions.first().copied().unwrap_or(LabelVersion::V1_2);
+        self.piece(region, request, version, blank).map(Target::Piece)
+    }
+
+    /// Free space in a region whose blank label areas would hold labels of that version.
+    fn piece(
+        &self,
+        region: usize,
+        request: &CreateNamespace,
+        version: LabelVersion,
+        blank: Vec<(DeviceHandle, u64)>,
+    ) -> Result<Piece, AdminError> {
+        let slot = &self.regions[region];
+        let id = slot.region.id;
+        let refused = |why: String| AdminError::failed(format!("{id}: {why}"));
+        let labels = as_if_labelled(&self.found.labels, &blank, version);
+        let align = space::align_bytes(&slot.region);
+        let free = space::free(&slot.region, &labels);
+        let largest = free.iter().map(|extent| extent.bytes).max().unwrap_or(0);
+        let bytes = request.size_bytes.unwrap_or(largest);
+        if bytes == 0 && request.size_bytes.is_none() {
+            return Err(refused(format!("no space is free: destroy-namespace frees some{}", self.held_back(region))));
+        }
+        if bytes == 0 || !bytes.is_multiple_of(align) {
+            let next = (bytes / align).saturating_add(1).saturating_mul(align);
+            return Err(AdminError::usage(format!("-s: sizes in {id} are multiples of {align}: use {next}")));
+        }
+        if request.mode == NamespaceMode::Sector && bytes < SECTOR_MODE_BYTES {
+            return Err(AdminError::usage(format!("-s: sector mode takes at least {SECTOR_MODE_BYTES} bytes")));
+        }
+        let fit = space::first_fit(&slot.region, &labels, bytes);
+        let Some(extent) = fit else {
+            let most = format!("the largest free piece is {largest}");
+            return Err(refused(format!("no room for {bytes} bytes: {most}{}", self.held_back(region))));
+        };
+        let content = recognise(&self.bytes_of(region, extent)?).map_err(|why| refused(why.to_string()))?;
+        if let (Content::Recognised(_), false) = (content, request.force) {
+            let place = format!("the free space at {:#x} {content}", extent.start);
+            return Err(refused(format!("{place}: -f uses it all the same")));
+        }
+        Ok(Piece { region, extent, version, blank, content })
+    }
+
+    /// What to do about space that cut changes keep, if there is any.
+    fn held_back(&self, region: usize) -> &'static str {
+        match change::reclaim(&self.regions[region].region, &self.found.labels) {
+            Ok(steps) if !steps.is_empty() => "; -f takes back what an interrupted change left",
+            _ => "",
+        }
+    }
+
+    fn bytes_of(&self, region: usize, extent: Extent) -> Result<Pmem, AdminError> {
+        let slot = &self.regions[region];
+        let failed = |why: String| AdminError::failed(format!("{}: {why}", slot.region.id));
+        let medium = slot.medium.as_ref().map_err(|why| failed(why.clone()))?;
+        medium.namespace(extent.start, extent.bytes, Access::ReadWrite).map_err(|why| failed(why.to_string()))
+    }
+
+    /// Formats the namespace of a region without labels.
+    fn create_whole(
+        &mut self,
+        place: SlotPlace,
+        request: &CreateNamespace,
+        sector_size: SectorSize,
+    ) -> Result<SlotPlace, AdminError> {
+        let namespace = self.at(place).namespace.clone();
+        let name = namespace.id;
+        let refused = |why: String| AdminError::failed(format!("{name}: {why}"));
+        let region = self.regions[place.region].medium.as_ref().map_err(|why| refused(why.clone()))?;
+        let medium = medium(region, &namespace).map_err(refused)?;
+        let Some(placement) = placement(&namespace) else {
+            return Err(refused("its label says that it is no sector-mode namespace".into()));
+        };
+        // Whatever was open is closed before its bytes go.
+        self.disable(place)?;
+        let result = match request.mode {
+            NamespaceMode::Raw => erase(&medium, &info_blocks(&medium, &namespace)).map_err(FormatError::from),
+            NamespaceMode::Sector => {
+                let recipe = Recipe {
+                    sector_size,
+                    uuid: request.uuid.unwrap_or_else(|| random_uuid(&self.machine)),
+                    parent_uuid: placement.parent_uuid,
+                    version: placement.version,
+                    zero_data: request.force,
+                    zero_entries: request.zero_entries,
+                };
+                format(&medium, &recipe, &mut |_, _| ())
+            }
+        };
+        self.open(place);
+        result.map_err(|why| not_formatted(&name.to_string(), &why))?;
+        Ok(place)
+    }
+
+    /// Makes a namespace in free space.
+    fn create_piece(
+        &mut self,
+        piece: &Piece,
+        request: &CreateNamespace,
+        sector_size: SectorSize,
+    ) -> Result<SlotPlace, AdminError> {
+        let region = self.regions[piece.region].region.clone();
+        let name = region.id.to_string();
+        let refused = |why: ChangeError| AdminError::failed(format!("{name}: {why}"));
+        let uuid = request.uuid.unwrap_or_else(|| random_uuid(&self.machine));
+        let (claim, version) = match piece.version {
+            LabelVersion::V1_1 => (Claim::None, Version::V1_1),
+            LabelVersion::V1_2 => (Claim::Btt2, Version::V2_0),
+        };
+        let sector_mode = request.mode == NamespaceMode::Sector;
+        let new = NewNamespace {
+            uuid,
+            name: request.name.as_deref().unwrap_or(""),
+            claim: if sector_mode { claim } else { Claim::None },
+            lba_bytes: match request.sector_size {
+                // As Linux: the sizes that it has for a namespace without a BTT.
+                _ if !sector_mode => 512,
+                plain @ (512 | 4096) => plain.into(),
+                _ => 0,
+            },
+            extents: vec![piece.extent],
+        };
+        // Before anything is written: would the labels be possible?
+        let labels = as_if_labelled(&self.found.labels, &piece.blank, piece.version);
+        change::create(&region, &labels, &new).map_err(refused)?;
+
+        for (dimm, area_bytes) in &piece.blank {
+            self.label_blank(piece.region, *dimm, *area_bytes, piece.version)?;
+        }
+        let medium = self.bytes_of(piece.region, piece.extent)?;
+        if sector_mode {
+            let recipe = Recipe {
+                sector_size,
+                uuid: random_uuid(&self.machine),
+                parent_uuid: uuid,
+                version,
+                // What stood here belonged to nobody any more; its bytes are nobody's to read.
+                zero_data: request.force || piece.content != Content::Blank,
+                zero_entries: request.zero_entries,
+            };
+            format(&medium, &recipe, &mut |_, _| ()).map_err(|why| not_formatted(&name, &why))?;
+        } else {
+            // A BTT that is left here would make it a namespace in sector mode.
+            erase(&medium, &signed_pages(&medium)).map_err(|why| not_formatted(&name, &why.into()))?;
+        }
+        let steps = change::create(&region, &self.found.labels, &new).map_err(refused)?;
+        self.change_labels(&steps)?;
+        let is_new = |slot: &NamespaceSlot| slot.namespace.labelling.as_ref().is_some_and(|it| it.uuid == uuid);
+        let namespace = self.regions[piece.region].namespaces.iter().position(is_new);
+        let namespace = namespace
+            .ok_or_else(|| AdminError::failed(format!("{name}: the labels do not read as they were written")))?;
+        Ok(SlotPlace { region: piece.region, namespace })
+    }
+
+    /// Gives a blank label area index blocks. The region's one namespace goes, and then its info blocks do.
+    fn label_blank(
+        &mut self,
+        region: usize,
+        dimm: DeviceHandle,
+        area_bytes: u64,
+        version: LabelVersion,
+    ) -> Result<(), AdminError> {
+        let mut old = None;
+        for namespace in 0..self.regions[region].namespaces.len() {
+            let place = SlotPlace { region, namespace };
+            let whole = self.at(place).namespace.clone();
+            if let (None, [extent]) = (&whole.labelling, whole.extents.as_slice()) {
+                self.disable(place)?;
+                let medium = self.bytes_of(region, *extent)?;
+                old = Some((info_blocks(&medium, &whole), medium));
+            }
+        }
+        let steps = change::initialise(dimm, area_bytes, &Labels::Blank { area_bytes }, version);
+        self.change_labels(&steps)?;
+        let erased = old.map_or(Ok(()), |(info_blocks, medium)| erase(&medium, &info_blocks));
+        erased.map_err(|why| AdminError::failed(format!("the old info blocks were not erased: {why}")))
+    }
+}
+
+/// The labels as they will be once the blank areas have index blocks.
+fn as_if_labelled(labels: &LabelsByDimm, blank: &[(DeviceHandle, u64)], version: LabelVersion) -> LabelsByDimm {
+    let mut labels = labels.clone();
+    for &(dimm, area_bytes) in blank {
+        labels.insert(dimm, Labels::Valid(LabelSet::empty(area_bytes, version)));
+    }
+    labels
+}
+
+fn not_formatted(name: &str, why: &FormatError) -> AdminError {
+    match why {
+        FormatError::Geometry(_) => AdminError::failed(format!("{name}: {why}")),
+        _ => AdminError::failed(format!("{name} was not formatted: {why}")),
     }
 }
 
@@ -77,31 +344,11 @@ fn is_region(slot: &RegionSlot, name: &str) -> bool {
     name.strip_prefix("region").and_then(|number| number.parse().ok()) == Some(slot.region.id.0)
 }
 
-/// Which namespace of a region may be formatted.
-fn formattable(slot: &RegionSlot, force: bool) -> Result<usize, AdminError> {
-    let id = slot.region.id;
-    if matches!(slot.region.kind, Kind::Blk(_)) {
-        return Err(AdminError::unavailable(format!("{id} is reached through block windows: use a pmem region")));
-    }
-    if slot.region.read_only {
-        return Err(AdminError::read_only(format!("{id} is read-only: a DIMM of it is not armed")));
-    }
-    match slot.namespaces.as_slice() {
-        [only] if only.namespace.labelling.is_none() => may_format(only, force).map(|()| 0),
-        [] => Err(AdminError::failed(format!(
-            "{id} has no namespace that could be formatted: nfit says what was refused"
-        ))),
-        _ => Err(AdminError::unavailable(format!(
-            "{id} has labels, which this version reads and does not write: use ndctl create-namespace on Linux"
-        ))),
-    }
-}
-
-/// Whether a namespace may be formatted: a blank one always, anything else only by force.
-fn may_format(slot: &NamespaceSlot, force: bool) -> Result<(), AdminError> {
+/// Whether a namespace may be written over: a blank one always, anything else only by force.
+pub(super) fn may_format(slot: &NamespaceSlot, force: bool) -> Result<(), AdminError> {
     let name = slot.namespace.id;
     let unless_forced = |what: String| {
-        if force { Ok(()) } else { Err(AdminError::failed(format!("{name} {what}: -f formats it all the same"))) }
+        if force { Ok(()) } else { Err(AdminError::failed(format!("{name} {what}: -f writes over it all the same"))) }
     };
     match &slot.state {
         State::Raw(Content::Blank) => Ok(()),
@@ -109,6 +356,7 @@ fn may_format(slot: &NamespaceSlot, force: bool) -> Result<(), AdminError> {
         State::Raw(content @ Content::Recognised(_)) => unless_forced(format!("{content}")),
         State::Sector(_) => unless_forced(format!("is in sector mode already ({})", device_name(name, true))),
         State::Damaged(why) => unless_forced(format!("holds a BTT that is damaged ({why})")),
+        State::Disabled => unless_forced("is disabled, and may hold something".into()),
         State::Held(why) => Err(AdminError::failed(format!("{name}: {why}"))),
     }
 }

@@ -2,7 +2,7 @@
 
 use super::attach::{State, device_name};
 use super::disk::Disk;
-use super::{Machine, NamespaceSlot, Node, RegionSlot};
+use super::{Machine, NamespaceSlot, Node, RegionSlot, SlotPlace};
 use alloc::string::ToString;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -12,10 +12,8 @@ use nvdimm::dimm::Dimm;
 use nvdimm::label::{LabelVersion, Labels};
 use nvdimm::nfit::MappingFlags;
 use nvdimm::region::{Kind, PersistenceDomain, Region};
+use nvdimm::space;
 use service::inventory as out;
-
-/// What Linux aligns namespaces to (sysfs `align` of a region with one mapping).
-const REGION_ALIGN_BYTES: u64 = 16 << 20;
 
 impl<M: Machine> Node<M> {
     pub(super) fn inventory_now(&self) -> out::Inventory {
@@ -29,6 +27,12 @@ impl<M: Machine> Node<M> {
             regions: self.regions.iter().map(|slot| self.region(slot)).collect(),
         };
         out::Inventory { buses: vec![bus] }
+    }
+
+    /// One namespace, as `list` shows it.
+    pub(super) fn shown(&self, place: SlotPlace) -> out::Namespace {
+        let numa_node = self.regions[place.region].region.proximity_domain;
+        out::Namespace { numa_node, ..namespace(self.at(place)) }
     }
 
     fn dimm(&self, number: usize, dimm: &Dimm) -> out::Dimm {
@@ -54,14 +58,14 @@ impl<M: Machine> Node<M> {
 
     fn region(&self, slot: &RegionSlot) -> out::Region {
         let region = &slot.region;
-        let used: u64 = slot.namespaces.iter().map(|one| one.namespace.bytes()).sum();
-        let available_size = region.bytes().saturating_sub(used);
+        // In a region without labels nothing is free: all of it is its namespace.
+        let free = space::free(region, &self.found.labels);
         out::Region {
             dev: region.id.to_string(),
             size: region.bytes(),
-            align: Some(REGION_ALIGN_BYTES),
-            available_size,
-            max_available_extent: Some(largest_gap(slot)),
+            align: Some(space::align_bytes(region)),
+            available_size: space::available(region, &self.found.labels),
+            max_available_extent: Some(free.iter().map(|extent| extent.bytes).max().unwrap_or(0)),
             region_type: match region.kind {
                 Kind::Pmem(_) => out::RegionType::Pmem,
                 Kind::Blk(_) => out::RegionType::Blk,
@@ -122,23 +126,6 @@ impl<M: Machine> Node<M> {
     }
 }
 
-/// The longest stretch of a region that no namespace has.
-fn largest_gap(slot: &RegionSlot) -> u64 {
-    let mut taken: Vec<(u64, u64)> = slot
-        .namespaces
-        .iter()
-        .flat_map(|one| &one.namespace.extents)
-        .map(|extent| (extent.start, extent.start.saturating_add(extent.bytes)))
-        .collect();
-    taken.sort_unstable();
-    let (mut end, mut largest) = (0, 0);
-    for (start, stop) in taken.into_iter().chain([(slot.region.bytes(), slot.region.bytes())]) {
-        largest = largest.max(start.saturating_sub(end));
-        end = end.max(stop);
-    }
-    largest
-}
-
 fn namespace(slot: &NamespaceSlot) -> out::Namespace {
     let namespace = &slot.namespace;
     let label = namespace.labelling.as_ref();
@@ -150,7 +137,7 @@ fn namespace(slot: &NamespaceSlot) -> out::Namespace {
             (size, sector.bytes(), Some(disk.name.clone()), Some(summary(disk)))
         }
         State::Raw(_) | State::Damaged(_) => (namespace.bytes(), 512, Some(device_name(namespace.id, false)), None),
-        State::Held(_) => (namespace.bytes(), 512, None, None),
+        State::Held(_) | State::Disabled => (namespace.bytes(), 512, None, None),
     };
     out::Namespace {
         dev: namespace.id.to_string(),

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use btt::CpuIndex;
 use core::fmt;
 use drivers::phys::PhysMap;
-use nvdimm::label::LabelSource;
+use nvdimm::label::LabelStore;
 
 /// A machine that has been brought up.
 pub trait Machine: Sync {
@@ -40,8 +40,8 @@ pub trait Machine: Sync {
     /// The NFITs, each from its header on.
     fn nfits(&self) -> &[Vec<u8>];
 
-    /// Where the DIMMs' labels are read from.
-    fn labels(&self) -> Box<dyn LabelSource + '_>;
+    /// Where the DIMMs' labels are read and written.
+    fn labels(&self) -> Box<dyn LabelStore + '_>;
 
     /// Adds a line to the log.
     fn log(&self, line: fmt::Arguments<'_>);

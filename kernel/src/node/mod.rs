@@ -12,8 +12,10 @@ mod create;
 mod disk;
 mod errors;
 mod inventory;
+mod labels;
 mod machine;
 mod nfit;
+mod switch;
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -43,6 +45,13 @@ struct RegionSlot {
     /// The mapping, or why there is none.
     medium: Result<PmemRegion, String>,
     namespaces: Vec<NamespaceSlot>,
+}
+
+/// Where a namespace stands in the node.
+#[derive(Clone, Copy)]
+struct SlotPlace {
+    region: usize,
+    namespace: usize,
 }
 
 /// A namespace, and what became of it.
@@ -88,9 +97,19 @@ impl<M: Machine> Node<M> {
 
     /// Opens a namespace and puts it in its region.
     fn add(&mut self, namespace: Namespace) {
-        let Some(index) = self.regions.iter().position(|slot| slot.region.id == namespace.id.region) else { return };
-        let state = match &self.regions[index].medium {
-            Ok(medium) => self.attach(medium, &namespace),
+        let Some(region) = self.regions.iter().position(|slot| slot.region.id == namespace.id.region) else { return };
+        let slots = &mut self.regions[region].namespaces;
+        slots.push(NamespaceSlot { namespace, state: State::Disabled });
+        let place = SlotPlace { region, namespace: slots.len() - 1 };
+        self.open(place);
+    }
+
+    /// Opens a namespace that is not open.
+    fn open(&mut self, place: SlotPlace) {
+        let region = &self.regions[place.region];
+        let namespace = &region.namespaces[place.namespace].namespace;
+        let state = match &region.medium {
+            Ok(medium) => self.attach(medium, namespace),
             Err(why) => State::Held(why.clone()),
         };
         self.machine.log(format_args!("{}: {state}", namespace.id));
@@ -99,7 +118,15 @@ impl<M: Machine> Node<M> {
         {
             self.unclean_shutdowns += 1;
         }
-        self.regions[index].namespaces.push(NamespaceSlot { namespace, state });
+        self.regions[place.region].namespaces[place.namespace].state = state;
+    }
+
+    fn at(&self, place: SlotPlace) -> &NamespaceSlot {
+        &self.regions[place.region].namespaces[place.namespace]
+    }
+
+    fn at_mut(&mut self, place: SlotPlace) -> &mut NamespaceSlot {
+        &mut self.regions[place.region].namespaces[place.namespace]
     }
 
     /// The machine below.

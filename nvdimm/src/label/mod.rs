@@ -125,6 +125,14 @@ pub struct LabelSet {
     pub labels: Vec<Label>,
 }
 
+impl LabelSet {
+    /// What a new area of `area_bytes` bytes holds.
+    #[must_use]
+    pub fn empty(area_bytes: u64, version: LabelVersion) -> Self {
+        Self { area_bytes, index: IndexBlock::empty(area_bytes, version, 3), block: 0, labels: Vec::new() }
+    }
+}
+
 /// No label area is larger; 128 KiB is the usual size.
 const MAX_AREA_BYTES: u64 = 16 << 20;
 

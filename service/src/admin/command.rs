@@ -61,7 +61,9 @@ pub enum Command {
     InitLabels {
         /// The DIMM's name.
         dimm: String,
-        /// Even over labels that are valid.
+        /// The labels' version.
+        version: LabelVersion,
+        /// Even over labels that are valid, and over a namespace that is not blank.
         force: bool,
     },
     /// Make a namespace.
@@ -195,6 +197,28 @@ pub enum NamespaceMode {
     Sector,
     /// The bytes as they are.
     Raw,
+}
+
+/// Versions of namespace labels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum LabelVersion {
+    /// 128 bytes; a BTT is of version 1.1.
+    #[serde(rename = "1.1")]
+    V1_1,
+    /// 256 bytes with a checksum (UEFI); a BTT is of version 2.0.
+    #[serde(rename = "1.2")]
+    V1_2,
+}
+
+impl LabelVersion {
+    /// As people write it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::V1_1 => "1.1",
+            Self::V1_2 => "1.2",
+        }
+    }
 }
 
 /// Kinds of region.

@@ -9,7 +9,7 @@ use super::command::{Command, Extent, Lba, Mode, WriteData};
 use super::{READ_BYTES_MAX, help, list};
 use crate::appliance::{Appliance, Device};
 use crate::error::{AdminError, EXIT_DAMAGED};
-use crate::reply::{Arenas, Bench, Check, Done, Errors, Nfit, Stats, Status};
+use crate::reply::{Arenas, Bench, Changed, Check, Done, Errors, LabelArea, Nfit, Stats, Status};
 
 /// The most that `write --fill` stores at once, bytes.
 const FILL_CHUNK_BYTES: u64 = 64 << 10;
@@ -33,8 +33,12 @@ pub enum Reply {
     Nfit(Nfit),
     /// `arenas`.
     Arenas(Arenas),
-    /// `create-namespace`: ndctl's JSON of the namespace.
+    /// `init-labels`.
+    LabelArea(LabelArea),
+    /// `create-namespace`, `enable-namespace`: ndctl's JSON of the namespace.
     Namespace(String),
+    /// `destroy-namespace`, `disable-namespace`.
+    Changed(Changed),
     /// `check-namespace`.
     Check(Check),
     /// `read`.
@@ -94,8 +98,18 @@ pub fn execute<A: Appliance + ?Sized>(command: Command, appliance: &mut A) -> Re
         Command::List(request) => Reply::List(list::list(&appliance.inventory(), &request)),
         Command::Nfit => Reply::Nfit(appliance.nfit()),
         Command::Arenas { namespace } => Reply::Arenas(appliance.arenas(&namespace)?),
+        Command::InitLabels { dimm, version, force } => Reply::LabelArea(appliance.init_labels(&dimm, version, force)?),
         Command::CreateNamespace(request) => {
             Reply::Namespace(list::namespace_json(&appliance.create_namespace(&request)?))
+        }
+        Command::DestroyNamespace { namespace, force } => {
+            Reply::Changed(Changed { dev: appliance.destroy_namespace(&namespace, force)?, state: "destroyed" })
+        }
+        Command::EnableNamespace { namespace } => {
+            Reply::Namespace(list::namespace_json(&appliance.enable_namespace(&namespace)?))
+        }
+        Command::DisableNamespace { namespace } => {
+            Reply::Changed(Changed { dev: appliance.disable_namespace(&namespace)?, state: "disabled" })
         }
         Command::CheckNamespace(request) => Reply::Check(appliance.check_namespace(&request)?),
         Command::Read { dev, lba, count } => Reply::Data(read(Extent { dev, lba, count }, appliance)?),
@@ -134,13 +148,9 @@ pub fn execute<A: Appliance + ?Sized>(command: Command, appliance: &mut A) -> Re
             Reply::Reboot
         }
         // The parser refuses these by its list of what is still to come; a name in both places is a mistake there.
-        Command::InitLabels { .. }
-        | Command::DestroyNamespace { .. }
-        | Command::EnableNamespace { .. }
-        | Command::DisableNamespace { .. }
-        | Command::Export { .. }
-        | Command::Unexport { .. }
-        | Command::Trace => return Err(AdminError::unavailable("this version does not have this command yet")),
+        Command::Export { .. } | Command::Unexport { .. } | Command::Trace => {
+            return Err(AdminError::unavailable("this version does not have this command yet"));
+        }
     })
 }
 

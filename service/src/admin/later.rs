@@ -30,14 +30,7 @@ const fn value(command: &'static str, long: &'static str, value: &'static str, m
 }
 
 const LATER: &[Later] = &[
-    command("init-labels", "label the DIMM with ndctl init-labels on Linux"),
-    option("create-namespace", "size", "leave it out: the whole region becomes the namespace"),
-    option("create-namespace", "name", "leave it out: a region without labels keeps no names"),
-    value("create-namespace", "mode", "raw", "make raw namespaces with ndctl create-namespace on Linux"),
     value("create-namespace", "type", "blk", "use a pmem region"),
-    command("destroy-namespace", "use ndctl destroy-namespace on Linux"),
-    command("enable-namespace", "namespaces are enabled at boot and when they are made"),
-    command("disable-namespace", "poweroff makes everything durable and leaves the media clean"),
     option("check-namespace", "repair", "check without it, and repair with ndctl check-namespace on Linux"),
     option("check-namespace", "rewrite-log", "check without it, and rewrite with ndctl check-namespace on Linux"),
     option("check-namespace", "force", "leave it out: a check that only reports needs no force"),

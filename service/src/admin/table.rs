@@ -7,8 +7,8 @@ use alloc::format;
 use alloc::string::{String, ToString as _};
 
 use super::command::{
-    BenchRequest, CheckNamespace, Command, CreateNamespace, Extent, Lba, ListRequest, Mode, NamespaceMode, RegionType,
-    WriteData,
+    BenchRequest, CheckNamespace, Command, CreateNamespace, Extent, LabelVersion, Lba, ListRequest, Mode,
+    NamespaceMode, RegionType, WriteData,
 };
 use super::parse::Arguments;
 use super::values;
@@ -212,11 +212,22 @@ pub static COMMANDS: &[CommandSpec] = &[
     },
     CommandSpec {
         name: "init-labels",
-        summary: "write empty label index blocks",
+        summary: "write empty label index blocks, so that a DIMM can hold several namespaces",
         words: &[word("DIMM", "a DIMM: nmem0")],
-        options: &[flag('f', "force", "even over valid labels")],
-        details: "",
-        build: |line| Ok(Command::InitLabels { dimm: line.required(0)?.into(), force: line.flag("force") }),
+        options: &[
+            option('V', "label-version", "VERSION", "of the labels: 1.2 (the default) or 1.1"),
+            flag('f', "force", "even over valid labels, or a namespace that is not blank"),
+        ],
+        details: "The namespaces on the DIMM are gone then: a region without labels is one namespace, one with labels has\n\
+                  those that create-namespace makes. In labels 1.2 a BTT is of version 2.0, in labels 1.1 of 1.1.\n",
+        build: |line| {
+            let version = match line.value("label-version") {
+                None | Some("1.2") => LabelVersion::V1_2,
+                Some("1.1") => LabelVersion::V1_1,
+                Some(other) => return Err(line.usage(format!("-V: \"{other}\" is not 1.1 or 1.2"))),
+            };
+            Ok(Command::InitLabels { dimm: line.required(0)?.into(), version, force: line.flag("force") })
+        },
     },
     CommandSpec {
         name: "create-namespace",
@@ -236,7 +247,8 @@ pub static COMMANDS: &[CommandSpec] = &[
                 "let trim mark sectors in the map: fast, but today's Linux misreads some of them",
             ),
         ],
-        details: "On a region without labels the whole region is the namespace.\n",
+        details: "On a region without labels the whole region is the namespace; with -s or -n one whose DIMMs have blank\n\
+                  label areas gets labels first. Sizes are multiples of the region's align (list -R).\n",
         build: create_namespace,
     },
     CommandSpec {

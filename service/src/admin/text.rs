@@ -29,6 +29,10 @@ pub fn write(outcome: &Result<Reply, AdminError>, out: &mut dyn fmt::Write) -> f
             // As ndctl: nothing to list, nothing printed.
             Reply::List(list) if list == "[]" => Ok(()),
             Reply::List(json) | Reply::Namespace(json) => writeln!(out, "{}", pretty(json)),
+            Reply::LabelArea(area) => {
+                writeln!(out, "{}: labels {}, {} slots", area.dev, area.label_version.as_str(), area.slots)
+            }
+            Reply::Changed(changed) => writeln!(out, "{}: {}", changed.dev, changed.state),
             Reply::Nfit(reply) => nfit(reply, out),
             Reply::Arenas(reply) => arenas(reply, out),
             Reply::Check(reply) => check(reply, out),

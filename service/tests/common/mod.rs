@@ -3,7 +3,9 @@
 
 use std::collections::VecDeque;
 
-use service::admin::command::{BenchRequest, CheckNamespace, CreateNamespace, Lba, NamespaceMode, RegionType};
+use service::admin::command::{
+    BenchRequest, CheckNamespace, CreateNamespace, LabelVersion, Lba, NamespaceMode, RegionType,
+};
 use service::appliance::{Appliance, Device, no_such_device};
 use service::console::{Activity, Session};
 use service::error::AdminError;
@@ -13,8 +15,8 @@ use service::inventory::{
 use service::link::ByteLink;
 use service::pattern::{Tag, fill, verify};
 use service::reply::{
-    Arena, Arenas, Bench, Check, Errors, FieldValue, Fields, Finding, NamespaceStatus, Nfit, NfitStructure, Refusal,
-    SectorErrors, Stats, Status, Verify,
+    Arena, Arenas, Bench, Check, Errors, FieldValue, Fields, Finding, LabelArea, NamespaceStatus, Nfit, NfitStructure,
+    Refusal, SectorErrors, Stats, Status, Verify,
 };
 use service::stats::{Counter, Counters, DeviceStats};
 use uuid::uuid;
@@ -171,9 +173,28 @@ impl Appliance for Machine {
         Ok(Arenas { dev: namespace.into(), arenas: vec![arena()] })
     }
 
+    fn init_labels(&mut self, dimm: &str, version: LabelVersion, force: bool) -> Result<LabelArea, AdminError> {
+        if !force {
+            return Err(AdminError::failed("nmem0: its labels are valid"));
+        }
+        Ok(LabelArea { dev: dimm.into(), label_version: version, slots: 510 })
+    }
+
     fn create_namespace(&mut self, request: &CreateNamespace) -> Result<Namespace, AdminError> {
         assert_eq!(request.mode, NamespaceMode::Sector);
         Ok(self.inventory.namespaces().next().expect("one namespace").clone())
+    }
+
+    fn destroy_namespace(&mut self, namespace: &str, force: bool) -> Result<String, AdminError> {
+        if force { Ok(namespace.into()) } else { Err(AdminError::failed("namespace0.0 is enabled")) }
+    }
+
+    fn enable_namespace(&mut self, _: &str) -> Result<Namespace, AdminError> {
+        Ok(self.inventory.namespaces().next().expect("one namespace").clone())
+    }
+
+    fn disable_namespace(&mut self, _: &str) -> Result<String, AdminError> {
+        Ok("namespace0.0".into())
     }
 
     fn check_namespace(&mut self, request: &CheckNamespace) -> Result<Check, AdminError> {

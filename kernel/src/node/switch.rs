@@ -1,0 +1,116 @@
+//! `enable-namespace`, `disable-namespace`, `destroy-namespace`.
+
+use super::attach::{State, medium, placement};
+use super::disk::admin_error;
+use super::{Machine, Node, SlotPlace};
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use btt::Btt;
+use btt::layout::{PAGE_BYTES, RawInfoBlock, SIGNATURE};
+use btt::media::{MediaError, Namespace as _, NsOffset};
+use drivers::pmem::Pmem;
+use nvdimm::label::change;
+use nvdimm::namespace::Namespace;
+use service::error::AdminError;
+
+/// A page of zeroes.
+static ZEROES: [u8; size_of::<RawInfoBlock>()] = [0; size_of::<RawInfoBlock>()];
+
+impl<M: Machine> Node<M> {
+    /// Opens a namespace, if it is not.
+    pub(super) fn enable(&mut self, place: SlotPlace) -> Result<(), AdminError> {
+        if self.at(place).state.is_enabled() {
+            return Ok(());
+        }
+        self.open(place);
+        let slot = self.at(place);
+        let id = slot.namespace.id;
+        match &slot.state {
+            State::Sector(_) | State::Raw(_) | State::Disabled => Ok(()),
+            State::Damaged(why) => Err(AdminError::damaged(format!("{id}: {why}"))),
+            State::Held(why) => Err(AdminError::failed(format!("{id}: {why}"))),
+        }
+    }
+
+    /// Makes durable what a namespace's disk has not yet, and closes it.
+    pub(super) fn disable(&mut self, place: SlotPlace) -> Result<(), AdminError> {
+        let slot = self.at_mut(place);
+        if let State::Sector(disk) = &slot.state {
+            disk.btt.drain().map_err(|why| admin_error(&disk.name, &why))?;
+        }
+        slot.state = State::Disabled;
+        let id = slot.namespace.id;
+        self.machine.log(format_args!("{id}: disabled"));
+        Ok(())
+    }
+
+    /// Takes a namespace's labels away, then its info blocks: a cut before the first leaves it, one after it free space.
+    pub(super) fn destroy(&mut self, place: SlotPlace, force: bool) -> Result<String, AdminError> {
+        let slot = self.at(place);
+        let namespace = slot.namespace.clone();
+        let id = namespace.id;
+        if namespace.read_only {
+            return Err(AdminError::read_only(format!("{id} is read-only")));
+        }
+        if slot.state.is_enabled() && !force {
+            let how = format!("disable-namespace {id} first, or -f destroys it all the same");
+            return Err(AdminError::failed(format!("{id} is enabled: {how}")));
+        }
+        let region = &self.regions[place.region];
+        let refused = |why: String| AdminError::failed(format!("{id}: {why}"));
+        let medium =
+            medium(region.medium.as_ref().map_err(|why| refused(why.clone()))?, &namespace).map_err(refused)?;
+        let steps = match &namespace.labelling {
+            Some(labelling) => change::destroy(&region.region, &self.found.labels, labelling.uuid)
+                .map_err(|why| refused(why.to_string()))?,
+            None => Vec::new(),
+        };
+        self.disable(place)?;
+        let info_blocks = info_blocks(&medium, &namespace);
+        if namespace.labelling.is_none() && info_blocks.is_empty() {
+            self.open(place);
+            let why = "there is no BTT to destroy, and a region without labels is always one namespace";
+            return Err(refused(why.to_string()));
+        }
+        if !steps.is_empty() {
+            self.change_labels(&steps)?;
+        }
+        // Crash before this: free space that holds a BTT, which is formatted only by force.
+        let erased = erase(&medium, &info_blocks);
+        if namespace.labelling.is_none() {
+            self.open(place);
+        }
+        erased.map_err(|why| refused(format!("its info blocks were not erased: {why}")))?;
+        Ok(id.to_string())
+    }
+}
+
+/// Where the info blocks of a namespace that is not open are, the first one first.
+pub(super) fn info_blocks(medium: &Pmem, namespace: &Namespace) -> Vec<NsOffset> {
+    let open = |placement| Btt::open(medium.clone(), placement, 1).ok();
+    if let Some(btt) = placement(namespace).and_then(open) {
+        return btt.arenas().flat_map(|arena| [arena.at, arena.at.plus(arena.info.geometry.info2off)]).collect();
+    }
+    signed_pages(medium)
+}
+
+/// Pages that begin as an info block does, where one may be without any other: where any version begins, and the last
+/// page, which has the last arena's copy.
+pub(super) fn signed_pages(medium: &Pmem) -> Vec<NsOffset> {
+    let last = (medium.len_bytes() / PAGE_BYTES).saturating_sub(1) * PAGE_BYTES;
+    let signed = |at: &NsOffset| {
+        let mut found = [0; SIGNATURE.len()];
+        medium.read(*at, &mut found).is_ok() && found == SIGNATURE
+    };
+    [0, PAGE_BYTES, last].map(NsOffset).into_iter().filter(signed).collect()
+}
+
+/// Zeroes info blocks, the first one first: without it there is no BTT.
+pub(super) fn erase(medium: &Pmem, info_blocks: &[NsOffset]) -> Result<(), MediaError> {
+    for &at in info_blocks {
+        medium.write(at, &ZEROES)?;
+        medium.fence()?;
+    }
+    Ok(())
+}
