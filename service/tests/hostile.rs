@@ -3,13 +3,10 @@
 //! queue gets an error; the next good request is served.
 #![allow(clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
-use std::cell::{Cell, RefCell};
-use std::ptr::NonNull;
-
 use proptest::prelude::*;
 use service::blk::{DATA_BYTES_MAX, Disk, Features, RequestError, STATUS_IOERR};
-use service::memory::{MemoryOffset, OutsideMemory, SharedMemory, Words};
-use service::mock::{Consumer, Descriptor, INDIRECT, NEXT, Parts, WRITE};
+use service::memory::{MemoryOffset, SharedMemory, Watched, Words};
+use service::mock::{Consumer, Descriptor, INDIRECT, NEXT, Parts, WRITE, harm};
 use service::virtqueue::{CHAIN_MAX, QueueError};
 
 const DISK: Disk = Disk {
@@ -251,95 +248,8 @@ fn a_request_for_more_than_one_may_take_is_refused() {
     assert!(consumer.disk.runs.is_empty());
 }
 
-/// Shared memory that watches: no access leaves the consumer's memory, and what was read may be something else the next
-/// time.
-struct Watched {
-    words: Words,
-    /// So many reads have been done of each byte.
-    reads: RefCell<Vec<u8>>,
-    /// What the driver stores after each read, over what was read; at first nothing.
-    changes: RefCell<Vec<u8>>,
-    turn: Cell<usize>,
-}
-
-impl Watched {
-    /// More than the consumer's memory: the rest is nobody's.
-    fn new() -> Self {
-        Self {
-            words: Words::new(usize::try_from(MEMORY).unwrap() + 0x1000),
-            reads: RefCell::new(vec![0; usize::try_from(MEMORY).unwrap()]),
-            changes: RefCell::default(),
-            turn: Cell::new(0),
-        }
-    }
-
-    fn check(at: MemoryOffset, bytes: u64) {
-        assert!(
-            at.0.checked_add(bytes).is_some_and(|end| end <= MEMORY),
-            "{bytes} bytes at {at} are not the consumer's"
-        );
-    }
-
-    /// The next of the changes, over and over.
-    fn next(&self) -> Option<u8> {
-        let changes = self.changes.borrow();
-        let turn = self.turn.replace(self.turn.get() + 1);
-        (!changes.is_empty()).then(|| changes[turn % changes.len()])
-    }
-
-    fn change(&self, at: MemoryOffset, bytes: u64) {
-        if let Some(how) = self.next()
-            && how < 128
-            && bytes > 0
-        {
-            let place = MemoryOffset(at.0 + u64::from(how) % bytes);
-            self.words.write(place, &[self.next().unwrap_or(0)]).unwrap();
-        }
-    }
-}
-
-// SAFETY: It is `Words`, watched.
-unsafe impl SharedMemory for Watched {
-    fn len_bytes(&self) -> u64 {
-        self.words.len_bytes()
-    }
-
-    fn read(&self, at: MemoryOffset, into: &mut [u8]) -> Result<(), OutsideMemory> {
-        Self::check(at, into.len() as u64);
-        let first = usize::try_from(at.0).unwrap();
-        for reads in &mut self.reads.borrow_mut()[first..first + into.len()] {
-            *reads = reads.saturating_add(1);
-        }
-        self.words.read(at, into)?;
-        self.change(at, into.len() as u64);
-        Ok(())
-    }
-
-    fn write(&self, at: MemoryOffset, from: &[u8]) -> Result<(), OutsideMemory> {
-        Self::check(at, from.len() as u64);
-        self.words.write(at, from)
-    }
-
-    fn load_u16(&self, at: MemoryOffset) -> Result<u16, OutsideMemory> {
-        Self::check(at, 2);
-        let value = self.words.load_u16(at)?;
-        self.change(at, 2);
-        Ok(value)
-    }
-
-    fn store_u16(&self, at: MemoryOffset, value: u16) -> Result<(), OutsideMemory> {
-        Self::check(at, 2);
-        self.words.store_u16(at, value)
-    }
-
-    fn pointer(&self, at: MemoryOffset, bytes: u64) -> Result<NonNull<u8>, OutsideMemory> {
-        Self::check(at, bytes);
-        self.words.pointer(at, bytes)
-    }
-}
-
 fn watched() -> Consumer<Watched> {
-    Consumer::with_memory(DISK, SIZE, DISK.features().bits(), Watched::new())
+    Consumer::with_memory(DISK, SIZE, DISK.features().bits(), Watched::new(usize::try_from(MEMORY).unwrap(), 0x1000))
 }
 
 /// "Header or descriptor read twice while the driver rewrites it": no byte is read twice.
@@ -367,27 +277,7 @@ fn every_byte_of_a_request_is_read_once() {
     }
 }
 
-/// Addresses and lengths that a driver could think of.
-fn hostile_descriptor() -> impl Strategy<Value = Descriptor> {
-    let inside = (0..MEMORY).prop_map(gpa);
-    let edge = (-600_i64..600).prop_map(|off| gpa(MEMORY).wrapping_add_signed(off));
-    let addr = prop_oneof![
-        6 => inside,
-        2 => edge,
-        1 => (0_u64..600).prop_map(|off| u64::MAX - off),
-        1 => any::<u64>(),
-    ];
-    let len = prop_oneof![
-        2 => Just(16_u32), 2 => Just(1_u32), 3 => (0_u32..6).prop_map(|sectors| sectors * 512),
-        2 => (0_u32..40).prop_map(|entries| entries * 16), 1 => 0_u32..2000, 1 => any::<u32>(),
-    ];
-    let flags =
-        prop_oneof![2 => Just(0), 3 => Just(NEXT), 2 => Just(WRITE), 3 => Just(NEXT | WRITE), 2 => any::<u16>()];
-    let next = prop_oneof![6 => 0..SIZE, 1 => 0..SIZE + 2, 1 => any::<u16>()];
-    (addr, len, flags, next).prop_map(|(addr, len, flags, next)| descriptor(addr, len, flags, next))
-}
-
-/// Requests' headers, all over the memory, so that descriptors meet some.
+/// Headers of requests, known and unknown.
 fn hostile_header() -> impl Strategy<Value = [u8; 16]> {
     let kind = prop_oneof![6 => prop::sample::select(vec![0_u32, 1, 4, 8, 11, 13]), 1 => any::<u32>()];
     let unit = prop_oneof![6 => 0_u64..70, 1 => any::<u64>()];
@@ -400,57 +290,8 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
     #[test]
-    fn whatever_a_driver_does_while_we_look_it_harms_only_itself(
-        table in prop::collection::vec(hostile_descriptor(), usize::from(SIZE)),
-        inner in prop::collection::vec(hostile_descriptor(), 1..40),
-        inner_at in (0..MEMORY / 16 - 40).prop_map(|at| at * 16),
-        names_inner in prop::option::of(0..SIZE),
-        heads in prop::collection::vec(prop_oneof![8 => 0..SIZE, 1 => any::<u16>()], usize::from(SIZE)),
-        available in prop_oneof![8 => 1..=SIZE, 1 => any::<u16>()],
-        header in hostile_header(),
-        changes in prop::collection::vec(any::<u8>(), 0..64),
-        start: u16,
-    ) {
-        let mut consumer = watched();
-        // Headers everywhere behind the rings; nobody's memory is marked.
-        let behind = consumer.buffers_at();
-        let fill = header.repeat(usize::try_from(MEMORY - behind).unwrap() / 16);
-        consumer.memory.words.write(MemoryOffset(behind), &fill).unwrap();
-        consumer.memory.words.write(MemoryOffset(MEMORY), &[0x5A; 0x1000]).unwrap();
-        consumer.driver.start_at(&consumer.memory.words, start);
-        consumer.restart_device();
-        let inner_at = inner_at.max(behind);
-        let bytes: Vec<u8> = inner.iter().copied().flat_map(Descriptor::encode).collect();
-        let room = usize::try_from(MEMORY - inner_at).unwrap().min(bytes.len());
-        consumer.memory.words.write(MemoryOffset(inner_at), &bytes[..room]).unwrap();
-        for (index, one) in (0..).zip(&table) {
-            consumer.driver.set_descriptor(&consumer.memory.words, index, *one);
-        }
-        if let Some(index) = names_inner {
-            let len = u32::try_from(bytes.len()).unwrap();
-            let one = descriptor(gpa(inner_at), len, INDIRECT, 0);
-            consumer.driver.set_descriptor(&consumer.memory.words, index, one);
-        }
-        for head in heads {
-            consumer.driver.offer(&consumer.memory.words, head);
-        }
-        consumer.driver.set_available_index(&consumer.memory.words, start.wrapping_add(available));
-        *consumer.memory.changes.borrow_mut() = changes;
-        // More than it can have offered at any time; it may keep on offering.
-        for _ in 0..4 {
-            let progress = consumer.poll_with(u32::from(SIZE), |_| ());
-            prop_assert!(progress.served <= u32::from(SIZE));
-            prop_assert!(progress.failed <= progress.served);
-            let _ = consumer.queue.rest(&consumer.memory);
-        }
-        let mut nobodys = [0; 0x1000];
-        consumer.memory.words.read(MemoryOffset(MEMORY), &mut nobodys).unwrap();
-        prop_assert!(nobodys.iter().all(|byte| *byte == 0x5A));
-        // The disk checks its own runs. And a good driver is served.
-        consumer.memory.changes.borrow_mut().clear();
-        consumer.disk.fails = None;
-        consumer.reset();
-        consumer.is_served();
+    fn whatever_a_driver_does_while_we_look_it_harms_only_itself(bytes in prop::collection::vec(any::<u8>(), 0..1200)) {
+        harm(&bytes);
     }
 
     /// Without a reset, too: a request that can't be served does not hold up the next one.

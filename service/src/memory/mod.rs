@@ -15,6 +15,8 @@
 mod scatter;
 mod table;
 #[cfg(any(test, feature = "mock"))]
+mod watched;
+#[cfg(any(test, feature = "mock"))]
 mod words;
 
 use core::fmt;
@@ -22,6 +24,8 @@ use core::ptr::NonNull;
 
 pub use scatter::{Scatter, Segment, Segments};
 pub use table::{MemoryTable, TableError};
+#[cfg(any(test, feature = "mock"))]
+pub use watched::Watched;
 #[cfg(any(test, feature = "mock"))]
 pub use words::Words;
 

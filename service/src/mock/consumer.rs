@@ -52,7 +52,7 @@ const RINGS_AT: u64 = 0x1000;
 const GPA_FROM: u64 = 0x4000_0000;
 
 /// The consumer's memory is this long.
-const MEMORY_BYTES: u64 = 128 << 10;
+pub(super) const MEMORY_BYTES: u64 = 128 << 10;
 
 impl Consumer {
     /// A queue of that many entries on a disk, with all features that it offers.
