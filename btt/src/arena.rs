@@ -181,9 +181,13 @@ pub(crate) fn find_all<N: Namespace>(media: &N, version: Version, parent: Uuid) 
     let mut at = start;
     loop {
         let index = ArenaIndex(u32::try_from(all.len()).map_err(|_| OpenError::TooManyArenas)?);
-        let raw = read_raw(media, at)?;
-        let info = match InfoBlock::decode(&raw, version, parent, remaining) {
-            Ok(info) => info,
+        let block = match read_raw(media, at) {
+            Ok(raw) => InfoBlock::decode(&raw, version, parent, remaining).map(|info| (info, raw)),
+            Err(MediaError::Poisoned { .. }) => Err(InfoBlockError::Lost),
+            Err(why) => return Err(why.into()),
+        };
+        let (info, raw) = match block {
+            Ok(block) => block,
             Err(why) => {
                 let backup = find_backup(media, version, parent, at, remaining)?;
                 if index.0 == 0 && why == InfoBlockError::Signature && backup.is_none() {

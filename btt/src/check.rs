@@ -1,22 +1,18 @@
 //! Looking at the whole of a BTT: every info block, every flog group, every map entry; every block owned just once.
 //!
-//! Reports, and writes nothing. It streams: memory is one bit for each block of a window, and where the memory for all
-//! blocks of an arena is not there, the map is read once for each window.
+//! Reports, and writes nothing.
 
 use crate::arena::{Found, find_all};
 use crate::device::Placement;
 use crate::error::OpenError;
 use crate::flog::{self, FlogError};
 use crate::info_block::{InfoBlock, InfoBlockError};
-use crate::layout::{MAP_ENTRY_BYTES, RawFlogGroup};
+use crate::layout::MAP_ENTRY_BYTES;
 use crate::map::MapEntry;
 use crate::media::{MediaError, Namespace, NsOffset};
-use crate::recover::{Findings, with_capacity};
+use crate::survey::{Groups, Seen, survey};
 use crate::units::{ArenaIndex, PostmapAba, PremapAba};
-use alloc::vec;
-use alloc::vec::Vec;
 use core::fmt;
-use zerocopy::{FromZeros, IntoBytes};
 
 /// One thing that is not as it should be, with its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +75,15 @@ pub enum Finding {
         /// The word that stands there.
         found: u32,
     },
+    /// The medium lost a map entry.
+    MapLost {
+        /// Which arena.
+        arena: ArenaIndex,
+        /// The sector.
+        premap: PremapAba,
+        /// Where its map entry is.
+        at: NsOffset,
+    },
     /// A sector's block has another owner: another sector, or the free list.
     BlockOwnedTwice {
         /// Which arena.
@@ -118,6 +123,7 @@ impl Finding {
             | Self::Flog { at, .. }
             | Self::Interrupted { at, .. }
             | Self::MapOutOfBounds { at, .. }
+            | Self::MapLost { at, .. }
             | Self::BlockOwnedTwice { at, .. } => Some(*at),
             Self::Chain(_) | Self::BlockLost { .. } | Self::Media(_) => None,
         }
@@ -133,6 +139,7 @@ impl Finding {
             | Self::Flog { arena, .. }
             | Self::Interrupted { arena, .. }
             | Self::MapOutOfBounds { arena, .. }
+            | Self::MapLost { arena, .. }
             | Self::BlockOwnedTwice { arena, .. }
             | Self::BlockLost { arena, .. } => Some(*arena),
             Self::Chain(_) | Self::Media(_) => None,
@@ -160,12 +167,31 @@ impl fmt::Display for Finding {
             Self::MapOutOfBounds { premap, found, .. } => {
                 write!(f, "map entry {premap}: {found:#010x} is past the arena's end")
             }
+            Self::MapLost { premap, .. } => write!(f, "map entry {premap}: the medium lost it"),
             Self::BlockOwnedTwice { block, premap, .. } => {
                 write!(f, "map entry {premap}: block {block} has another owner")
             }
             Self::BlockLost { block, .. } => write!(f, "block {block} is neither mapped nor free"),
             Self::Media(why) => why.fmt(f),
         }
+    }
+}
+
+impl Summary {
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.initial += other.initial;
+        self.normal += other.normal;
+        self.error += other.error;
+        self.zero += other.zero;
+    }
+
+    fn count(&mut self, entry: MapEntry) {
+        *match entry {
+            MapEntry::Initial(_) => &mut self.initial,
+            MapEntry::Normal(_) => &mut self.normal,
+            MapEntry::Error(_) => &mut self.error,
+            MapEntry::Zero(_) => &mut self.zero,
+        } += 1;
     }
 }
 
@@ -181,12 +207,6 @@ pub struct Summary {
     /// Sectors that read zeroes.
     pub zero: u64,
 }
-
-/// How many map entries are read at a time.
-const CHUNK_ENTRIES: u32 = 1 << 14;
-/// A map entry's size, as memory counts.
-const ENTRY: usize = size_of::<u32>();
-const _: () = assert!(ENTRY as u64 == MAP_ENTRY_BYTES);
 
 /// Looks at everything. Whoever has the BTT open sees to it that nobody writes meanwhile
 /// ([`crate::Btt::exclusively`]).
@@ -211,189 +231,93 @@ pub fn check<N: Namespace>(
             return Summary::default();
         }
     };
-    let window_blocks = window_blocks.max(64);
-    let passes = |found: &Found| u64::from(found.info.geometry.internal_nlba.div_ceil(window_blocks));
-    let total = found.iter().map(|one| passes(one) * u64::from(one.info.geometry.external_nlba)).sum();
-    let mut done = 0;
+    let mut progress = Progress::new(&found, window_blocks, progress);
     let mut summary = Summary::default();
     for (index, one) in (0..).zip(&found) {
-        let arena = ArenaIndex(index);
-        if !one.backup_agrees {
-            report(Finding::Backup { arena, at: one.at.plus(one.info.geometry.info2off) });
-        }
-        if one.info.flags & InfoBlock::ERROR_FLAG != 0 {
-            report(Finding::ErrorFlag { arena, at: one.at });
-        }
-        let findings = match Findings::inspect(media, arena, one.at, &one.info) {
-            Ok(findings) => Some(findings),
-            Err(why) => {
-                report_flog(media, arena, one, why, report);
-                None
-            }
-        };
-        let mut look = ArenaCheck { media, arena, one, findings, report, summary: &mut summary };
-        let mut step = |entries| {
-            done += entries;
-            progress(done, total);
-        };
-        if let Err(why) = look.map(window_blocks, &mut step) {
-            report(Finding::Media(why));
-        }
+        check_arena(media, ArenaIndex(index), one, window_blocks, report, &mut progress, &mut summary);
     }
     summary
 }
 
-/// Reports every group that is not sound, not only the first.
-fn report_flog<N: Namespace>(
+/// How much of all the work of a check is done.
+pub(crate) struct Progress<'a> {
+    done: u64,
+    total: u64,
+    tell: &'a mut dyn FnMut(u64, u64),
+}
+
+impl<'a> Progress<'a> {
+    /// For one look at these arenas.
+    pub(crate) fn new(found: &[Found], window_blocks: u32, tell: &'a mut dyn FnMut(u64, u64)) -> Self {
+        let passes =
+            |found: &Found| u64::from(found.info.geometry.internal_nlba.div_ceil(window_blocks.max(WINDOW_MIN)));
+        let total = found.iter().map(|one| passes(one) * u64::from(one.info.geometry.external_nlba)).sum();
+        Self { done: 0, total, tell }
+    }
+
+    /// So many entries have been read.
+    pub(crate) fn step(&mut self, entries: u64) {
+        self.done += entries;
+        (self.tell)(self.done, self.total.max(self.done));
+    }
+}
+
+/// The smallest window of blocks.
+const WINDOW_MIN: u32 = 64;
+
+/// Looks at one arena.
+pub(crate) fn check_arena<N: Namespace>(
     media: &N,
     arena: ArenaIndex,
     one: &Found,
-    first: OpenError,
+    window_blocks: u32,
     report: &mut dyn FnMut(Finding),
+    progress: &mut Progress<'_>,
+    summary: &mut Summary,
 ) {
-    let OpenError::Flog { group, at, why, .. } = first else {
-        report(Finding::Chain(first));
-        return;
-    };
     let geometry = &one.info.geometry;
+    if !one.backup_agrees {
+        report(Finding::Backup { arena, at: one.at.plus(geometry.info2off) });
+    }
+    if one.info.flags & InfoBlock::ERROR_FLAG != 0 {
+        report(Finding::ErrorFlag { arena, at: one.at });
+    }
+    let groups = match Groups::read(media, one) {
+        Ok(groups) => groups,
+        Err(why) => return report(Finding::Chain(why)),
+    };
     let flog = one.at.plus(geometry.logoff);
-    let mut groups: Vec<RawFlogGroup> = Vec::new();
-    if let Ok(room) = with_capacity(geometry.nfree) {
-        groups = room;
-        groups.resize_with(geometry.nfree as usize, RawFlogGroup::new_zeroed);
-    }
-    let mut reported = false;
-    if media.read(flog, groups.as_mut_slice().as_mut_bytes()).is_ok()
-        && let Ok(slots) = flog::find_slots(&groups)
-    {
-        for (group, raw) in (0..).zip(&groups) {
-            if let Err(why) = flog::newest(raw, slots, geometry.external_nlba, geometry.internal_nlba) {
-                report(Finding::Flog { arena, group, at: flog::group_at(flog, group), why });
-                reported = true;
-            }
+    let mut unsound = 0;
+    for (group, why) in groups.unsound() {
+        unsound += 1;
+        // A flog that was never written is one finding, not one for each group.
+        if unsound == 1 || why != FlogError::NeverWritten {
+            report(Finding::Flog { arena, group, at: flog::group_at(flog, group), why });
         }
     }
-    if !reported {
-        report(Finding::Flog { arena, group, at, why });
-    }
-}
-
-struct ArenaCheck<'a, N> {
-    media: &'a N,
-    arena: ArenaIndex,
-    one: &'a Found,
-    /// `None`: the flog is not sound, so nobody knows which blocks are free.
-    findings: Option<Findings>,
-    report: &'a mut dyn FnMut(Finding),
-    summary: &'a mut Summary,
-}
-
-impl<N: Namespace> ArenaCheck<'_, N> {
-    /// Reads the map, once for each window of blocks.
-    fn map(&mut self, window_blocks: u32, step: &mut dyn FnMut(u64)) -> Result<(), MediaError> {
-        let blocks = self.one.info.geometry.internal_nlba;
-        let mut first = 0;
-        while first < blocks {
-            let window = window_blocks.min(blocks - first);
-            let mut owned = Bits::new(first, window);
-            if let Some(findings) = &self.findings {
-                for entry in &findings.entries {
-                    owned.take(entry.free);
+    let mut see = |seen| {
+        let at = |premap: PremapAba| one.at.plus(geometry.mapoff + u64::from(premap.0) * MAP_ENTRY_BYTES);
+        match seen {
+            Seen::Entry { premap, entry, interrupted } => {
+                summary.count(entry);
+                if interrupted {
+                    report(Finding::Interrupted { arena, premap, at: at(premap) });
                 }
             }
-            self.window(&mut owned, first == 0, step)?;
-            if self.findings.is_some() {
-                for block in owned.absent() {
-                    (self.report)(Finding::BlockLost { arena: self.arena, block });
-                }
+            Seen::OutOfBounds { premap, word } => {
+                report(Finding::MapOutOfBounds { arena, premap, at: at(premap), found: word });
             }
-            first += window;
-        }
-        Ok(())
-    }
-
-    fn window(&mut self, owned: &mut Bits, is_first: bool, step: &mut dyn FnMut(u64)) -> Result<(), MediaError> {
-        let geometry = self.one.info.geometry;
-        let map = self.one.at.plus(geometry.mapoff);
-        let mut buffer = vec![0_u8; (CHUNK_ENTRIES as usize) * ENTRY];
-        let mut first = 0;
-        while first < geometry.external_nlba {
-            let count = CHUNK_ENTRIES.min(geometry.external_nlba - first);
-            let bytes = &mut buffer[..count as usize * ENTRY];
-            self.media.read(map.plus(u64::from(first) * MAP_ENTRY_BYTES), bytes)?;
-            let (words, _) = bytes.as_chunks::<ENTRY>();
-            for (premap, word) in (first..).map(PremapAba).zip(words) {
-                self.entry(premap, u32::from_le_bytes(*word), owned, is_first);
+            Seen::EntryLost { premap } => report(Finding::MapLost { arena, premap, at: at(premap) }),
+            Seen::Again { premap, block } => {
+                report(Finding::BlockOwnedTwice { arena, block, premap, at: at(premap) });
             }
-            first += count;
-            step(u64::from(count));
+            // Where groups are unsound, nobody knows which blocks they free.
+            Seen::Missing(block) if unsound == 0 => report(Finding::BlockLost { arena, block }),
+            Seen::Missing(_) => {}
         }
-        Ok(())
-    }
-
-    fn entry(&mut self, premap: PremapAba, word: u32, owned: &mut Bits, is_first: bool) {
-        let geometry = &self.one.info.geometry;
-        let (arena, at) = (self.arena, self.one.at.plus(geometry.mapoff + u64::from(premap.0) * MAP_ENTRY_BYTES));
-        let mut entry = MapEntry::decode(word, premap);
-        if let Some(findings) = &self.findings
-            && let Ok(index) = findings.pending.binary_search_by_key(&premap, |p| p.premap)
-        {
-            entry = MapEntry::Normal(findings.pending[index].block);
-            if is_first {
-                (self.report)(Finding::Interrupted { arena, premap, at });
-            }
-        }
-        if is_first {
-            match entry {
-                MapEntry::Initial(_) => self.summary.initial += 1,
-                MapEntry::Normal(_) => self.summary.normal += 1,
-                MapEntry::Error(_) => self.summary.error += 1,
-                MapEntry::Zero(_) => self.summary.zero += 1,
-            }
-        }
-        let block = entry.block();
-        if block.0 >= geometry.internal_nlba {
-            if is_first {
-                (self.report)(Finding::MapOutOfBounds { arena, premap, at, found: word });
-            }
-        } else if owned.take(block) == Taken::Again {
-            (self.report)(Finding::BlockOwnedTwice { arena, block, premap, at });
-        }
-    }
-}
-
-/// A bit for each block of a window.
-struct Bits {
-    first: u32,
-    count: u32,
-    words: Vec<u64>,
-}
-
-#[derive(PartialEq, Eq)]
-enum Taken {
-    First,
-    Again,
-    Outside,
-}
-
-impl Bits {
-    fn new(first: u32, count: u32) -> Self {
-        Self { first, count, words: vec![0; count.div_ceil(64) as usize] }
-    }
-
-    fn take(&mut self, block: PostmapAba) -> Taken {
-        let Some(index) = block.0.checked_sub(self.first).filter(|index| *index < self.count) else {
-            return Taken::Outside;
-        };
-        let (word, bit) = (&mut self.words[index as usize / 64], 1 << (index % 64));
-        let again = *word & bit != 0;
-        *word |= bit;
-        if again { Taken::Again } else { Taken::First }
-    }
-
-    fn absent(&self) -> impl Iterator<Item = PostmapAba> {
-        (0..self.count)
-            .filter(|index| self.words[*index as usize / 64] & 1 << (index % 64) == 0)
-            .map(|index| PostmapAba(self.first + index))
+    };
+    let window = window_blocks.max(WINDOW_MIN);
+    if let Err(why) = survey(media, one, &groups, window, &mut see, &mut |entries| progress.step(entries)) {
+        report(Finding::Media(why));
     }
 }

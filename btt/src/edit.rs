@@ -23,6 +23,10 @@ use crate::map::{MapEntry, lines};
 use crate::media::{LINE_BYTES, Namespace};
 use crate::units::{ExternalLba, PremapAba};
 use alloc::vec;
+use alloc::vec::Vec;
+
+/// How many extents of TRIM entries are remembered at a time.
+const EXTENTS_AT_ONCE: usize = 1 << 14;
 
 impl<N: Namespace> LaneGuard<'_, N> {
     /// Makes `count` sectors from `lba` on read as zeroes, metadata bytes included; durable when it returns.
@@ -47,6 +51,33 @@ impl<N: Namespace> LaneGuard<'_, N> {
             done += u64::from(run);
         }
         Ok(())
+    }
+
+    /// Writes zeroes where the map has TRIM entries (state Z), and says for how many sectors, so that today's Linux reads
+    /// them right. Durable when it returns.
+    ///
+    /// # Errors
+    /// As [`LaneGuard::write`]; those done before stay done.
+    pub fn write_out_zero_entries(&mut self) -> Result<u64, BttError> {
+        let btt = self.btt;
+        let mut extents = Vec::new();
+        let mut written = 0;
+        loop {
+            // Some at a time: their number is not bounded, memory is.
+            btt.zero_entries(&mut |extent| {
+                if extents.len() < EXTENTS_AT_ONCE {
+                    extents.push(extent);
+                }
+            })?;
+            let all = extents.len() < EXTENTS_AT_ONCE;
+            for extent in extents.drain(..) {
+                self.write(extent.lba, extent.count, &Zeroes::new(btt.sector_size()))?;
+                written += extent.count;
+            }
+            if all {
+                return Ok(written);
+            }
+        }
     }
 
     /// Writes zeroes over those of `count` sectors that hold anything else.

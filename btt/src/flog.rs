@@ -61,6 +61,8 @@ pub enum FlogError {
         /// What stands there.
         found: u32,
     },
+    /// The medium lost the group.
+    Lost,
     /// The block that this group frees is freed by another group too, or is in use.
     BlockOwnedTwice {
         /// The block.
@@ -77,6 +79,7 @@ impl fmt::Display for FlogError {
             Self::HalfWithoutSequence => write!(f, "a slot was written without a sequence number"),
             Self::LbaOutOfBounds { found } => write!(f, "sector {found} is past the arena's end"),
             Self::BlockOutOfBounds { found } => write!(f, "block {found:#x} is past the arena's end"),
+            Self::Lost => write!(f, "the medium lost it"),
             Self::BlockOwnedTwice { block } => write!(f, "block {block} has another owner"),
         }
     }
@@ -107,6 +110,35 @@ pub struct Record {
     pub slot: u8,
 }
 
+/// Which of a group's slots are not all zero: bit i for slot i.
+fn used_slots(group: &RawFlogGroup) -> u8 {
+    group.iter().enumerate().fold(0, |used, (i, slot)| used | u8::from(!slot.is_padding()) << i)
+}
+
+/// The slots that most groups use, where some groups may be damaged.
+pub(crate) fn most_used_slots(groups: &[RawFlogGroup]) -> Slots {
+    let count = |used| groups.iter().filter(|group| used_slots(group) == used).count();
+    if count(0b0101) > count(0b0011) { Slots::ZeroTwo } else { Slots::ZeroOne }
+}
+
+/// As [`newest`], for a group that may use other slots than the rest.
+///
+/// # Errors
+/// As [`newest`], and [`FlogError::SlotLayout`].
+pub(crate) fn newest_by_layout(
+    group: &RawFlogGroup,
+    slots: Slots,
+    external_nlba: u32,
+    internal_nlba: u32,
+) -> Result<Record, FlogError> {
+    let used = used_slots(group);
+    let both = slots.indices().iter().fold(0, |mask, index| mask | 1 << index);
+    if used & !both != 0 {
+        return Err(FlogError::SlotLayout { used });
+    }
+    newest(group, slots, external_nlba, internal_nlba)
+}
+
 /// Finds which slots are in use, over all groups.
 ///
 /// # Errors
@@ -115,7 +147,7 @@ pub(crate) fn find_slots(groups: &[RawFlogGroup]) -> Result<Slots, (u32, FlogErr
     let mut found = None;
     let mut any = false;
     for (index, group) in (0_u32..).zip(groups) {
-        let used = group.iter().enumerate().fold(0_u8, |used, (i, slot)| used | u8::from(!slot.is_padding()) << i);
+        let used = used_slots(group);
         any |= used != 0;
         let slots = match used {
             0b0000 | 0b0001 => continue,
@@ -235,6 +267,20 @@ impl FlogEntry {
             old = record.old.encode();
         }
         media.store_u64(self.slot_at(), u64::from(record.lba.0) | u64::from(old) << 32)
+    }
+
+    /// Stores the first half of a record that moves nothing: sector 0, from the free block to itself.
+    ///
+    /// # Errors
+    /// What the medium says.
+    pub(crate) fn store_body_of_nothing<N: Namespace>(&self, media: &N) -> Result<(), MediaError> {
+        let old = if self.suspect { MapEntry::Error(self.free).encode() } else { self.free.0 };
+        media.store_u64(self.slot_at(), u64::from(old) << 32)
+    }
+
+    /// Whether the newest record is as a group's very first one: sequence 1, in the group's first slot.
+    pub(crate) const fn is_first_record(&self) -> bool {
+        self.other_slot == 0 && self.next_seq == next_seq(1)
     }
 
     /// Stores the second half, which commits: with it the slot becomes the newer one.

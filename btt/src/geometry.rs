@@ -161,10 +161,23 @@ impl Geometry {
     /// # Errors
     /// [`GeometryError::TooSmall`].
     pub fn for_new(arena_bytes: u64, external_lbasize: SectorSize, more: bool) -> Result<Self, GeometryError> {
-        if arena_bytes < ARENA_MIN_BYTES {
+        let internal_lbasize = external_lbasize.bytes().next_multiple_of(INTERNAL_ALIGN_BYTES);
+        Self::with_blocks(arena_bytes, external_lbasize, internal_lbasize, more)
+    }
+
+    /// The same for internal blocks of another size: older makers rounded it up to 256.
+    ///
+    /// # Errors
+    /// [`GeometryError::TooSmall`].
+    pub fn with_blocks(
+        arena_bytes: u64,
+        external_lbasize: SectorSize,
+        internal_lbasize: u32,
+        more: bool,
+    ) -> Result<Self, GeometryError> {
+        if arena_bytes < ARENA_MIN_BYTES || internal_lbasize < external_lbasize.bytes() {
             return Err(GeometryError::TooSmall { bytes: arena_bytes });
         }
-        let internal_lbasize = external_lbasize.bytes().next_multiple_of(INTERNAL_ALIGN_BYTES);
         let log_bytes = (u64::from(NFREE) * FLOG_GROUP_BYTES).next_multiple_of(PAGE_BYTES);
         let available = arena_bytes / PAGE_BYTES * PAGE_BYTES - 2 * PAGE_BYTES - log_bytes;
         // One page is kept back so that rounding the map up to a page always fits.

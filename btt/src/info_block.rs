@@ -63,6 +63,8 @@ pub struct InfoBlock {
 /// Why the bytes at an info block's place are not one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InfoBlockError {
+    /// The medium lost it.
+    Lost,
     /// No signature: there is no BTT here.
     Signature,
     /// The checksum is wrong: it was damaged, or its writing was cut.
@@ -96,6 +98,7 @@ pub enum InfoBlockError {
 impl fmt::Display for InfoBlockError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Lost => write!(f, "the medium lost it"),
             Self::Signature => write!(f, "no BTT signature"),
             Self::Checksum { found, computed } => {
                 write!(f, "checksum {found:#018x} is wrong, the bytes give {computed:#018x}")
@@ -144,10 +147,19 @@ impl InfoBlock {
         if u64::from(raw.infosize.get()) != PAGE_BYTES {
             return Err(InfoBlockError::InfoSize { found: raw.infosize.get() });
         }
+        let geometry = Self::geometry_of(raw).map_err(InfoBlockError::Geometry)?;
+        geometry.judge(remaining_bytes).map_err(InfoBlockError::Geometry)?;
+        Ok(Self { uuid: Uuid::from_bytes(raw.uuid), parent_uuid, flags: raw.flags.get(), version, geometry })
+    }
+
+    /// The geometry that stands in a block, sound or not.
+    ///
+    /// # Errors
+    /// [`GeometryError::SectorSize`].
+    pub(crate) fn geometry_of(raw: &RawInfoBlock) -> Result<Geometry, GeometryError> {
         let size = raw.external_lbasize.get();
-        let external_lbasize =
-            SectorSize::new(size).ok_or(InfoBlockError::Geometry(GeometryError::SectorSize { found: size }))?;
-        let geometry = Geometry {
+        let external_lbasize = SectorSize::new(size).ok_or(GeometryError::SectorSize { found: size })?;
+        Ok(Geometry {
             external_lbasize,
             external_nlba: raw.external_nlba.get(),
             internal_lbasize: raw.internal_lbasize.get(),
@@ -158,9 +170,7 @@ impl InfoBlock {
             mapoff: raw.mapoff.get(),
             logoff: raw.logoff.get(),
             info2off: raw.info2off.get(),
-        };
-        geometry.judge(remaining_bytes).map_err(InfoBlockError::Geometry)?;
-        Ok(Self { uuid: Uuid::from_bytes(raw.uuid), parent_uuid, flags: raw.flags.get(), version, geometry })
+        })
     }
 
     /// The block as it goes to the medium, checksum included.

@@ -18,6 +18,9 @@ pub const SIGNATURE: [u8; 16] = *b"BTT_ARENA_INFO\0\0";
 pub const NFREE: u32 = 256;
 /// A map entry's size.
 pub const MAP_ENTRY_BYTES: u64 = 4;
+/// How many map entries stand in a 64-byte line.
+pub const LINE_ENTRIES: u32 = 16;
+const _: () = assert!(LINE_ENTRIES as u64 * MAP_ENTRY_BYTES == crate::media::LINE_BYTES);
 /// A flog group's size: four slots, two of them in use.
 pub const FLOG_GROUP_BYTES: u64 = 64;
 /// A flog slot's size.

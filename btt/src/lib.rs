@@ -14,7 +14,9 @@
 //! | `arena`, `recover`, [`device`] | opening |
 //! | `write`, `read`, [`bytes`] | runs of sectors |
 //! | `edit`, [`scan`] | sectors that read zeroes or an error, set and found |
-//! | [`format`](mod@format), [`check`] | making one, and looking at the whole of it |
+//! | [`format`](mod@format) | making one |
+//! | [`check`], `survey` | looking at the whole of it |
+//! | [`repair`] | mending what is damaged, where the answer is certain |
 //! | [`sim`] (feature `sim`) | a medium that remembers, and makes crashes |
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
@@ -38,10 +40,12 @@ pub mod map;
 pub mod media;
 mod read;
 mod recover;
+pub mod repair;
 mod rtt;
 pub mod scan;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;
+mod survey;
 mod sync;
 mod units;
 mod write;

@@ -8,9 +8,8 @@ use btt::media::{MediaError, Namespace, NsOffset};
 use btt::scan::Extent;
 use btt::sim::{Choose, Seeded, Sim};
 use btt::{ArenaIndex, Btt, BttError, CpuIndex, ExternalLba, PremapAba, ReadOnlyReason};
+use common::lossy::Lossy;
 use common::*;
-use std::ops::Range;
-use std::sync::Mutex;
 
 /// What a sector may read as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,6 +139,25 @@ fn zeroing_writes_zeroes_unless_the_btt_was_made_for_zero_entries() {
 }
 
 #[test]
+fn zero_entries_can_be_written_out_and_forbidden() {
+    let sim = made_with_zero_entries(512);
+    let btt = open(&sim, 1);
+    write(&btt, 0, 0, &[7; 90]).expect("in range");
+    btt.lane(CpuIndex(0)).zero(ExternalLba(30), 50).expect("in range");
+    btt.lane(CpuIndex(0)).zero(ExternalLba(0), 3).expect("in range");
+    assert_eq!(btt.lane(CpuIndex(0)).write_out_zero_entries(), Ok(53));
+    btt.close().expect("no faults");
+    btt::repair::forbid_zero_entries(&sim, PLACEMENT).expect("a sound BTT");
+    let btt = open(&sim, 1);
+    assert_eq!(btt.arenas().next().map(|arena| (arena.info.flags, arena.backup_agrees)), Some((0, true)));
+    btt.zero_entries(&mut |extent| panic!("{extent:?}")).expect("no faults");
+    let mut expected = vec![7; 90];
+    expected[30..80].fill(0);
+    expected[..3].fill(0);
+    assert_eq!(read_run(&btt, 0, 0, 90), Ok(expected));
+}
+
+#[test]
 fn zeroing_what_reads_zero_stores_nothing() {
     let btt = open(made(4096), 1);
     let before = btt.media().image();
@@ -177,77 +195,6 @@ fn a_read_only_arena_takes_no_edits() {
     let refused = BttError::ReadOnly { arena: ArenaIndex(0), why: ReadOnlyReason::Medium };
     assert_eq!(lane.mark_errors(ExternalLba(0), 1), Err(refused));
     assert_eq!(lane.zero(ExternalLba(0), 1), Ok(()), "it reads zero already");
-}
-
-/// A medium that has lost what stands in some ranges, until whole lines of them are written.
-struct Lossy {
-    inner: Sim,
-    lost: Mutex<Vec<Range<u64>>>,
-    /// Done once, in the middle of the next read that fails.
-    meanwhile: Mutex<Option<Box<dyn FnOnce() + Send>>>,
-}
-
-impl Lossy {
-    fn new(inner: Sim) -> Self {
-        Self { inner, lost: Mutex::default(), meanwhile: Mutex::default() }
-    }
-
-    fn lose(&self, at: u64, bytes: u64) {
-        self.lost.lock().expect("no panic").extend((at..at + bytes).step_by(64).map(|line| line..line + 64));
-    }
-
-    fn look(&self, at: NsOffset, bytes: usize) -> Result<(), MediaError> {
-        let range = at.0..at.0 + bytes as u64;
-        let lost = self.lost.lock().expect("no panic").iter().any(|l| l.start < range.end && range.start < l.end);
-        if !lost {
-            return Ok(());
-        }
-        if let Some(meanwhile) = self.meanwhile.lock().expect("no panic").take() {
-            meanwhile();
-        }
-        Err(MediaError::Poisoned { at })
-    }
-}
-
-impl Namespace for Lossy {
-    fn len_bytes(&self) -> u64 {
-        self.inner.len_bytes()
-    }
-    fn read_only(&self) -> bool {
-        self.inner.read_only()
-    }
-    fn keeps_line_order(&self) -> bool {
-        self.inner.keeps_line_order()
-    }
-    fn read(&self, at: NsOffset, into: &mut [u8]) -> Result<(), MediaError> {
-        self.look(at, into.len())?;
-        self.inner.read(at, into)
-    }
-    fn write(&self, at: NsOffset, from: &[u8]) -> Result<(), MediaError> {
-        let range = at.0..at.0 + from.len() as u64;
-        self.lost.lock().expect("no panic").retain(|line| !(range.start <= line.start && line.end <= range.end));
-        self.inner.write(at, from)
-    }
-    fn load_u32(&self, at: NsOffset) -> Result<u32, MediaError> {
-        self.look(at, 4)?;
-        self.inner.load_u32(at)
-    }
-    fn load_u64(&self, at: NsOffset) -> Result<u64, MediaError> {
-        self.look(at, 8)?;
-        self.inner.load_u64(at)
-    }
-    fn store_u32(&self, at: NsOffset, value: u32) -> Result<(), MediaError> {
-        self.inner.store_u32(at, value)
-    }
-    fn store_u64(&self, at: NsOffset, value: u64) -> Result<(), MediaError> {
-        self.inner.store_u64(at, value)
-    }
-    fn start_write_back(&self, at: NsOffset, bytes: u64) -> Result<(), MediaError> {
-        self.inner.start_write_back(at, bytes)
-    }
-    fn fence(&self) -> Result<(), MediaError> {
-        self.inner.fence()
-    }
 }
 
 /// Where a sector's block is.

@@ -1,6 +1,8 @@
 //! What the tests of this crate share: small media, sectors that say who wrote them.
 #![allow(dead_code, unreachable_pub, clippy::cast_possible_truncation)] // each test uses its part; small numbers
 
+pub mod lossy;
+
 use btt::bytes::{Sectors, SectorsMut};
 use btt::check::{Finding, Summary, check};
 use btt::format::{Recipe, format};

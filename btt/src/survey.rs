@@ -1,0 +1,255 @@
+//! Reading all of an arena for a check: every flog group for itself, every map entry, a bit for each block.
+//!
+//! Reports, and writes nothing. It streams: memory is one bit for each block of a window, and where the memory for all
+//! blocks of an arena is not there, the map is read once for each window.
+
+use crate::arena::Found;
+use crate::error::OpenError;
+use crate::flog::{self, FlogError, Record, Slots};
+use crate::layout::{MAP_ENTRY_BYTES, RawFlogGroup};
+use crate::map::MapEntry;
+use crate::media::{MediaError, Namespace, NsOffset};
+use crate::recover::{Pending, with_capacity};
+use crate::units::{PostmapAba, PremapAba};
+use alloc::vec;
+use alloc::vec::Vec;
+use zerocopy::{FromZeros, IntoBytes};
+
+/// A flog whose groups are judged one by one.
+pub(crate) struct Groups {
+    /// Which slots are in use, by most of the groups.
+    pub(crate) slots: Slots,
+    /// One for each group: its newest record, or why it has none.
+    pub(crate) records: Vec<Result<Record, FlogError>>,
+    /// What the groups hold; zero where the medium lost it.
+    pub(crate) raw: Vec<RawFlogGroup>,
+    /// The interrupted writes of the sound groups, by sector.
+    pub(crate) pending: Vec<Pending>,
+}
+
+impl Groups {
+    /// Reads the flog of an arena.
+    ///
+    /// # Errors
+    /// What the medium says, other than that it lost a group; not enough memory.
+    pub(crate) fn read<N: Namespace>(media: &N, one: &Found) -> Result<Self, OpenError> {
+        let geometry = &one.info.geometry;
+        let flog = one.at.plus(geometry.logoff);
+        let mut raw: Vec<RawFlogGroup> = with_capacity(geometry.nfree)?;
+        let mut records = with_capacity(geometry.nfree)?;
+        for index in 0..geometry.nfree {
+            let mut group = RawFlogGroup::new_zeroed();
+            match media.read(flog::group_at(flog, index), group.as_mut_bytes()) {
+                Ok(()) => records.push(Err(FlogError::NeverWritten)),
+                Err(MediaError::Poisoned { .. }) => records.push(Err(FlogError::Lost)),
+                Err(why) => return Err(why.into()),
+            }
+            raw.push(group);
+        }
+        let slots = flog::most_used_slots(&raw);
+        let mut groups = Self { slots, records, raw, pending: Vec::new() };
+        if groups.raw.iter().flatten().all(|slot| slot.is_padding()) {
+            return Ok(groups);
+        }
+        groups.judge(one)?;
+        groups.find_pending(media, one)?;
+        Ok(groups)
+    }
+
+    fn judge(&mut self, one: &Found) -> Result<(), OpenError> {
+        let geometry = &one.info.geometry;
+        let mut free: Vec<(PostmapAba, usize)> = with_capacity(geometry.nfree)?;
+        for (index, (raw, record)) in self.raw.iter().zip(&mut self.records).enumerate() {
+            if *record != Err(FlogError::Lost) {
+                *record = flog::newest_by_layout(raw, self.slots, geometry.external_nlba, geometry.internal_nlba);
+            }
+            if let Ok(found) = record {
+                free.push((found.old, index));
+            }
+        }
+        free.sort_unstable();
+        for pair in free.windows(2).filter(|pair| pair[0].0 == pair[1].0) {
+            self.records[pair[1].1] = Err(FlogError::BlockOwnedTwice { block: pair[1].0 });
+        }
+        Ok(())
+    }
+
+    fn find_pending<N: Namespace>(&mut self, media: &N, one: &Found) -> Result<(), OpenError> {
+        let map = one.at.plus(one.info.geometry.mapoff);
+        for record in self.records.iter().flatten().filter(|record| record.old != record.new) {
+            match media.load_u32(map.plus(u64::from(record.lba.0) * MAP_ENTRY_BYTES)) {
+                Ok(word) if MapEntry::decode(word, record.lba).block() == record.old => {
+                    self.pending.push(Pending { premap: record.lba, block: record.new });
+                }
+                // A map entry that is lost is found by whoever reads the map.
+                Ok(_) | Err(MediaError::Poisoned { .. }) => {}
+                Err(why) => return Err(why.into()),
+            }
+        }
+        self.pending.sort_unstable_by_key(|p| p.premap);
+        Ok(())
+    }
+
+    /// The blocks that the sound groups free.
+    pub(crate) fn free(&self) -> impl Iterator<Item = PostmapAba> {
+        self.records.iter().flatten().map(|record| record.old)
+    }
+
+    /// The groups that are not sound, and why.
+    pub(crate) fn unsound(&self) -> impl Iterator<Item = (u32, FlogError)> {
+        (0..).zip(&self.records).filter_map(|(index, record)| record.err().map(|why| (index, why)))
+    }
+}
+
+/// What a survey meets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Seen {
+    /// A map entry as it will be once interrupted writes are finished; `interrupted`: it is not so yet.
+    Entry { premap: PremapAba, entry: MapEntry, interrupted: bool },
+    /// A map entry that names a block past the end.
+    OutOfBounds { premap: PremapAba, word: u32 },
+    /// A map entry that the medium lost.
+    EntryLost { premap: PremapAba },
+    /// A sector whose block a group or an earlier sector has, too.
+    Again { premap: PremapAba, block: PostmapAba },
+    /// A block that no group and no sector has.
+    Missing(PostmapAba),
+}
+
+/// How many map entries are read at a time.
+const CHUNK_ENTRIES: u32 = 1 << 14;
+/// A map entry's size, as memory counts.
+const ENTRY: usize = size_of::<u32>();
+const _: () = assert!(ENTRY as u64 == MAP_ENTRY_BYTES);
+
+/// Reads the map, once for each window of blocks. `step` is told how many entries have been read.
+///
+/// # Errors
+/// What the medium says, other than that it lost entries.
+pub(crate) fn survey<N: Namespace>(
+    media: &N,
+    one: &Found,
+    groups: &Groups,
+    window_blocks: u32,
+    see: &mut dyn FnMut(Seen),
+    step: &mut dyn FnMut(u64),
+) -> Result<(), MediaError> {
+    let blocks = one.info.geometry.internal_nlba;
+    let mut first = 0;
+    while first < blocks {
+        let window = window_blocks.min(blocks - first);
+        let mut owned = Bits::new(first, window);
+        for block in groups.free() {
+            owned.take(block);
+        }
+        let mut look = |premap, word: Option<u32>| {
+            let is_first = first == 0;
+            let Some(word) = word else {
+                if is_first {
+                    see(Seen::EntryLost { premap });
+                }
+                return;
+            };
+            let mut entry = MapEntry::decode(word, premap);
+            let found = groups.pending.binary_search_by_key(&premap, |p| p.premap);
+            if let Ok(index) = found {
+                entry = MapEntry::Normal(groups.pending[index].block);
+            }
+            if entry.block().0 >= blocks {
+                if is_first {
+                    see(Seen::OutOfBounds { premap, word });
+                }
+                return;
+            }
+            if is_first {
+                see(Seen::Entry { premap, entry, interrupted: found.is_ok() });
+            }
+            if owned.take(entry.block()) == Taken::Again {
+                see(Seen::Again { premap, block: entry.block() });
+            }
+        };
+        read_map(media, one, &mut look, step)?;
+        for block in owned.absent() {
+            see(Seen::Missing(block));
+        }
+        first += window;
+    }
+    Ok(())
+}
+
+/// Reads every map entry's word; none where the medium lost it.
+pub(crate) fn read_map<N: Namespace>(
+    media: &N,
+    one: &Found,
+    look: &mut dyn FnMut(PremapAba, Option<u32>),
+    step: &mut dyn FnMut(u64),
+) -> Result<(), MediaError> {
+    let (map, entries) = (one.at.plus(one.info.geometry.mapoff), one.info.geometry.external_nlba);
+    let mut buffer = vec![0_u8; CHUNK_ENTRIES as usize * ENTRY];
+    let mut first = 0;
+    while first < entries {
+        let count = CHUNK_ENTRIES.min(entries - first);
+        let bytes = &mut buffer[..count as usize * ENTRY];
+        match media.read(entry_at(map, first), bytes) {
+            Ok(()) => {
+                let (words, _) = bytes.as_chunks::<ENTRY>();
+                for (premap, word) in (first..).map(PremapAba).zip(words) {
+                    look(premap, Some(u32::from_le_bytes(*word)));
+                }
+            }
+            Err(MediaError::Poisoned { .. }) => {
+                for premap in (first..first + count).map(PremapAba) {
+                    match media.load_u32(entry_at(map, premap.0)) {
+                        Ok(word) => look(premap, Some(word)),
+                        Err(MediaError::Poisoned { .. }) => look(premap, None),
+                        Err(why) => return Err(why),
+                    }
+                }
+            }
+            Err(why) => return Err(why),
+        }
+        first += count;
+        step(u64::from(count));
+    }
+    Ok(())
+}
+
+fn entry_at(map: NsOffset, premap: u32) -> NsOffset {
+    map.plus(u64::from(premap) * MAP_ENTRY_BYTES)
+}
+
+/// A bit for each block of a window.
+struct Bits {
+    first: u32,
+    count: u32,
+    words: Vec<u64>,
+}
+
+#[derive(PartialEq, Eq)]
+enum Taken {
+    First,
+    Again,
+    Outside,
+}
+
+impl Bits {
+    fn new(first: u32, count: u32) -> Self {
+        Self { first, count, words: vec![0; count.div_ceil(64) as usize] }
+    }
+
+    fn take(&mut self, block: PostmapAba) -> Taken {
+        let Some(index) = block.0.checked_sub(self.first).filter(|index| *index < self.count) else {
+            return Taken::Outside;
+        };
+        let (word, bit) = (&mut self.words[index as usize / 64], 1 << (index % 64));
+        let again = *word & bit != 0;
+        *word |= bit;
+        if again { Taken::Again } else { Taken::First }
+    }
+
+    fn absent(&self) -> impl Iterator<Item = PostmapAba> {
+        (0..self.count)
+            .filter(|index| self.words[*index as usize / 64] & 1 << (index % 64) == 0)
+            .map(|index| PostmapAba(self.first + index))
+    }
+}

@@ -1,0 +1,77 @@
+//! A medium that loses lines.
+
+use btt::media::{MediaError, Namespace, NsOffset};
+use btt::sim::Sim;
+use std::ops::Range;
+use std::sync::Mutex;
+
+/// A medium that has lost what stands in some ranges, until whole lines of them are written.
+pub struct Lossy {
+    pub inner: Sim,
+    pub lost: Mutex<Vec<Range<u64>>>,
+    /// Done once, in the middle of the next read that fails.
+    pub meanwhile: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+}
+
+impl Lossy {
+    pub fn new(inner: Sim) -> Self {
+        Self { inner, lost: Mutex::default(), meanwhile: Mutex::default() }
+    }
+
+    pub fn lose(&self, at: u64, bytes: u64) {
+        self.lost.lock().expect("no panic").extend((at..at + bytes).step_by(64).map(|line| line..line + 64));
+    }
+
+    fn look(&self, at: NsOffset, bytes: usize) -> Result<(), MediaError> {
+        let range = at.0..at.0 + bytes as u64;
+        let lost = self.lost.lock().expect("no panic").iter().any(|l| l.start < range.end && range.start < l.end);
+        if !lost {
+            return Ok(());
+        }
+        if let Some(meanwhile) = self.meanwhile.lock().expect("no panic").take() {
+            meanwhile();
+        }
+        Err(MediaError::Poisoned { at })
+    }
+}
+
+impl Namespace for Lossy {
+    fn len_bytes(&self) -> u64 {
+        self.inner.len_bytes()
+    }
+    fn read_only(&self) -> bool {
+        self.inner.read_only()
+    }
+    fn keeps_line_order(&self) -> bool {
+        self.inner.keeps_line_order()
+    }
+    fn read(&self, at: NsOffset, into: &mut [u8]) -> Result<(), MediaError> {
+        self.look(at, into.len())?;
+        self.inner.read(at, into)
+    }
+    fn write(&self, at: NsOffset, from: &[u8]) -> Result<(), MediaError> {
+        let range = at.0..at.0 + from.len() as u64;
+        self.lost.lock().expect("no panic").retain(|line| !(range.start <= line.start && line.end <= range.end));
+        self.inner.write(at, from)
+    }
+    fn load_u32(&self, at: NsOffset) -> Result<u32, MediaError> {
+        self.look(at, 4)?;
+        self.inner.load_u32(at)
+    }
+    fn load_u64(&self, at: NsOffset) -> Result<u64, MediaError> {
+        self.look(at, 8)?;
+        self.inner.load_u64(at)
+    }
+    fn store_u32(&self, at: NsOffset, value: u32) -> Result<(), MediaError> {
+        self.inner.store_u32(at, value)
+    }
+    fn store_u64(&self, at: NsOffset, value: u64) -> Result<(), MediaError> {
+        self.inner.store_u64(at, value)
+    }
+    fn start_write_back(&self, at: NsOffset, bytes: u64) -> Result<(), MediaError> {
+        self.inner.start_write_back(at, bytes)
+    }
+    fn fence(&self) -> Result<(), MediaError> {
+        self.inner.fence()
+    }
+}
