@@ -33,8 +33,8 @@ number() { # number OPTION TEXT LEAST MOST
 }
 
 # ---- Options. The lines that begin with #: are the help, too.
-nvdimms=() no_nvdimm='' cpus=2 memory=256M accel=tcg boot=pvh exec_given='' commands='' json='' vhost_user=()
-timeout='' qemu_args=() build=1 dry_run=''
+nvdimms=() no_nvdimm='' cpus=2 memory=256M accel=tcg boot=pvh exec_given='' commands='' json='' vhost_user=() consumer_ram=''
+admin='' timeout='' qemu_args=() build=1 dry_run=''
 while [ $# -gt 0 ]; do
     option=$1 && shift
     case $option in
@@ -45,7 +45,7 @@ while [ $# -gt 0 ]; do
         ;;
     esac
     case $option in
-    --nvdimm | --cpus | --memory | --accel | --boot | --exec | --vhost-user | --consumer-ram | --timeout | --qemu-arg)
+    --nvdimm | --cpus | --memory | --accel | --boot | --exec | --vhost-user | --consumer-ram | --admin | --timeout | --qemu-arg)
         [ $# -gt 0 ] || usage "$option needs a value"
         ;;
     esac
@@ -79,11 +79,18 @@ while [ $# -gt 0 ]; do
     #:   --json               with --exec: machine-mode replies, one JSON object a line
     --json) json=1 ;;
     #:   --vhost-user SOCKET[,dev=DEV][,ram=FILE,size=S]
-    #:                        exports a namespace as a vhost-user-blk disk (comes with a later version)
+    #:                        exports DEV (default: the first sector namespace) as a vhost-user-blk disk at SOCKET, for one
+    #:                        consumer: a QEMU whose RAM of S is FILE. May be given several times: a disk and a consumer
+    #:                        each; the same FILE is the same consumer. SOCKET appears once the disk's capacity is known
     --vhost-user) vhost_user+=("$1") && shift ;;
     #:   --consumer-ram FILE,size=S
-    #:                        the RAM of the one consumer of --vhost-user (comes with a later version)
-    --consumer-ram) vhost_user+=("$1") && shift ;;
+    #:                        the RAM of the consumer of the one --vhost-user that names none (default: 512M in /dev/shm)
+    --consumer-ram)
+        [ -z "$consumer_ram" ] || usage '--consumer-ram is for one consumer: give others as --vhost-user SOCKET,ram=FILE,size=S'
+        consumer_ram=$1 && shift
+        ;;
+    #:   --admin SOCKET       a socket for admin commands beside the console: untornctl --help tells how to ask there
+    --admin) admin=$1 && shift ;;
     #:   --timeout S          a bound on the whole run in seconds, set-up and build included; exits 124 when it strikes
     --timeout)
         [[ $1 =~ ^[0-9]{1,7}(\.[0-9]{1,6})?$ ]] || usage "--timeout: '$1' is not a number of seconds"
@@ -113,7 +120,8 @@ done
 [ -z "$no_nvdimm" ] || [ ${#nvdimms[@]} -eq 0 ] || usage '--nvdimm and --no-nvdimm exclude each other'
 [ -z "$json" ] || [ -n "$exec_given" ] || usage '--json goes with --exec'
 [ "$boot" = pvh ] || end 1 "--boot $boot comes with a later version: this one starts by pvh only"
-[ ${#vhost_user[@]} -eq 0 ] || end 1 '--vhost-user and --consumer-ram come with a later version'
+[ -z "$consumer_ram" ] || [ ${#vhost_user[@]} -eq 1 ] || usage '--consumer-ram goes with one --vhost-user'
+[ -z "$admin" ] || [ -z "$exec_given" ] || usage '--admin and --exec exclude each other: a script has no time for others'
 bytes --memory "$memory"
 memory_bytes=$bytes
 ((memory_bytes >= 32 << 20 && memory_bytes % (1 << 20) == 0)) ||
@@ -162,30 +170,80 @@ for nvdimm in "${nvdimms[@]}"; do
     dimm_args+=(-device "nvdimm,id=nvdimm$n,memdev=nvdimm$n-file${label:+,label-size=$label}${unarmed:+,unarmed=on}")
 done
 
+# ---- The disks for other machines: a socket each, and a RAM file for each consumer.
+exports=() hints=() rams=() bar_bytes=0 control_fd='' export_args=() vhost_args=()
+for export in "${vhost_user[@]}"; do
+    IFS=, read -ra fields <<<"$export,$consumer_ram"
+    socket=${fields[0]-} dev='' ram='' size=''
+    [ -n "$socket" ] || usage "--vhost-user: '$export' names no socket"
+    if [ -n "$consumer_ram" ]; then
+        [[ $export != *,ram=* ]] || usage '--consumer-ram: --vhost-user has ram=FILE already'
+        ram=${consumer_ram%%,*}
+    fi
+    for field in "${fields[@]:1}"; do
+        case $field in
+        dev=?*) dev=${field#*=} ;;
+        ram=?*) ram=${field#*=} ;;
+        size=*) bytes "--vhost-user $socket: size" "${field#*=}" && size=$bytes ;;
+        "" | "$ram") ;;
+        *) usage "--vhost-user $socket: '$field' is none of dev=DEV, ram=FILE and size=S" ;;
+        esac
+    done
+    if [ -z "$ram" ] && [ -z "$size" ]; then
+        ram=/dev/shm/untorn-$(id -u)-$(basename -- "$socket").ram size=$((512 << 20))
+    fi
+    [ -n "$ram" ] && [ -n "$size" ] || usage "--vhost-user $socket: a consumer's RAM takes both ram=FILE and size=S"
+    ((size >= 1 << 20 && size % (1 << 20) == 0)) || usage "--vhost-user $socket: size: $size bytes are not a multiple of 1M"
+    exports+=(--vhost-user "$socket${dev:+,dev=$dev},ram=$ram,size=$size")
+    hints+=("a consumer for it: $((size >> 20))M of RAM, -machine q35,memory-backend=mem -object memory-backend-file,id=mem,share=on,mem-path=$ram,size=$((size >> 20))M -smp 2 -chardev socket,id=disk,path=$socket,reconnect=1 -device vhost-user-blk-pci,chardev=disk")
+    for n in "${!rams[@]}"; do
+        [ "${rams[n]}" != "$ram" ] || continue 2 # another disk of the same consumer
+    done
+    rams+=("$ram")
+    bar=1
+    while ((bar < size + 4096)); do bar=$((bar * 2)); done
+    bar_bytes=$((bar_bytes + bar))
+done
+((${#vhost_user[@]} <= 24)) || usage "--vhost-user: ${#vhost_user[@]} are more than 24"
+if [ ${#rams[@]} -gt 0 ]; then
+    # Numbers that nothing else has: untornctl puts its sockets there for QEMU.
+    exec {control_fd}<>/dev/null
+    export_args+=(--control-fd "$control_fd")
+    vhost_args=(-chardev "socket,id=untorn-control,fd=$control_fd" -serial chardev:untorn-control)
+    for n in "${!rams[@]}"; do
+        exec {ram_fd}<>/dev/null
+        export_args+=(--ivshmem-fd "$ram_fd")
+        # In slots 01 to 03, then their other functions: the slots from 04 on are left to others.
+        address=$((1 + n % 3)).$((n / 3))
+        ((${#rams[@]} <= 3)) || address+=,multifunction=on
+        vhost_args+=(-chardev "socket,id=untorn-ram$n,fd=$ram_fd"
+            -device "ivshmem-doorbell,chardev=untorn-ram$n,vectors=1,addr=$address")
+    done
+fi
+
 # ---- The machine.
 image=$target/release/untorn
 qemu=${QEMU:-qemu-system-x86_64}
-machine=q35 ram=$((memory_bytes >> 20))M cpu=max smp=$cpus
-if [ ${#files[@]} -gt 0 ]; then
-    slots=${#files[@]}
+machine=q35 ram=$((memory_bytes >> 20))M cpu=max smp=$cpus slots=${#files[@]} maxmem=$((memory_bytes + dimm_bytes))
+if ((slots > 0)); then
     ((slots <= 256)) || usage "--nvdimm: $slots are more than QEMU's 256 slots"
-    maxmem=$((memory_bytes + dimm_bytes))
     machine+=,nvdimm=on
     ram+=,slots=$slots,maxmem=$((maxmem >> 20))M
-    # What QEMU puts above 4 GiB: RAM, the DIMMs with a GiB of alignment each, and 32 GiB for PCI. The 40 address bits
-    # that its processor has by default end at 1 TiB; from there on (12 GiB below is reserved) it also starts only there.
-    top_byte=$(((4 << 30) + maxmem + (slots + 33 << 30)))
-    if ((top_byte > 1012 << 30)); then
-        top_byte=$((top_byte + (1 << 40))) bits=40
-        while ((1 << bits < top_byte)); do bits=$((bits + 1)); done
-        cpu+=,phys-bits=$bits
-    fi
+fi
+# What is above 4 GiB: RAM, the DIMMs with a GiB of alignment each, 32 GiB for PCI, and there consumers' RAM, each aligned
+# to its size. The 40 address bits that the processor has by default end at 1 TiB; from there on (12 GiB below is reserved)
+# QEMU also starts only there.
+top_byte=$(((4 << 30) + maxmem + (slots + 33 << 30) + 2 * bar_bytes))
+if ((top_byte > 1012 << 30)); then
+    top_byte=$((top_byte + (1 << 40))) bits=40
+    while ((1 << bits < top_byte)); do bits=$((bits + 1)); done
+    cpu+=,phys-bits=$bits
 fi
 # Under TCG a machine that can only ever have one processor leaves out its memory barriers: keep room for a second.
 [ "$cpus" != 1 ] || smp=1,maxcpus=2
 qemu_line=("$qemu" -nodefaults -machine "$machine" -accel "$accel" -cpu "$cpu" -smp "$smp" -m "$ram"
     -display none -serial stdio -device 'isa-debug-exit,iobase=0xf4,iosize=0x04'
-    "${dimm_args[@]}" -kernel "$image" "${qemu_args[@]}")
+    "${dimm_args[@]}" "${vhost_args[@]}" -kernel "$image" "${qemu_args[@]}")
 if [ -n "$dry_run" ]; then
     line=''
     for word in "${qemu_line[@]}"; do
@@ -251,5 +309,7 @@ seconds_left
 client_line=("$client")
 if [ -n "$exec_given" ]; then client_line+=(exec ${json:+--json} --commands "$commands"); else
     client_line+=(console ${format_blank:+--format-blank})
+    [ -z "$admin" ] || client_line+=(--admin "$admin")
+    for hint in "${hints[@]}"; do say "$hint"; done
 fi
-exec "${client_line[@]}" ${seconds_left:+--timeout "$seconds_left"} -- "${qemu_line[@]}"
+exec "${client_line[@]}" ${seconds_left:+--timeout "$seconds_left"} "${exports[@]}" "${export_args[@]}" -- "${qemu_line[@]}"

@@ -5,10 +5,11 @@
 
 use std::fmt;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -40,10 +41,39 @@ pub fn die_with_parent(command: &mut Command) {
     unsafe { command.pre_exec(ask) };
 }
 
+/// Has what `command` starts find `fd` under the number `at`, which is open here, too, so that nothing else has it.
+pub fn hand_over(command: &mut Command, fd: OwnedFd, at: RawFd) {
+    let place = move || {
+        // SAFETY: dup2 takes numbers. `at` is the new process's own by now, and its program is told to use it.
+        match unsafe { nix::libc::dup2(fd.as_raw_fd(), at) } {
+            -1 => Err(io::Error::last_os_error()),
+            _ => Ok(()),
+        }
+    };
+    // SAFETY: between fork and exec the closure makes one system call; it allocates nothing and takes no lock.
+    unsafe { command.pre_exec(place) };
+}
+
+/// Ends an appliance's program from another thread.
+#[derive(Clone, Debug)]
+pub struct Killer(Arc<Mutex<Child>>);
+
+impl Killer {
+    /// SIGKILL, at whatever it is doing. Nothing, if it has ended.
+    pub fn kill(&self) {
+        // One that has ended by itself a moment ago is as good.
+        let _ = lock(&self.0).kill();
+    }
+}
+
+fn lock(child: &Mutex<Child>) -> MutexGuard<'_, Child> {
+    child.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// A running appliance.
 #[derive(Debug)]
 pub struct Appliance {
-    child: Child,
+    child: Arc<Mutex<Child>>,
     session: Session,
     /// Its exit status, once it has ended.
     ended: Option<ExitStatus>,
@@ -92,13 +122,20 @@ impl Appliance {
         let child = command.spawn()?;
         // `command` holds the other end, which must be the child's alone for us to see it close.
         drop(command);
+        let child = Arc::new(Mutex::new(child));
         Ok(Self { child, session: Session::new(ours), ended: None, off: false })
     }
 
     /// The process id of the program.
     #[must_use]
     pub fn id(&self) -> u32 {
-        self.child.id()
+        lock(&self.child).id()
+    }
+
+    /// What ends it from another thread.
+    #[must_use]
+    pub fn killer(&self) -> Killer {
+        Killer(Arc::clone(&self.child))
     }
 
     /// Waits for the console's prompt; `line` gets each line before it.
@@ -184,8 +221,9 @@ impl Appliance {
     pub fn kill(&mut self) {
         if self.ended.is_none() {
             // It may have ended by itself a moment ago: as good.
-            let _ = self.child.kill();
-            self.ended = self.child.wait().ok();
+            let mut child = lock(&self.child);
+            let _ = child.kill();
+            self.ended = child.wait().ok();
         }
     }
 
@@ -196,6 +234,12 @@ impl Appliance {
         self.ended
     }
 
+    /// Whether it has answered `poweroff`: its end is no accident.
+    #[must_use]
+    pub fn is_off(&self) -> bool {
+        self.off
+    }
+
     /// The conversation, for someone who goes on by hand.
     pub(crate) fn session(&mut self) -> &mut Session {
         &mut self.session
@@ -203,7 +247,7 @@ impl Appliance {
 
     fn wait_until_ended(&mut self, deadline: Deadline) -> Option<ExitStatus> {
         while self.ended.is_none() {
-            self.ended = self.child.try_wait().ok().flatten();
+            self.ended = lock(&self.child).try_wait().ok().flatten();
             if self.ended.is_some() || deadline.passed() {
                 break;
             }

@@ -2,8 +2,10 @@
 #![allow(clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
 use std::io::{Read, Write};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::thread::sleep;
+use std::thread::{sleep, spawn};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -173,6 +175,124 @@ fn only_a_single_raw_namespace_is_formatted_and_never_by_force() {
         // The person sees nothing of it but one prompt.
         assert_eq!(out, "untorn 0.0.0\nready in 7 ms\n\nuntorn> poweroff\r\noff\r\n");
     }
+}
+
+/// A folder that is gone when the test is.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let folder = std::env::temp_dir().join(format!("untornctl-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        Self(folder)
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.0.join(name).display().to_string()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Asks a running appliance.
+fn ask(socket: &str, words: &[&str]) -> (i32, String, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_untornctl"));
+    shown(&command.args(words).env("UNTORN_SOCKET", socket).stdin(Stdio::null()).output().unwrap())
+}
+
+#[test]
+fn many_clients_ask_one_at_a_time_and_the_person_at_the_console_sees_nothing_of_them() {
+    let folder = Folder::new("admin");
+    let socket = folder.path("admin.sock");
+    let mut client = console(&["--admin", &socket], "");
+    eventually("an answer", || ask(&socket, &["status"]).0 == 0);
+
+    assert_eq!(ask(&socket, &["status"]).1, "two lines\nfor status\n");
+    assert_eq!(ask(&socket, &["status", "--json"]).1, "{\"ok\":true,\"line\":\"status\"}\n");
+    assert_eq!(ask(&socket, &["list", "-N", "--json"]).0, 5, "a reply that is none");
+    assert_eq!(ask(&socket, &["admin", "missing"]).0, 3);
+    assert_eq!(ask(&socket, &["admin", "--json", "damaged"]).0, 4);
+    assert_eq!(ask(&socket, &["admin", "check", "a b", "-R"]).1, "two lines\nfor check \"a b\" -R\n");
+    assert_eq!(ask(&socket, &["read", "pmem0s", "7"]).1, "two lines\nfor read pmem0s 7 1\n");
+    assert_eq!(ask(&socket, &["write", "pmem0s", "7", "--fill", "3"]).1, "two lines\nfor write pmem0s 7 --fill 3\n");
+    assert_eq!(ask(&socket, &["admin", "mode", "console"]).0, 2);
+    let together: Vec<_> = (0..8)
+        .map(|n| {
+            let socket = socket.clone();
+            spawn(move || ask(&socket, &["admin", "--json", &format!("n{n}")]).1)
+        })
+        .collect();
+    for (n, client) in together.into_iter().enumerate() {
+        assert_eq!(client.join().unwrap(), format!("{{\"ok\":true,\"line\":\"n{n}\"}}\n"));
+    }
+    assert_eq!(ask(&socket, &["admin", "poweroff"]).0, 0);
+    let mut seen = String::new();
+    client.stdout.take().unwrap().read_to_string(&mut seen).unwrap();
+    assert_eq!(client.wait().unwrap().code(), Some(0));
+    assert_eq!(seen, "untorn 0.0.0\nready in 7 ms\n\nuntorn> ");
+    assert!(!Path::new(&socket).exists(), "the socket goes with the appliance");
+}
+
+#[test]
+fn a_client_without_an_appliance_has_its_own_status() {
+    let folder = Folder::new("none");
+    let (status, out, err) = ask(&folder.path("nobody"), &["status"]);
+    assert_eq!((status, out.as_str()), (5, ""));
+    assert!(err.contains("no appliance at"), "{err}");
+    // One that listens and says nothing.
+    let socket = folder.path("silent");
+    let _silent = UnixListener::bind(&socket).unwrap();
+    assert_eq!(ask(&socket, &["status", "--timeout", "0.3"]).0, 5);
+}
+
+#[test]
+fn a_line_that_somebody_types_is_not_mixed_with_a_clients() {
+    let folder = Folder::new("typing");
+    let socket = folder.path("admin.sock");
+    let mut client = console(&["--admin", &socket], "");
+    eventually("an answer", || ask(&socket, &["status"]).0 == 0);
+    let mut keyboard = client.stdin.take().unwrap();
+    keyboard.write_all(b"sta").unwrap();
+    sleep(Duration::from_millis(200));
+    assert_eq!(ask(&socket, &["status", "--timeout", "0.5"]).0, 5);
+    keyboard.write_all(b"tus\n").unwrap();
+    eventually("an answer", || ask(&socket, &["status", "--timeout", "1"]).0 == 0);
+    keyboard.write_all(b"poweroff\n").unwrap();
+    let (_, seen, _) = shown(&client.wait_with_output().unwrap());
+    assert!(seen.contains("untorn> status\r\ntwo lines\nfor status\r\nuntorn> poweroff"), "{seen:?}");
+}
+
+#[test]
+fn shells_get_their_completions() {
+    let (status, out, _) = ask("", &["completions", "bash"]);
+    assert!(status == 0 && out.contains("unexport"), "{out}");
+}
+
+#[test]
+fn what_a_bridge_cannot_use_is_told_before_anything_starts() {
+    let folder = Folder::new("bridge");
+    let (socket, ram) = (folder.path("disk.sock"), folder.path("ram"));
+    let spec = format!("{socket},ram={ram},size=4M");
+    let run = |spec: &str, fds: &[&str]| {
+        let options = [&["console", "--vhost-user", spec][..], fds].concat();
+        let (status, out, err) = shown(&untornctl(&options, "").output().unwrap());
+        assert_eq!(out, "", "{err}");
+        (status, err)
+    };
+    assert_eq!(run("a", &[]).0, 2);
+    assert_eq!(run(&spec, &[]).0, 2);
+    std::fs::write(&socket, "a letter").unwrap();
+    let fds = ["--control-fd", "0", "--ivshmem-fd", "1"];
+    let (status, err) = run(&spec, &fds);
+    assert!(status == 1 && err.contains("is no socket"), "{err}");
+    std::fs::remove_file(&socket).unwrap();
+    std::fs::write(&ram, "a letter").unwrap();
+    let (status, err) = run(&spec, &fds);
+    assert!(status == 1 && err.contains("has 8 bytes, not the 8388608"), "{err}");
 }
 
 fn console(options: &[&str], fake: &str) -> Child {

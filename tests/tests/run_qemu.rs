@@ -93,8 +93,13 @@ fn a_wrong_word_is_a_usage_error_and_what_comes_later_says_so() {
         ("--no-nvdimm --nvdimm x.img,size=1M", 2, "exclude"),
         ("--boot bios", 1, "later version"),
         ("--boot=uefi", 1, "later version"),
-        ("--vhost-user /run/disk.sock", 1, "later version"),
-        ("--consumer-ram ram,size=1G", 1, "later version"),
+        ("--vhost-user ,ram=r,size=1G", 2, "names no socket"),
+        ("--vhost-user s,ram=r", 2, "both ram=FILE and size=S"),
+        ("--vhost-user s,size=1000", 2, "both ram=FILE and size=S"),
+        ("--vhost-user s,ram=r,size=1000", 2, "multiple of 1M"),
+        ("--vhost-user s,disk=d", 2, "disk=d"),
+        ("--vhost-user s,ram=r,size=1G --consumer-ram r,size=1G", 2, "--consumer-ram"),
+        ("--consumer-ram ram,size=1G", 2, "goes with one --vhost-user"),
     ] {
         let ran = run(&mut script(words));
         assert_eq!((ran.status, ran.out.as_str()), (status, ""), "{words}: {}", ran.err);
@@ -142,6 +147,20 @@ fn the_machine_is_as_the_contract_has_it() {
         ),
         ("--nvdimm a.img,size=1536G", vec!["-cpu max,phys-bits=42 ", "maxmem=1574144M "], vec![]),
         ("--no-nvdimm --qemu-arg -S --qemu-arg -d", vec![" -S -d"], vec![]),
+        // A consumer's RAM is one device, however many disks it has; the slots from 04 on are left to others.
+        (
+            "--no-nvdimm --vhost-user a,dev=pmem0s,ram=r,size=1G --vhost-user b,ram=r,size=1G --vhost-user c",
+            vec![
+                "-chardev socket,id=untorn-control,fd=",
+                "-serial stdio -device isa-debug-exit",
+                "-serial chardev:untorn-control ",
+                "ivshmem-doorbell,chardev=untorn-ram0,vectors=1,addr=1.0 ",
+                "ivshmem-doorbell,chardev=untorn-ram1,vectors=1,addr=2.0 ",
+                "-cpu max ",
+            ],
+            vec!["untorn-ram2", "memory-backend"],
+        ),
+        ("--no-nvdimm --vhost-user a,ram=r,size=512G", vec!["-cpu max,phys-bits=42 "], vec![]),
     ] {
         let line = dry(words).out;
         for word in there {

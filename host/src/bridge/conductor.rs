@@ -66,7 +66,8 @@ pub(super) fn conduct(shared: &Arc<Shared>, machine: u64, session: u64, stream: 
     drop(conductor);
     let mut state = shared.lock();
     if state.machine.as_ref().is_some_and(|it| it.number == machine) {
-        if state.is_present() && !shared.is_closing() {
+        let missed = state.exports.iter().any(|it| it.session);
+        if missed && state.is_present() && !shared.is_closing() {
             shared.say(&format!("the appliance is gone: requests wait for it for {} s", shared.hold.as_secs()));
         }
         state.machine = None;
@@ -262,9 +263,10 @@ impl Conductor {
                 && !machine.present
             {
                 machine.present = true;
+                state.served = machine.number;
                 for it in state.exports.iter_mut().filter(|it| !it.offered) {
                     it.withdrawn = true;
-                    shared.say(&format!("the appliance does not offer {}", it.label()));
+                    shared.say(&format!("the appliance does not offer {} yet", it.label()));
                 }
             }
         }

@@ -53,6 +53,7 @@ pub(super) fn check_path(path: &Path) -> Result<(), String> {
 }
 
 /// A socket that somebody can connect to from the moment that its name is there. Gone when it is dropped.
+#[derive(Debug)]
 pub struct Listener {
     listener: UnixListener,
     path: PathBuf,

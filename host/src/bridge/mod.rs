@@ -179,6 +179,7 @@ impl Bridge {
                 exports,
                 machine: None,
                 machines: 0,
+                served: 0,
                 heard: Instant::now(),
             }),
             changed: Condvar::new(),
@@ -228,6 +229,13 @@ impl Bridge {
         if let Some(machine) = &mut self.shared.lock().machine {
             machine.killer = Some(Arc::new(killer));
         }
+    }
+
+    /// Whether the last machine's appliance has ever said what it serves: one that has not is no use to start again.
+    #[must_use]
+    pub fn has_served(&self) -> bool {
+        let state = self.shared.lock();
+        state.machines > 0 && state.served == state.machines
     }
 
     /// Whether the appliance is there and has said what it serves.

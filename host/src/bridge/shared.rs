@@ -56,6 +56,8 @@ pub(super) struct State {
     pub(super) complaints: Vec<String>,
     pub(super) machine: Option<Machine>,
     pub(super) machines: u64,
+    /// The last one whose appliance has said what it serves.
+    pub(super) served: u64,
     /// When the appliance was heard last.
     pub(super) heard: Instant,
 }

@@ -164,7 +164,7 @@ impl Export {
         match (&self.disk, &self.dev) {
             (Some(disk), _) => disk.name.clone(),
             (None, Some(dev)) => dev.clone(),
-            (None, None) => "the first disk".into(),
+            (None, None) => "any disk".into(),
         }
     }
 

@@ -1,0 +1,95 @@
+//! A client of a running appliance's admin socket ([`crate::admin`]).
+
+use std::fmt;
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::deadline::Deadline;
+use crate::session::{Mode, Reply, Session, SessionError};
+
+/// How long a command may take, unless somebody says otherwise: `bench` and checks of whole media take their time.
+const COMMAND: Duration = Duration::from_secs(3600);
+
+/// Why there is no reply.
+#[derive(Debug)]
+pub enum ClientError {
+    /// Nobody listens there.
+    Connect(PathBuf, io::Error),
+    /// Somebody does, and gives no reply.
+    NoAnswer(SessionError),
+}
+
+impl fmt::Display for ClientError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Connect(path, error) => write!(
+                f,
+                "no appliance at {}: {error} (--socket names another; `untornctl run --admin SOCKET` starts one)",
+                path.display()
+            ),
+            Self::NoAnswer(SessionError::Closed) => {
+                f.write_str("no answer: the appliance has ended or restarts, or somebody types at its console")
+            }
+            Self::NoAnswer(error) => write!(f, "no answer: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for ClientError {}
+
+/// Asks the appliance behind the socket at `path` for one command.
+///
+/// # Errors
+/// When there is no reply; a command that the appliance refuses is a [`Reply`].
+pub fn ask(path: &Path, mode: Mode, command: &str, deadline: Deadline) -> Result<Reply, ClientError> {
+    let stream = UnixStream::connect(path).map_err(|error| ClientError::Connect(path.to_owned(), error))?;
+    let deadline = deadline.or_after(COMMAND);
+    let mut session = Session::new(stream);
+    session.enter(mode, deadline).and_then(|()| session.command(command, deadline)).map_err(ClientError::NoAnswer)
+}
+
+/// A request line of words, as the appliance's grammar has them (`service::admin::words`): what has blanks or quotes is
+/// quoted.
+pub fn line<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
+    let mut line = String::new();
+    for word in words {
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        if !word.is_empty() && !word.contains([' ', '\t', '"', '\'', '\\']) {
+            line.push_str(word);
+            continue;
+        }
+        line.push('"');
+        for char in word.chars() {
+            if matches!(char, '"' | '\\') {
+                line.push('\\');
+            }
+            line.push(char);
+        }
+        line.push('"');
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test ends where it is surprised")]
+
+    use service::admin::words;
+
+    #[test]
+    fn any_words_come_through_the_appliances_grammar() {
+        let cases: [&[&str]; 4] = [
+            &["list", "-N"],
+            &["create-namespace", "-n", "a name; with 'quotes' and \"more\" and \\ "],
+            &["", "a\tb"],
+            &["write", "pmem0s", "0", "--data", "AAAA=="],
+        ];
+        for case in cases {
+            assert_eq!(words::split(&super::line(case.iter().copied())).unwrap(), case);
+        }
+    }
+}
