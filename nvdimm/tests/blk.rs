@@ -7,8 +7,9 @@ mod common;
 use common::{Areas, Spec, area, regions_of};
 use nvdimm::discover;
 use nvdimm::error::What;
-use nvdimm::label::NoLabels;
-use nvdimm::namespace::Torn;
+use nvdimm::label::change::{NewNamespace, carry_out, create, destroy};
+use nvdimm::label::{Claim, NoLabels};
+use nvdimm::namespace::{Extent, Torn};
 use nvdimm::region::{BlkRegion, Kind};
 
 /// One DIMM with a PMEM range of 256 MiB and 64 MiB behind two windows of 8 KiB.
@@ -80,4 +81,41 @@ fn a_list_of_extents_that_is_not_whole_is_refused() {
         assert_eq!(found, [What::TornSet { slot: 0, why: Torn::Count, updating: false }]);
         assert!(inventory.namespaces.is_empty());
     }
+}
+
+#[test]
+fn extents_are_written_and_taken_away_as_one() {
+    let mut areas = Areas([(1, area([1, 2], &[extent(9, (1, 0), 0, MIB)]))].into());
+    let inventory = discover(&[GOOD], &mut areas);
+    let region = inventory.regions.iter().find(|region| matches!(region.kind, Kind::Blk(_))).unwrap();
+    let pieces = [(32, 1), (8, 2)].map(|(start, bytes)| Extent { start: start * MIB, bytes: bytes * MIB });
+    let new = NewNamespace {
+        uuid: uuid::Uuid::from_bytes([7; 16]),
+        name: "pieces",
+        claim: Claim::Btt2,
+        lba_bytes: 4096,
+        extents: pieces.to_vec(),
+    };
+    let steps = create(region, &inventory.labels, &new).unwrap();
+    let extents = |mut areas: Areas| {
+        let namespaces = discover(&[GOOD], &mut areas).namespaces;
+        let on_blk = namespaces.into_iter().filter(|namespace| namespace.id.region == region.id);
+        on_blk.map(|namespace| namespace.extents).collect::<Vec<_>>()
+    };
+    let (old, new) = (extents(areas.clone()), [extents(areas.clone()), vec![pieces.to_vec()]].concat());
+    assert_eq!(old.len(), 1);
+    for cut in areas.cuts(&steps) {
+        let found = extents(cut);
+        assert!(found == old || found == new, "{found:?}");
+    }
+    carry_out(&mut areas, &steps).unwrap();
+    assert_eq!(extents(areas.clone()), new);
+    let inventory = discover(&[GOOD], &mut areas);
+    let steps = destroy(region, &inventory.labels, uuid::Uuid::from_bytes([7; 16])).unwrap();
+    for cut in areas.cuts(&steps) {
+        let found = extents(cut);
+        assert!(found == old || found == new, "{found:?}");
+    }
+    carry_out(&mut areas, &steps).unwrap();
+    assert_eq!(extents(areas), old);
 }
