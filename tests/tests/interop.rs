@@ -12,6 +12,8 @@ use tests::machine::{Machine, Running};
 
 /// A medium that the appliance makes, and what must be read from it.
 struct Medium {
+    /// The slot of its NVDIMM.
+    slot: u64,
     /// The options that make its namespace.
     made_by: &'static str,
     sector: u64,
@@ -22,8 +24,8 @@ struct Medium {
 }
 
 impl Medium {
-    fn new(sector: u64, made_by: &'static str) -> Self {
-        Self { made_by, sector, made: Value::Null, written: BTreeMap::new() }
+    fn new(slot: u64, sector: u64, made_by: &'static str) -> Self {
+        Self { slot, made_by, sector, made: Value::Null, written: BTreeMap::new() }
     }
 
     fn sectors(&self) -> u64 {
@@ -61,25 +63,45 @@ fn digest(byte: u8, sector: u64) -> String {
 fn linux_reads_checks_and_writes_what_the_appliance_made_and_lists_it_alike() {
     // The first slot is the labelled image's: its labels name the DIMM by the serial number that QEMU gives the slot.
     let labelled = golden::named("l12-two");
-    let dimms = [labelled.unpack(), Dimm::blank(64 * MIB), Dimm::blank(32 * MIB), Dimm::blank(48 * MIB)];
+    let mut dimms = vec![labelled.unpack(), Dimm::blank(64 * MIB), Dimm::blank(32 * MIB), Dimm::blank(48 * MIB)];
+    // The last two have labels of our own, of either version.
+    dimms.extend([Dimm::blank(160 * MIB).with_labels(), Dimm::blank(48 * MIB).with_labels()]);
     let machine = || dimms.iter().fold(Machine::new(), Machine::dimm);
-    let mut media = [Medium::new(4096, "-l 4096"), Medium::new(512, "-l 512"), Medium::new(4096, "-m sector")];
+    let mut media = [
+        Medium::new(0, 512, "-l 512 -n remade"),
+        Medium::new(1, 4096, "-l 4096"),
+        Medium::new(2, 512, "-l 512"),
+        Medium::new(4, 4096, "-s 64M -n first"),
+        Medium::new(4, 512, "-s 48M -l 512"),
+        Medium::new(5, 4096, "-n old"),
+        // This one is for a load on all CPUs.
+        Medium::new(3, 4096, "-m sector"),
+    ];
 
     // The appliance makes and writes them: overwrites, too, and a load on all CPUs at the end.
     let mut appliance = machine().boot();
     let found = appliance.ask("list -BDRi")["result"][0].clone();
-    for (slot, medium) in (1..).zip(&mut media) {
-        let region = region_in_slot(&found, slot);
+    let remade = region_in_slot(&found, 0).replace("region", "namespace") + ".1";
+    appliance.ask(&format!("disable-namespace {remade}"));
+    appliance.ask(&format!("destroy-namespace {remade}"));
+    let old = found["dimms"].as_array().unwrap().iter().find(|dimm| dimm["handle"] == 6).unwrap();
+    appliance.ask(&format!("init-labels {} -V 1.1", old["dev"].as_str().unwrap()));
+    for medium in &mut media {
+        let region = region_in_slot(&found, medium.slot);
         medium.made = appliance.ask(&format!("create-namespace -r {region} {}", medium.made_by));
-        // The last one is for the load.
-        let places = if slot < 3 { places(medium.sectors()) } else { Vec::new() };
+    }
+    // What the judge reads and writes in each slot is on all of its namespaces.
+    let sectors_of = |slot| media.iter().filter(|medium| medium.slot == slot).map(Medium::sectors).min().unwrap();
+    let sectors: BTreeMap<u64, u64> = [0, 1, 2, 4, 5].map(|slot| (slot, sectors_of(slot))).into();
+    let (loaded, media) = media.split_last_mut().unwrap();
+    for (number, medium) in (0..).zip(media.iter_mut()) {
         for version in 1..=3_u8 {
-            for (at, &lba) in places.iter().enumerate().filter(|(at, _)| at % 4 != 1) {
-                medium.fill(&mut appliance, lba, version * 16 + u8::try_from(at).unwrap());
+            for (at, lba) in places(sectors[&medium.slot]).into_iter().enumerate().filter(|(at, _)| at % 4 != 1) {
+                medium.fill(&mut appliance, lba, version * 16 + u8::try_from(at).unwrap() + 64 * (number % 2));
             }
         }
     }
-    let loaded = media[2].made["blockdev"].as_str().unwrap().to_owned();
+    let loaded = loaded.made["blockdev"].as_str().unwrap().to_owned();
     appliance.ask(&format!("bench {loaded} --seconds 1"));
     let lists: Vec<String> = ["-N", "-R", "-D", "-BDRN", "-vN", "-vvv", "-NRi"].map(str::to_owned).into();
     let ours: BTreeMap<String, Value> = lists
@@ -91,18 +113,17 @@ fn linux_reads_checks_and_writes_what_the_appliance_made_and_lists_it_alike() {
     appliance.power_off();
 
     // Linux judges them.
-    let mut job = Job { dimms: 4, lists, ..Job::default() };
-    for (slot, medium) in (1..).zip(&media[..2]) {
-        job.reads.extend(places(medium.sectors()).into_iter().map(|lba| Read { slot, lba }));
-        job.writes.extend([(0, 0xc1), (2, 0xc2), (medium.sectors() - 1, 0xc3)].map(|(lba, byte)| Write {
-            slot,
-            lba,
-            byte,
-        }));
+    let mut job = Job { dimms: dimms.len(), lists, ..Job::default() };
+    for (&slot, &sectors) in &sectors {
+        let slot = usize::try_from(slot).unwrap();
+        job.reads.extend(places(sectors).into_iter().map(|lba| Read { slot, lba }));
+        let writes = [(0, 0xc1), (2, 0xc2), (sectors - 1, 0xc3)];
+        job.writes.extend(writes.map(|(lba, byte)| Write { slot, lba, byte }));
     }
-    let reports = judge(&dimms.each_ref(), &job, env!("CARGO_BIN_EXE_linux-guest"));
+    let reports = judge(&dimms.iter().collect::<Vec<_>>(), &job, env!("CARGO_BIN_EXE_linux-guest"));
     let mut checked = BTreeMap::new();
     let mut attached = 0;
+    let mut current = None;
     let mut read = 0;
     let mut differences = Vec::new();
     for report in &reports {
@@ -113,15 +134,17 @@ fn linux_reads_checks_and_writes_what_the_appliance_made_and_lists_it_alike() {
             }
             Report::Btt { slot, uuid, sector_size, size, arenas, .. } => {
                 attached += 1;
-                if let Some(medium) = slot.checked_sub(1) {
+                // What is read next is read from it.
+                current = media.iter().position(|medium| medium.made["btt"]["uuid"] == uuid.as_str());
+                if let Some(medium) = current {
                     let made = &media[medium].made;
-                    assert_eq!(made["btt"]["uuid"], uuid.as_str());
+                    assert_eq!(media[medium].slot, *slot as u64);
                     assert_eq!((&made["sector_size"], &made["size"]), (&(*sector_size).into(), &(*size).into()));
                     assert_eq!(our_arenas[medium], as_arenas(arenas), "slot {slot}");
                 }
             }
             Report::Sector { slot, lba, data } => {
-                let medium = &media[slot - 1];
+                let Some(medium) = current.map(|medium| &media[medium]) else { continue };
                 let byte = medium.written.get(lba).copied().unwrap_or(0);
                 assert_eq!(data, &Ok(digest(byte, medium.sector)), "slot {slot}, LBA {lba}, filled with {byte}");
                 read += 1;
@@ -132,17 +155,16 @@ fn linux_reads_checks_and_writes_what_the_appliance_made_and_lists_it_alike() {
             Report::End => {}
         }
     }
-    assert_eq!((checked.get(&true), checked.get(&false), attached), (Some(&5), Some(&5), 5), "{reports:?}");
-    assert_eq!(read, job.reads.len());
+    assert_eq!((checked.get(&true), checked.get(&false), attached), (Some(&8), Some(&8), 8), "{reports:?}");
+    assert_eq!(read, media.iter().map(|medium| places(sectors[&medium.slot]).len()).sum::<usize>());
     assert!(differences.is_empty(), "{}", differences.join("\n\n"));
 
     // The appliance reads what Linux wrote.
     let mut appliance = machine().boot();
-    for write in &job.writes {
-        let medium = &mut media[write.slot - 1];
-        medium.written.insert(write.lba, write.byte);
-    }
-    for medium in &media[..2] {
+    for medium in media {
+        let slot = usize::try_from(medium.slot).unwrap();
+        let writes = job.writes.iter().filter(|write| write.slot == slot);
+        medium.written.extend(writes.map(|write| (write.lba, write.byte)));
         let dev = medium.made["blockdev"].as_str().unwrap();
         for (&lba, &byte) in &medium.written {
             assert_eq!(golden::digest(&appliance.read(dev, lba)), digest(byte, medium.sector), "{dev}, LBA {lba}");
