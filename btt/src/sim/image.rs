@@ -10,17 +10,24 @@ const PAGE: usize = 4096;
 /// Bytes with copies that share what they have in common.
 #[derive(Clone, Debug)]
 pub(super) struct Image {
+    /// Zeroes follow, up to `len`.
     base: Arc<Vec<u8>>,
+    len: usize,
     pages: BTreeMap<usize, Box<[u8; PAGE]>>,
 }
 
 impl Image {
     pub(super) fn new(bytes: Vec<u8>) -> Self {
-        Self { base: Arc::new(bytes), pages: BTreeMap::new() }
+        Self { len: bytes.len(), base: Arc::new(bytes), pages: BTreeMap::new() }
+    }
+
+    /// So many zeroes, which take no memory.
+    pub(super) fn blank(len: usize) -> Self {
+        Self { base: Arc::new(Vec::new()), len, pages: BTreeMap::new() }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.base.len()
+        self.len
     }
 
     /// Copies bytes out; the range lies within the image.
@@ -32,7 +39,7 @@ impl Image {
             let part = &mut into[done..done + count];
             match self.pages.get(&page) {
                 Some(own) => part.copy_from_slice(&own[offset..offset + count]),
-                None => part.copy_from_slice(&self.base[at + done..at + done + count]),
+                None => copy_or_zero(part, &self.base, at + done),
             }
             done += count;
         }
@@ -47,8 +54,7 @@ impl Image {
             let base = &self.base;
             let own = self.pages.entry(page).or_insert_with(|| {
                 let mut copy = Box::new([0; PAGE]);
-                let shared = &base[page * PAGE..base.len().min((page + 1) * PAGE)];
-                copy[..shared.len()].copy_from_slice(shared);
+                copy_or_zero(&mut copy[..], base, page * PAGE);
                 copy
             });
             own[offset..offset + count].copy_from_slice(&from[done..done + count]);
@@ -62,4 +68,12 @@ impl Image {
         self.read(0, &mut bytes);
         bytes
     }
+}
+
+/// Copies what `base` has from `at` on; zeroes follow its end.
+fn copy_or_zero(into: &mut [u8], base: &[u8], at: usize) {
+    let shared = base.get(at..).unwrap_or_default();
+    let count = shared.len().min(into.len());
+    into[..count].copy_from_slice(&shared[..count]);
+    into[count..].fill(0);
 }

@@ -9,29 +9,18 @@
 //! it again to another, so that a crash can be made after each event.
 
 mod image;
+mod pending;
 
-use crate::media::{LINE_BYTES, MediaError, Namespace, NsOffset};
-use crate::sync::{Mutex, MutexGuard};
+use crate::media::{MediaError, Namespace, NsOffset};
+#[cfg(feature = "sim")]
+pub use crate::sync::scheduled::{Turn, set_scheduler};
 use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
 use image::Image;
-
-/// The unit that never tears.
-const PIECE_BYTES: u64 = 8;
-
-/// One 8-byte piece (or a 4-byte one: a map entry) that may or may not be on the medium.
-#[derive(Clone, Copy, Debug)]
-struct Store {
-    at: u64,
-    bytes: [u8; 8],
-    len: u8,
-    streaming: bool,
-    /// The CPU whose fence makes a streamed store durable.
-    cpu: u32,
-    /// The CPUs that started to write the store's line back after it.
-    written_back: u64,
-}
+pub use pending::{Chain, PIECE_BYTES, Pending, Store};
+// Not the locks under test: nothing waits for these.
+use spin::{Mutex, MutexGuard};
 
 /// What was done to the medium, in program order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,7 +66,7 @@ pub enum Plan {
 struct State {
     visible: Image,
     durable: Image,
-    pending: Vec<Store>,
+    pending: Pending,
     cpu: u32,
     trace: Option<Vec<Event>>,
     plan: Plan,
@@ -129,7 +118,7 @@ impl Sim {
     /// A blank medium that keeps a line's order, as mapped memory does.
     #[must_use]
     pub fn new(bytes: u64) -> Self {
-        Self::from_image(vec![0; usize::try_from(bytes).unwrap_or(0)])
+        Self::with(Image::blank(usize::try_from(bytes).unwrap_or(0)))
     }
 
     /// A medium with these bytes, all durable.
@@ -143,7 +132,7 @@ impl Sim {
         let state = State {
             visible: image.clone(),
             durable: image,
-            pending: Vec::new(),
+            pending: Pending::new(true),
             cpu: 0,
             trace: None,
             plan: Plan::None,
@@ -154,8 +143,9 @@ impl Sim {
 
     /// The same medium behind a block data window: no order within a line.
     #[must_use]
-    pub const fn without_line_order(mut self) -> Self {
+    pub fn without_line_order(mut self) -> Self {
         self.line_order = false;
+        self.state().pending.without_line_order();
         self
     }
 
@@ -224,9 +214,9 @@ impl Sim {
     /// The same bytes, all durable, on a medium of its own.
     #[must_use]
     pub fn settled(&self) -> Self {
-        let state = self.state();
-        let mut other = Self::with(state.visible.clone());
-        other.line_order = self.line_order;
+        let visible = self.state().visible.clone();
+        let mut other = self.like(visible);
+        other.read_only = false;
         other
     }
 
@@ -235,41 +225,56 @@ impl Sim {
         self.state().visible.to_vec()
     }
 
+    /// Copies out what is durable for sure at `at`.
+    ///
+    /// # Panics
+    /// If the range leaves the medium.
+    pub fn durable(&self, at: NsOffset, into: &mut [u8]) {
+        self.state().durable.read(index(at.0), into);
+    }
+
+    /// Copies out what a load sees at `at`, without counting as an access.
+    ///
+    /// # Panics
+    /// If the range leaves the medium.
+    pub fn visible(&self, at: NsOffset, into: &mut [u8]) {
+        self.state().visible.read(index(at.0), into);
+    }
+
+    /// What is stored and not durable yet.
+    pub fn pending(&self) -> Pending {
+        self.state().pending.clone()
+    }
+
     /// Whether a crash has a choice.
     pub fn has_pending(&self) -> bool {
-        !self.state().pending.is_empty()
+        !self.state().pending.stores().is_empty()
     }
 
     /// The medium as a power cut right now could leave it.
     pub fn crash(&self, choose: &mut impl Choose) -> Self {
         let state = self.state();
         let mut image = state.durable.clone();
-        // Of each line's cached stores, how many reach the medium; decided when its first one comes up.
-        let mut prefix: Vec<(u64, u64)> = Vec::new();
-        for (number, store) in state.pending.iter().enumerate() {
-            let line = store.at / LINE_BYTES;
-            let lands = if store.streaming || !self.line_order {
-                choose.below(2) == 1
-            } else {
-                let slot = prefix.iter().position(|(known, _)| *known == line).unwrap_or_else(|| {
-                    let same = |s: &&Store| !s.streaming && s.at / LINE_BYTES == line;
-                    let count = state.pending[number..].iter().filter(same).count() as u64;
-                    prefix.push((line, choose.below(count + 1)));
-                    prefix.len() - 1
-                });
-                let left = &mut prefix[slot].1;
-                let lands = *left > 0;
-                *left = left.saturating_sub(1);
-                lands
-            };
-            if lands {
-                store.apply(&mut image);
+        let stores = state.pending.stores();
+        let mut lands = vec![false; stores.len()];
+        for chain in state.pending.chains() {
+            let kept = choose.below(chain.len() as u64 + 1);
+            for &number in &chain[..index(kept)] {
+                lands[number] = true;
             }
         }
-        let mut crashed = Self::with(image);
-        crashed.line_order = self.line_order;
-        crashed.read_only = self.read_only;
-        crashed
+        for (store, _) in stores.iter().zip(lands).filter(|(_, lands)| *lands) {
+            image.write(index(store.at()), store.bytes());
+        }
+        drop(state);
+        self.like(image)
+    }
+
+    /// A medium of the same kind with these bytes, all durable.
+    fn like(&self, image: Image) -> Self {
+        let mut other = Self::with(image);
+        other.read_only = self.read_only;
+        if self.line_order { other } else { other.without_line_order() }
     }
 
     /// Counts an access, checks its range, and lets the plan strike.
@@ -319,12 +324,6 @@ fn index(at: u64) -> usize {
     usize::try_from(at).unwrap_or(usize::MAX)
 }
 
-impl Store {
-    fn apply(&self, image: &mut Image) {
-        image.write(index(self.at), &self.bytes[..usize::from(self.len)]);
-    }
-}
-
 impl State {
     fn log(&mut self, event: impl FnOnce() -> Event) {
         if let Some(trace) = &mut self.trace {
@@ -332,36 +331,14 @@ impl State {
         }
     }
 
-    /// Stores in aligned pieces, each of which lands or not as a whole.
     fn put(&mut self, at: u64, value: &[u8], streaming: bool) {
         self.visible.write(index(at), value);
-        let mut rest = value;
-        let mut at = at;
-        while !rest.is_empty() {
-            let room = usize::try_from(PIECE_BYTES - at % PIECE_BYTES).unwrap_or(8);
-            let (piece, after) = rest.split_at(room.min(rest.len()));
-            let mut bytes = [0; 8];
-            bytes[..piece.len()].copy_from_slice(piece);
-            #[allow(clippy::cast_possible_truncation)] // at most 8
-            let len = piece.len() as u8;
-            self.pending.push(Store { at, bytes, len, streaming, cpu: self.cpu, written_back: 0 });
-            at += piece.len() as u64;
-            rest = after;
-        }
+        self.pending.store(self.cpu, at, value, streaming);
     }
 
-    /// Makes durable what this CPU's fence covers. A cached store whose line is written back takes the earlier stores
-    /// of the line along: they are in program order.
     fn fence(&mut self) {
-        let (cpu, bit) = (self.cpu, 1 << self.cpu);
         let durable = &mut self.durable;
-        self.pending.retain(|store| {
-            let covered = if store.streaming { store.cpu == cpu } else { store.written_back & bit != 0 };
-            if covered {
-                store.apply(durable);
-            }
-            !covered
-        });
+        self.pending.fence(self.cpu, |store| durable.write(index(store.at()), store.bytes()));
     }
 }
 
@@ -409,11 +386,8 @@ impl Namespace for Sim {
 
     fn start_write_back(&self, at: NsOffset, bytes: u64) -> Result<(), MediaError> {
         let mut state = self.access(at, bytes, 1)?;
-        let lines = at.0 / LINE_BYTES..=(at.0 + bytes.max(1) - 1) / LINE_BYTES;
-        let bit = 1 << state.cpu;
-        for store in state.pending.iter_mut().filter(|s| lines.contains(&(s.at / LINE_BYTES))) {
-            store.written_back |= bit;
-        }
+        let cpu = state.cpu;
+        state.pending.write_back(cpu, at.0, bytes);
         state.log(|| Event::WriteBack { at, bytes });
         Ok(())
     }
