@@ -1,6 +1,7 @@
 //! What the tests of the whole stand on. Everything here panics when it is surprised: that is a test's failure.
 //!
 //! - [`workspace`]: where things are, and the image built once;
+//! - [`explorer`]: every state that a power cut can leave;
 //! - [`dimm`]: NVDIMM files that are removed again;
 //! - [`machine`]: an appliance in QEMU, started as a person starts it, by `run-qemu.sh`;
 //! - [`golden`]: images that Linux made, with what they must read;
@@ -9,6 +10,7 @@
 
 pub mod cpio;
 pub mod dimm;
+pub mod explorer;
 pub mod golden;
 pub mod linux;
 pub mod machine;

@@ -17,13 +17,9 @@ pub(super) struct Image {
 }
 
 impl Image {
-    pub(super) fn new(bytes: Vec<u8>) -> Self {
-        Self { len: bytes.len(), base: Arc::new(bytes), pages: BTreeMap::new() }
-    }
-
-    /// So many zeroes, which take no memory.
-    pub(super) fn blank(len: usize) -> Self {
-        Self { base: Arc::new(Vec::new()), len, pages: BTreeMap::new() }
+    /// `bytes`, and zeroes up to `len`, which take no memory.
+    pub(super) fn new(bytes: Vec<u8>, len: usize) -> Self {
+        Self { len, base: Arc::new(bytes), pages: BTreeMap::new() }
     }
 
     pub(super) fn len(&self) -> usize {

@@ -118,13 +118,25 @@ impl Sim {
     /// A blank medium that keeps a line's order, as mapped memory does.
     #[must_use]
     pub fn new(bytes: u64) -> Self {
-        Self::with(Image::blank(usize::try_from(bytes).unwrap_or(0)))
+        Self::from_start(Vec::new(), bytes)
     }
 
     /// A medium with these bytes, all durable.
     #[must_use]
     pub fn from_image(image: Vec<u8>) -> Self {
-        Self::with(Image::new(image))
+        let bytes = image.len() as u64;
+        Self::from_start(image, bytes)
+    }
+
+    /// A medium of `bytes` bytes that begins with these, all durable, and is zero behind them.
+    ///
+    /// # Panics
+    /// If there are more of them than that, or than this machine can count.
+    #[must_use]
+    pub fn from_start(start: Vec<u8>, bytes: u64) -> Self {
+        let len = usize::try_from(bytes).unwrap_or(0);
+        assert!(start.len() <= len, "the start of a medium is not longer than it");
+        Self::with(Image::new(start, len))
     }
 
     fn with(image: Image) -> Self {

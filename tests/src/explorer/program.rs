@@ -1,0 +1,136 @@
+//! What the CPUs of one exploration are to do, as text: `n3 s4: 0,1 | 2+2,d | 1`.
+//!
+//! `n` is the number of free blocks, `s` that of sectors, `w` says that the medium is a block window
+//! that keeps no order within a line. Then for each CPU what it does: `3` writes sector 3, `3+2` writes two sectors from
+//! 3 on as one run, `z3+2` makes those two read zeroes, `e3` marks sector 3 as lost, `d` drains its lane, `r3` reads
+//! sector 3.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::small::Small;
+
+/// One thing that a CPU does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Op {
+    /// Writes so many sectors from this one on.
+    Write {
+        /// The first sector.
+        lba: u32,
+        /// How many.
+        count: u32,
+    },
+    /// Makes so many sectors from this one on read zeroes, by their map entries.
+    Zero {
+        /// The first sector.
+        lba: u32,
+        /// How many.
+        count: u32,
+    },
+    /// Marks one sector as lost.
+    Mark {
+        /// Which.
+        lba: u32,
+    },
+    /// Reads one sector.
+    Read {
+        /// Which.
+        lba: u32,
+    },
+    /// Makes the map entries of the lane durable.
+    Drain,
+}
+
+/// A BTT, and what its CPUs do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Program {
+    /// The BTT.
+    pub small: Small,
+    /// For each CPU.
+    pub cpus: Vec<Vec<Op>>,
+}
+
+impl fmt::Display for Op {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Write { lba, count: 1 } => write!(f, "{lba}"),
+            Self::Write { lba, count } => write!(f, "{lba}+{count}"),
+            Self::Zero { lba, count: 1 } => write!(f, "z{lba}"),
+            Self::Zero { lba, count } => write!(f, "z{lba}+{count}"),
+            Self::Mark { lba } => write!(f, "e{lba}"),
+            Self::Read { lba } => write!(f, "r{lba}"),
+            Self::Drain => f.write_str("d"),
+        }
+    }
+}
+
+impl fmt::Display for Program {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = if self.small.line_order { "" } else { "w " };
+        write!(f, "{kind}n{} s{}:", self.small.nfree, self.small.sectors)?;
+        for (cpu, ops) in self.cpus.iter().enumerate() {
+            let ops: Vec<String> = ops.iter().map(Op::to_string).collect();
+            write!(f, "{}{}", if cpu == 0 { " " } else { " | " }, ops.join(","))?;
+        }
+        Ok(())
+    }
+}
+
+impl FromStr for Op {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = |digits: &str| digits.parse().map_err(|_| format!("'{text}' is not an operation"));
+        if text == "d" {
+            return Ok(Self::Drain);
+        }
+        if let Some(lba) = text.strip_prefix('r') {
+            return Ok(Self::Read { lba: number(lba)? });
+        }
+        if let Some(lba) = text.strip_prefix('e') {
+            return Ok(Self::Mark { lba: number(lba)? });
+        }
+        let (zero, rest) = text.strip_prefix('z').map_or((false, text), |rest| (true, rest));
+        let (lba, count) = rest.split_once('+').unwrap_or((rest, "1"));
+        let (lba, count) = (number(lba)?, number(count)?);
+        Ok(if zero { Self::Zero { lba, count } } else { Self::Write { lba, count } })
+    }
+}
+
+impl FromStr for Program {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (head, body) = text.split_once(':').ok_or("a program is 'n3 s4: 0,1 | 2'")?;
+        let (mut sectors, mut nfree, mut line_order) = (None, None, true);
+        for word in head.split_whitespace() {
+            match word.split_at_checked(1) {
+                Some(("n", digits)) => nfree = digits.parse().ok(),
+                Some(("s", digits)) => sectors = digits.parse().ok(),
+                Some(("w", "")) => line_order = false,
+                _ => return Err(format!("'{word}' is none of n3, s4 and w")),
+            }
+        }
+        let cpus = body
+            .split('|')
+            .map(|ops| ops.split(',').map(str::trim).filter(|op| !op.is_empty()).map(Op::from_str).collect())
+            .collect::<Result<_, _>>()?;
+        let (sectors, nfree) = (sectors.ok_or("s is missing")?, nfree.ok_or("n is missing")?);
+        Ok(Self { small: Small { sectors, nfree, line_order }, cpus })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_are_read_as_they_are_written() {
+        for text in ["n3 s4: 0,1 | 2+2,d | r1", "n3 s4: z0,z1+2 | e3", "w n2 s4: 0 | 0", "n1 s2: 1,1,1"] {
+            assert_eq!(text.parse::<Program>().expect("a program").to_string(), text);
+        }
+        for text in ["", "n3 s4", "n3: 0", "n3 s4: x", "q s4 n3: 1"] {
+            assert!(text.parse::<Program>().is_err(), "{text}");
+        }
+    }
+}

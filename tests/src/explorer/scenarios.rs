@@ -1,0 +1,170 @@
+//! What is explored, small before large.
+
+use btt::info_block::Version;
+
+use super::Scenario;
+use super::creation::{Creation, Over};
+use super::lanes::Lanes;
+use super::program::{Op, Program};
+use super::single::Single;
+use super::small::Small;
+use super::stage::Grain;
+
+/// A part of what is explored.
+pub struct Group {
+    /// What it is called.
+    pub name: &'static str,
+    /// Its scenarios.
+    pub scenarios: Vec<Box<dyn Scenario>>,
+}
+
+fn lanes(grain: Grain, programs: impl IntoIterator<Item = Program>) -> Vec<Box<dyn Scenario>> {
+    programs.into_iter().map(|program| Box::new(Lanes { program, grain }) as Box<dyn Scenario>).collect()
+}
+
+fn written(grain: Grain, programs: &[&str]) -> Vec<Box<dyn Scenario>> {
+    lanes(grain, programs.iter().map(|text| text.parse().expect("a program of ours")))
+}
+
+/// Every way in which `cpus` CPUs can each write `writes` of at most `most` sectors, up to the names of sectors and
+/// CPUs: the first is sector 0, and a new one is always the lowest that has not been used. Sectors are `apart` entries of the map from each other.
+fn all(cpus: usize, writes: usize, most: u32, apart: u32, line_order: bool) -> Vec<Program> {
+    let total = cpus * writes;
+    let mut found: Vec<Vec<u32>> = vec![Vec::new()];
+    for _ in 0..total {
+        found = found
+            .into_iter()
+            .flat_map(|begun| {
+                let fresh = begun.iter().max().map_or(0, |max| max + 1);
+                (0..=fresh.min(most - 1)).map(move |lba| begun.iter().copied().chain([lba]).collect())
+            })
+            .collect();
+    }
+    found.retain(|lbas| is_first(lbas, writes));
+    let small = Small { sectors: (most - 1) * apart + 1, nfree: u32::try_from(cpus).unwrap_or(1), line_order };
+    let op = |lba: &u32| Op::Write { lba: lba * apart, count: 1 };
+    let program =
+        |lbas: Vec<u32>| Program { small, cpus: lbas.chunks(writes).map(|own| own.iter().map(op).collect()).collect() };
+    found.into_iter().map(program).collect()
+}
+
+/// Whether no other order of the CPUs, with the sectors named anew, comes before this one: lanes are alike.
+fn is_first(lbas: &[u32], writes: usize) -> bool {
+    let cpus: Vec<&[u32]> = lbas.chunks(writes).collect();
+    orders(cpus.len()).into_iter().all(|order| {
+        let mut names = Vec::new();
+        let renamed = order.iter().flat_map(|&cpu| cpus[cpu]).map(|lba| {
+            let known = names.iter().position(|name| name == lba);
+            known.unwrap_or_else(|| {
+                names.push(*lba);
+                names.len() - 1
+            })
+        });
+        let own = lbas.iter().map(|&lba| lba as usize);
+        own.cmp(renamed) != std::cmp::Ordering::Greater
+    })
+}
+
+/// All orders of the numbers below `count`.
+fn orders(count: usize) -> Vec<Vec<usize>> {
+    if count == 0 {
+        return vec![Vec::new()];
+    }
+    let shorter = orders(count - 1);
+    let insert = |order: &Vec<usize>, at: usize| [&order[..at], &[count - 1], &order[at..]].concat();
+    shorter.iter().flat_map(|order| (0..count).map(|at| insert(order, at))).collect()
+}
+
+/// All that there is, small before large.
+#[must_use]
+pub fn groups() -> Vec<Group> {
+    let creations = [Version::V1_1, Version::V2_0].into_iter().flat_map(|version| {
+        [Over::Blank, Over::Btt(Version::V1_1), Over::Btt(Version::V2_0)]
+            .map(|over| Box::new(Single(Creation { version, over })) as Box<dyn Scenario>)
+    });
+    vec![
+        Group { name: "2 lanes x 1 write, each access a step", scenarios: lanes(Grain::Access, all(2, 1, 2, 1, true)) },
+        Group {
+            name: "2 lanes x 1 write behind a window, each access a step",
+            scenarios: lanes(Grain::Access, all(2, 1, 2, 1, false)),
+        },
+        Group { name: "2 lanes x 2 writes", scenarios: lanes(Grain::Fence, all(2, 2, 3, 1, true)) },
+        Group { name: "2 lanes x 2 writes behind a window", scenarios: lanes(Grain::Fence, all(2, 2, 3, 1, false)) },
+        Group { name: "2 lanes x 2 writes, map lines apart", scenarios: lanes(Grain::Fence, all(2, 2, 2, 16, true)) },
+        Group {
+            name: "runs",
+            scenarios: written(
+                Grain::Fence,
+                &[
+                    "n4 s8: 0+4,2+4,0+4",
+                    "n8 s8: 0+8",
+                    "w n5 s8: 0+5,1+5",
+                    "n6 s6: 0+3 | 1+3",
+                    "n6 s6: 0+3,0+3 | 1+3",
+                    "w n4 s4: 0+2 | 1+2",
+                    "n6 s20: 14+3 | 15+3",
+                    "n6 s20: 14+3,15 | 15+3",
+                    "n4 s20: 15+2,15+2 | 15+2,15+2",
+                ],
+            ),
+        },
+        Group {
+            name: "lanes that CPUs share, readers, drains",
+            scenarios: written(
+                Grain::Fence,
+                &[
+                    "n1 s2: 0,1 | 1,0",
+                    "n1 s2: 0,0 | 0,0",
+                    "n2 s2: 0,1 | 0 | 1,0",
+                    "n2 s2: 0,0 | 0 | 0,0",
+                    "w n1 s2: 0,0 | 0,1",
+                    "n2 s2: r0,r0 | 0,0",
+                    "n3 s2: r0,r0 | 0,1 | 0",
+                    "n2 s2: 0,d,0 | 0,d,1",
+                    "n2 s2: 0,d | 0,0,d",
+                ],
+            ),
+        },
+        Group {
+            name: "edits of the map",
+            scenarios: written(
+                Grain::Fence,
+                &[
+                    "n2 s2: z0,0 | 0,z0",
+                    "n2 s2: e0,0 | 0,e0",
+                    "n2 s3: 0,z0+2 | 1,0",
+                    "n2 s3: z0+3,0 | 1,2",
+                    "n1 s2: 0,z0,0,e1,1",
+                    "n3 s2: 0,0 | z0 | e0",
+                    "w n2 s2: z0,0 | 0,e0",
+                ],
+            ),
+        },
+        Group { name: "creation", scenarios: creations.collect() },
+        Group { name: "3 lanes x 1 write", scenarios: lanes(Grain::Fence, all(3, 1, 3, 1, true)) },
+        Group { name: "3 lanes x 1 write behind a window", scenarios: lanes(Grain::Fence, all(3, 1, 3, 1, false)) },
+        Group { name: "2 lanes x 3 writes", scenarios: lanes(Grain::Fence, all(2, 3, 3, 1, true)) },
+        Group { name: "3 lanes x 2 writes", scenarios: lanes(Grain::Fence, all(3, 2, 3, 1, true)) },
+        Group { name: "2 lanes x 3 writes behind a window", scenarios: lanes(Grain::Fence, all(2, 3, 3, 1, false)) },
+        Group { name: "3 lanes x 2 writes behind a window", scenarios: lanes(Grain::Fence, all(3, 2, 3, 1, false)) },
+        Group { name: "3 lanes x 3 writes", scenarios: lanes(Grain::Fence, all(3, 3, 3, 1, true)) },
+        Group { name: "3 lanes x 3 writes behind a window", scenarios: lanes(Grain::Fence, all(3, 3, 3, 1, false)) },
+    ]
+}
+
+/// The scenario of this name, or the program that it spells, whether it is among [`groups`] or not.
+#[must_use]
+pub fn named(name: &str) -> Option<Box<dyn Scenario>> {
+    let known = groups().into_iter().flat_map(|group| group.scenarios).find(|scenario| scenario.name() == name);
+    known.or_else(|| {
+        let (grain, text) = if let Some(text) = name.strip_prefix("each access: ") {
+            (Grain::Access, text)
+        } else if let Some(text) = name.strip_prefix("each lock: ") {
+            (Grain::Lock, text)
+        } else {
+            (Grain::Fence, name)
+        };
+        let program = text.parse().ok()?;
+        Some(Box::new(Lanes { program, grain }))
+    })
+}
