@@ -7,7 +7,7 @@ mod common;
 use common::{Areas, Spec, area, regions_of};
 use nvdimm::discover;
 use nvdimm::error::What;
-use nvdimm::label::change::{NewNamespace, carry_out, create, destroy};
+use nvdimm::label::change::{ChangeError, NewNamespace, carry_out, create, destroy};
 use nvdimm::label::{Claim, NoLabels};
 use nvdimm::namespace::{Extent, Torn};
 use nvdimm::region::{BlkRegion, Kind};
@@ -96,6 +96,21 @@ fn extents_are_written_and_taken_away_as_one() {
         lba_bytes: 4096,
         extents: pieces.to_vec(),
     };
+    let mib = |start: u64, bytes: u64| Extent { start: start * MIB, bytes: bytes * MIB };
+    let odd = |start, bytes| Extent { start: start * MIB + 512, bytes };
+    for extents in [
+        vec![],
+        vec![odd(40, MIB)],
+        vec![Extent { bytes: MIB + 512, ..mib(40, 1) }],
+        vec![mib(40, 2), mib(41, 1)],
+        vec![mib(40, 1), mib(39, 9)],
+        vec![mib(40, 1), mib(40, 1)],
+        vec![mib(0, 1)],
+        vec![mib(63, 2)],
+    ] {
+        let refused = create(region, &inventory.labels, &NewNamespace { extents: extents.clone(), ..new.clone() });
+        assert_eq!(refused, Err(ChangeError::NotFree), "{extents:?}");
+    }
     let steps = create(region, &inventory.labels, &new).unwrap();
     let extents = |mut areas: Areas| {
         let namespaces = discover(&[GOOD], &mut areas).namespaces;

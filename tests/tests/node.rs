@@ -561,6 +561,11 @@ fn labels_that_are_there_are_overwritten_only_by_force() {
     node.refused("init-labels nmem0", "failed");
     node.done("init-labels nmem0 -f");
     node.done("create-namespace -f -s 32M");
+    // A name that no label keeps, and a uuid that is in use.
+    assert!(node.refused(&format!("create-namespace -s 16M -n {}", "n".repeat(64)), "failed").contains("63 bytes"));
+    let uuid = node.done("list -Nv")["result"][0]["raw_uuid"].clone();
+    let uuid = uuid.as_str().expect("a uuid").to_owned();
+    assert!(node.refused(&format!("create-namespace -s 16M -u {uuid}"), "failed").contains("in use"));
 
     let unarmed = Dimm { flags: 1 << 3, ..labelled(64) };
     let mut node = boot(&[unarmed]);

@@ -46,7 +46,9 @@ impl<M: Machine> Node<M> {
                 return Err(AdminError::read_only(format!("{} is read-only: a DIMM of it is not armed", region.id)));
             }
             // By force their labels go, and nothing else of them: what they hold counts for free space.
-            may_format(self.at(place), force)?;
+            if !force {
+                may_format(self.at(place), force)?;
+            }
         }
         for place in on_dimm {
             self.disable(place)?;

@@ -353,6 +353,14 @@ impl<'r> Editor<'r> {
             }
             Kind::Blk(blk) => {
                 let count = u16::try_from(new.extents.len()).map_err(|_| ChangeError::NotFree)?;
+                let whole = |at: u64| at.is_multiple_of(space::LABEL_ALIGN_BYTES);
+                let aligned = new.extents.iter().all(|extent| whole(extent.start) && whole(extent.bytes));
+                let mut ascending = new.extents.clone();
+                ascending.sort_by_key(|extent| extent.start);
+                let apart = |pair: &[Extent]| pair[0].start.saturating_add(pair[0].bytes) <= pair[1].start;
+                if !aligned || !ascending.windows(2).all(apart) {
+                    return Err(ChangeError::NotFree);
+                }
                 let first = new.extents.iter().map(|extent| extent.start).min().ok_or(ChangeError::NotFree)?;
                 let numbers = |extent: &Extent| match self.version {
                     LabelVersion::V1_1 => (0, 0),
