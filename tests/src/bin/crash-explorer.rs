@@ -1,7 +1,7 @@
 //! Explores what power cuts leave, for as long as it is told to.
 //!
-//! `crash-explorer [--seconds N] [--seed S] [--scenario NAME] [--list]`: progress goes to stderr; the last line on stdout
-//! is `crash states: N violations: M`. Exits with 1 if there is a violation.
+//! `crash-explorer [--seconds N] [--seed S] [--scenario NAME] [--list]`: progress goes to stderr; the last line on
+//! stdout is `crash states: N violations: M`. Exits with 1 if there is a violation.
 
 use std::process::ExitCode;
 use std::sync::Mutex;

@@ -27,8 +27,8 @@ fn written(grain: Grain, programs: &[&str]) -> Vec<Box<dyn Scenario>> {
 }
 
 /// Every way in which `cpus` CPUs can each write `writes` of at most `most` sectors, up to the names of sectors and
-/// CPUs: the first is sector 0, and a new one is always the lowest that has not been used. Sectors are `apart`
-/// entries of the map from each other.
+/// CPUs: the first is sector 0, and a new one is always the lowest that has not been used. Sectors are
+/// `apart` entries of the map from each other.
 fn all(cpus: usize, writes: usize, most: u32, apart: u32, line_order: bool) -> Vec<Program> {
     let total = cpus * writes;
     let mut found: Vec<Vec<u32>> = vec![Vec::new()];

@@ -1,7 +1,7 @@
 //! One operation on a medium, cut at each of its fences.
 //!
-//! A cut between two fences leaves nothing that the cut just before the second one could not leave: what is pending only
-//! grows, and what may be lost may be lost.
+//! A cut between two fences leaves nothing that the cut just before the second one could not leave: what is pending
+//! only grows, and what may be lost may be lost.
 
 use std::collections::BTreeSet;
 

@@ -9,7 +9,7 @@
 //! Every CPU stops where it finds a lock taken, or a reader in its way. All between two stops is one step;
 //! `docs/crash-proof.md` says why the coarser grains lose no crash state, and a test compares them.
 //!
-//! The medium is a [`Frame`] of what is durable, what a load sees, and [`Pending`]: the model that [`btt::sim`] has, too.
+//! The medium is a [`Frame`] of what is durable, what a load sees, and [`Pending`]: the model of [`btt::sim`].
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;

@@ -1,0 +1,302 @@
+//! Every access of every operation fails once, and from then on: the right error, no panic, a sound medium afterwards.
+#![allow(clippy::cast_possible_truncation)] // small numbers
+
+mod common;
+
+use btt::check::{Finding, check};
+use btt::media::{MediaError, Namespace};
+use btt::sim::{Choose, Plan, Sim};
+use btt::{Btt, BttError, CpuIndex, ExternalLba, FormatError, OpenError, ReadOnlyReason};
+use common::*;
+
+/// What [`Sim`]'s plan fails with.
+fn is_planned(why: MediaError) -> bool {
+    matches!(why, MediaError::Device { status: 2, .. })
+}
+
+/// The error that an operation gives when the medium fails it, or none of that kind.
+fn is_planned_open(why: OpenError) -> bool {
+    matches!(why, OpenError::Media(why) if is_planned(why))
+}
+
+fn is_planned_use(why: BttError) -> bool {
+    match why {
+        BttError::Data { why, .. } | BttError::ReadOnly { why: ReadOnlyReason::Metadata(why), .. } => is_planned(why),
+        _ => false,
+    }
+}
+
+/// Runs `act` on copies of `base`, with the n-th access failing, for each n until none fails any more. `act` says
+/// whether it failed, and has judged the error; `after` judges the medium.
+fn fail_each(base: &Sim, act: impl Fn(&Sim) -> bool, after: impl Fn(&Sim, &str)) -> u64 {
+    let mut failures = 0;
+    for plan in [Plan::FailOnce as fn(u64) -> Plan, Plan::FailFrom] {
+        for n in 0.. {
+            let sim = base.fork();
+            sim.set_plan(plan(n));
+            let failed = act(&sim);
+            let reached = sim.accesses() > n;
+            assert!(failed <= reached, "access {n}: nothing failed, and yet there is an error");
+            sim.set_plan(Plan::None);
+            after(&sim, &format!("{:?}", plan(n)));
+            if !reached {
+                assert!(n > 0, "there is something that can fail");
+                break;
+            }
+            failures += u64::from(failed);
+        }
+    }
+    failures
+}
+
+/// Sectors 0 to 7 written twice and drained; the last run's map entries lost, so that there is something to recover.
+fn interrupted() -> Sim {
+    let btt = open(made(512), 2);
+    write(&btt, 0, 0, &[5; 8]).expect("no faults");
+    btt.drain().expect("no faults");
+    write(&btt, 1, 0, &[9; 8]).expect("no faults");
+    btt.media().crash(&mut Nothing)
+}
+
+/// Loses all that can be lost.
+struct Nothing;
+
+impl Choose for Nothing {
+    fn below(&mut self, _: u64) -> u64 {
+        0
+    }
+}
+
+/// All of them, whatever failed before.
+fn assert_all_read(sim: &Sim, allowed: &[u64], what: &str) {
+    let btt = Btt::open(sim, PLACEMENT, 2).unwrap_or_else(|why| panic!("{what}: {why}"));
+    for (lba, tag) in read_run(&btt, 0, 0, 8).expect("readable").into_iter().enumerate() {
+        assert!(allowed.contains(&tag), "{what}: LBA {lba} reads {tag}");
+    }
+    assert_sound(sim);
+}
+
+#[test]
+fn opening_fails_with_what_the_medium_says_and_the_next_one_recovers() {
+    let act = |sim: &Sim| match Btt::open(sim, PLACEMENT, 2) {
+        Ok(_) => false,
+        Err(why) => {
+            assert!(is_planned_open(why), "{why}");
+            true
+        }
+    };
+    let failures = fail_each(&interrupted(), act, |sim, what| {
+        assert_all_read(sim, &[9], what);
+        // So it is, whatever of the failed recovery a cut keeps.
+        assert_all_read(&sim.crash(&mut Nothing), &[9], what);
+    });
+    assert!(failures > 20, "{failures}");
+}
+
+#[test]
+fn an_overlay_fails_as_recovery_does_and_stores_nothing() {
+    let base = interrupted().as_read_only();
+    let image = base.image();
+    let act = |sim: &Sim| match Btt::open(sim, PLACEMENT, 2) {
+        Ok(btt) => match read_run(&btt, 0, 0, 8) {
+            Ok(tags) => {
+                assert_eq!(tags, [9; 8]);
+                false
+            }
+            Err(why) => {
+                assert!(is_planned_use(why), "{why}");
+                true
+            }
+        },
+        Err(why) => {
+            assert!(is_planned_open(why), "{why}");
+            true
+        }
+    };
+    let failures = fail_each(&base, act, |sim, what| assert_eq!(sim.image(), image, "{what}"));
+    assert!(failures > 20, "{failures}");
+}
+
+/// Opens without failures, and runs `act` with the plan.
+fn while_open(base: &Sim, act: impl Fn(&Btt<&Sim>) -> Result<(), BttError>, after: impl Fn(&Btt<&Sim>, &str)) -> u64 {
+    let mut failures = 0;
+    for plan in [Plan::FailOnce as fn(u64) -> Plan, Plan::FailFrom] {
+        for n in 0.. {
+            let sim = base.fork();
+            let btt = open(&sim, 2);
+            sim.set_plan(plan(n));
+            let result = act(&btt);
+            let reached = sim.accesses() > n;
+            sim.set_plan(Plan::None);
+            let what = format!("{:?}", plan(n));
+            match result {
+                Ok(()) => assert!(!reached, "{what}: the failure is not told"),
+                Err(why) => {
+                    assert!(is_planned_use(why), "{what}: {why}");
+                    failures += 1;
+                }
+            }
+            after(&btt, &what);
+            drop(btt);
+            for crashed in [sim.fork(), sim.crash(&mut Nothing)] {
+                assert_all_read(&crashed, &[5, 7, 9], &what);
+            }
+            if !reached {
+                assert!(n > 0, "there is something that can fail");
+                break;
+            }
+        }
+    }
+    failures
+}
+
+/// Whether an arena that takes no writes says so, and one that does is as good as new.
+fn goes_on(btt: &Btt<&Sim>, what: &str) {
+    let read_only = btt.arenas().any(|arena| arena.read_only.is_some());
+    for lba in 0..8 {
+        let tag = read(btt, 1, lba).unwrap_or_else(|why| panic!("{what}: {why}"));
+        assert!([5, 7, 9].contains(&tag), "{what}: LBA {lba} reads {tag}");
+    }
+    match write(btt, 1, 3, &[7]) {
+        Ok(()) => {
+            assert!(!read_only, "{what}: a read-only arena is written");
+            assert_eq!(read(btt, 0, 3).expect("readable"), 7, "{what}");
+        }
+        Err(why) => assert!(read_only && is_planned_use(why), "{what}: {why}"),
+    }
+}
+
+#[test]
+fn a_write_that_fails_leaves_each_sector_old_or_new_and_the_arena_usable_or_read_only() {
+    let failures = while_open(&interrupted(), |btt| write(btt, 0, 0, &[7; 8]), goes_on);
+    assert!(failures > 40, "{failures}");
+    let window = interrupted().without_line_order();
+    let failures = while_open(&window, |btt| write(btt, 0, 2, &[7; 3]), goes_on);
+    assert!(failures > 30, "{failures}");
+}
+
+#[test]
+fn a_failure_in_the_second_of_two_colliding_writes_loses_neither() {
+    let act = |btt: &Btt<&Sim>| {
+        btt.media().set_cpu(0);
+        write(btt, 0, 0, &[7; 2])?;
+        btt.media().set_cpu(1);
+        write(btt, 1, 0, &[9; 2])
+    };
+    let failures = while_open(&interrupted(), act, goes_on);
+    assert!(failures > 30, "{failures}");
+}
+
+#[test]
+fn a_read_that_fails_names_its_sector_and_harms_nothing() {
+    let act = |btt: &Btt<&Sim>| read_run(btt, 0, 0, 8).map(|tags| assert_eq!(tags, [9; 8]));
+    let failures = while_open(&interrupted(), act, |_, _| ());
+    assert!(failures > 20, "{failures}");
+}
+
+#[test]
+fn a_drain_that_fails_is_told_and_can_be_tried_again() {
+    // What is un-fenced when the plan begins.
+    let mut failures = 0;
+    for n in 0.. {
+        let sim = interrupted();
+        let btt = open(&sim, 2);
+        write(&btt, 0, 0, &[7; 8]).expect("no faults");
+        sim.set_plan(Plan::FailOnce(n));
+        let result = btt.drain();
+        let reached = sim.accesses() > n;
+        sim.set_plan(Plan::None);
+        assert_eq!(result.is_err(), reached);
+        if let Err(why) = result {
+            assert!(is_planned_use(why), "{why}");
+            failures += 1;
+        }
+        btt.drain().expect("no faults any more");
+        assert!(!sim.has_pending(), "access {n}: the second drain leaves nothing behind");
+        if !reached {
+            break;
+        }
+    }
+    assert!(failures >= 2, "{failures}");
+}
+
+#[test]
+fn edits_of_the_map_that_fail_are_told() {
+    let mark = |btt: &Btt<&Sim>| {
+        btt.lane(CpuIndex(0)).mark_errors(ExternalLba(8), 2)?;
+        btt.lane(CpuIndex(1)).clear_errors(ExternalLba(8), 2).map(|_| ())
+    };
+    assert!(while_open(&interrupted(), mark, goes_on) > 15);
+}
+
+#[test]
+fn sectors_that_cannot_be_read_are_zeroed_by_writing_them() {
+    // Fails only where the write does, too.
+    for plan in [Plan::FailOnce as fn(u64) -> Plan, Plan::FailFrom] {
+        for n in 0.. {
+            let sim = interrupted();
+            let btt = open(&sim, 2);
+            sim.set_plan(plan(n));
+            let result = btt.lane(CpuIndex(0)).zero(ExternalLba(0), 3);
+            let reached = sim.accesses() > n;
+            sim.set_plan(Plan::None);
+            match result {
+                Ok(()) => assert_eq!(read_run(&btt, 0, 0, 3).expect("readable"), [0; 3], "{:?}", plan(n)),
+                Err(why) => assert!(is_planned_use(why), "{why}"),
+            }
+            drop(btt);
+            assert_all_read(&sim, &[0, 9], "zeroed in part");
+            if !reached {
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn creation_that_fails_leaves_nothing_that_opens_and_can_be_tried_again() {
+    let small = |size| {
+        let mut recipe = recipe(size);
+        recipe.zero_data = false;
+        recipe
+    };
+    let act = |sim: &Sim| match btt::format::format(sim, &small(4096), &mut |_, _| ()) {
+        Ok(()) => false,
+        Err(FormatError::Media(why)) => {
+            assert!(is_planned(why), "{why}");
+            true
+        }
+        Err(why) => panic!("{why}"),
+    };
+    let failures = fail_each(&made(4096), act, |sim, what| {
+        if let Ok(btt) = Btt::open(sim, PLACEMENT, 1) {
+            drop(btt);
+            assert_sound(sim);
+        }
+        btt::format::format(sim, &small(4096), &mut |_, _| ()).unwrap_or_else(|why| panic!("{what}: {why}"));
+        assert_sound(sim);
+    });
+    assert!(failures > 20, "{failures}");
+}
+
+#[test]
+fn a_check_that_cannot_read_says_so_and_finds_no_damage_that_is_not_there() {
+    let base = interrupted();
+    let act = |sim: &Sim| {
+        let mut failed = false;
+        let mut report = |finding| match finding {
+            Finding::Interrupted { .. } => {}
+            Finding::Media(why) | Finding::Chain(OpenError::Media(why)) => {
+                assert!(is_planned(why), "{why}");
+                failed = true;
+            }
+            other => panic!("{other}"),
+        };
+        check(sim, PLACEMENT, 1 << 14, &mut report, &mut |_, _| ());
+        failed
+    };
+    let image = base.image();
+    let failures = fail_each(&base, act, |sim, what| assert_eq!(sim.image(), image, "{what}"));
+    assert!(failures > 10, "{failures}");
+    assert!(base.len_bytes() > 0);
+}
