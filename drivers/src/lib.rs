@@ -7,9 +7,13 @@
 //! | [`pmem`] | mapped persistent memory, as regions and namespaces |
 //! | `bad_ranges` | nothing: what a region has lost |
 //! | [`label_mailbox`] | QEMU's way to DIMMs' label areas |
+//! | [`pci`] | PCI configuration space: functions, BARs, MSI-X |
+//! | [`shared`] | nothing: memory that a peer writes to at the same time |
+//! | [`transfer`] | nothing: moves sectors between such memory and persistent memory, once |
+//! | [`ivshmem`] | QEMU's ivshmem-doorbell: a consumer's memory, and interrupts both ways |
 //! | [`uart`] | a 16550 UART, as a byte link |
 //!
-//! [`phys`], [`persist`] and [`pmem`] need no privilege and run in a program on a host, too.
+//! [`phys`], [`persist`], [`pmem`], [`shared`] and [`transfer`] need no privilege and run in a program on a host, too.
 
 #![no_std]
 
@@ -18,8 +22,12 @@ extern crate alloc;
 extern crate std;
 
 mod bad_ranges;
+pub mod ivshmem;
 pub mod label_mailbox;
+pub mod pci;
 pub mod persist;
 pub mod phys;
 pub mod pmem;
+pub mod shared;
+pub mod transfer;
 pub mod uart;

@@ -249,7 +249,7 @@ pub fn fence() {
 ///
 /// # Safety
 /// As [`Persist::load`].
-unsafe fn copy_pieces(to: *mut u8, from: *const u8, bytes: usize) {
+pub(crate) unsafe fn copy_pieces(to: *mut u8, from: *const u8, bytes: usize) {
     let lead = ((to as usize).wrapping_neg() % 8).min(bytes);
     let words_end = lead + (bytes - lead) / 8 * 8;
     let mut at = 0;

@@ -236,6 +236,40 @@ impl Pmem {
         }
     }
 
+    /// Copies bytes out of the namespace, as [`Namespace::read`] does, to where no Rust object is: a peer's memory.
+    ///
+    /// # Errors
+    /// As [`Namespace::read`].
+    ///
+    /// # Safety
+    /// `bytes` bytes from `to` on are writable and not this namespace's, and no Rust reference to them exists.
+    #[inline]
+    pub unsafe fn read_raw(&self, at: NsOffset, to: *mut u8, bytes: usize) -> Result<(), MediaError> {
+        let from = self.locate(at, bytes)?;
+        self.readable(at, bytes)?;
+        // SAFETY: `locate` checked the one range, the caller answers for the other.
+        unsafe { self.0.persist.load(to, from, bytes) };
+        Ok(())
+    }
+
+    /// Copies bytes into the namespace, as [`Namespace::write`] does, from where no Rust object is: a peer's memory.
+    ///
+    /// # Errors
+    /// As [`Namespace::write`].
+    ///
+    /// # Safety
+    /// `bytes` bytes from `from` on are readable and not this namespace's. They may change meanwhile.
+    #[inline]
+    pub unsafe fn write_raw(&self, at: NsOffset, from: *const u8, bytes: usize) -> Result<(), MediaError> {
+        self.writable()?;
+        let to = self.locate(at, bytes)?;
+        // SAFETY: `locate` checked the one range, the caller answers for the other. The copy is made of instructions, not
+        // of accesses that the compiler knows, and loads each byte once.
+        unsafe { self.0.persist.stream(to, from, bytes) };
+        self.0.bad.written(self.0.start + at.0, bytes as u64);
+        Ok(())
+    }
+
     #[inline]
     fn writable(&self) -> Result<(), MediaError> {
         match self.0.access {
@@ -264,21 +298,14 @@ impl Namespace for Pmem {
 
     #[inline]
     fn read(&self, at: NsOffset, into: &mut [u8]) -> Result<(), MediaError> {
-        let from = self.locate(at, into.len())?;
-        self.readable(at, into.len())?;
-        // SAFETY: `locate` checked the range, and no `&mut [u8]` can overlap the medium.
-        unsafe { self.0.persist.load(into.as_mut_ptr(), from, into.len()) };
-        Ok(())
+        // SAFETY: the range is the slice's, and no `&mut [u8]` can overlap the medium. The copy goes by its pointer alone.
+        unsafe { self.read_raw(at, into.as_mut_ptr(), into.len()) }
     }
 
     #[inline]
     fn write(&self, at: NsOffset, from: &[u8]) -> Result<(), MediaError> {
-        self.writable()?;
-        let to = self.locate(at, from.len())?;
-        // SAFETY: `locate` checked the range; no `&[u8]` can overlap the medium, nor any other reference.
-        unsafe { self.0.persist.stream(to, from.as_ptr(), from.len()) };
-        self.0.bad.written(self.0.start + at.0, from.len() as u64);
-        Ok(())
+        // SAFETY: the range is the slice's, and no `&[u8]` can overlap the medium.
+        unsafe { self.write_raw(at, from.as_ptr(), from.len()) }
     }
 
     #[inline]

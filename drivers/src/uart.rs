@@ -1,4 +1,4 @@
-//! A 16550 UART on I/O ports, as a byte link: COM1 is the admin console.
+//! A 16550 UART on I/O ports, as a byte link: COM1 is the admin console, COM2 the link to the bridge.
 //!
 //! - Receiving never waits. The FIFO holds 16 bytes, which arrive in 1.4 ms at 115200 baud: whoever does not poll as often
 //!   is woken by an interrupt ([`Uart::new`] enables it), when 8 bytes wait or the peer pauses. What arrives during a long
@@ -15,6 +15,9 @@ use uart_16550::{BaudRate, Config, Uart16550};
 
 /// COM1's first port.
 pub const COM1: u16 = 0x3f8;
+
+/// COM2's first port.
+pub const COM2: u16 = 0x2f8;
 
 /// How often to look for room before a peer counts as dead. A look is one read from an I/O port: about a microsecond on
 /// hardware, less under emulation; so this is some ten seconds.

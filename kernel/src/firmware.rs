@@ -15,6 +15,7 @@ use alloc::vec::Vec;
 use drivers::phys::MapError;
 use kernel::tables::fadt::Fadt;
 use kernel::tables::madt::Madt;
+use kernel::tables::mcfg;
 use kernel::tables::root::{ROOT_POINTER_BYTES, RootFault, RootPointer};
 use kernel::tables::sleep::{self, SleepType};
 use kernel::tables::{HEADER_BYTES, Signature, Table, TableFault, is_qemu_nvdimm};
@@ -56,6 +57,8 @@ pub(crate) struct Firmware {
     pub(crate) nfits: Vec<Vec<u8>>,
     /// CPUs and interrupts.
     pub(crate) madt: Option<Madt>,
+    /// Where PCI's configuration space is.
+    pub(crate) pci: Vec<mcfg::Range>,
     /// Power and time.
     pub(crate) fadt: Option<Fadt>,
     /// The sleep type that means "off".
@@ -117,6 +120,7 @@ impl Firmware {
                     self.off = sleep::find_off(&bytes);
                 }
             }
+            b"MCFG" if self.pci.is_empty() => self.pci = mcfg::read(table)?,
             b"SSDT" => self.qemu_label_mailbox |= is_qemu_nvdimm(table),
             _ => {}
         }
@@ -209,7 +213,7 @@ impl AcpiHandler for &Collector {
         let mut found = self.found.borrow_mut();
         let known = found.iter().any(|(old, _)| old.at == listed.at);
         if !known && found.len() < MAX_TABLES {
-            let used = matches!(&listed.signature.0, b"NFIT" | b"APIC" | b"FACP" | b"SSDT");
+            let used = matches!(&listed.signature.0, b"NFIT" | b"APIC" | b"FACP" | b"MCFG" | b"SSDT");
             found.push((listed, if used { bytes.clone() } else { Vec::new() }));
         }
         let mut copy = bytes;

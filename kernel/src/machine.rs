@@ -1,5 +1,9 @@
 //! What bring-up found.
 
+use alloc::vec::Vec;
+
+use drivers::ivshmem::Ivshmem;
+
 use crate::clock::Clock;
 use crate::console::Console;
 use crate::cpu::Cpus;
@@ -22,6 +26,8 @@ pub(crate) struct Machine {
     pub(crate) random: Random,
     /// All CPUs.
     pub(crate) cpus: Cpus,
+    /// Consumers' memory.
+    pub(crate) consumers: Vec<Ivshmem>,
     /// The admin console.
     pub(crate) console: Console,
 }

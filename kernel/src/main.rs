@@ -12,6 +12,7 @@
 //! | [`memory`] | page tables, heap, stacks, physical ranges for drivers |
 //! | [`firmware`] | ACPI tables |
 //! | [`cpu`] | exceptions, interrupts, starting CPUs, work for all of them |
+//! | [`devices`] | PCI: consumers' memory |
 //! | [`clock`], [`random`], [`power`] | time, identifiers, the end |
 //! | [`serve`] | the node's machine, and the polling loop of the admin console |
 //!
@@ -28,6 +29,7 @@ mod log;
 mod clock;
 mod console;
 mod cpu;
+mod devices;
 mod firmware;
 mod machine;
 mod memory;
@@ -65,6 +67,7 @@ fn start(boot_info: &'static mut BootInfo) -> ! {
     log!("random: {random}");
 
     let cpus = cpu::init(space, firmware.madt.as_ref(), &features);
+    let consumers = devices::find_ivshmem(space, &firmware, &cpus);
 
-    serve::run(Machine { memory, space, firmware, clock, random, cpus, console: console::Console })
+    serve::run(Machine { memory, space, firmware, clock, random, cpus, consumers, console: console::Console })
 }

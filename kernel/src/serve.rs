@@ -2,22 +2,29 @@
 
 use alloc::boxed::Box;
 use alloc::string::{String, ToString};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 
+use drivers::ivshmem::Ivshmem;
 use drivers::label_mailbox::LabelMailbox;
+use drivers::shared::SharedWindow;
+use kernel::node::export::{Alarm, Consumer, Exports, Means};
 use kernel::node::{self, Node};
 use nvdimm::dimm::DeviceHandle;
 use nvdimm::label::{LabelError, LabelSource, LabelStore, NoLabels};
 use service::admin::command::Mode;
 use service::console::{Activity, Session};
+use service::control::{MemoryId, QueueIndex};
+use service::link::ByteLink;
 use spin::{Mutex, MutexGuard};
 
-use crate::cpu::{self, Idle};
+use crate::clock::Clock;
+use crate::cpu::{self, Cpus, Duty, Idle};
 use crate::machine::Machine;
 use crate::memory::AddressSpace;
 use crate::random::Random;
-use crate::{log, power};
+use crate::{devices, log, power};
 
 /// This machine, as the node sees it.
 struct Host {
@@ -110,8 +117,75 @@ impl node::Machine for Host {
         }
     }
 
+    fn means(&self) -> Means {
+        let cpus = self.machine.cpus;
+        let consumers =
+            self.machine.consumers.iter().zip(0..).map(|(device, number)| {
+                Arc::new(Neighbour { device: device.clone(), number, cpus }) as Arc<dyn Consumer>
+            });
+        Means {
+            alarm: Arc::new(Rouser { clock: self.machine.clock, cpus }),
+            consumers: consumers.collect(),
+            link: devices::control_link().map(|link| Box::new(link) as Box<dyn ByteLink + Send>),
+        }
+    }
+
     fn log(&self, line: fmt::Arguments<'_>) {
         log::line(line);
+    }
+}
+
+/// A consumer, by the device that shows its memory.
+struct Neighbour {
+    device: Ivshmem,
+    number: usize,
+    cpus: Cpus,
+}
+
+impl Consumer for Neighbour {
+    fn id(&self) -> MemoryId {
+        MemoryId(self.device.id())
+    }
+
+    fn memory(&self) -> &SharedWindow {
+        self.device.memory()
+    }
+
+    fn ring(&self, doorbell: u32) {
+        self.device.ring(doorbell);
+    }
+
+    fn cpu(&self, queue: QueueIndex, vector: u16) -> btt::CpuIndex {
+        index(devices::cpu_of(&self.cpus, &self.device, self.number, queue.0, vector))
+    }
+}
+
+/// Time, and waking CPUs.
+struct Rouser {
+    clock: Clock,
+    cpus: Cpus,
+}
+
+impl Alarm for Rouser {
+    fn now_ns(&self) -> u64 {
+        self.clock.now_ns()
+    }
+
+    fn wake(&self, cpu: btt::CpuIndex) {
+        self.cpus.wake(cpu::CpuIndex(cpu.0 as usize));
+    }
+}
+
+/// What each CPU does when there is nothing else: it serves its consumers' queues.
+struct ServeQueues(Arc<Exports>);
+
+impl Duty for ServeQueues {
+    fn poll(&self, cpu: cpu::CpuIndex) -> bool {
+        self.0.poll(index(cpu))
+    }
+
+    fn may_rest(&self, cpu: cpu::CpuIndex) -> bool {
+        self.0.may_rest(index(cpu))
     }
 }
 
@@ -119,13 +193,17 @@ fn index(cpu: cpu::CpuIndex) -> btt::CpuIndex {
     btt::CpuIndex(u32::try_from(cpu.0).unwrap_or(0)) // at most a few hundred
 }
 
-/// Assembles the node and serves its console for ever.
+/// Assembles the node and serves its console, the bridge and this CPU's queues for ever.
 pub(crate) fn run(machine: Machine) -> ! {
     let (mut console, cpus, clock) = (machine.console, machine.cpus, machine.clock);
     let labels = mailbox(&machine).map(Mutex::new);
     let random = Mutex::new(machine.random);
     let mut node = Node::assemble(Host { machine, random, labels });
     log!("ready in {} ms", clock.now_ns() / 1_000_000);
+
+    let exports = Arc::clone(node.exports());
+    cpus.set_duty(Box::leak(Box::new(ServeQueues(Arc::clone(&exports)))));
+    let this_cpu = index(cpu::current());
 
     let mut idle = Idle::new(cpus);
     let mut session = Session::new();
@@ -134,7 +212,12 @@ pub(crate) fn run(machine: Machine) -> ! {
         let activity = session.poll(&mut console, &mut node);
         // In the modes for programs, no line may come between the replies.
         log::set_quiet(session.mode() != Mode::Console);
+        if activity == Activity::Busy {
+            node.offer_new(); // a command may have made a disk
+        }
+        let served = exports.poll_control() | exports.poll(this_cpu);
         match activity {
+            Activity::Idle if served => idle.worked(),
             Activity::Idle => idle.rest(),
             Activity::Busy => idle.worked(),
             Activity::Poweroff => power::off(),

@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 use crate::admin::command::{BenchRequest, CheckNamespace, CreateNamespace, LabelVersion, Lba};
 use crate::error::AdminError;
 use crate::inventory::{Inventory, Namespace};
-use crate::reply::{Arenas, Bench, Check, Errors, LabelArea, Nfit, Stats, Status};
+use crate::reply::{Arenas, Bench, Check, Errors, LabelArea, Nfit, Stats, Status, Trace};
 
 /// A block device as the admin commands see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -140,6 +140,21 @@ pub trait Appliance {
 
     /// The counters.
     fn stats(&mut self) -> Stats;
+
+    /// Offers a block device to consumers. One that is offered stays so.
+    ///
+    /// # Errors
+    /// Not found; failed, where there is no way to consumers, or where its sectors fit no virtio disk.
+    fn export(&mut self, dev: &str) -> Result<(), AdminError>;
+
+    /// Withdraws it: consumers' requests fail from now on.
+    ///
+    /// # Errors
+    /// Not found: the device, or nobody exported it.
+    fn unexport(&mut self, dev: &str) -> Result<(), AdminError>;
+
+    /// What happened lately.
+    fn trace(&mut self) -> Trace;
 
     /// Makes all that was written durable and leaves the media as a clean shutdown should, before the machine stops
     /// or starts anew.

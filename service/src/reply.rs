@@ -462,4 +462,33 @@ impl Verify {
 pub struct Stats {
     /// Counters since boot, per device.
     pub devices: Vec<crate::stats::DeviceStats>,
+    /// Counters of consumers' queues, since each was started.
+    pub queues: Vec<crate::stats::QueueStats>,
+}
+
+/// `export`, `unexport`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Exported {
+    /// The block device.
+    pub dev: String,
+    /// Whether consumers can have it now.
+    pub exported: bool,
+}
+
+/// `trace`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Trace {
+    /// The newest events, oldest first.
+    pub events: Vec<TraceEvent>,
+}
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TraceEvent {
+    /// When: microseconds since the CPU started.
+    pub at: u64,
+    /// Where: the CPU that saw it.
+    pub cpu: u32,
+    /// What, in words.
+    pub event: String,
 }

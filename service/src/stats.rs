@@ -114,6 +114,29 @@ impl Default for Counters {
     }
 }
 
+/// A queue of a consumer's, since it was started.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct QueueStats {
+    /// The block device; empty once it is withdrawn.
+    pub dev: String,
+    /// The bridge's number of the consumer's disk.
+    pub export: u16,
+    /// The queue's number.
+    pub queue: u16,
+    /// The CPU that serves it.
+    pub cpu: u32,
+    /// Requests answered, those that failed included.
+    pub requests: u64,
+    /// Requests answered with an error.
+    pub failed: u64,
+    /// Interrupts sent to the driver.
+    pub interrupts: u64,
+    /// How often it ran empty and its driver was asked to kick.
+    pub rests: u64,
+    /// Its driver broke it.
+    pub broken: bool,
+}
+
 /// One device's counters: together, and each CPU's.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct DeviceStats {

@@ -168,9 +168,6 @@ fn what_is_still_to_come_parses_and_says_what_to_do_meanwhile() {
         "check-namespace namespace0.0 -R",
         "check-namespace namespace0.0 --rewrite-log",
         "check-namespace -f namespace0.0",
-        "export pmem0s",
-        "unexport pmem0s",
-        "trace",
     ] {
         let error = parse(line).expect_err(line);
         assert_eq!(error.code, ErrorCode::Unavailable, "{line}");

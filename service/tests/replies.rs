@@ -91,7 +91,8 @@ fn machine_replies_have_the_contracts_keys() {
                 r#"{"reads":3,"writes":0,"sectors_read":0,"sectors_written":0,"read_errors":0,"write_errors":0,"fences":0,"#,
                 r#""write_backs":0,"collisions":0,"read_retries":0},{"reads":4,"writes":0,"sectors_read":0,"#,
                 r#""sectors_written":0,"read_errors":0,"write_errors":0,"fences":1,"write_backs":0,"collisions":0,"#,
-                r#""read_retries":0}]}]}"#
+                r#""read_retries":0}]}],"queues":[{"dev":"pmem0s","export":1,"queue":0,"cpu":1,"requests":9,"failed":2,"#,
+                r#""interrupts":5,"rests":3,"broken":false}]}"#
             )
             .into(),
         ),
@@ -156,7 +157,7 @@ fn errors_change_nothing() {
         ("trim pmem0s 4095 2".into(), "out-of-range"),
         ("inject-error pmem0s 4096".into(), "out-of-range"),
         ("errors pmem9s".into(), "not-found"),
-        ("export pmem0s".into(), "unavailable"),
+        ("export pmem9s".into(), "not-found"),
     ] {
         let reply = json(&mut desk, &line);
         assert!(reply.contains(&format!(r#""code":"{code}""#)), "{line}: {reply}");
@@ -396,8 +397,24 @@ fn help_lists_every_command_and_explains_each() {
     );
     assert!(
         json(&mut desk, "help")
-            .contains(r#"{"name":"trace","usage":"trace","summary":"the newest events","available":false}"#)
+            .contains(r#"{"name":"trace","usage":"trace","summary":"the newest events","available":true}"#)
     );
+}
+
+#[test]
+fn exports_and_the_trace_are_shown() {
+    let mut desk = Desk::in_mode("json");
+    assert_eq!(json(&mut desk, "export pmem0s"), r#"{"ok":true,"dev":"pmem0s","exported":true}"#);
+    assert_eq!(json(&mut desk, "unexport pmem0s"), r#"{"ok":true,"dev":"pmem0s","exported":false}"#);
+    assert!(json(&mut desk, "export pmem9s").contains(r#""code":"not-found""#));
+    let traced = r#"{"ok":true,"events":[{"at":1234567,"cpu":1,"event":"export 0: attached"}]}"#;
+    assert_eq!(json(&mut desk, "trace"), traced);
+    desk.say(b"mode text\n");
+    assert_eq!(text(&mut desk, "export pmem0s"), ("pmem0s is exported\n".into(), 0));
+    assert_eq!(text(&mut desk, "trace"), ("     1.234567 cpu 1: export 0: attached\n".into(), 0));
+    let (prometheus, _) = text(&mut desk, "stats --prometheus");
+    let line = r#"untorn_queue_requests_total{dev="pmem0s",export="1",queue="0",cpu="1"} 9"#;
+    assert!(prometheus.contains(line), "{prometheus}");
 }
 
 #[test]

@@ -1,17 +1,18 @@
-//! Interrupt controllers: each CPU's local APIC, and the I/O APIC that the console's UART is wired to.
+//! Interrupt controllers: each CPU's local APIC, and the I/O APIC that the UARTs are wired to.
 //!
 //! Register names and numbers: Intel SDM volume 3, chapter 11; the I/O APIC's: 82093AA datasheet.
 
 use core::hint::spin_loop;
 use core::ptr::NonNull;
 
+use drivers::pci::Message;
 use drivers::phys::{Attribute, MapError, PhysAddr, PhysMap};
 use kernel::tables::madt::{ApicId, IsaOverride, Madt};
 use volatile::VolatilePtr;
 use x86_64::instructions::port::Port;
 use x86_64::registers::model_specific::{ApicBase, Msr};
 
-use super::exceptions::{self, SPURIOUS, TIMER, UART};
+use super::exceptions::{self, SPURIOUS, TIMER, UART, WAKE};
 use super::features::Features;
 use crate::clock;
 use crate::memory::AddressSpace;
@@ -233,13 +234,26 @@ pub(super) fn silence_old_controllers() {
 }
 
 /// COM1's ISA interrupt.
-const UART_IRQ: u8 = 4;
+pub(super) const COM1_IRQ: u8 = 4;
 
-/// Routes the console's UART to a CPU. False when the tables name no I/O APIC for it, or it cannot be mapped: then the
+/// COM2's ISA interrupt.
+pub(super) const COM2_IRQ: u8 = 3;
+
+/// Whether a device's message can reach a CPU: without interrupt remapping its id has 8 bits, and 0xff is everybody.
+pub(super) const fn takes_messages(cpu: ApicId) -> bool {
+    cpu.0 < 0xff
+}
+
+/// What a device writes to wake a CPU that [`takes_messages`], or all of them: id 0xff (Intel SDM volume 3, 11.11): fixed, by an edge.
+pub(super) const fn wake_message(cpu: ApicId) -> Message {
+    Message { address: 0xfee0_0000 | (cpu.0 as u64 & 0xff) << 12, data: WAKE as u32 }
+}
+
+/// Routes a UART's ISA interrupt to a CPU. False when the tables name no I/O APIC for it, or it cannot be mapped: then the
 /// timer alone wakes.
-pub(super) fn route_uart(space: &AddressSpace, madt: &Madt, to: ApicId) -> bool {
-    let usual = IsaOverride { irq: UART_IRQ, input: u32::from(UART_IRQ), active_low: false, level: false };
-    let line = madt.overrides.iter().find(|line| line.irq == UART_IRQ).copied().unwrap_or(usual);
+pub(super) fn route_uart(space: &AddressSpace, madt: &Madt, irq: u8, to: ApicId) -> bool {
+    let usual = IsaOverride { irq, input: u32::from(irq), active_low: false, level: false };
+    let line = madt.overrides.iter().find(|line| line.irq == irq).copied().unwrap_or(usual);
     let Ok(destination) = u8::try_from(to.0) else { return false };
     for io_apic in &madt.io_apics {
         let Ok(base) = space.map(PhysAddr(io_apic.address), 0x20, Attribute::Uncached) else { continue };

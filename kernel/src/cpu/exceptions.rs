@@ -15,13 +15,13 @@ use x86_64::structures::idt::{Entry, EntryOptions, InterruptDescriptorTable};
 use super::descriptors::Ist;
 use crate::{memory, panic};
 
-/// Another CPU has work for this one.
+/// Another CPU, or a consumer, has work for this one.
 pub(super) const WAKE: u8 = 0x40;
 
 /// The local APIC's timer.
 pub(super) const TIMER: u8 = 0x41;
 
-/// The console's UART has received something.
+/// A UART has received something.
 pub(super) const UART: u8 = 0x42;
 
 /// The local APIC withdrew an interrupt too late: not to be acknowledged.

@@ -15,6 +15,7 @@ use core::cell::UnsafeCell;
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
+use drivers::pci::Message;
 use kernel::tables::madt::{ApicId, Madt};
 use x86_64::VirtAddr;
 use x86_64::instructions::{interrupts, tlb};
@@ -26,11 +27,12 @@ use crate::memory::AddressSpace;
 use apic::LocalApic;
 use descriptors::Descriptors;
 pub(crate) use features::Features;
+pub(crate) use work::Duty;
 
 /// More CPUs than this are left out: each costs 216 KiB of stacks.
 const MAX_CPUS: usize = 256;
 
-/// The longest halt, in milliseconds, when the console's interrupt ends it: only a safeguard, so that an idle machine costs
+/// The longest halt of CPU 0, in milliseconds, when the UARTs' interrupts end it: only a safeguard, so that an idle machine costs
 /// its host next to nothing.
 const HALT_MS: u32 = 10;
 
@@ -112,7 +114,8 @@ pub(crate) fn init(space: &'static AddressSpace, madt: Option<&Madt>, features: 
     for cpu in others.iter().filter(|cpu| !came.contains(cpu)) {
         log!("cpus: the one with APIC id {} did not come up: left out", cpu.0);
     }
-    let routed = madt.is_some_and(|madt| apic::route_uart(space, madt, me));
+    let route = |irq| madt.is_some_and(|madt| apic::route_uart(space, madt, irq, me));
+    let routed = [apic::COM1_IRQ, apic::COM2_IRQ].map(route) == [true; 2];
     let halt_ms = if routed { HALT_MS } else { UNWOKEN_HALT_MS };
     let halt_counts = counts_per_ms.saturating_mul(halt_ms);
     let cpus = Cpus { crew: work::gather(apic, me, &came), apic, halt_counts };
@@ -155,8 +158,40 @@ impl Cpus {
         self.crew.run(f);
     }
 
-    /// Halts CPU 0 until something may have happened: the console received a byte, or [`HALT_MS`] have passed. A byte that
-    /// arrived after the caller last looked ends the halt at once.
+    /// What everybody does from now on who has nothing else to do. The first call counts.
+    pub(crate) fn set_duty(&self, duty: &'static dyn Duty) {
+        self.crew.set_duty(duty);
+    }
+
+    /// Makes a CPU look at its duty soon, also if it halts.
+    pub(crate) fn wake(&self, cpu: CpuIndex) {
+        self.crew.wake(cpu);
+    }
+
+    /// The CPU that looks after the `number`th of something: CPU 0, which has the console, last. Devices' messages reach it.
+    pub(crate) fn spread(&self, number: usize) -> CpuIndex {
+        let able: Vec<CpuIndex> = self
+            .crew
+            .ids()
+            .zip(0..)
+            .filter(|(id, _)| apic::takes_messages(*id))
+            .map(|(_, cpu)| CpuIndex(cpu))
+            .collect();
+        able.get((number + 1) % able.len().max(1)).copied().unwrap_or(CpuIndex(0))
+    }
+
+    /// What a device writes to wake a CPU that [`Cpus::spread`] named.
+    pub(crate) fn wake_message(&self, cpu: CpuIndex) -> Message {
+        apic::wake_message(self.crew.ids().nth(cpu.0).unwrap_or(ApicId(0)))
+    }
+
+    /// What a device writes to wake all of them that can be reached by messages.
+    pub(crate) fn wake_all_message(&self) -> Message {
+        apic::wake_message(ApicId(0xff))
+    }
+
+    /// Halts CPU 0 until something may have happened: a UART received a byte, a consumer rang, or [`HALT_MS`] have passed.
+    /// What happened after the caller last looked ends the halt at once.
     pub(crate) fn halt_briefly(&self) {
         self.apic.start_timer(self.halt_counts);
         interrupts::enable_and_hlt();
@@ -189,7 +224,7 @@ impl Idle {
     pub(crate) fn rest(&self) {
         if clock::now_ns().saturating_sub(self.worked_at) < Self::SPIN_NS {
             core::hint::spin_loop();
-        } else {
+        } else if self.cpus.crew.duty().is_none_or(|duty| duty.may_rest(CpuIndex(0))) {
             self.cpus.halt_briefly();
         }
     }

@@ -1,4 +1,4 @@
-//! Work for all CPUs at once.
+//! Work for all CPUs at once, and the duty of each CPU in between.
 //!
 //! | what | written by | read by | how |
 //! |---|---|---|---|
@@ -26,6 +26,15 @@ use crate::clock;
 /// How long a CPU without work spins before it halts: a run of jobs that follow each other finds it awake.
 const SPIN_NS: u64 = 100_000;
 
+/// What a CPU does when there is no job.
+pub(crate) trait Duty: Sync {
+    /// Does what is there to do now. True when there was something.
+    fn poll(&self, cpu: CpuIndex) -> bool;
+
+    /// Asked before a CPU halts: whoever has work for it later must wake it from now on. False when there is some already.
+    fn may_rest(&self, cpu: CpuIndex) -> bool;
+}
+
 type Job = *const (dyn Fn(CpuIndex) + Sync);
 
 /// One of the other CPUs.
@@ -45,6 +54,7 @@ pub(super) struct Crew {
     job: UnsafeCell<Option<Job>>,
     generation: AtomicU64,
     left: AtomicUsize,
+    duty: Once<&'static dyn Duty>,
 }
 
 // SAFETY: `job` is written only between `left` reaching 0 and the next `generation`, by the one CPU that holds `running`,
@@ -66,6 +76,7 @@ pub(super) fn gather(apic: LocalApic, first: ApicId, others: &[ApicId]) -> &'sta
         job: UnsafeCell::new(None),
         generation: AtomicU64::new(0),
         left: AtomicUsize::new(0),
+        duty: Once::new(),
     })
 }
 
@@ -78,6 +89,34 @@ impl Crew {
     /// How many CPUs there are.
     pub(super) fn count(&self) -> usize {
         1 + self.workers.len()
+    }
+
+    /// Their local APICs' ids, CPU 0's first.
+    pub(super) fn ids(&self) -> impl Iterator<Item = ApicId> {
+        [self.first].into_iter().chain(self.workers.iter().map(|worker| worker.id))
+    }
+
+    /// Gives everybody a duty, and wakes them for it.
+    pub(super) fn set_duty(&self, duty: &'static dyn Duty) {
+        self.duty.call_once(|| duty);
+        for cpu in 1..self.count() {
+            self.wake(CpuIndex(cpu));
+        }
+    }
+
+    /// The duty, if there is one.
+    pub(super) fn duty(&self) -> Option<&'static dyn Duty> {
+        self.duty.get().copied()
+    }
+
+    /// Sends a CPU an interrupt, unless it is the one that asks.
+    pub(super) fn wake(&self, cpu: CpuIndex) {
+        if cpu == super::current() {
+            return;
+        }
+        if let Some(id) = self.ids().nth(cpu.0) {
+            self.apic.send(id, Command::Interrupt(exceptions::WAKE));
+        }
     }
 
     /// Runs `f` on every CPU, on CPU 0 by the caller, and returns when all have finished.
@@ -102,14 +141,13 @@ impl Crew {
 
     /// Sends every other CPU an interrupt that it cannot hold off.
     pub(super) fn stop_others(&self, except: CpuIndex) {
-        let all = [self.first].into_iter().chain(self.workers.iter().map(|worker| worker.id));
-        for (_, id) in all.enumerate().filter(|(index, _)| *index != except.0) {
+        for (_, id) in self.ids().enumerate().filter(|(index, _)| *index != except.0) {
             self.apic.send(id, Command::Nmi);
         }
     }
 }
 
-/// What a CPU other than 0 does for ever: waits for jobs and runs them.
+/// What a CPU other than 0 does for ever: runs jobs, and does its duty when there are none.
 pub(super) fn serve(index: CpuIndex) -> ! {
     super::set_current(index);
     let crew = CREW.wait();
@@ -127,13 +165,17 @@ pub(super) fn serve(index: CpuIndex) -> ! {
             }
             crew.left.fetch_sub(1, Ordering::Release);
             idle_since = clock::now_ns();
+        } else if crew.duty().is_some_and(|duty| duty.poll(index)) {
+            idle_since = clock::now_ns();
         } else if clock::now_ns() - idle_since < SPIN_NS {
             spin_loop();
         } else {
             // No wake is lost: either we see the new generation here, or its giver sees us asleep and sends an
-            // interrupt. Interrupts are off until the halt begins, so one that comes early ends it at once.
+            // interrupt; and likewise for the duty. Interrupts are off until the halt begins, so one that comes early ends
+            // it at once.
             worker.asleep.store(true, Ordering::SeqCst);
-            if crew.generation.load(Ordering::SeqCst) == seen {
+            let rest = crew.duty().is_none_or(|duty| duty.may_rest(index));
+            if rest && crew.generation.load(Ordering::SeqCst) == seen {
                 interrupts::enable_and_hlt();
                 interrupts::disable();
             }

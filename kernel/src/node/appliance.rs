@@ -5,6 +5,7 @@ use super::disk::{Disk, admin_error, read_only_reason};
 use super::{Machine, NamespaceSlot, Node, SlotPlace, bench, nfit};
 use alloc::format;
 use alloc::string::{String, ToString};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use btt::check::{self, check};
 use btt::{ArenaInfo, flog::Slots};
@@ -15,7 +16,9 @@ use service::admin::command::{BenchRequest, CheckNamespace, CreateNamespace, Lab
 use service::appliance::{Appliance, Device, no_such_device};
 use service::error::AdminError;
 use service::inventory;
-use service::reply::{Arena, Arenas, Bench, Check, Errors, Finding, LabelArea, NamespaceStatus, Nfit, Stats, Status};
+use service::reply::{
+    Arena, Arenas, Bench, Check, Errors, Finding, LabelArea, NamespaceStatus, Nfit, Stats, Status, Trace,
+};
 
 /// How many findings a check names; the rest are counted.
 const FINDINGS_SHOWN: usize = 1000;
@@ -27,8 +30,30 @@ impl<M: Machine> Node<M> {
 
     fn disks(&self) -> impl Iterator<Item = &Disk<Pmem>> {
         self.slots().filter_map(|slot| match &slot.state {
+            State::Sector(disk) => Some(&**disk),
+            _ => None,
+        })
+    }
+
+    /// Offers every disk that consumers have not seen yet.
+    pub fn offer_new(&self) {
+        for slot in self.slots() {
+            if let State::Sector(disk) = &slot.state {
+                self.exports.offer_new(disk);
+            }
+        }
+    }
+
+    /// The disk of that name, to be shared.
+    fn shared_disk(&self, dev: &str) -> Result<&Arc<Disk<Pmem>>, AdminError> {
+        let mut disks = self.slots().filter_map(|slot| match &slot.state {
             State::Sector(disk) => Some(disk),
             _ => None,
+        });
+        // The other answer says why there is none.
+        disks.find(|disk| disk.name == dev).ok_or_else(|| match self.disk(dev) {
+            Err(why) => why,
+            Ok(_) => no_such_device(dev),
         })
     }
 
@@ -90,7 +115,7 @@ impl<M: Machine> Appliance for Node<M> {
             memory: self.machine.memory_bytes(),
             tables: self.machine.tables(),
             namespaces: self.slots().map(namespace_status).collect(),
-            exports: Vec::new(),
+            exports: self.exports.names(),
             uptime: self.machine.now_ns() / 1_000_000,
             unclean_shutdowns_recovered: self.unclean_shutdowns,
             persist: self.persist.to_string(),
@@ -221,7 +246,20 @@ impl<M: Machine> Appliance for Node<M> {
     }
 
     fn stats(&mut self) -> Stats {
-        Stats { devices: self.disks().map(Disk::stats).collect() }
+        Stats { devices: self.disks().map(Disk::stats).collect(), queues: self.exports.stats() }
+    }
+
+    fn export(&mut self, dev: &str) -> Result<(), AdminError> {
+        self.exports.export(self.shared_disk(dev)?)
+    }
+
+    fn unexport(&mut self, dev: &str) -> Result<(), AdminError> {
+        self.shared_disk(dev)?;
+        self.exports.unexport(dev)
+    }
+
+    fn trace(&mut self) -> Trace {
+        Trace { events: self.exports.trace() }
     }
 
     fn quiesce(&mut self) -> Result<(), AdminError> {

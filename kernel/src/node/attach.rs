@@ -5,6 +5,7 @@ use super::disk::Disk;
 use super::{Machine, Node};
 use alloc::format;
 use alloc::string::{String, ToString};
+use alloc::sync::Arc;
 use btt::info_block::Version;
 use btt::media::Namespace as _;
 use btt::{Btt, OpenError, Placement};
@@ -16,7 +17,7 @@ use uuid::Uuid;
 /// What a namespace is, once somebody has looked.
 pub(super) enum State {
     /// It is in sector mode, and open.
-    Sector(Disk<Pmem>),
+    Sector(Arc<Disk<Pmem>>),
     /// It holds no BTT.
     Raw(Content),
     /// It holds a BTT that cannot be opened.
@@ -103,7 +104,7 @@ impl<M: Machine> Node<M> {
             Err(why) => return State::Held(why),
         };
         match Btt::open(medium.clone(), placement, self.machine.cpus()) {
-            Ok(btt) => State::Sector(Disk::new(device_name(namespace.id, true), btt, self.machine.cpus())),
+            Ok(btt) => State::Sector(Arc::new(Disk::new(device_name(namespace.id, true), btt, self.machine.cpus()))),
             Err(OpenError::NotABtt | OpenError::TooSmall { .. }) => match recognise(&medium) {
                 Ok(content) => State::Raw(content),
                 Err(why) => State::Held(why.to_string()),

@@ -7,6 +7,7 @@
 
 use super::attach::{State, device_name, medium, placement};
 use super::content::{Content, recognise};
+use super::export::not_exported;
 use super::switch::{erase, info_blocks, signed_pages};
 use super::{Machine, NamespaceSlot, Node, RegionSlot, SlotPlace};
 use alloc::format;
@@ -354,7 +355,10 @@ pub(super) fn may_format(slot: &NamespaceSlot, force: bool) -> Result<(), AdminE
         State::Raw(Content::Blank) => Ok(()),
         State::Raw(Content::Unknown) => unless_forced("is not blank".into()),
         State::Raw(content @ Content::Recognised(_)) => unless_forced(format!("{content}")),
-        State::Sector(_) => unless_forced(format!("is in sector mode already ({})", device_name(name, true))),
+        State::Sector(disk) => {
+            not_exported(disk)?;
+            unless_forced(format!("is in sector mode already ({})", device_name(name, true)))
+        }
         State::Damaged(why) => unless_forced(format!("holds a BTT that is damaged ({why})")),
         State::Disabled => unless_forced("is disabled, and may hold something".into()),
         State::Held(why) => Err(AdminError::failed(format!("{name}: {why}"))),

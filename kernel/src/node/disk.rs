@@ -5,7 +5,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec;
 use btt::bytes::{Sectors, SectorsMut};
-use btt::media::Namespace;
+use btt::media::{Namespace, SectorSink, SectorSource};
 use btt::{ArenaInfo, Btt, BttError, CpuIndex, ExternalLba, ReadOnlyReason};
 use service::error::AdminError;
 use service::stats::{Counter, Counters, DeviceStats};
@@ -36,11 +36,25 @@ impl<N: Namespace> Disk<N> {
     /// The first sector that could not be read.
     pub(super) fn read(&self, cpu: CpuIndex, lba: u64, into: &mut [u8]) -> Result<(), BttError> {
         let count = (into.len() / self.sector_bytes()) as u64;
-        let mut lane = self.btt.lane(cpu);
-        let result = match SectorsMut::new(into, self.btt.sector_size()) {
-            Some(mut sink) => lane.read(ExternalLba(lba), count, &mut sink),
+        match SectorsMut::new(into, self.btt.sector_size()) {
+            Some(mut sink) => self.read_to(cpu, lba, count, &mut sink),
             None => Err(self.not_whole(lba, count)),
-        };
+        }
+    }
+
+    /// Reads whole external sectors to wherever `sink` has them.
+    ///
+    /// # Errors
+    /// The first sector that could not be read.
+    pub(super) fn read_to(
+        &self,
+        cpu: CpuIndex,
+        lba: u64,
+        count: u64,
+        sink: &mut impl SectorSink<N>,
+    ) -> Result<(), BttError> {
+        let mut lane = self.btt.lane(cpu);
+        let result = lane.read(ExternalLba(lba), count, sink);
         let counted = if result.is_ok() { Counter::Reads } else { Counter::ReadErrors };
         self.count(cpu, counted, &lane.take_counters());
         result
@@ -51,11 +65,37 @@ impl<N: Namespace> Disk<N> {
     /// # Errors
     /// Where it stopped.
     pub(super) fn write(&self, cpu: CpuIndex, lba: u64, from: &[u8]) -> Result<(), BttError> {
-        let mut lane = self.btt.lane(cpu);
-        let result = match Sectors::new(from, self.btt.sector_size()) {
-            Some(source) => lane.write(ExternalLba(lba), source.count() as u64, &source),
+        match Sectors::new(from, self.btt.sector_size()) {
+            Some(source) => self.write_from(cpu, lba, source.count() as u64, &source),
             None => Err(self.not_whole(lba, 0)),
-        };
+        }
+    }
+
+    /// Makes sectors read as zeroes, by the map where the BTT was made for it. Durable when it returns.
+    ///
+    /// # Errors
+    /// Where it stopped.
+    pub(super) fn zero(&self, cpu: CpuIndex, lba: u64, count: u64) -> Result<(), BttError> {
+        let mut lane = self.btt.lane(cpu);
+        let result = lane.zero(ExternalLba(lba), count);
+        let counted = if result.is_ok() { Counter::Writes } else { Counter::WriteErrors };
+        self.count(cpu, counted, &lane.take_counters());
+        result
+    }
+
+    /// Writes whole external sectors from wherever `source` has them. Durable when it returns.
+    ///
+    /// # Errors
+    /// Where it stopped.
+    pub(super) fn write_from(
+        &self,
+        cpu: CpuIndex,
+        lba: u64,
+        count: u64,
+        source: &impl SectorSource<N>,
+    ) -> Result<(), BttError> {
+        let mut lane = self.btt.lane(cpu);
+        let result = lane.write(ExternalLba(lba), count, source);
         let counted = if result.is_ok() { Counter::Writes } else { Counter::WriteErrors };
         self.count(cpu, counted, &lane.take_counters());
         result

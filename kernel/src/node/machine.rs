@@ -8,6 +8,8 @@ use core::fmt;
 use drivers::phys::PhysMap;
 use nvdimm::label::LabelStore;
 
+use super::export::Means;
+
 /// A machine that has been brought up.
 pub trait Machine: Sync {
     /// How it maps physical memory.
@@ -42,6 +44,11 @@ pub trait Machine: Sync {
 
     /// Where the DIMMs' labels are read and written.
     fn labels(&self) -> Box<dyn LabelStore + '_>;
+
+    /// What exports need. Asked once. Without it nothing is exported.
+    fn means(&self) -> Means {
+        Means::none()
+    }
 
     /// Adds a line to the log.
     fn log(&self, line: fmt::Arguments<'_>);

@@ -11,6 +11,7 @@ mod content;
 mod create;
 mod disk;
 mod errors;
+pub mod export;
 mod inventory;
 mod labels;
 mod machine;
@@ -18,11 +19,13 @@ mod nfit;
 mod switch;
 
 use alloc::string::{String, ToString};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use attach::State;
 use drivers::persist::Persist;
 use drivers::phys::PhysAddr;
 use drivers::pmem::{Access, PmemRegion};
+use export::Exports;
 pub use machine::Machine;
 use nvdimm::Inventory;
 use nvdimm::namespace::Namespace;
@@ -37,6 +40,7 @@ pub struct Node<M: Machine> {
     persist: Persist,
     /// BTTs that had interrupted writes to finish, since boot.
     unclean_shutdowns: u64,
+    exports: Arc<Exports>,
 }
 
 /// A region, mapped.
@@ -68,12 +72,21 @@ impl<M: Machine> Node<M> {
             machine.log(format_args!("nvdimm: {finding}"));
         }
         let persist = Persist::detect(found.persistence_domain() == PersistenceDomain::CpuCache);
-        let mut node = Self { machine, found, regions: Vec::new(), persist, unclean_shutdowns: 0 };
+        let [a, b, c, d, e, f, g, h, ..] = machine.random();
+        let boot = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
+        let exports = Arc::new(Exports::new(machine.means(), machine.cpus(), boot));
+        let mut node = Self { machine, found, regions: Vec::new(), persist, unclean_shutdowns: 0, exports };
         node.regions = node.found.regions.iter().map(|region| node.slot(region)).collect();
         for namespace in node.found.namespaces.clone() {
             node.add(namespace);
         }
+        node.offer_new();
         node
+    }
+
+    /// What serves consumers: each CPU polls it.
+    pub const fn exports(&self) -> &Arc<Exports> {
+        &self.exports
     }
 
     /// Maps a region. One that cannot be mapped stays visible, with the reason.

@@ -2,6 +2,7 @@
 
 use super::attach::{State, medium, placement};
 use super::disk::admin_error;
+use super::export::not_exported;
 use super::{Machine, Node, SlotPlace};
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -37,6 +38,7 @@ impl<M: Machine> Node<M> {
     pub(super) fn disable(&mut self, place: SlotPlace) -> Result<(), AdminError> {
         let slot = self.at_mut(place);
         if let State::Sector(disk) = &slot.state {
+            not_exported(disk)?;
             disk.btt.drain().map_err(|why| admin_error(&disk.name, &why))?;
         }
         slot.state = State::Disabled;

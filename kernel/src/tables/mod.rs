@@ -5,6 +5,7 @@
 
 pub mod fadt;
 pub mod madt;
+pub mod mcfg;
 pub mod root;
 pub mod sleep;
 

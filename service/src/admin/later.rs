@@ -34,9 +34,6 @@ const LATER: &[Later] = &[
     option("check-namespace", "repair", "check without it, and repair with ndctl check-namespace on Linux"),
     option("check-namespace", "rewrite-log", "check without it, and rewrite with ndctl check-namespace on Linux"),
     option("check-namespace", "force", "leave it out: a check that only reports needs no force"),
-    command("export", "read and write over this console"),
-    command("unexport", "nothing is exported yet"),
-    command("trace", "use stats for counters, and the log lines above"),
 ];
 
 /// Refuses what this version has not.

@@ -50,6 +50,8 @@ pub fn write(outcome: &Result<Reply, AdminError>, out: &mut dyn fmt::Write) -> f
             prometheus::write(stats, &mut text)?;
             field(out, "prometheus", &json(&text))?;
         }
+        Reply::Exported(exported) => fields(out, &json(exported))?,
+        Reply::Trace(trace) => fields(out, &json(trace))?,
         Reply::Poweroff | Reply::Reboot => {}
     }
     if reply.exit_code() != 0 {

@@ -3,7 +3,7 @@
 use core::fmt;
 
 use crate::reply::Stats;
-use crate::stats::Counter;
+use crate::stats::{Counter, QueueStats};
 
 /// Writes every counter as `untorn_<name>_total{dev="…",cpu="…"}` under its HELP and TYPE lines.
 ///
@@ -19,6 +19,22 @@ pub(super) fn write(stats: &Stats, out: &mut dyn fmt::Write) -> fmt::Result {
                 let count = counts.get(counter);
                 writeln!(out, "untorn_{name}_total{{dev=\"{}\",cpu=\"{cpu}\"}} {count}", Label(&device.dev))?;
             }
+        }
+    }
+    type Of = fn(&QueueStats) -> u64;
+    let of_queues: [(&str, &str, Of); 4] = [
+        ("requests", "Consumers' requests answered", |queue| queue.requests),
+        ("failed", "Consumers' requests answered with an error", |queue| queue.failed),
+        ("interrupts", "Interrupts sent to drivers", |queue| queue.interrupts),
+        ("rests", "Times that a queue ran empty", |queue| queue.rests),
+    ];
+    for (name, help, of) in of_queues {
+        writeln!(out, "# HELP untorn_queue_{name}_total {help}.")?;
+        writeln!(out, "# TYPE untorn_queue_{name}_total counter")?;
+        for queue in &stats.queues {
+            let (dev, QueueStats { export, queue: number, cpu, .. }) = (Label(&queue.dev), queue);
+            let labels = format_args!("dev=\"{dev}\",export=\"{export}\",queue=\"{number}\",cpu=\"{cpu}\"");
+            writeln!(out, "untorn_queue_{name}_total{{{labels}}} {}", of(queue))?;
         }
     }
     Ok(())

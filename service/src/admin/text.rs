@@ -10,8 +10,8 @@ use super::machine::Version;
 use super::pretty::pretty;
 use super::{help, prometheus};
 use crate::error::AdminError;
-use crate::reply::{Arena, Arenas, Bench, Check, Errors, FieldValue, Nfit, Stats, Status};
-use crate::stats::{Counter, Counts};
+use crate::reply::{Arena, Arenas, Bench, Check, Errors, FieldValue, Nfit, Stats, Status, Trace, TraceEvent};
+use crate::stats::{Counter, Counts, QueueStats};
 
 /// Writes a reply's lines, each with its end.
 ///
@@ -44,6 +44,10 @@ pub fn write(outcome: &Result<Reply, AdminError>, out: &mut dyn fmt::Write) -> f
             Reply::Bench(reply) => bench(reply, out),
             Reply::Stats(reply) => stats(reply, out),
             Reply::Prometheus(stats) => prometheus::write(stats, out),
+            Reply::Exported(reply) => {
+                writeln!(out, "{} is {}", reply.dev, if reply.exported { "exported" } else { "withdrawn" })
+            }
+            Reply::Trace(reply) => trace(reply, out),
             Reply::Poweroff => writeln!(out, "powering off"),
             Reply::Reboot => writeln!(out, "rebooting"),
         },
@@ -222,6 +226,22 @@ fn stats(stats: &Stats, out: &mut dyn fmt::Write) -> fmt::Result {
             let cpus: String = device.cpus.iter().map(by_cpu).collect();
             writeln!(out, "  {:<20}{}{cpus}", counter.name(), by_cpu(&device.total))?;
         }
+    }
+    for queue in &stats.queues {
+        let QueueStats { export, queue: number, cpu, requests, failed, interrupts, rests, .. } = queue;
+        let (dev, broken) = (queue.dev.as_str(), if queue.broken { ", broken by its driver" } else { "" });
+        writeln!(
+            out,
+            "export {export} ({dev}) queue {number}, CPU {cpu}: {requests} requests, {failed} failed, {interrupts} interrupts, {rests} rests{broken}"
+        )?;
+    }
+    Ok(())
+}
+
+/// Time in seconds, CPU, event.
+fn trace(trace: &Trace, out: &mut dyn fmt::Write) -> fmt::Result {
+    for TraceEvent { at, cpu, event } in &trace.events {
+        writeln!(out, "{:>6}.{:06} cpu {cpu}: {event}", at / 1_000_000, at % 1_000_000)?;
     }
     Ok(())
 }

@@ -16,9 +16,9 @@ use service::link::ByteLink;
 use service::pattern::{Tag, fill, verify};
 use service::reply::{
     Arena, Arenas, Bench, Check, Errors, FieldValue, Fields, Finding, LabelArea, NamespaceStatus, Nfit, NfitStructure,
-    Refusal, SectorErrors, Stats, Status, Verify,
+    Refusal, SectorErrors, Stats, Status, Trace, TraceEvent, Verify,
 };
-use service::stats::{Counter, Counters, DeviceStats};
+use service::stats::{Counter, Counters, DeviceStats, QueueStats};
 use uuid::uuid;
 
 /// Two queues.
@@ -282,7 +282,32 @@ impl Appliance for Machine {
         self.counters[0].add(Counter::Reads, 3);
         self.counters[1].add(Counter::Reads, 4);
         self.counters[1].add(Counter::Fences, 1);
-        Stats { devices: vec![DeviceStats::new("pmem0s", self.counters.iter().map(Counters::snapshot).collect())] }
+        Stats {
+            devices: vec![DeviceStats::new("pmem0s", self.counters.iter().map(Counters::snapshot).collect())],
+            queues: vec![QueueStats {
+                dev: "pmem0s".into(),
+                export: 1,
+                queue: 0,
+                cpu: 1,
+                requests: 9,
+                failed: 2,
+                interrupts: 5,
+                rests: 3,
+                broken: false,
+            }],
+        }
+    }
+
+    fn export(&mut self, dev: &str) -> Result<(), AdminError> {
+        self.device(dev).map(|_| ())
+    }
+
+    fn unexport(&mut self, dev: &str) -> Result<(), AdminError> {
+        self.device(dev).map(|_| ())
+    }
+
+    fn trace(&mut self) -> Trace {
+        Trace { events: vec![TraceEvent { at: 1_234_567, cpu: 1, event: "export 0: attached".into() }] }
     }
 
     fn quiesce(&mut self) -> Result<(), AdminError> {

@@ -1,0 +1,62 @@
+//! A consumer's requests on a disk: data move once, between the consumer's memory and persistent memory.
+
+use btt::media::MediaError;
+use btt::{BttError, CpuIndex};
+use drivers::pmem::Pmem;
+use drivers::transfer::{MEMORY_GONE, Transfer};
+use service::backend::{BackendError, BlockBackend, Sector};
+use service::memory::{Scatter, SharedMemory};
+
+use crate::node::disk::Disk;
+
+/// A disk as one CPU uses it.
+pub(super) struct OnDisk<'a> {
+    pub(super) disk: &'a Disk<Pmem>,
+    pub(super) cpu: CpuIndex,
+}
+
+impl BlockBackend for OnDisk<'_> {
+    fn read<M: SharedMemory + ?Sized>(
+        &mut self,
+        first: Sector,
+        count: u64,
+        into: &Scatter<'_, M>,
+    ) -> Result<(), BackendError> {
+        let mut sink = Transfer::new(into, self.disk.btt.sector_size().bytes());
+        self.disk.read_to(self.cpu, first.0, count, &mut sink).map_err(|why| backend_error(&why))
+    }
+
+    fn write<M: SharedMemory + ?Sized>(
+        &mut self,
+        first: Sector,
+        count: u64,
+        from: &Scatter<'_, M>,
+    ) -> Result<(), BackendError> {
+        let source = Transfer::new(from, self.disk.btt.sector_size().bytes());
+        self.disk.write_from(self.cpu, first.0, count, &source).map_err(|why| backend_error(&why))
+    }
+
+    /// Every write that was answered is durable.
+    fn flush(&mut self) -> Result<(), BackendError> {
+        Ok(())
+    }
+
+    /// What is discarded reads as zeroes: a consumer that is moved to another appliance finds no old data.
+    fn discard(&mut self, first: Sector, count: u64) -> Result<(), BackendError> {
+        self.disk.zero(self.cpu, first.0, count).map_err(|why| backend_error(&why))
+    }
+
+    fn write_zeroes(&mut self, first: Sector, count: u64, _unmap: bool) -> Result<(), BackendError> {
+        self.disk.zero(self.cpu, first.0, count).map_err(|why| backend_error(&why))
+    }
+}
+
+/// A disk's error as a consumer's request has it. The one place where they meet.
+const fn backend_error(why: &BttError) -> BackendError {
+    match why {
+        BttError::OutOfRange { .. } => BackendError::OutOfRange,
+        BttError::ReadOnly { .. } => BackendError::ReadOnly,
+        BttError::Data { why: MediaError::Device { status: MEMORY_GONE, .. }, .. } => BackendError::Memory,
+        BttError::SectorError { .. } | BttError::Data { .. } => BackendError::Media,
+    }
+}

@@ -1,0 +1,215 @@
+//! Exports: disks served to consumers, each a queue of requests in the consumer's own memory.
+//!
+//! | part | does | who |
+//! |---|---|---|
+//! | [`control`] | what the bridge asks for over the control link | whoever polls it: CPU 0 |
+//! | [`station`] | the queues of one CPU, polled | that CPU |
+//! | [`backend`] | a request, on a disk | the CPU of its queue |
+//! | [`trace`] | what happened lately | everybody |
+//!
+//! | what | written by | read by | how |
+//! |---|---|---|---|
+//! | the control state | who holds its lock | the same | lock |
+//! | a CPU's queues | who holds the station's lock: the CPU in a poll; control, to add, change and remove | the same | lock |
+//! | `lease_until` | control | every CPU before it touches a consumer's memory | release, acquire |
+//! | `reports` | a CPU that found a broken queue | control | lock |
+//!
+//! Order of locks: control → station → lanes of a disk → a disk's map stripes; `reports` and nothing below it.
+//! A queue that control removes under its station's lock is not touched any more: a poll answers what it has taken.
+
+mod backend;
+mod control;
+mod station;
+mod trace;
+
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use btt::CpuIndex;
+use drivers::pmem::Pmem;
+use drivers::shared::SharedWindow;
+use service::control::{MemoryId, QueueIndex, Report};
+use service::error::AdminError;
+use service::link::ByteLink;
+use service::reply::TraceEvent;
+use spin::Mutex;
+
+use super::disk::Disk;
+use control::Control;
+use station::Station;
+
+/// A consumer's memory, and the device that shows it.
+pub trait Consumer: Send + Sync {
+    /// Its id: the device's IVPosition.
+    fn id(&self) -> MemoryId;
+
+    /// The memory.
+    fn memory(&self) -> &SharedWindow;
+
+    /// Interrupts a peer: `peer << 16 | vector`.
+    fn ring(&self, doorbell: u32);
+
+    /// The CPU that looks after a queue whose kicks come by this vector: they wake it.
+    fn cpu(&self, queue: QueueIndex, vector: u16) -> CpuIndex;
+}
+
+/// Refuses to take a disk away that consumers may have: whoever offers it holds it, too.
+///
+/// # Errors
+/// Failed, with what to do.
+pub(super) fn not_exported(disk: &Arc<Disk<Pmem>>) -> Result<(), AdminError> {
+    if Arc::strong_count(disk) > 1 {
+        return Err(AdminError::failed(format!("{} is exported: unexport {} first", disk.name, disk.name)));
+    }
+    Ok(())
+}
+
+/// What time it is, and how to wake a CPU.
+pub trait Alarm: Send + Sync {
+    /// Nanoseconds since the CPU started.
+    fn now_ns(&self) -> u64;
+
+    /// Makes a CPU look at its queues soon, also if it halts.
+    fn wake(&self, cpu: CpuIndex);
+}
+
+/// What exports need of the machine.
+pub struct Means {
+    /// Time and waking.
+    pub alarm: Arc<dyn Alarm>,
+    /// Consumers' memory.
+    pub consumers: Vec<Arc<dyn Consumer>>,
+    /// The link to the bridge, if there is one: without it nothing is exported.
+    pub link: Option<Box<dyn ByteLink + Send>>,
+}
+
+impl Means {
+    /// No consumers, and no way to any.
+    #[must_use]
+    pub fn none() -> Self {
+        Self { alarm: Arc::new(Nobody), consumers: Vec::new(), link: None }
+    }
+}
+
+/// No time, and nobody to wake.
+struct Nobody;
+
+impl Alarm for Nobody {
+    fn now_ns(&self) -> u64 {
+        0
+    }
+
+    fn wake(&self, _: CpuIndex) {}
+}
+
+/// All exports. Shared by all CPUs.
+pub struct Exports {
+    alarm: Arc<dyn Alarm>,
+    stations: Box<[Station]>,
+    /// Until when consumers' memory may be touched.
+    lease_until_ns: AtomicU64,
+    control: Mutex<Control>,
+    /// What CPUs found and the bridge has still to hear.
+    reports: Mutex<Vec<Report>>,
+}
+
+impl Exports {
+    /// No exports yet, on a machine with `cpus` CPUs; `boot` is this run's number.
+    pub(super) fn new(means: Means, cpus: u32, boot: u64) -> Self {
+        Self {
+            stations: (0..cpus.max(1)).map(|_| Station::new()).collect(),
+            lease_until_ns: AtomicU64::new(0),
+            control: Mutex::new(Control::new(means.link, means.consumers, boot)),
+            reports: Mutex::new(Vec::new()),
+            alarm: means.alarm,
+        }
+    }
+
+    /// Serves this CPU's queues once. True if there was something to do, or may be.
+    pub fn poll(&self, cpu: CpuIndex) -> bool {
+        let station = self.station(cpu);
+        if station.is_empty() {
+            return false;
+        }
+        let now = self.alarm.now_ns();
+        self.has_lease(now) && station.poll(cpu, now, &mut |report| self.report(report))
+    }
+
+    /// Before a CPU halts: its queues' drivers kick from now on. False if one has a request already.
+    pub fn may_rest(&self, cpu: CpuIndex) -> bool {
+        let station = self.station(cpu);
+        let now = self.alarm.now_ns();
+        if station.is_empty() || !self.has_lease(now) {
+            return true; // a new lease wakes
+        }
+        station.may_rest(now, &mut |report| self.report(report))
+    }
+
+    /// Hears and answers the bridge. Never waits for it. True if there was something.
+    pub fn poll_control(&self) -> bool {
+        self.control.lock().poll(self)
+    }
+
+    /// Offers a disk to consumers, unless it was withdrawn before.
+    pub(super) fn offer_new(&self, disk: &Arc<Disk<Pmem>>) {
+        self.control.lock().offer(self, disk, false);
+    }
+
+    /// Offers a disk to consumers, again if it was withdrawn.
+    pub(super) fn export(&self, disk: &Arc<Disk<Pmem>>) -> Result<(), AdminError> {
+        self.control.lock().export(self, disk)
+    }
+
+    /// Withdraws a disk: its requests fail from now on, and nobody but the caller has it any more.
+    pub(super) fn unexport(&self, name: &str) -> Result<(), AdminError> {
+        self.control.lock().unexport(self, name)
+    }
+
+    /// The disks that are offered.
+    pub(super) fn names(&self) -> Vec<String> {
+        self.control.lock().names()
+    }
+
+    /// What each queue of each export has done.
+    pub(super) fn stats(&self) -> Vec<service::stats::QueueStats> {
+        self.stations.iter().zip(0..).flat_map(|(station, cpu)| station.stats(cpu)).collect()
+    }
+
+    /// What happened lately, oldest first.
+    pub(super) fn trace(&self) -> Vec<TraceEvent> {
+        let mut events = self.control.lock().trace();
+        for (station, cpu) in self.stations.iter().zip(0..) {
+            events.extend(station.trace(cpu));
+        }
+        events.sort_by_key(|event| event.at);
+        events
+    }
+
+    /// Whether consumers' memory may be touched.
+    fn has_lease(&self, now_ns: u64) -> bool {
+        now_ns < self.lease_until_ns.load(Ordering::Acquire)
+    }
+
+    fn station(&self, cpu: CpuIndex) -> &Station {
+        &self.stations[cpu.0 as usize % self.stations.len()]
+    }
+
+    /// For the bridge, from a CPU that serves queues.
+    fn report(&self, report: Report) {
+        self.reports.lock().push(report);
+        self.alarm.wake(CpuIndex(0));
+    }
+
+    /// Makes every CPU that has queues look at them.
+    fn wake_all(&self) {
+        for (station, cpu) in self.stations.iter().zip(0..) {
+            if !station.is_empty() {
+                self.alarm.wake(CpuIndex(cpu));
+            }
+        }
+    }
+}

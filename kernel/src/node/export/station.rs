@@ -1,0 +1,224 @@
+//! The queues that one CPU looks after.
+
+use alloc::string::ToString;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicUsize, Ordering};
+
+use btt::CpuIndex;
+use drivers::pmem::Pmem;
+use service::blk::{BlkQueue, Device, Progress};
+use service::control::{Call, DiskIndex, Report};
+use service::memory::MemoryTable;
+use service::reply::TraceEvent;
+use service::stats::QueueStats;
+use service::virtqueue::QueueError;
+use spin::Mutex;
+
+use super::Consumer;
+use super::backend::OnDisk;
+use super::trace::{Event, Name, Ring};
+use crate::node::disk::Disk;
+
+/// The most requests of one queue before the next has its turn.
+const BUDGET: u32 = 64;
+
+/// A queue that is served.
+pub(super) struct Running {
+    pub(super) name: Name,
+    pub(super) consumer: Arc<dyn Consumer>,
+    pub(super) call: Option<Call>,
+    pub(super) device: Device,
+    pub(super) table: Arc<MemoryTable>,
+    pub(super) ring: BlkQueue,
+    pub(super) disk_index: DiskIndex,
+    /// None once it is withdrawn: then its requests fail.
+    pub(super) disk: Option<Arc<Disk<Pmem>>>,
+    /// It has had nothing to do since it last rested.
+    pub(super) resting: bool,
+    pub(super) counts: Counts,
+}
+
+/// What a queue has done since it was started.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Counts {
+    requests: u64,
+    failed: u64,
+    calls: u64,
+    rests: u64,
+}
+
+impl Running {
+    fn poll(&mut self, cpu: CpuIndex) -> Progress {
+        let memory = self.consumer.memory();
+        let mut progress = match &self.disk {
+            Some(disk) => {
+                let mut backend = OnDisk { disk, cpu };
+                self.ring.poll(&self.device, &self.table, memory, &mut backend, BUDGET)
+            }
+            None => self.ring.poll(&self.device, &self.table, memory, &mut Withdrawn, BUDGET),
+        };
+        self.resting &= progress.served == 0;
+        progress.call &= self.call.is_some();
+        if progress.call {
+            self.ring_driver();
+        }
+        self.counts.requests += u64::from(progress.served);
+        self.counts.failed += u64::from(progress.failed);
+        progress
+    }
+
+    /// Interrupts the driver.
+    pub(super) fn ring_driver(&mut self) {
+        if let Some(call) = self.call {
+            self.consumer.ring(call.doorbell());
+            self.counts.calls += 1;
+        }
+    }
+
+    fn broken(&self, why: QueueError) -> Report {
+        let Name(export, queue) = self.name;
+        Report::Broken { export, queue, used: self.ring.base(), reason: why.to_string() }
+    }
+}
+
+/// What a withdrawn disk says: nothing is there. Its device has no sectors, so it is hardly asked.
+struct Withdrawn;
+
+impl service::backend::BlockBackend for Withdrawn {
+    fn read<M: service::memory::SharedMemory + ?Sized>(
+        &mut self,
+        _: service::backend::Sector,
+        _: u64,
+        _: &service::memory::Scatter<'_, M>,
+    ) -> Result<(), service::backend::BackendError> {
+        Err(service::backend::BackendError::OutOfRange)
+    }
+    fn write<M: service::memory::SharedMemory + ?Sized>(
+        &mut self,
+        _: service::backend::Sector,
+        _: u64,
+        _: &service::memory::Scatter<'_, M>,
+    ) -> Result<(), service::backend::BackendError> {
+        Err(service::backend::BackendError::OutOfRange)
+    }
+    fn flush(&mut self) -> Result<(), service::backend::BackendError> {
+        Err(service::backend::BackendError::Media)
+    }
+    fn discard(&mut self, _: service::backend::Sector, _: u64) -> Result<(), service::backend::BackendError> {
+        Err(service::backend::BackendError::OutOfRange)
+    }
+    fn write_zeroes(
+        &mut self,
+        _: service::backend::Sector,
+        _: u64,
+        _: bool,
+    ) -> Result<(), service::backend::BackendError> {
+        Err(service::backend::BackendError::OutOfRange)
+    }
+}
+
+/// A CPU's queues.
+pub(super) struct Station {
+    inner: Mutex<Inner>,
+    /// How many queues there are: a look that costs nothing.
+    count: AtomicUsize,
+}
+
+struct Inner {
+    queues: Vec<Running>,
+    trace: Ring,
+}
+
+impl Station {
+    pub(super) fn new() -> Self {
+        Self { inner: Mutex::new(Inner { queues: Vec::new(), trace: Ring::new() }), count: AtomicUsize::new(0) }
+    }
+
+    /// Whether it has no queues. One that was just added may be missed: who adds one wakes the CPU.
+    pub(super) fn is_empty(&self) -> bool {
+        self.count.load(Ordering::Acquire) == 0
+    }
+
+    /// Serves every queue once. True if there was something to do, or may be.
+    pub(super) fn poll(&self, cpu: CpuIndex, now_ns: u64, report: &mut dyn FnMut(Report)) -> bool {
+        let Inner { queues, trace } = &mut *self.inner.lock();
+        let mut worked = false;
+        for queue in queues {
+            let progress = queue.poll(cpu);
+            worked |= progress.served > 0 || progress.more;
+            if progress.served > 0 {
+                let Progress { served: requests, failed, call: called, .. } = progress;
+                trace.push(now_ns, Event::Served { queue: queue.name, requests, failed, called });
+            }
+            if let Some(why) = progress.broken {
+                trace.push(now_ns, Event::Broken { queue: queue.name });
+                report(queue.broken(why));
+            }
+        }
+        worked
+    }
+
+    /// Asks every driver for a kick. False if one has a request already.
+    pub(super) fn may_rest(&self, now_ns: u64, report: &mut dyn FnMut(Report)) -> bool {
+        let Inner { queues, trace } = &mut *self.inner.lock();
+        let mut rest = true;
+        for queue in queues.iter_mut().filter(|queue| queue.ring.broken().is_none()) {
+            match queue.ring.rest(queue.consumer.memory()) {
+                Ok(true) => {
+                    if !core::mem::replace(&mut queue.resting, true) {
+                        queue.counts.rests += 1;
+                        trace.push(now_ns, Event::Rests { queue: queue.name });
+                    }
+                }
+                Ok(false) => rest = false,
+                Err(why) => report(queue.broken(why)),
+            }
+        }
+        rest
+    }
+
+    /// Adds a queue. Its CPU is to be woken.
+    pub(super) fn add(&self, now_ns: u64, queue: Running) {
+        let inner = &mut *self.inner.lock();
+        inner.trace.push(now_ns, Event::Started { queue: queue.name, base: queue.ring.base() });
+        inner.queues.push(queue);
+        self.count.store(inner.queues.len(), Ordering::Release);
+    }
+
+    /// Removes a queue and answers where it stopped. Nothing of it is touched any more; without a `lease` not even now.
+    pub(super) fn remove(&self, now_ns: u64, name: Name, lease: bool) -> Option<u16> {
+        let inner = &mut *self.inner.lock();
+        let at = inner.queues.iter().position(|queue| queue.name == name)?;
+        let Running { ring, consumer, .. } = inner.queues.swap_remove(at);
+        let base = if lease { ring.stop(consumer.memory()) } else { ring.base() };
+        self.count.store(inner.queues.len(), Ordering::Release);
+        inner.trace.push(now_ns, Event::Stopped { queue: name, base });
+        Some(base)
+    }
+
+    /// Changes what is known of queues, between two polls.
+    pub(super) fn change(&self, mut f: impl FnMut(&mut Running)) {
+        self.inner.lock().queues.iter_mut().for_each(&mut f);
+    }
+
+    pub(super) fn stats(&self, cpu: u32) -> Vec<QueueStats> {
+        let inner = self.inner.lock();
+        let stats = inner.queues.iter().map(|queue| QueueStats {
+            dev: queue.disk.as_ref().map_or_else(Default::default, |disk| disk.name.clone()),
+            export: queue.name.0.0,
+            queue: queue.name.1.0,
+            cpu,
+            requests: queue.counts.requests,
+            failed: queue.counts.failed,
+            interrupts: queue.counts.calls,
+            rests: queue.counts.rests,
+            broken: queue.ring.broken().is_some(),
+        });
+        stats.collect()
+    }
+
+    pub(super) fn trace(&self, cpu: u32) -> Vec<TraceEvent> {
+        self.inner.lock().trace.show(cpu).collect()
+    }
+}

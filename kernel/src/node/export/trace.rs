@@ -1,0 +1,118 @@
+//! What happened lately: a small ring of events.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+
+use service::control::{ExportIndex, QueueIndex};
+use service::reply::TraceEvent;
+
+/// How many events a ring keeps.
+const EVENTS: usize = 128;
+
+/// Something that happened to a queue, or to an export.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Event {
+    /// Requests were answered, all in one poll.
+    Served { queue: Name, requests: u32, failed: u32, called: bool },
+    /// The queue is empty: its driver kicks next time.
+    Rests { queue: Name },
+    /// A driver broke it.
+    Broken { queue: Name },
+    /// It is served from now on, from this index.
+    Started { queue: Name, base: u16 },
+    /// It is not served any more.
+    Stopped { queue: Name, base: u16 },
+    /// A consumer has taken a disk.
+    Attached { export: ExportIndex },
+    /// A consumer has left.
+    Detached { export: ExportIndex },
+    /// A bridge said hello.
+    Bridge { session: u64 },
+    /// The lease had run out, and goes on.
+    LeaseRenewed,
+    /// The bridge asked for something impossible.
+    Refused { why: service::control::Outcome },
+}
+
+/// A queue of an export.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Name(pub(super) ExportIndex, pub(super) QueueIndex);
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "export {} queue {}", self.0.0, self.1.0)
+    }
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Served { queue, requests, failed, called } => {
+                write!(f, "{queue}: {requests} served")?;
+                if *failed > 0 {
+                    write!(f, ", {failed} failed")?;
+                }
+                f.write_str(if *called { ", driver called" } else { "" })
+            }
+            Self::Rests { queue } => write!(f, "{queue}: rests"),
+            Self::Broken { queue } => write!(f, "{queue}: broken by its driver"),
+            Self::Started { queue, base } => write!(f, "{queue}: started at {base}"),
+            Self::Stopped { queue, base } => write!(f, "{queue}: stopped at {base}"),
+            Self::Attached { export } => write!(f, "export {}: attached", export.0),
+            Self::Detached { export } => write!(f, "export {}: detached", export.0),
+            Self::Bridge { session } => write!(f, "bridge: session {session:016x}"),
+            Self::LeaseRenewed => f.write_str("bridge: a new lease"),
+            Self::Refused { why } => write!(f, "bridge: refused: {why}"),
+        }
+    }
+}
+
+/// The last events.
+#[derive(Debug)]
+pub(super) struct Ring {
+    events: Vec<(u64, Event)>,
+    next: usize,
+}
+
+impl Ring {
+    pub(super) fn new() -> Self {
+        Self { events: Vec::with_capacity(EVENTS), next: 0 }
+    }
+
+    /// Adds an event, in place of the oldest.
+    pub(super) fn push(&mut self, now_ns: u64, event: Event) {
+        if self.events.len() < EVENTS {
+            self.events.push((now_ns, event));
+        } else {
+            self.events[self.next] = (now_ns, event);
+        }
+        self.next = (self.next + 1) % EVENTS;
+    }
+
+    /// The events in words, as of this CPU.
+    pub(super) fn show(&self, cpu: u32) -> impl Iterator<Item = TraceEvent> {
+        self.events.iter().map(move |(at, event)| TraceEvent { at: at / 1000, cpu, event: text(event) })
+    }
+}
+
+fn text(event: &Event) -> String {
+    format!("{event}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ring_keeps_the_newest_events() {
+        let mut ring = Ring::new();
+        for at in 0..200 {
+            ring.push(at * 1000, Event::LeaseRenewed);
+        }
+        let mut times: Vec<u64> = ring.show(3).map(|event| event.at).collect();
+        times.sort_unstable();
+        assert_eq!(times, (72..200).collect::<Vec<_>>());
+    }
+}
