@@ -26,8 +26,7 @@ pub(super) fn find(topic: &str) -> Result<&'static CommandSpec, AdminError> {
 /// The writer's.
 pub(super) fn all(out: &mut dyn fmt::Write) -> fmt::Result {
     for spec in COMMANDS {
-        let later = if later::of_command(spec.name).is_some() { " (not yet)" } else { "" };
-        writeln!(out, "{:<18} {}{later}", spec.name, spec.summary)?;
+        writeln!(out, "{:<18} {}", spec.name, spec.summary)?;
     }
     writeln!(out, "help CMD explains one.")
 }
@@ -48,11 +47,7 @@ pub(super) fn of(spec: &CommandSpec, out: &mut dyn fmt::Write) -> fmt::Result {
             writeln!(out, "  {:<26} not in this version yet; {meanwhile}", "")?;
         }
     }
-    out.write_str(spec.details)?;
-    match later::of_command(spec.name) {
-        Some(meanwhile) => writeln!(out, "Not in this version yet; {meanwhile}."),
-        None => Ok(()),
-    }
+    out.write_str(spec.details)
 }
 
 /// `-l, --sector-size SECTOR`.
@@ -88,12 +83,7 @@ struct ArgumentHelp {
 }
 
 pub(super) fn brief(spec: &CommandSpec) -> CommandHelp {
-    CommandHelp {
-        name: spec.name,
-        usage: spec.synopsis(),
-        summary: spec.summary,
-        available: later::of_command(spec.name).is_none(),
-    }
+    CommandHelp { name: spec.name, usage: spec.synopsis(), summary: spec.summary, available: true }
 }
 
 pub(super) fn in_full(spec: &CommandSpec) -> CommandHelpInFull {
