@@ -244,7 +244,8 @@ pub(super) const fn takes_messages(cpu: ApicId) -> bool {
     cpu.0 < 0xff
 }
 
-/// What a device writes to wake a CPU that [`takes_messages`], or all of them: id 0xff (Intel SDM volume 3, 11.11): fixed, by an edge.
+/// What a device writes to wake a CPU that [`takes_messages`], or all of them by id 0xff: a fixed interrupt, by an edge
+/// (Intel SDM volume 3, 11.11).
 pub(super) const fn wake_message(cpu: ApicId) -> Message {
     Message { address: 0xfee0_0000 | (cpu.0 as u64 & 0xff) << 12, data: WAKE as u32 }
 }

@@ -230,10 +230,8 @@ fn stats(stats: &Stats, out: &mut dyn fmt::Write) -> fmt::Result {
     for queue in &stats.queues {
         let QueueStats { export, queue: number, cpu, requests, failed, interrupts, rests, .. } = queue;
         let (dev, broken) = (queue.dev.as_str(), if queue.broken { ", broken by its driver" } else { "" });
-        writeln!(
-            out,
-            "export {export} ({dev}) queue {number}, CPU {cpu}: {requests} requests, {failed} failed, {interrupts} interrupts, {rests} rests{broken}"
-        )?;
+        write!(out, "export {export} ({dev}) queue {number}, CPU {cpu}: {requests} requests, {failed} failed, ")?;
+        writeln!(out, "{interrupts} interrupts, {rests} rests{broken}")?;
     }
     Ok(())
 }
