@@ -111,6 +111,11 @@ impl Arena {
         self.read_only.get().copied()
     }
 
+    /// That the arena takes writes.
+    pub(crate) fn check_writable(&self) -> Result<(), BttError> {
+        self.read_only().map_or(Ok(()), |why| Err(BttError::ReadOnly { arena: self.index, why }))
+    }
+
     /// From now on the arena takes no writes. The first reason stands.
     pub(crate) fn turn_read_only(&self, why: ReadOnlyReason) -> BttError {
         let why = *self.read_only.call_once(|| why);

@@ -64,9 +64,7 @@ impl<N: Namespace> LaneGuard<'_, N> {
         done: u64,
         source: &(impl SectorSource<N> + ?Sized),
     ) -> Result<u32, BttError> {
-        if let Some(why) = arena.read_only() {
-            return Err(BttError::ReadOnly { arena: arena.index, why });
-        }
+        arena.check_writable()?;
         let media = self.btt.media();
         let entries = &self.state.arenas[arena.index.0 as usize];
         let in_arena = arena.found.info.geometry.external_nlba - first.0;
@@ -91,6 +89,9 @@ impl<N: Namespace> LaneGuard<'_, N> {
         let data = self.fence_data().map_err(data_failed)?;
 
         let mut guard = arena.locks.lock(first, count);
+        // Again, under the locks: whoever turned the arena read-only meanwhile may have left a record of one of these
+        // sectors without its map change. A second one would free the same block, and no flog can explain that.
+        arena.check_writable()?;
         let mut moves = [Move { lba: first, old: MapEntry::Initial(PostmapAba(0)) }; RUN_MAX];
         for (change, premap) in moves.iter_mut().zip(first.0..first.0 + count) {
             let lba = PremapAba(premap);
