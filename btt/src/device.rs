@@ -14,7 +14,7 @@ use alloc::vec::Vec;
 use uuid::Uuid;
 
 /// The most sectors that share the fences of one run. Longer requests are cut up.
-pub const RUN_MAX: usize = 32;
+pub const RUN_MAX: usize = crate::sync::sized(32, 2);
 
 /// Where a namespace's BTT is and whose it must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -75,7 +75,7 @@ pub(crate) struct Lane {
 }
 
 impl Lane {
-    pub(crate) const fn new(state: LaneState) -> Self {
+    pub(crate) fn new(state: LaneState) -> Self {
         Self { state: Mutex::new(state), fenced: AtomicU64::new(0) }
     }
 

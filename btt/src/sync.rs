@@ -1,17 +1,36 @@
-//! The one door to atomics and locks, so that the same code can run under a model checker.
+//! The one door to atomics and locks, so that the very same code runs under a model checker.
+//!
+//! | package | sources | types |
+//! |---|---|---|
+//! | `btt` | these | core's and spin's |
+//! | `btt` in tests | these, with feature `sim` | spin's, which ask a test's scheduler first |
+//! | `btt-loom` | these, with feature `loom` | loom's: every interleaving, every value that a load may return |
+//! | `btt-shuttle` | these, with feature `shuttle` | shuttle's: random interleavings, long ones |
 
-#[cfg(feature = "sim")]
+#[cfg(any(feature = "loom", feature = "shuttle"))]
+mod model;
+#[cfg(any(test, feature = "sim"))]
 pub(crate) mod scheduled;
 
+#[cfg(any(feature = "loom", feature = "shuttle"))]
+pub(crate) use model::*;
+
+#[cfg(not(any(feature = "loom", feature = "shuttle")))]
 pub(crate) use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
-#[cfg(feature = "sim")]
+#[cfg(all(feature = "sim", not(any(feature = "loom", feature = "shuttle"))))]
 pub(crate) use scheduled::{Mutex, MutexGuard, relax};
+#[cfg(not(any(feature = "loom", feature = "shuttle")))]
 pub(crate) use spin::Once;
-#[cfg(not(feature = "sim"))]
+#[cfg(not(any(feature = "sim", feature = "loom", feature = "shuttle")))]
 pub(crate) use spin::{Mutex, MutexGuard};
 
 /// What a waiting loop does between two looks.
-#[cfg(not(feature = "sim"))]
+#[cfg(not(any(feature = "sim", feature = "loom", feature = "shuttle")))]
 pub(crate) fn relax() {
     core::hint::spin_loop();
+}
+
+/// A size of something in memory: as it is, and under a model checker, where every element multiplies the states.
+pub(crate) const fn sized(real: usize, modelled: usize) -> usize {
+    if cfg!(any(feature = "loom", feature = "shuttle")) { modelled } else { real }
 }

@@ -9,8 +9,11 @@ use serde_json::Value;
 use tests::workspace;
 
 /// Each crate, and the crates of ours that it may stand on.
-const LAYERS: [(&str, &[&str]); 8] = [
+const LAYERS: [(&str, &[&str]); 10] = [
     ("btt", &[]),
+    // btt's own sources, for a model checker.
+    ("btt-loom", &[]),
+    ("btt-shuttle", &[]),
     ("nvdimm", &[]),
     ("service", &[]),
     ("boot", &[]),

@@ -1,0 +1,168 @@
+//! Models that are small enough for every schedule.
+
+use crate::checker::{Depth, explore};
+use crate::stage::{Stage, join};
+use btt::BttError;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+#[test]
+fn a_reader_never_sees_its_block_given_away() {
+    explore("a read against a block's next use", Depth::All, || {
+        let stage = Stage::new(2, 2, &[0, 1]);
+        // The first write frees the block that may be being read, the second one takes it.
+        let writer = stage.cpu(|stage| {
+            stage.write(1, 0, 1, 1);
+            stage.write(1, 1, 1, 2);
+        });
+        let found = stage.read(0, 0, 1)[0];
+        assert!(found <= 1, "{found}");
+        join(writer);
+        stage.judge(&[(0, &[1]), (1, &[2])]);
+    });
+}
+
+#[test]
+fn one_reader_and_two_writers_of_one_sector() {
+    explore("one reader, two writers", Depth::All, || {
+        let stage = Stage::new(3, 3, &[0]);
+        let first = stage.cpu(|stage| stage.write(1, 0, 1, 1));
+        let second = stage.cpu(|stage| stage.write(2, 0, 1, 2));
+        let found = stage.read(0, 0, 1)[0];
+        assert!(found <= 2, "{found}");
+        join(first);
+        join(second);
+        stage.judge(&[(0, &[1, 2])]);
+    });
+}
+
+#[test]
+fn a_reader_beside_two_writers_who_take_each_others_blocks() {
+    // Every schedule takes minutes.
+    explore("one reader, two writers, three writes", Depth::Preemptions(4), || {
+        let stage = Stage::new(3, 3, &[0, 1]);
+        let first = stage.cpu(|stage| {
+            stage.write(1, 0, 1, 1);
+            stage.write(1, 1, 1, 2);
+        });
+        let second = stage.cpu(|stage| stage.write(2, 0, 1, 3));
+        let found = stage.read(0, 0, 1)[0];
+        assert!([0, 1, 3].contains(&found), "{found}");
+        join(first);
+        join(second);
+        stage.judge(&[(0, &[1, 3]), (1, &[2])]);
+    });
+}
+
+#[test]
+fn two_writers_of_one_sector() {
+    explore("two writers of one sector", Depth::All, || {
+        let stage = Stage::new(2, 2, &[0]);
+        let other = stage.cpu(|stage| {
+            stage.write(1, 0, 1, 1);
+            stage.write(1, 0, 1, 2);
+        });
+        stage.write(0, 0, 1, 3);
+        stage.write(0, 0, 1, 4);
+        join(other);
+        stage.judge(&[(0, &[2, 4])]);
+    });
+}
+
+#[test]
+fn a_map_change_is_settled_before_another_lane_follows_it() {
+    explore("deferred map write-back", Depth::All, || {
+        // Sector 0 has two writers, sector 1 shares its line, sector 32 only its lock.
+        let stage = Stage::new(2, 2, &[0, 1, 32]);
+        stage.write(0, 0, 1, 1);
+        let other = stage.cpu(|stage| {
+            stage.write(1, 0, 1, 2);
+            stage.write(1, 32, 1, 3);
+        });
+        stage.write(0, 1, 1, 4);
+        stage.write(0, 0, 1, 5);
+        join(other);
+        stage.judge(&[(0, &[2, 5]), (1, &[4]), (32, &[3])]);
+    });
+}
+
+#[test]
+fn a_lane_that_two_cpus_share() {
+    explore("a lane shared by two CPUs", Depth::All, || {
+        let stage = Stage::new(1, 1, &[0, 1]);
+        let other = stage.cpu(|stage| {
+            stage.write(1, 0, 1, 1);
+            stage.read(1, 1, 1)
+        });
+        stage.write(0, 1, 1, 2);
+        stage.write(0, 0, 1, 3);
+        let found = join(other)[0];
+        assert!([0, 2].contains(&found), "{found}");
+        stage.judge(&[(0, &[1, 3]), (1, &[2])]);
+    });
+}
+
+#[test]
+fn a_lane_that_moves_takes_its_map_changes_along() {
+    explore("a lane that moves, and another one", Depth::All, || {
+        let stage = Stage::new(2, 2, &[0, 1]);
+        // CPUs 0 and 2 share lane 0.
+        let mover = stage.cpu(|stage| stage.write(2, 1, 1, 1));
+        let other = stage.cpu(|stage| stage.write(1, 0, 1, 2));
+        stage.write(0, 0, 1, 3);
+        join(mover);
+        join(other);
+        stage.judge(&[(0, &[2, 3]), (1, &[1])]);
+    });
+}
+
+#[test]
+fn a_run_of_reads_against_a_run_of_writes_across_two_locks() {
+    explore("runs across a stripe border", Depth::All, || {
+        let stage = Stage::new(4, 2, &[15, 16]);
+        let writer = stage.cpu(|stage| {
+            stage.write(1, 15, 2, 1);
+            stage.write(1, 16, 1, 2);
+        });
+        let found = stage.read(0, 15, 2);
+        assert!(found.iter().all(|version| *version <= 2), "{found:?}");
+        join(writer);
+        stage.judge(&[(15, &[1]), (16, &[2])]);
+    });
+}
+
+#[test]
+fn runs_that_need_the_same_locks_in_turn_do_not_wait_for_each_other() {
+    explore("runs over both locks, both ways", Depth::All, || {
+        // Lines 0 and 1 are stripes 0 and 1; lines 1 and 2 are stripes 1 and 0.
+        let stage = Stage::new(4, 2, &[15, 16, 31, 32]);
+        let other = stage.cpu(|stage| stage.write(1, 31, 2, 1));
+        stage.write(0, 15, 2, 2);
+        join(other);
+        stage.judge(&[(15, &[2]), (16, &[2]), (31, &[1]), (32, &[1])]);
+    });
+}
+
+#[test]
+fn an_arena_turns_read_only_for_everybody_and_stays_sound() {
+    for access in 0..14 {
+        FAILS_AT.store(access, Ordering::Relaxed);
+        explore(&format!("access {access} fails"), Depth::All, || {
+            let stage = Stage::new(2, 2, &[0]);
+            stage.medium().fail_once(FAILS_AT.load(Ordering::Relaxed));
+            let other = stage.cpu(|stage| stage.try_write(1, 0, 1, 1));
+            let own = stage.try_write(0, 0, 1, 2);
+            let results = [own, join(other)];
+            stage.medium().never_fail();
+            // A write that failed may be there or not; one that did not fail is, unless another one came after it.
+            let may: &[u32] = if results.iter().any(Result::is_ok) { &[1, 2] } else { &[0, 1, 2] };
+            stage.judge(&[(0, may)]);
+            let read_only = |result: &Result<(), BttError>| matches!(result, Err(BttError::ReadOnly { .. }));
+            let refused = stage.try_write(0, 0, 1, 3);
+            assert_eq!(results.iter().any(read_only), read_only(&refused), "{results:?}, then {refused:?}");
+            assert!(results.iter().all(|result| !read_only(result) || *result == refused), "the first reason stands");
+        });
+    }
+}
+
+/// Which access fails in the model that is being explored.
+static FAILS_AT: AtomicU32 = AtomicU32::new(0);

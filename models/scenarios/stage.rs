@@ -1,0 +1,115 @@
+//! What a model's CPUs do, and what must be true when they are done.
+
+use crate::checker::thread;
+use crate::medium::{Medium, tag};
+use btt::check::{Finding, check};
+use btt::info_block::Version;
+use btt::media::{MediaError, NsOffset, SectorSink, SectorSource};
+use btt::{Btt, BttError, CpuIndex, ExternalLba, Placement};
+use std::sync::Arc;
+use uuid::Uuid;
+
+const PLACEMENT: Placement = Placement { version: Version::V2_0, parent_uuid: Uuid::nil() };
+
+/// A BTT on a [`Medium`], and the CPUs that use it.
+#[derive(Clone)]
+pub(crate) struct Stage(Arc<Btt<Medium>>);
+
+/// The sectors of a write: only their first bytes count.
+struct Tags {
+    lba: u32,
+    version: u32,
+}
+
+impl SectorSource<Medium> for Tags {
+    fn store(&self, index: usize, media: &Medium, at: NsOffset) -> Result<(), MediaError> {
+        let index = u32::try_from(index).expect("a few");
+        media.write_sector(at, tag(self.lba + index, self.version))
+    }
+}
+
+/// The versions that a read found.
+struct Versions {
+    lba: u32,
+    found: Vec<u32>,
+}
+
+impl SectorSink<Medium> for Versions {
+    fn load(&mut self, index: usize, media: &Medium, at: NsOffset) -> Result<(), MediaError> {
+        let found = media.read_sector(at)?;
+        let lba = self.lba + u32::try_from(index).expect("a few");
+        assert_eq!(found >> 32, u64::from(lba), "sector {lba} reads another sector's data");
+        self.found.push(u32::try_from(found & 0xffff_ffff).expect("32 bits"));
+        Ok(())
+    }
+
+    fn zero(&mut self, _: usize) {
+        panic!("no entry is trimmed");
+    }
+}
+
+impl Stage {
+    /// A fresh BTT with `groups` free blocks, opened for `lanes` CPUs; the model touches the sectors `lbas`.
+    pub(crate) fn new(groups: u32, lanes: u32, lbas: &[u32]) -> Self {
+        Self::open(Medium::new(groups, lbas), lanes)
+    }
+
+    fn open(medium: Medium, lanes: u32) -> Self {
+        // A model's threads are fibres of one; its types know nothing of real ones.
+        #[allow(clippy::arc_with_non_send_sync)]
+        Self(Arc::new(Btt::open(medium, PLACEMENT, lanes).expect("a sound BTT")))
+    }
+
+    /// The medium below.
+    pub(crate) fn medium(&self) -> &Medium {
+        self.0.media()
+    }
+
+    /// Lets a CPU of its own do something.
+    pub(crate) fn cpu<T: Send + 'static>(
+        &self,
+        run: impl FnOnce(&Self) -> T + Send + 'static,
+    ) -> thread::JoinHandle<T> {
+        let stage = self.clone();
+        thread::spawn(move || run(&stage))
+    }
+
+    /// Writes `count` sectors from `lba` on, all of this version.
+    pub(crate) fn try_write(&self, cpu: u32, lba: u32, count: u64, version: u32) -> Result<(), BttError> {
+        self.0.lane(CpuIndex(cpu)).write(ExternalLba(lba.into()), count, &Tags { lba, version })
+    }
+
+    /// As `try_write`, on a medium without faults.
+    #[cfg(feature = "loom")]
+    pub(crate) fn write(&self, cpu: u32, lba: u32, count: u64, version: u32) {
+        self.try_write(cpu, lba, count, version).expect("no faults");
+    }
+
+    /// Reads `count` sectors from `lba` on, and says which versions they are.
+    pub(crate) fn read(&self, cpu: u32, lba: u32, count: u64) -> Vec<u32> {
+        let mut versions = Versions { lba, found: Vec::new() };
+        self.0.lane(CpuIndex(cpu)).read(ExternalLba(lba.into()), count, &mut versions).expect("no faults");
+        versions.found
+    }
+
+    /// When all CPUs are done: the medium is sound as it stands, and if the power went now and took all that is not
+    /// durable; and either way each sector holds one of the versions given for it.
+    pub(crate) fn judge(&self, expected: &[(u32, &[u32])]) {
+        for (what, medium) in [("as it stands", self.medium().visible()), ("after a cut", self.medium().durable())] {
+            let mut damage = Vec::new();
+            let mut report = |finding: Finding| damage.extend(finding.is_damage().then_some(finding));
+            check(&medium, PLACEMENT, u32::MAX, &mut report, &mut |_, _| ());
+            assert!(damage.is_empty(), "{what}: {damage:?}");
+            let opened = Self::open(medium, 1);
+            for (lba, versions) in expected {
+                let found = opened.read(0, *lba, 1)[0];
+                assert!(versions.contains(&found), "{what}: sector {lba} holds {found}, none of {versions:?}");
+            }
+        }
+    }
+}
+
+/// Waits for a CPU to be done.
+pub(crate) fn join<T>(cpu: thread::JoinHandle<T>) -> T {
+    cpu.join().expect("a CPU's failure is the model's")
+}
