@@ -166,11 +166,11 @@ impl<N: Namespace> LaneGuard<'_, N> {
         count: u32,
         state: fn(crate::PostmapAba) -> MapEntry,
     ) -> Result<(), BttError> {
-        if let Some(why) = arena.read_only() {
-            return Err(BttError::ReadOnly { arena: arena.index, why });
-        }
+        arena.check_writable()?;
         let media = self.btt.media();
         let mut guard = arena.locks.lock(first, count);
+        // Again, as a write does: a record may wait there for its map change, and recovery would undo the edit.
+        arena.check_writable()?;
         let mut words = [0; RUN_MAX];
         for (word, premap) in words.iter_mut().zip(first.0..first.0 + count) {
             *word = state(arena.entry(media, PremapAba(premap))?.block()).encode();
