@@ -113,7 +113,7 @@ impl<'a, M: SharedMemory + ?Sized> Scatter<'a, M> {
         let from = self.from.saturating_add(skip).min(self.end);
         let end = from.saturating_add(bytes).min(self.end);
         let first = self.segments.partition_point(|segment| segment.end() <= from);
-        let segments = self.segments.get(first..).unwrap_or_default();
+        let segments = self.segments.get(first..).filter(|_| from < end).unwrap_or_default();
         segments.iter().take_while(move |segment| segment.start < end).map(move |segment| {
             let skipped = from.saturating_sub(segment.start);
             let bytes = segment.end().min(end) - segment.start - skipped;
@@ -196,6 +196,7 @@ mod tests {
             prop_assert_eq!(scatter.bytes(), all.saturating_sub(skip).min(window));
             let room = usize::try_from(scatter.bytes().saturating_sub(inner)).unwrap().min(count);
             let data: Vec<u8> = (0..count).map(|at| u8::try_from(at % 255).unwrap() + 1).collect();
+            prop_assert!(scatter.pieces(inner, count as u64).all(|(_, bytes)| bytes > 0));
             prop_assert_eq!(scatter.write(inner, &data), Ok(room));
             let mut back = alloc::vec![0; count];
             prop_assert_eq!(scatter.read(inner, &mut back), Ok(room));

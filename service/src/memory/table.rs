@@ -170,9 +170,12 @@ mod tests {
     }
 
     #[test]
-    fn ranges_that_touch_are_crossed_in_pieces() {
+    fn ranges_that_touch_are_crossed_in_pieces_and_all_or_none_are_taken() {
         let table = MemoryTable::new(&[region(0, 0x100, 0x300), region(0x100, 0x100, 0)], 0x400).expect("sound");
         assert_eq!(places(&table, 0xF0, 0x20), Some(alloc::vec![(0x3F0, 0x10), (0, 0x10)]));
+        let mut segments = Segments::with_room().expect("room");
+        assert!(!table.translate(GuestAddress(0xF0), 0x111, &mut segments), "the last byte is outside");
+        assert_eq!(segments.bytes(), 0);
     }
 
     #[test]
