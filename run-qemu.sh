@@ -54,7 +54,8 @@ while [ $# -gt 0 ]; do
     #:                        an NVDIMM made of FILE; may be given several times. FILE is made, sparse, if it is absent.
     #:                        size is the whole file's, label area included (default: as large as the file is); label is
     #:                        the size of the label area at its end (at least 128K; default: none); unarmed: read-only.
-    #:                        Default: one blank DIMM of 128M under target/, formatted by a run without --exec
+    #:                        Default: one blank DIMM of 128M under target/, formatted by a run without --exec, and served
+    #:                        at target/vhost.sock (with --admin target/admin.sock) unless --qemu-arg is given
     --nvdimm) nvdimms+=("$1") && shift ;;
     #:   --no-nvdimm          no NVDIMM at all
     --no-nvdimm) no_nvdimm=1 ;;
@@ -134,6 +135,11 @@ format_blank=''
 if [ -z "$no_nvdimm" ] && [ ${#nvdimms[@]} -eq 0 ]; then
     # Ours to format, and only by a person's plain run: a script says what it wants. A size for the first run only.
     [ -n "$exec_given" ] || format_blank=1
+    # Such a run serves it, too; one that puts devices of its own in the machine says itself what else it wants.
+    # A socket's path has 107 bytes at most.
+    if [ -z "$exec_given" ] && [ ${#vhost_user[@]} -eq 0 ] && [ ${#qemu_args[@]} -eq 0 ] && ((${#target} < 80)); then
+        vhost_user=("$target/vhost.sock") admin=${admin:-$target/admin.sock}
+    fi
     nvdimms=("$target/nvdimm0.img") && [ -s "${nvdimms[0]}" ] || nvdimms[0]+=,size=128M
     [[ $target != *,* ]] || usage "the target directory '$target' has a comma in its name: give a --nvdimm FILE elsewhere"
 fi
@@ -171,6 +177,7 @@ for nvdimm in "${nvdimms[@]}"; do
 done
 
 # ---- The disks for other machines: a socket each, and a RAM file for each consumer.
+qemu=${QEMU:-qemu-system-x86_64}
 exports=() hints=() rams=() bar_bytes=0 control_fd='' export_args=() vhost_args=()
 for export in "${vhost_user[@]}"; do
     IFS=, read -ra fields <<<"$export,$consumer_ram"
@@ -195,7 +202,9 @@ for export in "${vhost_user[@]}"; do
     [ -n "$ram" ] && [ -n "$size" ] || usage "--vhost-user $socket: a consumer's RAM takes both ram=FILE and size=S"
     ((size >= 1 << 20 && size % (1 << 20) == 0)) || usage "--vhost-user $socket: size: $size bytes are not a multiple of 1M"
     exports+=(--vhost-user "$socket${dev:+,dev=$dev},ram=$ram,size=$size")
-    hints+=("a consumer for it: $((size >> 20))M of RAM, -machine q35,memory-backend=mem -object memory-backend-file,id=mem,share=on,mem-path=$ram,size=$((size >> 20))M -smp 2 -chardev socket,id=disk,path=$socket,reconnect=1 -device vhost-user-blk-pci,chardev=disk")
+    backend=memory-backend-file,id=mem,share=on,mem-path=$ram,size=$((size >> 20))M
+    hint="a consumer: $qemu -smp 2 -m $((size >> 20))M -machine q35,memory-backend=mem -object $backend"
+    hints+=("$hint -chardev socket,id=disk,path=$socket,reconnect=1 -device vhost-user-blk-pci,chardev=disk")
     for n in "${!rams[@]}"; do
         [ "${rams[n]}" != "$ram" ] || continue 2 # another disk of the same consumer
     done
@@ -223,7 +232,6 @@ fi
 
 # ---- The machine.
 image=$target/release/untorn
-qemu=${QEMU:-qemu-system-x86_64}
 machine=q35 ram=$((memory_bytes >> 20))M cpu=max smp=$cpus slots=${#files[@]} maxmem=$((memory_bytes + dimm_bytes))
 if ((slots > 0)); then
     ((slots <= 256)) || usage "--nvdimm: $slots are more than QEMU's 256 slots"
