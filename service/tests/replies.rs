@@ -374,16 +374,15 @@ fn help_lists_every_command_and_explains_each() {
     assert_eq!(
         text(&mut desk, "help check-namespace").0,
         concat!(
-            "usage: check-namespace NS [-R] [-L] [-f]\n",
+            "usage: check-namespace NS [-R] [-L] [-f] [--portable]\n",
             "check a BTT's metadata, all of it\n",
             "  NS                         a namespace: namespace0.0\n",
-            "  -R, --repair               repair what can be repaired\n",
-            "                             not in this version yet; check without it, and repair with ndctl check-namespace on Linux\n",
-            "  -L, --rewrite-log          write the flog anew\n",
-            "                             not in this version yet; check without it, and rewrite with ndctl check-namespace on Linux\n",
-            "  -f, --force                even while it is enabled\n",
-            "                             not in this version yet; leave it out: a check that only reports needs no force\n",
-            "Stores nothing without -R or -L. Exit status 4: something is wrong and not repaired.\n",
+            "  -R, --repair               repair what has one certain answer\n",
+            "  -L, --rewrite-log          write the flog anew, one record a group: its old layout is gone then\n",
+            "  -f, --force                with -R: make errors of the sectors whose content is not certain\n",
+            "      --portable             write zeroes where sectors are trimmed in the map, and allow no more of that\n",
+            "Stores nothing without -R, -L or --portable; with one of them, the namespace is closed meanwhile.\n",
+            "A power cut in a repair does no harm: do it again. Exit status 4: something is wrong and not repaired.\n",
         )
     );
     assert_eq!(text(&mut desk, "help frobnicate").1, 3);

@@ -708,3 +708,110 @@ fn a_sector_that_the_medium_lost_becomes_an_error_and_a_write_mends_it() {
         assert_eq!(node.done("bench pmem0s --seconds 1 --run 9 --verify")["errors"], 0);
     }
 }
+
+/// All findings of a check, and whether all of them are repaired.
+fn checked(node: &mut Booted, options: &str) -> (usize, bool) {
+    let check = node.done(&format!("check-namespace namespace0.0 {options}"));
+    let findings = check["findings"].as_array().expect("a list").clone();
+    let repaired = findings.iter().all(|finding| finding["repaired"] == true);
+    assert_eq!(check["exit"] == 4, !repaired, "{check}");
+    (findings.len(), repaired)
+}
+
+#[test]
+fn a_damaged_namespace_is_repaired_and_served_again() {
+    let memory = Memory::new(32 * MIB);
+    let mut node = boot_one(memory);
+    node.done("create-namespace -l 520");
+    node.done("write pmem0s 0 --fill 0x42 --count 50");
+    let arena = node.done("arenas namespace0.0")["arenas"][0].clone();
+    drop(node);
+    let at = |name: &str| usize::try_from(arena[name].as_u64().expect("a number")).expect("small") + 4096;
+    // The info block, a flog group that was never used, and an entry that leads out of the arena.
+    memory.put(4096, &[0xee; 4096]);
+    memory.put(at("logoff") + 64 * 200, &[0; 64]);
+    memory.put(at("mapoff") + 4 * 7, &u32::MAX.to_le_bytes());
+    let mut node = boot_one(memory);
+    node.refused("read pmem0s 0", "damaged");
+    let before = memory.copy();
+    assert_eq!(checked(&mut node, ""), (1, false));
+    assert!(before == memory.copy(), "a check stores nothing");
+    assert_eq!(checked(&mut node, "-R"), (3, false), "the entry has no certain answer");
+    node.refused("read pmem0s 0", "damaged");
+    assert_eq!(checked(&mut node, "-R -f"), (2, true));
+    assert!(node.refused("read pmem0s 7", "failed").contains("marked as an error"));
+    node.done("write pmem0s 7 --fill 0x42");
+    let read = node.done("read pmem0s 0 50");
+    assert!(read["data"].as_str().is_some_and(|data| data.starts_with("QkJC") && !data.contains("AAAA")));
+    assert_eq!(checked(&mut node, ""), (0, true));
+    assert_eq!(checked(&mut node, "-L"), (0, true));
+    node.done("bench pmem0s --seconds 1 --verify");
+}
+
+#[test]
+fn a_namespace_whose_info_blocks_are_lost_is_found_again() {
+    let memory = Memory::new(32 * MIB);
+    let mut node = boot_one(memory);
+    node.done("create-namespace -l 512");
+    node.done("write pmem0s 5 --fill 0x42");
+    drop(node);
+    memory.put(4096, &[0; 4096]);
+    memory.put(32 * MIB - 4096, &[0; 4096]);
+    let mut node = boot_one(memory);
+    assert!(node.refused("check-namespace namespace0.0", "failed").contains("-R"));
+    assert_eq!(checked(&mut node, "-R"), (1, true));
+    assert!(node.done("read pmem0s 5")["data"].as_str().is_some_and(|data| data.starts_with("QkJC")));
+}
+
+#[test]
+fn the_error_flag_that_damage_left_is_cleared_by_a_repair() {
+    let memory = Memory::new(32 * MIB);
+    let mut node = boot_one(memory);
+    node.done("create-namespace");
+    let map = node.done("arenas namespace0.0")["arenas"][0]["mapoff"].as_u64().expect("a number");
+    drop(node);
+    memory.put(usize::try_from(map).expect("small") + 4096 + 4 * 7, &u32::MAX.to_le_bytes());
+    let mut node = boot_one(memory);
+    node.refused("read pmem0s 7", "damaged");
+    let arena = node.done("arenas namespace0.0")["arenas"][0].clone();
+    assert_eq!(arena["flags"], 1);
+    assert!(arena["read_only"].as_str().is_some_and(|why| why.contains("map entry 7")), "{arena}");
+    drop(node);
+    let mut node = boot_one(memory);
+    assert!(node.refused("write pmem0s 0 --fill 1", "read-only").contains("error flag"));
+    assert!(!checked(&mut node, "-R").1);
+    assert_eq!(checked(&mut node, "-R -f"), (3, true));
+    node.done("write pmem0s 0 --fill 1");
+    assert!(node.done("arenas namespace0.0")["arenas"][0]["read_only"].is_null());
+}
+
+#[test]
+fn trim_entries_are_written_out_before_the_medium_goes_to_linux() {
+    let memory = Memory::new(32 * MIB);
+    let mut node = boot_one(memory);
+    node.done("create-namespace -l 512 --zero-entries");
+    node.done("write pmem0s 0 --fill 0x42 --count 100");
+    node.done("trim pmem0s 10 20");
+    assert_eq!(checked(&mut node, ""), (0, true));
+    assert_eq!(checked(&mut node, "--portable"), (1, true));
+    assert_eq!(node.done("arenas namespace0.0")["arenas"][0]["flags"], 0);
+    node.done("trim pmem0s 40 1");
+    assert_eq!(checked(&mut node, "--portable"), (0, true));
+    for (lba, begins) in [(9, "QkJC"), (10, "AAAA"), (29, "AAAA"), (30, "QkJC"), (40, "AAAA")] {
+        let read = node.done(&format!("read pmem0s {lba}"));
+        assert!(read["data"].as_str().is_some_and(|data| data.starts_with(begins)), "LBA {lba}");
+    }
+}
+
+#[test]
+fn media_that_may_not_be_written_are_not_repaired() {
+    let memory = Memory::new(32 * MIB);
+    boot_one(memory).done("create-namespace");
+    memory.put(32 * MIB - 4096 + 9, &[1]);
+    let before = memory.copy();
+    let mut node = boot(&[Dimm { base: BASE, memory, flags: 1 << 3, labels: None }]);
+    assert_eq!(checked(&mut node, ""), (1, false));
+    node.refused("check-namespace namespace0.0 -R", "read-only");
+    drop(node);
+    assert!(before == memory.copy(), "nothing was written");
+}

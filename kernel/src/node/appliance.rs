@@ -1,27 +1,20 @@
 //! The admin commands, answered.
 
-use super::attach::{State, device_name, medium, placement};
+use super::attach::{State, device_name};
 use super::disk::{Disk, admin_error, read_only_reason};
 use super::{Machine, NamespaceSlot, Node, SlotPlace, bench, nfit};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
-use alloc::vec::Vec;
-use btt::check::{self, check};
 use btt::{ArenaInfo, flog::Slots};
-use drivers::pmem::{Pmem, PmemRegion};
+use drivers::pmem::Pmem;
 use nvdimm::namespace::NamespaceId;
 use service::VERSION;
 use service::admin::command::{BenchRequest, CheckNamespace, CreateNamespace, LabelVersion, Lba};
 use service::appliance::{Appliance, Device, no_such_device};
 use service::error::AdminError;
 use service::inventory;
-use service::reply::{
-    Arena, Arenas, Bench, Check, Errors, Finding, LabelArea, NamespaceStatus, Nfit, Stats, Status, Trace,
-};
-
-/// How many findings a check names; the rest are counted.
-const FINDINGS_SHOWN: usize = 1000;
+use service::reply::{Arena, Arenas, Bench, Check, Errors, LabelArea, NamespaceStatus, Nfit, Stats, Status, Trace};
 
 impl<M: Machine> Node<M> {
     fn slots(&self) -> impl Iterator<Item = &NamespaceSlot> {
@@ -80,13 +73,7 @@ impl<M: Machine> Node<M> {
         Err(no_such_device(dev))
     }
 
-    /// A namespace by its own name, its BTT's, or its block device's, and the mapping that it lies in.
-    fn namespace(&self, name: &str) -> Result<(&NamespaceSlot, &Result<PmemRegion, String>), AdminError> {
-        let place = self.place(name)?;
-        Ok((self.at(place), &self.regions[place.region].medium))
-    }
-
-    /// The same, by its place.
+    /// The place of a namespace, by its own name, its BTT's, or its block device's.
     fn place(&self, name: &str) -> Result<SlotPlace, AdminError> {
         for (region, slots) in self.regions.iter().enumerate() {
             for (namespace, slot) in slots.namespaces.iter().enumerate() {
@@ -131,7 +118,7 @@ impl<M: Machine> Appliance for Node<M> {
     }
 
     fn arenas(&mut self, name: &str) -> Result<Arenas, AdminError> {
-        let (slot, _) = self.namespace(name)?;
+        let slot = self.at(self.place(name)?);
         let id = slot.namespace.id;
         match &slot.state {
             State::Sector(disk) => {
@@ -171,33 +158,8 @@ impl<M: Machine> Appliance for Node<M> {
     }
 
     fn check_namespace(&mut self, request: &CheckNamespace) -> Result<Check, AdminError> {
-        let (slot, region) = self.namespace(&request.namespace)?;
-        let id = slot.namespace.id;
-        let failed = |why: String| AdminError::failed(format!("{id}: {why}"));
-        let Some(placement) = placement(&slot.namespace) else {
-            return Err(failed("its label says that it is no sector-mode namespace".into()));
-        };
-        // A thirty-second of RAM for the bits: one pass over the map, if the arena is not huge and the machine small.
-        let window = u32::try_from(self.machine.memory_bytes() / 32 * 8).unwrap_or(u32::MAX);
-        let mut found = Findings::default();
-        let mut look = |media: &Pmem| {
-            check(media, placement, window, &mut |finding| found.add(&finding), &mut |_, _| ());
-        };
-        let arenas = match &slot.state {
-            State::Sector(disk) => {
-                disk.btt.exclusively(&mut look).map_err(|why| admin_error(&disk.name, &why))?;
-                disk.btt.arenas().count()
-            }
-            State::Damaged(_) | State::Disabled => {
-                let region = region.as_ref().map_err(|why| failed(why.clone()))?;
-                look(&medium(region, &slot.namespace).map_err(failed)?);
-                0
-            }
-            State::Raw(content) => return Err(failed(format!("there is no BTT to check: {content}"))),
-            State::Held(why) => return Err(failed(why.clone())),
-        };
-        let arenas = u32::try_from(arenas).unwrap_or(u32::MAX).max(found.arenas);
-        Ok(Check { dev: id.to_string(), arenas, findings: found.finish() })
+        let place = self.place(&request.namespace)?;
+        self.check(place, request)
     }
 
     fn device(&mut self, dev: &str) -> Result<Device, AdminError> {
@@ -321,39 +283,5 @@ fn describe(arena: &ArenaInfo) -> Arena {
         read_only: read_only_reason(arena),
         log_index_0,
         log_index_1,
-    }
-}
-
-/// A check's findings, the first thousand of them in words.
-#[derive(Default)]
-struct Findings {
-    shown: Vec<Finding>,
-    more: u64,
-    arenas: u32,
-}
-
-impl Findings {
-    fn add(&mut self, finding: &check::Finding) {
-        if let Some(arena) = finding.arena() {
-            self.arenas = self.arenas.max(arena.0 + 1);
-        }
-        if self.shown.len() == FINDINGS_SHOWN {
-            self.more += 1;
-            return;
-        }
-        let place = match (finding.arena(), finding.at()) {
-            (Some(arena), Some(at)) => format!("arena {arena}, namespace offset {at}"),
-            (Some(arena), None) => format!("arena {arena}"),
-            _ => "namespace".to_string(),
-        };
-        self.shown.push(Finding { what: finding.to_string(), place, repaired: false });
-    }
-
-    fn finish(mut self) -> Vec<Finding> {
-        if self.more > 0 {
-            let what = format!("{} further findings are not shown", self.more);
-            self.shown.push(Finding { what, place: "namespace".to_string(), repaired: false });
-        }
-        self.shown
     }
 }

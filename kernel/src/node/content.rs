@@ -18,6 +18,16 @@ pub(super) enum Content {
     Recognised(&'static str),
 }
 
+impl Content {
+    /// Whether it is what is left of a BTT.
+    pub(super) fn is_btt(self) -> bool {
+        matches!(self, Self::Recognised("a BTT" | LONE_BACKUP))
+    }
+}
+
+/// An info block's copy without the first block: a creation that was cut, or a block that was lost.
+const LONE_BACKUP: &str = "the backup of a BTT whose first info block is lost";
+
 impl fmt::Display for Content {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -99,10 +109,9 @@ pub(super) fn recognise<N: Namespace>(media: &N) -> Result<Content, MediaError> 
             return Ok(Content::Recognised(magic.what));
         }
     }
-    // An info block's copy without the first block: a creation that was cut, or a block that was lost.
     let last_page = (bytes / PAGE_BYTES).saturating_sub(1) * PAGE_BYTES;
     if holds(last_page, &SIGNATURE)? {
-        return Ok(Content::Recognised("the backup of a BTT whose first info block is lost"));
+        return Ok(Content::Recognised(LONE_BACKUP));
     }
     for sector in [512, 4096] {
         if holds(bytes.saturating_sub(sector), b"EFI PART")? {

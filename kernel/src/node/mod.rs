@@ -7,6 +7,7 @@
 mod appliance;
 mod attach;
 mod bench;
+mod check;
 mod content;
 mod create;
 mod disk;

@@ -263,8 +263,10 @@ pub struct CheckNamespace {
     pub repair: bool,
     /// `-L`: write the flog anew.
     pub rewrite_log: bool,
-    /// `-f`: even while it is enabled.
+    /// `-f`: make errors of the sectors that have no certain answer.
     pub force: bool,
+    /// `--portable`: write out TRIM entries, and allow no new ones.
+    pub portable: bool,
 }
 
 /// What `bench` does.

@@ -19,20 +19,11 @@ struct Later {
     meanwhile: &'static str,
 }
 
-const fn option(command: &'static str, option: &'static str, meanwhile: &'static str) -> Later {
-    Later { command, option, value: None, meanwhile }
-}
-
 const fn value(command: &'static str, option: &'static str, value: &'static str, meanwhile: &'static str) -> Later {
     Later { command, option, value: Some(value), meanwhile }
 }
 
-const LATER: &[Later] = &[
-    value("create-namespace", "type", "blk", "use a pmem region"),
-    option("check-namespace", "repair", "check without it, and repair with ndctl check-namespace on Linux"),
-    option("check-namespace", "rewrite-log", "check without it, and rewrite with ndctl check-namespace on Linux"),
-    option("check-namespace", "force", "leave it out: a check that only reports needs no force"),
-];
+const LATER: &[Later] = &[value("create-namespace", "type", "blk", "use a pmem region")];
 
 /// Refuses what this version has not.
 ///

@@ -280,17 +280,20 @@ pub static COMMANDS: &[CommandSpec] = &[
         summary: "check a BTT's metadata, all of it",
         words: &[NAMESPACE],
         options: &[
-            flag('R', "repair", "repair what can be repaired"),
-            flag('L', "rewrite-log", "write the flog anew"),
-            flag('f', "force", "even while it is enabled"),
+            flag('R', "repair", "repair what has one certain answer"),
+            flag('L', "rewrite-log", "write the flog anew, one record a group: its old layout is gone then"),
+            flag('f', "force", "with -R: make errors of the sectors whose content is not certain"),
+            long_flag("portable", "write zeroes where sectors are trimmed in the map, and allow no more of that"),
         ],
-        details: "Stores nothing without -R or -L. Exit status 4: something is wrong and not repaired.\n",
+        details: "Stores nothing without -R, -L or --portable; with one of them, the namespace is closed meanwhile.\n\
+                  A power cut in a repair does no harm: do it again. Exit status 4: something is wrong and not repaired.\n",
         build: |line| {
             Ok(Command::CheckNamespace(CheckNamespace {
                 namespace: line.required(0)?.into(),
                 repair: line.flag("repair"),
                 rewrite_log: line.flag("rewrite-log"),
                 force: line.flag("force"),
+                portable: line.flag("portable"),
             }))
         },
     },
