@@ -5,6 +5,7 @@
 //! - [`dimm`]: NVDIMM files that are removed again;
 //! - [`machine`]: an appliance in QEMU, started as a person starts it, by `run-qemu.sh`;
 //! - [`golden`]: images that Linux made, with what they must read;
+//! - [`mutants`]: seeded defects that tests must notice;
 //! - [`namespace`]: a part of a file as the medium of a BTT, for tests in process;
 //! - [`linux`]: an unmodified Linux in QEMU that judges our media ([`cpio`] packs what it boots from).
 
@@ -14,5 +15,6 @@ pub mod explorer;
 pub mod golden;
 pub mod linux;
 pub mod machine;
+pub mod mutants;
 pub mod namespace;
 pub mod workspace;

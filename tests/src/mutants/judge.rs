@@ -1,0 +1,129 @@
+//! Who may notice a defect: test binaries, built and run in the copy.
+
+use super::copy::Copy;
+use serde_json::Value;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+/// The longest that any judge may take: beyond it, the code does not come to an end.
+pub const PATIENCE: Duration = Duration::from_secs(400);
+
+/// A test binary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Judge {
+    /// What it is called in patches and in verdicts.
+    pub name: &'static str,
+    package: &'static str,
+    /// How cargo finds it.
+    target: &'static [&'static str],
+}
+
+const fn judge(name: &'static str, package: &'static str, target: &'static [&'static str]) -> Judge {
+    Judge { name, package, target }
+}
+
+/// All judges, cheapest first. Each is built only when it is asked.
+pub const JUDGES: [Judge; 13] = [
+    judge("btt", "btt", &["--lib"]),
+    judge("readers", "btt", &["--test", "readers"]),
+    judge("damage", "btt", &["--test", "damage"]),
+    judge("edit", "btt", &["--test", "edit"]),
+    judge("model", "btt", &["--test", "model"]),
+    judge("errors", "btt", &["--test", "errors"]),
+    judge("crash", "btt", &["--test", "crash"]),
+    judge("drivers", "drivers", &["--lib"]),
+    judge("labels", "nvdimm", &["--test", "labels"]),
+    judge("change", "nvdimm", &["--test", "change"]),
+    judge("explorer", "tests", &["--test", "crash_explorer"]),
+    judge("loom", "btt-loom", &["--test", "loom"]),
+    judge("shuttle", "btt-shuttle", &["--test", "shuttle"]),
+];
+
+/// What a judge says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nothing is wrong.
+    Passed,
+    /// This test fails.
+    Noticed(String),
+    /// The copy does not compile.
+    NotBuilt(String),
+}
+
+impl Judge {
+    /// Builds the tests and runs them until one fails, for no longer than `patience`.
+    #[must_use]
+    pub fn ask(&self, copy: &Copy, patience: Duration) -> Verdict {
+        match self.build(copy) {
+            Ok((binary, folder)) => match fails(&binary, &folder, patience) {
+                Some(how) => Verdict::Noticed(format!("{}: {how}", self.name)),
+                None => Verdict::Passed,
+            },
+            Err(why) => Verdict::NotBuilt(why),
+        }
+    }
+
+    /// Where the test binary is, and where it wants to run.
+    fn build(&self, copy: &Copy) -> Result<(PathBuf, PathBuf), String> {
+        let arguments = ["test", "--locked", "--no-run", "--message-format=json", "-p", self.package];
+        let output = copy.cargo().args(arguments).args(self.target).output().map_err(|error| error.to_string())?;
+        let messages = || output.stdout.split(|byte| *byte == b'\n').flat_map(serde_json::from_slice::<Value>);
+        if !output.status.success() {
+            let errors = messages().filter(|message| message["message"]["level"] == "error");
+            let text = errors.filter_map(|message| message["message"]["rendered"].as_str().map(str::to_owned)).next();
+            return Err(text.unwrap_or_else(|| String::from_utf8_lossy(&output.stderr).into_owned()));
+        }
+        let binary = |message: Value| {
+            let folder = Path::new(message["manifest_path"].as_str()?).parent()?.to_owned();
+            Some((PathBuf::from(message["executable"].as_str()?), folder))
+        };
+        messages().filter_map(binary).next_back().ok_or_else(|| "cargo names no test binary".to_owned())
+    }
+}
+
+/// Runs a test binary up to its first failure, and says what that is.
+fn fails(binary: &Path, folder: &Path, patience: Duration) -> Option<String> {
+    let mut command = Command::new(binary);
+    command.current_dir(folder).env("RUST_BACKTRACE", "0").env("CARGO_MANIFEST_DIR", folder);
+    let mut child = match command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn() {
+        Ok(child) => child,
+        Err(error) => return Some(format!("{}: {error}", binary.display())),
+    };
+    let (send, lines) = channel();
+    let output = child.stdout.take();
+    let reader = std::thread::spawn(move || {
+        for line in output.into_iter().flat_map(|output| BufReader::new(output).lines()).map_while(Result::ok) {
+            if send.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    let end = Instant::now() + patience;
+    let mut found = None;
+    while found.is_none() {
+        match lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
+            Ok(line) => {
+                let failed = line.strip_suffix(" ... FAILED").and_then(|line| line.strip_prefix("test "));
+                found = failed.map(|test| test.rsplit("::").next().unwrap_or(test).to_owned());
+            }
+            Err(RecvTimeoutError::Timeout) => found = Some(format!("no end after {} s", patience.as_secs())),
+            Err(RecvTimeoutError::Disconnected) => break,
+        }
+    }
+    drop(lines);
+    if found.is_some() {
+        // What it still has to say does not matter. It may have ended by itself meanwhile.
+        let _ = child.kill();
+    }
+    let status = child.wait();
+    let _ = reader.join();
+    match (found, status) {
+        (None, Ok(status)) if status.success() => None,
+        (None, Ok(status)) => Some(status.to_string()),
+        (None, Err(error)) => Some(error.to_string()),
+        (found, _) => found,
+    }
+}
