@@ -669,7 +669,7 @@ fn trimmed_and_failing_sectors_are_as_asked_after_a_reboot_too() {
         node.done("inject-error pmem0s 20 3");
         drop(node);
         let mut node = boot_one(memory);
-        assert!(node.refused("read pmem0s 19 3", "failed").contains("LBA 20"));
+        assert!(node.refused("read pmem0s 19 3", "damaged").contains("LBA 20"));
         for (lba, begins) in [(9, "QkJCQkJC"), (10, "AAAAAAAA"), (14, "AAAAAAAA"), (15, "QkJCQkJC")] {
             let read = node.done(&format!("read pmem0s {lba}"));
             assert!(read["data"].as_str().is_some_and(|data| data.starts_with(begins)), "LBA {lba}");
@@ -695,8 +695,8 @@ fn a_sector_that_the_medium_lost_becomes_an_error_and_a_write_mends_it() {
         node.done("inject-error pmem0s 3 2 --media");
         assert_eq!(node.done("errors")["errors"], serde_json::json!([]), "nobody has met them yet");
         assert_eq!(node.done("errors")["media"].as_array().map(Vec::len), Some(2));
-        assert!(node.refused("read pmem0s 0 8", "failed").contains("media error"));
-        assert!(node.refused("read pmem0s 3", "failed").contains("marked as an error"));
+        assert!(node.refused("read pmem0s 0 8", "damaged").contains("media error"));
+        assert!(node.refused("read pmem0s 3", "damaged").contains("marked as an error"));
         node.done("clear-errors pmem0s 0 8");
         let read = node.done("read pmem0s 3 2");
         assert!(read["data"].as_str().is_some_and(|data| data.bytes().all(|c| c == b'A' || c == b'=')));

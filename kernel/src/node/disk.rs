@@ -5,7 +5,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec;
 use btt::bytes::{Sectors, SectorsMut};
-use btt::media::{Namespace, SectorSink, SectorSource};
+use btt::media::{MediaError, Namespace, SectorSink, SectorSource};
 use btt::{ArenaInfo, Btt, BttError, CpuIndex, ExternalLba, ReadOnlyReason};
 use service::error::AdminError;
 use service::stats::{Counter, Counters, DeviceStats};
@@ -161,7 +161,10 @@ pub(super) fn admin_error(dev: &str, why: &BttError) -> AdminError {
     let message = format!("{dev}: {why}");
     match why {
         BttError::OutOfRange { .. } => AdminError::out_of_range(message),
-        BttError::SectorError { .. } | BttError::Data { .. } => AdminError::failed(message),
+        BttError::SectorError { .. } | BttError::Data { why: MediaError::Poisoned { .. }, .. } => {
+            AdminError::damaged(message)
+        }
+        BttError::Data { .. } => AdminError::failed(message),
         BttError::ReadOnly { why: ReadOnlyReason::Medium | ReadOnlyReason::ErrorFlag, .. } => {
             AdminError::read_only(message)
         }
