@@ -204,7 +204,7 @@ impl<M: Machine> Appliance for Node<M> {
         if let Some(why) = disk.read_only().filter(|_| writes) {
             return Err(AdminError::read_only(format!("{}: {why}", disk.name)));
         }
-        Ok(bench::run(&self.machine, disk, request))
+        Ok(bench::run(&self.machine, &self.exports, disk, request))
     }
 
     fn stats(&mut self) -> Stats {

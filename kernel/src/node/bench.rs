@@ -1,6 +1,7 @@
 //! The load generator: all CPUs at once, with sectors that tell when they are torn.
 
 use super::disk::Disk;
+use super::export::Exports;
 use super::machine::Machine;
 use alloc::vec;
 use btt::CpuIndex;
@@ -15,18 +16,28 @@ use spin::Mutex;
 /// How many runs go by between two looks at the clock.
 const RUNS_PER_LOOK: u32 = 16;
 
-/// Loads the disk as asked, and verifies it as asked.
-pub(super) fn run<M: Machine, N: Namespace + Sync>(machine: &M, disk: &Disk<N>, request: &BenchRequest) -> Bench {
+/// Loads the disk as asked, and verifies it as asked. Consumers and their bridge are served meanwhile.
+pub(super) fn run<M: Machine, N: Namespace + Sync>(
+    machine: &M,
+    exports: &Exports,
+    disk: &Disk<N>,
+    request: &BenchRequest,
+) -> Bench {
     let before = disk.stats().total;
     let load = Load::new(disk, request);
     let start = machine.now_ns();
     if request.seconds > 0 {
         let end = start.saturating_add(u64::from(request.seconds) * 1_000_000_000);
-        machine.run_on_all(&|cpu| load.work(cpu, || machine.now_ns() >= end));
+        machine.run_on_all(&|cpu| {
+            load.work(cpu, || {
+                exports.attend(cpu);
+                machine.now_ns() >= end
+            });
+        });
     }
     let elapsed = machine.now_ns() - start;
     let done = Done::between(&before, &disk.stats().total);
-    let verify = request.verify.then(|| verify(machine, disk, request.seed));
+    let verify = request.verify.then(|| verify(machine, exports, disk, request.seed));
     let seconds = elapsed as f64 / 1e9;
     let ops = load.ops.load(Ordering::Relaxed);
     Bench {
@@ -139,23 +150,31 @@ impl<'a, N: Namespace> Load<'a, N> {
 }
 
 /// Reads every sector and judges it, each CPU a part of the disk.
-fn verify<M: Machine, N: Namespace + Sync>(machine: &M, disk: &Disk<N>, seed: u64) -> Verify {
+fn verify<M: Machine, N: Namespace + Sync>(machine: &M, exports: &Exports, disk: &Disk<N>, seed: u64) -> Verify {
     let total = Mutex::new(Verify::default());
     let share = disk.btt.capacity_sectors().div_ceil(u64::from(machine.cpus()));
     machine.run_on_all(&|cpu| {
         let first = (share * u64::from(cpu.0)).min(disk.btt.capacity_sectors());
-        let part = verify_part(disk, cpu, first..(first + share).min(disk.btt.capacity_sectors()), seed);
+        let share = first..(first + share).min(disk.btt.capacity_sectors());
+        let part = verify_part(disk, cpu, share, seed, || exports.attend(cpu));
         let mut total = total.lock();
         *total = core::mem::take(&mut *total).plus(part);
     });
     total.into_inner()
 }
 
-fn verify_part<N: Namespace>(disk: &Disk<N>, cpu: CpuIndex, lbas: core::ops::Range<u64>, seed: u64) -> Verify {
+fn verify_part<N: Namespace>(
+    disk: &Disk<N>,
+    cpu: CpuIndex,
+    lbas: core::ops::Range<u64>,
+    seed: u64,
+    attend: impl Fn(),
+) -> Verify {
     let mut result = Verify::default();
     let mut buffer = vec![0; disk.sector_bytes() * btt::RUN_MAX];
     let mut lba = lbas.start;
     while lba < lbas.end {
+        attend();
         let count = (lbas.end - lba).min(btt::RUN_MAX as u64);
         let run = &mut buffer[..disk.sector_bytes() * usize::try_from(count).unwrap_or(1)];
         let all = disk.read(cpu, lba, run).is_ok();

@@ -154,6 +154,14 @@ impl Exports {
         self.control.lock().poll(self)
     }
 
+    /// What cannot wait until a long command is over: this CPU's queues and, on CPU 0, the bridge. The caller holds no lane.
+    pub(super) fn attend(&self, cpu: CpuIndex) {
+        self.poll(cpu);
+        if cpu == CpuIndex(0) {
+            self.poll_control();
+        }
+    }
+
     /// Offers a disk to consumers, unless it was withdrawn before.
     pub(super) fn offer_new(&self, disk: &Arc<Disk<Pmem>>) {
         self.control.lock().offer(self, disk, false);
