@@ -9,7 +9,7 @@
 
 #[cfg(any(feature = "loom", feature = "shuttle"))]
 mod model;
-#[cfg(any(test, feature = "sim"))]
+#[cfg(all(any(test, feature = "sim"), not(any(feature = "loom", feature = "shuttle"))))]
 pub(crate) mod scheduled;
 
 #[cfg(any(feature = "loom", feature = "shuttle"))]
