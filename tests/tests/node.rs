@@ -762,7 +762,7 @@ fn a_damaged_namespace_is_repaired_and_served_again() {
     assert_eq!(checked(&mut node, "-R"), (3, false), "the entry has no certain answer");
     node.refused("read pmem0s 0", "damaged");
     assert_eq!(checked(&mut node, "-R -f"), (2, true));
-    assert!(node.refused("read pmem0s 7", "failed").contains("marked as an error"));
+    assert!(node.refused("read pmem0s 7", "damaged").contains("marked as an error"));
     node.done("write pmem0s 7 --fill 0x42");
     let read = node.done("read pmem0s 0 50");
     assert!(read["data"].as_str().is_some_and(|data| data.starts_with("QkJC") && !data.contains("AAAA")));
