@@ -1,7 +1,7 @@
 //! What the CPUs of one exploration are to do, as text: `n3 s4: 0,1 | 2+2,d | 1`.
 //!
 //! `n` is the number of free blocks, `s` that of sectors, `w` says that the medium is a block window
-//! that keeps no order within a line. Then for each CPU what it does: `3` writes sector 3, `3+2` writes two sectors
+//! that keeps no order within a line, `i` that opening it has writes to finish. Then for each CPU what it does: `3` writes sector 3, `3+2` writes two sectors
 //! from 3 on as one run, `z3+2` makes those two read zeroes, `e3` marks sector 3 as lost, `d` drains its lane,
 //! `r3` reads sector 3.
 
@@ -67,7 +67,8 @@ impl fmt::Display for Op {
 impl fmt::Display for Program {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = if self.small.line_order { "" } else { "w " };
-        write!(f, "{kind}n{} s{}:", self.small.nfree, self.small.sectors)?;
+        let cut = if self.small.interrupted { "i " } else { "" };
+        write!(f, "{kind}{cut}n{} s{}:", self.small.nfree, self.small.sectors)?;
         for (cpu, ops) in self.cpus.iter().enumerate() {
             let ops: Vec<String> = ops.iter().map(Op::to_string).collect();
             write!(f, "{}{}", if cpu == 0 { " " } else { " | " }, ops.join(","))?;
@@ -102,13 +103,14 @@ impl FromStr for Program {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let (head, body) = text.split_once(':').ok_or("a program is 'n3 s4: 0,1 | 2'")?;
-        let (mut sectors, mut nfree, mut line_order) = (None, None, true);
+        let (mut sectors, mut nfree, mut line_order, mut interrupted) = (None, None, true, false);
         for word in head.split_whitespace() {
             match word.split_at_checked(1) {
                 Some(("n", digits)) => nfree = digits.parse().ok(),
                 Some(("s", digits)) => sectors = digits.parse().ok(),
                 Some(("w", "")) => line_order = false,
-                _ => return Err(format!("'{word}' is none of n3, s4 and w")),
+                Some(("i", "")) => interrupted = true,
+                _ => return Err(format!("'{word}' is none of n3, s4, w and i")),
             }
         }
         let cpus = body
@@ -116,7 +118,7 @@ impl FromStr for Program {
             .map(|ops| ops.split(',').map(str::trim).filter(|op| !op.is_empty()).map(Op::from_str).collect())
             .collect::<Result<_, _>>()?;
         let (sectors, nfree) = (sectors.ok_or("s is missing")?, nfree.ok_or("n is missing")?);
-        Ok(Self { small: Small { sectors, nfree, line_order }, cpus })
+        Ok(Self { small: Small { sectors, nfree, line_order, interrupted }, cpus })
     }
 }
 

@@ -42,7 +42,8 @@ fn all(cpus: usize, writes: usize, most: u32, apart: u32, line_order: bool) -> V
             .collect();
     }
     found.retain(|lbas| is_first(lbas, writes));
-    let small = Small { sectors: (most - 1) * apart + 1, nfree: u32::try_from(cpus).unwrap_or(1), line_order };
+    let (sectors, nfree) = ((most - 1) * apart + 1, u32::try_from(cpus).unwrap_or(1));
+    let small = Small { sectors, nfree, line_order, interrupted: false };
     let op = |lba: &u32| Op::Write { lba: lba * apart, count: 1 };
     let program =
         |lbas: Vec<u32>| Program { small, cpus: lbas.chunks(writes).map(|own| own.iter().map(op).collect()).collect() };
@@ -123,6 +124,20 @@ pub fn groups() -> Vec<Group> {
                     "n3 s2: r0,r0 | 0,1 | 0",
                     "n2 s2: 0,d,0 | 0,d,1",
                     "n2 s2: 0,d | 0,0,d",
+                ],
+            ),
+        },
+        Group {
+            name: "after a recovery",
+            scenarios: written(
+                Grain::Fence,
+                &[
+                    "i n2 s3: 0,1 | 0,2,0",
+                    "i n2 s3: 1,1 | 1,1",
+                    "i n4 s4: 0+2,2 | 1+2,3",
+                    "w i n2 s3: 0 | 0,2,0",
+                    "i n3 s3: 0 | 1,2 | 0,1",
+                    "i n2 s3: z1,1 | 0,e1",
                 ],
             ),
         },

@@ -28,6 +28,8 @@ pub struct Small {
     pub nfree: u32,
     /// Whether the medium keeps the order of a line's stores.
     pub line_order: bool,
+    /// Whether worn flog groups wait for recovery: their sectors' map entries still name the older blocks.
+    pub interrupted: bool,
 }
 
 /// What a sector reads that was never written: its number, marked.
@@ -123,6 +125,11 @@ impl Small {
             }
         }
         for group in 0..self.nfree {
+            let (lba, free) = (group % self.sectors, self.sectors + group);
+            if self.interrupted && group % 4 != 0 {
+                let word = MapEntry::Normal(btt::PostmapAba(free)).encode();
+                put(geometry.mapoff + u64::from(lba) * MAP_ENTRY_BYTES, &word.to_le_bytes());
+            }
             put(geometry.logoff + u64::from(group) * FLOG_GROUP_BYTES, self.group(group).as_bytes());
         }
         put(0, info.encode().as_bytes());
