@@ -7,12 +7,14 @@
 //! - [`golden`]: images that Linux made, with what they must read;
 //! - [`mutants`]: seeded defects that tests must notice;
 //! - [`namespace`]: a part of a file as the medium of a BTT, for tests in process;
+//! - [`instructions`]: what the machine executes when the BTT runs on mapped memory;
 //! - [`linux`]: an unmodified Linux in QEMU that judges our media ([`cpio`] packs what it boots from).
 
 pub mod cpio;
 pub mod dimm;
 pub mod explorer;
 pub mod golden;
+pub mod instructions;
 pub mod linux;
 pub mod machine;
 pub mod mutants;

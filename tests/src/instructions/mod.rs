@@ -1,0 +1,120 @@
+//! What the machine really executes when the BTT runs on `drivers::pmem`: traced one instruction at a time, and held
+//! against what [`btt::sim`] records of the same operation.
+//!
+//! | module | one thing |
+//! |---|---|
+//! | [`decode`] | which instructions store, write back or fence |
+//! | [`step`] | a child process, one instruction after the other |
+//! | [`epoch`] | what is durable at each fence, in a form in which two traces compare |
+
+pub mod decode;
+pub mod epoch;
+pub mod step;
+
+use btt::bytes::Sectors;
+use btt::format::{Recipe, format};
+use btt::geometry::SectorSize;
+use btt::sim::{Event, Sim};
+use btt::{Btt, CpuIndex, ExternalLba};
+use uuid::Uuid;
+
+use crate::explorer::small::{BYTES, PLACEMENT, Small, content};
+
+/// Where the medium is mapped in the traced process.
+pub const BASE: usize = 0x6000_0000_0000;
+/// How many sectors a run has.
+pub const RUN: u64 = 4;
+/// The content of the first sector that is written.
+pub const TAG: u64 = 0xABCD_0001;
+
+/// What is traced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// One sector, and its map entry drained.
+    Write,
+    /// A run of sectors, and its map entries drained.
+    Run,
+    /// Opening what a cut left.
+    Recover,
+    /// Making a BTT.
+    Create,
+}
+
+impl Operation {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Write, Self::Run, Self::Recover, Self::Create];
+
+    /// Its name on a command line.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Write => "write",
+            Self::Run => "run",
+            Self::Recover => "recover",
+            Self::Create => "create",
+        }
+    }
+
+    /// The operation of this name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|operation| operation.name() == name)
+    }
+
+    /// The BTT before it.
+    #[must_use]
+    pub const fn small(self) -> Small {
+        Small { sectors: 6, nfree: 4, line_order: true, interrupted: matches!(self, Self::Recover) }
+    }
+
+    /// The first bytes of the medium before it; zeroes follow.
+    #[must_use]
+    pub fn start(self) -> Vec<u8> {
+        if self == Self::Create { Vec::new() } else { self.small().make().bytes().to_vec() }
+    }
+
+    /// What the simulated medium records of it.
+    ///
+    /// # Panics
+    /// If it fails.
+    #[must_use]
+    pub fn simulated(self) -> Vec<Event> {
+        let sim = Sim::from_start(self.start(), BYTES);
+        match self {
+            Self::Create => {
+                sim.record();
+                format(&sim, &recipe(), &mut |_, _| ()).expect("a blank medium");
+            }
+            Self::Recover => {
+                sim.record();
+                drop(Btt::open(&sim, PLACEMENT, 1).expect("a sound BTT"));
+            }
+            Self::Write | Self::Run => {
+                let btt = Btt::open(&sim, PLACEMENT, 1).expect("a sound BTT");
+                let count = if self == Self::Run { RUN } else { 1 };
+                let bytes: Vec<u8> = (0..count).flat_map(|index| content(TAG + index)).collect();
+                let source = Sectors::new(&bytes, btt.sector_size()).expect("whole sectors");
+                sim.record();
+                btt.lane(CpuIndex(0)).write(ExternalLba(0), count, &source).expect("a sound medium");
+                btt.drain().expect("a sound medium");
+            }
+        }
+        sim.recorded()
+    }
+}
+
+/// What [`Operation::Create`] makes.
+///
+/// # Panics
+/// Never: the size is known.
+#[must_use]
+pub fn recipe() -> Recipe {
+    Recipe {
+        sector_size: SectorSize::new(4096).expect("a known size"),
+        uuid: Uuid::from_u128(0x7ace),
+        parent_uuid: Uuid::nil(),
+        version: PLACEMENT.version,
+        zero_data: false,
+        zero_entries: false,
+    }
+}
