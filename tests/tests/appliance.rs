@@ -262,7 +262,7 @@ fn bad_requests_get_an_error_each_and_change_nothing() {
         (format!("write pmem0s {} --fill 1", u64::MAX), "out-of-range"),
         ("read pmem0s 0 257".to_owned(), "too-long"),
         (format!("version {long}"), "too-long"),
-        ("export pmem0s".to_owned(), "unavailable"),
+        ("export pmem0s".to_owned(), "failed"),
     ] {
         let shown: String = request.chars().take(60).collect();
         let (found, message) = appliance.refused(&request);
@@ -281,7 +281,7 @@ fn text_mode_ends_each_reply_with_its_exit_code() {
     appliance.enter(Mode::Text);
     let (code, text) = appliance.text("version");
     assert!(code == 0 && text.contains(env!("CARGO_PKG_VERSION")), "{code} {text}");
-    for (command, expected) in [("nonsense", 2), ("read pmem0s 0", 3), ("export pmem0s", 1)] {
+    for (command, expected) in [("nonsense", 2), ("read pmem0s 0", 3), ("arenas namespace0.0", 1)] {
         let (code, text) = appliance.text(command);
         assert!(code == expected && !text.trim().is_empty(), "`{command}`: {code} {text}");
     }
