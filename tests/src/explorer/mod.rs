@@ -10,7 +10,7 @@
 //! | [`promise`] | what must be true of a BTT after a cut |
 //! | [`stage`], [`lanes`] | several CPUs in the real code, one step at a time, in every order |
 //! | [`program`] | what those CPUs are to do |
-//! | [`single`], [`creation`] | one operation, cut anywhere |
+//! | [`single`], [`creation`], [`repairs`] | one operation, cut anywhere |
 //! | [`scenarios`] | what is explored, in which order |
 
 pub mod creation;
@@ -20,6 +20,7 @@ pub mod lanes;
 pub mod medium;
 pub mod program;
 pub mod promise;
+pub mod repairs;
 pub mod scenarios;
 pub mod single;
 pub mod small;

@@ -6,6 +6,7 @@ use super::Scenario;
 use super::creation::{Creation, Over};
 use super::lanes::Lanes;
 use super::program::{Op, Program};
+use super::repairs::{Damage, Repair};
 use super::single::Single;
 use super::small::Small;
 use super::stage::Grain;
@@ -84,6 +85,9 @@ pub fn groups() -> Vec<Group> {
         [Over::Blank, Over::Btt(Version::V1_1), Over::Btt(Version::V2_0)]
             .map(|over| Box::new(Single(Creation { version, over })) as Box<dyn Scenario>)
     });
+    let repairs = [true, false].into_iter().flat_map(|line_order| {
+        Damage::ALL.map(|damage| Box::new(Single(Repair { damage, line_order })) as Box<dyn Scenario>)
+    });
     vec![
         Group { name: "2 lanes x 1 write, each access a step", scenarios: lanes(Grain::Access, all(2, 1, 2, 1, true)) },
         Group {
@@ -117,6 +121,7 @@ pub fn groups() -> Vec<Group> {
                 &[
                     "n1 s2: 0,1 | 1,0",
                     "n1 s2: 0,0 | 0,0",
+                    "n2 s1025: 0,1024 | 1024,0",
                     "n2 s2: 0,1 | 0 | 1,0",
                     "n2 s2: 0,0 | 0 | 0,0",
                     "w n1 s2: 0,0 | 0,1",
@@ -156,6 +161,7 @@ pub fn groups() -> Vec<Group> {
                 ],
             ),
         },
+        Group { name: "repairs and the rewriting of flogs", scenarios: repairs.collect() },
         Group { name: "creation", scenarios: creations.collect() },
         Group { name: "3 lanes x 1 write", scenarios: lanes(Grain::Fence, all(3, 1, 3, 1, true)) },
         Group { name: "3 lanes x 1 write behind a window", scenarios: lanes(Grain::Fence, all(3, 1, 3, 1, false)) },

@@ -1,0 +1,180 @@
+//! Repairs and the rewriting of a flog, cut anywhere: the same repair then goes on, and cutting that one changes nothing.
+
+use btt::check::check;
+use btt::info_block::InfoBlock;
+use btt::layout::{FLOG_GROUP_BYTES, FLOG_SLOT_BYTES, MAP_ENTRY_BYTES};
+use btt::map::MapEntry;
+use btt::media::{Namespace, NsOffset};
+use btt::repair::{Orders, repair};
+use btt::sim::{Event, Sim};
+use btt::{Btt, PostmapAba};
+use uuid::Uuid;
+use zerocopy::IntoBytes as _;
+
+use super::cut::Scene as _;
+use super::medium::Medium;
+use super::promise::Promise;
+use super::single::Operation;
+use super::small::{BYTES, LOST_TAG, PLACEMENT, Small, first_tag};
+
+/// What is to be mended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Damage {
+    /// None: the flog has the old layout, and is to get the new one.
+    OldLayout,
+    /// None: the flog is to get one record a group.
+    WornFlog,
+    /// Writes that were interrupted.
+    Interrupted,
+    /// A flog group whose sequence numbers do not follow.
+    Group,
+    /// Two flog groups.
+    Groups,
+    /// A flog group whose write was interrupted: what its sector holds has no certain answer.
+    DoubtfulGroup,
+    /// The backup info block.
+    Backup,
+    /// The error flag in the info block.
+    ErrorFlag,
+    /// Two sectors with one block.
+    SharedBlock,
+    /// A map entry that leads out of the arena.
+    LostEntry,
+}
+
+impl Damage {
+    /// All of them.
+    pub const ALL: [Self; 10] = [
+        Self::OldLayout,
+        Self::WornFlog,
+        Self::Interrupted,
+        Self::Group,
+        Self::Groups,
+        Self::DoubtfulGroup,
+        Self::Backup,
+        Self::ErrorFlag,
+        Self::SharedBlock,
+        Self::LostEntry,
+    ];
+}
+
+/// The repair of some damage.
+#[derive(Clone, Copy, Debug)]
+pub struct Repair {
+    /// What is damaged.
+    pub damage: Damage,
+    /// Whether the medium keeps the order of a line's stores.
+    pub line_order: bool,
+}
+
+impl Repair {
+    const fn small(&self) -> Small {
+        let interrupted = matches!(self.damage, Damage::Interrupted | Damage::DoubtfulGroup | Damage::OldLayout);
+        Small { sectors: 6, nfree: 4, line_order: self.line_order, interrupted }
+    }
+
+    /// Whether the BTT opens before, and so at every moment. (The error flag's change may tear the first info block: then
+    /// its copy, written before, has the new flags.)
+    const fn opens(&self) -> bool {
+        matches!(self.damage, Damage::OldLayout | Damage::WornFlog | Damage::Interrupted | Damage::Backup)
+    }
+
+    const fn orders(&self) -> Orders {
+        Orders {
+            repair: !matches!(self.damage, Damage::OldLayout | Damage::WornFlog),
+            rewrite_log: matches!(self.damage, Damage::OldLayout | Damage::WornFlog),
+            force: matches!(self.damage, Damage::DoubtfulGroup | Damage::SharedBlock | Damage::LostEntry),
+            fresh_uuid: Uuid::from_u128(0x1234),
+            window_blocks: u32::MAX,
+        }
+    }
+
+    fn mend<N: Namespace>(&self, media: &N) {
+        repair(media, PLACEMENT, &self.orders(), &mut |_, _| (), &mut |_, _| ());
+    }
+
+    fn promise(&self) -> Promise {
+        let small = self.small();
+        let mut allowed: Vec<Vec<u64>> = (0..small.sectors).map(|lba| vec![first_tag(lba)]).collect();
+        match self.damage {
+            Damage::SharedBlock => allowed[4..6].fill(vec![LOST_TAG]),
+            Damage::DoubtfulGroup => allowed[2] = vec![LOST_TAG],
+            Damage::LostEntry => allowed[5] = vec![LOST_TAG],
+            _ => {}
+        }
+        Promise { small, cpus: 2, allowed }
+    }
+}
+
+fn is_clean(media: &Medium) -> Result<(), String> {
+    let mut found = None;
+    check(media, PLACEMENT, u32::MAX, &mut |finding| found = found.or(Some(finding)), &mut |_, _| ());
+    found.map_or(Ok(()), |finding| Err(finding.to_string()))
+}
+
+impl Operation for Repair {
+    fn name(&self) -> String {
+        let kind = if self.line_order { "" } else { " behind a window" };
+        format!("repair {:?}{kind}", self.damage)
+    }
+
+    fn before(&self) -> Sim {
+        let small = self.small();
+        let geometry = small.geometry();
+        let sim = Sim::from_start(small.make().bytes().to_vec(), BYTES);
+        let sim = if self.line_order { sim } else { sim.without_line_order() };
+        let put = |at: u64, bytes: &[u8]| sim.write(NsOffset(at), bytes).expect("within the medium");
+        let group = |number: u64| geometry.logoff + number * FLOG_GROUP_BYTES;
+        let entry = |lba: u64| geometry.mapoff + lba * MAP_ENTRY_BYTES;
+        match self.damage {
+            Damage::OldLayout => {
+                for number in 0..u64::from(small.nfree) {
+                    let mut slot = [0; 16];
+                    sim.visible(NsOffset(group(number) + FLOG_SLOT_BYTES), &mut slot);
+                    put(group(number) + 2 * FLOG_SLOT_BYTES, &slot);
+                    put(group(number) + FLOG_SLOT_BYTES, &[0; 16]);
+                }
+            }
+            Damage::WornFlog | Damage::Interrupted => {}
+            Damage::Group => put(group(1) + 12, &2_u32.to_le_bytes()),
+            Damage::Groups => [0, 1].into_iter().for_each(|number| put(group(number) + 12, &7_u32.to_le_bytes())),
+            Damage::DoubtfulGroup => put(group(2) + 12, &7_u32.to_le_bytes()),
+            Damage::Backup => put(geometry.info2off + 80, &[0x55; 100]),
+            Damage::ErrorFlag => {
+                let (uuid, parent_uuid) = (Uuid::from_u128(0x1234), Uuid::nil());
+                let flags = InfoBlock::ERROR_FLAG | InfoBlock::ZERO_ENTRIES;
+                let info = InfoBlock { uuid, parent_uuid, flags, version: PLACEMENT.version, geometry };
+                put(0, info.encode().as_bytes());
+                put(geometry.info2off, info.encode().as_bytes());
+            }
+            Damage::SharedBlock => put(entry(4), &MapEntry::Normal(PostmapAba(5)).encode().to_le_bytes()),
+            Damage::LostEntry => put(entry(5), &MapEntry::Normal(PostmapAba(9999)).encode().to_le_bytes()),
+        }
+        sim.settled()
+    }
+
+    fn act(&self, sim: &Sim) -> Result<(), String> {
+        self.mend(sim);
+        Ok(())
+    }
+
+    fn judge(&self, medium: &Medium, done: bool) -> Result<Vec<Event>, String> {
+        if self.opens() {
+            medium.set_read_only(true);
+            Btt::open(medium, PLACEMENT, 2).map_err(|why| format!("a sound BTT does not open any more: {why}"))?;
+            medium.set_read_only(false);
+        }
+        if done {
+            is_clean(medium).map_err(|why| format!("the repair has ended: {why}"))?;
+        }
+        self.mend(medium);
+        let events = medium.take_events();
+        is_clean(medium).map_err(|why| format!("repaired again: {why}"))?;
+        self.promise().judge(medium)?;
+        Ok(events)
+    }
+
+    fn is_data(&self, at: u64) -> bool {
+        self.small().is_data(at)
+    }
+}
