@@ -7,12 +7,14 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use btt::sim::{Event, Pending};
+use iced_x86::Mnemonic;
 use tests::explorer::cut::apply;
 use tests::explorer::frame::Frame;
 use tests::explorer::promise::Promise;
 use tests::explorer::small::{BYTES, first_tag};
 use tests::explorer::{Explorer, Shared, Stop};
 use tests::instructions::epoch::{epochs, line_orders};
+use tests::instructions::image::Image;
 use tests::instructions::step::{Traced, trace};
 use tests::instructions::{Operation, TAG};
 use tests::workspace;
@@ -116,4 +118,29 @@ fn recovery_executes_what_was_explored() {
 fn creation_executes_what_was_explored() {
     let real = equals_the_simulated(Operation::Create);
     assert!(real.names.keys().any(|name| name.contains("movnt")), "{:?}", real.names);
+}
+
+/// The image that boots holds them too: each part of the write path, itself or in what it calls.
+#[test]
+fn the_image_holds_the_same_instructions() {
+    const WRITE_BACK: &[Mnemonic] = &[Mnemonic::Clwb, Mnemonic::Clflushopt, Mnemonic::Clflush, Mnemonic::Sfence];
+    const STREAM: &[Mnemonic] = &[Mnemonic::Vmovntdq, Mnemonic::Movntdq];
+    workspace::build();
+    let image = Image::read(&fs::read(workspace::target().join("release/untorn")).unwrap()).unwrap();
+    let table: [(&[&str], &[Mnemonic]); 8] = [
+        (&["btt4lane", "10fence_data"], WRITE_BACK),
+        (&["btt5write", "LaneGuard", "6commit"], WRITE_BACK),
+        (&["btt5write", "LaneGuard", "6settle"], WRITE_BACK),
+        (&["btt5write", "LaneGuard", "5write17h"], STREAM),
+        (&["btt7recover", "6finish"], WRITE_BACK),
+        (&["btt6format6format"], WRITE_BACK),
+        (&["btt6format6format"], STREAM),
+        (&["btt4edit", "LaneGuard", "8edit_run"], WRITE_BACK),
+    ];
+    for (parts, wanted) in table {
+        let copies = image.instructions(parts);
+        assert!(!copies.is_empty(), "{parts:?}: the image has no such function; was it renamed, or inlined?");
+        let complete = copies.iter().any(|copy| wanted.iter().all(|mnemonic| copy.contains(mnemonic)));
+        assert!(complete, "{parts:?}: not all of {wanted:?}");
+    }
 }

@@ -5,10 +5,12 @@
 //! |---|---|
 //! | [`decode`] | which instructions store, write back or fence |
 //! | [`step`] | a child process, one instruction after the other |
+//! | [`image`] | which instructions the functions of an image hold |
 //! | [`epoch`] | what is durable at each fence, in a form in which two traces compare |
 
 pub mod decode;
 pub mod epoch;
+pub mod image;
 pub mod step;
 
 use btt::bytes::Sectors;
