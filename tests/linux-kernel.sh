@@ -1,12 +1,15 @@
 #!/usr/bin/env bash
 #: tests/linux-kernel.sh FOLDER: fetches the distribution's own kernel, unpacked and not installed, into FOLDER:
-#: vmlinuz, and modules/ with those of its modules that NVDIMMs need. Does nothing if they are there already.
+#: vmlinuz, and modules/ with those of its modules that NVDIMMs, virtio disks, RAID and ext4 need. Does nothing if they
+#: are there already.
 #:
 #: Works on Debian and Ubuntu, as any user; root is needed only where apt has no package lists yet.
 set -euo pipefail
 [ $# = 1 ] || { sed -n 's/^#: \{0,1\}//p' "$0" >&2 && exit 2; }
 folder=$1
-[ ! -f "$folder/complete" ] || exit 0
+# What this script fetches changes with it.
+version=$(sha256sum <"${BASH_SOURCE[0]}")
+[ "$(cat "$folder/complete" 2>/dev/null)" != "$version" ] || exit 0
 
 fail() { echo "tests/linux-kernel.sh: $*" >&2 && exit 1; }
 
@@ -37,8 +40,12 @@ rm -rf "$folder" && mkdir -p "$folder/packages"
         (cd "$folder/packages" && apt-get -q download "$image" >&2) || fail "apt could not download ${packages[*]}"
 }
 for package in "$folder"/packages/*.deb; do
-    dpkg --fsys-tarfile "$package" | tar -x -C "$folder/packages" --wildcards \
-        './boot/vmlinuz-*' '*/kernel/drivers/nvdimm/*' '*/kernel/drivers/acpi/nfit/*' '*/kernel/drivers/dax/*' 2>/dev/null ||
+    dpkg --fsys-tarfile "$package" | tar -x -C "$folder/packages" --wildcards './boot/vmlinuz-*' \
+        '*/kernel/drivers/nvdimm/*' '*/kernel/drivers/acpi/nfit/*' '*/kernel/drivers/dax/*' \
+        '*/kernel/drivers/virtio/*' '*/kernel/drivers/block/virtio_blk.ko*' \
+        '*/kernel/drivers/md/md-mod.ko*' '*/kernel/drivers/md/raid1.ko*' \
+        '*/kernel/fs/ext4/*' '*/kernel/fs/jbd2/*' '*/kernel/fs/mbcache.ko*' '*/kernel/crypto/crc32c_generic.ko*' \
+        '*/kernel/lib/crc16.ko*' '*/kernel/lib/libcrc32c.ko*' 2>/dev/null ||
         true # a package has some of these only
 done
 mv "$folder"/packages/boot/vmlinuz-* "$folder/vmlinuz" || fail "there is no kernel in ${packages[*]}"
@@ -50,6 +57,11 @@ for module in "$folder"/modules/*; do
     *.zst) zstd -q -d --rm "$module" ;;
     esac
 done
+# A module goes by the name that it has when it is loaded.
+for module in "$folder"/modules/*-*; do
+    name=${module##*/}
+    [ ! -f "$module" ] || mv "$module" "$folder/modules/${name//-/_}"
+done
 [ -f "$folder/modules/nfit.ko" ] || fail "there is no NVDIMM driver in ${packages[*]}"
 rm -rf "$folder/packages"
-touch "$folder/complete"
+echo "$version" >"$folder/complete"
