@@ -258,6 +258,8 @@ findings! {
     remark Updating { slot: u32 } => "label {slot} is marked as being updated; its set is whole";
     /// The region's set has no cookie to match labels with.
     refused NoCookie { slot: u32 } => "label {slot} cannot be matched: the interleave set has no cookie";
+    /// Without labels, bytes that a range of memory has too are memory.
+    remark AliasesMemory => "the DIMM's bytes are memory, too: without labels they are that, and not behind windows";
     /// Some DIMM of the region cannot tell its labels: no namespace can be told from free space.
     refused LabelsUnknown { dimm: DeviceHandle } => "the labels of DIMM {dimm} are unknown: no namespace is served";
 }

@@ -4,6 +4,11 @@
 //! one: of a PMEM region, one label on each DIMM, all of the same extent; of a BLK region, one label for each extent.
 //! A set that is not whole, or was written for other DIMMs, is refused; the others go on.
 //!
+//! # Bytes that two regions reach
+//! A DIMM's bytes may be reached both as memory and through block windows. Labels say which of the two a byte is for:
+//! those of BLK namespaces carry LOCAL, and labels that overlap are all refused. Without labels such bytes are memory,
+//! as for Linux: the BLK region has no namespace then, as what is written through a window would change memory.
+//!
 //! # Numbers
 //! As Linux's: `namespace<region>.<n>`, n counting a region's namespaces in ascending order of where they begin, where
 //! the addresses are compared as their little-endian bytes stand (namespace_devs.c `cmp_dpa` compares memory).
@@ -178,7 +183,16 @@ pub fn namespaces(regions: &[Region], labels: &LabelsByDimm, findings: &mut Find
                 read_only: region.read_only,
                 labelling: None,
             }],
-            // Block windows without labels: nothing says which bytes are a namespace.
+            Kind::Blk(blk) if !labelled && blk.is_memory_too => {
+                findings.note(region.at, What::AliasesMemory);
+                Vec::new()
+            }
+            Kind::Blk(blk) if !labelled => vec![Namespace {
+                id: NamespaceId { region: region.id, number: 0 },
+                extents: vec![Extent { start: blk.mapping.dpa, bytes: blk.mapping.bytes }],
+                read_only: region.read_only,
+                labelling: None,
+            }],
             _ => labelled_namespaces(region, labels, &overlapping, findings),
         };
         let base = if let Kind::Pmem(pmem) = &region.kind { pmem.base } else { 0 };

@@ -52,6 +52,27 @@ pub fn first_fit(region: &Region, labels: &LabelsByDimm, bytes: u64) -> Option<E
     Some(Extent { start: found.start, bytes })
 }
 
+/// Free places for that many bytes: one piece where one is large enough; of a BLK region, whose namespaces may have
+/// several, otherwise the lowest ones together. `None` where there is no room.
+#[must_use]
+pub fn fit(region: &Region, labels: &LabelsByDimm, bytes: u64) -> Option<Vec<Extent>> {
+    if let Some(one) = first_fit(region, labels, bytes) {
+        return Some(alloc::vec![one]);
+    }
+    let Kind::Blk(_) = region.kind else { return None };
+    let mut left = bytes;
+    let mut pieces = Vec::new();
+    for extent in free(region, labels) {
+        let taken = extent.bytes.min(left);
+        pieces.push(Extent { start: extent.start, bytes: taken });
+        left -= taken;
+        if left == 0 {
+            return Some(pieces);
+        }
+    }
+    None
+}
+
 /// Whether an extent is not empty, lies in a labelled region, and no label has any of it.
 #[must_use]
 pub fn is_free(region: &Region, labels: &LabelsByDimm, extent: Extent) -> bool {

@@ -11,6 +11,7 @@ use nvdimm::label::change::{ChangeError, NewNamespace, carry_out, create, destro
 use nvdimm::label::{Claim, NoLabels};
 use nvdimm::namespace::{Extent, Torn};
 use nvdimm::region::{BlkRegion, Kind};
+use nvdimm::space;
 
 /// One DIMM with a PMEM range of 256 MiB and 64 MiB behind two windows of 8 KiB.
 const GOOD: &[u8] = include_bytes!("fixtures/broken/good.nfit");
@@ -39,12 +40,84 @@ fn windows_are_where_the_tables_say() {
     }
 }
 
+/// The same DIMM, with its block capacity from `start` on.
+fn with_capacity_from(start: u64) -> Vec<u8> {
+    let mut table = GOOD.to_vec();
+    let mut at = 40;
+    while table[at..at + 2] != [5, 0] {
+        at += usize::from(u16::from_le_bytes([table[at + 2], table[at + 3]]));
+    }
+    table[at + 32..at + 40].copy_from_slice(&start.to_le_bytes());
+    common::seal_table(&mut table);
+    table
+}
+
+/// Namespaces, with where each extent begins and how long it is, in MiB.
+fn shown(table: &[u8], areas: &mut Areas) -> Vec<(String, Vec<(u64, u64)>)> {
+    let inventory = discover(&[table], areas);
+    let extents = |extents: &[Extent]| extents.iter().map(|it| (it.start / MIB, it.bytes / MIB)).collect();
+    inventory.namespaces.iter().map(|it| (it.id.to_string(), extents(&it.extents))).collect()
+}
+
 #[test]
-fn a_blk_region_without_labels_has_no_namespace() {
-    let inventory = discover(&[GOOD], &mut NoLabels);
-    assert_eq!(regions_of(&inventory), "0p 1b");
-    let names: Vec<_> = inventory.namespaces.iter().map(|namespace| namespace.id.to_string()).collect();
-    assert_eq!(names, ["namespace0.0"]);
+fn without_labels_a_blk_region_is_one_namespace() {
+    for mut areas in [Areas::default(), Areas([(1, vec![])].into())] {
+        let found = shown(&with_capacity_from(256 * MIB), &mut areas);
+        assert_eq!(found, [("namespace0.0".into(), vec![(0, 256)]), ("namespace1.0".into(), vec![(256, 64)])]);
+    }
+}
+
+#[test]
+fn without_labels_bytes_that_are_memory_too_are_memory_only() {
+    for start in [0, 1, 255] {
+        let table = with_capacity_from(start * MIB);
+        let inventory = discover(&[&table], &mut NoLabels);
+        assert_eq!(regions_of(&inventory), "0p 1b");
+        let names: Vec<_> = inventory.namespaces.iter().map(|namespace| namespace.id.to_string()).collect();
+        assert_eq!(names, ["namespace0.0"], "from {start} MiB on");
+        let found: Vec<_> = inventory.findings().map(|finding| finding.what).collect();
+        assert_eq!(found, [What::AliasesMemory]);
+    }
+}
+
+#[test]
+fn labels_say_which_bytes_are_memory_and_which_are_behind_windows() {
+    let memory = |uuid, dpa, bytes| Spec {
+        flags: 0,
+        cookie: match &discover(&[GOOD], &mut NoLabels).regions[0].kind {
+            Kind::Pmem(pmem) => pmem.cookies.unwrap().v1_2,
+            Kind::Blk(_) => panic!("a PMEM region"),
+        },
+        ..extent(uuid, (1, 0), dpa, bytes)
+    };
+    let both = [memory(5, 16 * MIB, 16 * MIB), extent(6, (1, 0), 0, 16 * MIB)];
+    let mut areas = Areas([(1, area([1, 2], &both))].into());
+    let found = shown(GOOD, &mut areas);
+    assert_eq!(found, [("namespace0.0".into(), vec![(16, 16)]), ("namespace1.0".into(), vec![(0, 16)])]);
+    // The same bytes claimed for both: they are neither's, and the rest of the DIMM is served.
+    let claimed = [memory(5, 16 * MIB, 16 * MIB), extent(6, (1, 0), 24 * MIB, 16 * MIB), extent(7, (1, 0), 0, MIB)];
+    let mut areas = Areas([(1, area([1, 2], &claimed))].into());
+    assert_eq!(shown(GOOD, &mut areas), [("namespace1.0".into(), vec![(0, 1)])]);
+    let refused =
+        discover(&[GOOD], &mut areas).findings().filter(|it| matches!(it.what, What::LabelsOverlap { .. })).count();
+    assert_eq!(refused, 2);
+}
+
+#[test]
+fn room_for_a_namespace_behind_windows_may_be_in_pieces() {
+    let labels = [extent(7, (1, 0), 16 * MIB, 16 * MIB)];
+    let mut areas = Areas([(1, area([1, 2], &labels))].into());
+    let inventory = discover(&[GOOD], &mut areas);
+    let fit = |region: usize, mib: u64| {
+        let found = space::fit(&inventory.regions[region], &inventory.labels, mib * MIB);
+        found.map(|extents| extents.iter().map(|it| (it.start / MIB, it.bytes / MIB)).collect::<Vec<_>>())
+    };
+    assert_eq!(fit(1, 16), Some(vec![(0, 16)]));
+    assert_eq!(fit(1, 32), Some(vec![(32, 32)]));
+    assert_eq!(fit(1, 48), Some(vec![(0, 16), (32, 32)]));
+    assert_eq!(fit(1, 64), None);
+    // Memory is addressed in one piece.
+    assert_eq!((fit(0, 224), fit(0, 240)), (Some(vec![(32, 224)]), None));
 }
 
 fn extent(uuid: u8, (labels, position): (u16, u16), dpa: u64, bytes: u64) -> Spec {

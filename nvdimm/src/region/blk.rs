@@ -10,7 +10,7 @@ use super::{Kind, Mapping, state_of};
 use crate::error::{Findings, Place, What};
 use crate::interleave::DeviceSpace;
 use crate::label::cookie::{Cookies, SetMember};
-use crate::nfit::{Format, Nfit, RangeIndex, RangeKind, RegionMapping, Registers, SystemPhysicalRange};
+use crate::nfit::{Format, Nfit, RangeIndex, RangeKind, RegionMapping, Registers, Structure, SystemPhysicalRange};
 
 /// The windows of a DIMM.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +38,8 @@ pub struct BlkRegion {
     pub mapping: Mapping,
     /// The windows.
     pub windows: BlockWindows,
+    /// Whether a range of memory, served or refused, has some of these bytes.
+    pub is_memory_too: bool,
     /// What its labels carry; always there.
     pub cookies: Option<Cookies>,
 }
@@ -131,7 +133,28 @@ pub(super) fn resolve(
     }
     let set = [SetMember { region_offset: mapping.region_offset, identity: control_region.identity }];
     let mapping = Mapping { dimm: mapping.device, dpa: start, bytes, position: 0 };
-    Ok((Kind::Blk(BlkRegion { mapping, windows, cookies: Some(Cookies::of(&set)) }), read_only))
+    let is_memory_too = is_memory_too(nfit, &mapping);
+    Ok((Kind::Blk(BlkRegion { mapping, windows, is_memory_too, cookies: Some(Cookies::of(&set)) }), read_only))
+}
+
+/// Whether the DIMM maps some of these bytes into a range that is not one of windows. What was refused counts, too: it
+/// holds somebody's data all the same.
+fn is_memory_too(nfit: &Nfit, blk: &Mapping) -> bool {
+    let of_windows = |index: RangeIndex| {
+        let windows = |kind| matches!(kind, RangeKind::ControlRegion | RangeKind::BlockDataWindow);
+        nfit.entries.iter().any(|entry| {
+            matches!(&entry.structure, Structure::SystemPhysicalRange(it) if it.index == index && windows(it.kind))
+        })
+    };
+    nfit.entries.iter().any(|entry| match &entry.structure {
+        Structure::RegionMapping(it) => {
+            it.device == blk.dimm
+                && it.dpa < blk.dpa + blk.bytes
+                && blk.dpa < it.dpa.saturating_add(it.region_bytes)
+                && !of_windows(it.range)
+        }
+        _ => false,
+    })
 }
 
 fn check_registers(r: &Registers) -> Result<(), What> {
