@@ -34,7 +34,7 @@ number() { # number OPTION TEXT LEAST MOST
 
 # ---- Options. The lines that begin with #: are the help, too.
 nvdimms=() no_nvdimm='' cpus=2 memory=256M accel=tcg boot=pvh exec_given='' commands='' json='' vhost_user=() consumer_ram=''
-admin='' timeout='' qemu_args=() build=1 dry_run=''
+admin='' hold='' timeout='' qemu_args=() build=1 dry_run=''
 while [ $# -gt 0 ]; do
     option=$1 && shift
     case $option in
@@ -45,7 +45,8 @@ while [ $# -gt 0 ]; do
         ;;
     esac
     case $option in
-    --nvdimm | --cpus | --memory | --accel | --boot | --exec | --vhost-user | --consumer-ram | --admin | --timeout | --qemu-arg)
+    --nvdimm | --cpus | --memory | --accel | --boot | --exec | --vhost-user | --consumer-ram | --admin | --hold | --timeout | \
+        --qemu-arg)
         [ $# -gt 0 ] || usage "$option needs a value"
         ;;
     esac
@@ -92,6 +93,11 @@ while [ $# -gt 0 ]; do
         ;;
     #:   --admin SOCKET       a socket for admin commands beside the console: untornctl --help tells how to ask there
     --admin) admin=$1 && shift ;;
+    #:   --hold S             how long a consumer's requests wait for an appliance that is gone, in seconds (default: 30)
+    --hold)
+        [[ $1 =~ ^[0-9]{1,7}(\.[0-9]{1,6})?$ ]] || usage "--hold: '$1' is not a number of seconds"
+        hold=$1 && shift
+        ;;
     #:   --timeout S          a bound on the whole run in seconds, set-up and build included; exits 124 when it strikes
     --timeout)
         [[ $1 =~ ^[0-9]{1,7}(\.[0-9]{1,6})?$ ]] || usage "--timeout: '$1' is not a number of seconds"
@@ -213,11 +219,12 @@ for export in "${vhost_user[@]}"; do
     while ((bar < size + 4096)); do bar=$((bar * 2)); done
     bar_bytes=$((bar_bytes + bar))
 done
+[ -z "$hold" ] || [ ${#vhost_user[@]} -gt 0 ] || usage '--hold goes with --vhost-user'
 ((${#vhost_user[@]} <= 24)) || usage "--vhost-user: ${#vhost_user[@]} are more than 24"
 if [ ${#rams[@]} -gt 0 ]; then
     # Numbers that nothing else has: untornctl puts its sockets there for QEMU.
     exec {control_fd}<>/dev/null
-    export_args+=(--control-fd "$control_fd")
+    export_args+=(--control-fd "$control_fd" ${hold:+--hold "$hold"})
     vhost_args=(-chardev "socket,id=untorn-control,fd=$control_fd" -serial chardev:untorn-control)
     for n in "${!rams[@]}"; do
         exec {ram_fd}<>/dev/null

@@ -30,6 +30,10 @@ tests)
     # Debian packs its kernel's modules with xz, Ubuntu with zstd.
     need xz-utils command -v xz
     need zstd command -v zstd
+    # What a Linux that uses our disks has on board.
+    need busybox-static command -v busybox
+    need e2fsprogs command -v mkfs.ext4
+    need fio command -v fio
     ;;
 -h | --help) sed -n 's/^#: \{0,1\}//p' "$0" >&2 && exit 0 ;;
 *) complain 'say what for: run or tests (--help tells more)' && exit 2 ;;

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 #: tests/linux-kernel.sh FOLDER: fetches the distribution's own kernel, unpacked and not installed, into FOLDER:
-#: vmlinuz, and modules/ with those of its modules that NVDIMMs, virtio disks, RAID and ext4 need. Does nothing if they
-#: are there already.
+#: vmlinuz, and modules/ with those of its modules that NVDIMMs, virtio disks, RAID and ext4 need; and mdadm, which would
+#: look for this machine's own arrays if it were installed. Does nothing if they are there already.
 #:
 #: Works on Debian and Ubuntu, as any user; root is needed only where apt has no package lists yet.
 set -euo pipefail
@@ -63,5 +63,8 @@ for module in "$folder"/modules/*-*; do
     [ ! -f "$module" ] || mv "$module" "$folder/modules/${name//-/_}"
 done
 [ -f "$folder/modules/nfit.ko" ] || fail "there is no NVDIMM driver in ${packages[*]}"
+(cd "$folder/packages" && apt-get -q download mdadm >&2) || fail 'apt could not download mdadm'
+dpkg --fsys-tarfile "$folder"/packages/mdadm_*.deb | tar -xO --wildcards '*/sbin/mdadm' >"$folder/mdadm"
+chmod +x "$folder/mdadm"
 rm -rf "$folder/packages"
 echo "$version" >"$folder/complete"

@@ -4,8 +4,9 @@
 //! nothing is left running. It dies with the thread that started it.
 
 use std::fs::{self, File};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -14,6 +15,8 @@ use base64::engine::general_purpose::STANDARD;
 use host::appliance::{Appliance, ApplianceError};
 use host::deadline::Deadline;
 use host::session::Mode;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::dimm::Dimm;
@@ -30,6 +33,7 @@ const LIFE: &str = "400";
 pub struct Machine {
     arguments: Vec<String>,
     dimms: usize,
+    qemu: Option<PathBuf>,
 }
 
 impl Machine {
@@ -65,6 +69,13 @@ impl Machine {
         arguments.iter().fold(self, |machine, argument| machine.with(&["--qemu-arg", argument]))
     }
 
+    /// Run by this program, which runs QEMU.
+    #[must_use]
+    pub fn run_by(mut self, program: &Path) -> Self {
+        self.qemu = Some(program.to_owned());
+        self
+    }
+
     /// With options for `run-qemu.sh`.
     #[must_use]
     pub fn with(mut self, options: &[&str]) -> Self {
@@ -89,20 +100,51 @@ impl Machine {
     /// # Panics
     /// When it does not start.
     #[must_use]
-    pub fn start(mut self) -> Running {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
+    pub fn start(self) -> Running {
         workspace::build();
+        let turn = workspace::take_turn("qemu");
+        self.start_in(Arc::new(turn))
+    }
+
+    /// Boots it into machine mode beside another one, in the same turn.
+    ///
+    /// # Panics
+    /// When it does not come up; with its last words.
+    #[track_caller]
+    #[must_use]
+    pub fn boot_beside(self, other: &Running) -> Running {
+        let mut running = self.start_in(Arc::clone(&other.turn));
+        running.enter(Mode::Json);
+        running
+    }
+
+    /// Kills another one, whose turn goes on, and boots in its place.
+    ///
+    /// # Panics
+    /// When it does not come up; with its last words.
+    #[track_caller]
+    #[must_use]
+    pub fn boot_after(self, other: Running) -> Running {
+        let turn = Arc::clone(&other.turn);
+        other.cut();
+        let mut running = self.start_in(turn);
+        running.enter(Mode::Json);
+        running
+    }
+
+    fn start_in(mut self, turn: Arc<File>) -> Running {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
         if self.dimms == 0 {
             self = self.with(&["--no-nvdimm"]);
         }
-        let turn = workspace::take_turn("qemu");
         let name = format!("{}-{}.stderr", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let stderr = workspace::folder("test-dimms").join(name);
         let mut command = workspace::command("./run-qemu.sh");
         command.args(["--no-build", "--timeout", LIFE]).args(&self.arguments);
+        command.envs(self.qemu.map(|program| ("QEMU", program)));
         command.stderr(Stdio::from(File::create(&stderr).expect("a file for what goes to stderr")));
         let appliance = Appliance::start(command).expect("run-qemu.sh starts");
-        Running { appliance, boot_log: Vec::new(), stderr, _turn: turn }
+        Running { appliance, boot_log: Vec::new(), stderr, turn }
     }
 }
 
@@ -114,7 +156,7 @@ pub struct Running {
     pub boot_log: Vec<String>,
     stderr: PathBuf,
     /// Dropped last: the turn ends when QEMU has.
-    _turn: File,
+    turn: Arc<File>,
 }
 
 impl Running {
@@ -210,6 +252,18 @@ impl Running {
     /// Cuts its power: SIGKILL, at whatever it is doing.
     pub fn cut(mut self) {
         self.appliance.kill();
+    }
+
+    /// Kills its machine, as if its power failed, and returns at once. One that serves disks is started anew: then
+    /// [`Running::enter`] has it again.
+    ///
+    /// # Panics
+    /// When nothing runs.
+    pub fn kill_machine(&mut self) {
+        let pid = self.appliance.id();
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).expect("it runs");
+        let qemu = children.trim().parse().unwrap_or_else(|_| panic!("{pid} has these children: {children:?}"));
+        kill(Pid::from_raw(qemu), Signal::SIGKILL).expect("its machine runs");
     }
 
     /// The appliance, for what is not above.

@@ -2,11 +2,11 @@
 //! BAR2 of an ivshmem device.
 //!
 //! A PCI BAR is a power of two, so the file is the RAM rounded up to one, with room for a page at least: that tail is
-//! the appliance's and ours, and invisible to the consumer. The file is locked while we serve it, and outlives us: a
-//! consumer that still runs is found again after a restart.
+//! the appliance's and ours, and invisible to the consumer. The file outlives us: a consumer that still runs is found
+//! again after a restart. Several bridges may serve it, each with disks of its own appliance.
 
 use std::fmt;
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -63,8 +63,6 @@ pub enum RamError {
     File(PathBuf, &'static str, io::Error),
     /// It is a folder, a device or the like.
     NoFile(PathBuf),
-    /// Another bridge serves it.
-    InUse(PathBuf),
     /// It exists and has another size.
     WrongSize {
         /// Where.
@@ -86,7 +84,6 @@ impl fmt::Display for RamError {
             Self::NoFile(path) => {
                 write!(f, "{} is no plain file: give a consumer's RAM a file under /dev/shm", path.display())
             }
-            Self::InUse(path) => write!(f, "the RAM file {} is served by another bridge", path.display()),
             Self::WrongSize { path, found, expected } => write!(
                 f,
                 "the RAM file {} has {found} bytes, not the {expected} of this consumer, and is left as it is: remove it, \
@@ -117,11 +114,8 @@ impl RamFile {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
         let file = options.open(path).map_err(failed("opened"))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(RamError::InUse(path.to_owned())),
-            Err(TryLockError::Error(error)) => return Err(failed("locked")(error)),
-        }
+        // Another bridge may be about to give it its size, too.
+        file.lock().map_err(failed("locked"))?;
         match file.metadata().map_err(failed("asked for its size"))?.len() {
             0 => file.set_len(file_bytes).map_err(failed("made"))?,
             found if found != file_bytes => {
@@ -129,6 +123,7 @@ impl RamFile {
             }
             _ => {}
         }
+        file.unlock().map_err(failed("unlocked"))?;
         let map = MmapOptions::new().map_raw(&file).map_err(failed("mapped"))?;
         let identity = Identity::of(&file).map_err(failed("identified"))?;
         Ok(Self { path: path.to_owned(), file, identity, ram_bytes, file_bytes, map })
@@ -218,9 +213,9 @@ mod tests {
             assert_eq!(folder.join(name).metadata().unwrap().len(), file);
         }
         let path = folder.join("a");
-        let first = RamFile::open(&path, 3 << 20).unwrap();
-        assert!(matches!(RamFile::open(&path, 3 << 20), Err(RamError::InUse(_))));
-        drop(first);
+        let one = RamFile::open(&path, 3 << 20).unwrap();
+        let other = RamFile::open(&path, 3 << 20).unwrap();
+        assert!(one.store32(4, 77) && other.load32(4) == Some(77), "two bridges may serve one consumer");
         assert!(matches!(RamFile::open(&path, 4 << 20), Err(RamError::WrongSize { found: 0x40_0000, .. })));
         assert!(matches!(RamFile::open(&folder, 4 << 20), Err(RamError::NoFile(_))));
         assert!(matches!(RamFile::open(&path, 4095), Err(RamError::Size(4095))));

@@ -1,0 +1,203 @@
+//! An unmodified Linux as a consumer of disks: `consumer.sh` is all there is in it, beside the distribution's own
+//! kernel, busybox, fio, e2fsprogs and mdadm. It never runs code that lies on the disks: under TCG a page that another
+//! machine writes would not be noticed as code.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use host::appliance::die_with_parent;
+
+use super::initramfs::{self, Initramfs};
+
+/// The longest that any one line may take, and a boot.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// The longest that a consumer may live, in seconds.
+const LIFE: &str = "400";
+
+/// Ends a reply, before the exit status.
+const END: char = '\x1e';
+
+/// A disk by vhost-user.
+#[derive(Clone, Copy, Debug)]
+pub struct Disk<'a> {
+    /// The socket.
+    pub socket: &'a Path,
+    /// How many queues the driver is to find.
+    pub queues: u16,
+}
+
+/// A running consumer. It is killed when it is dropped.
+#[derive(Debug)]
+pub struct Consumer {
+    qemu: Child,
+    serial: BufReader<UnixStream>,
+    /// What its kernel says.
+    console: PathBuf,
+    /// What its QEMU says: much, whenever a back end dies.
+    stderr: PathBuf,
+}
+
+impl Consumer {
+    /// Boots one with so many processors, whose memory is `ram`, on disks that are `/dev/vda`, `/dev/vdb` and so on.
+    ///
+    /// # Panics
+    /// When it does not come up; with its kernel's last words.
+    #[must_use]
+    pub fn boot(cpus: u16, ram: &Path, mebibytes: u64, disks: &[Disk<'_>]) -> Self {
+        let initrd = initrd();
+        let [console, stderr] = ["console", "stderr"].map(|end| ram.with_extension(end));
+        let mut command = Command::new("timeout");
+        command.args(["--signal=KILL", LIFE, "setpriv", "--pdeathsig", "KILL"]);
+        command.arg(std::env::var_os("QEMU").unwrap_or_else(|| "qemu-system-x86_64".into()));
+        command.args(["-nodefaults", "-display", "none", "-accel", "tcg", "-cpu", "max"]);
+        command.args(["-smp", &cpus.to_string(), "-m", &format!("{mebibytes}M"), "-machine", "q35,memory-backend=mem"]);
+        let memory = format!("memory-backend-file,id=mem,share=on,size={mebibytes}M,mem-path={}", ram.display());
+        command.args(["-object", &memory, "-serial", "stdio", "-serial", &format!("file:{}", console.display())]);
+        command.arg("-kernel").arg(initrd.with_file_name("kernel/vmlinuz")).arg("-initrd").arg(initrd);
+        command.args(["-append", "console=ttyS1 panic=-1 quiet no_timer_check"]);
+        for (number, disk) in disks.iter().enumerate() {
+            command.args(["-chardev", &format!("socket,id=c{number},path={},reconnect=1", disk.socket.display())]);
+            let queues = disk.queues;
+            let device = format!("vhost-user-blk-pci,chardev=c{number},num-queues={queues},addr={}", 4 + number);
+            command.args(["-device", &device]);
+        }
+        let (ours, theirs) = UnixStream::pair().expect("a pair of sockets");
+        ours.set_read_timeout(Some(PATIENCE)).expect("a socket takes a timeout");
+        command.stdin(OwnedFd::from(theirs.try_clone().expect("a socket is cloned"))).stdout(OwnedFd::from(theirs));
+        command.stderr(Stdio::from(File::create(&stderr).expect("a file for what goes to stderr")));
+        die_with_parent(&mut command);
+        let qemu = command.spawn().expect("QEMU starts");
+        let mut consumer = Self { qemu, serial: BufReader::new(ours), console, stderr };
+        consumer.reply("the boot");
+        consumer
+    }
+
+    /// Runs a line that must succeed, and returns what it printed.
+    ///
+    /// # Panics
+    /// When it fails; with what it printed and the kernel's last words.
+    #[track_caller]
+    pub fn run(&mut self, line: &str) -> String {
+        let (status, text) = self.try_run(line);
+        assert_eq!(status, 0, "the consumer failed to `{line}`: {text}\n{}", self.last_words());
+        text
+    }
+
+    /// Runs a line, and returns its exit status and what it printed.
+    ///
+    /// # Panics
+    /// When there is no answer.
+    #[track_caller]
+    pub fn try_run(&mut self, line: &str) -> (i32, String) {
+        self.send(line);
+        self.reply(line)
+    }
+
+    /// Runs a line in the background, under a name.
+    ///
+    /// # Panics
+    /// When there is no answer.
+    #[track_caller]
+    pub fn start(&mut self, name: &str, line: &str) {
+        self.run(&format!(
+            "( ( {line} ) >/tmp/{name} 2>&1; echo $? >/tmp/{name}.status ) </dev/null >/dev/null 2>&1 &"
+        ));
+    }
+
+    /// Whether what was started under a name still runs.
+    #[track_caller]
+    pub fn is_busy(&mut self, name: &str) -> bool {
+        self.try_run(&format!("[ -s /tmp/{name}.status ]")).0 != 0
+    }
+
+    /// Waits for what was started under a name: it must succeed.
+    ///
+    /// # Panics
+    /// When it fails.
+    #[track_caller]
+    pub fn finish(&mut self, name: &str) -> String {
+        self.run(&format!(
+            "for i in $(seq 1000); do [ -s /tmp/{name}.status ] && break; sleep 0.1; done; cat /tmp/{name}; \
+             status=$(cat /tmp/{name}.status); rm /tmp/{name}.status; [ \"$status\" = 0 ]"
+        ))
+    }
+
+    /// Reboots it, by its firmware.
+    ///
+    /// # Panics
+    /// When it does not come up again.
+    #[track_caller]
+    pub fn reboot(&mut self) {
+        self.send("sync; echo 1 >/proc/sys/kernel/sysrq; echo b >/proc/sysrq-trigger");
+        self.reply("the reboot");
+    }
+
+    /// What its QEMU and its kernel have said.
+    fn last_words(&self) -> String {
+        [&self.stderr, &self.console].map(|file| fs::read_to_string(file).unwrap_or_default()).concat()
+    }
+
+    fn send(&mut self, line: &str) {
+        writeln!(self.serial.get_mut(), "{line}").expect("the consumer takes a line");
+    }
+
+    #[track_caller]
+    fn reply(&mut self, line: &str) -> (i32, String) {
+        let mut text = String::new();
+        loop {
+            let mut piece = Vec::new();
+            let read = self.serial.read_until(b'\n', &mut piece);
+            let piece = String::from_utf8_lossy(&piece);
+            if !matches!(read, Ok(1..)) {
+                panic!("no answer to `{line}` ({read:?}): {text}{piece}\n{}", self.last_words());
+            }
+            match piece.split_once(END) {
+                Some((before, status)) => {
+                    text.push_str(before);
+                    return (status.trim().parse().expect("an exit status"), text.trim_end().to_owned());
+                }
+                None => text.push_str(&piece),
+            }
+        }
+    }
+}
+
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        let _ = self.qemu.kill();
+        let _ = self.qemu.wait();
+        for file in [&self.console, &self.stderr] {
+            let _ = fs::remove_file(file);
+        }
+    }
+}
+
+/// What it boots from: made once in a process.
+fn initrd() -> &'static Path {
+    static MADE: OnceLock<PathBuf> = OnceLock::new();
+    MADE.get_or_init(|| {
+        let kernel = initramfs::kernel();
+        let mut initramfs = Initramfs::new(&kernel);
+        initramfs.file("init", include_bytes!("consumer.sh"));
+        for name in ["busybox", "fio", "mkfs.ext4", "e2fsck"] {
+            initramfs.program(&format!("bin/{name}"), &initramfs::program(name));
+        }
+        initramfs.program("bin/mdadm", &kernel.join("mdadm"));
+        // ext4 and RAID bitmaps ask for this one by what it does.
+        initramfs.modules("modules", &["crc32c_generic", "virtio_pci", "virtio_blk", "ext4", "raid1"]);
+        let path = kernel.with_file_name("consumer.cpio");
+        let beside = path.with_extension(std::process::id().to_string());
+        File::create(&beside)
+            .and_then(|mut file| file.write_all(&initramfs.finish()))
+            .expect("an initramfs is written");
+        fs::rename(&beside, &path).expect("an initramfs gets its name");
+        path
+    })
+}
