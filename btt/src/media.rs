@@ -116,7 +116,8 @@ pub trait Namespace {
     /// write-back to start.
     ///
     /// # Errors
-    /// [`MediaError::OutOfRange`], [`MediaError::ReadOnly`], [`MediaError::Device`].
+    /// [`MediaError::OutOfRange`], [`MediaError::ReadOnly`], [`MediaError::Device`]; [`MediaError::Poisoned`] where a part
+    /// of a lost line would stay as it is, and take with it what is stored into the rest.
     fn write(&self, at: NsOffset, from: &[u8]) -> Result<(), MediaError>;
 
     /// Loads an aligned little-endian word, atomically.
@@ -135,7 +136,7 @@ pub trait Namespace {
     /// [`Namespace::start_write_back`] of it and then a fence, both on one CPU.
     ///
     /// # Errors
-    /// As [`Namespace::write`], and [`MediaError::Misaligned`].
+    /// As [`Namespace::write`], and [`MediaError::Misaligned`]. A word is always a part of a line.
     fn store_u32(&self, at: NsOffset, value: u32) -> Result<(), MediaError>;
 
     /// Stores an aligned little-endian double word, as [`Namespace::store_u32`] does a word.

@@ -84,7 +84,13 @@ impl<N: Namespace> LaneGuard<'_, N> {
         }
         for (index, &block) in targets.iter().enumerate() {
             let index = usize::try_from(done).unwrap_or(usize::MAX).saturating_add(index);
-            source.store(index, media, arena.block_at(block)).map_err(data_failed)?;
+            let store = || source.store(index, media, arena.block_at(block));
+            match store() {
+                // The block has lost a line that the sector would write in part only.
+                Err(MediaError::Poisoned { .. }) => self.scrub(arena, block).and_then(|()| store()),
+                result => result,
+            }
+            .map_err(data_failed)?;
         }
         let data = self.fence_data().map_err(data_failed)?;
 

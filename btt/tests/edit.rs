@@ -233,6 +233,36 @@ fn a_lost_sector_becomes_an_error_and_its_block_is_mended_before_it_is_used() {
 }
 
 #[test]
+fn free_blocks_that_have_lost_a_line_are_mended_before_they_take_a_sector() {
+    for sector in [512, 520, 4104] {
+        let btt = open(Lossy::new(made(sector)), 1);
+        let info = btt.arenas().next().expect("one arena").info.geometry;
+        let base = btt.arenas().next().expect("one arena").at.0 + info.dataoff;
+        // The last line of each of the first blocks to be written.
+        for block in u64::from(info.external_nlba)..u64::from(info.external_nlba) + 4 {
+            btt.media().lose(base + (block + 1) * u64::from(info.internal_lbasize) - 64, 64);
+        }
+        write(&btt, 0, 0, &[1, 2, 3, 4]).expect("whole blocks can be written");
+        assert_eq!(read_run(&btt, 0, 0, 4), Ok(vec![1, 2, 3, 4]), "{sector}");
+        assert!(btt.media().lost.lock().expect("no panic").is_empty());
+    }
+}
+
+#[test]
+fn a_flog_line_that_is_lost_turns_its_arena_read_only_before_a_write_relies_on_it() {
+    let btt = open(Lossy::new(made(512)), 1);
+    write(&btt, 0, 0, &[1]).expect("in range");
+    let info = btt.arenas().next().expect("one arena");
+    btt.media().lose(info.at.0 + info.info.geometry.logoff, 64 * 256);
+    let why = write(&btt, 0, 0, &[2]).expect_err("its record would be lost");
+    assert!(
+        matches!(why, BttError::ReadOnly { why: ReadOnlyReason::Metadata(MediaError::Poisoned { .. }), .. }),
+        "{why}"
+    );
+    assert_eq!(read(&btt, 0, 0), Ok(1));
+}
+
+#[test]
 fn a_sector_that_is_written_while_its_loss_is_found_keeps_its_new_data() {
     let sim = Box::leak(Box::new(open(Lossy::new(made(512)), 2)));
     write(sim, 0, 0, &[1, 2, 3]).expect("in range");

@@ -2,46 +2,74 @@
 //!
 //! The list is memory only. Whoever learns of a lost line adds it (a machine check handler, the admin side's
 //! inject-error). While it is empty, asking costs one load.
+//!
+//! | | who | how |
+//! |---|---|---|
+//! | the ranges | anybody but a handler | under their lock |
+//! | the inbox | a handler puts, whoever takes the lock next empties it | atomics only |
 
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::array;
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use btt::media::LINE_BYTES;
 use spin::Mutex;
 
+/// How many reports may wait until somebody looks.
+const INBOX: usize = 32;
+
+/// The inbox has no room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct InboxFull;
+
 /// Lost lines of a region, as ranges of bytes from its start.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct BadRanges {
-    /// How many ranges there are.
-    count: AtomicUsize,
+    /// [`Self::RANGES`] while there are ranges, [`Self::NEWS`] while there may be something in the inbox.
+    known: AtomicUsize,
     /// Sorted, apart from one another, on line borders.
     ranges: Mutex<Vec<(u64, u64)>>,
+    /// Offset and length of what was reported, packed; 0 is free.
+    inbox: [AtomicU64; INBOX],
+}
+
+impl Default for BadRanges {
+    fn default() -> Self {
+        Self { known: AtomicUsize::new(0), ranges: Mutex::default(), inbox: array::from_fn(|_| AtomicU64::new(0)) }
+    }
 }
 
 impl BadRanges {
+    const RANGES: usize = 1;
+    const NEWS: usize = 2;
+    /// The bits of an inbox entry that hold the length, as a number of lines that is a power of two, plus one.
+    const LENGTH: u64 = LINE_BYTES - 1;
+
+    /// Takes the news of lost lines in the middle of anything, from a machine check handler: `bytes` are rounded up to a
+    /// power of two.
+    pub(crate) fn report(&self, at: u64, bytes: u64) -> Result<(), InboxFull> {
+        let lines = bytes.div_ceil(LINE_BYTES).max(1).checked_next_power_of_two().unwrap_or(1 << 63);
+        let entry = at & !Self::LENGTH | u64::from(lines.ilog2() + 1) & Self::LENGTH;
+        let take = |slot: &AtomicU64| match slot.compare_exchange(0, entry, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => true,
+            Err(there) => there == entry,
+        };
+        let taken = self.inbox.iter().any(take);
+        // After the entry: whoever clears this bit looks at the inbox afterwards.
+        self.known.fetch_or(Self::NEWS, Ordering::AcqRel);
+        if taken { Ok(()) } else { Err(InboxFull) }
+    }
+
     /// Adds the lines that hold `bytes` bytes from `at` on.
     pub(crate) fn add(&self, at: u64, bytes: u64) {
-        let mut start = at / LINE_BYTES * LINE_BYTES;
-        let mut end = at.saturating_add(bytes).checked_next_multiple_of(LINE_BYTES).unwrap_or(u64::MAX);
-        self.change(|ranges| {
-            // What touches it becomes one with it.
-            ranges.retain(|&(other, stop)| {
-                let apart = stop < start || end < other;
-                if !apart {
-                    (start, end) = (start.min(other), end.max(stop));
-                }
-                apart
-            });
-            let place = ranges.partition_point(|&(other, _)| other < start);
-            ranges.insert(place, (start, end));
-        });
+        self.change(|ranges| insert(ranges, at, bytes));
     }
 
     /// Removes the lines that lie wholly in the `bytes` bytes from `at` on: they have been written.
     #[inline]
     pub(crate) fn written(&self, at: u64, bytes: u64) {
         // Relaxed: a range that is added at this very moment may be missed, as if it had been added a moment later.
-        if self.count.load(Ordering::Relaxed) != 0 {
+        if self.known.load(Ordering::Relaxed) != 0 {
             self.remove(at, bytes);
         }
     }
@@ -63,29 +91,74 @@ impl BadRanges {
     #[inline]
     pub(crate) fn first_in(&self, at: u64, bytes: u64) -> Option<u64> {
         // Relaxed: as in `written`.
-        if self.count.load(Ordering::Relaxed) == 0 { None } else { self.search(at, bytes) }
+        if self.known.load(Ordering::Relaxed) == 0 { None } else { self.search(at, bytes) }
     }
 
     #[cold]
     fn search(&self, at: u64, bytes: u64) -> Option<u64> {
         let end = at.saturating_add(bytes);
-        let ranges = self.ranges.lock();
-        let found = ranges.iter().find(|&&(start, stop)| start < end && at < stop);
-        found.map(|&(start, _)| start.max(at))
+        self.change(|ranges| {
+            let found = ranges.iter().find(|&&(start, stop)| start < end && at < stop);
+            found.map(|&(start, _)| start.max(at))
+        })
+    }
+
+    /// The first lost line that a store to `bytes` bytes from `at` on would write in part only: what is stored into such a
+    /// line is lost with it.
+    #[inline]
+    pub(crate) fn torn_by(&self, at: u64, bytes: u64) -> Option<u64> {
+        let end = at.saturating_add(bytes);
+        if bytes == 0 || at.is_multiple_of(LINE_BYTES) && end.is_multiple_of(LINE_BYTES) {
+            return None;
+        }
+        let line = |inside: u64| inside / LINE_BYTES * LINE_BYTES;
+        let [head, tail] = [at, end - 1].map(line);
+        let lost = |line: u64| self.first_in(line, LINE_BYTES).map(|_| line);
+        let in_part = |line: &u64| *line < at || *line + LINE_BYTES > end;
+        [head, tail].into_iter().filter(in_part).find_map(lost)
     }
 
     /// All ranges that touch the `bytes` bytes from `at` on, as offset and length, cut to them.
     pub(crate) fn all_in(&self, at: u64, bytes: u64) -> Vec<(u64, u64)> {
         let end = at.saturating_add(bytes);
         let cut = |&(s, e): &(u64, u64)| (s.max(at), e.min(end));
-        self.ranges.lock().iter().map(cut).filter(|(s, e)| s < e).map(|(s, e)| (s, e - s)).collect()
+        self.change(|ranges| ranges.iter().map(cut).filter(|(s, e)| s < e).map(|(s, e)| (s, e - s)).collect())
     }
 
-    fn change(&self, how: impl FnOnce(&mut Vec<(u64, u64)>)) {
+    /// Does something with the ranges, those that were reported among them.
+    fn change<T>(&self, how: impl FnOnce(&mut Vec<(u64, u64)>) -> T) -> T {
         let mut ranges = self.ranges.lock();
-        how(&mut ranges);
-        self.count.store(ranges.len(), Ordering::Relaxed);
+        if self.known.fetch_and(!Self::NEWS, Ordering::AcqRel) & Self::NEWS != 0 {
+            for entry in self.inbox.iter().map(|slot| slot.swap(0, Ordering::AcqRel)).filter(|entry| *entry != 0) {
+                let lines = 1_u64 << ((entry & Self::LENGTH) - 1);
+                insert(&mut ranges, entry & !Self::LENGTH, lines.saturating_mul(LINE_BYTES));
+            }
+        }
+        let result = how(&mut ranges);
+        // The bit of the news is the handlers' to set: it may have come back meanwhile.
+        if ranges.is_empty() {
+            self.known.fetch_and(!Self::RANGES, Ordering::Relaxed);
+        } else {
+            self.known.fetch_or(Self::RANGES, Ordering::Relaxed);
+        }
+        result
     }
+}
+
+/// Adds the lines that hold `bytes` bytes from `at` on to sorted ranges.
+fn insert(ranges: &mut Vec<(u64, u64)>, at: u64, bytes: u64) {
+    let mut start = at / LINE_BYTES * LINE_BYTES;
+    let mut end = at.saturating_add(bytes).checked_next_multiple_of(LINE_BYTES).unwrap_or(u64::MAX);
+    // What touches it becomes one with it.
+    ranges.retain(|&(other, stop)| {
+        let apart = stop < start || end < other;
+        if !apart {
+            (start, end) = (start.min(other), end.max(stop));
+        }
+        apart
+    });
+    let place = ranges.partition_point(|&(other, _)| other < start);
+    ranges.insert(place, (start, end));
 }
 
 #[cfg(test)]
@@ -106,6 +179,31 @@ mod tests {
         bad.written(0, 320);
         assert_eq!(bad.all_in(0, u64::MAX), vec![(320, 64)]);
         assert_eq!(bad.all_in(330, 10), vec![(330, 10)]);
+    }
+
+    #[test]
+    fn what_is_reported_is_lost_at_the_next_look_and_too_much_is_refused() {
+        let bad = BadRanges::default();
+        assert_eq!((bad.report(0x1234, 1), bad.report(0x1234, 1), bad.report(0, 100)), (Ok(()), Ok(()), Ok(())));
+        assert_eq!((bad.first_in(0x1000, 0x1000), bad.first_in(64, 64)), (Some(0x1200), Some(64)));
+        assert_eq!(bad.all_in(0, u64::MAX), vec![(0, 128), (0x1200, 64)]);
+        bad.written(0, 0x2000);
+        assert_eq!((bad.first_in(0, u64::MAX), bad.report(1 << 62, u64::MAX)), (None, Ok(())));
+        assert_eq!(bad.first_in(0, u64::MAX), Some(1 << 62));
+        bad.written(0, u64::MAX);
+        let taken = (0..).map(|line| bad.report(line * 4096, 64)).take_while(Result::is_ok).count();
+        assert_eq!(taken, INBOX);
+        assert_eq!(bad.all_in(0, 1 << 40).len(), INBOX);
+        assert_eq!(bad.report(64, 64), Ok(()));
+    }
+
+    #[test]
+    fn a_store_to_a_part_of_a_lost_line_is_noticed_whichever_end_it_is() {
+        let bad = BadRanges::default();
+        bad.add(128, 64);
+        assert_eq!((bad.torn_by(128, 64), bad.torn_by(64, 192), bad.torn_by(0, 130)), (None, None, Some(128)));
+        assert_eq!((bad.torn_by(190, 100), bad.torn_by(136, 8), bad.torn_by(100, 28)), (Some(128), Some(128), None));
+        assert_eq!((bad.torn_by(192, 8), bad.torn_by(1, 0)), (None, None));
     }
 
     #[test]

@@ -5,6 +5,8 @@
 //! | [`phys`] | nothing: the trait by which a driver has physical memory mapped |
 //! | [`persist`] | write-back instructions, fences, streaming copies |
 //! | [`pmem`] | mapped persistent memory, as regions and namespaces |
+//! | [`guarded`] | loads that a machine check may end |
+//! | [`poison`] | nothing: finds the region that holds a lost line |
 //! | `bad_ranges` | nothing: what a region has lost |
 //! | [`label_mailbox`] | QEMU's way to DIMMs' label areas |
 //! | [`pci`] | PCI configuration space: functions, BARs, MSI-X |
@@ -22,12 +24,14 @@ extern crate alloc;
 extern crate std;
 
 mod bad_ranges;
+pub mod guarded;
 pub mod ivshmem;
 pub mod label_mailbox;
 pub mod pci;
 pub mod persist;
 pub mod phys;
 pub mod pmem;
+pub mod poison;
 pub mod shared;
 pub mod transfer;
 pub mod uart;

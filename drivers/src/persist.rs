@@ -19,6 +19,8 @@ use core::arch::asm;
 use core::arch::x86_64::{__cpuid, __cpuid_count};
 use core::fmt;
 
+use crate::guarded::{self, Interrupted};
+
 /// The unit of write-back: a cache line.
 const LINE: usize = 64;
 
@@ -185,56 +187,27 @@ impl Persist {
 
     /// Copies `bytes` bytes out of persistent memory.
     ///
+    /// # Errors
+    /// [`Interrupted`] where a machine check ended it: the hardware had no bytes to give.
+    ///
     /// # Safety
     /// `from` is readable and `to` writable for `bytes` bytes; they do not overlap.
     #[inline]
-    pub unsafe fn load(self, to: *mut u8, from: *const u8, bytes: usize) {
+    pub unsafe fn load(self, to: *mut u8, from: *const u8, bytes: usize) -> Result<(), Interrupted> {
         let body = bytes / LINE * LINE;
-        // SAFETY: the loop loads `body` bytes at `from` and stores them at `to`, the rest is copied by pieces: both
-        // ranges are the caller's.
+        // SAFETY: whole lines and the rest are disjoint parts of the ranges that the caller answers for; AVX was found
+        // usable before it was chosen.
         unsafe {
             match self.vectors {
                 _ if body == 0 => {}
-                Vectors::Avx => asm!(
-                    "2:",
-                    "vmovdqu ymm0, [{from} + {i}]",
-                    "vmovdqu ymm1, [{from} + {i} + 32]",
-                    "vmovdqu [{to} + {i}], ymm0",
-                    "vmovdqu [{to} + {i} + 32], ymm1",
-                    "add {i}, 64",
-                    "jnz 2b",
-                    "vzeroupper",
-                    i = inout(reg) body.wrapping_neg() => _,
-                    from = in(reg) from.add(body), to = in(reg) to.add(body),
-                    // VZEROUPPER touches them all.
-                    out("xmm0") _, out("xmm1") _, out("xmm2") _, out("xmm3") _,
-                    out("xmm4") _, out("xmm5") _, out("xmm6") _, out("xmm7") _,
-                    out("xmm8") _, out("xmm9") _, out("xmm10") _, out("xmm11") _,
-                    out("xmm12") _, out("xmm13") _, out("xmm14") _, out("xmm15") _,
-                    options(nostack)
-                ),
-                Vectors::Sse2 => asm!(
-                    "2:",
-                    "movdqu {a}, [{from} + {i}]",
-                    "movdqu {b}, [{from} + {i} + 16]",
-                    "movdqu {c}, [{from} + {i} + 32]",
-                    "movdqu {d}, [{from} + {i} + 48]",
-                    "movdqu [{to} + {i}], {a}",
-                    "movdqu [{to} + {i} + 16], {b}",
-                    "movdqu [{to} + {i} + 32], {c}",
-                    "movdqu [{to} + {i} + 48], {d}",
-                    "add {i}, 64",
-                    "jnz 2b",
-                    a = out(xmm_reg) _, b = out(xmm_reg) _, c = out(xmm_reg) _, d = out(xmm_reg) _,
-                    i = inout(reg) body.wrapping_neg() => _,
-                    from = in(reg) from.add(body), to = in(reg) to.add(body),
-                    options(nostack)
-                ),
+                Vectors::Avx => guarded::copy_lines_avx(to, from, body)?,
+                Vectors::Sse2 => guarded::copy_lines_sse2(to, from, body)?,
             }
             if body != bytes {
-                copy_pieces(to.add(body), from.add(body), bytes - body);
+                guarded::copy_bytes(to.add(body), from.add(body), bytes - body)?;
             }
         }
+        Ok(())
     }
 }
 
@@ -248,7 +221,7 @@ pub fn fence() {
 /// Copies less than a line: single bytes until `to` is 8-aligned, then 8 bytes at a time, then single bytes.
 ///
 /// # Safety
-/// As [`Persist::load`].
+/// `from` is readable and `to` writable for `bytes` bytes; they do not overlap.
 pub(crate) unsafe fn copy_pieces(to: *mut u8, from: *const u8, bytes: usize) {
     let lead = ((to as usize).wrapping_neg() % 8).min(bytes);
     let words_end = lead + (bytes - lead) / 8 * 8;
@@ -346,7 +319,7 @@ mod tests {
                     unsafe {
                         match streamed {
                             true => persist.stream(to, from[from_at..].as_ptr(), bytes),
-                            false => persist.load(to, from[from_at..].as_ptr(), bytes),
+                            false => persist.load(to, from[from_at..].as_ptr(), bytes).expect("no exception"),
                         }
                     }
                     fence();

@@ -10,10 +10,15 @@
 //!
 //! | access | by | order |
 //! |---|---|---|
-//! | `read` | AVX or SSE2 loads | none |
+//! | `read` | AVX or SSE2 loads ([`crate::guarded`]) | none |
 //! | `write` | streaming stores, cached at ragged ends | durable after the next `fence` |
 //! | `load_*` | one aligned load | acquire |
 //! | `store_*` | one aligned store | release; one line's stores persist in program order |
+//!
+//! # What the medium has lost
+//! A region keeps a list of lost lines. What is in it is not read; what turns out to be lost while it is read (a machine
+//! check, see [`crate::poison`]) is in it by then; both are [`MediaError::Poisoned`]. A store that would leave a part of a
+//! lost line as it is fails in the same way: its bytes would be lost with the line.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -24,8 +29,13 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use btt::media::{LINE_BYTES, MediaError, Namespace, NsOffset};
 
 use crate::bad_ranges::BadRanges;
+use crate::guarded::{self, Interrupted};
 use crate::persist::{self, Persist};
 use crate::phys::{Attribute, MapError, PhysAddr, PhysMap};
+use crate::poison;
+
+/// How often a load is tried again that machine checks about something else have ended.
+const LOAD_ATTEMPTS: u32 = 4;
 
 /// Whether stores are let through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,7 +137,9 @@ impl PmemRegion {
                 phys.map(hint, 8, Attribute::Uncached).map(|register| FlushHint(register.cast()))
             })
             .collect::<Result<_, _>>()?;
-        Ok(Self { base, bytes: usable, access, persist, hints, start: 0, bad: Arc::default() })
+        let bad = Arc::default();
+        poison::watch(at, bytes, &bad);
+        Ok(Self { base, bytes: usable, access, persist, hints, start: 0, bad })
     }
 
     /// A region over memory that is mapped already: a file mapping on a host.
@@ -246,10 +258,36 @@ impl Pmem {
     #[inline]
     pub unsafe fn read_raw(&self, at: NsOffset, to: *mut u8, bytes: usize) -> Result<(), MediaError> {
         let from = self.locate(at, bytes)?;
-        self.readable(at, bytes)?;
         // SAFETY: `locate` checked the one range, the caller answers for the other.
-        unsafe { self.0.persist.load(to, from, bytes) };
-        Ok(())
+        self.unless_lost(at, bytes, || unsafe { self.0.persist.load(to, from, bytes) })
+    }
+
+    /// Loads what `load` loads of these bytes, if they are there.
+    #[inline]
+    fn unless_lost<T>(
+        &self,
+        at: NsOffset,
+        bytes: usize,
+        load: impl Fn() -> Result<T, Interrupted>,
+    ) -> Result<T, MediaError> {
+        for _ in 0..LOAD_ATTEMPTS {
+            self.readable(at, bytes)?;
+            if let Ok(loaded) = load() {
+                // Again: what was lost meanwhile may have come as any bytes.
+                return self.readable(at, bytes).map(|()| loaded);
+            }
+            // A machine check on this CPU, about these bytes or about others.
+        }
+        Err(MediaError::Poisoned { at })
+    }
+
+    /// Refuses a store that leaves a part of a lost line as it is.
+    #[inline]
+    fn mends_lines(&self, at: NsOffset, bytes: usize) -> Result<(), MediaError> {
+        match self.0.bad.torn_by(self.0.start + at.0, bytes as u64) {
+            None => Ok(()),
+            Some(lost) => Err(MediaError::Poisoned { at: NsOffset(lost.saturating_sub(self.0.start)) }),
+        }
     }
 
     /// Copies bytes into the namespace, as [`Namespace::write`] does, from where no Rust object is: a peer's memory.
@@ -263,6 +301,7 @@ impl Pmem {
     pub unsafe fn write_raw(&self, at: NsOffset, from: *const u8, bytes: usize) -> Result<(), MediaError> {
         self.writable()?;
         let to = self.locate(at, bytes)?;
+        self.mends_lines(at, bytes)?;
         // SAFETY: `locate` checked the one range, the caller answers for the other. The copy is made of instructions, not
         // of accesses that the compiler knows, and loads each byte once.
         unsafe { self.0.persist.stream(to, from, bytes) };
@@ -311,23 +350,22 @@ impl Namespace for Pmem {
     #[inline]
     fn load_u32(&self, at: NsOffset) -> Result<u32, MediaError> {
         let word = self.locate_word::<u32>(at)?;
-        self.readable(at, 4)?;
         // SAFETY: the word is mapped and aligned; racing accesses to the medium are atomic or machine copies.
-        Ok(u32::from_le(unsafe { AtomicU32::from_ptr(word) }.load(Ordering::Acquire)))
+        self.unless_lost(at, 4, || unsafe { guarded::load_u32(word) }).map(u32::from_le)
     }
 
     #[inline]
     fn load_u64(&self, at: NsOffset) -> Result<u64, MediaError> {
         let word = self.locate_word::<u64>(at)?;
-        self.readable(at, 8)?;
         // SAFETY: as in `load_u32`.
-        Ok(u64::from_le(unsafe { AtomicU64::from_ptr(word) }.load(Ordering::Acquire)))
+        self.unless_lost(at, 8, || unsafe { guarded::load_u64(word) }).map(u64::from_le)
     }
 
     #[inline]
     fn store_u32(&self, at: NsOffset, value: u32) -> Result<(), MediaError> {
         self.writable()?;
         let word = self.locate_word::<u32>(at)?;
+        self.mends_lines(at, 4)?;
         // SAFETY: as in `load_u32`, and the mapping is writable.
         unsafe { AtomicU32::from_ptr(word) }.store(value.to_le(), Ordering::Release);
         Ok(())
@@ -337,6 +375,7 @@ impl Namespace for Pmem {
     fn store_u64(&self, at: NsOffset, value: u64) -> Result<(), MediaError> {
         self.writable()?;
         let word = self.locate_word::<u64>(at)?;
+        self.mends_lines(at, 8)?;
         // SAFETY: as in `store_u32`.
         unsafe { AtomicU64::from_ptr(word) }.store(value.to_le(), Ordering::Release);
         Ok(())
@@ -477,8 +516,13 @@ mod tests {
         assert_eq!(pmem.load_u64(NsOffset(192)).map(|_| ()), poisoned(192));
         assert_eq!(whole.load_u32(NsOffset(4096 + 252)).map(|_| ()), poisoned(4096 + 252));
         assert_eq!(pmem.lost(), [(NsOffset(128), 128)]);
-        pmem.write(NsOffset(130), &[1; 126]).expect("in range");
-        assert_eq!(whole.lost(), [(NsOffset(4096 + 128), 64)]);
+        // A line that is written in part stays lost, and would take with it what is stored.
+        assert_eq!(pmem.write(NsOffset(130), &[1; 126]), Err(MediaError::Poisoned { at: NsOffset(128) }));
+        assert_eq!(pmem.store_u64(NsOffset(248), 1), Err(MediaError::Poisoned { at: NsOffset(192) }));
+        assert_eq!((whole.store_u32(NsOffset(4096 + 256), 1), whole.lost().len()), (Ok(()), 1));
+        pmem.write(NsOffset(100), &[1; 156]).expect("each lost line wholly");
+        assert_eq!(whole.lost(), []);
+        pmem.lose(NsOffset(511), 1).expect("in range");
         whole.write(NsOffset(4096), &[2; 512]).expect("in range");
         assert_eq!((pmem.lost(), pmem.read(NsOffset(0), &mut [0; 512])), (vec![], Ok(())));
         assert!(pmem.lose(NsOffset(8192), 1).is_err());

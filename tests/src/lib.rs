@@ -4,6 +4,7 @@
 //! - [`explorer`]: every state that a power cut can leave;
 //! - [`dimm`]: NVDIMM files that are removed again;
 //! - [`machine`]: an appliance in QEMU, started as a person starts it, by `run-qemu.sh`;
+//! - [`monitor`]: what only the hardware can do to it;
 //! - [`golden`]: images that Linux made, with what they must read;
 //! - [`mutants`]: seeded defects that tests must notice;
 //! - [`namespace`]: a part of a file as the medium of a BTT, for tests in process;
@@ -17,6 +18,7 @@ pub mod golden;
 pub mod instructions;
 pub mod linux;
 pub mod machine;
+pub mod monitor;
 pub mod mutants;
 pub mod namespace;
 pub mod workspace;

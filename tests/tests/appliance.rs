@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use tests::dimm::{Dimm, GIB, MIB};
 use tests::golden::{self, Golden};
 use tests::machine::{Machine, Running};
+use tests::monitor;
 
 /// A sector full of a pattern of its own.
 fn pattern(lba: u64, version: u64, bytes: usize) -> Vec<u8> {
@@ -351,6 +352,97 @@ fn a_power_cut_under_load_tears_nothing() {
         assert!(verify["good"].as_u64() > Some(0), "{found}");
     }
     appliance.power_off();
+}
+
+/// Where a sector's data are in physical memory, by the map in the file, and where its map entry is in the file.
+fn place_of(appliance: &mut Running, dimm: &Dimm, lba: u64) -> (u64, u64) {
+    let nfit = appliance.ask("nfit");
+    let range = nfit["structures"].as_array().unwrap().iter().find(|one| one["kind"] == "spa_range").unwrap();
+    let base = range["base"].as_str().and_then(|hex| u64::from_str_radix(hex.strip_prefix("0x")?, 16).ok());
+    let base = base.or(range["base"].as_u64()).unwrap();
+    let arena = &appliance.ask("arenas namespace0.0")["arenas"][0];
+    let number = |key: &str| arena[key].as_u64().unwrap();
+    // Offsets of arenas count from the first info block's place.
+    let initial = 4096;
+    let map_entry = initial + number("mapoff") + 4 * lba;
+    let entry = u32::from_le_bytes(dimm.bytes(map_entry, 4).try_into().unwrap());
+    let block = if entry >> 30 == 0 { lba } else { u64::from(entry) & 0x3fff_ffff };
+    (base + initial + number("dataoff") + block * number("internal_lbasize"), map_entry)
+}
+
+#[test]
+fn memory_that_the_hardware_lost_is_an_error_of_its_sectors_and_of_nothing_else() {
+    // What a CPU reports that a load met poison, and that a scrubber did (Intel SDM 3B, 16.9.3).
+    const LOAD: u64 = 0xbd80_0000_0000_0134;
+    const SCRUB: u64 = 0xbd00_0000_0000_00c0;
+    const PHYSICAL_LINE: u64 = 0x86;
+    let dimm = Dimm::blank(32 * MIB);
+    let socket = monitor::Socket::new();
+    let [option, value] = socket.arguments();
+    let mut appliance = Machine::new().dimm(&dimm).qemu(&[&option, &value]).boot();
+    let mut monitor = socket.connect();
+    format(&mut appliance, 0, 520);
+    for lba in 0..8 {
+        appliance.write("pmem0s", lba, &pattern(lba, 1, 520));
+    }
+    // One CPU halts, the other one waits for the console: neither can do without what it was about to do.
+    let (second, _) = place_of(&mut appliance, &dimm, 2);
+    let (fifth, _) = place_of(&mut appliance, &dimm, 5);
+    monitor.machine_check(0, LOAD, 5, second + 64, PHYSICAL_LINE);
+    // The line that holds the last eight bytes of the sector.
+    monitor.machine_check(1, SCRUB, 5, fifth + 512, PHYSICAL_LINE);
+    let errors = appliance.ask("errors pmem0s");
+    assert_eq!(errors["media"].as_array().unwrap().len(), 2, "{errors}");
+    for lba in 0..8 {
+        if lba == 2 || lba == 5 {
+            let (code, message) = appliance.refused(&format!("read pmem0s {lba}"));
+            assert!(code == "damaged" && message.contains(&format!("LBA {lba}")), "{code}: {message}");
+            let entry = u32::from_le_bytes(dimm.bytes(place_of(&mut appliance, &dimm, lba).1, 4).try_into().unwrap());
+            assert_eq!(entry >> 30, 1, "LBA {lba} is an error in the map: {entry:#x}");
+        } else {
+            assert_eq!(appliance.read("pmem0s", lba), pattern(lba, 1, 520), "LBA {lba}");
+        }
+    }
+    let errors = appliance.ask("errors pmem0s");
+    let marked: Vec<_> = errors["errors"].as_array().unwrap().iter().map(|one| one["lba"].as_u64().unwrap()).collect();
+    assert_eq!(marked, [2, 5], "{errors}");
+
+    // Another machine knows by the map; a write mends the sector, also where its block has lost a line.
+    appliance.write("pmem0s", 5, &pattern(5, 2, 520));
+    appliance.cut();
+    let socket = monitor::Socket::new();
+    let [option, value] = socket.arguments();
+    let mut appliance = Machine::new().dimm(&dimm).qemu(&[&option, &value]).boot();
+    let mut monitor = socket.connect();
+    appliance.refused("read pmem0s 2");
+    assert_eq!(appliance.read("pmem0s", 5), pattern(5, 2, 520));
+    appliance.write("pmem0s", 2, &pattern(2, 2, 520));
+    assert_eq!(appliance.read("pmem0s", 2), pattern(2, 2, 520));
+    assert_eq!(appliance.ask("errors")["errors"], json!([]));
+    assert_eq!(appliance.ask("check-namespace namespace0.0")["findings"], json!([]));
+
+    // Machine checks strike in the middle of a load, again and again: nothing reads as what it is not.
+    let (first, _) = place_of(&mut appliance, &dimm, 0);
+    let bench = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for line in 0..40 {
+                monitor.machine_check(line % 2, LOAD, 5, first + u64::from(line) * 576, PHYSICAL_LINE);
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        });
+        appliance.ask("bench pmem0s --seconds 2 --mix 50 --run 8 --verify")
+    });
+    let verify = &bench["verify"];
+    let broken = ["torn", "misplaced"].map(|kind| verify[kind].as_u64().unwrap());
+    assert!(broken == [0; 2] && verify["good"].as_u64() > Some(0), "{bench}");
+    assert!(verify["foreign"].as_u64() <= Some(8), "those that stand there from before: {bench}");
+    assert_eq!(appliance.ask("check-namespace namespace0.0")["findings"], json!([]));
+
+    // Memory of ours is another matter.
+    monitor.machine_check(1, SCRUB, 5, 2 * MIB, PHYSICAL_LINE);
+    let end = Deadline::after(Duration::from_secs(20));
+    let words = appliance.appliance().wait_for_prompt(end, |_| {}).expect_err("it has stopped").to_string();
+    assert!(words.contains("machine check") && words.contains("outside of persistent memory"), "{words}");
 }
 
 #[test]

@@ -31,8 +31,12 @@ pub(super) fn rebuild<N: Namespace>(
     debug_assert_eq!(slots.indices()[0], 0);
     let commit_at = |group| flog::group_at(flog, group).plus(8);
     for &(group, _) in groups {
-        media.store_u64(commit_at(group), u64::from(IMPOSSIBLE_SEQ) << 32)?;
-        media.start_write_back(commit_at(group), 8)?;
+        match media.store_u64(commit_at(group), u64::from(IMPOSSIBLE_SEQ) << 32) {
+            Ok(()) => media.start_write_back(commit_at(group), 8)?,
+            // A group that the medium lost is unsound as it is.
+            Err(MediaError::Poisoned { .. }) => {}
+            Err(why) => return Err(why),
+        }
     }
     media.fence()?;
     for &(group, block) in groups {

@@ -35,6 +35,15 @@ impl Lossy {
     }
 }
 
+impl Lossy {
+    /// Refuses to store into a part of a lost line.
+    fn mends_lines(&self, at: NsOffset, bytes: usize) -> Result<(), MediaError> {
+        let range = at.0..at.0 + bytes as u64;
+        let torn = self.lost.lock().expect("no panic").iter().any(|l| l.start < range.end && range.start < l.end);
+        if torn { Err(MediaError::Poisoned { at }) } else { Ok(()) }
+    }
+}
+
 impl Namespace for Lossy {
     fn len_bytes(&self) -> u64 {
         self.inner.len_bytes()
@@ -52,6 +61,7 @@ impl Namespace for Lossy {
     fn write(&self, at: NsOffset, from: &[u8]) -> Result<(), MediaError> {
         let range = at.0..at.0 + from.len() as u64;
         self.lost.lock().expect("no panic").retain(|line| !(range.start <= line.start && line.end <= range.end));
+        self.mends_lines(at, from.len())?;
         self.inner.write(at, from)
     }
     fn load_u32(&self, at: NsOffset) -> Result<u32, MediaError> {
@@ -63,9 +73,11 @@ impl Namespace for Lossy {
         self.inner.load_u64(at)
     }
     fn store_u32(&self, at: NsOffset, value: u32) -> Result<(), MediaError> {
+        self.mends_lines(at, 4)?;
         self.inner.store_u32(at, value)
     }
     fn store_u64(&self, at: NsOffset, value: u64) -> Result<(), MediaError> {
+        self.mends_lines(at, 8)?;
         self.inner.store_u64(at, value)
     }
     fn start_write_back(&self, at: NsOffset, bytes: u64) -> Result<(), MediaError> {

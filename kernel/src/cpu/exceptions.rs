@@ -1,8 +1,9 @@
 //! Exceptions and interrupts: the table that all CPUs share, and what its entries do.
 //!
-//! An exception is the end: a panic that names it. An interrupt only wakes: its handler acknowledges it and returns, and
-//! whoever halted looks for work. Interrupts are on only around a `hlt` (see `super::idle`), so nothing of ours is ever
-//! interrupted in the middle, and no handler needs to save vector registers.
+//! An exception is the end: a panic that names it; only a machine check may be none (`super::machine_check`). An interrupt
+//! only wakes: its handler acknowledges it and returns, and whoever halted looks for work. Interrupts are on only around a
+//! `hlt` (see `super::idle`), so they never strike in the middle of anything, and their handler needs to save no vector
+//! registers.
 
 use core::arch::global_asm;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -13,6 +14,7 @@ use x86_64::registers::control::Cr2;
 use x86_64::structures::idt::{Entry, EntryOptions, InterruptDescriptorTable};
 
 use super::descriptors::Ist;
+use super::machine_check::machine_check_entry;
 use crate::{memory, panic};
 
 /// Another CPU, or a consumer, has work for this one.
@@ -141,7 +143,6 @@ fn table() -> InterruptDescriptorTable {
         14 page_fault Exception,
         16 x87_floating_point Exception,
         17 alignment_check Exception,
-        18 machine_check MachineCheck,
         19 simd_floating_point Exception,
         20 virtualization Exception,
         21 cp_protection_exception Exception,
@@ -149,6 +150,7 @@ fn table() -> InterruptDescriptorTable {
         29 vmm_communication_exception Exception,
         30 security_exception Exception,
     }
+    set(&mut idt.machine_check, VirtAddr::from_ptr(&raw const machine_check_entry), Ist::MachineCheck);
     // One that nobody asked for is acknowledged like any other.
     for entry in idt.slice_mut(32..) {
         set(entry, VirtAddr::from_ptr(&raw const interrupt_entry), Ist::Interrupt);
@@ -181,7 +183,6 @@ const fn name(vector: u64) -> &'static str {
         14 => "page fault",
         16 => "x87 floating point",
         17 => "alignment check",
-        18 => "machine check",
         19 => "SIMD floating point",
         _ => "exception",
     }

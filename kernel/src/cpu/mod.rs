@@ -1,12 +1,14 @@
 //! CPUs: how each is set up, how all are started, and how they work together.
 //!
 //! Interrupts are off on every CPU except in a `hlt` that waits for one: what happened meanwhile is pending in the local
-//! APIC, and ends the halt at once. Only a CPU that panics interrupts the others at any time, to stop them.
+//! APIC, and ends the halt at once. Only a CPU that panics interrupts the others at any time, to stop them, and so does a
+//! machine check.
 
 mod apic;
 mod descriptors;
 mod exceptions;
 mod features;
+mod machine_check;
 mod start;
 mod work;
 
@@ -92,6 +94,7 @@ pub(crate) fn init_early() {
     *descriptors = Descriptors::new([top & !15; 5]);
     descriptors.load();
     exceptions::load();
+    machine_check::enable();
 }
 
 /// Gives the boot CPU its handler stacks, starts the other CPUs that the MADT names, and lets the console's UART wake.

@@ -14,7 +14,7 @@ use spin::{Mutex, Once};
 
 use super::apic::{Command, LocalApic};
 use super::descriptors::Descriptors;
-use super::{CpuIndex, exceptions, features, work};
+use super::{CpuIndex, exceptions, features, machine_check, work};
 use crate::memory::{AddressSpace, PAGE_BYTES};
 use crate::{clock, panic};
 
@@ -125,6 +125,7 @@ extern "C" fn came(ticket: u64) -> ! {
     // SAFETY: they live for good, and swapping the pointer out made them this CPU's alone.
     unsafe { descriptors.as_mut() }.load();
     exceptions::load();
+    machine_check::enable();
     door.apic.enable();
     let id = door.apic.id();
     let index = {

@@ -1,0 +1,95 @@
+//! QEMU's monitor, over a socket of its own: for what only the hardware can do to a machine.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::workspace;
+
+/// Where a QEMU will have its monitor.
+#[derive(Debug)]
+pub struct Socket(PathBuf);
+
+impl Socket {
+    /// A place that nobody uses.
+    #[must_use]
+    pub fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("{}-{}.qmp", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        Self(workspace::folder("test-dimms").join(name))
+    }
+
+    /// The arguments by which QEMU makes it.
+    #[must_use]
+    pub fn arguments(&self) -> [String; 2] {
+        ["-qmp".to_owned(), format!("unix:{},server=on,wait=off", self.0.display())]
+    }
+
+    /// Connects to a QEMU that has started.
+    ///
+    /// # Panics
+    /// When it does not answer.
+    #[must_use]
+    pub fn connect(&self) -> Monitor {
+        let stream = UnixStream::connect(&self.0).expect("QEMU's monitor listens");
+        stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a socket has time-outs");
+        let mut monitor = Monitor(BufReader::new(stream));
+        monitor.line(); // the greeting
+        monitor.execute(&json!({"execute": "qmp_capabilities"}));
+        monitor
+    }
+}
+
+impl Default for Socket {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        // QEMU may have removed it.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// A connection to a monitor.
+#[derive(Debug)]
+pub struct Monitor(BufReader<UnixStream>);
+
+impl Monitor {
+    /// Raises a machine check on a CPU (QEMU's `mce`): with this bank status, global status, physical address and
+    /// miscellaneous register.
+    ///
+    /// # Panics
+    /// When QEMU says anything against it.
+    pub fn machine_check(&mut self, cpu: u32, status: u64, global: u64, address: u64, misc: u64) {
+        let line = format!("mce {cpu} 9 {status:#x} {global:#x} {address:#x} {misc:#x}");
+        let said = self.execute(&json!({"execute": "human-monitor-command", "arguments": {"command-line": line}}));
+        assert_eq!(said, "", "`{line}`");
+    }
+
+    /// Does a command; its answer.
+    fn execute(&mut self, command: &Value) -> Value {
+        let line = format!("{command}\n");
+        self.0.get_mut().write_all(line.as_bytes()).expect("QEMU's monitor reads");
+        loop {
+            let mut answer = self.line();
+            assert!(answer.get("error").is_none(), "{command}: {answer}");
+            // Anything else is an event.
+            if let Some(answer) = answer.get_mut("return") {
+                return answer.take();
+            }
+        }
+    }
+
+    fn line(&mut self) -> Value {
+        let mut line = String::new();
+        self.0.read_line(&mut line).expect("QEMU's monitor answers");
+        serde_json::from_str(&line).expect("its answers are JSON")
+    }
+}
