@@ -13,7 +13,7 @@ use crate::memory::AddressSpace;
 
 /// Sets every ivshmem device up: consumers' memory. A device that cannot be used is logged and left out.
 ///
-/// Each vector wakes a CPU of its own, as long as there are enough of both; a device's only vector wakes all.
+/// Each vector wakes a CPU of its own, as long as there are enough of them.
 pub(crate) fn find_ivshmem(space: &'static AddressSpace, firmware: &Firmware, cpus: &Cpus) -> Vec<Ivshmem> {
     let mut found = Vec::new();
     for config in configs(space, firmware) {
@@ -24,11 +24,8 @@ pub(crate) fn find_ivshmem(space: &'static AddressSpace, firmware: &Firmware, cp
             match unsafe { Ivshmem::new(&config, function, space) } {
                 Ok(device) => {
                     for vector in 0..device.vectors() {
-                        let message = match device.vectors() {
-                            1 => cpus.wake_all_message(),
-                            _ => cpus.wake_message(cpus.spread(found.len() + usize::from(vector))),
-                        };
-                        // SAFETY: the message is an interrupt to CPUs of ours, whose handler only returns.
+                        let message = cpus.wake_message(cpu_of(cpus, found.len(), vector));
+                        // SAFETY: the message is an interrupt to a CPU of ours, whose handler only returns.
                         unsafe { device.wake(vector, message) };
                     }
                     log!("{device}");
@@ -41,10 +38,9 @@ pub(crate) fn find_ivshmem(space: &'static AddressSpace, firmware: &Firmware, cp
     found
 }
 
-/// The CPU that serves a queue whose kicks come by `vector` of the `number`th device: one that the vector wakes.
-pub(crate) fn cpu_of(cpus: &Cpus, device: &Ivshmem, number: usize, queue: u16, vector: u16) -> CpuIndex {
-    let by = if device.vectors() == 1 { queue } else { vector };
-    cpus.spread(number + usize::from(by))
+/// The CPU that serves a queue whose kicks come by `vector` of the `number`th device: the one that the vector wakes.
+pub(crate) fn cpu_of(cpus: &Cpus, number: usize, vector: u16) -> CpuIndex {
+    cpus.spread(number + usize::from(vector))
 }
 
 /// The link to the bridge: COM2, where there is one.

@@ -15,7 +15,7 @@ use nvdimm::dimm::DeviceHandle;
 use nvdimm::label::{LabelError, LabelSource, LabelStore, NoLabels};
 use service::admin::command::Mode;
 use service::console::{Activity, Session};
-use service::control::{MemoryId, QueueIndex};
+use service::control::MemoryId;
 use service::link::ByteLink;
 use spin::{Mutex, MutexGuard};
 
@@ -155,8 +155,8 @@ impl Consumer for Neighbour {
         self.device.ring(doorbell);
     }
 
-    fn cpu(&self, queue: QueueIndex, vector: u16) -> btt::CpuIndex {
-        index(devices::cpu_of(&self.cpus, &self.device, self.number, queue.0, vector))
+    fn cpu(&self, vector: u16) -> btt::CpuIndex {
+        index(devices::cpu_of(&self.cpus, self.number, vector))
     }
 }
 

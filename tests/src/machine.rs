@@ -26,7 +26,7 @@ use crate::workspace;
 const COMMAND: Duration = Duration::from_secs(120);
 
 /// The longest that one appliance may live, in seconds.
-const LIFE: &str = "400";
+const LIFE: &str = "900";
 
 /// How an appliance is to be.
 #[derive(Debug, Default)]
@@ -51,8 +51,7 @@ impl Machine {
 
     /// With this NVDIMM, after those that it has.
     #[must_use]
-    pub fn dimm(mut self, dimm: &Dimm) -> Self {
-        self.dimms += 1;
+    pub fn dimm(self, dimm: &Dimm) -> Self {
         let mut words = dimm.path().display().to_string();
         if dimm.label_bytes > 0 {
             words += &format!(",label={}", dimm.label_bytes);
@@ -60,7 +59,14 @@ impl Machine {
         if dimm.unarmed {
             words += ",unarmed";
         }
-        self.with(&["--nvdimm", &words])
+        self.nvdimm(&words)
+    }
+
+    /// With an NVDIMM in the words of `run-qemu.sh`, after those that it has.
+    #[must_use]
+    pub fn nvdimm(mut self, words: &str) -> Self {
+        self.dimms += 1;
+        self.with(&["--nvdimm", words])
     }
 
     /// With arguments for QEMU.

@@ -179,7 +179,7 @@ fn linux_machines_keep_their_data_whatever_dies() {
     one.finish("load");
     two.finish("load");
     loads(&mut one, &mut two);
-    let appliance = machine().boot_after(appliance);
+    let mut appliance = machine().boot_after(appliance);
     one.finish("load");
     two.finish("load");
     saw_no_error(&mut one);
@@ -194,6 +194,16 @@ fn linux_machines_keep_their_data_whatever_dies() {
     two.run("umount /mnt && e2fsck -fn /dev/vda");
     saw_no_error(&mut one);
     saw_no_error(&mut two);
+
+    // A disk is withdrawn, made anew in another size, and offered again: its driver hears of each.
+    let sectors = |linux: &mut Consumer| linux.run("cat /sys/block/vda/size").parse::<u64>().unwrap();
+    let before = sectors(&mut two);
+    appliance.ask("unexport pmem3s");
+    eventually("it has no sectors", || sectors(&mut two) == 0);
+    let after = appliance.ask("create-namespace -r region3 -l 512 -f")["size"].as_u64().unwrap() / 512;
+    appliance.ask("export pmem3s");
+    eventually("it has its new size", || sectors(&mut two) == after);
+    assert_ne!(before, after);
 
     drop((one, two));
     appliance.power_off();

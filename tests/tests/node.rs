@@ -855,8 +855,8 @@ impl Consumer for Neighbour {
     fn ring(&self, doorbell: u32) {
         self.rung.lock().expect("no panic").push(doorbell);
     }
-    fn cpu(&self, queue: QueueIndex, _: u16) -> CpuIndex {
-        CpuIndex(u32::from(queue.0) % 4)
+    fn cpu(&self, vector: u16) -> CpuIndex {
+        CpuIndex(u32::from(vector) % 4)
     }
 }
 
@@ -899,6 +899,11 @@ const BUFFERS: u64 = 0x10000;
 impl Bridge {
     /// A node with one formatted namespace, a consumer, and a lease.
     fn new(sector: u32) -> Self {
+        Self::on(1, sector)
+    }
+
+    /// The same with so many DIMMs, of which the first one is formatted.
+    fn on(dimms: u64, sector: u32) -> Self {
         let memory = Memory::new(MIB);
         // SAFETY: the memory is never freed, and nothing but the window leads there.
         let window = unsafe { SharedWindow::new(memory.start, memory.bytes) };
@@ -909,9 +914,9 @@ impl Bridge {
             consumers: vec![Arc::clone(&consumer) as Arc<dyn Consumer>],
             link: Some(Box::new(wire.clone())),
         };
-        let dimm = Dimm { base: BASE, memory: Memory::new(32 * MIB), flags: 0, labels: None };
-        let mut booted = boot_with(&[dimm], means);
-        booted.done(&format!("create-namespace -l {sector}"));
+        let dimm = |number| Dimm { base: BASE * number, memory: Memory::new(32 * MIB), flags: 0, labels: None };
+        let mut booted = boot_with(&(1..=dimms).map(dimm).collect::<Vec<_>>(), means);
+        booted.done(&format!("create-namespace -r region0 -l {sector}"));
         booted.node.offer_new();
         let mut bridge = Self { booted, wire, clock, consumer, driver: Driver::new(RINGS, 0) };
         bridge.say(Request::Hello { session: 1 });
@@ -958,13 +963,19 @@ impl Bridge {
             avail,
             used,
             call,
-            kick_vector: 0,
+            kick_vector: queue,
         };
         self.ask(Request::Start(start), Outcome::Ok);
     }
 
     /// One request: a header, data, a status. Its status, or none if nobody served it.
     fn request(&mut self, kind: u32, unit: u64, data: u64, bytes: u32, cpu: u32) -> Option<u8> {
+        self.submit(kind, unit, data, bytes);
+        self.booted.node.exports().poll(CpuIndex(cpu));
+        self.answer()
+    }
+
+    fn submit(&mut self, kind: u32, unit: u64, data: u64, bytes: u32) {
         let window = self.consumer.window;
         let header = [&kind.to_le_bytes()[..], &[0; 4], &unit.to_le_bytes()].concat();
         window.write(MemoryOffset(BUFFERS), &header).expect("in memory");
@@ -979,7 +990,10 @@ impl Bridge {
             self.driver.set_descriptor(&window, index, part);
         }
         self.driver.publish(&window, 0);
-        self.booted.node.exports().poll(CpuIndex(cpu));
+    }
+
+    fn answer(&mut self) -> Option<u8> {
+        let window = self.consumer.window;
         self.driver.collect(&window)?;
         let mut status = [0];
         window.read(MemoryOffset(BUFFERS + 16), &mut status).expect("in memory");
@@ -1037,6 +1051,35 @@ fn an_exported_namespace_stays_and_a_withdrawn_one_fails_its_requests() {
     assert_eq!(bridge.request(0, 0, 0x20000, 4096, 0), Some(0), "it is back");
     bridge.booted.done("unexport pmem0s");
     bridge.booted.done("create-namespace -f -l 512");
+}
+
+#[test]
+fn long_commands_attend_to_consumers_and_their_bridge() {
+    let mut bridge = Bridge::on(2, 512);
+    bridge.attach();
+    bridge.start(0);
+    let ping = || Request::Ping { lease_ms: 5000 };
+    let stop = Request::Stop { export: ExportIndex(0), queue: QueueIndex(0) };
+    let during = |bridge: &mut Bridge, command: &str| {
+        for request in [&ping(), &stop] {
+            bridge.wire.0.lock().expect("no panic").to_node.extend(request.encode(7));
+        }
+        bridge.submit(0, 0, 0x20000, 512);
+        bridge.booted.done(command);
+        (bridge.answer(), bridge.hear())
+    };
+    // A namespace that nobody has: all goes on as ever.
+    let done = during(&mut bridge, "create-namespace -r region1 -f");
+    assert_eq!(done, (Some(0), vec![Report::Done(Outcome::Ok), Report::Stopped { base: 1 }]));
+    bridge.start(0);
+    bridge.hear();
+    // A disk that a consumer has is not touched, but the bridge hears that we are there.
+    let done = during(&mut bridge, "check-namespace namespace0.0");
+    assert_eq!(done, (None, vec![Report::Done(Outcome::Ok)]));
+    assert_eq!(bridge.say(stop.clone()), [Report::Stopped { base: 1 }], "asked again");
+    bridge.start(0);
+    bridge.booted.node.exports().poll(CpuIndex(0));
+    assert_eq!(bridge.answer(), Some(0));
 }
 
 #[test]

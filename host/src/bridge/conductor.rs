@@ -222,11 +222,14 @@ impl Conductor {
             Report::Disk(disk) => {
                 self.untold = self.untold.saturating_sub(1);
                 for export in 0..state.exports.len() {
-                    let before = state.exports[export].disk.clone();
+                    // What front ends have seen: a disk without sectors, if it was withdrawn.
+                    let (before, withdrawn) = (state.exports[export].disk.clone(), state.exports[export].withdrawn);
                     if state.exports[export].offer(disk) {
                         match before {
                             None => listen::open(&shared, export, disk),
-                            Some(before) if before.config != disk.config => shared.config_changed(&mut state, export),
+                            Some(before) if withdrawn || before.config != disk.config => {
+                                shared.config_changed(&mut state, export)
+                            }
                             Some(_) => {}
                         }
                     }

@@ -1,11 +1,11 @@
 //! The server side of QEMU's ivshmem-doorbell protocol, for one device of the appliance's: it gets the consumer's RAM
-//! file as BAR2, one interrupt vector of its own, and a peer for each way to the consumer's interrupts.
+//! file as BAR2, interrupt vectors of its own, and a peer for each way to the consumer's interrupts.
 //!
 //! A message is a 64-bit little-endian number, some with one file descriptor (QEMU, docs/specs/ivshmem-spec.txt,
 //! "Interrupts", "Client-Server protocol"). What QEMU 7.2 makes of the unexpected decides the order here:
-//! - its own vector before the shared memory crashes it, so the greeting goes version, id, memory, vector;
+//! - its own vector before the shared memory crashes it, so the greeting goes version, id, memory, vectors;
 //! - a peer id that comes again after its disconnect aborts it, so no id is ever used twice in one connection;
-//! - it takes no second file descriptor for its own vector, so that one is permanent.
+//! - it takes no second file descriptor for a vector of its own, so those are permanent; and no more than it has.
 
 use std::io::{self, ErrorKind, IoSlice};
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -46,11 +46,16 @@ pub struct Server {
 impl Server {
     /// Greets the device at the other end of `stream`, which may not be there yet: all fits in the socket's buffer.
     ///
-    /// `own` is the id that it reads in its IVPosition register, `vector` what interrupts it.
+    /// `own` is the id that it reads in its IVPosition register, `vectors` what interrupts it, in the order of its vectors.
     ///
     /// # Errors
     /// When the socket takes no messages.
-    pub fn greet(stream: UnixStream, own: PeerId, memory: BorrowedFd<'_>, vector: BorrowedFd<'_>) -> io::Result<Self> {
+    pub fn greet(
+        stream: UnixStream,
+        own: PeerId,
+        memory: BorrowedFd<'_>,
+        vectors: &[BorrowedFd<'_>],
+    ) -> io::Result<Self> {
         stream.set_write_timeout(Some(PATIENCE))?;
         // Its own id is below all others.
         let next = own.0.checked_add(1).ok_or(ErrorKind::InvalidInput)?;
@@ -58,7 +63,7 @@ impl Server {
         server.send(VERSION, None)?;
         server.send(own.0.into(), None)?;
         server.send(SHARED_MEMORY, Some(memory))?;
-        server.send(own.0.into(), Some(vector))?;
+        vectors.iter().try_for_each(|vector| server.send(own.0.into(), Some(*vector)))?;
         Ok(server)
     }
 

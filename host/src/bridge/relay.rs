@@ -1,5 +1,5 @@
-//! Passes on what can't go the direct way: the driver's kicks, whose descriptors change at every start, into the one
-//! permanent vector of the appliance's device; and, when an appliance has used up its peers, its calls to the driver.
+//! Passes on what can't go the direct way: the driver's kicks, whose descriptors change at every start, into the
+//! permanent vectors of the appliance's device; and, when an appliance has used up its peers, its calls to the driver.
 //! While no appliance is there it looks from time to time whether requests have waited for too long.
 
 use std::fs::File;
@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use service::control::QueueIndex;
 
 use super::shared::Shared;
-use super::state::signal;
+use super::state::{kick_vector, signal};
 
 /// How often queues of an appliance that is gone are looked at, also without a kick.
 const LOOK: Duration = Duration::from_millis(200);
@@ -65,9 +66,10 @@ fn pairs(shared: &Shared) -> (Vec<Pair>, bool) {
     let state = shared.lock();
     let mut pairs = Vec::new();
     for (export, it) in state.exports.iter().enumerate() {
-        for queue in &it.queues {
+        for (number, queue) in (0..).map(QueueIndex).zip(&it.queues) {
             if let (Some(kick), Some(_)) = (&queue.kick, queue.wanted()) {
-                let to = Arc::clone(&shared.windows[shared.window_of[export]].kick);
+                let vector = usize::from(kick_vector(it.index, number));
+                let to = Arc::clone(&shared.windows[shared.window_of[export]].kicks[vector]);
                 pairs.push(Pair { from: Arc::clone(kick), to, kick: Some(export) });
             }
             if let (Some(relayed), Some(call)) = (&queue.relayed, &queue.call) {

@@ -28,8 +28,8 @@ pub(super) const STOP_PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) struct Window {
     pub(super) ram: RamFile,
-    /// The own vector of the ivshmem device: kicks arrive by it.
-    pub(super) kick: Arc<File>,
+    /// The own vectors of the ivshmem device: kicks arrive by them.
+    pub(super) kicks: Vec<Arc<File>>,
 }
 
 /// What ends the machine that runs the appliance.

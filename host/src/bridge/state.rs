@@ -22,8 +22,9 @@ use super::memory_table::MemoryTable;
 /// The most queues of an export, whatever the appliance offers: what a front end can name is bounded.
 pub const QUEUES_MAX: u16 = 64;
 
-/// The vector of the ivshmem device that carries the kicks of all queues.
-pub const KICK_VECTOR: u16 = 0;
+/// How many vectors a consumer's ivshmem device has for kicks. Each of them wakes one of the appliance's CPUs, which
+/// serves the queues that kick by it.
+pub const KICK_VECTORS: u16 = 16;
 
 /// Where a queue's rings are in the RAM file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -272,7 +273,7 @@ impl Export {
                         avail: rings.avail,
                         used: rings.used,
                         call,
-                        kick_vector: KICK_VECTOR,
+                        kick_vector: kick_vector(export, queue),
                     }));
                 }
             }
@@ -343,6 +344,12 @@ impl Export {
         }
         ours
     }
+}
+
+/// The vector by which a queue kicks. The first queues of a consumer's disks are busy on different CPUs.
+#[must_use]
+pub const fn kick_vector(export: ExportIndex, queue: QueueIndex) -> u16 {
+    export.0.wrapping_add(queue.0) % KICK_VECTORS
 }
 
 /// A fresh event descriptor that never blocks.

@@ -11,6 +11,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use host::bridge::Ends;
+use host::bridge::state::KICK_VECTORS;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use service::control::{Attach, Deframer, Disk, DiskIndex, ExportIndex, Outcome, QueueIndex, Report, Request, Start};
 
@@ -127,6 +128,9 @@ impl Drop for FakeAppliance {
     }
 }
 
+/// How many messages come before the first peer: version, id, memory and the device's own vectors.
+const VECTORS_END: u16 = 3 + KICK_VECTORS;
+
 /// The ivshmem device: as strict as QEMU's, which crashes where this panics.
 fn device_side(device: &OwnedFd, held: &Mutex<Held>, dead: &AtomicBool) {
     let mut own = None;
@@ -159,14 +163,16 @@ fn device_side(device: &OwnedFd, held: &Mutex<Held>, dead: &AtomicBool) {
             (0, version, None) => assert_eq!(version, 0),
             (1, id, None) => own = Some(id),
             (2, -1, Some(memory)) => held.memory = Some(Memory(memory)),
-            (3, id, Some(_)) => assert_eq!(Some(id), own, "the own vector follows the memory"),
-            (4.., id, Some(file)) => {
+            (3..VECTORS_END, id, Some(_)) => assert_eq!(Some(id), own, "the own vectors follow the memory"),
+            (VECTORS_END.., id, Some(file)) => {
                 let id = u16::try_from(id).unwrap();
                 assert!(!held.seen.contains(&id), "peer {id} comes a second time: QEMU aborts");
                 held.seen.push(id);
                 held.peers.insert(id, file);
             }
-            (4.., id, None) => drop(held.peers.remove(&u16::try_from(id).unwrap()).expect("a peer that is there")),
+            (VECTORS_END.., id, None) => {
+                drop(held.peers.remove(&u16::try_from(id).unwrap()).expect("a peer that is there"))
+            }
             other => panic!("message {other:?} is out of order"),
         }
         messages += 1;

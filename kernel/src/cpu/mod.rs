@@ -188,11 +188,6 @@ impl Cpus {
         apic::wake_message(self.crew.ids().nth(cpu.0).unwrap_or(ApicId(0)))
     }
 
-    /// What a device writes to wake all of them that can be reached by messages.
-    pub(crate) fn wake_all_message(&self) -> Message {
-        apic::wake_message(ApicId(0xff))
-    }
-
     /// Halts CPU 0 until something may have happened: a UART received a byte, a consumer rang, or [`HALT_MS`] have passed.
     /// What happened after the caller last looked ends the halt at once.
     pub(crate) fn halt_briefly(&self) {

@@ -232,7 +232,7 @@ impl<M: Machine> Node<M> {
                     zero_data: request.force,
                     zero_entries: request.zero_entries,
                 };
-                format(&medium, &recipe, &mut |_, _| ())
+                format(&medium, &recipe, &mut |_, _| self.exports.attend(self.machine.this_cpu()))
             }
         };
         self.open(place);
@@ -286,7 +286,8 @@ impl<M: Machine> Node<M> {
                 zero_data: request.force || piece.content != Content::Blank,
                 zero_entries: request.zero_entries,
             };
-            format(&medium, &recipe, &mut |_, _| ()).map_err(|why| not_formatted(&name, &why))?;
+            format(&medium, &recipe, &mut |_, _| self.exports.attend(self.machine.this_cpu()))
+                .map_err(|why| not_formatted(&name, &why))?;
         } else {
             // A BTT that is left here would make it a namespace in sector mode.
             erase(&medium, &signed_pages(&medium)).map_err(|why| not_formatted(&name, &why.into()))?;

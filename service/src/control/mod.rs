@@ -62,7 +62,7 @@
 //!    started (SeaBIOS sets up queue 0 only) is never looked at. Stop takes effect between two requests: everything taken
 //!    from the ring has been answered, and `base` is where to go on. Start looks at the ring at once, without a kick.
 //! 7. **Kicks.** ivshmem's own vectors can't be replaced, and vhost's kick descriptors change at every start: the
-//!    bridge relays kicks of a queue into the one permanent vector `kick_vector` of the memory's device. A kick is a hint
+//!    bridge relays kicks of a queue into the permanent vector `kick_vector` of the memory's device. A kick is a hint
 //!    to look at all queues with that vector.
 //! 8. **Calls.** The appliance interrupts the driver by writing `peer << 16 | vector` to the device's DOORBELL (BAR0,
 //!    offset 12). The bridge makes a fresh peer for every call descriptor. The consumer may change or mask it while the

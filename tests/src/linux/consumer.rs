@@ -19,7 +19,7 @@ use super::initramfs::{self, Initramfs};
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The longest that a consumer may live, in seconds.
-const LIFE: &str = "400";
+const LIFE: &str = "900";
 
 /// Ends a reply, before the exit status.
 const END: char = '\x1e';

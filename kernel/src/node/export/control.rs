@@ -124,6 +124,19 @@ impl Control {
         worked
     }
 
+    /// Answers Pings, and nothing else: no station's lock is taken.
+    pub(super) fn answer_pings(&mut self, exports: &Exports) {
+        let Some(mut link) = self.link.take() else { return };
+        for _ in 0..BYTES_A_POLL {
+            let Some(byte) = link.receive() else { break };
+            let Some(Ok(payload)) = self.deframer.push(byte) else { continue };
+            if let Ok((sequence, request @ Request::Ping { .. })) = Request::decode(&payload) {
+                self.answer(exports, sequence, request, link.as_mut());
+            }
+        }
+        self.link = Some(link);
+    }
+
     fn answer(&mut self, exports: &Exports, sequence: u16, request: Request, link: &mut dyn ByteLink) {
         let now = exports.alarm.now_ns();
         let report = match request {
@@ -236,7 +249,7 @@ impl Control {
         let [desc, avail, used] = [start.desc, start.avail, start.used].map(MemoryOffset);
         let layout = Layout::new(start.size, desc, avail, used, memory.len_bytes()).map_err(|_| Outcome::BadQueue)?;
         let ring = BlkQueue::start(layout, attached.device.features(), memory).map_err(|_| Outcome::BadQueue)?;
-        let cpu = consumer.cpu(start.queue, start.kick_vector);
+        let cpu = consumer.cpu(start.kick_vector);
         let mut running = Running {
             name,
             consumer,

@@ -32,7 +32,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use btt::CpuIndex;
 use drivers::pmem::Pmem;
 use drivers::shared::SharedWindow;
-use service::control::{MemoryId, QueueIndex, Report};
+use service::control::{MemoryId, Report};
 use service::error::AdminError;
 use service::link::ByteLink;
 use service::reply::TraceEvent;
@@ -54,7 +54,7 @@ pub trait Consumer: Send + Sync {
     fn ring(&self, doorbell: u32);
 
     /// The CPU that looks after a queue whose kicks come by this vector: they wake it.
-    fn cpu(&self, queue: QueueIndex, vector: u16) -> CpuIndex;
+    fn cpu(&self, vector: u16) -> CpuIndex;
 }
 
 /// Refuses to take a disk away that consumers may have: whoever offers it holds it, too.
@@ -154,7 +154,17 @@ impl Exports {
         self.control.lock().poll(self)
     }
 
-    /// What cannot wait until a long command is over: this CPU's queues and, on CPU 0, the bridge. The caller holds no lane.
+    /// Has the bridge know that we are there, and prolongs the lease; what else it asks for it will ask again. For a long
+    /// command on CPU 0 that holds the lanes of a disk that consumers use: another CPU may wait for one of them, holding
+    /// its station.
+    pub(super) fn stay_alive(&self) {
+        if let Some(mut control) = self.control.try_lock() {
+            control.answer_pings(self);
+        }
+    }
+
+    /// What cannot wait until a long command is over: this CPU's queues and, on CPU 0, the bridge. The caller holds no lane
+    /// of a disk that consumers use.
     pub(super) fn attend(&self, cpu: CpuIndex) {
         self.poll(cpu);
         if cpu == CpuIndex(0) {
