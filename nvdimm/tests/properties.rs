@@ -3,12 +3,14 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod common;
+#[path = "common/sound.rs"]
+mod sound;
 
 use common::{Areas, Builder, Spec, area, seal, seal_table};
+use nvdimm::discover;
 use nvdimm::label::NoLabels;
-use nvdimm::region::{Kind, MAX_REGIONS};
-use nvdimm::{Inventory, discover};
 use proptest::prelude::*;
+use sound::check;
 
 const TABLES: &[&[u8]] = &[
     include_bytes!("fixtures/nfit/qemu-one-dimm.nfit"),
@@ -17,61 +19,14 @@ const TABLES: &[&[u8]] = &[
     include_bytes!("fixtures/broken/good.nfit"),
 ];
 
+/// So many of them a real machine gave.
+const REAL_TABLES: usize = 3;
+
 const AREAS: &[&[u8]] = &[
     include_bytes!("fixtures/labels/l11-512.bin"),
     include_bytes!("fixtures/labels/l12-512.bin"),
     include_bytes!("fixtures/labels/l12-two.bin"),
 ];
-
-/// What holds whatever the bytes were.
-fn check(inventory: &Inventory) {
-    assert!(inventory.regions.len() <= MAX_REGIONS);
-    assert!(inventory.regions.windows(2).all(|pair| pair[0].id < pair[1].id));
-    assert!(inventory.dimms.windows(2).all(|pair| pair[0].handle < pair[1].handle));
-    let mut ranges: Vec<_> = inventory
-        .regions
-        .iter()
-        .filter_map(|region| match &region.kind {
-            Kind::Pmem(pmem) => Some((pmem.base, pmem.bytes)),
-            Kind::Blk(blk) => {
-                let windows = &blk.windows;
-                for window in 0..u64::from(windows.count) {
-                    assert!(windows.control.locate(window * windows.registers.window_bytes).is_some());
-                    assert!(windows.data.locate(windows.data_offset + window * windows.data_stride).is_some());
-                }
-                assert!(windows.transfer_bytes > 0 && windows.transfer_bytes.is_multiple_of(64));
-                None
-            }
-        })
-        .collect();
-    ranges.sort_unstable();
-    for (base, bytes) in &ranges {
-        assert!(*bytes > 0 && (base | bytes).is_multiple_of(4096) && base + bytes <= 1 << 52);
-    }
-    assert!(ranges.windows(2).all(|pair| pair[0].0 + pair[0].1 <= pair[1].0), "regions are apart");
-    for namespace in &inventory.namespaces {
-        let region = inventory.region(namespace.id.region).unwrap();
-        for extent in &namespace.extents {
-            let start = if let Kind::Blk(blk) = &region.kind { extent.start - blk.mapping.dpa } else { extent.start };
-            assert!(extent.bytes > 0 && start + extent.bytes <= region.bytes());
-        }
-    }
-    for (place, namespace) in inventory.namespaces.iter().enumerate() {
-        for other in &inventory.namespaces[..place] {
-            assert_ne!(namespace.id, other.id);
-            let apart = namespace
-                .extents
-                .iter()
-                .all(|a| other.extents.iter().all(|b| a.start + a.bytes <= b.start || b.start + b.bytes <= a.start));
-            assert!(apart || namespace.id.region != other.id.region, "namespaces are apart");
-        }
-    }
-    // Everything can be shown.
-    for entry in &inventory.nfit.entries {
-        assert!(!format!("{}: {}", entry.at, entry.structure).is_empty());
-    }
-    assert!(inventory.findings().all(|finding| !finding.to_string().is_empty()));
-}
 
 #[test]
 fn every_truncation_of_a_table_is_bounded() {
@@ -90,15 +45,18 @@ fn every_truncation_of_a_table_is_bounded() {
 
 #[test]
 fn every_byte_of_a_table_may_be_anything() {
-    for table in TABLES {
+    for (number, table) in TABLES.iter().enumerate() {
         for at in 0..table.len() {
-            for value in [0, 1, 0x7f, 0x80, 0xff, table[at] ^ 1, table[at] ^ 0x80, table[at].wrapping_add(1)] {
+            // Of the tables that a real QEMU made, everything is tried; of the larger one, what lies at an edge.
+            let edges = [0, 1, 0x7f, 0x80, 0xff, table[at] ^ 1, table[at] ^ 0x80, table[at].wrapping_add(1)];
+            let all: Vec<u8> = (0..=255).collect();
+            for &value in if number < REAL_TABLES { &all[..] } else { &edges[..] } {
                 let mut changed = table.to_vec();
                 changed[at] = value;
-                let inventory = discover(&[&changed], &mut NoLabels);
-                check(&inventory);
                 if value != table[at] {
+                    let inventory = discover(&[&changed], &mut NoLabels);
                     assert!(inventory.regions.is_empty(), "the checksum catches any one byte");
+                    check(&inventory);
                 }
                 seal_table(&mut changed);
                 check(&discover(&[changed], &mut NoLabels));

@@ -9,7 +9,7 @@ use serde_json::Value;
 use tests::workspace;
 
 /// Each crate, and the crates of ours that it may stand on.
-const LAYERS: [(&str, &[&str]); 10] = [
+const LAYERS: [(&str, &[&str]); 11] = [
     ("btt", &[]),
     // btt's own sources, for a model checker.
     ("btt-loom", &[]),
@@ -21,6 +21,7 @@ const LAYERS: [(&str, &[&str]); 10] = [
     // Of service the wire types only.
     ("host", &["service"]),
     ("kernel", &["boot", "btt", "drivers", "nvdimm", "service"]),
+    ("fuzz", &["btt", "drivers", "kernel", "nvdimm", "service"]),
     ("tests", &["boot", "btt", "drivers", "host", "kernel", "nvdimm", "service"]),
 ];
 

@@ -1,0 +1,65 @@
+//! The admin line of a real node.
+//!
+//! The first byte says what the machine is like, the rest arrives on the line: bit 0 a label area, 1 machine mode, 2 mode
+//! for programs, 3 and 4 a namespace of 512- or 4096-byte sectors.
+
+use kernel::node::Node;
+use service::console::{Activity, Session};
+
+use crate::choices::Choices;
+use crate::machine::{Line, Machine};
+
+/// A person's desk.
+struct Desk {
+    node: Node<Machine>,
+    session: Session,
+    line: Line,
+    /// The machine went down: nobody hears any more.
+    over: bool,
+}
+
+impl Desk {
+    /// Sends bytes, and takes what comes.
+    fn say(&mut self, bytes: &[u8]) -> String {
+        self.line.say(bytes);
+        // Every poll takes at least a byte, so this many are enough.
+        for _ in 0..=bytes.len() {
+            match self.session.poll(&mut self.line, &mut self.node) {
+                _ if self.over => break,
+                Activity::Busy => {}
+                Activity::Idle => break,
+                Activity::Poweroff | Activity::Reboot => self.over = true,
+            }
+        }
+        String::from_utf8(self.line.heard()).expect("replies are UTF-8")
+    }
+}
+
+pub(super) fn run(bytes: &[u8]) {
+    let mut choices = Choices(bytes);
+    let bits = choices.byte();
+    let node = Node::assemble(Machine::new(bits & 1 != 0));
+    let mut desk = Desk { node, session: Session::new(), line: Line::default(), over: false };
+    desk.session.start(&mut desk.line);
+    if bits & 0b1_1000 != 0 {
+        let size = if bits & 8 != 0 { 512 } else { 4096 };
+        desk.say(format!("create-namespace -l {size} --zero-entries\r").as_bytes());
+    }
+    if bits & 0b110 != 0 {
+        let mode = if bits & 2 != 0 { "json" } else { "text" };
+        desk.say(format!("mode {mode}\r").as_bytes());
+    }
+    desk.say(choices.0);
+    if desk.over {
+        return;
+    }
+    // Whatever that was, the line after it is obeyed; and what the node did to the medium was sound.
+    desk.say(b"\x03\r\nmode json\r\n");
+    let said = desk.say(b"version\n");
+    assert!(said.ends_with("}\n") && said.contains("\"ok\":true"), "no answer but {said:?}");
+    for namespace in ["namespace0.0", "namespace0.1"] {
+        let said = desk.say(format!("check-namespace {namespace}\n").as_bytes());
+        let none = said.contains("\"ok\":false") || said.contains("no BTT");
+        assert!(none || !said.contains("\"exit\":"), "{namespace}: {said}");
+    }
+}
