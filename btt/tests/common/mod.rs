@@ -2,6 +2,7 @@
 #![allow(dead_code, unreachable_pub, clippy::cast_possible_truncation)] // each test uses its part; small numbers
 
 pub mod lossy;
+pub mod sparse;
 
 use btt::bytes::{Sectors, SectorsMut};
 use btt::check::{Finding, Summary, check};

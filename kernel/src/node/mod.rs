@@ -122,11 +122,13 @@ impl<M: Machine> Node<M> {
     fn open(&mut self, place: SlotPlace) {
         let region = &self.regions[place.region];
         let namespace = &region.namespaces[place.namespace].namespace;
+        let start = self.machine.now_ns();
         let state = match &region.medium {
             Ok(medium) => self.attach(medium, namespace),
             Err(why) => State::Held(why.clone()),
         };
-        self.machine.log(format_args!("{}: {state}", namespace.id));
+        let took_us = self.machine.now_ns().saturating_sub(start) / 1000;
+        self.machine.log(format_args!("{}: {state}; looked at in {took_us} us", namespace.id));
         if let State::Sector(disk) = &state
             && disk.btt.recovered_writes() > 0
         {
