@@ -10,9 +10,10 @@ use btt::info_block::{InfoBlock, Version};
 use btt::layout::ARENA_MAX_BYTES;
 use btt::media::{Namespace, NsOffset};
 use btt::repair::{Orders, repair};
-use btt::{Btt, OpenError, Placement};
+use btt::sim::Seeded;
+use btt::{Btt, BttError, OpenError, Placement, PremapAba, ReadOnlyReason};
 use common::sparse::Sparse;
-use common::{read, read_run, recipe, write};
+use common::{assert_sound, read, read_run, recipe, write};
 use uuid::Uuid;
 
 const MIB: u64 = 1 << 20;
@@ -138,5 +139,132 @@ fn an_arena_that_lost_both_info_blocks_gets_them_from_what_another_one_says() {
         let btt = Btt::open(&media, placement(Version::V1_1), 1).expect("sound");
         assert!(btt.arenas().all(|arena| arena.backup_agrees));
         assert_eq!(read_run(&btt, 0, border - 2, 4), Ok(vec![1, 2, 3, 4]));
+    }
+}
+
+#[test]
+fn damaged_headers_of_four_arenas_are_named_and_mended() {
+    let media = made(3 * ARENA_MAX_BYTES + 16 * MIB + PAGE, 4096, Version::V1_1);
+    let whole = infos(&media);
+    assert_eq!(whole.len(), 4);
+    let raw = |at: u64| {
+        let mut page = [0; 4096];
+        media.read(NsOffset(at), &mut page).expect("in range");
+        page
+    };
+    for (index, info) in (0..).zip(&whole) {
+        let at = PAGE + index * ARENA_MAX_BYTES;
+        let copy = at + info.geometry.info2off;
+        let sound = raw(at);
+        // The first block gone, the copy gone, both.
+        for (first_gone, copy_gone) in [(true, false), (false, true), (true, true)] {
+            for (place, gone) in [(at, first_gone), (copy, copy_gone)] {
+                if gone {
+                    media.write(NsOffset(place + 32), &[0xff; 100]).expect("in range");
+                }
+            }
+            match Btt::open(&media, placement(Version::V1_1), 1) {
+                Ok(btt) => {
+                    let agree: Vec<bool> = btt.arenas().map(|arena| arena.backup_agrees).collect();
+                    let expected: Vec<bool> = (0..4).map(|arena| arena != index).collect();
+                    assert!(!first_gone && agree == expected, "{agree:?}");
+                }
+                Err(OpenError::InfoBlock { arena, at: found, backup, .. }) => {
+                    assert!(first_gone);
+                    assert_eq!((u64::from(arena.0), found.0), (index, at));
+                    assert_eq!(backup.map(|at| at.0), (!copy_gone).then_some(copy));
+                }
+                Err(why) => panic!("{why}"),
+            }
+            for place in [at, copy] {
+                media.write(NsOffset(place), &sound).expect("in range");
+            }
+        }
+    }
+    // All of one kind at once.
+    for (index, info) in (0..).zip(&whole) {
+        let at = PAGE + index * ARENA_MAX_BYTES;
+        let place = if index % 2 == 0 { at } else { at + info.geometry.info2off };
+        media.write(NsOffset(place), &[0; 4096]).expect("in range");
+    }
+    let mut found = Vec::new();
+    repair(&media, placement(Version::V1_1), &REPAIR, &mut |what, done| found.push((what, done)), &mut |_, _| ());
+    assert!(found.len() == 4 && found.iter().all(|(_, repaired)| *repaired), "{found:?}");
+    assert_eq!(infos(&media), whole);
+}
+
+#[test]
+fn an_arena_that_is_found_damaged_is_read_only_and_the_others_go_on() {
+    let media = made(ARENA_MAX_BYTES + 32 * MIB, 4096, Version::V1_1);
+    let arenas = || Btt::open(&media, placement(Version::V1_1), 2).expect("sound");
+    let second = arenas().arenas().nth(1).expect("two arenas");
+    let (first_lba, map) = (second.first_lba.0, second.at.plus(second.info.geometry.mapoff));
+    let past = 0xc000_0000 | second.info.geometry.internal_nlba;
+    media.store_u32(map.plus(4 * 9), past).expect("in range");
+    let btt = arenas();
+    write(&btt, 0, first_lba, &[5]).expect("nobody has met the entry yet");
+    let why = ReadOnlyReason::MapOutOfBounds { premap: PremapAba(9), found: past };
+    let refused = BttError::ReadOnly { arena: second.index, why };
+    assert_eq!(read(&btt, 1, first_lba + 9), Err(refused));
+    assert_eq!(write(&btt, 0, first_lba, &[6]), Err(refused));
+    // A request over the border does what it can.
+    assert_eq!(write(&btt, 0, first_lba - 1, &[7, 8]), Err(refused));
+    write(&btt, 1, 0, &[9]).expect("the first arena is as sound as ever");
+    let read_only: Vec<_> = btt.arenas().map(|arena| (arena.read_only, arena.info.flags)).collect();
+    assert_eq!(read_only, [(None, 0), (Some(why), InfoBlock::ERROR_FLAG)]);
+    btt.close().expect("no faults");
+    let btt = arenas();
+    assert_eq!((read(&btt, 0, 0), read_run(&btt, 0, first_lba - 1, 2)), (Ok(9), Ok(vec![7, 5])));
+    let read_only: Vec<_> = btt.arenas().map(|arena| arena.read_only).collect();
+    assert_eq!(read_only, [None, Some(ReadOnlyReason::ErrorFlag)]);
+    write(&btt, 0, 1, &[10]).expect("the first arena");
+}
+
+#[test]
+fn zeroing_old_data_leaves_alone_what_is_zero() {
+    let media = Sparse::new(256 * MIB);
+    let junk: Vec<u8> = (0..100_000_u32).map(|byte| byte.to_le_bytes()[0] | 1).collect();
+    // Where metadata will be, too: in the flog and map at the end, and an info block of old at either place.
+    for at in [0, PAGE + 4, 20 * MIB + 77, 200 * MIB, 256 * MIB - 300_000, 256 * MIB - 100_000] {
+        media.write(NsOffset(at), &junk).expect("in range");
+    }
+    let before = media.stored();
+    format(&media, &Recipe { zero_data: true, ..recipe(512) }, &mut |_, _| ()).expect("no faults");
+    let added = media.stored().into_iter().filter(|page| !before.contains(page)).count();
+    assert!(added <= 6, "{added} pages were stored that had been holes");
+    let btt = Btt::open(&media, placement(Version::V1_1), 1).expect("sound");
+    let mut lba = 0;
+    while lba < btt.capacity_sectors() {
+        let count = 4096.min(btt.capacity_sectors() - lba);
+        assert_eq!(read_run(&btt, 0, lba, count), Ok(vec![0; usize::try_from(count).expect("few")]));
+        lba += count;
+    }
+    assert_sound(&media);
+}
+
+#[test]
+fn garbage_where_metadata_will_be_does_no_harm_to_a_new_btt() {
+    let mut random = Seeded::new(11);
+    let media = Sparse::new(17 * MIB);
+    for at in (0..17 * MIB).step_by(8) {
+        // Words that look like map entries in every state, and like sequence numbers.
+        let word = random.next() & [u64::MAX, 0x4000_0fff_c000_0fff, 3][usize::try_from(at / 8 % 3).expect("few")];
+        media.write(NsOffset(at), &word.to_le_bytes()).expect("in range");
+    }
+    for (sector, zero_data) in [(512, false), (4096, true), (528, true)] {
+        format(&media, &Recipe { zero_data, ..recipe(sector) }, &mut |_, _| ()).expect("no faults");
+        assert_sound(&media);
+        let btt = Btt::open(&media, placement(Version::V1_1), 2).expect("sound");
+        assert_eq!(btt.sector_size().bytes(), sector, "the BTT of before is gone");
+        let last = btt.capacity_sectors() - 1;
+        if zero_data {
+            assert_eq!((read(&btt, 0, 0), read(&btt, 1, last)), (Ok(0), Ok(0)));
+        }
+        for lba in [0, 1, last / 2, last] {
+            write(&btt, 0, lba, &[lba + 1]).expect("in range");
+            assert_eq!(read(&btt, 1, lba), Ok(lba + 1));
+        }
+        btt.close().expect("no faults");
+        assert_sound(&media);
     }
 }

@@ -263,6 +263,36 @@ fn a_flog_line_that_is_lost_turns_its_arena_read_only_before_a_write_relies_on_i
 }
 
 #[test]
+fn a_medium_that_has_lost_lines_all_over_is_formatted_and_used() {
+    for zero_data in [false, true] {
+        let g = open(made(520), 1).arenas().next().expect("one arena").info.geometry;
+        let lossy = Lossy::new(Sim::new(BYTES));
+        let block = |number: u64| g.dataoff + number * u64::from(g.internal_lbasize);
+        let (of_sectors, free) = ([block(0), block(77) + 512], block(u64::from(g.external_nlba) + 3));
+        let metadata = [0, 1024, g.mapoff + 4096, g.logoff, g.logoff + 64 * 200, g.info2off, g.info2off + 4032];
+        for at in metadata.into_iter().chain(of_sectors).chain([free]) {
+            lossy.lose(4096 + at, 64);
+        }
+        format(&lossy, &Recipe { zero_data, ..recipe(520) }, &mut |_, _| ()).expect("whole pages are written");
+        assert_sound(&lossy);
+        assert_eq!(lossy.lost.lock().expect("no panic").len(), if zero_data { 0 } else { 3 });
+        let btt = open(lossy, 2);
+        for lba in [0, 77] {
+            if !zero_data {
+                assert!(matches!(read(&btt, 0, lba), Err(BttError::Data { .. })), "what was lost is nobody's zeroes");
+                assert_eq!(read(&btt, 1, lba), Err(BttError::SectorError { lba: ExternalLba(lba) }));
+            }
+            write(&btt, 1, lba, &[lba + 1]).expect("in range");
+            assert_eq!(read(&btt, 0, lba), Ok(lba + 1));
+        }
+        write(&btt, 0, 1000, &[6; 300]).expect("in range");
+        write(&btt, 1, 1000, &[7; 300]).expect("in range");
+        assert_eq!(read_run(&btt, 0, 1000, 300), Ok(vec![7; 300]));
+        assert!(btt.media().lost.lock().expect("no panic").is_empty());
+    }
+}
+
+#[test]
 fn a_sector_that_is_written_while_its_loss_is_found_keeps_its_new_data() {
     let sim = Box::leak(Box::new(open(Lossy::new(made(512)), 2)));
     write(sim, 0, 0, &[1, 2, 3]).expect("in range");
