@@ -1,5 +1,7 @@
 //! The node on a host: firmware tables and media in memory, threads for CPUs, commands as a person types them.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use btt::CpuIndex;
 use drivers::phys::{Attribute, MapError, PhysAddr, PhysMap};
 use drivers::shared::SharedWindow;
@@ -333,6 +335,140 @@ fn what_is_created_and_written_is_there_after_a_reboot() {
         assert_eq!(node.done("check-namespace namespace0.0")["findings"], serde_json::json!([]));
         assert_eq!(node.done("list")["result"][0]["btt"]["lanes"], 4);
     }
+}
+
+#[test]
+fn every_sector_size_is_created_written_read_and_checked_with_its_metadata_bytes() {
+    // The metadata bytes and the sectors of 32 MiB, less the page before the first info block.
+    for (sector, metadata, sectors) in [
+        (512_u32, 0_usize, 64_708_u64),
+        (520, 8, 57_539),
+        (528, 16, 57_539),
+        (4096, 0, 7_920),
+        (4104, 8, 7_794),
+        (4160, 64, 7_794),
+        (4224, 128, 7_672),
+    ] {
+        let memory = Memory::new(32 * MIB);
+        let mut node = boot_one(memory);
+        let made = node.done(&format!("create-namespace -l {sector}"));
+        let data = if sector >= 4096 { 4096 } else { 512 };
+        assert_eq!((&made["sector_size"], &made["size"]), (&sector.into(), &(sectors * data).into()), "{made}");
+        let bytes = usize::try_from(sector).expect("small");
+        let content = |lba: u64| -> Vec<u8> {
+            let data = (0..bytes - metadata).map(|at| (at as u64 * 31 + lba).to_le_bytes()[0]);
+            data.chain((0..metadata).map(|at| 0xc0 | (at as u64 + lba).to_le_bytes()[0] & 0x3f)).collect()
+        };
+        let last = sectors - 1;
+        for lba in [0, 1, last / 2, last] {
+            node.done(&format!("write pmem0s {lba} --data {}", STANDARD.encode(content(lba))));
+        }
+        node.refused(&format!("write pmem0s {sectors} --fill 1"), "out-of-range");
+        // A sector without its metadata bytes is no sector.
+        if metadata > 0 {
+            let data_only = STANDARD.encode(&content(0)[..bytes - metadata]);
+            node.refused(&format!("write pmem0s 0 --data {data_only}"), "usage");
+        }
+        drop(node);
+        let mut node = boot_one(memory);
+        for lba in [0, 1, last / 2, last] {
+            let read = node.done(&format!("read pmem0s {lba}"));
+            let found = STANDARD.decode(read["data"].as_str().expect("base64")).expect("base64");
+            assert!(found == content(lba), "{sector}: LBA {lba}");
+        }
+        let both = node.done("read pmem0s 0 2");
+        let found = STANDARD.decode(both["data"].as_str().expect("base64")).expect("base64");
+        assert!(found == [content(0), content(1)].concat(), "{sector}: two at once");
+        node.done("write pmem0s 0 --fill 0 --count 2");
+        node.done(&format!("write pmem0s {} --fill 0", last / 2));
+        node.done(&format!("write pmem0s {last} --fill 0"));
+        let bench = node.done("bench pmem0s --seconds 1 --mix 60 --run 7 --verify");
+        let broken = ["torn", "misplaced", "foreign", "unreadable"].map(|kind| bench["verify"][kind].as_u64());
+        assert_eq!((broken, &bench["errors"]), ([Some(0); 4], &0.into()), "{sector}: {bench}");
+        assert_eq!(checked(&mut node, ""), (0, true));
+        let internal = node.done("arenas namespace0.0")["arenas"][0]["internal_lbasize"].clone();
+        assert_eq!(internal, sector.next_multiple_of(64), "{sector}");
+    }
+}
+
+#[test]
+fn the_flog_of_an_older_linux_is_kept_until_it_is_rewritten_on_request() {
+    let memory = Memory::new(32 * MIB);
+    let mut node = boot_one(memory);
+    node.done("create-namespace -l 520");
+    node.done("write pmem0s 0 --fill 0x11 --count 300");
+    node.done("write pmem0s 0 --fill 0x22 --count 200");
+    let arena = node.done("arenas namespace0.0")["arenas"][0].clone();
+    assert_eq!((&arena["log_index_0"], &arena["log_index_1"]), (&0.into(), &1.into()));
+    node.done("poweroff");
+    drop(node);
+    // As Linux before 4.15 has it: the second slot two places on.
+    let flog = usize::try_from(arena["logoff"].as_u64().expect("a number")).expect("small") + 4096;
+    let image = memory.copy();
+    for group in (flog..).step_by(64).take(256) {
+        memory.put(group + 32, &image[group + 16..group + 32]);
+        memory.put(group + 16, &[0; 16]);
+    }
+    let mut node = boot_one(memory);
+    let slots = |node: &mut Booted| node.done("arenas namespace0.0")["arenas"][0]["log_index_1"].clone();
+    assert_eq!((slots(&mut node), checked(&mut node, "")), (2.into(), (0, true)));
+    node.done("write pmem0s 100 --fill 0x33 --count 100");
+    assert_eq!(checked(&mut node, "-R"), (0, true));
+    assert_eq!(slots(&mut node), 2, "a repair is no conversion");
+    assert_eq!(checked(&mut node, "-L"), (0, true));
+    assert_eq!(slots(&mut node), 1);
+    node.done("write pmem0s 250 --fill 0x44 --count 300");
+    drop(node);
+    let mut node = boot_one(memory);
+    assert_eq!((slots(&mut node), checked(&mut node, "")), (1.into(), (0, true)));
+    for (lba, begins) in [(0, "IiIi"), (99, "IiIi"), (100, "MzMz"), (199, "MzMz"), (200, "ERER"), (250, "RERE")] {
+        let read = node.done(&format!("read pmem0s {lba}"));
+        assert!(read["data"].as_str().is_some_and(|data| data.starts_with(begins)), "LBA {lba}");
+    }
+    let second = memory.copy()[flog..].chunks(64).take(256).all(|group| group[32..] == [0; 32]);
+    assert!(second, "nothing is left of the old slots");
+}
+
+#[test]
+fn machine_checks_about_persistent_memory_are_errors_of_its_sectors() {
+    let base = 0x33_0000_0000;
+    let memory = Memory::new(32 * MIB);
+    let mut node = boot(&[Dimm { base, memory, flags: 0, labels: None }]);
+    node.done("create-namespace -l 512");
+    node.done("write pmem0s 0 --fill 0x42 --count 64");
+    let arena = node.done("arenas namespace0.0")["arenas"][0].clone();
+    let at = |key: &str| base + 4096 + arena[key].as_u64().expect("a number");
+    // The block that was free first has the first sector now.
+    let block = at("dataoff") + arena["external_nlba"].as_u64().expect("a number") * 512;
+    drivers::poison::report(PhysAddr(block), 9).expect("it is this DIMM's");
+    let errors = node.done("errors");
+    assert_eq!(errors["media"], serde_json::json!([{"dev": "namespace0.0", "offset": block - base, "length": 512}]));
+    let mut lost = Vec::new();
+    for lba in 0..64 {
+        if node.ask(&format!("read pmem0s {lba}"))["ok"] == false {
+            lost.push(lba);
+        }
+    }
+    assert_eq!(lost.len(), 1, "{lost:?}");
+    let listed = serde_json::json!([{"dev": "pmem0s", "lba": lost[0], "count": 1}]);
+    assert_eq!(node.done("errors")["errors"], listed);
+    node.done(&format!("write pmem0s {} --fill 0x42", lost[0]));
+    assert_eq!(node.done("errors")["errors"], serde_json::json!([]));
+
+    // A line of the map: the arena is read-only from the first access on that needs it, and says why.
+    drivers::poison::report(PhysAddr(at("mapoff") + 4 * 1600), 6).expect("it is this DIMM's");
+    node.done("write pmem0s 0 --fill 1");
+    node.refused("read pmem0s 1605", "damaged");
+    assert!(node.refused("write pmem0s 0 --fill 2", "read-only").contains("media error"));
+    node.done("read pmem0s 0");
+    let reason = node.done("list")["result"][0]["btt"]["reason"].clone();
+    assert!(reason.as_str().is_some_and(|why| why.contains("arena 0") && why.contains("media error")), "{reason}");
+    assert!(!checked(&mut node, "-R").1);
+    assert!(checked(&mut node, "-R -f").1);
+    node.done("write pmem0s 0 --fill 2");
+    let listed = serde_json::json!([{"dev": "pmem0s", "lba": 1600, "count": 16}]);
+    assert_eq!(node.done("errors")["errors"], listed);
+    assert_eq!(node.done("errors")["media"], serde_json::json!([]));
 }
 
 #[test]
