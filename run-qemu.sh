@@ -233,7 +233,7 @@ if [ ${#rams[@]} -gt 0 ]; then
         address=$((1 + n % 3)).$((n / 3))
         ((${#rams[@]} <= 3)) || address+=,multifunction=on
         vhost_args+=(-chardev "socket,id=untorn-ram$n,fd=$ram_fd"
-            -device "ivshmem-doorbell,chardev=untorn-ram$n,vectors=16,addr=$address")
+            -device "ivshmem-doorbell,chardev=untorn-ram$n,vectors=256,addr=$address")
     done
 fi
 

@@ -118,7 +118,7 @@ impl Conductor {
         let found = exports.iter_mut().enumerate().find_map(|(export, it)| {
             let window = shared.window_of[export];
             let used_index = |rings| super::refuse::used_index(&shared.windows[window].ram, rings);
-            it.next(used_index, |_, queue| machine.way(window, queue)).map(|request| (request, export))
+            it.next(used_index, &mut machine.device(window)).map(|request| (request, export))
         });
         drop(state);
         let (request, export) = found?;

@@ -234,7 +234,7 @@ impl VhostUserBackendReqHandler for Front {
     fn get_vring_base(&self, index: u32) -> Result<VhostUserVringState> {
         // It stops the queue, too.
         self.change_queue(index, |queue| {
-            queue.kick = None;
+            queue.set_kick(None);
             Ok(())
         })?;
         self.wait_for_rest(index);
@@ -250,7 +250,7 @@ impl VhostUserBackendReqHandler for Front {
     fn set_vring_kick(&self, index: u8, fd: Option<File>) -> Result<()> {
         self.change_queue(index.into(), |queue| {
             let kick = event(fd, "kicks")?;
-            queue.kick = Some(kick.ok_or("a queue without a kick: polling is not offered")?);
+            queue.set_kick(Some(kick.ok_or("a queue without a kick: polling is not offered")?));
             queue.broken = false;
             Ok(())
         })

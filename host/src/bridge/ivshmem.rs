@@ -5,7 +5,7 @@
 //! "Interrupts", "Client-Server protocol"). What QEMU 7.2 makes of the unexpected decides the order here:
 //! - its own vector before the shared memory crashes it, so the greeting goes version, id, memory, vectors;
 //! - a peer id that comes again after its disconnect aborts it, so no id is ever used twice in one connection;
-//! - it takes no second file descriptor for a vector of its own, so those are permanent; and no more than it has.
+//! - it takes no second file descriptor for a vector of its own, so each is used once; and no more than it has.
 
 use std::io::{self, ErrorKind, IoSlice};
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -41,12 +41,17 @@ pub struct Server {
     next: u16,
     /// The next id for one that lasts, counted from the top.
     next_lasting: u16,
+    /// Its own id.
+    own: PeerId,
+    /// The next of its own vectors, and how many it has.
+    vector: u16,
+    vectors: u16,
 }
 
 impl Server {
     /// Greets the device at the other end of `stream`, which may not be there yet: all fits in the socket's buffer.
     ///
-    /// `own` is the id that it reads in its IVPosition register, `vectors` what interrupts it, in the order of its vectors.
+    /// `own` is the id that it reads in its IVPosition register; `first` are its first vectors, of `vectors` that it has.
     ///
     /// # Errors
     /// When the socket takes no messages.
@@ -54,17 +59,33 @@ impl Server {
         stream: UnixStream,
         own: PeerId,
         memory: BorrowedFd<'_>,
-        vectors: &[BorrowedFd<'_>],
+        first: &[BorrowedFd<'_>],
+        vectors: u16,
     ) -> io::Result<Self> {
         stream.set_write_timeout(Some(PATIENCE))?;
         // Its own id is below all others.
         let next = own.0.checked_add(1).ok_or(ErrorKind::InvalidInput)?;
-        let server = Self { stream, next, next_lasting: PEER_MAX };
+        let mut server = Self { stream, next, next_lasting: PEER_MAX, own, vector: 0, vectors };
         server.send(VERSION, None)?;
         server.send(own.0.into(), None)?;
         server.send(SHARED_MEMORY, Some(memory))?;
-        vectors.iter().try_for_each(|vector| server.send(own.0.into(), Some(*vector)))?;
+        for eventfd in first {
+            server.add_vector(*eventfd)?;
+        }
         Ok(server)
+    }
+
+    /// Has an event descriptor interrupt the device, by the next of its vectors, for good. None when they are used up.
+    ///
+    /// # Errors
+    /// When the socket takes no messages.
+    pub fn add_vector(&mut self, eventfd: BorrowedFd<'_>) -> io::Result<Option<u16>> {
+        let vector = self.vector;
+        if vector >= self.vectors {
+            return Ok(None);
+        }
+        self.vector += 1;
+        self.send(self.own.0.into(), Some(eventfd)).map(|()| Some(vector))
     }
 
     /// Adds a peer: ringing its doorbell at vector 0 signals `eventfd`. None when the ids for such peers are used up.

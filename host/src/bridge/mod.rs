@@ -56,7 +56,7 @@ pub use self::listen::Listener;
 use self::ivshmem::{PeerId, Server};
 use self::ram::{Identity, RamError, RamFile};
 use self::shared::{Machine, Shared, State, Window};
-use self::state::{Export, KICK_VECTORS, eventfd};
+use self::state::{Export, RELAYED_VECTORS, VECTORS, eventfd};
 
 /// How long requests are held for an appliance that is gone, unless somebody says otherwise: it boots meanwhile.
 pub const HOLD: Duration = Duration::from_secs(30);
@@ -159,7 +159,7 @@ impl Bridge {
                 }
                 Some(window) => window,
                 None => {
-                    let kicks = (0..KICK_VECTORS).map(|_| eventfd()).collect::<io::Result<_>>()?;
+                    let kicks = (0..RELAYED_VECTORS).map(|_| eventfd()).collect::<io::Result<_>>()?;
                     windows.push(Window { ram: RamFile::open(&spec.ram, spec.ram_bytes)?, kicks });
                     windows.len() - 1
                 }
@@ -212,7 +212,7 @@ impl Bridge {
             let (ours, theirs) = UnixStream::pair()?;
             let own = PeerId(memory_id(index).0);
             let vectors: Vec<_> = window.kicks.iter().map(|kick| kick.as_fd()).collect();
-            servers.push(Server::greet(ours, own, window.ram.file().as_fd(), &vectors)?);
+            servers.push(Server::greet(ours, own, window.ram.file().as_fd(), &vectors, VECTORS)?);
             ivshmem.push(theirs.into());
         }
         let mut state = self.shared.lock();

@@ -1,6 +1,6 @@
-//! Passes on what can't go the direct way: the driver's kicks, whose descriptors change at every start, into the
-//! permanent vectors of the appliance's device; and, when an appliance has used up its peers, its calls to the driver.
-//! While no appliance is there it looks from time to time whether requests have waited for too long.
+//! Passes on what can't go the direct way: when an appliance's device has used up its vectors, the driver's kicks, whose
+//! descriptors change at every start; when it has used up its peers, its calls to the driver. While no appliance is
+//! there it looks at kicks, and from time to time, whether requests have waited for too long.
 
 use std::fs::File;
 use std::io::Read;
@@ -10,19 +10,19 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use service::control::QueueIndex;
 
 use super::shared::Shared;
-use super::state::{kick_vector, signal};
+use super::state::signal;
 
 /// How often queues of an appliance that is gone are looked at, also without a kick.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// From where to where, and for which export if it is a kick.
+/// From where to where. A kick of a queue that nobody serves goes nowhere: it makes us look.
 struct Pair {
     from: Arc<File>,
-    to: Arc<File>,
-    kick: Option<usize>,
+    to: Option<Arc<File>>,
+    /// Of which export's queue it is a kick, if it is one.
+    kick: Option<(usize, usize)>,
 }
 
 /// Relays until the bridge closes.
@@ -47,10 +47,17 @@ pub(super) fn relay(shared: &Arc<Shared>) {
             }
             let ready: Vec<bool> = watched.iter().map(|it| it.any().unwrap_or(true)).collect();
             for (pair, _) in pairs.iter().zip(&ready[2..]).filter(|(_, ready)| **ready) {
+                let mut state = shared.lock();
+                if let (None, Some((export, queue))) = (&pair.to, pair.kick)
+                    && state.exports[export].queues.get(queue).is_some_and(|queue| queue.kick_vector.is_some())
+                {
+                    // Somebody is about to serve it, and to take the kicks themselves: this may be one already.
+                    continue;
+                }
                 let _ = (&*pair.from).read(&mut [0; 8]);
-                signal(&pair.to);
-                if let Some(export) = pair.kick {
-                    shared.refuse_if_lost(&mut shared.lock(), export);
+                pair.to.iter().for_each(|to| signal(to));
+                if let Some((export, _)) = pair.kick {
+                    shared.refuse_if_lost(&mut state, export);
                 }
             }
             if ready[0] || ready[1] {
@@ -66,14 +73,15 @@ fn pairs(shared: &Shared) -> (Vec<Pair>, bool) {
     let state = shared.lock();
     let mut pairs = Vec::new();
     for (export, it) in state.exports.iter().enumerate() {
-        for (number, queue) in (0..).map(QueueIndex).zip(&it.queues) {
-            if let (Some(kick), Some(_)) = (&queue.kick, queue.wanted()) {
-                let vector = usize::from(kick_vector(it.index, number));
-                let to = Arc::clone(&shared.windows[shared.window_of[export]].kicks[vector]);
-                pairs.push(Pair { from: Arc::clone(kick), to, kick: Some(export) });
+        for (number, queue) in it.queues.iter().enumerate() {
+            let kicks = &shared.windows[shared.window_of[export]].kicks;
+            let to = queue.kick_vector.map(|vector| kicks.get(usize::from(vector)).map(Arc::clone));
+            // One that arrives directly is not ours to read.
+            if let (Some(kick), Some(_), None | Some(Some(_))) = (&queue.kick, queue.wanted(), &to) {
+                pairs.push(Pair { from: Arc::clone(kick), to: to.flatten(), kick: Some((export, number)) });
             }
             if let (Some(relayed), Some(call)) = (&queue.relayed, &queue.call) {
-                pairs.push(Pair { from: Arc::clone(relayed), to: Arc::clone(call), kick: None });
+                pairs.push(Pair { from: Arc::clone(relayed), to: Some(Arc::clone(call)), kick: None });
             }
         }
     }

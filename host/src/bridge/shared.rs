@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use super::ivshmem::Server;
 use super::ram::RamFile;
-use super::state::{Export, Queue, Way, signal};
+use super::state::{Export, Queue, Way, Ways, signal};
 use super::{Log, refuse};
 
 /// How long the appliance may take to let go of a queue. A consumer's machine stands still meanwhile.
@@ -28,7 +28,7 @@ pub(super) const STOP_PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) struct Window {
     pub(super) ram: RamFile,
-    /// The own vectors of the ivshmem device: kicks arrive by them.
+    /// The first vectors of the ivshmem device: kicks that we relay arrive by them.
     pub(super) kicks: Vec<Arc<File>>,
 }
 
@@ -216,10 +216,18 @@ impl State {
     }
 }
 
+/// The appliance's device for a consumer.
+pub(super) struct Device<'m>(&'m mut Server);
+
 impl Machine {
-    /// Makes a way to a queue's interrupt.
-    pub(super) fn way(&mut self, window: usize, queue: &mut Queue) -> Option<Way> {
-        let server = &mut self.servers[window];
+    pub(super) fn device(&mut self, window: usize) -> Device<'_> {
+        Device(&mut self.servers[window])
+    }
+}
+
+impl Ways for Device<'_> {
+    fn call(&mut self, queue: &mut Queue) -> Option<Way> {
+        let Self(server) = self;
         let call = queue.call.as_ref()?;
         if let Ok(Some(peer)) = server.add_peer(call.as_fd()) {
             return Some(Way { peer, lasting: false });
@@ -228,5 +236,9 @@ impl Machine {
         let peer = server.lasting_peer(relayed.as_fd()).ok().flatten()?;
         queue.relayed = Some(relayed);
         Some(Way { peer, lasting: true })
+    }
+
+    fn kick(&mut self, queue: &Queue) -> Option<u16> {
+        self.0.add_vector(queue.kick.as_ref()?.as_fd()).ok().flatten()
     }
 }

@@ -22,9 +22,12 @@ use super::memory_table::MemoryTable;
 /// The most queues of an export, whatever the appliance offers: what a front end can name is bounded.
 pub const QUEUES_MAX: u16 = 64;
 
-/// How many vectors a consumer's ivshmem device has for kicks. Each of them wakes one of the appliance's CPUs, which
-/// serves the queues that kick by it.
-pub const KICK_VECTORS: u16 = 16;
+/// How many vectors a consumer's ivshmem device has. Each of them wakes one of the appliance's CPUs, which serves the
+/// queues that kick by it.
+pub const VECTORS: u16 = 256;
+
+/// The first of them are for kicks that we relay. The others become kick descriptors themselves, each once.
+pub const RELAYED_VECTORS: u16 = 16;
 
 /// Where a queue's rings are in the RAM file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +53,15 @@ pub struct Way {
     pub peer: PeerId,
     /// Whether the peer stays, and we pass on what it is told: it is not to be removed.
     pub lasting: bool,
+}
+
+/// What makes ways between the appliance's device and a consumer's driver.
+pub trait Ways {
+    /// Makes a way to a queue's interrupt, whose descriptor is there.
+    fn call(&mut self, queue: &mut Queue) -> Option<Way>;
+
+    /// Has a queue's kicks, whose descriptor is there, arrive directly; by which vector.
+    fn kick(&mut self, queue: &Queue) -> Option<u16>;
 }
 
 /// A queue of an export.
@@ -78,6 +90,8 @@ pub struct Queue {
     pub resume: bool,
     /// The driver broke its ring: nothing is to be done until it is set up anew.
     pub broken: bool,
+    /// The vector of the appliance's device by which `kick` arrives: below [`RELAYED_VECTORS`] by us, else directly.
+    pub kick_vector: Option<u16>,
     /// The way to its interrupt.
     pub way: Option<Way>,
     /// When ways are used up: what a lasting peer signals, for us to pass on.
@@ -89,6 +103,12 @@ impl Queue {
     #[must_use]
     pub fn wanted(&self) -> Option<Rings> {
         self.rings.filter(|_| self.enabled && self.kick.is_some() && self.size > 0 && !self.broken)
+    }
+
+    /// The driver kicks by this descriptor from now on.
+    pub fn set_kick(&mut self, kick: Option<Arc<File>>) {
+        self.kick = kick;
+        self.kick_vector = None;
     }
 
     /// Forgets what a front end has set. What holds stays until it is undone.
@@ -210,6 +230,7 @@ impl Export {
     pub fn machine_gone(&mut self) {
         self.appliance_gone();
         for queue in &mut self.queues {
+            queue.kick_vector = None;
             queue.way = None;
             queue.relayed = None;
         }
@@ -230,17 +251,14 @@ impl Export {
 
     /// The next request that brings what holds closer to what is wanted; none when it is there.
     ///
-    /// `used_index` reads used.idx of rings; `way` makes a way to a queue's interrupt, which is there.
-    pub fn next(
-        &mut self,
-        used_index: impl Fn(Rings) -> u16,
-        mut way: impl FnMut(QueueIndex, &mut Queue) -> Option<Way>,
-    ) -> Option<Request> {
+    /// `used_index` reads used.idx of rings.
+    pub fn next(&mut self, used_index: impl Fn(Rings) -> u16, device: &mut impl Ways) -> Option<Request> {
         let (export, wanted) = (self.index, self.wanted());
         let attached = self.attached.is_some() && self.attached == wanted;
         for (queue, it) in (0..).map(QueueIndex).zip(&self.queues) {
             let Some(running) = it.running else { continue };
-            if !attached || it.size != running.size || it.wanted() != Some(Rings::of(&running)) {
+            let same = it.size == running.size && it.kick_vector == Some(running.kick_vector);
+            if !attached || !same || it.wanted() != Some(Rings::of(&running)) {
                 return Some(Request::Stop { export, queue });
             }
         }
@@ -257,13 +275,15 @@ impl Export {
         for (queue, it) in (0..).map(QueueIndex).zip(&mut self.queues) {
             let Some(rings) = it.wanted() else { continue };
             if it.call.is_some() && it.way.is_none() {
-                it.way = way(queue, it);
+                it.way = device.call(it);
             }
             let call = it.way.filter(|_| it.call.is_some()).map(|way| Call { peer: way.peer.0, vector: 0 });
             match it.running {
                 Some(running) if running.call != call => return Some(Request::SetCall { export, queue, call }),
                 Some(_) => {}
                 None => {
+                    let vector = device.kick(it).unwrap_or(relayed_vector(export, queue));
+                    it.kick_vector = Some(vector);
                     return Some(Request::Start(Start {
                         export,
                         queue,
@@ -273,7 +293,7 @@ impl Export {
                         avail: rings.avail,
                         used: rings.used,
                         call,
-                        kick_vector: kick_vector(export, queue),
+                        kick_vector: vector,
                     }));
                 }
             }
@@ -346,10 +366,10 @@ impl Export {
     }
 }
 
-/// The vector by which a queue kicks. The first queues of a consumer's disks are busy on different CPUs.
+/// The vector by which we relay a queue's kicks. The first queues of a consumer's disks are busy on different CPUs.
 #[must_use]
-pub const fn kick_vector(export: ExportIndex, queue: QueueIndex) -> u16 {
-    export.0.wrapping_add(queue.0) % KICK_VECTORS
+pub const fn relayed_vector(export: ExportIndex, queue: QueueIndex) -> u16 {
+    export.0.wrapping_add(queue.0) % RELAYED_VECTORS
 }
 
 /// A fresh event descriptor that never blocks.

@@ -11,7 +11,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use host::bridge::Ends;
-use host::bridge::state::KICK_VECTORS;
+use host::bridge::state::{RELAYED_VECTORS, VECTORS};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use service::control::{Attach, Deframer, Disk, DiskIndex, ExportIndex, Outcome, QueueIndex, Report, Request, Start};
 
@@ -48,6 +48,8 @@ struct Held {
     attached: HashMap<ExportIndex, Attach>,
     running: HashMap<(ExportIndex, QueueIndex), (Start, u16)>,
     peers: HashMap<u16, File>,
+    /// The own vectors.
+    vectors: Vec<File>,
     /// Every id that was a peer's, to see that none comes twice.
     seen: Vec<u16>,
     memory: Option<Memory>,
@@ -104,6 +106,16 @@ impl FakeAppliance {
         self.held.lock().unwrap().log.clone()
     }
 
+    /// By which vector a queue's kicks arrive, and whether one has since this was last asked.
+    pub(crate) fn kicked(&self, queue: u16) -> (u16, bool) {
+        let held = self.held.lock().unwrap();
+        let Some((start, _)) = held.running.get(&(ExportIndex(0), QueueIndex(queue))) else { return (0, false) };
+        let vector = start.kick_vector;
+        // The device may not have heard of it yet.
+        let file = held.vectors.get(usize::from(vector));
+        (vector, file.is_some_and(|mut file| file.read(&mut [0; 8]).is_ok()))
+    }
+
     pub(crate) fn queues(&self) -> usize {
         self.held.lock().unwrap().running.len()
     }
@@ -128,8 +140,8 @@ impl Drop for FakeAppliance {
     }
 }
 
-/// How many messages come before the first peer: version, id, memory and the device's own vectors.
-const VECTORS_END: u16 = 3 + KICK_VECTORS;
+/// How many messages come before the first peer: version, id, memory and the device's first vectors.
+const VECTORS_END: u16 = 3 + RELAYED_VECTORS;
 
 /// The ivshmem device: as strict as QEMU's, which crashes where this panics.
 fn device_side(device: &OwnedFd, held: &Mutex<Held>, dead: &AtomicBool) {
@@ -163,7 +175,11 @@ fn device_side(device: &OwnedFd, held: &Mutex<Held>, dead: &AtomicBool) {
             (0, version, None) => assert_eq!(version, 0),
             (1, id, None) => own = Some(id),
             (2, -1, Some(memory)) => held.memory = Some(Memory(memory)),
-            (3..VECTORS_END, id, Some(_)) => assert_eq!(Some(id), own, "the own vectors follow the memory"),
+            (3.., id, Some(vector)) if Some(id) == own => {
+                held.vectors.push(vector);
+                assert!(held.vectors.len() <= usize::from(VECTORS), "more vectors than the device has: QEMU drops it");
+            }
+            (3..VECTORS_END, ..) => panic!("the own vectors follow the memory"),
             (VECTORS_END.., id, Some(file)) => {
                 let id = u16::try_from(id).unwrap();
                 assert!(!held.seen.contains(&id), "peer {id} comes a second time: QEMU aborts");

@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
+use host::bridge::state::{RELAYED_VECTORS, VECTORS};
 use host::bridge::{Bridge, BridgeError, ExportSpec};
 use service::control::{DiskIndex, ExportIndex, QueueIndex, Report, Request};
 
@@ -392,16 +393,26 @@ fn a_queue_that_its_driver_broke_waits_to_be_set_up_anew() {
 }
 
 #[test]
-fn calls_may_change_as_often_as_they_like() {
+fn calls_and_kicks_may_change_as_often_as_they_like() {
     let place = Place::new(LONG);
-    let _appliance = place.appliance(1);
+    let appliance = place.appliance(1);
     let mut consumer = place.running(1);
+    let mut direct = 0;
     for _ in 0..300 {
         let used = consumer.used(0);
         consumer.stop(0);
         consumer.start_queue(0, used);
         consumer.ask(0, None, 0);
+        consumer.kicks[0].write(1).unwrap();
+        let mut by = 0;
+        eventually("a kick arrives", || {
+            let (vector, kicked) = appliance.kicked(0);
+            by = vector;
+            kicked
+        });
+        direct += u16::from(by >= RELAYED_VECTORS);
     }
+    assert_eq!(direct, VECTORS - RELAYED_VECTORS - 1, "each vector but that of the first start once, then by us");
     consumer.quiet(0);
     consumer.ask(0, None, 0);
     assert!(consumer.interrupted(0));

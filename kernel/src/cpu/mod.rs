@@ -206,7 +206,7 @@ pub(crate) struct Idle {
 
 impl Idle {
     /// How long to spin after the last work.
-    const SPIN_NS: u64 = 200_000;
+    const SPIN_NS: u64 = 20_000;
 
     /// For the polling loop of CPU 0.
     pub(crate) fn new(cpus: Cpus) -> Self {

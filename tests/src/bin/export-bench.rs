@@ -7,6 +7,7 @@
 //! median of the rounds: operations a second with the least and the most, and latencies in microseconds. Everything lies
 //! under /dev/shm. Compare ratios in one run, not numbers of two; the load at the start and at the end is printed, too.
 
+use std::fmt;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -33,14 +34,20 @@ struct Options {
     /// The appliance's processors
     #[arg(long, default_value_t = 2)]
     cpus: u32,
+    /// Only points whose name has this in it, such as "randread depth 1,"
+    #[arg(long, default_value = "")]
+    only: String,
 }
+
+/// The latencies that are shown, in fio's words.
+const PERCENTS: [&str; 5] = ["50.000000", "90.000000", "95.000000", "99.000000", "99.900000"];
 
 /// A run of fio.
 #[derive(Clone, Copy, Debug)]
 struct Run {
     iops: f64,
-    /// Microseconds at 50, 99 and 99.9 %.
-    latency: [f64; 3],
+    /// Microseconds at each of [`PERCENTS`].
+    latency: [f64; 5],
 }
 
 /// What is measured.
@@ -49,6 +56,12 @@ struct Point {
     rw: &'static str,
     depth: u32,
     queues: u32,
+}
+
+impl fmt::Display for Point {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} depth {}, {} queues", self.rw, self.depth, self.queues)
+    }
 }
 
 /// A folder under /dev/shm that goes when we do, however that is, and qemu-storage-daemon on files in it.
@@ -127,6 +140,7 @@ fn main() {
             }
         }
     }
+    points.retain(|(point, _, _)| point.to_string().contains(&options.only));
     for round in 0..options.rounds {
         for (point, ours, theirs) in &mut points {
             let [our, their] = if point.queues == 1 { ["vda", "vdc"] } else { ["vdb", "vdd"] };
@@ -141,14 +155,10 @@ fn main() {
         }
     }
     println!("load at the end: {}", load().trim());
-    println!("median of {} rounds of {} s; latencies in us at 50, 99, 99.9 %", options.rounds, options.seconds);
-    for (Point { rw, depth, queues }, ours, theirs) in points {
+    println!("median of {} rounds of {} s; latencies in us at 50, 90, 95, 99, 99.9 %", options.rounds, options.seconds);
+    for (point, ours, theirs) in points {
         let ratio = median(ours.iter().map(|run| run.iops)) / median(theirs.iter().map(|run| run.iops));
-        println!(
-            "{rw:9} depth {depth:2}, {queues} queues  untorn {}  qsd {}  ratio {ratio:.2}",
-            shown(&ours),
-            shown(&theirs)
-        );
+        println!("{point}\n  untorn {}\n  qsd    {}\n  ratio  {ratio:.2}", shown(&ours), shown(&theirs));
     }
     let stats = appliance.ask("stats")["queues"].clone();
     println!("{stats}");
@@ -164,10 +174,11 @@ fn measure(linux: &mut Consumer, disk: &str, point: Point, seconds: u32) -> Run 
          --norandommap --randrepeat=0 --time_based --runtime={seconds} --ramp_time=500ms --output-format=json \
          --output=/tmp/fio && cat /tmp/fio"
     ));
-    let json: Value = serde_json::from_str(&text).expect("fio prints JSON");
+    // It may have something to note before.
+    let json = text.find('{').map_or("", |at| &text[at..]);
+    let json: Value = serde_json::from_str(json).unwrap_or_else(|error| panic!("fio printed {text}: {error}"));
     let side = &json["jobs"][0][if rw == "randread" { "read" } else { "write" }];
-    let latency = ["50.000000", "99.000000", "99.900000"]
-        .map(|percent| side["clat_ns"]["percentile"][percent].as_f64().unwrap_or(f64::NAN) / 1000.0);
+    let latency = PERCENTS.map(|percent| side["clat_ns"]["percentile"][percent].as_f64().unwrap_or(f64::NAN) / 1000.0);
     Run { iops: side["iops"].as_f64().expect("fio counts"), latency }
 }
 
@@ -181,6 +192,6 @@ fn shown(runs: &[Run]) -> String {
     let iops = || runs.iter().map(|run| run.iops);
     let least = iops().fold(f64::INFINITY, f64::min);
     let most = iops().fold(0.0, f64::max);
-    let [p50, p99, p999] = [0, 1, 2].map(|at| median(runs.iter().map(|run| run.latency[at])));
-    format!("{:6.0} ({least:.0}-{most:.0}) {p50:5.0} {p99:5.0} {p999:6.0}", median(iops()))
+    let latencies = [0, 1, 2, 3, 4].map(|at| format!("{:6.0}", median(runs.iter().map(|run| run.latency[at]))));
+    format!("{:6.0} ({least:.0}-{most:.0}) {}", median(iops()), latencies.join(" "))
 }
