@@ -52,6 +52,8 @@ pub(crate) struct Cpus {
     apic: LocalApic,
     /// How far the timer counts in the longest halt.
     halt_counts: u32,
+    /// The same in nanoseconds.
+    halt_ns: u64,
 }
 
 impl core::fmt::Debug for Cpus {
@@ -121,7 +123,8 @@ pub(crate) fn init(space: &'static AddressSpace, madt: Option<&Madt>, features: 
     let routed = [apic::COM1_IRQ, apic::COM2_IRQ].map(route) == [true; 2];
     let halt_ms = if routed { HALT_MS } else { UNWOKEN_HALT_MS };
     let halt_counts = counts_per_ms.saturating_mul(halt_ms);
-    let cpus = Cpus { crew: work::gather(apic, me, &came), apic, halt_counts };
+    let halt_ns = u64::from(halt_ms) * 1_000_000;
+    let cpus = Cpus { crew: work::gather(apic, me, &came), apic, halt_counts, halt_ns };
     if !others.is_empty() {
         cpus.run_on_all(&|_| {}); // none of them is in the trampoline any more
         start::take_trampoline_away(space);
@@ -187,14 +190,6 @@ impl Cpus {
     pub(crate) fn wake_message(&self, cpu: CpuIndex) -> Message {
         apic::wake_message(self.crew.ids().nth(cpu.0).unwrap_or(ApicId(0)))
     }
-
-    /// Halts CPU 0 until something may have happened: a UART received a byte, a consumer rang, or [`HALT_MS`] have passed.
-    /// What happened after the caller last looked ends the halt at once.
-    pub(crate) fn halt_briefly(&self) {
-        self.apic.start_timer(self.halt_counts);
-        interrupts::enable_and_hlt();
-        interrupts::disable();
-    }
 }
 
 /// Lets CPU 0 rest when there is nothing to do: spins for a while after the last work, then halts.
@@ -202,15 +197,16 @@ impl Cpus {
 pub(crate) struct Idle {
     cpus: Cpus,
     worked_at: u64,
+    timer_started_at: u64,
 }
 
 impl Idle {
     /// How long to spin after the last work.
-    const SPIN_NS: u64 = 20_000;
+    const SPIN_NS: u64 = 10_000;
 
     /// For the polling loop of CPU 0.
     pub(crate) fn new(cpus: Cpus) -> Self {
-        Self { cpus, worked_at: clock::now_ns() }
+        Self { cpus, worked_at: clock::now_ns(), timer_started_at: 0 }
     }
 
     /// Called after each round that found work.
@@ -219,12 +215,25 @@ impl Idle {
     }
 
     /// Called after each round that found none: returns when it is time to look again.
-    pub(crate) fn rest(&self) {
+    pub(crate) fn rest(&mut self) {
         if clock::now_ns().saturating_sub(self.worked_at) < Self::SPIN_NS {
             core::hint::spin_loop();
         } else if self.cpus.crew.duty().is_none_or(|duty| duty.may_rest(CpuIndex(0))) {
-            self.cpus.halt_briefly();
+            self.halt_briefly();
         }
+    }
+
+    /// Halts until something may have happened: a UART received a byte, a consumer rang, or [`HALT_MS`] have passed. What
+    /// happened after the caller last looked ends the halt at once.
+    fn halt_briefly(&mut self) {
+        let now = clock::now_ns();
+        // To start the timer is dear in a virtual machine. One that was started lately is not over, and will do.
+        if now.saturating_sub(self.timer_started_at) >= self.cpus.halt_ns / 2 {
+            self.timer_started_at = now;
+            self.cpus.apic.start_timer(self.cpus.halt_counts);
+        }
+        interrupts::enable_and_hlt();
+        interrupts::disable();
     }
 }
 

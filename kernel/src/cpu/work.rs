@@ -24,7 +24,7 @@ use super::{CpuIndex, exceptions};
 use crate::clock;
 
 /// How long a CPU without work spins before it halts: a run of jobs that follow each other finds it awake.
-const SPIN_NS: u64 = 20_000;
+const SPIN_NS: u64 = 10_000;
 
 /// What a CPU does when there is no job.
 pub(crate) trait Duty: Sync {

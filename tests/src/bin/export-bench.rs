@@ -168,9 +168,19 @@ fn main() {
 
 fn measure(linux: &mut Consumer, disk: &str, point: Point, seconds: u32) -> Run {
     let Point { rw, depth, queues } = point;
+    // Each job on the CPU that its queue interrupts: else it is luck whose completions have to wake another one.
+    let cpus = if queues == 1 {
+        linux.run(&format!(
+            "device=$(basename $(readlink -f /sys/block/{disk}/device)); \
+             irq=$(sed -n \"s/^ *\\([0-9]*\\):.*$device-req.0\\$/\\1/p\" /proc/interrupts); \
+             cat /proc/irq/$irq/effective_affinity_list"
+        ))
+    } else {
+        "0-1".into()
+    };
     let text = linux.run(&format!(
         "fio --name=bench --filename=/dev/{disk} --rw={rw} --bs=4k --direct=1 --ioengine=libaio --iodepth={depth} \
-         --numjobs={queues} --cpus_allowed=0-1 --cpus_allowed_policy=split --thread --group_reporting --size=200M \
+         --numjobs={queues} --cpus_allowed={cpus} --cpus_allowed_policy=split --thread --group_reporting --size=200M \
          --norandommap --randrepeat=0 --time_based --runtime={seconds} --ramp_time=500ms --output-format=json \
          --output=/tmp/fio && cat /tmp/fio"
     ));
