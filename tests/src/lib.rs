@@ -8,10 +8,12 @@
 //! - [`golden`]: images that Linux made, with what they must read;
 //! - [`mutants`]: seeded defects that tests must notice;
 //! - [`namespace`]: a part of a file as the medium of a BTT, for tests in process;
+//! - [`cuts`]: power cuts of real machines;
 //! - [`instructions`]: what the machine executes when the BTT runs on mapped memory;
 //! - [`linux`]: an unmodified Linux in QEMU that judges our media ([`cpio`] packs what it boots from).
 
 pub mod cpio;
+pub mod cuts;
 pub mod dimm;
 pub mod explorer;
 pub mod golden;

@@ -266,10 +266,25 @@ impl Running {
     /// # Panics
     /// When nothing runs.
     pub fn kill_machine(&mut self) {
-        let pid = self.appliance.id();
-        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).expect("it runs");
-        let qemu = children.trim().parse().unwrap_or_else(|_| panic!("{pid} has these children: {children:?}"));
-        kill(Pid::from_raw(qemu), Signal::SIGKILL).expect("its machine runs");
+        self.signal_machine(Signal::SIGKILL);
+    }
+
+    /// Sends a signal to its machine: to the last of the programs that run it.
+    ///
+    /// # Panics
+    /// When nothing runs.
+    pub fn signal_machine(&self, signal: Signal) {
+        let mut pid = self.appliance.id();
+        loop {
+            let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).expect("it runs");
+            match children.split_whitespace().collect::<Vec<_>>()[..] {
+                [] => break,
+                [child] => pid = child.parse().expect("a process has a number"),
+                _ => panic!("{pid} has these children: {children:?}"),
+            }
+        }
+        let pid = i32::try_from(pid).expect("a process has a small number");
+        kill(Pid::from_raw(pid), signal).expect("its machine runs");
     }
 
     /// The appliance, for what is not above.

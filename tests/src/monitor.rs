@@ -73,6 +73,14 @@ impl Monitor {
         assert_eq!(said, "", "`{line}`");
     }
 
+    /// Pulls the machine's reset line.
+    ///
+    /// # Panics
+    /// When QEMU says anything against it.
+    pub fn reset(&mut self) {
+        self.execute(&json!({"execute": "system_reset"}));
+    }
+
     /// Does a command; its answer.
     fn execute(&mut self, command: &Value) -> Value {
         let line = format!("{command}\n");

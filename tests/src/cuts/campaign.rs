@@ -1,0 +1,242 @@
+//! One cut: a machine is started on a copy of a fresh medium, loaded, and cut; then the judges look at what is left.
+//!
+//! A seed chooses everything that can be chosen: sectors, CPUs, the load, when and how the cut comes. The instruction at
+//! which it strikes is chance: who replays a seed gets the same plan, and not the same instruction.
+
+use std::fmt;
+use std::fs;
+use std::time::{Duration, Instant};
+
+use btt::bytes::SectorsMut;
+use btt::check::check;
+use btt::info_block::Version;
+use btt::{Btt, CpuIndex, ExternalLba, Placement};
+use host::deadline::Deadline;
+use host::session::Mode;
+use nix::sys::signal::Signal;
+use service::pattern::Choices;
+use uuid::Uuid;
+
+use super::history::{self, Load};
+use super::reader::{self, Found};
+use crate::dimm::{Dimm, MIB};
+use crate::machine::{Machine, Running};
+use crate::monitor;
+use crate::namespace::FileNamespace;
+
+const DIMM_BYTES: u64 = 32 * MIB;
+const PLACEMENT: Placement = Placement { version: Version::V1_1, parent_uuid: Uuid::nil() };
+const WINDOW_BLOCKS: u32 = 1 << 20;
+/// How often a machine is stopped to see whether its flog is in the state that is wanted.
+const LOOKS: u32 = 60;
+
+/// How the cut comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum How {
+    /// SIGKILL, some milliseconds after the load has begun.
+    Kill,
+    /// The machine's reset line; it comes up again, and recovers.
+    Reset,
+    /// SIGKILL, when a write is in the flog and not in the map.
+    Pending,
+    /// SIGKILL, when two or more are.
+    Several,
+    /// SIGKILL, when a flog record is begun and not committed.
+    Begun,
+}
+
+impl How {
+    const ALL: [Self; 5] = [Self::Kill, Self::Reset, Self::Pending, Self::Several, Self::Begun];
+
+    /// Whether a flog is in the state that is waited for.
+    fn holds(self, found: &Found) -> bool {
+        match self {
+            Self::Kill | Self::Reset => true,
+            Self::Pending => found.pending > 0,
+            Self::Several => found.pending > 1,
+            Self::Begun => found.begun > 0,
+        }
+    }
+}
+
+/// What a seed says.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// The seed.
+    pub seed: u64,
+    sector: u64,
+    cpus: u32,
+    load: Load,
+    after: Duration,
+    how: How,
+}
+
+impl Plan {
+    /// The plan of a seed. Five seeds that follow each other have five kinds of cut.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        let mut choices = Choices::new(seed, 1);
+        let mut one_of = |numbers: &[u64]| numbers[usize::try_from(choices.below(numbers.len() as u64)).unwrap_or(0)];
+        let (sector, run) = (one_of(&[512, 512, 4096]), one_of(&[1, 1, 4, 8, 32]));
+        let (cpus, write_percent) = (one_of(&[1, 1, 2]), one_of(&[100, 100, 70]));
+        let after = Duration::from_millis(one_of(&[0, 20, 50, 100, 200]) + choices.below(50));
+        let how = How::ALL[usize::try_from(seed % 5).unwrap_or(0)];
+        let load = Load { seed, write_percent, run: u32::try_from(run).unwrap_or(1) };
+        Self { seed, sector, cpus: u32::try_from(cpus).unwrap_or(1), load, after, how }
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (cpus, run, percent) = (self.cpus, self.load.run, self.load.write_percent);
+        write!(f, "seed {}: {:?} after {} ms; {cpus} CPUs, ", self.seed, self.how, self.after.as_millis())?;
+        write!(f, "runs of {run} sectors of {} bytes, {percent} % writes", self.sector)
+    }
+}
+
+/// What a cut left.
+#[derive(Debug)]
+pub struct Left {
+    /// The medium, as the cut left it.
+    pub dimm: Dimm,
+    /// What the strict reader found.
+    pub found: Found,
+    /// The highest version that was written.
+    pub version: u64,
+}
+
+/// Fresh media, each made once by the appliance.
+#[derive(Debug)]
+pub struct Media([Dimm; 2]);
+
+impl Media {
+    /// Makes them: with sectors of 512 bytes, and of 4096.
+    #[must_use]
+    pub fn new() -> Self {
+        let dimms = [Dimm::blank(DIMM_BYTES), Dimm::blank(DIMM_BYTES)];
+        let mut appliance = dimms.iter().fold(Machine::new(), Machine::dimm).boot();
+        appliance.ask("create-namespace -r region0 -l 512");
+        appliance.ask("create-namespace -r region1 -l 4096");
+        appliance.power_off();
+        let is_512 = |dimm: &Dimm| reader::read(&image(dimm)).expect("a fresh BTT").sector_bytes == 512;
+        let [one, two] = dimms;
+        // QEMU's tables are in an order of their own.
+        Self(if is_512(&one) { [one, two] } else { [two, one] })
+    }
+
+    fn copy(&self, sector: u64) -> Dimm {
+        copy(&self.0[usize::from(sector == 4096)])
+    }
+}
+
+impl Default for Media {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn copy(dimm: &Dimm) -> Dimm {
+    let copy = Dimm::blank(0);
+    fs::copy(dimm.path(), copy.path()).expect("an image is copied");
+    copy
+}
+
+fn image(dimm: &Dimm) -> Vec<u8> {
+    fs::read(dimm.path()).expect("an image is read")
+}
+
+/// Cuts as planned, and judges what is left: by the strict reader, by the load's history, and by `btt`.
+///
+/// # Errors
+/// What is wrong with it, with where the image is kept.
+///
+/// # Panics
+/// When the machine does not do what machines do.
+pub fn cut(media: &Media, plan: &Plan) -> Result<Left, String> {
+    let dimm = media.copy(plan.sector);
+    let socket = monitor::Socket::new();
+    let monitor = socket.arguments();
+    let machine = Machine::new().cpus(plan.cpus).dimm(&dimm).qemu(&[&monitor[0], &monitor[1]]);
+    let mut appliance = machine.boot();
+    let Load { seed, write_percent, run } = plan.load;
+    let load = format!("bench pmem0s --seconds 100 --seed {seed} --mix {write_percent} --run {run}");
+    let outcome = appliance.appliance().command(&load, Deadline::after(plan.after));
+    assert!(outcome.is_err(), "the load ended by itself");
+    if plan.how == How::Reset {
+        socket.connect().reset();
+        appliance.enter(Mode::Json);
+        let findings = appliance.ask("check-namespace namespace0.0")["findings"].clone();
+        if findings.as_array().is_none_or(|findings| !findings.is_empty()) {
+            return Err(kept(&dimm, plan, &format!("the appliance finds {findings}")));
+        }
+    } else {
+        wait_for(plan.how, &appliance, &dimm);
+    }
+    appliance.cut();
+    judge(&dimm, plan)
+        .map(|(found, version)| Left { dimm: copy(&dimm), found, version })
+        .map_err(|why| kept(&dimm, plan, &why))
+}
+
+/// Stops the machine now and then, until its flog is as wanted; then it stays stopped. Not every state comes up on every
+/// machine in time: the cut then strikes where it is.
+fn wait_for(how: How, appliance: &Running, dimm: &Dimm) {
+    let end = Instant::now() + Duration::from_secs(5);
+    for look in 0..LOOKS {
+        appliance.signal_machine(Signal::SIGSTOP);
+        // What it finds wrong is for the judges, after the cut.
+        let holds = reader::read(&image(dimm)).map_or(true, |found| how.holds(&found));
+        if holds || look == LOOKS - 1 || Instant::now() > end {
+            return;
+        }
+        appliance.signal_machine(Signal::SIGCONT);
+        std::thread::sleep(Duration::from_millis(3));
+    }
+}
+
+/// An image that is not sound stays, with its seed in its name.
+fn kept(dimm: &Dimm, plan: &Plan, why: &str) -> String {
+    let path = crate::workspace::folder("cuts").join(format!("seed-{}.img", plan.seed));
+    match fs::copy(dimm.path(), &path) {
+        Ok(_) => format!("{plan}: {why} (kept: {})", path.display()),
+        Err(error) => format!("{plan}: {why} (not kept: {error})"),
+    }
+}
+
+fn judge(dimm: &Dimm, plan: &Plan) -> Result<(Found, u64), String> {
+    let before = image(dimm);
+    let found = reader::read(&before)?;
+    let version = history::judge(plan.load, plan.cpus, found.sectors, |lba| found.sector(&before, lba))?;
+    // The crate: first without a store, then with recovery.
+    for read_only in [true, false] {
+        let media = FileNamespace { file: dimm.file(), start: 0, bytes: DIMM_BYTES, read_only };
+        let btt = Btt::open(media, PLACEMENT, plan.cpus).map_err(|why| format!("it does not open: {why}"))?;
+        // Where nothing may be stored nothing is recovered, and all reads as if it were.
+        if !read_only && btt.recovered_writes() as usize != found.pending {
+            return Err(format!("{} writes recovered, not {}", btt.recovered_writes(), found.pending));
+        }
+        let mut sector = vec![0; found.sector_bytes];
+        for lba in 0..found.sectors {
+            let mut room = SectorsMut::new(&mut sector, btt.sector_size()).ok_or("a sector of another size")?;
+            let read = btt.lane(CpuIndex(0)).read(ExternalLba(lba.into()), 1, &mut room);
+            read.map_err(|why| format!("sector {lba}: {why}"))?;
+            if sector != found.sector(&before, lba) {
+                return Err(format!("sector {lba} reads otherwise after recovery (read-only: {read_only})"));
+            }
+        }
+    }
+    let media = FileNamespace { file: dimm.file(), start: 0, bytes: DIMM_BYTES, read_only: true };
+    let mut findings = Vec::new();
+    check(&media, PLACEMENT, WINDOW_BLOCKS, &mut |finding| findings.push(finding), &mut |_, _| ());
+    if !findings.is_empty() {
+        return Err(format!("the checker finds {findings:?}"));
+    }
+    let after = image(dimm);
+    let recovered = reader::read(&after)?;
+    if recovered.pending != 0 {
+        return Err(format!("recovery left {} writes", recovered.pending));
+    }
+    // The image goes on as the cut left it.
+    fs::write(dimm.path(), &before).map_err(|error| error.to_string())?;
+    Ok((found, version))
+}

@@ -1,0 +1,105 @@
+//! What a load has written, computed anew from its seed.
+//!
+//! A load on one CPU writes its runs one after the other, each with a version one higher, and begins none before the last
+//! one is acknowledged. So the highest version V that is found says all: every run below V was acknowledged, and its
+//! sectors hold the last such version; the sectors of run V hold it or what they held before.
+
+use service::pattern::{Choices, Verdict, verify};
+use std::collections::BTreeMap;
+
+/// The load: as `bench` on one CPU.
+#[derive(Clone, Copy, Debug)]
+pub struct Load {
+    /// Its seed.
+    pub seed: u64,
+    /// How many of a hundred runs write.
+    pub write_percent: u64,
+    /// Sectors of a run.
+    pub run: u32,
+}
+
+/// Holds each sector against what the load must have left in it. `sector` reads one. The highest version.
+///
+/// # Errors
+/// The first sector that is not as it must be.
+pub fn judge<'a>(load: Load, cpus: u32, sectors: u32, sector: impl Fn(u32) -> &'a [u8]) -> Result<u64, String> {
+    let mut found = BTreeMap::new();
+    for lba in 0..sectors {
+        match verify(sector(lba)) {
+            Verdict::Blank => {}
+            Verdict::Whole(tag) if tag.lba.0 == u64::from(lba) && tag.seed == load.seed => {
+                found.insert(lba, tag.version);
+            }
+            other => return Err(format!("sector {lba} is {other:?}")),
+        }
+    }
+    let last = found.values().copied().max().unwrap_or(0);
+    if cpus > 1 {
+        // Whose run came first nobody knows.
+        return Ok(last);
+    }
+    let mut expected: BTreeMap<u32, u64> = BTreeMap::new();
+    let mut choices = Choices::new(load.seed, 0);
+    let mut version = 0;
+    while version < last {
+        let lba = choices.below(u64::from(sectors - load.run) + 1);
+        if choices.below(100) >= load.write_percent {
+            continue;
+        }
+        version += 1;
+        let lba = u32::try_from(lba).map_err(|_| "too many sectors")?;
+        for lba in lba..lba + load.run {
+            if version < last || found.get(&lba) == Some(&last) {
+                expected.insert(lba, version);
+            }
+        }
+    }
+    let differs = (0..sectors).find(|lba| expected.get(lba) != found.get(lba));
+    match differs {
+        None => Ok(last),
+        Some(lba) => Err(format!(
+            "sector {lba} holds version {:?}, not {:?}, and version {last} was being written",
+            found.get(&lba),
+            expected.get(&lba)
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use service::admin::command::Lba;
+    use service::pattern::{Tag, fill};
+
+    #[test]
+    fn a_lost_and_a_torn_sector_are_seen_and_one_that_was_being_written_is_not() {
+        let load = Load { seed: 7, write_percent: 50, run: 4 };
+        let sectors = 64;
+        let mut disk = vec![[0; 512]; sectors as usize];
+        let (mut choices, mut version) = (Choices::new(7, 0), 0);
+        let (mut before_last, mut last) = (disk.clone(), 0);
+        while version < 9 {
+            let lba = u32::try_from(choices.below(u64::from(sectors) - 4 + 1)).expect("small");
+            if choices.below(100) < 50 {
+                version += 1;
+                (before_last, last) = (disk.clone(), lba);
+                for lba in lba..lba + 4 {
+                    fill(&mut disk[lba as usize], Tag { lba: Lba(lba.into()), version, seed: 7 });
+                }
+            }
+        }
+        let judged = |disk: &Vec<[u8; 512]>| judge(load, 1, sectors, |lba| &disk[lba as usize]);
+        assert_eq!(judged(&disk), Ok(9));
+        let mut half = disk.clone();
+        half[last as usize] = before_last[last as usize];
+        assert_eq!(judged(&half), Ok(9), "the last run was being written");
+        let lost = (0..sectors).find(|lba| !(last..last + 4).contains(lba) && disk[*lba as usize] != [0; 512]);
+        let lost = lost.expect("another run") as usize;
+        let mut other = disk.clone();
+        other[lost] = [0; 512];
+        assert!(judged(&other).is_err(), "an acknowledged run is lost");
+        let mut torn = disk;
+        torn[lost][256..264].fill(1);
+        assert!(judged(&torn).is_err(), "a sector is torn");
+    }
+}

@@ -1,0 +1,13 @@
+//! Power cuts of a real machine: QEMU is killed or reset while it writes, and what is left is judged.
+//!
+//! - [`campaign`]: one cut, chosen by a seed, and what the judges say of it;
+//! - [`reader`]: a reader of BTTs that shares no code with `btt`: it says what sectors read, whose blocks are whose, and
+//!   what stands in the flog;
+//! - [`history`]: what a load has written by the time of the cut, computed anew.
+//!
+//! A killed QEMU keeps every store that its machine made, in the order of the program: so these cuts test the real
+//! binary, and never a lost or a reordered line. The crash explorer has those.
+
+pub mod campaign;
+pub mod history;
+pub mod reader;
