@@ -568,3 +568,43 @@ fn a_broken_nfit_is_told_and_the_console_comes_up() {
         appliance.power_off();
     }
 }
+
+/// Tables with one thing wrong each (`nvdimm/tests/fixtures/broken`), and the structures that are refused for it.
+const BROKEN: [(&str, &[u64]); 20] = [
+    ("dcr_code", &[352, 256]),
+    ("dcr_missing", &[256, 304, 352, 96]),
+    ("dcr_short", &[352, 256, 304, 384, 96]),
+    ("dup_dcr", &[432]),
+    ("dup_spa_index", &[544]),
+    ("idt_ways_0", &[304, 256]),
+    ("len_3", &[40]),
+    ("len_ffff", &[40]),
+    ("len_past_end", &[528]),
+    ("md_bdw_missing", &[256]),
+    ("md_dangling_dcr", &[256, 96]),
+    ("spa_wrap", &[40, 208]),
+    ("stat_off_past", &[256]),
+    ("trail_1", &[544]),
+    ("unknown_guid", &[96, 256]),
+    ("unknown_types", &[40, 56, 60, 628]),
+    ("windows_ffff", &[256]),
+    ("wsize_0", &[256]),
+    ("zero_len", &[40]),
+    ("zero_len_last", &[544]),
+];
+
+#[test]
+fn twenty_broken_tables_are_booted_and_the_log_says_what_was_refused() {
+    for (name, refused) in BROKEN {
+        let table = tests::workspace::top().join(format!("nvdimm/tests/fixtures/broken/{name}.nfit"));
+        let mut appliance = Machine::new().qemu(&["-acpitable", &format!("file={}", table.display())]).boot();
+        let told = appliance.boot_log.iter().filter(|line| line.starts_with("nvdimm: ")).count();
+        assert!(told >= refused.len(), "{name}: {:?}", appliance.boot_log);
+        let found = appliance.ask("nfit");
+        let mut at: Vec<_> = found["refused"].as_array().unwrap().iter().map(|one| one["offset"].as_u64()).collect();
+        at.sort_unstable();
+        at.dedup();
+        assert!(refused.iter().all(|offset| at.contains(&Some(*offset))), "{name}: {found}");
+        appliance.cut();
+    }
+}
