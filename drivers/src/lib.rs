@@ -5,6 +5,9 @@
 //! | [`phys`] | nothing: the trait by which a driver has physical memory mapped |
 //! | [`persist`] | write-back instructions, fences, streaming copies |
 //! | [`pmem`] | mapped persistent memory, as regions and namespaces |
+//! | [`blk_window`] | block data windows, as regions and namespaces |
+//! | [`medium`] | nothing: either of the two |
+//! | `flush_hints` | registers that make durable what was posted to a DIMM |
 //! | [`guarded`] | loads that a machine check may end |
 //! | [`poison`] | nothing: finds the region that holds a lost line |
 //! | `bad_ranges` | nothing: what a region has lost |
@@ -15,7 +18,7 @@
 //! | [`ivshmem`] | QEMU's ivshmem-doorbell: a consumer's memory, and interrupts both ways |
 //! | [`uart`] | a 16550 UART, as a byte link |
 //!
-//! [`phys`], [`persist`], [`pmem`], [`shared`] and [`transfer`] need no privilege and run in a program on a host, too.
+//! [`phys`], [`persist`], [`pmem`], [`blk_window`], [`shared`] and [`transfer`] need no privilege and run in a program on a host, too.
 
 #![no_std]
 
@@ -24,9 +27,12 @@ extern crate alloc;
 extern crate std;
 
 mod bad_ranges;
+pub mod blk_window;
+mod flush_hints;
 pub mod guarded;
 pub mod ivshmem;
 pub mod label_mailbox;
+pub mod medium;
 pub mod pci;
 pub mod persist;
 pub mod phys;

@@ -23,14 +23,15 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
-use core::ptr::{self, NonNull};
+use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use btt::media::{LINE_BYTES, MediaError, Namespace, NsOffset};
 
 use crate::bad_ranges::BadRanges;
+use crate::flush_hints::FlushHints;
 use crate::guarded::{self, Interrupted};
-use crate::persist::{self, Persist};
+use crate::persist::Persist;
 use crate::phys::{Attribute, MapError, PhysAddr, PhysMap};
 use crate::poison;
 
@@ -78,15 +79,6 @@ impl fmt::Display for SliceError {
 
 impl core::error::Error for SliceError {}
 
-/// A mapped register that makes a DIMM's posted writes durable when it is written (ACPI 6.5, 5.2.25.8).
-#[derive(Clone, Copy, Debug)]
-struct FlushHint(NonNull<u64>);
-
-// SAFETY: the register is mapped for good, and any CPU may write it at any time: a write means "flush", whatever it says.
-unsafe impl Send for FlushHint {}
-// SAFETY: as for Send.
-unsafe impl Sync for FlushHint {}
-
 /// A mapped range of persistent memory, which its namespaces share.
 #[derive(Clone, Debug)]
 pub struct PmemRegion {
@@ -94,7 +86,7 @@ pub struct PmemRegion {
     bytes: usize,
     access: Access,
     persist: Persist,
-    hints: Arc<[FlushHint]>,
+    hints: FlushHints,
     /// Where it begins in its region.
     start: u64,
     /// What the region has lost.
@@ -109,8 +101,6 @@ unsafe impl Sync for PmemRegion {}
 
 impl PmemRegion {
     /// Maps `bytes` bytes at physical `at` and one flush hint address for each DIMM that has any.
-    ///
-    /// One hint a DIMM is enough: several only spare CPUs from waiting for each other.
     ///
     /// # Errors
     /// What the kernel's map says; an `at` that is no multiple of 64 or a hint that is no multiple of 8 is
@@ -128,15 +118,7 @@ impl PmemRegion {
         }
         let usable = usize::try_from(bytes).map_err(|_| MapError::BeyondPhysicalWidth { at, bytes })?;
         let base = phys.map(at, bytes, Attribute::WriteBack)?;
-        let hints = flush_hints
-            .iter()
-            .map(|&hint| {
-                if !hint.0.is_multiple_of(8) {
-                    return Err(MapError::Misaligned { at: hint });
-                }
-                phys.map(hint, 8, Attribute::Uncached).map(|register| FlushHint(register.cast()))
-            })
-            .collect::<Result<_, _>>()?;
+        let hints = FlushHints::map(phys, flush_hints)?;
         let bad = Arc::default();
         poison::watch(at, bytes, &bad);
         Ok(Self { base, bytes: usable, access, persist, hints, start: 0, bad })
@@ -154,7 +136,7 @@ impl PmemRegion {
     #[must_use]
     pub unsafe fn from_mapping(base: NonNull<u8>, bytes: usize, access: Access, persist: Persist) -> Self {
         assert!(base.addr().get().is_multiple_of(64), "a mapping of persistent memory begins at a line");
-        Self { base, bytes, access, persist, hints: Arc::new([]), start: 0, bad: Arc::default() }
+        Self { base, bytes, access, persist, hints: FlushHints::none(), start: 0, bad: Arc::default() }
     }
 
     /// The region's length in bytes.
@@ -186,7 +168,7 @@ impl PmemRegion {
             bytes,
             access,
             persist: self.persist,
-            hints: Arc::clone(&self.hints),
+            hints: self.hints.clone(),
             start: self.start + at,
             bad: Arc::clone(&self.bad),
         }))
@@ -390,19 +372,10 @@ impl Namespace for Pmem {
         Ok(())
     }
 
-    /// Also writes the flush hints, whatever the platform says of its memory controller: what Linux's `nvdimm_flush`
-    /// does. The first fence makes earlier stores reach the controller before the hint does, the second one waits for
-    /// the hints.
+    /// Also writes the flush hints.
     #[inline]
     fn fence(&self) -> Result<(), MediaError> {
-        persist::fence();
-        if !self.0.hints.is_empty() {
-            for hint in &*self.0.hints {
-                // SAFETY: the register is mapped for good and aligned; any value written flushes.
-                unsafe { ptr::write_volatile(hint.0.as_ptr(), 1) };
-            }
-            persist::fence();
-        }
+        self.0.hints.fence();
         Ok(())
     }
 }

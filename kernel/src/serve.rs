@@ -82,7 +82,7 @@ impl node::Machine for Host {
         u32::try_from(self.machine.cpus.count()).unwrap_or(u32::MAX)
     }
 
-    fn this_cpu(&self) -> btt::CpuIndex {
+    fn this_cpu() -> btt::CpuIndex {
         index(cpu::current())
     }
 

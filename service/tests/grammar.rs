@@ -162,12 +162,7 @@ fn an_unknown_command_is_its_own_error() {
 }
 
 #[test]
-fn what_is_still_to_come_parses_and_says_what_to_do_meanwhile() {
-    let line = "create-namespace -t blk";
-    let error = parse(line).expect_err(line);
-    assert_eq!(error.code, ErrorCode::Unavailable);
-    assert!(error.message.starts_with("this version has no ") && error.message.contains(" yet; "), "{error}");
-    // A wrong line is a usage error, now as later.
+fn a_command_that_lacks_words_is_a_usage_error() {
     assert_eq!(parse("trim pmem0s 0").expect_err("COUNT").code, ErrorCode::Usage);
     assert_eq!(parse("export").expect_err("DEV").code, ErrorCode::Usage);
 }

@@ -7,11 +7,15 @@
 //! - [`monitor`]: what only the hardware can do to it;
 //! - [`golden`]: images that Linux made, with what they must read;
 //! - [`mutants`]: seeded defects that tests must notice;
+//! - [`nfit`]: firmware's tables, written structure by structure;
+//! - [`threads`]: the node on a host, with threads for CPUs;
+//! - [`blk`]: a DIMM behind block data windows, in process or as a process beside QEMU;
 //! - [`namespace`]: a part of a file as the medium of a BTT, for tests in process;
 //! - [`cuts`]: power cuts of real machines;
 //! - [`instructions`]: what the machine executes when the BTT runs on mapped memory;
 //! - [`linux`]: an unmodified Linux in QEMU that judges our media ([`cpio`] packs what it boots from).
 
+pub mod blk;
 pub mod cpio;
 pub mod cuts;
 pub mod dimm;
@@ -23,4 +27,6 @@ pub mod machine;
 pub mod monitor;
 pub mod mutants;
 pub mod namespace;
+pub mod nfit;
+pub mod threads;
 pub mod workspace;

@@ -4,6 +4,7 @@
 //! nothing is left running. It dies with the thread that started it.
 
 use std::fs::{self, File};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use host::appliance::{Appliance, ApplianceError};
+use host::appliance::{self, Appliance, ApplianceError};
 use host::deadline::Deadline;
 use host::session::Mode;
 use nix::sys::signal::{Signal, kill};
@@ -33,6 +34,8 @@ const LIFE: &str = "900";
 pub struct Machine {
     arguments: Vec<String>,
     dimms: usize,
+    /// Descriptors that QEMU inherits, each with an open file that keeps its number.
+    handed: Vec<(OwnedFd, File)>,
     qemu: Option<PathBuf>,
 }
 
@@ -73,6 +76,18 @@ impl Machine {
     #[must_use]
     pub fn qemu(self, arguments: &[&str]) -> Self {
         arguments.iter().fold(self, |machine, argument| machine.with(&["--qemu-arg", argument]))
+    }
+
+    /// With a descriptor that QEMU inherits, and the number under which it has it.
+    ///
+    /// # Panics
+    /// When no descriptor is left.
+    #[must_use]
+    pub fn hand_over(mut self, fd: OwnedFd) -> (Self, RawFd) {
+        let place = File::open("/dev/null").expect("a descriptor is left");
+        let number = place.as_raw_fd();
+        self.handed.push((fd, place));
+        (self, number)
     }
 
     /// Run by this program, which runs QEMU.
@@ -148,6 +163,11 @@ impl Machine {
         let mut command = workspace::command("./run-qemu.sh");
         command.args(["--no-build", "--timeout", LIFE]).args(&self.arguments);
         command.envs(self.qemu.map(|program| ("QEMU", program)));
+        let mut places = Vec::new();
+        for (fd, place) in self.handed {
+            appliance::hand_over(&mut command, fd, place.as_raw_fd());
+            places.push(place);
+        }
         command.stderr(Stdio::from(File::create(&stderr).expect("a file for what goes to stderr")));
         let appliance = Appliance::start(command).expect("run-qemu.sh starts");
         Running { appliance, boot_log: Vec::new(), stderr, turn }

@@ -3,320 +3,21 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use btt::CpuIndex;
-use drivers::phys::{Attribute, MapError, PhysAddr, PhysMap};
+use drivers::phys::PhysAddr;
 use drivers::shared::SharedWindow;
 use kernel::node::export::{Alarm, Consumer, Means};
-use kernel::node::{Machine, Node};
-use nvdimm::dimm::DeviceHandle;
-use nvdimm::label::{LabelError, LabelSource, LabelStore};
 use serde_json::Value;
-use service::console::{Activity, Session};
 use service::control::{
     Attach, Deframer, DiskIndex, ExportIndex, MemoryId, Outcome, QueueIndex, Region, Report, Request, Start,
 };
 use service::link::ByteLink;
 use service::memory::{MemoryOffset, SharedMemory};
 use service::mock::{Descriptor, Driver, NEXT, WRITE};
-use std::collections::VecDeque;
-use std::fmt;
-use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
-
-/// As QEMU lays out one DIMM: the range's base and length, its mapping's flags, and its label area.
-#[derive(Clone, Copy)]
-struct Dimm {
-    base: u64,
-    memory: &'static Memory,
-    flags: u16,
-    labels: Option<&'static LabelArea>,
-}
-
-/// A label area: bytes that outlive the node, and how many writes the power lasts for.
-struct LabelArea {
-    bytes: Mutex<Vec<u8>>,
-    writes_left: Mutex<usize>,
-}
-
-impl LabelArea {
-    /// A blank one, never freed.
-    fn new() -> &'static Self {
-        Box::leak(Box::new(Self { bytes: Mutex::new(vec![0; 128 << 10]), writes_left: Mutex::new(usize::MAX) }))
-    }
-
-    /// Lets the power fail after so many more writes; None: not at all.
-    fn cut_after(&self, writes: Option<usize>) {
-        *self.writes_left.lock().expect("no panic") = writes.unwrap_or(usize::MAX);
-    }
-}
-
-/// Persistent memory: bytes that outlive the node.
-struct Memory {
-    start: NonNull<u8>,
-    bytes: usize,
-}
-
-// SAFETY: the bytes are reached through the node's drivers, which allow for any number of CPUs, and by the test only
-// while no node is there.
-unsafe impl Send for Memory {}
-// SAFETY: as for Send.
-unsafe impl Sync for Memory {}
-
-impl Memory {
-    /// Zeroed memory, never freed.
-    fn new(bytes: usize) -> &'static Self {
-        let pages: Vec<Page> = std::iter::repeat_with(|| Page([0; 4096])).take(bytes / 4096).collect();
-        let start = NonNull::from(pages.leak()).cast();
-        Box::leak(Box::new(Self { start, bytes }))
-    }
-
-    /// Stores bytes while no node is running.
-    fn put(&self, at: usize, bytes: &[u8]) {
-        assert!(at + bytes.len() <= self.bytes, "the test keeps to the memory");
-        // SAFETY: within the memory, and nobody else uses it now.
-        unsafe { self.start.add(at).as_ptr().copy_from(bytes.as_ptr(), bytes.len()) };
-    }
-
-    /// All bytes, while no node is running.
-    fn copy(&self) -> Vec<u8> {
-        let mut copy = vec![0; self.bytes];
-        // SAFETY: as in `put`.
-        unsafe { self.start.as_ptr().copy_to(copy.as_mut_ptr(), self.bytes) };
-        copy
-    }
-}
-
-#[repr(align(4096))]
-#[expect(dead_code, reason = "only its address is used")]
-struct Page([u8; 4096]);
-
-/// An NFIT as QEMU makes it for these DIMMs (ACPI 6.5, 5.2.25).
-fn nfit(dimms: &[Dimm]) -> Vec<u8> {
-    let mut body = Vec::new();
-    for (index, dimm) in (1_u16..).zip(dimms) {
-        let mut range = structure(0, 56);
-        range[4..6].copy_from_slice(&(2 * index).to_le_bytes());
-        range[16..32].copy_from_slice(&[
-            0x79, 0xd3, 0xf0, 0x66, 0xf3, 0xb4, 0x74, 0x40, 0xac, 0x43, 0x0d, 0x33, 0x18, 0xb7, 0x8c, 0xdb,
-        ]);
-        range[32..40].copy_from_slice(&dimm.base.to_le_bytes());
-        range[40..48].copy_from_slice(&(dimm.memory.bytes as u64).to_le_bytes());
-        let mut mapping = structure(1, 48);
-        mapping[4] = index.to_le_bytes()[0];
-        mapping[12..14].copy_from_slice(&(2 * index).to_le_bytes());
-        mapping[14..16].copy_from_slice(&(2 * index + 1).to_le_bytes());
-        mapping[16..24].copy_from_slice(&(dimm.memory.bytes as u64).to_le_bytes());
-        mapping[42] = 1;
-        mapping[44..46].copy_from_slice(&dimm.flags.to_le_bytes());
-        let mut control = structure(4, 80);
-        control[4..6].copy_from_slice(&(2 * index + 1).to_le_bytes());
-        control[24] = index.to_le_bytes()[0];
-        control[28..30].copy_from_slice(&0x301_u16.to_le_bytes());
-        body.extend(range.into_iter().chain(mapping).chain(control));
-    }
-    let mut table = vec![0; 40];
-    table[..4].copy_from_slice(b"NFIT");
-    table[4..8].copy_from_slice(&u32::try_from(40 + body.len()).expect("small").to_le_bytes());
-    table[8] = 1;
-    table.extend(body);
-    table[9] = table.iter().fold(0_u8, |sum, byte| sum.wrapping_sub(*byte));
-    table
-}
-
-fn structure(kind: u8, bytes: u8) -> Vec<u8> {
-    let mut all = vec![0; usize::from(bytes)];
-    (all[0], all[2]) = (kind, bytes);
-    all
-}
-
-/// A machine of threads.
-struct Threads {
-    map: Map,
-    nfits: Vec<Vec<u8>>,
-    /// By device handle.
-    labels: Areas,
-    start: Instant,
-    log: Mutex<Vec<String>>,
-    /// Until the node asks.
-    means: Mutex<Option<Means>>,
-}
-
-#[derive(Clone)]
-struct Areas(Vec<(u32, &'static LabelArea)>);
-
-impl Areas {
-    fn of(&self, dimm: DeviceHandle) -> Result<&'static LabelArea, LabelError> {
-        let found = self.0.iter().find(|(handle, _)| *handle == dimm.0);
-        found.map(|(_, area)| *area).ok_or(LabelError::NoAnswer)
-    }
-}
-
-impl LabelSource for Areas {
-    fn area_bytes(&mut self, dimm: DeviceHandle) -> Result<Option<u64>, LabelError> {
-        Ok(self.of(dimm).ok().map(|area| area.bytes.lock().expect("no panic").len() as u64))
-    }
-
-    fn read(&mut self, dimm: DeviceHandle, offset: u64, into: &mut [u8]) -> Result<(), LabelError> {
-        let (start, bytes) = (usize::try_from(offset).expect("small"), self.of(dimm)?.bytes.lock().expect("no panic"));
-        into.copy_from_slice(&bytes[start..start + into.len()]);
-        Ok(())
-    }
-}
-
-impl LabelStore for Areas {
-    fn write(&mut self, dimm: DeviceHandle, offset: u64, from: &[u8]) -> Result<(), LabelError> {
-        let area = self.of(dimm)?;
-        let mut left = area.writes_left.lock().expect("no panic");
-        *left = left.checked_sub(1).ok_or(LabelError::NoAnswer)?;
-        let start = usize::try_from(offset).expect("small");
-        area.bytes.lock().expect("no panic")[start..start + from.len()].copy_from_slice(from);
-        Ok(())
-    }
-}
-
-struct Map(Vec<(u64, &'static Memory)>);
-
-// SAFETY:
-// 1. The memory is never freed, and all threads see it.
-// 2. It is no Rust object any more: only pointers lead there.
-// 3. Both the ranges and the memory are page-aligned.
-unsafe impl PhysMap for Map {
-    fn map(&self, at: PhysAddr, bytes: u64, _: Attribute) -> Result<NonNull<u8>, MapError> {
-        let holds = |(base, memory): &&(u64, &Memory)| *base == at.0 && bytes <= memory.bytes as u64;
-        self.0.iter().find(holds).map(|(_, memory)| memory.start).ok_or(MapError::NoRoom { at, bytes })
-    }
-}
-
-impl Machine for Threads {
-    type Map = Map;
-
-    fn map(&self) -> &Map {
-        &self.map
-    }
-    fn cpus(&self) -> u32 {
-        4
-    }
-    fn this_cpu(&self) -> CpuIndex {
-        CpuIndex(0)
-    }
-    fn run_on_all(&self, work: &(dyn Fn(CpuIndex) + Sync)) {
-        std::thread::scope(|scope| {
-            for cpu in 0..4 {
-                scope.spawn(move || work(CpuIndex(cpu)));
-            }
-        });
-    }
-    fn now_ns(&self) -> u64 {
-        u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX)
-    }
-    fn random(&self) -> [u8; 16] {
-        static NEXT: AtomicU8 = AtomicU8::new(0);
-        [NEXT.fetch_add(1, Ordering::Relaxed); 16]
-    }
-    fn memory_bytes(&self) -> u64 {
-        256 << 20
-    }
-    fn tables(&self) -> Vec<String> {
-        vec!["NFIT".into()]
-    }
-    fn nfits(&self) -> &[Vec<u8>] {
-        &self.nfits
-    }
-    fn labels(&self) -> Box<dyn LabelStore + '_> {
-        Box::new(self.labels.clone())
-    }
-    fn means(&self) -> Means {
-        self.means.lock().expect("no panic").take().unwrap_or_else(Means::none)
-    }
-    fn log(&self, line: fmt::Arguments<'_>) {
-        self.log.lock().expect("no panic").push(line.to_string());
-    }
-}
-
-/// A serial line with a program at its other end.
-#[derive(Default)]
-struct Line {
-    to_node: VecDeque<u8>,
-    from_node: Vec<u8>,
-}
-
-impl ByteLink for Line {
-    fn receive(&mut self) -> Option<u8> {
-        self.to_node.pop_front()
-    }
-    fn send(&mut self, bytes: &[u8]) {
-        self.from_node.extend(bytes);
-    }
-}
-
-/// A booted node in machine mode.
-struct Booted {
-    node: Node<Threads>,
-    session: Session,
-    line: Line,
-}
-
-const MIB: usize = 1 << 20;
-const BASE: u64 = 1 << 32;
-
-fn boot(dimms: &[Dimm]) -> Booted {
-    boot_with(dimms, Means::none())
-}
-
-fn boot_with(dimms: &[Dimm], means: Means) -> Booted {
-    let nfits = if dimms.is_empty() { vec![] } else { vec![nfit(dimms)] };
-    let map = Map(dimms.iter().map(|dimm| (dimm.base, dimm.memory)).collect());
-    let areas = (1..).zip(dimms).filter_map(|(handle, dimm)| Some((handle, dimm.labels?)));
-    let labels = Areas(areas.collect());
-    let node = Node::assemble(Threads {
-        map,
-        nfits,
-        labels,
-        start: Instant::now(),
-        log: Mutex::default(),
-        means: Mutex::new(Some(means)),
-    });
-    let mut booted = Booted { node, session: Session::new(), line: Line::default() };
-    booted.session.start(&mut booted.line);
-    assert_eq!(booted.ask("mode json")["mode"], "json");
-    booted
-}
-
-fn boot_one(memory: &'static Memory) -> Booted {
-    boot(&[Dimm { base: BASE, memory, flags: 0, labels: None }])
-}
-
-/// A DIMM with a label area.
-fn labelled(mib: usize) -> Dimm {
-    Dimm { base: BASE, memory: Memory::new(mib * MIB), flags: 0, labels: Some(LabelArea::new()) }
-}
-
-impl Booted {
-    /// Sends a line; the reply.
-    fn ask(&mut self, line: &str) -> Value {
-        self.line.from_node.clear();
-        self.line.to_node.extend(line.bytes().chain([b'\n']));
-        while self.session.poll(&mut self.line, &mut self.node) == Activity::Busy {}
-        let text = String::from_utf8(self.line.from_node.clone()).expect("UTF-8");
-        let reply = text.lines().last().expect("a reply");
-        serde_json::from_str(reply).unwrap_or_else(|why| panic!("{line}: {why}: {reply}"))
-    }
-
-    /// The reply to a line that must be obeyed.
-    fn done(&mut self, line: &str) -> Value {
-        let reply = self.ask(line);
-        assert_eq!(reply["ok"], true, "{line}: {reply}");
-        reply
-    }
-
-    /// The error to a line that must not.
-    fn refused(&mut self, line: &str, code: &str) -> String {
-        let reply = self.ask(line);
-        assert_eq!(reply["error"]["code"], code, "{line}: {reply}");
-        reply["error"]["message"].as_str().expect("a message").into()
-    }
-}
+use tests::blk::trap::Trapped;
+use tests::blk::{Layout, Model};
+use tests::nfit::Table;
+use tests::threads::{BASE, Booted, Dimm, Hardware, Line, MIB, Memory, boot, boot_one, boot_with, labelled};
 
 #[test]
 fn what_is_created_and_written_is_there_after_a_reboot() {
@@ -1033,13 +734,25 @@ const GPA: u64 = 0x4000_0000;
 const BUFFERS: u64 = 0x10000;
 
 impl Bridge {
-    /// A node with one formatted namespace, a consumer, and a lease.
+    /// A node with one formatted namespace of memory, a consumer, and a lease.
     fn new(sector: u32) -> Self {
-        Self::on(1, sector)
+        Self::with_dimms(1, sector)
     }
 
     /// The same with so many DIMMs, of which the first one is formatted.
-    fn on(dimms: u64, sector: u32) -> Self {
+    fn with_dimms(dimms: u64, sector: u32) -> Self {
+        let dimm = |number| Dimm { base: BASE * number, memory: Memory::new(32 * MIB), flags: 0, labels: None };
+        Self::on(sector, |means| boot_with(&(1..=dimms).map(dimm).collect::<Vec<_>>(), means))
+    }
+
+    /// The same, with a namespace behind block windows.
+    fn behind_windows(sector: u32) -> Self {
+        let dimm = Trapped::new(Model::blank(Layout::plain(1, 0xfe90_0000, 2, 20 << 20)));
+        let table = dimm.model().layout().describe(Table::default()).finish();
+        Self::on(sector, |means| dimm.plug(Hardware { nfits: vec![table], means, ..Hardware::default() }).boot())
+    }
+
+    fn on(sector: u32, boot: impl FnOnce(Means) -> Booted) -> Self {
         let memory = Memory::new(MIB);
         // SAFETY: the memory is never freed, and nothing but the window leads there.
         let window = unsafe { SharedWindow::new(memory.start, memory.bytes) };
@@ -1050,8 +763,7 @@ impl Bridge {
             consumers: vec![Arc::clone(&consumer) as Arc<dyn Consumer>],
             link: Some(Box::new(wire.clone())),
         };
-        let dimm = |number| Dimm { base: BASE * number, memory: Memory::new(32 * MIB), flags: 0, labels: None };
-        let mut booted = boot_with(&(1..=dimms).map(dimm).collect::<Vec<_>>(), means);
+        let mut booted = boot(means);
         booted.done(&format!("create-namespace -r region0 -l {sector}"));
         booted.node.offer_new();
         let mut bridge = Self { booted, wire, clock, consumer, driver: Driver::new(RINGS, 0) };
@@ -1139,8 +851,9 @@ impl Bridge {
 
 #[test]
 fn a_consumers_sectors_are_the_admins_sectors() {
-    for sector in [512_u32, 4096] {
-        let mut bridge = Bridge::new(sector);
+    let pmem = [512, 4096].map(|sector| (sector, "pmem0s", Bridge::new(sector)));
+    let blk = [512, 4096].map(|sector| (sector, "ndblk0.0s", Bridge::behind_windows(sector)));
+    for (sector, dev, mut bridge) in pmem.into_iter().chain(blk) {
         bridge.attach();
         bridge.start(1);
         assert_eq!(*bridge.consumer.rung.lock().expect("no panic"), [9 << 16], "a start rings once");
@@ -1151,10 +864,10 @@ fn a_consumers_sectors_are_the_admins_sectors() {
         let unit = u64::from(sector / 512) * 5;
         assert_eq!(bridge.request(1, unit, at, 3 * sector, 1), Some(0));
         assert_eq!(bridge.consumer.rung.lock().expect("no panic").len(), 2, "one interrupt for it");
-        let read = bridge.booted.done("read pmem0s 5 3");
-        let encoded = bridge.booted.done("read pmem0s 6")["data"].clone();
-        assert_ne!(encoded, bridge.booted.done("read pmem0s 8")["data"]);
-        bridge.booted.done(&format!("write pmem0s 20 --data {}", encoded.as_str().expect("base64")));
+        let read = bridge.booted.done(&format!("read {dev} 5 3"));
+        let encoded = bridge.booted.done(&format!("read {dev} 6"))["data"].clone();
+        assert_ne!(encoded, bridge.booted.done(&format!("read {dev} 8"))["data"]);
+        bridge.booted.done(&format!("write {dev} 20 --data {}", encoded.as_str().expect("base64")));
         let back = 0x40000;
         assert_eq!(bridge.request(0, u64::from(sector / 512) * 20, back, sector, 1), Some(0));
         let mut got = vec![0; sector as usize];
@@ -1191,7 +904,7 @@ fn an_exported_namespace_stays_and_a_withdrawn_one_fails_its_requests() {
 
 #[test]
 fn long_commands_attend_to_consumers_and_their_bridge() {
-    let mut bridge = Bridge::on(2, 512);
+    let mut bridge = Bridge::with_dimms(2, 512);
     bridge.attach();
     bridge.start(0);
     let ping = || Request::Ping { lease_ms: 5000 };

@@ -1,13 +1,13 @@
 //! The admin commands, answered.
 
-use super::attach::{State, device_name};
+use super::attach::State;
 use super::disk::{Disk, admin_error, read_only_reason};
 use super::{Machine, NamespaceSlot, Node, SlotPlace, bench, nfit};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use btt::{ArenaInfo, flog::Slots};
-use drivers::pmem::Pmem;
+use drivers::medium::Medium;
 use nvdimm::namespace::NamespaceId;
 use service::VERSION;
 use service::admin::command::{BenchRequest, CheckNamespace, CreateNamespace, LabelVersion, Lba};
@@ -21,7 +21,7 @@ impl<M: Machine> Node<M> {
         self.regions.iter().flat_map(|slot| &slot.namespaces)
     }
 
-    fn disks(&self) -> impl Iterator<Item = &Disk<Pmem>> {
+    fn disks(&self) -> impl Iterator<Item = &Disk<Medium>> {
         self.slots().filter_map(|slot| match &slot.state {
             State::Sector(disk) => Some(&**disk),
             _ => None,
@@ -38,7 +38,7 @@ impl<M: Machine> Node<M> {
     }
 
     /// The disk of that name, to be shared.
-    fn shared_disk(&self, dev: &str) -> Result<&Arc<Disk<Pmem>>, AdminError> {
+    fn shared_disk(&self, dev: &str) -> Result<&Arc<Disk<Medium>>, AdminError> {
         let mut disks = self.slots().filter_map(|slot| match &slot.state {
             State::Sector(disk) => Some(disk),
             _ => None,
@@ -51,13 +51,13 @@ impl<M: Machine> Node<M> {
     }
 
     /// The disk of that name; another namespace's device is refused with what to do.
-    pub(super) fn disk(&self, dev: &str) -> Result<&Disk<Pmem>, AdminError> {
+    pub(super) fn disk(&self, dev: &str) -> Result<&Disk<Medium>, AdminError> {
         if let Some(disk) = self.disks().find(|disk| disk.name == dev) {
             return Ok(disk);
         }
         for slot in self.slots() {
             let id = slot.namespace.id;
-            if dev == device_name(id, false) || dev == device_name(id, true) || dev == id.to_string() {
+            if dev == slot.device_name(false) || dev == slot.device_name(true) || dev == id.to_string() {
                 return Err(match &slot.state {
                     State::Damaged(why) => AdminError::damaged(format!("{id}: {why}")),
                     State::Raw(_) => AdminError::not_found(format!(
@@ -79,7 +79,7 @@ impl<M: Machine> Node<M> {
             for (namespace, slot) in slots.namespaces.iter().enumerate() {
                 let id = slot.namespace.id;
                 let (own, btt) = (id.to_string(), format!("btt{}.{}", id.region.0, id.number));
-                let mut names = [own, btt, device_name(id, true), device_name(id, false)].into_iter();
+                let mut names = [own, btt, slot.device_name(true), slot.device_name(false)].into_iter();
                 if names.any(|known| known == name) {
                     return Ok(SlotPlace { region, namespace });
                 }
@@ -174,12 +174,12 @@ impl<M: Machine> Appliance for Node<M> {
 
     fn read(&mut self, dev: &str, lba: Lba, into: &mut [u8]) -> Result<(), AdminError> {
         let disk = self.disk(dev)?;
-        disk.read(self.machine.this_cpu(), lba.0, into).map_err(|why| admin_error(dev, &why))
+        disk.read(M::this_cpu(), lba.0, into).map_err(|why| admin_error(dev, &why))
     }
 
     fn write(&mut self, dev: &str, lba: Lba, from: &[u8]) -> Result<(), AdminError> {
         let disk = self.disk(dev)?;
-        disk.write(self.machine.this_cpu(), lba.0, from).map_err(|why| admin_error(dev, &why))
+        disk.write(M::this_cpu(), lba.0, from).map_err(|why| admin_error(dev, &why))
     }
 
     fn trim(&mut self, dev: &str, lba: Lba, count: u64) -> Result<(), AdminError> {
@@ -244,7 +244,7 @@ fn namespace_status(slot: &NamespaceSlot) -> NamespaceStatus {
             ("sector", size, Some(disk.name.clone()), state)
         }
         State::Raw(content) => {
-            ("raw", slot.namespace.bytes(), Some(device_name(id, false)), format!("active: {content}"))
+            ("raw", slot.namespace.bytes(), Some(slot.device_name(false)), format!("active: {content}"))
         }
         State::Damaged(why) => ("sector", slot.namespace.bytes(), None, format!("damaged: {why}")),
         State::Held(why) => ("raw", slot.namespace.bytes(), None, format!("disabled: {why}")),

@@ -10,14 +10,16 @@ use btt::info_block::Version;
 use btt::media::Namespace as _;
 use btt::{Btt, OpenError, Placement};
 use core::fmt;
-use drivers::pmem::{Access, Pmem, PmemRegion};
-use nvdimm::namespace::{BttPlace, Namespace, NamespaceId};
+use drivers::blk_window::BlkRegion;
+use drivers::medium::Medium;
+use drivers::pmem::{Access, PmemRegion};
+use nvdimm::namespace::{BttPlace, Extent, Namespace, NamespaceId};
 use uuid::Uuid;
 
 /// What a namespace is, once somebody has looked.
 pub(super) enum State {
     /// It is in sector mode, and open.
-    Sector(Arc<Disk<Pmem>>),
+    Sector(Arc<Disk<Medium>>),
     /// It holds no BTT.
     Raw(Content),
     /// It holds a BTT that cannot be opened.
@@ -72,12 +74,40 @@ pub(super) fn placement(namespace: &Namespace) -> Option<Placement> {
     Some(Placement { version, parent_uuid })
 }
 
-/// The block device of a namespace, as Linux names it: `pmem0s`, `pmem0.1s`; raw ones without the `s`.
-pub(super) fn device_name(id: NamespaceId, sector_mode: bool) -> String {
+/// The block device of a namespace, as Linux names it: `pmem0s`, `pmem0.1s`, `ndblk0.0s`; raw ones without the `s`.
+pub(super) fn device_name(id: NamespaceId, behind_windows: bool, sector_mode: bool) -> String {
     let (region, suffix) = (id.region.0, if sector_mode { "s" } else { "" });
     match id.number {
+        number if behind_windows => format!("ndblk{region}.{number}{suffix}"),
         0 => format!("pmem{region}{suffix}"),
         number => format!("pmem{region}.{number}{suffix}"),
+    }
+}
+
+/// A region, mapped.
+pub(super) enum Mapped {
+    /// As memory.
+    Pmem(PmemRegion),
+    /// By its windows.
+    Blk(BlkRegion),
+}
+
+impl Mapped {
+    /// These bytes of it.
+    ///
+    /// # Errors
+    /// Why they cannot be reached, in words.
+    pub(super) fn bytes_of(&self, extents: &[Extent], access: Access) -> Result<Medium, String> {
+        match (self, extents) {
+            (Self::Pmem(region), [only]) => {
+                let slice = region.namespace(only.start, only.bytes, access);
+                slice.map(Medium::Pmem).map_err(|why| why.to_string())
+            }
+            (Self::Pmem(_), _) => Err("it lies in several pieces of memory".to_string()),
+            (Self::Blk(region), extents) => {
+                region.namespace(extents, access).map(Medium::Blk).map_err(|why| why.to_string())
+            }
+        }
     }
 }
 
@@ -85,17 +115,14 @@ pub(super) fn device_name(id: NamespaceId, sector_mode: bool) -> String {
 ///
 /// # Errors
 /// Why they cannot be reached, in words.
-pub(super) fn medium(region: &PmemRegion, namespace: &Namespace) -> Result<Pmem, String> {
-    let [extent] = namespace.extents.as_slice() else {
-        return Err("it lies in several pieces of memory".to_string());
-    };
+pub(super) fn medium(region: &Mapped, namespace: &Namespace) -> Result<Medium, String> {
     let access = if namespace.read_only { Access::ReadOnly } else { Access::ReadWrite };
-    region.namespace(extent.start, extent.bytes, access).map_err(|why| why.to_string())
+    region.bytes_of(&namespace.extents, access)
 }
 
 impl<M: Machine> Node<M> {
     /// Opens a namespace. On media that may not be written nothing is.
-    pub(super) fn attach(&self, region: &PmemRegion, namespace: &Namespace) -> State {
+    pub(super) fn attach(&self, region: &Mapped, namespace: &Namespace) -> State {
         let Some(placement) = placement(namespace) else {
             return State::Held("its label says that it is no sector-mode namespace".to_string());
         };
@@ -103,8 +130,13 @@ impl<M: Machine> Node<M> {
             Ok(medium) => medium,
             Err(why) => return State::Held(why),
         };
-        match Btt::open(medium.clone(), placement, self.machine.cpus()) {
-            Ok(btt) => State::Sector(Arc::new(Disk::new(device_name(namespace.id, true), btt, self.machine.cpus()))),
+        let cpus = self.machine.cpus();
+        // The BTT itself has no more lanes than free blocks.
+        match Btt::open(medium.clone(), placement, nvdimm::lanes(u32::MAX, cpus, medium.window_count())) {
+            Ok(btt) => {
+                let name = device_name(namespace.id, medium.window_count().is_some(), true);
+                State::Sector(Arc::new(Disk::new(name, btt, cpus)))
+            }
             Err(OpenError::NotABtt | OpenError::TooSmall { .. }) => match recognise(&medium) {
                 Ok(content) => State::Raw(content),
                 Err(why) => State::Held(why.to_string()),

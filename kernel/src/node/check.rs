@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 use btt::Placement;
 use btt::check::{self, check};
 use btt::repair::{Orders, forbid_zero_entries, repair};
-use drivers::pmem::Pmem;
+use drivers::medium::Medium;
 use service::admin::command::CheckNamespace;
 use service::error::AdminError;
 use service::reply::{Check, Finding};
@@ -67,7 +67,7 @@ impl<M: Machine> Node<M> {
         u32::try_from(self.machine.memory_bytes() / 32 * 8).unwrap_or(u32::MAX)
     }
 
-    fn medium_at(&self, place: SlotPlace) -> Result<Pmem, AdminError> {
+    fn medium_at(&self, place: SlotPlace) -> Result<Medium, AdminError> {
         let failed = |why: String| AdminError::failed(format!("{}: {why}", self.at(place).namespace.id));
         let region = self.regions[place.region].medium.as_ref().map_err(|why| failed(why.clone()))?;
         medium(region, &self.at(place).namespace).map_err(failed)
@@ -76,7 +76,7 @@ impl<M: Machine> Node<M> {
     fn look(&self, place: SlotPlace, placement: Placement, found: &mut Findings) -> Result<(), AdminError> {
         let exported = matches!(&self.at(place).state, State::Sector(disk) if not_exported(disk).is_err());
         let mut progress = self.progress(place, exported);
-        let mut look = |media: &Pmem| {
+        let mut look = |media: &Medium| {
             check(media, placement, self.window_blocks(), &mut |finding| found.add(&finding, false), &mut progress);
         };
         match &self.at(place).state {
@@ -121,12 +121,12 @@ impl<M: Machine> Node<M> {
         &mut self,
         place: SlotPlace,
         placement: Placement,
-        medium: &Pmem,
+        medium: &Medium,
         found: &mut Findings,
     ) -> Result<(), AdminError> {
         self.open(place);
         if let State::Sector(disk) = &self.at(place).state {
-            let written = disk.btt.lane(self.machine.this_cpu()).write_out_zero_entries();
+            let written = disk.btt.lane(M::this_cpu()).write_out_zero_entries();
             match written.map_err(|why| admin_error(&disk.name, &why))? {
                 0 => {}
                 count => found.note(format!("{count} sectors were TRIM entries, which today's Linux misreads"), true),
@@ -142,7 +142,7 @@ impl<M: Machine> Node<M> {
     /// checked wait: all its lanes are taken.
     fn progress(&self, place: SlotPlace, exported: bool) -> impl FnMut(u64, u64) + use<'_, M> {
         let id = self.at(place).namespace.id;
-        let cpu = self.machine.this_cpu();
+        let cpu = M::this_cpu();
         let mut next = self.machine.now_ns() + PROGRESS_NS;
         move |done, total| {
             match exported {

@@ -5,20 +5,20 @@
 //! nothing had been asked for, or the other whole. Only the BTT may be left in space that is still free, where it looks
 //! like any other: to create a namespace over it takes force.
 
-use super::attach::{State, device_name, medium, placement};
+use super::attach::{State, medium, placement};
 use super::content::{Content, recognise};
 use super::export::not_exported;
 use super::switch::{erase, info_blocks, signed_pages};
 use super::{Machine, NamespaceSlot, Node, RegionSlot, SlotPlace};
 use alloc::format;
 use alloc::string::{String, ToString};
-use alloc::vec;
 use alloc::vec::Vec;
 use btt::FormatError;
 use btt::format::{Recipe, format};
 use btt::geometry::SectorSize;
 use btt::info_block::Version;
-use drivers::pmem::{Access, Pmem};
+use drivers::medium::Medium;
+use drivers::pmem::Access;
 use nvdimm::dimm::DeviceHandle;
 use nvdimm::label::change::{self, ChangeError, NewNamespace};
 use nvdimm::label::{Claim, LabelSet, LabelVersion, Labels};
@@ -43,7 +43,8 @@ enum Target {
 /// Free space for a namespace.
 struct Piece {
     region: usize,
-    extent: Extent,
+    /// One of a PMEM region, one or more of a BLK one.
+    extents: Vec<Extent>,
     version: LabelVersion,
     /// DIMMs that get label index blocks first.
     blank: Vec<(DeviceHandle, u64)>,
@@ -104,9 +105,6 @@ impl<M: Machine> Node<M> {
         let slot = &self.regions[region];
         let id = slot.region.id;
         let refused = |why: &str| Err(AdminError::failed(format!("{id}: {why}")));
-        if matches!(slot.region.kind, Kind::Blk(_)) {
-            return Err(AdminError::unavailable(format!("{id} is reached through block windows: use a pmem region")));
-        }
         if slot.region.read_only {
             return Err(AdminError::read_only(format!("{id} is read-only: a DIMM of it is not armed")));
         }
@@ -133,7 +131,10 @@ impl<M: Machine> Node<M> {
             request.name.is_some() || request.size_bytes.is_some_and(|bytes| bytes != slot.region.bytes());
         if !labelled && !needs_label {
             let [only] = slot.namespaces.as_slice() else {
-                return refused("it has no namespace that could be formatted: nfit says what was refused");
+                return refused(match blank.is_empty() {
+                    true => "it has no namespace that could be formatted: nfit says why",
+                    false => "its bytes are memory, too: -s says how many of them a namespace behind windows gets",
+                });
             };
             may_format(only, request.force)?;
             return Ok(Target::Whole(SlotPlace { region, namespace: 0 }));
@@ -143,8 +144,12 @@ impl<M: Machine> Node<M> {
                 "without a label area on each of its DIMMs it keeps neither sizes nor names: leave -s and -n out",
             );
         }
-        if !labelled && let [only] = slot.namespaces.as_slice() {
-            may_format(only, request.force)?;
+        // With labels, whatever is on those DIMMs without them is free space: in their other regions, too.
+        for place in blank.iter().flat_map(|(dimm, _)| self.namespaces_on(*dimm)) {
+            let slot = self.at(place);
+            if slot.namespace.labelling.is_none() {
+                may_format(slot, request.force)?;
+            }
         }
         let version = versions.first().copied().unwrap_or(LabelVersion::V1_2);
         self.piece(region, request, version, blank).map(Target::Piece)
@@ -176,17 +181,17 @@ impl<M: Machine> Node<M> {
         if request.mode == NamespaceMode::Sector && bytes < SECTOR_MODE_BYTES {
             return Err(AdminError::usage(format!("-s: sector mode takes at least {SECTOR_MODE_BYTES} bytes")));
         }
-        let fit = space::first_fit(&slot.region, &labels, bytes);
-        let Some(extent) = fit else {
+        let Some(extents) = space::fit(&slot.region, &labels, bytes) else {
             let most = format!("the largest free piece is {largest}");
             return Err(refused(format!("no room for {bytes} bytes: {most}{}", self.held_back(region))));
         };
-        let content = recognise(&self.bytes_of(region, extent)?).map_err(|why| refused(why.to_string()))?;
+        let content = recognise(&self.bytes_of(region, &extents)?).map_err(|why| refused(why.to_string()))?;
         if let (Content::Recognised(_), false) = (content, request.force) {
-            let place = format!("the free space at {:#x} {content}", extent.start);
+            let start = extents.first().map_or(0, |extent| extent.start);
+            let place = format!("the free space at {start:#x} {content}");
             return Err(refused(format!("{place}: -f uses it all the same")));
         }
-        Ok(Piece { region, extent, version, blank, content })
+        Ok(Piece { region, extents, version, blank, content })
     }
 
     /// What to do about space that cut changes keep, if there is any.
@@ -197,11 +202,11 @@ impl<M: Machine> Node<M> {
         }
     }
 
-    fn bytes_of(&self, region: usize, extent: Extent) -> Result<Pmem, AdminError> {
+    fn bytes_of(&self, region: usize, extents: &[Extent]) -> Result<Medium, AdminError> {
         let slot = &self.regions[region];
         let failed = |why: String| AdminError::failed(format!("{}: {why}", slot.region.id));
         let medium = slot.medium.as_ref().map_err(|why| failed(why.clone()))?;
-        medium.namespace(extent.start, extent.bytes, Access::ReadWrite).map_err(|why| failed(why.to_string()))
+        medium.bytes_of(extents, Access::ReadWrite).map_err(failed)
     }
 
     /// Formats the namespace of a region without labels.
@@ -232,7 +237,7 @@ impl<M: Machine> Node<M> {
                     zero_data: request.force,
                     zero_entries: request.zero_entries,
                 };
-                format(&medium, &recipe, &mut |_, _| self.exports.attend(self.machine.this_cpu()))
+                format(&medium, &recipe, &mut |_, _| self.exports.attend(M::this_cpu()))
             }
         };
         self.open(place);
@@ -266,16 +271,16 @@ impl<M: Machine> Node<M> {
                 plain @ (512 | 4096) => plain.into(),
                 _ => 0,
             },
-            extents: vec![piece.extent],
+            extents: piece.extents.clone(),
         };
         // Before anything is written: would the labels be possible?
         let labels = as_if_labelled(&self.found.labels, &piece.blank, piece.version);
         change::create(&region, &labels, &new).map_err(refused)?;
 
         for (dimm, area_bytes) in &piece.blank {
-            self.label_blank(piece.region, *dimm, *area_bytes, piece.version)?;
+            self.label_blank(*dimm, *area_bytes, piece.version)?;
         }
-        let medium = self.bytes_of(piece.region, piece.extent)?;
+        let medium = self.bytes_of(piece.region, &piece.extents)?;
         if sector_mode {
             let recipe = Recipe {
                 sector_size,
@@ -286,7 +291,7 @@ impl<M: Machine> Node<M> {
                 zero_data: request.force || piece.content != Content::Blank,
                 zero_entries: request.zero_entries,
             };
-            format(&medium, &recipe, &mut |_, _| self.exports.attend(self.machine.this_cpu()))
+            format(&medium, &recipe, &mut |_, _| self.exports.attend(M::this_cpu()))
                 .map_err(|why| not_formatted(&name, &why))?;
         } else {
             // A BTT that is left here would make it a namespace in sector mode.
@@ -301,27 +306,20 @@ impl<M: Machine> Node<M> {
         Ok(SlotPlace { region: piece.region, namespace })
     }
 
-    /// Gives a blank label area index blocks. The region's one namespace goes, and then its info blocks do.
-    fn label_blank(
-        &mut self,
-        region: usize,
-        dimm: DeviceHandle,
-        area_bytes: u64,
-        version: LabelVersion,
-    ) -> Result<(), AdminError> {
-        let mut old = None;
-        for namespace in 0..self.regions[region].namespaces.len() {
-            let place = SlotPlace { region, namespace };
+    /// Gives a blank label area index blocks. The namespaces that its DIMM had without go, and then their info blocks do.
+    fn label_blank(&mut self, dimm: DeviceHandle, area_bytes: u64, version: LabelVersion) -> Result<(), AdminError> {
+        let mut old = Vec::new();
+        for place in self.namespaces_on(dimm) {
             let whole = self.at(place).namespace.clone();
-            if let (None, [extent]) = (&whole.labelling, whole.extents.as_slice()) {
+            if whole.labelling.is_none() {
                 self.disable(place)?;
-                let medium = self.bytes_of(region, *extent)?;
-                old = Some((info_blocks(&medium, &whole), medium));
+                let medium = self.bytes_of(place.region, &whole.extents)?;
+                old.push((info_blocks(&medium, &whole), medium));
             }
         }
         let steps = change::initialise(dimm, area_bytes, &Labels::Blank { area_bytes }, version);
         self.change_labels(&steps)?;
-        let erased = old.map_or(Ok(()), |(info_blocks, medium)| erase(&medium, &info_blocks));
+        let erased = old.iter().try_for_each(|(info_blocks, medium)| erase(medium, info_blocks));
         erased.map_err(|why| AdminError::failed(format!("the old info blocks were not erased: {why}")))
     }
 }
@@ -358,7 +356,7 @@ pub(super) fn may_format(slot: &NamespaceSlot, force: bool) -> Result<(), AdminE
         State::Raw(content @ Content::Recognised(_)) => unless_forced(format!("{content}")),
         State::Sector(disk) => {
             not_exported(disk)?;
-            unless_forced(format!("is in sector mode already ({})", device_name(name, true)))
+            unless_forced(format!("is in sector mode already ({})", slot.device_name(true)))
         }
         State::Damaged(why) => unless_forced(format!("holds a BTT that is damaged ({why})")),
         State::Disabled => unless_forced("is disabled, and may hold something".into()),

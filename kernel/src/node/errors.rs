@@ -6,14 +6,14 @@ use super::{Machine, Node};
 use alloc::format;
 use alloc::string::ToString;
 use btt::{BttError, ExternalLba};
-use drivers::pmem::Pmem;
+use drivers::medium::Medium;
 use service::admin::command::Lba;
 use service::error::AdminError;
 use service::reply::{Errors, MediaErrors, SectorErrors};
 
 impl<M: Machine> Node<M> {
     pub(super) fn trim_sectors(&self, dev: &str, lba: Lba, count: u64) -> Result<(), AdminError> {
-        let mut lane = self.disk(dev)?.btt.lane(self.machine.this_cpu());
+        let mut lane = self.disk(dev)?.btt.lane(M::this_cpu());
         lane.zero(ExternalLba(lba.0), count).map_err(|why| admin_error(dev, &why))
     }
 
@@ -22,15 +22,15 @@ impl<M: Machine> Node<M> {
         let done = if media {
             lose(disk, lba, count)
         } else {
-            disk.btt.lane(self.machine.this_cpu()).mark_errors(ExternalLba(lba.0), count)
+            disk.btt.lane(M::this_cpu()).mark_errors(ExternalLba(lba.0), count)
         };
         done.map_err(|why| admin_error(dev, &why))
     }
 
     pub(super) fn clear_of_errors(&self, dev: &str, lba: Lba, count: u64) -> Result<(), AdminError> {
         let disk = self.disk(dev)?;
-        disk.settle_losses(self.machine.this_cpu(), lba.0, count).map_err(|why| admin_error(dev, &why))?;
-        let mut lane = disk.btt.lane(self.machine.this_cpu());
+        disk.settle_losses(M::this_cpu(), lba.0, count).map_err(|why| admin_error(dev, &why))?;
+        let mut lane = disk.btt.lane(M::this_cpu());
         lane.clear_errors(ExternalLba(lba.0), count).map(|_| ()).map_err(|why| admin_error(dev, &why))
     }
 
@@ -60,7 +60,7 @@ impl<M: Machine> Node<M> {
 }
 
 /// Lets the medium fail where the sectors lie now, while nobody moves them.
-fn lose(disk: &Disk<Pmem>, lba: Lba, count: u64) -> Result<(), BttError> {
+fn lose(disk: &Disk<Medium>, lba: Lba, count: u64) -> Result<(), BttError> {
     let bytes = disk.sector_bytes() as u64;
     disk.btt.exclusively(|media| {
         for lba in (lba.0..lba.0 + count).map(ExternalLba) {

@@ -1,13 +1,13 @@
 //! What was found, as `list` shows it: ndctl's objects, made from ours.
 
-use super::attach::{State, device_name};
+use super::attach::State;
 use super::disk::Disk;
 use super::{Machine, NamespaceSlot, Node, RegionSlot, SlotPlace};
 use alloc::string::ToString;
 use alloc::vec;
 use alloc::vec::Vec;
 use btt::flog::Slots;
-use drivers::pmem::Pmem;
+use drivers::medium::Medium;
 use nvdimm::dimm::Dimm;
 use nvdimm::label::{LabelVersion, Labels};
 use nvdimm::nfit::MappingFlags;
@@ -71,7 +71,8 @@ impl<M: Machine> Node<M> {
                 Kind::Blk(_) => out::RegionType::Blk,
             },
             numa_node: region.proximity_domain,
-            iset_id: self.set_cookie(region),
+            // Linux shows none of a BLK region: it is one DIMM's, and no set.
+            iset_id: if matches!(region.kind, Kind::Pmem(_)) { self.set_cookie(region) } else { None },
             mappings: self.mappings(region),
             enabled: slot.medium.is_ok(),
             badblocks: Vec::new(),
@@ -136,7 +137,7 @@ fn namespace(slot: &NamespaceSlot) -> out::Namespace {
             let size = disk.btt.capacity_sectors() * u64::from(sector.data_bytes());
             (size, sector.bytes(), Some(disk.name.clone()), Some(summary(disk)))
         }
-        State::Raw(_) | State::Damaged(_) => (namespace.bytes(), 512, Some(device_name(namespace.id, false)), None),
+        State::Raw(_) | State::Damaged(_) => (namespace.bytes(), 512, Some(slot.device_name(false)), None),
         State::Held(_) | State::Disabled => (namespace.bytes(), 512, None, None),
     };
     out::Namespace {
@@ -153,7 +154,7 @@ fn namespace(slot: &NamespaceSlot) -> out::Namespace {
     }
 }
 
-fn summary(disk: &Disk<Pmem>) -> out::Btt {
+fn summary(disk: &Disk<Medium>) -> out::Btt {
     let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
     let arenas: Vec<_> = disk.btt.arenas().collect();
     out::Btt {

@@ -66,7 +66,7 @@ impl<M: Machine> Node<M> {
     }
 
     /// The namespaces of all regions that a DIMM has a share of.
-    fn namespaces_on(&self, dimm: DeviceHandle) -> Vec<SlotPlace> {
+    pub(super) fn namespaces_on(&self, dimm: DeviceHandle) -> Vec<SlotPlace> {
         let with_dimm = |region: usize| self.regions[region].region.mappings().iter().any(|it| it.dimm == dimm);
         let places = |region: usize| {
             (0..self.regions[region].namespaces.len()).map(move |namespace| SlotPlace { region, namespace })

@@ -22,7 +22,7 @@ pub trait Machine: Sync {
     fn cpus(&self) -> u32;
 
     /// The CPU that asks.
-    fn this_cpu(&self) -> CpuIndex;
+    fn this_cpu() -> CpuIndex;
 
     /// Runs `work` on every CPU, this one included, and returns when all have done it.
     fn run_on_all(&self, work: &(dyn Fn(CpuIndex) + Sync));

@@ -22,7 +22,8 @@ mod switch;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use attach::State;
+use attach::{Mapped, State, device_name};
+use drivers::blk_window::BlkRegion;
 use drivers::persist::Persist;
 use drivers::phys::PhysAddr;
 use drivers::pmem::{Access, PmemRegion};
@@ -48,7 +49,7 @@ pub struct Node<M: Machine> {
 struct RegionSlot {
     region: Region,
     /// The mapping, or why there is none.
-    medium: Result<PmemRegion, String>,
+    medium: Result<Mapped, String>,
     namespaces: Vec<NamespaceSlot>,
 }
 
@@ -62,7 +63,16 @@ struct SlotPlace {
 /// A namespace, and what became of it.
 struct NamespaceSlot {
     namespace: Namespace,
+    /// Whether it is in a BLK region.
+    behind_windows: bool,
     state: State,
+}
+
+impl NamespaceSlot {
+    /// Its block device in sector mode, or raw.
+    fn device_name(&self, sector_mode: bool) -> String {
+        device_name(self.namespace.id, self.behind_windows, sector_mode)
+    }
 }
 
 impl<M: Machine> Node<M> {
@@ -99,21 +109,28 @@ impl<M: Machine> Node<M> {
         RegionSlot { region: region.clone(), medium, namespaces: Vec::new() }
     }
 
-    fn map(&self, region: &Region) -> Result<PmemRegion, String> {
-        let Kind::Pmem(pmem) = &region.kind else {
-            return Err("it is reached through block windows, which this version does not drive".to_string());
-        };
+    fn map(&self, region: &Region) -> Result<Mapped, String> {
         let hints: Vec<PhysAddr> = self.found.flush_hints(region).into_iter().map(PhysAddr).collect();
         let access = if region.read_only { Access::ReadOnly } else { Access::ReadWrite };
-        PmemRegion::map(self.machine.map(), PhysAddr(pmem.base), pmem.bytes, &hints, access, self.persist)
-            .map_err(|why| why.to_string())
+        let map = self.machine.map();
+        match &region.kind {
+            Kind::Pmem(pmem) => {
+                let mapped = PmemRegion::map(map, PhysAddr(pmem.base), pmem.bytes, &hints, access, self.persist);
+                mapped.map(Mapped::Pmem).map_err(|why| why.to_string())
+            }
+            Kind::Blk(blk) => {
+                let mapped = BlkRegion::map(map, blk, &hints, access, self.machine.cpus(), || M::this_cpu().0);
+                mapped.map(Mapped::Blk).map_err(|why| why.to_string())
+            }
+        }
     }
 
     /// Opens a namespace and puts it in its region.
     fn add(&mut self, namespace: Namespace) {
         let Some(region) = self.regions.iter().position(|slot| slot.region.id == namespace.id.region) else { return };
+        let behind_windows = matches!(self.regions[region].region.kind, Kind::Blk(_));
         let slots = &mut self.regions[region].namespaces;
-        slots.push(NamespaceSlot { namespace, state: State::Disabled });
+        slots.push(NamespaceSlot { namespace, behind_windows, state: State::Disabled });
         let place = SlotPlace { region, namespace: slots.len() - 1 };
         self.open(place);
     }

@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 use btt::Btt;
 use btt::layout::{PAGE_BYTES, RawInfoBlock, SIGNATURE};
 use btt::media::{MediaError, Namespace as _, NsOffset};
-use drivers::pmem::Pmem;
+use drivers::medium::Medium;
 use nvdimm::label::change;
 use nvdimm::namespace::Namespace;
 use service::error::AdminError;
@@ -89,7 +89,7 @@ impl<M: Machine> Node<M> {
 }
 
 /// Where the info blocks of a namespace that is not open are, the first one first.
-pub(super) fn info_blocks(medium: &Pmem, namespace: &Namespace) -> Vec<NsOffset> {
+pub(super) fn info_blocks(medium: &Medium, namespace: &Namespace) -> Vec<NsOffset> {
     let open = |placement| Btt::open(medium.clone(), placement, 1).ok();
     if let Some(btt) = placement(namespace).and_then(open) {
         return btt.arenas().flat_map(|arena| [arena.at, arena.at.plus(arena.info.geometry.info2off)]).collect();
@@ -99,7 +99,7 @@ pub(super) fn info_blocks(medium: &Pmem, namespace: &Namespace) -> Vec<NsOffset>
 
 /// Pages that begin as an info block does, where one may be without any other: where any version begins, and the last
 /// page, which has the last arena's copy.
-pub(super) fn signed_pages(medium: &Pmem) -> Vec<NsOffset> {
+pub(super) fn signed_pages(medium: &Medium) -> Vec<NsOffset> {
     let last = (medium.len_bytes() / PAGE_BYTES).saturating_sub(1) * PAGE_BYTES;
     let signed = |at: &NsOffset| {
         let mut found = [0; SIGNATURE.len()];
@@ -109,7 +109,7 @@ pub(super) fn signed_pages(medium: &Pmem) -> Vec<NsOffset> {
 }
 
 /// Zeroes info blocks, the first one first: without it there is no BTT.
-pub(super) fn erase(medium: &Pmem, info_blocks: &[NsOffset]) -> Result<(), MediaError> {
+pub(super) fn erase(medium: &Medium, info_blocks: &[NsOffset]) -> Result<(), MediaError> {
     for &at in info_blocks {
         medium.write(at, &ZEROES)?;
         medium.fence()?;

@@ -7,7 +7,6 @@ use core::fmt;
 
 use serde::Serialize;
 
-use super::later;
 use super::table::{COMMANDS, CommandSpec, OptionSpec};
 use crate::error::AdminError;
 
@@ -43,9 +42,6 @@ pub(super) fn of(spec: &CommandSpec, out: &mut dyn fmt::Write) -> fmt::Result {
     }
     for option in spec.options {
         writeln!(out, "  {:<26} {}", names(option), option.help)?;
-        if let Some(meanwhile) = later::of_option(spec.name, option.long) {
-            writeln!(out, "  {:<26} not in this version yet; {meanwhile}", "")?;
-        }
     }
     out.write_str(spec.details)
 }

@@ -1,13 +1,12 @@
 //! The admin commands: a line becomes a [`command::Command`] ([`parse`]), a command a [`Reply`] ([`execute`]), a reply
 //! text ([`text`]) or a line of JSON ([`machine`]).
 //!
-//! [`table`] is the one place that names the commands; `later` lists what this version does not have yet.
+//! [`table`] is the one place that names the commands.
 
 pub mod command;
 mod execute;
 mod help;
 mod hexdump;
-mod later;
 pub mod list;
 pub mod machine;
 mod parse;

@@ -6,13 +6,13 @@ use alloc::vec::Vec;
 
 use super::command::Command;
 use super::table::{CommandSpec, OptionSpec};
-use super::{later, words};
+use super::words;
 use crate::error::{AdminError, ErrorCode};
 
 /// Parses a request line.
 ///
 /// # Errors
-/// Unknown command; usage, with the command's synopsis; unavailable, for what [`later`] lists.
+/// Unknown command; usage, with the command's synopsis.
 pub fn parse(line: &str) -> Result<Command, AdminError> {
     let words = words::split(line)?;
     let Some((name, rest)) = words.split_first() else {
@@ -23,9 +23,7 @@ pub fn parse(line: &str) -> Result<Command, AdminError> {
         return Err(AdminError::new(ErrorCode::UnknownCommand, message));
     };
     let arguments = Arguments::new(spec, rest)?;
-    let command = (spec.build)(&arguments)?;
-    later::check(&arguments)?;
-    Ok(command)
+    (spec.build)(&arguments)
 }
 
 /// A command's arguments, sorted by the table.
@@ -114,11 +112,6 @@ impl<'line> Arguments<'line> {
         }
         self.options.push((option, value));
         Ok(())
-    }
-
-    /// The command's row in the table.
-    pub(super) const fn spec(&self) -> &'static CommandSpec {
-        self.spec
     }
 
     /// Word `index`, if it was given.

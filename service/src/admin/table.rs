@@ -1,7 +1,6 @@
 //! The table of commands: what each is called, takes and does.
 //!
-//! The parser, its usage errors, `help` and completion all read this one table. What this version does not have yet is
-//! listed in [`super::later`].
+//! The parser, its usage errors, `help` and completion all read this one table.
 
 use alloc::format;
 use alloc::string::{String, ToString as _};

@@ -2,7 +2,7 @@
 
 use btt::media::MediaError;
 use btt::{BttError, CpuIndex};
-use drivers::pmem::Pmem;
+use drivers::medium::Medium;
 use drivers::transfer::{MEMORY_GONE, Transfer};
 use service::backend::{BackendError, BlockBackend, Sector};
 use service::memory::{Scatter, SharedMemory};
@@ -11,7 +11,7 @@ use crate::node::disk::Disk;
 
 /// A disk as one CPU uses it.
 pub(super) struct OnDisk<'a> {
-    pub(super) disk: &'a Disk<Pmem>,
+    pub(super) disk: &'a Disk<Medium>,
     pub(super) cpu: CpuIndex,
 }
 

@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 
 use btt::CpuIndex;
-use drivers::pmem::Pmem;
+use drivers::medium::Medium;
 use service::blk::{self, BlkQueue, Device};
 use service::control::{
     Attach, Call, DecodeError, Deframer, DiskIndex, ExportIndex, Outcome, QueueIndex, Report, Request, Start,
@@ -53,7 +53,7 @@ struct Offer {
     name: String,
     shape: blk::Disk,
     /// None while it is withdrawn.
-    disk: Option<Arc<Disk<Pmem>>>,
+    disk: Option<Arc<Disk<Medium>>>,
 }
 
 /// A disk that a consumer has.
@@ -309,7 +309,7 @@ impl Control {
     }
 
     /// Offers a disk that is new, or again one that was withdrawn if `again`. False if it stays withdrawn.
-    pub(super) fn offer(&mut self, exports: &Exports, disk: &Arc<Disk<Pmem>>, again: bool) -> bool {
+    pub(super) fn offer(&mut self, exports: &Exports, disk: &Arc<Disk<Medium>>, again: bool) -> bool {
         if self.link.is_none() {
             return false;
         }
@@ -343,7 +343,7 @@ impl Control {
         true
     }
 
-    pub(super) fn export(&mut self, exports: &Exports, disk: &Arc<Disk<Pmem>>) -> Result<(), AdminError> {
+    pub(super) fn export(&mut self, exports: &Exports, disk: &Arc<Disk<Medium>>) -> Result<(), AdminError> {
         let name = &disk.name;
         if self.link.is_none() {
             return Err(AdminError::failed(format!(
@@ -427,7 +427,7 @@ impl Offer {
 }
 
 /// A disk as virtio has it; none if its sectors carry metadata.
-fn shape(disk: &Disk<Pmem>) -> Option<blk::Disk> {
+fn shape(disk: &Disk<Medium>) -> Option<blk::Disk> {
     let size = disk.btt.sector_size();
     (size.bytes() == size.data_bytes()).then(|| blk::Disk {
         sector_bytes: size.bytes(),

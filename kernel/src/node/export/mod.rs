@@ -30,7 +30,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use btt::CpuIndex;
-use drivers::pmem::Pmem;
+use drivers::medium::Medium;
 use drivers::shared::SharedWindow;
 use service::control::{MemoryId, Report};
 use service::error::AdminError;
@@ -61,7 +61,7 @@ pub trait Consumer: Send + Sync {
 ///
 /// # Errors
 /// Failed, with what to do.
-pub(super) fn not_exported(disk: &Arc<Disk<Pmem>>) -> Result<(), AdminError> {
+pub(super) fn not_exported(disk: &Arc<Disk<Medium>>) -> Result<(), AdminError> {
     if Arc::strong_count(disk) > 1 {
         return Err(AdminError::failed(format!("{} is exported: unexport {} first", disk.name, disk.name)));
     }
@@ -173,12 +173,12 @@ impl Exports {
     }
 
     /// Offers a disk to consumers, unless it was withdrawn before.
-    pub(super) fn offer_new(&self, disk: &Arc<Disk<Pmem>>) {
+    pub(super) fn offer_new(&self, disk: &Arc<Disk<Medium>>) {
         self.control.lock().offer(self, disk, false);
     }
 
     /// Offers a disk to consumers, again if it was withdrawn.
-    pub(super) fn export(&self, disk: &Arc<Disk<Pmem>>) -> Result<(), AdminError> {
+    pub(super) fn export(&self, disk: &Arc<Disk<Medium>>) -> Result<(), AdminError> {
         self.control.lock().export(self, disk)
     }
 
