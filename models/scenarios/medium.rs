@@ -7,13 +7,16 @@
 //! - a map entry names a block only after the record that says so is durable.
 //!
 //! A thread is a CPU: its fences cover what it streamed or started to write back.
+//!
+//! Behind windows, each access also takes the window of its CPU, and the checker fails the model where two CPUs have one
+//! at once, or one after the other with nothing between them that orders their accesses.
 
 use crate::checker::{AtomicU32, Guarded, Ordering, thread};
 use btt::geometry::{Geometry, SectorSize};
 use btt::info_block::{InfoBlock, Version};
 use btt::layout::{RawFlogSlot, SIGNATURE};
 use btt::media::{LINE_BYTES, MediaError, Namespace, NsOffset};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, OnceLock};
 use uuid::Uuid;
@@ -60,6 +63,10 @@ pub(crate) struct Medium {
     entries: BTreeMap<usize, Entry>,
     blocks: BTreeMap<u32, Guarded>,
     groups: Vec<Guarded>,
+    /// Registers and apertures of each block window; none on mapped memory.
+    windows: Vec<Guarded>,
+    /// Which CPU a thread is: windows are chosen by that.
+    cpus: Mutex<HashMap<thread::ThreadId, u32>>,
     accesses: AtomicU32,
 }
 
@@ -124,8 +131,30 @@ impl Medium {
             entries: places.map(|at| (at, entry(at))).collect(),
             blocks: lbas.iter().copied().chain(SECTORS..SECTORS + groups).map(|b| (b, Guarded::new())).collect(),
             groups: (0..groups).map(|_| Guarded::new()).collect(),
+            windows: Vec::new(),
+            cpus: Mutex::default(),
             accesses: AtomicU32::new(0),
             state: Mutex::new(State { durable: image.clone(), visible: image, pending: Vec::new(), failing: None }),
+        }
+    }
+
+    /// The same medium behind so many block windows.
+    #[cfg(feature = "loom")]
+    pub(crate) fn behind_windows(mut self, windows: u32) -> Self {
+        self.windows = (0..windows).map(|_| Guarded::new()).collect();
+        self
+    }
+
+    /// This thread is that CPU from now on.
+    pub(crate) fn set_cpu(&self, cpu: u32) {
+        self.cpus.lock().expect("no panic").insert(thread::current().id(), cpu);
+    }
+
+    /// Uses this CPU's window, if there are any.
+    fn use_window(&self) {
+        if let Some(last) = self.windows.len().checked_sub(1) {
+            let cpu = self.cpus.lock().expect("no panic").get(&thread::current().id()).copied().unwrap_or(0);
+            self.windows[cpu as usize % (last + 1)].write();
         }
     }
 
@@ -279,10 +308,11 @@ impl Namespace for Medium {
     }
 
     fn keeps_line_order(&self) -> bool {
-        true
+        self.windows.is_empty()
     }
 
     fn read(&self, at: NsOffset, into: &mut [u8]) -> Result<(), MediaError> {
+        self.use_window();
         let range = range(at, into.len())?;
         self.touch(&range, Guarded::read);
         into.fill(0);
@@ -293,6 +323,7 @@ impl Namespace for Medium {
     }
 
     fn write(&self, at: NsOffset, from: &[u8]) -> Result<(), MediaError> {
+        self.use_window();
         let range = range(at, from.len())?;
         self.touch(&range, Guarded::write);
         self.store(range, from, true);
@@ -300,6 +331,7 @@ impl Namespace for Medium {
     }
 
     fn load_u32(&self, at: NsOffset) -> Result<u32, MediaError> {
+        self.use_window();
         let range = range(at, 4)?;
         match self.entries.get(&range.start) {
             Some(entry) => Ok(entry.word.load(Ordering::Acquire)),
@@ -308,12 +340,14 @@ impl Namespace for Medium {
     }
 
     fn load_u64(&self, at: NsOffset) -> Result<u64, MediaError> {
+        self.use_window();
         let range = range(at, 8)?;
         self.touch(&range, Guarded::read);
         Ok(u64::from_le_bytes(self.state().visible[range].try_into().expect("8 bytes")))
     }
 
     fn store_u32(&self, at: NsOffset, value: u32) -> Result<(), MediaError> {
+        self.use_window();
         let range = range(at, 4)?;
         self.may_fail(at)?;
         let entry = self.entries.get(&range.start);
@@ -325,6 +359,7 @@ impl Namespace for Medium {
     }
 
     fn store_u64(&self, at: NsOffset, value: u64) -> Result<(), MediaError> {
+        self.use_window();
         let range = range(at, 8)?;
         self.may_fail(at)?;
         self.touch(&range, Guarded::write);

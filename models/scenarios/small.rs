@@ -115,6 +115,33 @@ fn a_lane_that_moves_takes_its_map_changes_along() {
     });
 }
 
+/// Windows have no lock in these models: the lanes alone keep CPUs that share one apart.
+#[test]
+fn cpus_that_share_a_window_take_turns_by_their_lane() {
+    explore("two CPUs on one window", Depth::All, || {
+        let stage = Stage::behind_windows(1, 1, &[0, 1]);
+        let other = stage.cpu(|stage| {
+            stage.write(1, 0, 1, 1);
+            stage.read(1, 1, 1)
+        });
+        stage.write(0, 1, 1, 2);
+        stage.write(0, 0, 1, 3);
+        let found = join(other)[0];
+        assert!([0, 2].contains(&found), "{found}");
+        stage.judge(&[(0, &[1, 3]), (1, &[2])]);
+    });
+    explore("three CPUs on two windows", Depth::All, || {
+        let stage = Stage::behind_windows(2, 2, &[0, 1]);
+        // CPUs 0 and 2 share a lane, and with it a window.
+        let sharer = stage.cpu(|stage| stage.write(2, 1, 1, 1));
+        let other = stage.cpu(|stage| stage.write(1, 0, 1, 2));
+        stage.write(0, 0, 1, 3);
+        join(sharer);
+        join(other);
+        stage.judge(&[(0, &[2, 3]), (1, &[1])]);
+    });
+}
+
 #[test]
 fn a_run_of_reads_against_a_run_of_writes_across_two_locks() {
     explore("runs across a stripe border", Depth::All, || {

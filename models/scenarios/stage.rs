@@ -54,6 +54,12 @@ impl Stage {
         Self::open(Medium::new(groups, lbas), lanes)
     }
 
+    /// The same behind as many block windows as there are lanes.
+    #[cfg(feature = "loom")]
+    pub(crate) fn behind_windows(groups: u32, windows: u32, lbas: &[u32]) -> Self {
+        Self::open(Medium::new(groups, lbas).behind_windows(windows), windows)
+    }
+
     fn open(medium: Medium, lanes: u32) -> Self {
         // A model's threads are fibres of one; its types know nothing of real ones.
         #[allow(clippy::arc_with_non_send_sync)]
@@ -76,6 +82,7 @@ impl Stage {
 
     /// Writes `count` sectors from `lba` on, all of this version.
     pub(crate) fn try_write(&self, cpu: u32, lba: u32, count: u64, version: u32) -> Result<(), BttError> {
+        self.medium().set_cpu(cpu);
         self.0.lane(CpuIndex(cpu)).write(ExternalLba(lba.into()), count, &Tags { lba, version })
     }
 
@@ -88,6 +95,7 @@ impl Stage {
     /// Reads `count` sectors from `lba` on, and says which versions they are.
     pub(crate) fn read(&self, cpu: u32, lba: u32, count: u64) -> Vec<u32> {
         let mut versions = Versions { lba, found: Vec::new() };
+        self.medium().set_cpu(cpu);
         self.0.lane(CpuIndex(cpu)).read(ExternalLba(lba.into()), count, &mut versions).expect("no faults");
         versions.found
     }
