@@ -3,7 +3,7 @@
 
 use std::num::NonZero;
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 
 use btt::media::{MediaError, Namespace, NsOffset};
 use drivers::persist::Persist;
@@ -19,6 +19,8 @@ const BASE: u64 = 0x7_0000_0000;
 static MAPPED: AtomicU64 = AtomicU64::new(0);
 /// How many loads were ended before the one whose loss is reported.
 static SPURIOUS: AtomicU32 = AtomicU32::new(0);
+/// A file that is to be whole again when the handler returns, which then lets the load go on; or -1.
+static HEALED: AtomicI32 = AtomicI32::new(-1);
 /// How many were ended.
 static STRUCK: AtomicU32 = AtomicU32::new(0);
 
@@ -31,6 +33,12 @@ extern "C" fn struck(_: libc::c_int, info: *mut libc::siginfo_t, context: *mut l
     STRUCK.fetch_add(1, Ordering::Relaxed);
     let spurious = SPURIOUS.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok();
     let reported = spurious || poison::report(PhysAddr(BASE + address - MAPPED.load(Ordering::Relaxed)), 6).is_ok();
+    let healed = HEALED.swap(-1, Ordering::Relaxed);
+    if healed >= 0 {
+        // SAFETY: a plain system call.
+        unsafe { libc::ftruncate(healed, 8192) };
+        return;
+    }
     match guarded::resume_at(rip.cast_unsigned()) {
         Some(at) if reported => *rip = at.cast_signed(),
         // SAFETY: ends the process.
@@ -120,6 +128,12 @@ fn a_load_that_fails_is_a_media_error_and_the_line_stays_lost_until_it_is_writte
     let before = STRUCK.load(Ordering::Relaxed);
     assert_eq!(pmem.load_u64(NsOffset(PAGE + 1024)), Err(poisoned(PAGE + 1024)));
     assert!(STRUCK.load(Ordering::Relaxed) - before < 10);
+
+    // The load itself goes on, as after a machine check that came late: what it got is not to be trusted.
+    SPURIOUS.store(0, Ordering::Relaxed);
+    HEALED.store(file, Ordering::Relaxed);
+    assert_eq!(pmem.read(NsOffset(PAGE + 2048), &mut buffer[..128]), Err(poisoned(PAGE + 2048)));
+    assert_eq!(HEALED.load(Ordering::Relaxed), -1);
 
     // What nobody has mapped is nobody's.
     assert_eq!(poison::report(PhysAddr(BASE - 1), 6), Err(poison::ReportError::Elsewhere));
