@@ -18,7 +18,8 @@
 //! | [`ivshmem`] | QEMU's ivshmem-doorbell: a consumer's memory, and interrupts both ways |
 //! | [`uart`] | a 16550 UART, as a byte link |
 //!
-//! [`phys`], [`persist`], [`pmem`], [`blk_window`], [`shared`] and [`transfer`] need no privilege and run in a program on a host, too.
+//! [`phys`], [`persist`], [`pmem`], [`blk_window`], [`shared`] and [`transfer`] need no privilege and run in a program
+//! on a host, too.
 
 #![no_std]
 
