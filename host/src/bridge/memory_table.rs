@@ -131,9 +131,10 @@ impl MemoryTable {
         self.regions.iter().find_map(|region| region.offset_of(user.checked_sub(region.user)?, bytes))
     }
 
-    /// Where `bytes` bytes at a guest-physical address are in the RAM file, if they are in one piece.
+    /// The same for the appliance: guest-physical addresses and offsets.
     #[must_use]
-    pub fn offset_of_guest(&self, guest: u64, bytes: u64) -> Option<u64> {
-        self.regions.iter().find_map(|region| region.offset_of(guest.checked_sub(region.guest)?, bytes))
+    pub fn on_the_wire(&self) -> Vec<service::control::Region> {
+        let region = |it: &Region| service::control::Region { gpa: it.guest, bytes: it.bytes, offset: it.offset };
+        self.regions.iter().map(region).collect()
     }
 }

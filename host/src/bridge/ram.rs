@@ -10,9 +10,11 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, Ordering};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU8, AtomicU16, Ordering};
 
 use memmap2::{MmapOptions, MmapRaw};
+use service::memory::{MemoryOffset, OutsideMemory, SharedMemory, check};
 
 /// The least that the tail behind the RAM has.
 pub const TAIL_BYTES_MIN: u64 = 4096;
@@ -159,47 +161,70 @@ impl RamFile {
         self.file_bytes
     }
 
-    /// Where `bytes` bytes at `offset` are mapped, if they are in the file and aligned.
-    fn place(&self, offset: u64, bytes: u64) -> Option<*mut u8> {
-        let inside = offset.checked_add(bytes)? <= self.file_bytes && offset.is_multiple_of(bytes);
-        let offset = usize::try_from(offset).ok().filter(|_| inside)?;
-        Some(self.map.as_mut_ptr().wrapping_add(offset))
+    /// A word that others may change at any time, if it is in the file and aligned.
+    fn word(&self, at: MemoryOffset) -> Result<&AtomicU16, OutsideMemory> {
+        const BYTES: u64 = size_of::<u16>() as u64;
+        let place = self.pointer(at, BYTES)?;
+        if !at.0.is_multiple_of(BYTES) {
+            return Err(OutsideMemory { at, bytes: BYTES });
+        }
+        // SAFETY: it is in the mapping, which lives as long as `self` and starts at a page, and aligned; nobody has a
+        // reference to the memory but as an atomic one.
+        Ok(unsafe { AtomicU16::from_ptr(place.as_ptr().cast()) })
     }
 }
 
-/// Reads and writes single numbers in the file, little-endian; all atomic, for others do the same at any time.
-macro_rules! access {
-    ($load:ident, $store:ident, $number:ty, $atomic:ty) => {
-        impl RamFile {
-            #[doc = "A number at an offset that is in the file and aligned."]
-            pub fn $load(&self, offset: u64) -> Option<$number> {
-                let place = self.place(offset, size_of::<$number>() as u64)?;
-                // SAFETY:
-                // 1. `place` checked that it is in the mapping, which lives as long as `self`, and aligned in it; the
-                //    mapping starts at a page.
-                // 2. Nobody has a reference to the memory, here or in the processes that share it.
-                let number = unsafe { <$atomic>::from_ptr(place.cast()) }.load(Ordering::Acquire);
-                Some(<$number>::from_le(number))
-            }
+// SAFETY:
+// 1. A place that `pointer` answers is in the mapping, which lives as long as `self`. Nobody has a reference to that
+//    memory, here or in the processes that share it: here it is only accessed below, by atomic accesses.
+// 2. Its length never changes.
+// 3. The copies go by single bytes, and any bytes are good.
+unsafe impl SharedMemory for RamFile {
+    fn len_bytes(&self) -> u64 {
+        self.file_bytes
+    }
 
-            #[doc = "Writes a number to an offset; false when it is not in the file, or not aligned."]
-            pub fn $store(&self, offset: u64, number: $number) -> bool {
-                let Some(place) = self.place(offset, size_of::<$number>() as u64) else { return false };
-                // SAFETY: as for the load above.
-                unsafe { <$atomic>::from_ptr(place.cast()) }.store(number.to_le(), Ordering::Release);
-                true
-            }
+    fn read(&self, at: MemoryOffset, into: &mut [u8]) -> Result<(), OutsideMemory> {
+        let place = self.pointer(at, into.len() as u64)?;
+        for (index, byte) in into.iter_mut().enumerate() {
+            // SAFETY: the byte is in the place, and the mapping is nobody's object: see the implementation.
+            *byte = unsafe { AtomicU8::from_ptr(place.as_ptr().add(index)) }.load(Ordering::Relaxed);
         }
-    };
-}
+        Ok(())
+    }
 
-access!(load8, store8, u8, AtomicU8);
-access!(load16, store16, u16, AtomicU16);
-access!(load32, store32, u32, AtomicU32);
+    fn write(&self, at: MemoryOffset, from: &[u8]) -> Result<(), OutsideMemory> {
+        let place = self.pointer(at, from.len() as u64)?;
+        for (index, byte) in from.iter().enumerate() {
+            // SAFETY: as for the read above.
+            unsafe { AtomicU8::from_ptr(place.as_ptr().add(index)) }.store(*byte, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    fn load_u16(&self, at: MemoryOffset) -> Result<u16, OutsideMemory> {
+        let word = self.word(at)?;
+        Ok(u16::from_le(word.load(Ordering::Acquire)))
+    }
+
+    fn store_u16(&self, at: MemoryOffset, value: u16) -> Result<(), OutsideMemory> {
+        self.word(at)?.store(value.to_le(), Ordering::Release);
+        Ok(())
+    }
+
+    fn pointer(&self, at: MemoryOffset, bytes: u64) -> Result<NonNull<u8>, OutsideMemory> {
+        check(self.file_bytes, at, bytes)?;
+        let outside = OutsideMemory { at, bytes };
+        let offset = usize::try_from(at.0).map_err(|_| outside)?;
+        NonNull::new(self.map.as_mut_ptr().wrapping_add(offset)).ok_or(outside)
+    }
+}
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test ends where it is surprised")]
+
+    use service::memory::{MemoryOffset, SharedMemory};
 
     use super::{RamError, RamFile};
 
@@ -215,7 +240,15 @@ mod tests {
         let path = folder.join("a");
         let one = RamFile::open(&path, 3 << 20).unwrap();
         let other = RamFile::open(&path, 3 << 20).unwrap();
-        assert!(one.store32(4, 77) && other.load32(4) == Some(77), "two bridges may serve one consumer");
+        one.store_u16(MemoryOffset(4), 77).unwrap();
+        assert_eq!(other.load_u16(MemoryOffset(4)), Ok(77), "two bridges may serve one consumer");
+        let mut bytes = [0; 3];
+        other.read(MemoryOffset(3), &mut bytes).unwrap();
+        assert_eq!(bytes, [0, 77, 0]);
+        for (at, bytes) in [((4 << 20) - 2, 3), (4 << 20, 1), (u64::MAX, 1), (u64::MAX - 1, 2)] {
+            assert!(one.write(MemoryOffset(at), &vec![1; bytes]).is_err(), "{at}");
+        }
+        assert!(one.load_u16(MemoryOffset(3)).is_err() && one.load_u16(MemoryOffset((4 << 20) - 1)).is_err());
         assert!(matches!(RamFile::open(&path, 4 << 20), Err(RamError::WrongSize { found: 0x40_0000, .. })));
         assert!(matches!(RamFile::open(&folder, 4 << 20), Err(RamError::NoFile(_))));
         assert!(matches!(RamFile::open(&path, 4095), Err(RamError::Size(4095))));

@@ -16,6 +16,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use service::memory::MemoryTable;
+
 use super::ivshmem::Server;
 use super::ram::RamFile;
 use super::state::{Export, Queue, Way, Ways, signal};
@@ -167,9 +169,10 @@ impl Shared {
         let ram = &self.windows[self.window_of[export]].ram;
         let it = &mut state.exports[export];
         let (Some(table), Some(features)) = (&it.table, it.features) else { return };
+        let Ok(table) = MemoryTable::new(&table.on_the_wire(), ram.file_bytes()) else { return };
         for queue in it.queues.iter_mut().filter(|queue| queue.running.is_none()) {
             let Some(rings) = queue.wanted() else { continue };
-            match refuse::refuse_all(ram, table, features, rings, queue.size, (!queue.resume).then_some(queue.base)) {
+            match refuse::refuse_all(ram, &table, features, rings, queue.size) {
                 Ok(refused) => {
                     queue.resume = true;
                     if let (true, Some(call)) = (refused > 0, &queue.call) {

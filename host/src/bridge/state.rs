@@ -12,9 +12,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use service::control::{
-    Attach, Call, Disk, DiskIndex, ExportIndex, MemoryId, QueueIndex, Region as WireRegion, Report, Request, Start,
-};
+use service::control::{Attach, Call, Disk, DiskIndex, ExportIndex, MemoryId, QueueIndex, Report, Request, Start};
 
 use super::ivshmem::PeerId;
 use super::memory_table::MemoryTable;
@@ -239,13 +237,12 @@ impl Export {
     /// What the appliance should have been told of the front end, once the front end has said enough.
     fn wanted(&self) -> Option<Attach> {
         let disk = self.disk.as_ref().filter(|_| self.offered && self.session)?;
-        let regions = self.table.as_ref()?.regions().iter();
         Some(Attach {
             export: self.index,
             memory: self.memory,
             features: self.features?,
             disk: disk.disk,
-            regions: regions.map(|it| WireRegion { gpa: it.guest, bytes: it.bytes, offset: it.offset }).collect(),
+            regions: self.table.as_ref()?.on_the_wire(),
         })
     }
 
@@ -282,7 +279,7 @@ impl Export {
                 Some(running) if running.call != call => return Some(Request::SetCall { export, queue, call }),
                 Some(_) => {}
                 None => {
-                    let vector = device.kick(it).unwrap_or(relayed_vector(export, queue));
+                    let vector = it.kick_vector.or_else(|| device.kick(it)).unwrap_or(relayed_vector(export, queue));
                     it.kick_vector = Some(vector);
                     return Some(Request::Start(Start {
                         export,
