@@ -272,29 +272,6 @@ fn shells_get_their_completions() {
     assert!(status == 0 && out.contains("unexport"), "{out}");
 }
 
-#[test]
-fn what_a_bridge_cannot_use_is_told_before_anything_starts() {
-    let folder = Folder::new("bridge");
-    let (socket, ram) = (folder.path("disk.sock"), folder.path("ram"));
-    let spec = format!("{socket},ram={ram},size=4M");
-    let run = |spec: &str, fds: &[&str]| {
-        let options = [&["console", "--vhost-user", spec][..], fds].concat();
-        let (status, out, err) = shown(&untornctl(&options, "").output().unwrap());
-        assert_eq!(out, "", "{err}");
-        (status, err)
-    };
-    assert_eq!(run("a", &[]).0, 2);
-    assert_eq!(run(&spec, &[]).0, 2);
-    std::fs::write(&socket, "a letter").unwrap();
-    let fds = ["--control-fd", "0", "--ivshmem-fd", "1"];
-    let (status, err) = run(&spec, &fds);
-    assert!(status == 1 && err.contains("is no socket"), "{err}");
-    std::fs::remove_file(&socket).unwrap();
-    std::fs::write(&ram, "a letter").unwrap();
-    let (status, err) = run(&spec, &fds);
-    assert!(status == 1 && err.contains("has 8 bytes, not the 8388608"), "{err}");
-}
-
 fn console(options: &[&str], fake: &str) -> Child {
     let mut ours = vec!["console"];
     ours.extend(options);
@@ -322,4 +299,52 @@ fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
         assert!(start.elapsed() < Duration::from_secs(5), "{what}: not within 5 s");
         sleep(Duration::from_millis(5));
     }
+}
+
+#[test]
+fn what_a_bridge_cannot_serve_has_its_status_and_its_reason_and_is_left_as_it_is() {
+    let folder = Folder::new("bridge");
+    let path = |name: &str| folder.path(name);
+    std::fs::write(path("letter"), "a letter").unwrap();
+    std::fs::write(path("small"), "not a machine's memory").unwrap();
+    let _somebody = UnixListener::bind(path("taken")).unwrap();
+    let disk = |socket: &str, ram: &str, size: &str| format!("{},ram={},size={size}", path(socket), path(ram));
+    for (disks, expected, reason) in [
+        (vec![disk("letter", "ram", "4M")], 1, "is no socket: it is left as it is"),
+        (vec![disk("taken", "ram", "4M")], 1, "somebody listens on"),
+        (vec![disk("nowhere/a", "ram", "4M")], 1, "there is no folder"),
+        (vec![disk("a", "small", "4M")], 1, "has 22 bytes, not the 8388608 of this consumer, and is left as it is"),
+        (vec![disk("a", "", "4M")], 1, "is no plain file"),
+        (vec![disk("a", "ram", "5000")], 1, "it takes a multiple of 1M"),
+        (vec![disk("a", "ram", "4M"), disk("a", "ram", "4M")], 2, "is given twice"),
+        (vec![disk("a", "ram", "4M"), disk("b", "ram", "8M")], 2, "is given with two sizes"),
+        (vec![disk("a", "ram", "4X")], 2, "'4X'"),
+        (vec![path("a")], 2, "--vhost-user"),
+        (vec![disk("a", "ram", "4M")], 2, "--vhost-user takes --control-fd, and --ivshmem-fd for each of 1 RAM files"),
+    ] {
+        let options: Vec<&str> = disks.iter().flat_map(|disk| ["--vhost-user", disk.as_str()]).collect();
+        let (status, _, err) = exec(&options, "status", "");
+        assert!(status == expected && err.contains(reason), "{disks:?}: {status} {err}");
+        assert!(!folder.0.join("a").exists(), "{disks:?}");
+    }
+    assert_eq!(std::fs::read(path("letter")).unwrap(), b"a letter");
+    assert_eq!(std::fs::read(path("small")).unwrap(), b"not a machine's memory");
+}
+
+#[test]
+fn garbage_on_the_admin_socket_harms_nobody() {
+    let folder = Folder::new("garbage");
+    let socket = folder.path("admin.sock");
+    let client = console(&["--admin", &socket], "");
+    eventually("an answer", || ask(&socket, &["status"]).0 == 0);
+    for garbage in [&[0; 64][..], &[0xff; 200_000], b"mode\nmode json\n\n\r\n\x1e\x1b[A", b"status"] {
+        let mut mad = std::os::unix::net::UnixStream::connect(&socket).unwrap();
+        mad.set_write_timeout(Some(Duration::from_secs(5))).unwrap();
+        // It may be dropped before all is sent.
+        let _ = mad.write_all(garbage);
+        drop(mad);
+        assert_eq!(ask(&socket, &["status", "--timeout", "20"]).1, "two lines\nfor status\n");
+    }
+    assert_eq!(ask(&socket, &["admin", "poweroff"]).0, 0);
+    assert_eq!(client.wait_with_output().unwrap().status.code(), Some(0));
 }

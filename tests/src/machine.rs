@@ -307,6 +307,12 @@ impl Running {
         kill(Pid::from_raw(pid), signal).expect("its machine runs");
     }
 
+    /// What `run-qemu.sh` and `untornctl` have said on standard error.
+    #[must_use]
+    pub fn said(&self) -> String {
+        fs::read_to_string(&self.stderr).unwrap_or_default()
+    }
+
     /// The appliance, for what is not above.
     pub fn appliance(&mut self) -> &mut Appliance {
         &mut self.appliance
@@ -317,7 +323,7 @@ impl Running {
     fn surely<T>(&self, outcome: Result<T, ApplianceError>) -> T {
         match outcome {
             Ok(value) => value,
-            Err(error) => panic!("{error}\n{}", fs::read_to_string(&self.stderr).unwrap_or_default()),
+            Err(error) => panic!("{error}\n{}", self.said()),
         }
     }
 }

@@ -282,7 +282,7 @@ struct Copier {
 }
 
 impl Copier {
-    fn start(folder: &Path) -> Self {
+    fn start(folder: &Path, options: &str) -> Self {
         let serial = folder.join("serial");
         let _ = fs::remove_file(&serial);
         let mut command = Command::new("timeout");
@@ -290,7 +290,7 @@ impl Copier {
         command.arg(std::env::var_os("QEMU").unwrap_or_else(|| "qemu-system-x86_64".into()));
         command.args(["-nodefaults", "-accel", "tcg", "-smp", "2", "-m", "64M", "-display", "none"]);
         command.args(["-machine", "q35,memory-backend=mem", "-object"]);
-        command.arg(format!("memory-backend-file,id=mem,share=on,mem-path={},size=64M", folder.join("ram").display()));
+        command.arg(format!("memory-backend-file,id=mem,mem-path={},size=64M,{options}", folder.join("ram").display()));
         command.arg("-serial").arg(format!("file:{}", serial.display()));
         command.arg("-chardev").arg(format!("socket,id=disk,path={},reconnect=1", folder.join("disk").display()));
         command.args(["-device", "vhost-user-blk-pci,chardev=disk,num-queues=2,bootindex=1"]);
@@ -333,11 +333,16 @@ fn a_machine_boots_from_the_disk_and_outlives_appliances() {
     appliance.write("pmem0s", 0, &sector);
     eventually("the socket", || place.at("disk").exists());
 
-    let consumer = Copier::start(&place.0);
+    // One whose memory nobody else sees is told so.
+    let private = Copier::start(&place.0, "share=off");
+    eventually("the message", || appliance.said().contains("give its -object memory-backend-file share=on"));
+    drop(private);
+
+    let consumer = Copier::start(&place.0, "share=on");
     copies(&mut appliance, 0x11);
     // Killed and replaced.
     drop(consumer);
-    let consumer = Copier::start(&place.0);
+    let consumer = Copier::start(&place.0, "share=on");
     copies(&mut appliance, 0x22);
 
     // The appliance's machine is killed in the midst of it, twice. It is started anew, and no request has failed.

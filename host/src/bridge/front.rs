@@ -6,10 +6,13 @@
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::socket::getsockopt;
+use nix::sys::socket::sockopt::PeerCredentials;
 use service::control::QueueIndex;
 use vhost::vhost_user::message::{
     VhostTransferStateDirection, VhostTransferStatePhase, VhostUserConfigFlags, VhostUserInflight, VhostUserLog,
@@ -20,6 +23,7 @@ use vhost::vhost_user::{Error, GpuBackend, Result, VhostUserBackendReqHandler};
 
 use super::memory_table::MemoryTable;
 use super::shared::{Shared, State};
+use super::sharing;
 use super::state::{Export, Queue, Rings};
 
 /// The most of the configuration space that anybody asks for; what the disk has not is 0.
@@ -29,13 +33,16 @@ const CONFIG_BYTES_MAX: u32 = 256;
 pub(super) struct Front {
     pub(super) shared: Arc<Shared>,
     pub(super) export: usize,
+    /// The front end's process, if the system tells.
+    process: Option<i32>,
     /// Why the last message was refused.
     complaint: Mutex<Option<String>>,
 }
 
 impl Front {
-    pub(super) fn new(shared: Arc<Shared>, export: usize) -> Self {
-        Self { shared, export, complaint: Mutex::new(None) }
+    pub(super) fn new(shared: Arc<Shared>, export: usize, stream: &UnixStream) -> Self {
+        let process = getsockopt(stream, PeerCredentials).ok().map(|peer| peer.pid());
+        Self { shared, export, process, complaint: Mutex::new(None) }
     }
 
     /// Why the last message was refused, if it was us.
@@ -179,6 +186,12 @@ impl VhostUserBackendReqHandler for Front {
             Ok(table) => table,
             Err(error) => return self.refuse(error.to_string()),
         };
+        if self.process.is_some_and(|process| sharing::is_private(process, table.regions(), ram.identity())) {
+            return self.refuse(format!(
+                "the consumer has a private copy of {}: give its -object memory-backend-file share=on",
+                ram.path().display()
+            ));
+        }
         self.change(|state, _| {
             state.exports[self.export].table = Some(table);
             state.exports[self.export].refused = false;

@@ -169,7 +169,7 @@ fn serve(shared: &Arc<Shared>, export: usize, stream: UnixStream) {
         return;
     }
     let Ok(peek) = stream.try_clone() else { return };
-    let front = Arc::new(Front::new(Arc::clone(shared), export));
+    let front = Arc::new(Front::new(Arc::clone(shared), export, &peek));
     let mut handler = BackendReqHandler::from_stream(stream, Arc::clone(&front));
     let mut first = Some(MESSAGE);
     loop {

@@ -9,7 +9,8 @@
 //! the appliance's doorbell  ──>  the consumer's call eventfd          (interrupts: neither)
 //! ```
 //!
-//! - [`ram`]: a consumer's RAM as a file; [`memory_table`]: which of its addresses are where in it;
+//! - [`ram`]: a consumer's RAM as a file; [`memory_table`]: which of its addresses are where in it; `sharing`: whether it
+//!   is shared at all;
 //! - [`ivshmem`]: the server side of the appliance's ivshmem devices;
 //! - [`state`]: what front ends want, what the appliance holds, and the next step from one to the other;
 //! - `conductor`: takes those steps over the control link (`service::control`); `listen` and `front`: the vhost-user
@@ -36,6 +37,7 @@ pub mod ram;
 mod refuse;
 mod relay;
 mod shared;
+mod sharing;
 pub mod state;
 
 use std::collections::HashMap;
