@@ -3,7 +3,7 @@
 
 use proptest::prelude::*;
 use service::backend::BackendError;
-use service::blk::{Disk, Features, STATUS_IOERR, STATUS_OK, STATUS_UNSUPP, ZEROES_UNITS_MAX};
+use service::blk::{Device, Disk, Features, STATUS_IOERR, STATUS_OK, STATUS_UNSUPP, ZEROES_UNITS_MAX};
 use service::mock::{Consumer, Parts};
 
 const IN: u32 = 0;
@@ -185,6 +185,20 @@ fn a_read_only_disk_is_never_written() {
     }
     assert_eq!(consumer.ask(IN, 0, &[], 512, &Parts::default()).status, STATUS_OK);
     assert_eq!(consumer.disk.runs, [("read", 0, 1)]);
+}
+
+#[test]
+fn features_that_are_not_offered_make_no_device() {
+    const PACKED: u64 = 1 << 34;
+    let offered = Device::new(DISK, Features::VERSION_1.bits()).unwrap().disk.features().bits();
+    assert_eq!(offered & PACKED, 0);
+    assert!(Device::new(DISK, offered).is_ok());
+    for accepted in [0, offered & !Features::VERSION_1.bits(), offered | PACKED, offered | 1 << 63] {
+        assert!(Device::new(DISK, accepted).is_err(), "{accepted:#x}");
+    }
+    let read_only = Disk { read_only: true, ..DISK };
+    assert!(Device::new(read_only, Features::VERSION_1.bits()).is_ok());
+    assert!(Device::new(DISK, (Features::VERSION_1 | Features::RO).bits()).is_err());
 }
 
 #[test]

@@ -141,6 +141,28 @@ fn a_driver_that_is_reset_gets_its_place_back_and_starts_anew() {
 }
 
 #[test]
+fn a_queue_is_touched_only_between_its_start_and_its_stop() {
+    let place = Place::new(LONG);
+    let appliance = place.appliance(1);
+    let mut consumer = place.running(2);
+    // A reset with a request in flight: nobody looks at the rings afterwards, whatever happens to them.
+    appliance.idle.store(true, Ordering::SeqCst);
+    consumer.submit(0, Some(6), 1);
+    assert_eq!((consumer.stop(0), appliance.queues()), (0, 1));
+    appliance.idle.store(false, Ordering::SeqCst);
+    // A kick before the driver is ready.
+    let disabled = consumer.kicks[0].try_clone().unwrap();
+    disabled.write(1).unwrap();
+    assert_eq!(consumer.ask(1, None, 1), (0, 0), "the request in flight was never done");
+    thread::sleep(Duration::from_millis(50));
+    assert_eq!(consumer.used(0), 0);
+    consumer.stop(1);
+    consumer.start();
+    assert_eq!(consumer.ask(0, Some(7), 1), (0, 7));
+    assert_eq!(consumer.ask(1, None, 1), (0, 7));
+}
+
+#[test]
 fn a_consumer_that_is_killed_is_replaced() {
     let place = Place::new(LONG);
     let appliance = place.appliance(1);
