@@ -1,53 +1,119 @@
-//! Media that the appliance made, judged by an unmodified Linux; what Linux then wrote on them, read by the appliance;
-//! and `list` beside `ndctl list`, for the same media. One boot of Linux judges all of it.
+//! Media that travel: made by the appliance or by an unmodified Linux, of every sector size and kind of label, written by
+//! both in turn, judged by each of them; and `list` beside `ndctl list`, for the same media.
+//!
+//! Four boots: the appliance makes and writes its media; Linux judges and writes them, and makes its own; the appliance
+//! judges and writes all of them; Linux judges all again, and puts file systems on some.
 #![allow(clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
 use std::collections::BTreeMap;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value};
-use tests::dimm::{Dimm, MIB};
+use tests::dimm::{Dimm, LABEL_BYTES, MIB};
 use tests::golden;
-use tests::linux::{Job, Phase, Read, Report, Write, judge};
+use tests::linux::exercise::{Exercise, PLACE, places};
+use tests::linux::{Job, Make, Phase, Report, judge, sample};
 use tests::machine::{Machine, Running};
 
-/// A medium that the appliance makes, and what must be read from it.
+/// All sizes of sectors that a BTT can have.
+const SIZES: [u64; 7] = [512, 520, 528, 4096, 4104, 4160, 4224];
+/// What a namespace of each size takes where several share a DIMM.
+const SHARE: u64 = 32 * MIB;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Maker {
+    Appliance,
+    Linux,
+}
+
+/// A medium, and what must be read from it.
 struct Medium {
+    maker: Maker,
     /// The slot of its NVDIMM.
-    slot: u64,
+    slot: usize,
     /// The options that make its namespace.
-    made_by: &'static str,
+    options: String,
+    /// Bytes of a sector, metadata bytes included.
     sector: u64,
-    /// What `create-namespace` answered.
+    /// What the making of it was answered.
     made: Value,
-    /// LBA → the byte that fills it.
-    written: BTreeMap<u64, u8>,
+    /// LBA → the byte that fills its data, and whether it fills its metadata bytes, too.
+    written: BTreeMap<u64, (u8, bool)>,
 }
 
 impl Medium {
-    fn new(slot: u64, sector: u64, made_by: &'static str) -> Self {
-        Self { slot, made_by, sector, made: Value::Null, written: BTreeMap::new() }
+    fn new(maker: Maker, slot: usize, sector: u64, options: &str) -> Self {
+        Self { maker, slot, options: options.to_owned(), sector, made: Value::Null, written: BTreeMap::new() }
+    }
+
+    /// The bytes of a sector that Linux shows.
+    fn data_bytes(&self) -> u64 {
+        if self.sector < 4096 { 512 } else { 4096 }
     }
 
     fn sectors(&self) -> u64 {
-        self.made["size"].as_u64().unwrap() / self.sector
+        self.made["size"].as_u64().unwrap() / self.data_bytes()
     }
 
-    fn fill(&mut self, appliance: &mut Running, lba: u64, byte: u8) {
-        let dev = self.made["blockdev"].as_str().unwrap();
+    /// The BTT's uuid.
+    fn uuid(&self) -> &str {
+        let uuid = if self.maker == Maker::Appliance { &self.made["btt"]["uuid"] } else { &self.made["uuid"] };
+        uuid.as_str().unwrap()
+    }
+
+    fn fill(&mut self, appliance: &mut Running, dev: &str, lba: u64, byte: u8) {
         appliance.ask(&format!("write {dev} {lba} --fill {byte}"));
-        self.written.insert(lba, byte);
+        self.written.insert(lba, (byte, true));
+    }
+
+    /// What an exercise by Linux leaves.
+    fn exercised(&mut self, exercise: Exercise) {
+        for run in exercise.runs(self.sectors()) {
+            self.written.extend((run.lba..).zip(run.bytes.into_iter().map(|byte| (byte, false))));
+        }
+    }
+
+    /// What Linux must read.
+    fn digest(&self, lba: u64) -> String {
+        let byte = self.written.get(&lba).map_or(0, |(byte, _)| *byte);
+        golden::digest(&vec![byte; usize::try_from(self.data_bytes()).unwrap()])
+    }
+
+    /// Compares what the appliance read: data, and metadata bytes where only it has written them.
+    fn assert_reads(&self, lba: u64, found: &[u8]) {
+        let (byte, whole) = self.written.get(&lba).copied().unwrap_or((0, true));
+        let judged = if whole { self.sector } else { self.data_bytes() };
+        assert_eq!(found.len() as u64, self.sector);
+        let same = found[..usize::try_from(judged).unwrap()].iter().all(|&found| found == byte);
+        assert!(same, "{:?}, LBA {lba} is not filled with {byte:#x}: {found:x?}", self.made);
     }
 }
 
-/// What sectors the judge reads: first, last, some of those between, and some never written.
-fn places(sectors: u64) -> Vec<u64> {
-    let mut places: Vec<u64> = (0..12).map(|step| step * (sectors - 1) / 12).collect();
-    places.extend([1, sectors - 2, sectors - 1]);
-    places
+/// The media of every size and kind of label, made by either side, from this slot on; their DIMMs.
+fn matrix(mut slot: usize) -> (Vec<Medium>, Vec<Dimm>) {
+    let (mut media, mut dimms) = (Vec::new(), Vec::new());
+    let makers = [(Maker::Appliance, "-m sector"), (Maker::Linux, "-m sector")];
+    for (maker, options) in makers {
+        for sector in SIZES {
+            media.push(Medium::new(maker, slot, sector, &format!("{options} -l {sector}")));
+            dimms.push(Dimm::blank(SHARE));
+            slot += 1;
+        }
+    }
+    // The two makers share the DIMMs that have labels: 1.2, then 1.1.
+    for slot in [slot, slot + 1] {
+        let of_all_sizes = |(maker, options)| {
+            SIZES.map(|sector| Medium::new(maker, slot, sector, &format!("{options} -l {sector} -s {SHARE}")))
+        };
+        media.extend(makers.into_iter().flat_map(of_all_sizes));
+        dimms.push(Dimm::blank(2 * SIZES.len() as u64 * SHARE + LABEL_BYTES).with_labels());
+    }
+    (media, dimms)
 }
 
 /// The region on the DIMM in a slot. QEMU's handle is the slot and 1; its tables are in an order of their own.
-fn region_in_slot(bus: &Value, slot: u64) -> String {
+fn region_in_slot(bus: &Value, slot: usize) -> String {
     let named = |array: &Value, holds: &dyn Fn(&Value) -> bool| {
         array.as_array().unwrap().iter().find(|one| holds(one)).unwrap()["dev"].as_str().unwrap().to_owned()
     };
@@ -55,125 +121,199 @@ fn region_in_slot(bus: &Value, slot: u64) -> String {
     named(&bus["regions"], &|region| region["mappings"][0]["dimm"] == dimm.as_str())
 }
 
-fn digest(byte: u8, sector: u64) -> String {
-    golden::digest(&vec![byte; usize::try_from(sector).unwrap()])
+fn dimm_in_slot(bus: &Value, slot: usize) -> &str {
+    let dimm = bus["dimms"].as_array().unwrap().iter().find(|dimm| dimm["handle"] == slot + 1).unwrap();
+    dimm["dev"].as_str().unwrap()
 }
 
 #[test]
-fn linux_reads_checks_and_writes_what_the_appliance_made_and_lists_it_alike() {
+fn media_travel_between_the_appliance_and_linux_and_both_find_them_sound_and_list_them_alike() {
     // The first slot is the labelled image's: its labels name the DIMM by the serial number that QEMU gives the slot.
-    let labelled = golden::named("l12-two");
-    let mut dimms = vec![labelled.unpack(), Dimm::blank(64 * MIB), Dimm::blank(32 * MIB), Dimm::blank(48 * MIB)];
-    // The last two have labels of our own, of either version.
-    dimms.extend([Dimm::blank(160 * MIB).with_labels(), Dimm::blank(48 * MIB).with_labels()]);
+    let mut dimms =
+        vec![golden::named("l12-two").unpack(), Dimm::blank(160 * MIB).with_labels(), Dimm::blank(48 * MIB)];
+    let (mut media, more) = matrix(dimms.len());
+    dimms.extend(more);
+    let (labels_1_2, labels_1_1) = (dimms.len() - 2, dimms.len() - 1);
     let machine = || dimms.iter().fold(Machine::new(), Machine::dimm);
-    let mut media = [
-        Medium::new(0, 512, "-l 512 -n remade"),
-        Medium::new(1, 4096, "-l 4096"),
-        Medium::new(2, 512, "-l 512"),
-        Medium::new(4, 4096, "-s 64M -n first"),
-        Medium::new(4, 512, "-s 48M -l 512"),
-        Medium::new(5, 4096, "-n old"),
-        // This one is for a load on all CPUs.
-        Medium::new(3, 4096, "-m sector"),
-    ];
+    media.push(Medium::new(Maker::Appliance, 0, 512, "-l 512 -n remade"));
+    media.push(Medium::new(Maker::Appliance, 1, 4096, "-s 64M -n first"));
+    let mut loaded = Medium::new(Maker::Appliance, 2, 4096, "-m sector");
 
-    // The appliance makes and writes them: overwrites, too, and a load on all CPUs at the end.
+    // The appliance makes and writes its own: overwrites, too, and a load on all CPUs at the end.
     let mut appliance = machine().boot();
     let found = appliance.ask("list -BDRi")["result"][0].clone();
     let remade = region_in_slot(&found, 0).replace("region", "namespace") + ".1";
     appliance.ask(&format!("disable-namespace {remade}"));
     appliance.ask(&format!("destroy-namespace {remade}"));
-    let old = found["dimms"].as_array().unwrap().iter().find(|dimm| dimm["handle"] == 6).unwrap();
-    appliance.ask(&format!("init-labels {} -V 1.1", old["dev"].as_str().unwrap()));
-    for medium in &mut media {
+    appliance.ask(&format!("init-labels {}", dimm_in_slot(&found, labels_1_2)));
+    appliance.ask(&format!("init-labels {} -V 1.1", dimm_in_slot(&found, labels_1_1)));
+    for medium in media.iter_mut().chain([&mut loaded]).filter(|medium| medium.maker == Maker::Appliance) {
         let region = region_in_slot(&found, medium.slot);
-        medium.made = appliance.ask(&format!("create-namespace -r {region} {}", medium.made_by));
+        medium.made = appliance.ask(&format!("create-namespace -r {region} {}", medium.options));
     }
-    // What the judge reads and writes in each slot is on all of its namespaces.
-    let sectors_of = |slot| media.iter().filter(|medium| medium.slot == slot).map(Medium::sectors).min().unwrap();
-    let sectors: BTreeMap<u64, u64> = [0, 1, 2, 4, 5].map(|slot| (slot, sectors_of(slot))).into();
-    let (loaded, media) = media.split_last_mut().unwrap();
-    for (number, medium) in (0..).zip(media.iter_mut()) {
-        for version in 1..=3_u8 {
-            for (at, lba) in places(sectors[&medium.slot]).into_iter().enumerate().filter(|(at, _)| at % 4 != 1) {
-                medium.fill(&mut appliance, lba, version * 16 + u8::try_from(at).unwrap() + 64 * (number % 2));
+    for (number, medium) in (0_u8..).zip(&mut media).filter(|(_, medium)| medium.maker == Maker::Appliance) {
+        let dev = medium.made["blockdev"].as_str().unwrap().to_owned();
+        for version in 1..=2_u8 {
+            for (at, lba) in (0_u8..).zip(sample(medium.sectors())).filter(|(at, _)| at % 4 != 1) {
+                medium.fill(&mut appliance, &dev, lba, version * 16 + at + 64 * (number % 3));
             }
         }
     }
-    let loaded = loaded.made["blockdev"].as_str().unwrap().to_owned();
-    appliance.ask(&format!("bench {loaded} --seconds 1"));
+    appliance.ask(&format!("bench {} --seconds 1", loaded.made["blockdev"].as_str().unwrap()));
+    let arenas_of = |medium: &Medium| match medium.maker {
+        Maker::Appliance => appliance.ask(&format!("arenas {}", medium.made["dev"]))["arenas"].clone(),
+        Maker::Linux => Value::Null,
+    };
+    let our_arenas: Vec<Value> = media.iter().map(arenas_of).collect();
+    appliance.power_off();
+
+    // Linux judges them, writes them, and makes its own.
+    let slots: Vec<usize> = (0..dimms.len()).filter(|slot| *slot != loaded.slot).collect();
+    let exercises: Vec<Exercise> = slots.iter().map(|&slot| Exercise { slot, writes: 60, seed: slot as u64 }).collect();
+    let makes = media.iter().filter(|medium| medium.maker == Maker::Linux);
+    let makes = makes.map(|medium| Make { slot: medium.slot, options: medium.options.clone() }).collect();
+    let job = Job { dimms: dimms.len(), makes, sample: true, exercises, ..Job::default() };
+    let mut reports = judge(&dimms.iter().collect::<Vec<_>>(), &job, env!("CARGO_BIN_EXE_linux-guest"));
+    for report in &reports {
+        if let Report::Made { slot, options, made } = report {
+            let is_it = |medium: &&mut Medium| {
+                medium.maker == Maker::Linux && medium.slot == *slot && medium.options == *options
+            };
+            let medium = media.iter_mut().find(is_it).unwrap();
+            medium.made = made.clone().unwrap_or_else(|why| panic!("Linux makes no namespace {options}: {why}"));
+        }
+    }
+    let ours = media.iter().filter(|medium| medium.maker == Maker::Appliance).count();
+    // The other namespace of the labelled image, and the loaded one.
+    let judged = assert_judged(&reports, &media, &job);
+    assert_eq!(judged, Judged { before: ours + 2, after: media.len() + 2, used: media.len() });
+    reports.retain(|report| matches!(report, Report::Btt { .. }));
+    for report in &reports {
+        if let Report::Btt { uuid, arenas, .. } = report
+            && let Some(index) = media.iter().position(|medium| medium.uuid() == uuid)
+            && our_arenas[index] != Value::Null
+        {
+            assert_eq!(our_arenas[index], as_arenas(arenas), "{uuid}");
+        }
+    }
+
+    // The appliance judges and writes all of them.
+    for medium in &mut media {
+        medium.exercised(Exercise { slot: medium.slot, writes: 60, seed: medium.slot as u64 });
+    }
+    let mut appliance = machine().boot();
+    let listed = appliance.ask("list -N")["result"].clone();
+    for medium in &mut media {
+        let named = |listed: &&Value| listed["btt"]["uuid"] == medium.uuid();
+        let listed = listed.as_array().unwrap().iter().find(named).unwrap_or_else(|| panic!("{}", medium.made));
+        assert_eq!(
+            (listed["size"].as_u64(), &listed["sector_size"]),
+            (medium.made["size"].as_u64(), &medium.sector.into())
+        );
+        let (name, dev) = (listed["dev"].as_str().unwrap(), listed["blockdev"].as_str().unwrap());
+        let findings = appliance.ask(&format!("check-namespace {name}"))["findings"].clone();
+        assert_eq!(findings, Value::Array(Vec::new()), "{}", medium.made);
+        let sampled = sample(medium.sectors()).into_iter().map(|lba| (lba, 1));
+        for (lba, count) in places(medium.sectors()).map(|lba| (lba, PLACE)).into_iter().chain(sampled) {
+            let reply = appliance.ask(&format!("read {dev} {lba} {count}"));
+            let data = STANDARD.decode(reply["data"].as_str().unwrap()).unwrap();
+            let sectors = data.chunks(usize::try_from(medium.sector).unwrap());
+            assert_eq!(sectors.len() as u64, count);
+            (lba..).zip(sectors).for_each(|(lba, found)| medium.assert_reads(lba, found));
+        }
+        for (at, lba) in (0_u8..).zip(sample(medium.sectors())).filter(|(at, _)| at % 3 == 0) {
+            medium.fill(&mut appliance, dev, lba, 0xa0 + at);
+        }
+    }
+    let verify = format!("bench {} --seconds 0 --verify", loaded.made["blockdev"].as_str().unwrap());
+    let verify = appliance.ask(&verify)["verify"].clone();
+    let broken = ["torn", "misplaced", "unreadable", "foreign"].map(|kind| verify[kind].as_u64().unwrap());
+    assert!(broken == [0; 4] && verify["good"].as_u64() > Some(0), "{verify}");
     let lists: Vec<String> = ["-N", "-R", "-D", "-BDRN", "-vN", "-vvv", "-NRi"].map(str::to_owned).into();
     let ours: BTreeMap<String, Value> = lists
         .iter()
         .map(|options| (options.clone(), appliance.ask(&format!("list {options}"))["result"].clone()))
         .collect();
-    let arenas_of = |medium: &Medium| appliance.ask(&format!("arenas {}", medium.made["dev"]))["arenas"].clone();
-    let our_arenas: Vec<Value> = media.iter().map(arenas_of).collect();
     appliance.power_off();
 
-    // Linux judges them.
-    let mut job = Job { dimms: dimms.len(), lists, ..Job::default() };
-    for (&slot, &sectors) in &sectors {
-        let slot = usize::try_from(slot).unwrap();
-        job.reads.extend(places(sectors).into_iter().map(|lba| Read { slot, lba }));
-        let writes = [(0, 0xc1), (2, 0xc2), (sectors - 1, 0xc3)];
-        job.writes.extend(writes.map(|(lba, byte)| Write { slot, lba, byte }));
-    }
+    // Linux judges all of them again.
+    let file_systems = slots.iter().copied().filter(|slot| dimms[*slot].label_bytes == 0).collect();
+    let job = Job { dimms: dimms.len(), sample: true, file_systems, lists, ..Job::default() };
     let reports = judge(&dimms.iter().collect::<Vec<_>>(), &job, env!("CARGO_BIN_EXE_linux-guest"));
-    let mut checked = BTreeMap::new();
-    let mut attached = 0;
-    let mut current = None;
-    let mut read = 0;
+    let judged = assert_judged(&reports, &media, &job);
+    assert_eq!(judged, Judged { before: media.len() + 2, after: media.len() + 2, used: media.len() });
     let mut differences = Vec::new();
     for report in &reports {
+        if let Report::List { options, list } = report {
+            compare(options, &ours[options], list, &mut differences);
+        }
+    }
+    assert!(differences.is_empty(), "{}", differences.join("\n\n"));
+}
+
+/// How much Linux judged.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Judged {
+    /// Namespaces that ndctl checked before Linux touched them.
+    before: usize,
+    /// Namespaces that ndctl checked in the end.
+    after: usize,
+    /// Media whose sectors Linux read.
+    used: usize,
+}
+
+/// Nothing is wrong in what Linux reports, and all is there. (Exercises and file systems come after the reads.)
+fn assert_judged(reports: &[Report], media: &[Medium], job: &Job) -> Judged {
+    let mut judged = Judged::default();
+    let mut current: Option<&Medium> = None;
+    let (mut read, mut exercised, mut file_systems) = (0, 0, 0);
+    for report in reports {
         match report {
             Report::Check { phase, slot, namespace, ok, text } => {
-                assert!(ok, "ndctl check-namespace {namespace} in slot {slot}, {phase:?}: {text}");
-                *checked.entry(*phase == Phase::Before).or_insert(0) += 1;
+                let blank = *phase == Phase::Before && job.makes.iter().any(|make| make.slot == *slot);
+                if blank && text.contains("Unable to recover any BTT info blocks") {
+                    continue;
+                }
+                // ndctl does not know BTTs whose blocks are larger than their sectors.
+                let unknown = media.iter().any(|medium| {
+                    medium.slot == *slot
+                        && !medium.sector.is_multiple_of(64)
+                        && text.contains("Problem parsing arena[0]")
+                });
+                assert!(*ok || unknown, "ndctl check-namespace {namespace} in slot {slot}, {phase:?}: {text}");
+                *(if *phase == Phase::Before { &mut judged.before } else { &mut judged.after }) += 1;
             }
-            Report::Btt { slot, uuid, sector_size, size, arenas, .. } => {
-                attached += 1;
+            Report::Btt { slot, uuid, sector_size, size, .. } => {
                 // What is read next is read from it.
-                current = media.iter().position(|medium| medium.made["btt"]["uuid"] == uuid.as_str());
+                current = media.iter().find(|medium| medium.made != Value::Null && medium.uuid() == uuid);
                 if let Some(medium) = current {
-                    let made = &media[medium].made;
-                    assert_eq!(media[medium].slot, *slot as u64);
-                    assert_eq!((&made["sector_size"], &made["size"]), (&(*sector_size).into(), &(*size).into()));
-                    assert_eq!(our_arenas[medium], as_arenas(arenas), "slot {slot}");
+                    assert_eq!((medium.slot, medium.sector), (*slot, u64::from(*sector_size)));
+                    assert_eq!(medium.made["size"], *size);
+                    judged.used += 1;
                 }
             }
-            Report::Sector { slot, lba, data } => {
-                let Some(medium) = current.map(|medium| &media[medium]) else { continue };
-                let byte = medium.written.get(lba).copied().unwrap_or(0);
-                assert_eq!(data, &Ok(digest(byte, medium.sector)), "slot {slot}, LBA {lba}, filled with {byte}");
+            Report::Sectors { read: at, data } => {
+                let Some(medium) = current else { continue };
+                assert_eq!(data, &Ok(medium.digest(at.lba)), "{:?}, LBA {}", medium.made, at.lba);
                 read += 1;
             }
-            Report::Written { write, error } => assert_eq!(error, &None, "{write:?}"),
-            Report::List { options, list } => compare(options, &ours[options], list, &mut differences),
+            Report::Exercised { error, exercise } => {
+                assert_eq!(error, &None, "{exercise:?}");
+                exercised += 1;
+            }
+            Report::FileSystem { slot, error } => {
+                assert_eq!(error, &None, "slot {slot}");
+                file_systems += 1;
+            }
             Report::Trouble(what) => panic!("{what}"),
-            Report::End => {}
+            Report::Made { .. } | Report::Written { .. } | Report::List { .. } | Report::End => {}
         }
     }
-    assert_eq!((checked.get(&true), checked.get(&false), attached), (Some(&8), Some(&8), 8), "{reports:?}");
-    assert_eq!(read, media.iter().map(|medium| places(sectors[&medium.slot]).len()).sum::<usize>());
-    assert!(differences.is_empty(), "{}", differences.join("\n\n"));
-
-    // The appliance reads what Linux wrote.
-    let mut appliance = machine().boot();
-    for medium in media {
-        let slot = usize::try_from(medium.slot).unwrap();
-        let writes = job.writes.iter().filter(|write| write.slot == slot);
-        medium.written.extend(writes.map(|write| (write.lba, write.byte)));
-        let dev = medium.made["blockdev"].as_str().unwrap();
-        for (&lba, &byte) in &medium.written {
-            assert_eq!(golden::digest(&appliance.read(dev, lba)), digest(byte, medium.sector), "{dev}, LBA {lba}");
-        }
-    }
-    let verify = appliance.ask(&format!("bench {loaded} --seconds 0 --verify"))["verify"].clone();
-    let broken = ["torn", "misplaced", "unreadable", "foreign"].map(|kind| verify[kind].as_u64().unwrap());
-    assert!(broken == [0; 4] && verify["good"].as_u64() > Some(0), "{verify}");
-    appliance.power_off();
+    assert_eq!(read, media.iter().map(|medium| sample(medium.sectors()).len()).sum::<usize>());
+    // The other namespace of the labelled image takes part.
+    assert_eq!(exercised, if job.exercises.is_empty() { 0 } else { media.len() + 1 });
+    assert_eq!(file_systems, job.file_systems.len());
+    judged
 }
 
 /// What debugfs shows, in the form of our `arenas`.

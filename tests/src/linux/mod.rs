@@ -2,9 +2,10 @@
 //! [`Consumer`] of our disks.
 //!
 //! The kernel is the distribution's own (`linux-kernel.sh` fetches it), `ndctl` the host's; the judge's only process is
-//! `src/bin/linux-guest.rs`, which does a [`Job`] and sends [`Report`]s, a line of JSON each.
+//! `src/bin/linux-guest`, which does a [`Job`] and sends [`Report`]s, a line of JSON each.
 
 mod consumer;
+pub mod exercise;
 mod initramfs;
 mod report;
 
@@ -14,15 +15,16 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 pub use consumer::{Consumer, Disk};
+pub use exercise::Exercise;
 use host::appliance::die_with_parent;
-pub use report::{Job, Phase, Read, Report, Write};
+pub use report::{Job, Make, Phase, Read, Report, Write, sample};
 
 use self::initramfs::Initramfs;
 use crate::dimm::Dimm;
 use crate::workspace;
 
 /// The longest that the guest may take.
-const LIFE: Duration = Duration::from_secs(240);
+const LIFE: Duration = Duration::from_secs(400);
 
 /// Boots Linux on these NVDIMMs, has it do the job, and returns what it reports. `guest` is the built `linux-guest`.
 ///
@@ -85,10 +87,13 @@ pub fn judge(dimms: &[&Dimm], job: &Job, guest: &str) -> Vec<Report> {
 fn initramfs(kernel: &Path, job: &Job, guest: &Path) -> Vec<u8> {
     let mut initramfs = Initramfs::new(kernel);
     initramfs.program("init", guest);
-    initramfs.program("bin/ndctl", &initramfs::program("ndctl"));
+    for name in ["ndctl", "mke2fs", "e2fsck"] {
+        initramfs.program(&format!("bin/{name}"), &initramfs::program(name));
+    }
     // The bus first: its namespaces must be there before any driver that could touch the media is.
     initramfs.modules("modules/bus", &["libnvdimm", "nfit"]);
     initramfs.modules("modules/drivers", &["nd_btt", "nd_pmem"]);
+    initramfs.modules("modules/ext4", &["crc32c_generic", "ext4"]);
     initramfs.file("job.json", &serde_json::to_vec(job).expect("a job is JSON"));
     initramfs.finish()
 }
