@@ -27,6 +27,8 @@ run) need_run ;;
 tests)
     need_run
     need ndctl command -v ndctl
+    # PMDK's checker; where it is gone from the distribution, the tests do without.
+    need libpmempool1 sh -c 'ls /usr/lib/*/libpmempool.so.1 || ! apt-cache show libpmempool1'
     # Debian packs its kernel's modules with xz, Ubuntu with zstd.
     need xz-utils command -v xz
     need zstd command -v zstd

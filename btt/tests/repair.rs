@@ -3,7 +3,7 @@
 
 mod common;
 
-use btt::check::Finding;
+use btt::check::{Finding, check};
 use btt::media::{Namespace, NsOffset};
 use btt::repair::{Orders, repair};
 use btt::sim::{Choose, Seeded, Sim};
@@ -150,6 +150,33 @@ fn sizes_with_one_layout_are_told_apart_by_what_is_left_or_not_at_all() {
         assert_eq!((open(&sim, 1).sector_size().bytes(), open(&sim, 1).uuid()), (sector, recipe(512).uuid));
         assert_all_there(&sim, "regenerated");
     }
+}
+
+#[test]
+fn little_memory_changes_neither_what_is_found_nor_what_is_mended() {
+    let (sim, at) = used(4096);
+    let five = sim.load_u32(NsOffset(at.map + 4 * 5)).expect("in range");
+    poke_words(&sim, at.map + 4 * 40, &[five]);
+    poke_words(&sim, at.map + 4 * 50, &[0xffff_ffff]);
+    poke_words(&sim, at.flog + 64 * 200 + 12, &[7]);
+    let look = |window_blocks| {
+        let (mut found, mut steps) = (Vec::new(), Vec::new());
+        let mut step = |done, total| steps.push((done, total));
+        let summary = check(&sim, PLACEMENT, window_blocks, &mut |finding| found.push(finding), &mut step);
+        // Progress only goes on, and comes to its end.
+        assert!(steps.is_sorted() && steps.iter().all(|(done, total)| done <= total), "{steps:?}");
+        assert!(steps.last().is_some_and(|(done, total)| done == total), "{steps:?}");
+        found.sort_by_key(Finding::at);
+        (found, summary, steps.len())
+    };
+    let (all_at_once, piece_by_piece) = (look(u32::MAX), look(100));
+    assert_eq!((all_at_once.0.len(), &all_at_once.0, all_at_once.1), (3, &piece_by_piece.0, piece_by_piece.1));
+    assert!(piece_by_piece.2 > 10 * all_at_once.2, "the map is read once for each window");
+
+    let little = sim.fork();
+    assert!(all_repaired(&mend(&little, &Orders { window_blocks: 100, ..FORCE })));
+    assert!(all_repaired(&mend(&sim, &FORCE)));
+    assert!(little.image() == sim.image());
 }
 
 #[test]

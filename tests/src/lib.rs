@@ -2,6 +2,7 @@
 //!
 //! - [`workspace`]: where things are, and the image built once;
 //! - [`explorer`]: every state that a power cut can leave;
+//! - [`damage`]: damaged BTTs, a kind of damage each;
 //! - [`dimm`]: NVDIMM files that are removed again;
 //! - [`machine`]: an appliance in QEMU, started as a person starts it, by `run-qemu.sh`;
 //! - [`monitor`]: what only the hardware can do to it;
@@ -13,11 +14,13 @@
 //! - [`namespace`]: a part of a file as the medium of a BTT, for tests in process;
 //! - [`cuts`]: power cuts of real machines;
 //! - [`instructions`]: what the machine executes when the BTT runs on mapped memory;
+//! - [`pmdk`]: PMDK's checker;
 //! - [`linux`]: an unmodified Linux in QEMU that judges our media ([`cpio`] packs what it boots from).
 
 pub mod blk;
 pub mod cpio;
 pub mod cuts;
+pub mod damage;
 pub mod dimm;
 pub mod explorer;
 pub mod golden;
@@ -28,5 +31,6 @@ pub mod monitor;
 pub mod mutants;
 pub mod namespace;
 pub mod nfit;
+pub mod pmdk;
 pub mod threads;
 pub mod workspace;

@@ -39,7 +39,7 @@ fn what_cuts_leave_is_sound_to_us_and_to_linux() {
     for (slot, one) in left.iter().enumerate() {
         let image = std::fs::read(one.dimm.path()).unwrap();
         for lba in places(one) {
-            job.reads.push(Read { slot, lba: lba.into() });
+            job.reads.push(Read { slot, lba: lba.into(), count: 1 });
             expected.insert((slot, u64::from(lba)), golden::digest(one.found.sector(&image, lba)));
         }
     }
@@ -54,7 +54,7 @@ fn what_cuts_leave_is_sound_to_us_and_to_linux() {
                 assert_eq!(*ok, !interrupted, "ndctl check-namespace in slot {slot}, {phase:?}: {text}");
                 checked += 1;
             }
-            Report::Sector { slot, lba, data } => {
+            Report::Sectors { read: Read { slot, lba, .. }, data } => {
                 assert_eq!(data.as_ref(), Ok(&expected.remove(&(*slot, *lba)).unwrap()), "slot {slot}, LBA {lba}");
             }
             Report::Trouble(what) => panic!("{what}"),

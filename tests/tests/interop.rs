@@ -306,7 +306,12 @@ fn assert_judged(reports: &[Report], media: &[Medium], job: &Job) -> Judged {
                 file_systems += 1;
             }
             Report::Trouble(what) => panic!("{what}"),
-            Report::Made { .. } | Report::Written { .. } | Report::List { .. } | Report::End => {}
+            Report::NoBtt { .. }
+            | Report::Release(_)
+            | Report::Made { .. }
+            | Report::Written { .. }
+            | Report::List { .. }
+            | Report::End => {}
         }
     }
     assert_eq!(read, media.iter().map(|medium| sample(medium.sectors()).len()).sum::<usize>());

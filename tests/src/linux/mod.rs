@@ -24,7 +24,7 @@ use crate::dimm::Dimm;
 use crate::workspace;
 
 /// The longest that the guest may take.
-const LIFE: Duration = Duration::from_secs(400);
+const LIFE: Duration = Duration::from_secs(600);
 
 /// Boots Linux on these NVDIMMs, has it do the job, and returns what it reports. `guest` is the built `linux-guest`.
 ///

@@ -7,18 +7,20 @@ use super::exercise::Exercise;
 
 /// What the guest is to do, in this order. NVDIMMs are named by the slot that they are in, from 0.
 ///
-/// First of all every namespace is checked, before Linux has touched it; last of all again.
+/// First of all every namespace is checked, before Linux has touched it; last of all again, but for those to repair.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Job {
     /// How many NVDIMMs there are.
     pub dimms: usize,
+    /// Those that ndctl is not to check.
+    pub unchecked: Vec<usize>,
     /// Those whose namespaces ndctl is to repair, still before Linux has touched them.
     pub repairs: Vec<usize>,
     /// Namespaces to make.
     pub makes: Vec<Make>,
     /// Whether to read some sectors of every BTT: [`sample`].
     pub sample: bool,
-    /// Sectors to read from every BTT of an NVDIMM.
+    /// Sectors to read from every BTT of an NVDIMM: before and after it is exercised.
     pub reads: Vec<Read>,
     /// Sectors to write after that.
     pub writes: Vec<Write>,
@@ -107,6 +109,13 @@ pub enum Report {
         /// What `ndctl` says of it, or why there is none.
         made: Result<Value, String>,
     },
+    /// A namespace that is no BTT to Linux.
+    NoBtt {
+        /// Whose NVDIMM.
+        slot: usize,
+        /// Whether it has a disk nevertheless: its bytes as they lie there.
+        raw: bool,
+    },
     /// A BTT that Linux attached.
     Btt {
         /// Whose NVDIMM.
@@ -152,6 +161,8 @@ pub enum Report {
         /// Why it does not.
         error: Option<String>,
     },
+    /// Which Linux it is.
+    Release(String),
     /// What `ndctl list` printed.
     List {
         /// With which options.

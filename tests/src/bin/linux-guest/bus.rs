@@ -64,9 +64,9 @@ pub(crate) fn folder(device: &str) -> PathBuf {
     Path::new(DEVICES).join(device)
 }
 
-/// Whether a BTT has a block device.
-pub(crate) fn has_disk(btt: &str) -> bool {
-    folder(btt).join("block").is_dir()
+/// Whether a BTT or a namespace has a block device.
+pub(crate) fn has_disk(device: &str) -> bool {
+    folder(device).join("block").is_dir()
 }
 
 /// The slot of the first NVDIMM of a region or namespace: QEMU's device handle is the slot and 1.
@@ -113,25 +113,4 @@ pub(crate) fn enable_all() -> Outcome<()> {
 pub(crate) fn disable_all() -> Outcome<()> {
     ndctl(&["disable-namespace", "all"])?;
     Ok(probe_by_itself(false)?)
-}
-
-/// Has ndctl check all namespaces: each, whether it is sound, and what it said of it. In one go, because each go looks
-/// through the whole bus.
-pub(crate) fn check_all() -> Outcome<Vec<(String, bool, String)>> {
-    let (_, text) = ndctl(&["check-namespace", "all"])?;
-    let mut checked = Vec::new();
-    for namespace in namespaces()? {
-        let of_it = format!("{namespace}: ");
-        let said: String =
-            text.lines().filter(|line| line.starts_with(&of_it)).map(|line| line.to_owned() + "\n").collect();
-        checked.push((namespace, said.is_empty(), said));
-    }
-    // Whatever it has to say, it says it of those that are not sound; and it counts the others.
-    let sound = checked.iter().filter(|(_, sound, _)| *sound).count();
-    let counted = text.lines().filter_map(|line| line.strip_prefix("checked ")?.split(' ').next()?.parse().ok()).next();
-    if counted == Some(sound) {
-        Ok(checked)
-    } else {
-        Err(format!("ndctl check-namespace all: {sound} are sound: {text}").into())
-    }
 }

@@ -27,11 +27,8 @@ pub(crate) fn use_btt(device: &str, job: &Job) -> Outcome<()> {
 
     let disk = Disk::open(&dev, size)?;
     let sampled = sample(disk.sectors).into_iter().map(|lba| Read { slot, lba, count: 1 });
-    let sampled = sampled.filter(|_| job.sample);
-    for read in sampled.chain(job.reads.iter().copied().filter(|read| read.slot == slot)) {
-        let data = disk.read(read.lba, read.count).map_err(|error| error.to_string());
-        report(&Report::Sectors { read, data: data.map(|mut buffer| digest(buffer.bytes())) });
-    }
+    let reads = || job.reads.iter().copied().filter(|read| read.slot == slot);
+    disk.report_reads(sampled.filter(|_| job.sample).chain(reads()));
     for write in job.writes.iter().filter(|write| write.slot == slot) {
         let error = disk.fill(write.lba, &[write.byte]).err().map(|error| error.to_string());
         report(&Report::Written { write: *write, error });
@@ -39,6 +36,9 @@ pub(crate) fn use_btt(device: &str, job: &Job) -> Outcome<()> {
     for exercise in job.exercises.iter().filter(|exercise| exercise.slot == slot) {
         let error = disk.exercise(*exercise).err().map(|error| error.to_string());
         report(&Report::Exercised { exercise: *exercise, error });
+    }
+    if job.exercises.iter().any(|exercise| exercise.slot == slot) {
+        disk.report_reads(reads());
     }
     if job.file_systems.contains(&slot) {
         let error = file_system(&dev).err().map(|error| error.to_string());
@@ -61,6 +61,13 @@ impl Disk {
         let flags = OFlag::O_DIRECT.bits();
         let file = OpenOptions::new().read(true).write(true).custom_flags(flags).open(format!("/dev/{dev}"))?;
         Ok(Self { file, sector, sectors: size / sector as u64 })
+    }
+
+    fn report_reads(&self, reads: impl Iterator<Item = Read>) {
+        for read in reads {
+            let data = self.read(read.lba, read.count).map_err(|error| error.to_string());
+            report(&Report::Sectors { read, data: data.map(|mut buffer| digest(buffer.bytes())) });
+        }
     }
 
     fn read(&self, lba: u64, count: u64) -> io::Result<Buffer> {

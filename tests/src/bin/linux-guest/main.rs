@@ -40,9 +40,9 @@ fn guest() -> Outcome<()> {
     // No driver is there yet that would touch the media, and from here on none comes by itself.
     bus::probe_by_itself(false)?;
     load("/modules/drivers")?;
-    check(Phase::Before)?;
-    if !job.repairs.is_empty() {
-        repair(&job.repairs)?;
+    check(Phase::Before, |slot| !job.unchecked.contains(&slot))?;
+    for phase in [Phase::Repair, Phase::Repaired] {
+        check(phase, |slot| job.repairs.contains(&slot))?;
     }
 
     bus::probe_by_itself(true)?;
@@ -54,11 +54,17 @@ fn guest() -> Outcome<()> {
     if !job.file_systems.is_empty() {
         load("/modules/ext4")?;
     }
+    let mut attached = Vec::new();
     for device in bus::devices("btt")? {
         if bus::has_disk(&device) {
             disk::use_btt(&device, &job)?;
+            attached.push(bus::attribute(&device, "namespace")?);
         }
     }
+    for namespace in bus::namespaces()?.iter().filter(|namespace| !attached.contains(namespace)) {
+        report(&Report::NoBtt { slot: bus::slot(namespace)?, raw: bus::has_disk(namespace) });
+    }
+    report(&Report::Release(fs::read_to_string("/proc/sys/kernel/osrelease")?.trim().to_owned()));
     for options in &job.lists {
         let words: Vec<&str> = ["list"].into_iter().chain(options.split_whitespace()).collect();
         let (_, text) = bus::ndctl(&words)?;
@@ -66,7 +72,7 @@ fn guest() -> Outcome<()> {
         report(&Report::List { options: options.clone(), list });
     }
     bus::disable_all()?;
-    check(Phase::After)?;
+    check(Phase::After, |slot| ![&job.unchecked, &job.repairs].iter().any(|slots| slots.contains(&slot)))?;
     report(&Report::End);
     Ok(())
 }
@@ -83,23 +89,17 @@ fn load(folder: &str) -> Outcome<()> {
     Ok(())
 }
 
-fn check(phase: Phase) -> Outcome<()> {
-    for (namespace, ok, text) in bus::check_all()? {
-        report(&Report::Check { phase, slot: bus::slot(&namespace)?, namespace, ok, text });
-    }
-    Ok(())
-}
-
-/// Has ndctl repair namespaces, and check them again.
-fn repair(slots: &[usize]) -> Outcome<()> {
+/// Has ndctl check the namespaces of some NVDIMMs.
+fn check(phase: Phase, of: impl Fn(usize) -> bool) -> Outcome<()> {
     for namespace in bus::namespaces()? {
         let slot = bus::slot(&namespace)?;
-        if slots.contains(&slot) {
-            let (ok, text) = bus::ndctl(&["check-namespace", &namespace, "--repair"])?;
-            report(&Report::Check { phase: Phase::Repair, slot, namespace, ok, text });
+        if of(slot) {
+            let how = if phase == Phase::Repair { &["--repair"][..] } else { &[] };
+            let (ok, text) = bus::ndctl(&[&["check-namespace", &namespace], how].concat())?;
+            report(&Report::Check { phase, slot, namespace, ok, text });
         }
     }
-    check(Phase::Repaired)
+    Ok(())
 }
 
 /// One line on the first serial port.
