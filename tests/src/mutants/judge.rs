@@ -26,7 +26,7 @@ const fn judge(name: &'static str, package: &'static str, target: &'static [&'st
 }
 
 /// All judges, cheapest first. Each is built only when it is asked.
-pub const JUDGES: [Judge; 13] = [
+pub const JUDGES: [Judge; 15] = [
     judge("btt", "btt", &["--lib"]),
     judge("readers", "btt", &["--test", "readers"]),
     judge("damage", "btt", &["--test", "damage"]),
@@ -37,6 +37,8 @@ pub const JUDGES: [Judge; 13] = [
     judge("drivers", "drivers", &["--lib"]),
     judge("labels", "nvdimm", &["--test", "labels"]),
     judge("change", "nvdimm", &["--test", "change"]),
+    judge("repair", "btt", &["--test", "repair"]),
+    judge("instructions", "tests", &["--test", "instructions"]),
     judge("explorer", "tests", &["--test", "crash_explorer"]),
     judge("loom", "btt-loom", &["--test", "loom"]),
     judge("shuttle", "btt-shuttle", &["--test", "shuttle"]),
@@ -77,6 +79,10 @@ impl Judge {
             return Err(text.unwrap_or_else(|| String::from_utf8_lossy(&output.stderr).into_owned()));
         }
         let binary = |message: Value| {
+            // The package's programs are built for its tests, too.
+            if message["profile"]["test"] != true {
+                return None;
+            }
             let folder = Path::new(message["manifest_path"].as_str()?).parent()?.to_owned();
             Some((PathBuf::from(message["executable"].as_str()?), folder))
         };
@@ -87,6 +93,8 @@ impl Judge {
 /// Runs a test binary up to its first failure, and says what that is.
 fn fails(binary: &Path, folder: &Path, patience: Duration) -> Option<String> {
     let mut command = Command::new(binary);
+    // The image is not a judge's business: it would be built for each defect.
+    command.args(["--skip", "the_image_holds"]);
     command.current_dir(folder).env("RUST_BACKTRACE", "0").env("CARGO_MANIFEST_DIR", folder);
     let mut child = match command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn() {
         Ok(child) => child,
