@@ -240,7 +240,7 @@ impl kernel::node::Machine for Machine {
         1
     }
 
-    fn this_cpu(&self) -> CpuIndex {
+    fn this_cpu() -> CpuIndex {
         CpuIndex(0)
     }
 
