@@ -298,6 +298,7 @@ pub(crate) fn check_arena<N: Namespace>(
     let mut see = |seen| {
         let at = |premap: PremapAba| one.at.plus(geometry.mapoff + u64::from(premap.0) * MAP_ENTRY_BYTES);
         match seen {
+            Seen::Blank { count } => summary.initial += u64::from(count),
             Seen::Entry { premap, entry, interrupted } => {
                 summary.count(entry);
                 if interrupted {

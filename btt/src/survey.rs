@@ -6,6 +6,7 @@
 use crate::arena::Found;
 use crate::error::OpenError;
 use crate::flog::{self, FlogError, Record, Slots};
+use crate::format::is_zero;
 use crate::layout::{MAP_ENTRY_BYTES, RawFlogGroup};
 use crate::map::MapEntry;
 use crate::media::{MediaError, Namespace, NsOffset};
@@ -104,6 +105,8 @@ impl Groups {
 /// What a survey meets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Seen {
+    /// So many map entries in a row that were never written, and share no block.
+    Blank { count: u32 },
     /// A map entry as it will be once interrupted writes are finished; `interrupted`: it is not so yet.
     Entry { premap: PremapAba, entry: MapEntry, interrupted: bool },
     /// A map entry that names a block past the end.
@@ -138,50 +141,89 @@ pub(crate) fn survey<N: Namespace>(
     let mut first = 0;
     while first < blocks {
         let window = window_blocks.min(blocks - first);
-        let mut owned = Bits::new(first, window);
+        let mut pass = Pass { groups, blocks, is_first: first == 0, owned: Bits::new(first, window), see };
         for block in groups.free() {
-            owned.take(block);
+            pass.owned.take(block);
         }
-        let mut look = |premap, word: Option<u32>| {
-            let is_first = first == 0;
-            let Some(word) = word else {
-                if is_first {
-                    see(Seen::EntryLost { premap });
-                }
-                return;
-            };
-            let mut entry = MapEntry::decode(word, premap);
-            let found = groups.pending.binary_search_by_key(&premap, |p| p.premap);
-            if let Ok(index) = found {
-                entry = MapEntry::Normal(groups.pending[index].block);
-            }
-            if entry.block().0 >= blocks {
-                if is_first {
-                    see(Seen::OutOfBounds { premap, word });
-                }
-                return;
-            }
-            if is_first {
-                see(Seen::Entry { premap, entry, interrupted: found.is_ok() });
-            }
-            if owned.take(entry.block()) == Taken::Again {
-                see(Seen::Again { premap, block: entry.block() });
-            }
+        let mut look = |read| match read {
+            Read::Word(premap, word) => pass.word(premap, word),
+            Read::Lost(premap) if first == 0 => (pass.see)(Seen::EntryLost { premap }),
+            Read::Lost(_) => {}
+            Read::Blank { first, count } => pass.blank(first, count),
         };
         read_map(media, one, &mut look, step)?;
-        for block in owned.absent() {
-            see(Seen::Missing(block));
+        for block in pass.owned.absent() {
+            (pass.see)(Seen::Missing(block));
         }
         first += window;
     }
     Ok(())
 }
 
-/// Reads every map entry's word; none where the medium lost it.
+/// One reading of the map.
+struct Pass<'a> {
+    groups: &'a Groups,
+    /// How many blocks the arena has.
+    blocks: u32,
+    is_first: bool,
+    owned: Bits,
+    see: &'a mut dyn FnMut(Seen),
+}
+
+impl Pass<'_> {
+    fn word(&mut self, premap: PremapAba, word: u32) {
+        let mut entry = MapEntry::decode(word, premap);
+        let found = self.groups.pending.binary_search_by_key(&premap, |p| p.premap);
+        if let Ok(index) = found {
+            entry = MapEntry::Normal(self.groups.pending[index].block);
+        }
+        if entry.block().0 >= self.blocks {
+            if self.is_first {
+                (self.see)(Seen::OutOfBounds { premap, word });
+            }
+            return;
+        }
+        if self.is_first {
+            (self.see)(Seen::Entry { premap, entry, interrupted: found.is_ok() });
+        }
+        if self.owned.take(entry.block()) == Taken::Again {
+            (self.see)(Seen::Again { premap, block: entry.block() });
+        }
+    }
+
+    /// Many entries of zero at once, as a map has that is hardly used: each has the block of its own number.
+    fn blank(&mut self, first: PremapAba, count: u32) {
+        let past = first.0 + count;
+        let interrupted = self.groups.pending.partition_point(|p| p.premap.0 < past)
+            != self.groups.pending.partition_point(|p| p.premap < first);
+        if !interrupted && past <= self.blocks && self.owned.take_all(first.0, past) {
+            if self.is_first {
+                (self.see)(Seen::Blank { count });
+            }
+            return;
+        }
+        for premap in (first.0..past).map(PremapAba) {
+            self.word(premap, 0);
+        }
+    }
+}
+
+/// What stands in the map.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Read {
+    /// A word.
+    Word(PremapAba, u32),
+    /// An entry that the medium lost.
+    Lost(PremapAba),
+    /// So many words of zero.
+    Blank { first: PremapAba, count: u32 },
+}
+
+/// Reads every map entry.
 pub(crate) fn read_map<N: Namespace>(
     media: &N,
     one: &Found,
-    look: &mut dyn FnMut(PremapAba, Option<u32>),
+    look: &mut dyn FnMut(Read),
     step: &mut dyn FnMut(u64),
 ) -> Result<(), MediaError> {
     let (map, entries) = (one.at.plus(one.info.geometry.mapoff), one.info.geometry.external_nlba);
@@ -191,17 +233,18 @@ pub(crate) fn read_map<N: Namespace>(
         let count = CHUNK_ENTRIES.min(entries - first);
         let bytes = &mut buffer[..count as usize * ENTRY];
         match media.read(entry_at(map, first), bytes) {
+            Ok(()) if is_zero(bytes) => look(Read::Blank { first: PremapAba(first), count }),
             Ok(()) => {
                 let (words, _) = bytes.as_chunks::<ENTRY>();
                 for (premap, word) in (first..).map(PremapAba).zip(words) {
-                    look(premap, Some(u32::from_le_bytes(*word)));
+                    look(Read::Word(premap, u32::from_le_bytes(*word)));
                 }
             }
             Err(MediaError::Poisoned { .. }) => {
                 for premap in (first..first + count).map(PremapAba) {
                     match media.load_u32(entry_at(map, premap.0)) {
-                        Ok(word) => look(premap, Some(word)),
-                        Err(MediaError::Poisoned { .. }) => look(premap, None),
+                        Ok(word) => look(Read::Word(premap, word)),
+                        Err(MediaError::Poisoned { .. }) => look(Read::Lost(premap)),
                         Err(why) => return Err(why),
                     }
                 }
@@ -247,9 +290,60 @@ impl Bits {
         if again { Taken::Again } else { Taken::First }
     }
 
+    /// Takes the blocks `first .. past`, unless one of those in the window has been taken: then none.
+    fn take_all(&mut self, first: u32, past: u32) -> bool {
+        let start = first.saturating_sub(self.first).min(self.count);
+        let end = past.saturating_sub(self.first).min(self.count);
+        let mask = |word: u32| {
+            let bit = |index: u32| index.clamp(word * 64, word * 64 + 64) - word * 64;
+            let (low, high) = (bit(start), bit(end));
+            // Neither shift is by 64: a word without a bit to take is not asked for.
+            if low == high { 0 } else { u64::MAX << low & u64::MAX >> (64 - high) }
+        };
+        let words = start / 64..end.div_ceil(64);
+        if words.clone().any(|word| self.words[word as usize] & mask(word) != 0) {
+            return false;
+        }
+        for word in words {
+            self.words[word as usize] |= mask(word);
+        }
+        true
+    }
+
     fn absent(&self) -> impl Iterator<Item = PostmapAba> {
         (0..self.count)
             .filter(|index| self.words[*index as usize / 64] & 1 << (index % 64) == 0)
             .map(|index| PostmapAba(self.first + index))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn taking_many_blocks_is_taking_each_or_none() {
+        for (first, past) in
+            [(0, 0), (100, 101), (100, 163), (100, 164), (128, 192), (90, 400), (0, 100), (299, 300), (310, 320)]
+        {
+            let [mut whole, mut single] = [Bits::new(100, 200), Bits::new(100, 200)];
+            assert!(whole.take_all(first, past));
+            let mut again = false;
+            for block in (first..past).map(PostmapAba) {
+                again |= single.take(block) == Taken::Again;
+            }
+            assert!(!again && whole.words == single.words, "{first}..{past}");
+            // A second time, and with just one taken before.
+            let taken = whole.words.clone();
+            let any = taken.iter().any(|word| *word != 0);
+            assert_eq!((whole.take_all(first, past), &whole.words), (!any, &taken), "{first}..{past}");
+            for one in
+                [first, past.saturating_sub(1)].into_iter().filter(|one| (100..300).contains(one) && first < past)
+            {
+                let mut bits = Bits::new(100, 200);
+                bits.take(PostmapAba(one));
+                assert!(!bits.take_all(first, past) && bits.absent().count() == 199, "{first}..{past}, {one}");
+            }
+        }
     }
 }

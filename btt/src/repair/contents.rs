@@ -18,7 +18,7 @@ use crate::flog::FlogError;
 use crate::layout::{LINE_ENTRIES, MAP_ENTRY_BYTES};
 use crate::map::MapEntry;
 use crate::media::{MediaError, Namespace, NsOffset};
-use crate::survey::{Groups, Seen, read_map, survey};
+use crate::survey::{Groups, Read, Seen, read_map, survey};
 use crate::units::{PostmapAba, PremapAba};
 use alloc::vec::Vec;
 
@@ -83,7 +83,7 @@ impl Damage {
         let mut too_much = false;
         let mut see = |seen| {
             too_much |= match seen {
-                Seen::Entry { .. } => false,
+                Seen::Entry { .. } | Seen::Blank { .. } => false,
                 Seen::OutOfBounds { premap, .. } | Seen::EntryLost { premap } => push(&mut damage.homeless, premap),
                 Seen::Again { block, .. } => {
                     damage.again += 1;
@@ -163,11 +163,18 @@ impl<N: Namespace> Map<'_, N> {
     ) -> Result<(), MediaError> {
         let mut claims: Vec<(PostmapAba, PremapAba)> = Vec::new();
         if !damage.contested.is_empty() {
-            let mut look = |premap, word: Option<u32>| {
-                let block = word.map(|word| MapEntry::decode(word, premap).block());
-                if let Some(block) = block.filter(|block| damage.contested.binary_search(block).is_ok()) {
-                    claims.push((block, premap));
+            let mut look = |read| match read {
+                Read::Word(premap, word) => {
+                    let block = MapEntry::decode(word, premap).block();
+                    if damage.contested.binary_search(&block).is_ok() {
+                        claims.push((block, premap));
+                    }
                 }
+                Read::Blank { first, count } => {
+                    let own = damage.contested.iter().filter(|block| (first.0..first.0 + count).contains(&block.0));
+                    claims.extend(own.map(|block| (*block, PremapAba(block.0))));
+                }
+                Read::Lost(_) => {}
             };
             read_map(self.media, one, &mut look, &mut |_| ())?;
         }

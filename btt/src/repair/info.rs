@@ -211,7 +211,7 @@ impl<N: Namespace> Place<'_, N> {
             Err(_) => return Ok(false),
         };
         let mut sound = true;
-        let mut see = |seen| sound &= matches!(seen, Seen::Entry { .. });
+        let mut see = |seen| sound &= matches!(seen, Seen::Entry { .. } | Seen::Blank { .. });
         survey(self.media, &found, &groups, orders.window_blocks.max(64), &mut see, &mut |_| ())?;
         Ok(sound)
     }
