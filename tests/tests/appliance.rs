@@ -216,6 +216,7 @@ fn a_dimm_of_1_5_tib_is_formatted_sparsely_and_attached_at_once() {
     }
     assert!(appliance.read(&dev, first(1) + 8).iter().all(|byte| *byte == 0));
     assert_eq!(appliance.ask("arenas namespace0.0")["arenas"], arenas);
+    assert_eq!(appliance.ask("check-namespace namespace0.0")["findings"], json!([]));
     let used = dimm.file().metadata().unwrap().blocks() * 512;
     assert!(
         used < 64 * MIB,
