@@ -167,6 +167,21 @@ fn blocks_with_two_owners_or_none_are_found_by_the_check() {
 }
 
 #[test]
+fn an_interrupted_write_in_a_hardly_used_map_is_found_whatever_the_window() {
+    let sim = made(512);
+    let at = places(&sim);
+    let premap = PremapAba(20_000);
+    slot(&sim, at.flog + 16, [premap.0, premap.0, at.external, 2]);
+    for window in [64, 2001, u32::MAX] {
+        let mut found = Vec::new();
+        let summary = btt::check::check(&sim, PLACEMENT, window, &mut |f| found.push(f), &mut |_, _| ());
+        let interrupted = Finding::Interrupted { arena: ArenaIndex(0), premap, at: NsOffset(at.map + 80_000) };
+        assert_eq!(found, [interrupted], "{window}");
+        assert_eq!((summary.normal, summary.initial), (1, u64::from(at.external) - 1));
+    }
+}
+
+#[test]
 fn error_and_trim_entries_read_as_linux_means_them() {
     let (sim, at) = used();
     let entry = sim.load_u32(NsOffset(at.map)).expect("in range") & 0x3fff_ffff;

@@ -26,7 +26,7 @@ const fn judge(name: &'static str, package: &'static str, target: &'static [&'st
 }
 
 /// All judges, cheapest first. Each is built only when it is asked.
-pub const JUDGES: [Judge; 15] = [
+pub const JUDGES: [Judge; 16] = [
     judge("btt", "btt", &["--lib"]),
     judge("readers", "btt", &["--test", "readers"]),
     judge("damage", "btt", &["--test", "damage"]),
@@ -35,6 +35,7 @@ pub const JUDGES: [Judge; 15] = [
     judge("errors", "btt", &["--test", "errors"]),
     judge("crash", "btt", &["--test", "crash"]),
     judge("drivers", "drivers", &["--lib"]),
+    judge("lost", "drivers", &["--test", "lost"]),
     judge("labels", "nvdimm", &["--test", "labels"]),
     judge("change", "nvdimm", &["--test", "change"]),
     judge("repair", "btt", &["--test", "repair"]),
