@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use host::appliance::die_with_parent;
 use host::session::Mode;
+use tests::blk::beside::Beside;
 use tests::dimm::{Dimm, MIB};
 use tests::linux::{Consumer, Disk};
 use tests::machine::{Machine, Running};
@@ -314,9 +315,17 @@ impl Drop for Copier {
 
 /// Something new in sector 1 comes to sector 2.
 #[track_caller]
-fn copies(appliance: &mut Running, byte: u8) {
-    appliance.write("pmem0s", 1, &[byte; 512]);
-    eventually(&format!("the consumer copies {byte:#x}"), || appliance.read("pmem0s", 2) == [byte; 512]);
+fn copies(appliance: &mut Running, dev: &str, byte: u8) {
+    appliance.write(dev, 1, &[byte; 512]);
+    eventually(&format!("the consumer copies {byte:#x}"), || appliance.read(dev, 2) == [byte; 512]);
+}
+
+/// Makes it a disk that a machine boots from.
+fn make_bootable(appliance: &mut Running, dev: &str) {
+    let mut sector = COPIER.to_vec();
+    sector.resize(510, 0);
+    sector.extend([0x55, 0xaa]);
+    appliance.write(dev, 0, &sector);
 }
 
 #[test]
@@ -327,10 +336,7 @@ fn a_machine_boots_from_the_disk_and_outlives_appliances() {
         Machine::new().dimm(&dimm).with(&["--vhost-user", &place.export("disk", "pmem0s", "ram", 64)]).boot();
     assert!(!place.at("disk").exists(), "there is no disk yet, but a socket");
     appliance.ask("create-namespace -l 512");
-    let mut sector = COPIER.to_vec();
-    sector.resize(510, 0);
-    sector.extend([0x55, 0xaa]);
-    appliance.write("pmem0s", 0, &sector);
+    make_bootable(&mut appliance, "pmem0s");
     eventually("the socket", || place.at("disk").exists());
 
     // One whose memory nobody else sees is told so.
@@ -339,17 +345,17 @@ fn a_machine_boots_from_the_disk_and_outlives_appliances() {
     drop(private);
 
     let consumer = Copier::start(&place.0, "share=on");
-    copies(&mut appliance, 0x11);
+    copies(&mut appliance, "pmem0s", 0x11);
     // Killed and replaced.
     drop(consumer);
     let consumer = Copier::start(&place.0, "share=on");
-    copies(&mut appliance, 0x22);
+    copies(&mut appliance, "pmem0s", 0x22);
 
     // The appliance's machine is killed in the midst of it, twice. It is started anew, and no request has failed.
     for byte in [0x33, 0x44] {
         appliance.kill_machine();
         appliance.enter(Mode::Json);
-        copies(&mut appliance, byte);
+        copies(&mut appliance, "pmem0s", byte);
     }
     assert_eq!(consumer.said(b'E'), 0);
 
@@ -357,7 +363,32 @@ fn a_machine_boots_from_the_disk_and_outlives_appliances() {
     appliance.ask("unexport pmem0s");
     eventually("requests fail", || consumer.said(b'E') > 0);
     appliance.ask("export pmem0s");
-    copies(&mut appliance, 0x55);
+    copies(&mut appliance, "pmem0s", 0x55);
     drop(consumer);
+    appliance.power_off();
+}
+
+#[test]
+fn a_machine_boots_from_a_disk_behind_block_data_windows() {
+    let place = Place::new();
+    let (media, memory) = (Dimm::blank(17 * MIB), Dimm::blank(32 * MIB));
+    let mut beside = Beside::new(media.path(), 2);
+    beside.memory = Some(memory.path().to_owned());
+    let plug = beside.plug();
+    let machine = || {
+        let exported = place.export("disk", "ndblk1.0s", "ram", 64);
+        plug.into_machine(Machine::new().with(&["--vhost-user", &exported]))
+    };
+    let mut appliance = machine().boot();
+    appliance.ask("create-namespace -t blk -l 512");
+    make_bootable(&mut appliance, "ndblk1.0s");
+    eventually("the socket", || place.at("disk").exists());
+    let consumer = Copier::start(&place.0, "share=on");
+    copies(&mut appliance, "ndblk1.0s", 0x11);
+    let mut appliance = machine().boot_after(appliance);
+    copies(&mut appliance, "ndblk1.0s", 0x22);
+    assert_eq!((consumer.said(b'E'), plug.dimm.model().strays()), (0, 0));
+    drop(consumer);
+    assert_eq!(appliance.ask("check-namespace namespace1.0")["findings"], serde_json::json!([]));
     appliance.power_off();
 }
