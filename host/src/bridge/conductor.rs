@@ -297,10 +297,15 @@ impl Shared {
                 self.say(&format!("the appliance refuses {}: {why}", it.label()));
             }
             // It forgot what we gave it: give it again.
-            (_, Outcome::NoSuchExport) => it.attached = None,
+            (_, Outcome::NoSuchExport) => {
+                it.attached = None;
+                if let Request::Start(start) = request {
+                    it.not_started(start);
+                }
+            }
             (Request::Start(start), why) => {
                 self.say(&format!("the appliance refuses queue {} of {}: {why}", start.queue.0, it.label()));
-                if let Some(queue) = it.queue_mut(start.queue) {
+                if let Some(queue) = it.not_started(start) {
                     queue.broken = true;
                     queue.error.iter().for_each(|error| signal(error));
                 }

@@ -82,7 +82,7 @@ pub struct Queue {
     pub enabled: bool,
 
     // What holds.
-    /// What the appliance was told, while it serves the queue.
+    /// What the appliance was told, while it may serve the queue: from when it is asked to, as its answer takes a while.
     pub running: Option<Start>,
     /// Whether used.idx in the ring, and not `base`, says where to go on: it was served since `base` was set.
     pub resume: bool,
@@ -281,7 +281,7 @@ impl Export {
                 None => {
                     let vector = it.kick_vector.or_else(|| device.kick(it)).unwrap_or(relayed_vector(export, queue));
                     it.kick_vector = Some(vector);
-                    return Some(Request::Start(Start {
+                    let start = Start {
                         export,
                         queue,
                         size: it.size,
@@ -291,7 +291,9 @@ impl Export {
                         used: rings.used,
                         call,
                         kick_vector: vector,
-                    }));
+                    };
+                    it.running = Some(start);
+                    return Some(Request::Start(start));
                 }
             }
         }
@@ -306,11 +308,6 @@ impl Export {
                 self.written = 0;
             }
             Request::Detach { .. } => self.attached = None,
-            Request::Start(start) => {
-                if let Some(queue) = self.queue_mut(start.queue) {
-                    queue.running = Some(*start);
-                }
-            }
             Request::Stop { queue, .. } => {
                 if let Some(queue) = self.queue_mut(*queue) {
                     queue.running = None;
@@ -328,8 +325,15 @@ impl Export {
                 }
             }
             Request::WriteConfig { .. } => self.written += 1,
-            Request::Hello { .. } | Request::Ping { .. } => {}
+            Request::Hello { .. } | Request::Ping { .. } | Request::Start(_) => {}
         }
+    }
+
+    /// The appliance will not serve what it was asked to.
+    pub fn not_started(&mut self, start: &Start) -> Option<&mut Queue> {
+        let queue = self.queue_mut(start.queue)?;
+        queue.running = None;
+        Some(queue)
     }
 
     /// The queue of that number, if it can be.

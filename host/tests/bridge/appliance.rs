@@ -60,7 +60,7 @@ pub(crate) struct FakeAppliance {
     control: UnixStream,
     held: Arc<Mutex<Held>>,
     dead: Arc<AtomicBool>,
-    /// Answers nothing while it is set.
+    /// Answers nothing while it is set, but does what it is asked.
     pub(crate) mute: Arc<AtomicBool>,
     /// Serves no requests while it is set, but answers.
     pub(crate) idle: Arc<AtomicBool>,
@@ -202,12 +202,12 @@ fn talk(mut stream: UnixStream, held: &Mutex<Held>, mute: &AtomicBool, disks: &[
         for byte in &bytes[..count] {
             let Some(Ok(payload)) = deframer.push(*byte) else { continue };
             let (sequence, request) = Request::decode(&payload).unwrap();
-            if mute.load(Ordering::SeqCst) {
-                continue;
-            }
             let mut answers = vec![answer(&mut held.lock().unwrap(), &request, disks, boot).encode(sequence)];
             if matches!(request, Request::Hello { .. }) {
                 answers.extend(disks.iter().map(|disk| Report::Disk(disk.clone()).encode(0)));
+            }
+            if mute.load(Ordering::SeqCst) {
+                continue;
             }
             if stream.write_all(&answers.concat()).is_err() {
                 return;

@@ -419,6 +419,8 @@ fn calls_and_kicks_may_change_as_often_as_they_like() {
     let place = Place::new(LONG);
     let appliance = place.appliance(1);
     let mut consumer = place.running(1);
+    // Stopped before it is served, the first start would use no vector.
+    consumer.ask(0, None, 0);
     let mut direct = 0;
     for _ in 0..300 {
         let used = consumer.used(0);
@@ -438,6 +440,29 @@ fn calls_and_kicks_may_change_as_often_as_they_like() {
     consumer.quiet(0);
     consumer.ask(0, None, 0);
     assert!(consumer.interrupted(0));
+}
+
+#[test]
+fn a_queue_that_is_stopped_while_it_starts_is_served_by_nobody() {
+    let place = Place::new(LONG);
+    let appliance = place.appliance(1);
+    let mut consumer = place.running(1);
+    consumer.stop(0);
+    let used = consumer.used(0);
+    // It begins, and its answer does not come for a while.
+    appliance.mute.store(true, Ordering::SeqCst);
+    consumer.start_queue(0, used);
+    eventually("the appliance serves the queue", || appliance.queues() == 1);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            thread::sleep(SHORT);
+            appliance.mute.store(false, Ordering::SeqCst);
+        });
+        consumer.stop(0);
+        assert_eq!(appliance.queues(), 0);
+    });
+    consumer.start_queue(0, used);
+    consumer.ask(0, None, 0);
 }
 
 #[test]
