@@ -27,8 +27,10 @@ run) need_run ;;
 tests)
     need_run
     need ndctl command -v ndctl
-    # PMDK's checker; where it is gone from the distribution, the tests do without.
-    need libpmempool1 sh -c 'ls /usr/lib/*/libpmempool.so.1 || ! apt-cache show libpmempool1'
+    # PMDK's checker; where it is gone from the distribution, the tests do without. Before apt has lists nobody knows.
+    need libpmempool1 sh -c 'ls /usr/lib/*/libpmempool.so.1 || ! command -v apt-cache || {
+        ls /var/lib/apt/lists/*_Packages* && ! apt-cache show libpmempool1
+    }'
     # Debian packs its kernel's modules with xz, Ubuntu with zstd.
     need xz-utils command -v xz
     need zstd command -v zstd
@@ -59,7 +61,13 @@ if [ ${#packages[@]} -gt 0 ]; then
     complain "installing ${packages[*]}"
     # Another apt may be at work (a fresh machine updates itself): wait for it, within a bound.
     apt=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300)
-    if ! { "${apt[@]}" update && "${apt[@]}" install -y --no-install-recommends "${packages[@]}"; } >&2 </dev/null; then
+    install_all() {
+        "${apt[@]}" update || return
+        # Now it knows.
+        apt-cache show libpmempool1 >/dev/null 2>&1 || read -ra packages <<<"${packages[*]/libpmempool1/}"
+        "${apt[@]}" install -y --no-install-recommends "${packages[@]}"
+    }
+    if ! install_all >&2 </dev/null; then
         complain "apt could not install ${packages[*]}: see above. By hand: apt-get update && $install"
         exit 2
     fi
