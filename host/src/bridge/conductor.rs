@@ -103,7 +103,9 @@ impl Conductor {
     }
 
     fn next(&mut self) -> Option<Asked> {
-        if self.boot.is_none() {
+        // A Disk may be lost on its way. To be greeted again changes nothing for an appliance that knows us.
+        let lost = self.untold > 0 && self.greeted.elapsed() > ANSWER * 2;
+        if self.boot.is_none() || lost {
             let session = self.session;
             return Some(self.ask(Request::Hello { session }, None));
         }
@@ -183,11 +185,6 @@ impl Conductor {
         let mut state = shared.lock();
         if state.machine.as_ref().is_none_or(|it| it.number != self.machine) {
             return false;
-        }
-        if self.boot.is_some() && self.untold > 0 && self.greeted.elapsed() > ANSWER * 2 {
-            // A report of a disk was lost.
-            self.boot = None;
-            self.asked = None;
         }
         if state.is_present() && state.heard.elapsed() > shared.hold {
             shared.say("the appliance does not answer: ending its machine");

@@ -54,6 +54,7 @@ struct Held {
     seen: Vec<u16>,
     memory: Option<Memory>,
     log: Vec<Request>,
+    hellos: usize,
 }
 
 pub(crate) struct FakeAppliance {
@@ -104,6 +105,11 @@ impl FakeAppliance {
     /// All that it was asked, in order, but Hello and Ping.
     pub(crate) fn asked(&self) -> Vec<Request> {
         self.held.lock().unwrap().log.clone()
+    }
+
+    /// How often it was greeted.
+    pub(crate) fn greeted(&self) -> usize {
+        self.held.lock().unwrap().hellos
     }
 
     /// By which vector a queue's kicks arrive, and whether one has since this was last asked.
@@ -222,7 +228,10 @@ fn answer(held: &mut Held, request: &Request, disks: &[Disk], boot: u64) -> Repo
     }
     let done = |well| Report::Done(if well { Outcome::Ok } else { Outcome::NotStarted });
     match request {
-        Request::Hello { .. } => Report::Hello { boot, disks: u8::try_from(disks.len()).unwrap() },
+        Request::Hello { .. } => {
+            held.hellos += 1;
+            Report::Hello { boot, disks: u8::try_from(disks.len()).unwrap() }
+        }
         Request::Ping { .. } | Request::WriteConfig { .. } => done(true),
         Request::Attach(attach) => {
             held.attached.insert(attach.export, attach.clone());
@@ -233,8 +242,8 @@ fn answer(held: &mut Held, request: &Request, disks: &[Disk], boot: u64) -> Repo
             if !held.attached.contains_key(&start.export) {
                 return Report::Done(Outcome::NoSuchExport);
             }
-            held.running.insert((start.export, start.queue), (*start, start.base));
-            done(true)
+            let (running, _) = held.running.entry((start.export, start.queue)).or_insert((*start, start.base));
+            if running == start { done(true) } else { Report::Done(Outcome::Busy) }
         }
         Request::Stop { export, queue } => match held.running.remove(&(*export, *queue)) {
             Some((_, base)) => Report::Stopped { base },

@@ -215,6 +215,21 @@ fn an_appliance_that_reboots_in_its_machine_is_given_everything_again() {
 }
 
 #[test]
+fn an_appliance_whose_disks_are_not_heard_of_is_asked_again_and_goes_on_serving() {
+    let place = Place::new(LONG);
+    let appliance = place.appliance(1);
+    let mut consumer = place.running(1);
+    consumer.ask(0, None, 0);
+    let asked = appliance.asked().len();
+    // It says that there is a disk, which nobody hears of.
+    appliance.report(&Report::Hello { boot: 1, disks: 1 });
+    eventually("it is greeted again", || appliance.greeted() == 2);
+    consumer.ask(0, None, 1);
+    thread::sleep(SHORT);
+    assert_eq!(appliance.asked().split_off(asked), []);
+}
+
+#[test]
 fn an_appliance_that_stays_away_is_answered_for_until_it_is_back() {
     let place = Place::new(SHORT);
     let appliance = place.appliance(1);

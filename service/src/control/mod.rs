@@ -45,10 +45,11 @@
 //! 1. One request at a time: the bridge sends the next one when the answer is there. A request whose answer does not
 //!    come within [`ANSWER_MS`] is sent again with its number. All of them may be: a repeated Attach, Start, Detach or
 //!    SetCall changes nothing, a repeated Stop answers the same base.
-//! 2. **Who is there.** The bridge says Hello until it is answered. `session` is a number that it makes when it starts;
-//!    at a new one the appliance detaches everything. `boot` is one that the appliance makes when it starts; when it
-//!    changes, all that was attached is gone, and the bridge attaches it again with `base` = used.idx as it stands in
-//!    the ring. Completion is in order, so used.idx is the whole truth about what was served.
+//! 2. **Who is there.** The bridge says Hello until it is answered, and again when a Disk is missing. `session` is a
+//!    number that it makes when it starts; at a new one the appliance detaches everything, else nothing. `boot` is one
+//!    that the appliance makes when it starts; when it changes, all that was attached is gone, and the bridge attaches it
+//!    again with `base` = used.idx as it stands in the ring. Completion is in order, so used.idx is the whole truth about
+//!    what was served.
 //! 3. **Lease.** The appliance touches a consumer's memory only until `lease_ms` after it took in the last Ping. When a
 //!    lease has run out, queues rest where they are; the next Ping lets them go on. A bridge that has not had the answer
 //!    to a Ping for longer than its bound must end the appliance before anybody else serves the queues.
