@@ -7,6 +7,7 @@
 //! The device has one BAR of 1 MiB, which must be where the tables say that the DIMM is. Firmware puts it there every
 //! time for one command line, but that is no promise: another address is an error, with what to do.
 
+use std::convert::Infallible;
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -83,19 +84,26 @@ impl Served {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Answers until QEMU ends.
+    /// Answers until QEMU ends, in whatever way: it may be killed while it sends, or waits for an answer.
     ///
     /// # Errors
-    /// [`ProxyError`]; an end of the stream between two messages is none.
-    pub fn serve(&self, mut qemu: UnixStream) -> Result<(), ProxyError> {
+    /// [`ProxyError`].
+    pub fn serve(&self, qemu: UnixStream) -> Result<(), ProxyError> {
+        use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+        let Err(why) = self.answer_all(qemu);
+        match why {
+            ProxyError::Io(why) if matches!(why.kind(), BrokenPipe | ConnectionReset | UnexpectedEof) => Ok(()),
+            why => Err(why),
+        }
+    }
+
+    fn answer_all(&self, mut qemu: UnixStream) -> Result<Infallible, ProxyError> {
         let base = self.model().layout().control_base / BAR_BYTES * BAR_BYTES;
         let mut config = Config::new();
         let mut payload = [0; 256];
         loop {
             let mut header = [0; 16];
-            if let Err(why) = qemu.read_exact(&mut header) {
-                return if why.kind() == io::ErrorKind::UnexpectedEof { Ok(()) } else { Err(why.into()) };
-            }
+            qemu.read_exact(&mut header)?;
             let kind = word(&header, 0);
             let bytes = word(&header, 8) as usize;
             let payload = payload.get_mut(..bytes).ok_or(ProxyError::Message(kind))?;
@@ -182,5 +190,28 @@ impl Config {
 
     fn bar(&self) -> u64 {
         u64::from(self.read(0x10, 4))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::super::layout::Layout;
+    use super::*;
+
+    #[test]
+    fn a_machine_that_is_killed_while_it_is_answered_has_ended_and_nothing_is_wrong() {
+        let (ours, mut qemu) = UnixStream::pair().expect("a socket is left");
+        let dimm = Served::new(Model::blank(Layout::plain(1, 0xfe90_0000, 1, 1 << 20)));
+        let serving = thread::spawn(move || dimm.serve(ours));
+        let mut message = [0; 28];
+        message[..4].copy_from_slice(&command::CONFIG_READ.to_le_bytes());
+        message[8] = 12;
+        qemu.write_all(&message).expect("it is there");
+        // It has one byte of the answer when it ends: the rest is lost, which its peer is told.
+        qemu.read_exact(&mut [0; 1]).expect("an answer");
+        drop(qemu);
+        serving.join().expect("no panic").expect("an end");
     }
 }
