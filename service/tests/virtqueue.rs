@@ -198,3 +198,22 @@ fn a_budget_shares_the_cpu_between_queues() {
     let progress = consumer.poll_with(3, |_| ());
     assert_eq!((progress.served, progress.more), (2, false));
 }
+
+#[test]
+fn large_requests_leave_the_cpu_to_others_sooner() {
+    let write = |sectors: usize| [&1_u64.to_le_bytes()[..], &[0; 8], &vec![7; sectors * 512]].concat();
+    let discard = [&11_u64.to_le_bytes()[..], &[0; 16], &256_u64.to_le_bytes()].concat();
+    for (what, first, served) in [("a sector", write(1), 3), ("64 KiB", write(128), 2), ("a discard", discard, 1)] {
+        let mut consumer = Consumer::new(Disk { sectors: 256, discard: true, ..DISK }, 16);
+        let behind_the_others = consumer.buffers_at() + 0x2000;
+        consumer.place(0, behind_the_others, &first, 1, &Parts::default());
+        consumer.driver.offer(&consumer.memory, 0);
+        for slot in 1..4 {
+            offer(&mut consumer, slot, 1);
+        }
+        publish(&consumer);
+        let progress = consumer.poll_with(3, |_| ());
+        assert_eq!((progress.served, progress.failed, progress.more), (served, 0, true), "{what}");
+        assert_eq!(consumer.poll().served, 4 - served, "{what}");
+    }
+}
