@@ -932,19 +932,29 @@ fn long_commands_attend_to_consumers_and_their_bridge() {
         for request in [&ping(), &stop] {
             bridge.wire.0.lock().expect("no panic").to_node.extend(request.encode(7));
         }
-        bridge.submit(0, 0, 0x20000, 512);
+        bridge.submit(0, 40_000, 0x20000, 512);
         bridge.booted.done(command);
         (bridge.answer(), bridge.hear())
     };
-    // A namespace that nobody has: all goes on as ever.
-    let done = during(&mut bridge, "create-namespace -r region1 -f");
-    assert_eq!(done, (Some(0), vec![Report::Done(Outcome::Ok), Report::Stopped { base: 1 }]));
-    bridge.start(0);
-    bridge.hear();
+    // A namespace that nobody has, or other sectors: all goes on as ever.
+    for (base, command) in (1..).zip([
+        "create-namespace -r region1 -f",
+        "write pmem0s 0 --fill 1 --count 2048",
+        "inject-error pmem0s 0 2048",
+        "clear-errors pmem0s 0 2048",
+        "trim pmem0s 0 2048",
+        "inject-error pmem0s 0 2048 --media",
+    ]) {
+        let done = during(&mut bridge, command);
+        assert_eq!(done, (Some(0), vec![Report::Done(Outcome::Ok), Report::Stopped { base }]), "{command}");
+        bridge.start(0);
+        bridge.hear();
+    }
     // A disk that a consumer has is not touched, but the bridge hears that we are there.
     let done = during(&mut bridge, "check-namespace namespace0.0");
     assert_eq!(done, (None, vec![Report::Done(Outcome::Ok)]));
-    assert_eq!(bridge.say(stop.clone()), [Report::Stopped { base: 1 }], "asked again");
+    let base = bridge.driver.used_index(&bridge.consumer.window);
+    assert_eq!(bridge.say(stop.clone()), [Report::Stopped { base }], "asked again");
     bridge.start(0);
     bridge.booted.node.exports().poll(CpuIndex(0));
     assert_eq!(bridge.answer(), Some(0));

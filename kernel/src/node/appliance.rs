@@ -179,7 +179,10 @@ impl<M: Machine> Appliance for Node<M> {
 
     fn write(&mut self, dev: &str, lba: Lba, from: &[u8]) -> Result<(), AdminError> {
         let disk = self.disk(dev)?;
-        disk.write(M::this_cpu(), lba.0, from).map_err(|why| admin_error(dev, &why))
+        disk.write(M::this_cpu(), lba.0, from).map_err(|why| admin_error(dev, &why))?;
+        // What fills many sectors comes here many times.
+        self.exports.attend(M::this_cpu());
+        Ok(())
     }
 
     fn trim(&mut self, dev: &str, lba: Lba, count: u64) -> Result<(), AdminError> {

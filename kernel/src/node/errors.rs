@@ -11,27 +11,45 @@ use service::admin::command::Lba;
 use service::error::AdminError;
 use service::reply::{Errors, MediaErrors, SectorErrors};
 
+/// How many sectors change before consumers and their bridge are attended to.
+const SECTORS_A_TURN: u64 = 512;
+
 impl<M: Machine> Node<M> {
     pub(super) fn trim_sectors(&self, dev: &str, lba: Lba, count: u64) -> Result<(), AdminError> {
-        let mut lane = self.disk(dev)?.btt.lane(M::this_cpu());
-        lane.zero(ExternalLba(lba.0), count).map_err(|why| admin_error(dev, &why))
+        self.by_turns(dev, lba, count, |disk, lba, count| disk.btt.lane(M::this_cpu()).zero(lba, count))
     }
 
     pub(super) fn put_in_error(&self, dev: &str, lba: Lba, count: u64, media: bool) -> Result<(), AdminError> {
-        let disk = self.disk(dev)?;
-        let done = if media {
-            lose(disk, lba, count)
-        } else {
-            disk.btt.lane(M::this_cpu()).mark_errors(ExternalLba(lba.0), count)
-        };
-        done.map_err(|why| admin_error(dev, &why))
+        self.by_turns(dev, lba, count, |disk, lba, count| match media {
+            true => lose(disk, lba, count),
+            false => disk.btt.lane(M::this_cpu()).mark_errors(lba, count),
+        })
     }
 
     pub(super) fn clear_of_errors(&self, dev: &str, lba: Lba, count: u64) -> Result<(), AdminError> {
+        self.by_turns(dev, lba, count, |disk, lba, count| {
+            disk.settle_losses(M::this_cpu(), lba.0, count)?;
+            disk.btt.lane(M::this_cpu()).clear_errors(lba, count).map(|_| ())
+        })
+    }
+
+    /// Changes sectors that are all on the disk, some at a time: consumers may share it meanwhile.
+    fn by_turns(
+        &self,
+        dev: &str,
+        Lba(first): Lba,
+        count: u64,
+        change: impl Fn(&Disk<Medium>, ExternalLba, u64) -> Result<(), BttError>,
+    ) -> Result<(), AdminError> {
         let disk = self.disk(dev)?;
-        disk.settle_losses(M::this_cpu(), lba.0, count).map_err(|why| admin_error(dev, &why))?;
-        let mut lane = disk.btt.lane(M::this_cpu());
-        lane.clear_errors(ExternalLba(lba.0), count).map(|_| ()).map_err(|why| admin_error(dev, &why))
+        let mut done = 0;
+        while done < count {
+            let now = SECTORS_A_TURN.min(count - done);
+            change(disk, ExternalLba(first + done), now).map_err(|why| admin_error(dev, &why))?;
+            done += now;
+            self.exports.attend(M::this_cpu());
+        }
+        Ok(())
     }
 
     pub(super) fn errors_known(&self, dev: Option<&str>) -> Result<Errors, AdminError> {
@@ -60,7 +78,7 @@ impl<M: Machine> Node<M> {
 }
 
 /// Lets the medium fail where the sectors lie now, while nobody moves them.
-fn lose(disk: &Disk<Medium>, lba: Lba, count: u64) -> Result<(), BttError> {
+fn lose(disk: &Disk<Medium>, lba: ExternalLba, count: u64) -> Result<(), BttError> {
     let bytes = disk.sector_bytes() as u64;
     disk.btt.exclusively(|media| {
         for lba in (lba.0..lba.0 + count).map(ExternalLba) {
