@@ -116,7 +116,7 @@ impl Conductor {
         let shared = Arc::clone(&self.shared);
         let mut state = shared.lock();
         let State { exports, machine, .. } = &mut *state;
-        let machine = machine.as_mut()?;
+        let machine = machine.as_mut().filter(|it| it.number == self.machine)?;
         let found = exports.iter_mut().enumerate().find_map(|(export, it)| {
             let window = shared.window_of[export];
             let used_index = |rings| super::refuse::used_index(&shared.windows[window].ram, rings);
@@ -179,11 +179,16 @@ impl Conductor {
         }
     }
 
+    /// Whether our machine is the one that runs the appliance.
+    fn is_at(&self, state: &State) -> bool {
+        state.machine.as_ref().is_some_and(|it| it.number == self.machine)
+    }
+
     /// What time alone brings about. False when another machine has taken this one's place.
     fn mind_time(&mut self) -> bool {
         let shared = Arc::clone(&self.shared);
         let mut state = shared.lock();
-        if state.machine.as_ref().is_none_or(|it| it.number != self.machine) {
+        if !self.is_at(&state) {
             return false;
         }
         if state.is_present() && state.heard.elapsed() > shared.hold {
@@ -200,6 +205,9 @@ impl Conductor {
         let answered = self.asked.take_if(|asked| asked.sent.is_some() && asked.sequence == sequence && sequence != 0);
         let shared = Arc::clone(&self.shared);
         let mut state = shared.lock();
+        if !self.is_at(&state) {
+            return; // the last words of one that has ended
+        }
         match report {
             Report::Hello { boot, disks } => {
                 let known = self.boot == Some(*boot);

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use host::bridge::state::{RELAYED_VECTORS, VECTORS};
 use host::bridge::{Bridge, BridgeError, ExportSpec};
-use service::control::{DiskIndex, ExportIndex, QueueIndex, Report, Request};
+use service::control::{DiskIndex, ExportIndex, Outcome, QueueIndex, Report, Request};
 
 use appliance::{FakeAppliance, Medium, SECTORS, disk, medium};
 use consumer::{Consumer, appears, eventually};
@@ -211,6 +211,22 @@ fn an_appliance_that_reboots_in_its_machine_is_given_everything_again() {
     eventually("it is attached again", || {
         appliance.asked().iter().filter(|request| matches!(request, Request::Start(_))).count() >= 2
     });
+    assert_eq!(consumer.ask(0, None, 0), (0, 5));
+}
+
+#[test]
+fn what_an_appliance_said_last_counts_for_nothing_once_another_machine_is_made() {
+    let place = Place::new(LONG);
+    let appliance = place.appliance(1);
+    let mut consumer = place.running(1);
+    assert_eq!(consumer.ask(0, Some(5), 0), (0, 5));
+    // The bridge reads it late: on a busy host the next machine is made first.
+    let next = place.bridge().machine().unwrap();
+    appliance.report(&Report::Done(Outcome::Ok));
+    thread::sleep(SHORT);
+    assert!(!place.bridge().is_served());
+    drop(appliance);
+    let _appliance = FakeAppliance::start(next, vec![disk(0, "pmem0s")], &place.medium, 2);
     assert_eq!(consumer.ask(0, None, 0), (0, 5));
 }
 
