@@ -139,13 +139,15 @@ impl<N: Namespace> LaneGuard<'_, N> {
     /// The medium has lost the data of a sector whose entry was `found`: marks it as an error, and says whether it did.
     /// If not, the sector has been written since, or the arena takes no writes.
     ///
-    /// The caller has taken its blocks out of the RTT.
+    /// The caller's blocks are still in the RTT: nobody writes this one meanwhile, so where the entry is still `found`, the
+    /// sector has not been written and come back to a block that holds good data now. (Whoever holds the stripe does not
+    /// wait for readers, so we may wait for it.)
     pub(crate) fn mark_lost(&mut self, arena: &Arena, premap: PremapAba, found: MapEntry) -> Result<Lost, BttError> {
+        let media = self.btt.media();
+        let mut guard = arena.locks.lock(premap, 1);
         if arena.read_only().is_some() {
             return Ok(Lost::Kept);
         }
-        let media = self.btt.media();
-        let mut guard = arena.locks.lock(premap, 1);
         if arena.entry(media, premap)? != found {
             return Ok(Lost::WrittenSince);
         }

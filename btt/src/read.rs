@@ -97,8 +97,6 @@ impl<N: Namespace> LaneGuard<'_, N> {
                     match sink.load(index, media, arena.block_at(*block)) {
                         Ok(()) => {}
                         Err(why @ MediaError::Poisoned { .. }) => {
-                            // Whoever waits for a stripe may not keep a writer waiting for readers.
-                            arena.rtt.clear(self.index);
                             return match self.mark_lost(arena, PremapAba(premap), *entry)? {
                                 Lost::Kept => Err(BttError::Data { lba, why }),
                                 Lost::WrittenSince => Ok(false),

@@ -4,7 +4,7 @@
 //! - a flog record of a sector is stored only while no change of that sector's map entry waits for a fence;
 //! - a record replaces the one before the last of its group only once the last one's map change is durable;
 //! - a record commits only after the data of its block are durable;
-//! - a map entry names a block only after the record that says so is durable.
+//! - a map entry names another block only after the record that says so is durable.
 //!
 //! A thread is a CPU: its fences cover what it streamed or started to write back.
 //!
@@ -12,9 +12,11 @@
 //! at once, or one after the other with nothing between them that orders their accesses.
 
 use crate::checker::{AtomicU32, Guarded, Ordering, thread};
+use btt::PremapAba;
 use btt::geometry::{Geometry, SectorSize};
 use btt::info_block::{InfoBlock, Version};
 use btt::layout::{RawFlogSlot, SIGNATURE};
+use btt::map::MapEntry;
 use btt::media::{LINE_BYTES, MediaError, Namespace, NsOffset};
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
@@ -55,6 +57,8 @@ struct State {
     pending: Vec<Pending>,
     /// The access that fails.
     failing: Option<u32>,
+    /// Where the block begins that has lost its bytes, until it is written.
+    lost: Option<usize>,
 }
 
 /// The medium.
@@ -134,7 +138,13 @@ impl Medium {
             windows: Vec::new(),
             cpus: Mutex::default(),
             accesses: AtomicU32::new(0),
-            state: Mutex::new(State { durable: image.clone(), visible: image, pending: Vec::new(), failing: None }),
+            state: Mutex::new(State {
+                durable: image.clone(),
+                visible: image,
+                pending: Vec::new(),
+                failing: None,
+                lost: None,
+            }),
         }
     }
 
@@ -178,6 +188,12 @@ impl Medium {
     /// From now on, no access fails.
     pub(crate) fn never_fail(&self) {
         self.state().failing = None;
+    }
+
+    /// This block has lost its bytes, until it is written.
+    #[cfg(feature = "loom")]
+    pub(crate) fn lose(&self, block: u32) {
+        self.state().lost = Some(DATA_AT + block as usize * BLOCK_BYTES);
     }
 
     /// What a load sees, on a medium of its own.
@@ -280,6 +296,11 @@ impl State {
             }
             at if (MAP_AT..FLOG_AT).contains(&at) => {
                 let (lba, block) = ((at - MAP_AT) / 4, word(0) & !(3 << 30));
+                let before = u32::from_le_bytes(self.visible[range.clone()].try_into().expect("4 bytes"));
+                let premap = PremapAba(u32::try_from(lba).expect("a few"));
+                if MapEntry::decode(before, premap).block().0 == block {
+                    return;
+                }
                 let says_so = |slot: &RawFlogSlot| slot.lba.get() as usize == lba && slot.new_map.get() == block;
                 let record =
                     (FLOG_AT..BACKUP_AT).step_by(16).find(|&at| says_so(&self.slot(at)) && !self.waits(&(at..at + 16)));
@@ -316,6 +337,9 @@ impl Namespace for Medium {
         let range = range(at, into.len())?;
         self.touch(&range, Guarded::read);
         into.fill(0);
+        if self.state().lost == Some(range.start) {
+            return Err(MediaError::Poisoned { at });
+        }
         if let Some(bytes) = self.state().visible.get(range) {
             into.copy_from_slice(bytes);
         }
@@ -326,6 +350,7 @@ impl Namespace for Medium {
         self.use_window();
         let range = range(at, from.len())?;
         self.touch(&range, Guarded::write);
+        self.state().lost.take_if(|lost| *lost == range.start);
         self.store(range, from, true);
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! Models that are small enough for every schedule.
 
 use crate::checker::{Depth, explore};
+use crate::medium::SECTORS;
 use crate::stage::{Stage, join};
 use btt::BttError;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -18,6 +19,27 @@ fn a_reader_never_sees_its_block_given_away() {
         assert!(found <= 1, "{found}");
         join(writer);
         stage.judge(&[(0, &[1]), (1, &[2])]);
+    });
+}
+
+#[test]
+fn a_sector_that_is_written_while_its_loss_is_found_is_not_marked_as_lost() {
+    explore("a lost sector against two writes of it", Depth::All, || {
+        let stage = Stage::new(2, 2, &[0]);
+        // Into the block that lane 1 had free.
+        stage.write(1, 0, 1, 1);
+        stage.medium().lose(SECTORS + 1);
+        // The second write takes the lost block again, which holds good data then.
+        let writer = stage.cpu(|stage| {
+            stage.write(1, 0, 1, 2);
+            stage.write(1, 0, 1, 3);
+        });
+        match stage.try_read(0, 0, 1) {
+            Ok(found) => assert!([2, 3].contains(&found[0]), "{found:?}"),
+            Err(why) => assert!(matches!(why, BttError::Data { .. }), "{why}"),
+        }
+        join(writer);
+        stage.judge(&[(0, &[3])]);
     });
 }
 

@@ -93,11 +93,16 @@ impl Stage {
     }
 
     /// Reads `count` sectors from `lba` on, and says which versions they are.
-    pub(crate) fn read(&self, cpu: u32, lba: u32, count: u64) -> Vec<u32> {
+    pub(crate) fn try_read(&self, cpu: u32, lba: u32, count: u64) -> Result<Vec<u32>, BttError> {
         let mut versions = Versions { lba, found: Vec::new() };
         self.medium().set_cpu(cpu);
-        self.0.lane(CpuIndex(cpu)).read(ExternalLba(lba.into()), count, &mut versions).expect("no faults");
-        versions.found
+        self.0.lane(CpuIndex(cpu)).read(ExternalLba(lba.into()), count, &mut versions)?;
+        Ok(versions.found)
+    }
+
+    /// As `try_read`, on a medium without faults.
+    pub(crate) fn read(&self, cpu: u32, lba: u32, count: u64) -> Vec<u32> {
+        self.try_read(cpu, lba, count).expect("no faults")
     }
 
     /// When all CPUs are done: the medium is sound as it stands, and if the power went now and took all that is not
