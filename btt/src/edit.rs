@@ -54,7 +54,7 @@ impl<N: Namespace> LaneGuard<'_, N> {
     }
 
     /// Writes zeroes where the map has TRIM entries (state Z), and says for how many sectors, so that today's Linux reads
-    /// them right. Durable when it returns.
+    /// them right. Durable when it returns. Nobody else writes meanwhile.
     ///
     /// # Errors
     /// As [`LaneGuard::write`]; those done before stay done.
@@ -125,12 +125,13 @@ impl<N: Namespace> LaneGuard<'_, N> {
         let btt = self.btt;
         btt.locate(lba, count)?;
         let zeroes = Zeroes::new(btt.sector_size());
+        let is_error = |entry| matches!(entry, MapEntry::Error(_));
         let mut cleared = 0;
         for lba in (lba.0..lba.0 + count).map(ExternalLba) {
             let (arena, premap) = btt.locate(lba, 1)?;
-            if matches!(arena.entry(btt.media(), premap)?, MapEntry::Error(_)) {
-                self.write(lba, 1, &zeroes)?;
-                cleared += 1;
+            if is_error(arena.entry(btt.media(), premap)?) {
+                // If it still is one then: whoever has written it meanwhile has cleared it.
+                cleared += u64::from(self.write_run(arena, premap, 1, 0, &zeroes, is_error)?);
             }
         }
         Ok(cleared)

@@ -49,20 +49,22 @@ impl<N: Namespace> LaneGuard<'_, N> {
         let mut done = 0;
         while done < count {
             let (arena, first) = btt.locate(ExternalLba(lba.0 + done), count - done)?;
-            let run = self.write_run(arena, first, count - done, done, source)?;
+            let run = self.write_run(arena, first, count - done, done, source, |_| true)?;
             done += u64::from(run);
         }
         Ok(())
     }
 
-    /// Writes as many sectors as one run takes, and says how many.
-    fn write_run(
+    /// Writes as many sectors as one run takes, and says how many. None, and nothing has changed, where the map entry of
+    /// one of them is not such as `replaces` asks for by the time that it cannot change any more.
+    pub(crate) fn write_run(
         &mut self,
         arena: &Arena,
         first: PremapAba,
         wanted: u64,
         done: u64,
         source: &(impl SectorSource<N> + ?Sized),
+        replaces: impl Fn(MapEntry) -> bool,
     ) -> Result<u32, BttError> {
         arena.check_writable()?;
         let media = self.btt.media();
@@ -102,6 +104,9 @@ impl<N: Namespace> LaneGuard<'_, N> {
         for (change, premap) in moves.iter_mut().zip(first.0..first.0 + count) {
             let lba = PremapAba(premap);
             *change = Move { lba, old: arena.entry(media, lba)? };
+            if !replaces(change.old) {
+                return Ok(0);
+            }
         }
         let moves = &moves[..count as usize];
         let failed = |why| arena.metadata_failed(why);

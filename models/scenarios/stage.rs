@@ -92,6 +92,20 @@ impl Stage {
         self.try_write(cpu, lba, count, version).expect("no faults");
     }
 
+    /// Marks a sector as an error.
+    #[cfg(feature = "loom")]
+    pub(crate) fn mark_error(&self, cpu: u32, lba: u32) {
+        self.medium().set_cpu(cpu);
+        self.0.lane(CpuIndex(cpu)).mark_errors(ExternalLba(lba.into()), 1).expect("no faults");
+    }
+
+    /// Clears a sector of its error: it is of version 0 then. Says how many that were.
+    #[cfg(feature = "loom")]
+    pub(crate) fn clear_error(&self, cpu: u32, lba: u32) -> u64 {
+        self.medium().set_cpu(cpu);
+        self.0.lane(CpuIndex(cpu)).clear_errors(ExternalLba(lba.into()), 1).expect("no faults")
+    }
+
     /// Reads `count` sectors from `lba` on, and says which versions they are.
     pub(crate) fn try_read(&self, cpu: u32, lba: u32, count: u64) -> Result<Vec<u32>, BttError> {
         let mut versions = Versions { lba, found: Vec::new() };
