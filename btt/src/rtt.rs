@@ -43,10 +43,11 @@ impl Rtt {
         let reader = &self.0[lane.0 as usize];
         let mut count = 0;
         for (slot, block) in reader.blocks.iter().zip(blocks) {
-            slot.store(block.map_or(NONE, |b| b.0), Ordering::Relaxed);
+            // Release, as is the count: a writer that skips an earlier run because it sees this one instead has also seen
+            // that run end.
+            slot.store(block.map_or(NONE, |b| b.0), Ordering::Release);
             count += 1;
         }
-        // Release: a writer that skips an earlier run because it sees this count has also seen that run end.
         reader.count.store(count, Ordering::Release);
         // Pairs with the fence in `wait_for_readers`: either the writer sees these blocks, or our caller, re-reading
         // the map, sees that they have been replaced.
@@ -76,7 +77,7 @@ impl Reader {
     fn reads_one_of(&self, targets: &[PostmapAba]) -> bool {
         let count = self.count.load(Ordering::Acquire) as usize;
         self.blocks.iter().take(count).any(|slot| {
-            let block = slot.load(Ordering::Relaxed);
+            let block = slot.load(Ordering::Acquire);
             block != NONE && targets.iter().any(|target| target.0 == block)
         })
     }

@@ -23,6 +23,22 @@ fn a_reader_never_sees_its_block_given_away() {
 }
 
 #[test]
+fn a_reader_that_has_gone_on_to_another_block_has_left_the_first_one() {
+    explore("two reads against the first one's block's next use", Depth::All, || {
+        let stage = Stage::new(2, 2, &[0, 1, 2]);
+        let writer = stage.cpu(|stage| {
+            stage.write(1, 0, 1, 1);
+            stage.write(1, 1, 1, 2);
+        });
+        let found = stage.read(0, 0, 1)[0];
+        assert!(found <= 1, "{found}");
+        assert_eq!(stage.read(0, 2, 1), [0]);
+        join(writer);
+        stage.judge(&[(0, &[1]), (1, &[2]), (2, &[0])]);
+    });
+}
+
+#[test]
 fn a_sector_that_is_written_while_its_loss_is_found_is_not_marked_as_lost() {
     explore("a lost sector against two writes of it", Depth::All, || {
         let stage = Stage::new(2, 2, &[0]);
