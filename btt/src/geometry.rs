@@ -183,7 +183,10 @@ impl Geometry {
         // One page is kept back so that rounding the map up to a page always fits.
         let blocks = (available - PAGE_BYTES) / (u64::from(internal_lbasize) + MAP_ENTRY_BYTES);
         let internal_nlba = u32::try_from(blocks).unwrap_or(POSTMAP_LIMIT).min(POSTMAP_LIMIT);
-        let external_nlba = internal_nlba - NFREE;
+        let external_nlba = internal_nlba
+            .checked_sub(NFREE)
+            .filter(|count| *count > 0)
+            .ok_or(GeometryError::TooSmall { bytes: arena_bytes })?;
         let map_bytes = (u64::from(external_nlba) * MAP_ENTRY_BYTES).next_multiple_of(PAGE_BYTES);
         let dataoff = PAGE_BYTES;
         let mapoff = dataoff + available - map_bytes;
@@ -307,6 +310,16 @@ mod tests {
                 assert_eq!(g.info2off + PAGE_BYTES, bytes / PAGE_BYTES * PAGE_BYTES);
             }
         }
+    }
+
+    #[test]
+    fn an_arena_with_no_more_blocks_than_free_ones_is_too_small() {
+        let size = SectorSize::new(512).expect("a known size");
+        let with = |internal| Geometry::with_blocks(ARENA_MIN_BYTES, size, internal, false);
+        for internal in [65_420, 65_536, 1 << 24, u32::MAX] {
+            assert_eq!(with(internal), Err(GeometryError::TooSmall { bytes: ARENA_MIN_BYTES }), "{internal}");
+        }
+        assert_eq!(with(65_000).map(|g| g.external_nlba), Ok(1));
     }
 
     #[test]
