@@ -11,6 +11,7 @@ use btt::{Btt, BttError, OpenError, ReadOnlyReason};
 use common::lossy::Lossy;
 use common::*;
 use uuid::Uuid;
+use zerocopy::IntoBytes;
 
 const REPAIR: Orders =
     Orders { repair: true, rewrite_log: false, force: false, fresh_uuid: Uuid::from_u128(77), window_blocks: u32::MAX };
@@ -371,6 +372,28 @@ fn a_rewritten_flog_is_accepted_after_a_cut_at_every_step() {
         assert_eq!(findings(&btt.close().expect("no faults")).0, []);
         assert_all_there(&sim, "rewritten");
     }
+}
+
+#[test]
+fn a_flog_whose_slots_lie_across_lines_is_rewritten_as_safely() {
+    let (sim, at) = used(512);
+    let mut info = open(&sim, 1).arenas().next().expect("one arena").info;
+    let mut flog = vec![0; 64 * 256];
+    sim.read(NsOffset(at.flog), &mut flog).expect("in range");
+    // Eight bytes down, where the map leaves room: the halves of each first slot are in two lines.
+    info.geometry.logoff -= 8;
+    poke(&sim, at.flog - 8, &flog);
+    for place in [at.info, at.info2] {
+        poke(&sim, place, info.encode().as_bytes());
+    }
+    let sim = sim.settled();
+    assert_eq!(findings(&sim).0, []);
+    at_every_cut(&sim, &REWRITE, |crashed, what| {
+        assert_all_there(&crashed, what);
+        assert_eq!(findings(&crashed).0, [], "{what}");
+    });
+    assert_eq!(mend(&sim, &REWRITE), []);
+    assert_all_there(&sim, "rewritten");
 }
 
 #[test]

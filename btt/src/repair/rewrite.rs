@@ -37,10 +37,9 @@ pub(super) fn single_slot_groups<N: Namespace>(media: &N, one: &Found) -> Result
 /// Appends a record that moves nothing.
 fn append_nothing<N: Namespace>(media: &N, entry: &mut FlogEntry) -> Result<(), MediaError> {
     entry.store_body_of_nothing(media)?;
-    if !media.keeps_line_order() {
-        entry.start_write_back(media)?;
-        media.fence()?;
-    }
+    entry.start_write_back(media)?;
+    // Whatever the medium: a flog that others aligned to 8 bytes only may have the halves in two lines.
+    media.fence()?;
     entry.store_commit(media)?;
     entry.start_write_back(media)?;
     // Crash before this fence: the older record stands, and frees the same block.
