@@ -28,7 +28,7 @@ const MOST: usize = 1 << 16;
 /// What has to be mended.
 #[derive(Default)]
 struct Damage {
-    /// Blocks that nobody owns.
+    /// Blocks that nobody owns. Sorted, as a survey meets them.
     missing: Vec<PostmapAba>,
     /// Blocks that several own. Sorted, each once.
     contested: Vec<PostmapAba>,
@@ -126,7 +126,8 @@ fn doubtful_sectors<N: Namespace>(
         for slot in groups.raw[index as usize] {
             let lba = PremapAba(slot.lba.get());
             let [old, new] = [slot.old_map, slot.new_map].map(|word| PostmapAba(word.get() & MapEntry::BLOCK));
-            if slot.is_padding() || old == new || lba.0 >= geometry.external_nlba || !missing.contains(&new) {
+            let unowned = missing.binary_search(&new).is_ok();
+            if slot.is_padding() || old == new || lba.0 >= geometry.external_nlba || !unowned {
                 continue;
             }
             let at = one.at.plus(geometry.mapoff + u64::from(lba.0) * MAP_ENTRY_BYTES);
@@ -171,7 +172,8 @@ impl<N: Namespace> Map<'_, N> {
                     }
                 }
                 Read::Blank { first, count } => {
-                    let own = damage.contested.iter().filter(|block| (first.0..first.0 + count).contains(&block.0));
+                    let from = damage.contested.partition_point(|block| block.0 < first.0);
+                    let own = damage.contested[from..].iter().take_while(|block| block.0 - first.0 < count);
                     claims.extend(own.map(|block| (*block, PremapAba(block.0))));
                 }
                 Read::Lost(_) => {}
