@@ -1,0 +1,326 @@
+//! Disks for other machines: a consumer, its driver, and a bridge that speaks for it.
+
+use btt::CpuIndex;
+use drivers::shared::SharedWindow;
+use kernel::node::export::{Alarm, Consumer, Means};
+use service::control::{
+    Attach, Deframer, DiskIndex, ExportIndex, MemoryId, Outcome, QueueIndex, Region, Report, Request, Start,
+};
+use service::link::ByteLink;
+use service::memory::{MemoryOffset, SharedMemory};
+use service::mock::{Descriptor, Driver, NEXT, WRITE};
+use std::sync::{Arc, Mutex};
+use tests::blk::trap::Trapped;
+use tests::blk::{Layout, Model};
+use tests::nfit::Table;
+use tests::threads::{BASE, Booted, Dimm, Hardware, Line, MIB, Memory, boot_with};
+
+/// A consumer: its memory, a driver, and a bridge that speaks for it.
+struct Neighbour {
+    window: SharedWindow,
+    rung: Mutex<Vec<u32>>,
+}
+
+impl Consumer for Neighbour {
+    fn id(&self) -> MemoryId {
+        MemoryId(3)
+    }
+    fn memory(&self) -> &SharedWindow {
+        &self.window
+    }
+    fn ring(&self, doorbell: u32) {
+        self.rung.lock().expect("no panic").push(doorbell);
+    }
+    fn cpu(&self, vector: u16) -> CpuIndex {
+        CpuIndex(u32::from(vector) % 4)
+    }
+}
+
+/// A clock that stands still, but for the test.
+#[derive(Default)]
+struct Clock(Mutex<u64>);
+
+impl Alarm for Clock {
+    fn now_ns(&self) -> u64 {
+        *self.0.lock().expect("no panic")
+    }
+    fn wake(&self, _: CpuIndex) {}
+}
+
+/// The control link's two directions.
+#[derive(Clone, Default)]
+struct Wire(Arc<Mutex<Line>>);
+
+impl ByteLink for Wire {
+    fn receive(&mut self) -> Option<u8> {
+        self.0.lock().expect("no panic").receive()
+    }
+    fn send(&mut self, bytes: &[u8]) {
+        self.0.lock().expect("no panic").send(bytes);
+    }
+}
+
+struct Bridge {
+    booted: Booted,
+    wire: Wire,
+    clock: Arc<Clock>,
+    consumer: Arc<Neighbour>,
+    driver: Driver,
+}
+
+const RINGS: u16 = 16;
+const GPA: u64 = 0x4000_0000;
+const BUFFERS: u64 = 0x10000;
+
+impl Bridge {
+    /// A node with one formatted namespace of memory, a consumer, and a lease.
+    fn new(sector: u32) -> Self {
+        Self::with_dimms(1, sector)
+    }
+
+    /// The same with so many DIMMs, of which the first one is formatted.
+    fn with_dimms(dimms: u64, sector: u32) -> Self {
+        let dimm = |number| Dimm { base: BASE * number, memory: Memory::new(32 * MIB), flags: 0, labels: None };
+        Self::on(sector, |means| boot_with(&(1..=dimms).map(dimm).collect::<Vec<_>>(), means))
+    }
+
+    /// The same, with a namespace behind block windows.
+    fn behind_windows(sector: u32) -> Self {
+        let dimm = Trapped::new(Model::blank(Layout::plain(1, 0xfe90_0000, 2, 20 << 20)));
+        let table = dimm.model().layout().describe(Table::default()).finish();
+        Self::on(sector, |means| dimm.plug(Hardware { nfits: vec![table], means, ..Hardware::default() }).boot())
+    }
+
+    fn on(sector: u32, boot: impl FnOnce(Means) -> Booted) -> Self {
+        let memory = Memory::new(MIB);
+        // SAFETY: the memory is never freed, and nothing but the window leads there.
+        let window = unsafe { SharedWindow::new(memory.start, memory.bytes) };
+        let (wire, clock) = (Wire::default(), Arc::new(Clock::default()));
+        let consumer = Arc::new(Neighbour { window, rung: Mutex::default() });
+        let means = Means {
+            alarm: Arc::clone(&clock) as Arc<dyn Alarm>,
+            consumers: vec![Arc::clone(&consumer) as Arc<dyn Consumer>],
+            link: Some(Box::new(wire.clone())),
+        };
+        let mut booted = boot(means);
+        booted.done(&format!("create-namespace -r region0 -l {sector}"));
+        booted.node.offer_new();
+        let mut bridge = Self { booted, wire, clock, consumer, driver: Driver::new(RINGS, 0) };
+        bridge.say(Request::Hello { session: 1 });
+        bridge.ask(Request::Ping { lease_ms: 5000 }, Outcome::Ok);
+        bridge
+    }
+
+    /// Sends a request; what the appliance reports.
+    fn say(&mut self, request: Request) -> Vec<Report> {
+        self.wire.0.lock().expect("no panic").to_node.extend(request.encode(7));
+        self.hear()
+    }
+
+    fn hear(&mut self) -> Vec<Report> {
+        while self.booted.node.exports().poll_control() {}
+        let bytes = std::mem::take(&mut self.wire.0.lock().expect("no panic").from_node);
+        let mut deframer = Deframer::new();
+        let payloads = bytes.iter().filter_map(|byte| deframer.push(*byte));
+        payloads.map(|payload| Report::decode(&payload.expect("a sound frame")).expect("a report").1).collect()
+    }
+
+    fn ask(&mut self, request: Request, outcome: Outcome) {
+        let words = format!("{request:?}");
+        assert_eq!(self.say(request), [Report::Done(outcome)], "{words}");
+    }
+
+    fn attach(&mut self) {
+        let regions = vec![Region { gpa: GPA, bytes: MIB as u64, offset: 0 }];
+        let features = 1 << 32 | 1 << 13 | 1 << 14; // VERSION_1, DISCARD, WRITE_ZEROES
+        let attach = Attach { export: ExportIndex(0), memory: MemoryId(3), features, disk: DiskIndex(0), regions };
+        self.ask(Request::Attach(attach), Outcome::Ok);
+    }
+
+    fn start(&mut self, queue: u16) {
+        let avail = 16 * u64::from(RINGS);
+        let used = (avail + 6 + 2 * u64::from(RINGS)).next_multiple_of(4);
+        let call = Some(service::control::Call { peer: 9, vector: 0 });
+        let start = Start {
+            export: ExportIndex(0),
+            queue: QueueIndex(queue),
+            size: RINGS,
+            base: 0,
+            desc: 0,
+            avail,
+            used,
+            call,
+            kick_vector: queue,
+        };
+        self.ask(Request::Start(start), Outcome::Ok);
+    }
+
+    /// One request: a header, data, a status. Its status, or none if nobody served it.
+    fn request(&mut self, kind: u32, unit: u64, data: u64, bytes: u32, cpu: u32) -> Option<u8> {
+        self.submit(kind, unit, data, bytes);
+        self.booted.node.exports().poll(CpuIndex(cpu));
+        self.answer()
+    }
+
+    fn submit(&mut self, kind: u32, unit: u64, data: u64, bytes: u32) {
+        let window = self.consumer.window;
+        let header = [&kind.to_le_bytes()[..], &[0; 4], &unit.to_le_bytes()].concat();
+        window.write(MemoryOffset(BUFFERS), &header).expect("in memory");
+        window.write(MemoryOffset(BUFFERS + 16), &[0xee]).expect("in memory");
+        let flags = if kind == 0 { NEXT | WRITE } else { NEXT };
+        let parts = [
+            Descriptor { addr: GPA + BUFFERS, len: 16, flags: NEXT, next: 1 },
+            Descriptor { addr: GPA + data, len: bytes, flags, next: 2 },
+            Descriptor { addr: GPA + BUFFERS + 16, len: 1, flags: WRITE, next: 0 },
+        ];
+        for (index, part) in (0..).zip(parts) {
+            self.driver.set_descriptor(&window, index, part);
+        }
+        self.driver.publish(&window, 0);
+    }
+
+    fn answer(&mut self) -> Option<u8> {
+        let window = self.consumer.window;
+        self.driver.collect(&window)?;
+        let mut status = [0];
+        window.read(MemoryOffset(BUFFERS + 16), &mut status).expect("in memory");
+        Some(status[0])
+    }
+}
+
+#[test]
+fn a_consumers_sectors_are_the_admins_sectors() {
+    let pmem = [512, 4096].map(|sector| (sector, "pmem0s", Bridge::new(sector)));
+    let blk = [512, 4096].map(|sector| (sector, "ndblk0.0s", Bridge::behind_windows(sector)));
+    for (sector, dev, mut bridge) in pmem.into_iter().chain(blk) {
+        bridge.attach();
+        bridge.start(1);
+        assert_eq!(*bridge.consumer.rung.lock().expect("no panic"), [9 << 16], "a start rings once");
+        // Data that begin in the middle of a line, and are three sectors long.
+        let data: Vec<u8> = (0..3 * sector).map(|at| u8::try_from(at % 249).expect("small")).collect();
+        let at = 0x20000 + 24;
+        bridge.consumer.window.write(MemoryOffset(at), &data).expect("in memory");
+        let unit = u64::from(sector / 512) * 5;
+        assert_eq!(bridge.request(1, unit, at, 3 * sector, 1), Some(0));
+        assert_eq!(bridge.consumer.rung.lock().expect("no panic").len(), 2, "one interrupt for it");
+        let read = bridge.booted.done(&format!("read {dev} 5 3"));
+        let encoded = bridge.booted.done(&format!("read {dev} 6"))["data"].clone();
+        assert_ne!(encoded, bridge.booted.done(&format!("read {dev} 8"))["data"]);
+        bridge.booted.done(&format!("write {dev} 20 --data {}", encoded.as_str().expect("base64")));
+        let back = 0x40000;
+        assert_eq!(bridge.request(0, u64::from(sector / 512) * 20, back, sector, 1), Some(0));
+        let mut got = vec![0; sector as usize];
+        bridge.consumer.window.read(MemoryOffset(back), &mut got).expect("in memory");
+        assert_eq!(got, data[sector as usize..][..sector as usize], "{read}");
+        let stats = bridge.booted.done("stats");
+        assert_eq!((&stats["queues"][0]["requests"], &stats["queues"][0]["cpu"]), (&2.into(), &1.into()), "{stats}");
+        let events = bridge.booted.done("trace")["events"].to_string();
+        assert!(events.contains("export 0 queue 1: 1 served, driver called"), "{events}");
+    }
+}
+
+#[test]
+fn an_exported_namespace_stays_and_a_withdrawn_one_fails_its_requests() {
+    let mut bridge = Bridge::new(4096);
+    bridge.attach();
+    bridge.start(0);
+    assert_eq!(bridge.booted.done("status")["exports"], serde_json::json!(["pmem0s"]));
+    for command in ["create-namespace -f", "disable-namespace namespace0.0", "destroy-namespace -f namespace0.0"] {
+        let reply = bridge.booted.ask(command);
+        let message = reply["error"]["message"].as_str().unwrap_or_default();
+        assert!(message.contains("unexport pmem0s first"), "{command}: {reply}");
+    }
+    bridge.booted.done("unexport pmem0s");
+    assert_eq!(bridge.hear(), [Report::DiskGone { disk: DiskIndex(0) }]);
+    assert_eq!(bridge.request(0, 0, 0x20000, 4096, 0), Some(1), "IOERR");
+    assert_eq!(bridge.booted.done("status")["exports"], serde_json::json!([]));
+    bridge.booted.done("export pmem0s");
+    assert!(matches!(&bridge.hear()[..], [Report::Disk(disk)] if disk.name == "pmem0s" && disk.capacity > 0));
+    assert_eq!(bridge.request(0, 0, 0x20000, 4096, 0), Some(0), "it is back");
+    bridge.booted.done("unexport pmem0s");
+    bridge.booted.done("create-namespace -f -l 512");
+}
+
+#[test]
+fn long_commands_attend_to_consumers_and_their_bridge() {
+    let mut bridge = Bridge::with_dimms(2, 512);
+    bridge.attach();
+    bridge.start(0);
+    let ping = || Request::Ping { lease_ms: 5000 };
+    let stop = Request::Stop { export: ExportIndex(0), queue: QueueIndex(0) };
+    let during = |bridge: &mut Bridge, command: &str| {
+        for request in [&ping(), &stop] {
+            bridge.wire.0.lock().expect("no panic").to_node.extend(request.encode(7));
+        }
+        bridge.submit(0, 40_000, 0x20000, 512);
+        bridge.booted.done(command);
+        (bridge.answer(), bridge.hear())
+    };
+    // A namespace that nobody has, or other sectors: all goes on as ever.
+    for (base, command) in (1..).zip([
+        "create-namespace -r region1 -f",
+        "write pmem0s 0 --fill 1 --count 2048",
+        "inject-error pmem0s 0 2048",
+        "clear-errors pmem0s 0 2048",
+        "trim pmem0s 0 2048",
+        "inject-error pmem0s 0 2048 --media",
+    ]) {
+        let done = during(&mut bridge, command);
+        assert_eq!(done, (Some(0), vec![Report::Done(Outcome::Ok), Report::Stopped { base }]), "{command}");
+        bridge.start(0);
+        bridge.hear();
+    }
+    // A disk that a consumer has is not touched, but the bridge hears that we are there.
+    let done = during(&mut bridge, "check-namespace namespace0.0");
+    assert_eq!(done, (None, vec![Report::Done(Outcome::Ok)]));
+    let base = bridge.driver.used_index(&bridge.consumer.window);
+    assert_eq!(bridge.say(stop.clone()), [Report::Stopped { base }], "asked again");
+    bridge.start(0);
+    bridge.booted.node.exports().poll(CpuIndex(0));
+    assert_eq!(bridge.answer(), Some(0));
+}
+
+#[test]
+fn without_a_lease_a_consumers_memory_is_left_alone() {
+    let mut bridge = Bridge::new(512);
+    bridge.attach();
+    bridge.start(0);
+    assert_eq!(bridge.request(1, 0, 0x20000, 512, 0), Some(0));
+    *bridge.clock.0.lock().expect("no panic") = 5_000_000_001;
+    assert_eq!(bridge.request(1, 0, 0x20000, 512, 0), None);
+    assert!(bridge.booted.node.exports().may_rest(CpuIndex(0)));
+    bridge.ask(Request::Ping { lease_ms: 5000 }, Outcome::Ok);
+    assert!(!bridge.booted.node.exports().may_rest(CpuIndex(0)), "what waits is seen before a rest");
+    assert!(bridge.booted.node.exports().poll(CpuIndex(0)));
+    assert!(bridge.driver.collect(&bridge.consumer.window).is_some(), "a new lease serves what waited");
+}
+
+#[test]
+fn stopping_and_starting_goes_on_where_it_was_and_what_is_impossible_is_refused() {
+    let mut bridge = Bridge::new(512);
+    let stop = || Request::Stop { export: ExportIndex(0), queue: QueueIndex(2) };
+    bridge.ask(stop(), Outcome::NoSuchExport);
+    bridge.attach();
+    bridge.ask(stop(), Outcome::NotStarted);
+    bridge.start(2);
+    bridge.start(2); // sent again: nothing changes
+    assert_eq!(bridge.request(1, 0, 0x20000, 512, 2), Some(0));
+    assert_eq!(bridge.say(stop()), [Report::Stopped { base: 1 }]);
+    assert_eq!(bridge.say(stop()), [Report::Stopped { base: 1 }], "the same answer again");
+    assert_eq!(bridge.request(1, 1, 0x20000, 512, 2), None, "nobody serves a stopped queue");
+    bridge.start(2);
+    bridge.booted.node.exports().poll(CpuIndex(2));
+    assert!(bridge.driver.collect(&bridge.consumer.window).is_some(), "it is served when it starts again");
+    // A new bridge knows nothing of all this.
+    let reports = bridge.say(Request::Hello { session: 2 });
+    assert!(matches!(&reports[..], [Report::Hello { disks: 1, .. }, Report::Disk(_)]), "{reports:?}");
+    bridge.ask(stop(), Outcome::NoSuchExport);
+    let regions = vec![Region { gpa: 0, bytes: MIB as u64 + 1, offset: 0 }];
+    let attach = |memory, disk, regions: &Vec<Region>| {
+        let (memory, disk) = (MemoryId(memory), DiskIndex(disk));
+        Request::Attach(Attach { export: ExportIndex(0), memory, features: 1 << 32, disk, regions: regions.clone() })
+    };
+    bridge.ask(attach(4, 0, &regions), Outcome::NoSuchMemory);
+    bridge.ask(attach(3, 1, &regions), Outcome::NoSuchDisk);
+    bridge.ask(attach(3, 0, &regions), Outcome::BadTable);
+}

@@ -1,0 +1,178 @@
+//! Making namespaces, and using them: sizes, force, reboots, several DIMMs, all CPUs.
+
+use super::checked;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use tests::threads::{BASE, Dimm, MIB, Memory, boot, boot_one};
+
+#[test]
+fn what_is_created_and_written_is_there_after_a_reboot() {
+    for sector in [512, 4096] {
+        let memory = Memory::new(32 * MIB);
+        let mut node = boot_one(memory);
+        let made = node.done(&format!("create-namespace -l {sector}"));
+        assert_eq!(made["sector_size"], sector);
+        node.done("write pmem0s 5 --fill 0x42 --count 3");
+        drop(node);
+        let mut node = boot_one(memory);
+        let read = node.done("read pmem0s 6");
+        let data = read["data"].as_str().expect("base64");
+        assert!(data.starts_with("QkJCQkJC"), "{data:.20}");
+        assert_eq!(read["sector_size"], sector);
+        assert_eq!(node.done("check-namespace namespace0.0")["findings"], serde_json::json!([]));
+        assert_eq!(node.done("list")["result"][0]["btt"]["lanes"], 4);
+    }
+}
+
+#[test]
+fn every_sector_size_is_created_written_read_and_checked_with_its_metadata_bytes() {
+    // The metadata bytes and the sectors of 32 MiB, less the page before the first info block.
+    for (sector, metadata, sectors) in [
+        (512_u32, 0_usize, 64_708_u64),
+        (520, 8, 57_539),
+        (528, 16, 57_539),
+        (4096, 0, 7_920),
+        (4104, 8, 7_794),
+        (4160, 64, 7_794),
+        (4224, 128, 7_672),
+    ] {
+        let memory = Memory::new(32 * MIB);
+        let mut node = boot_one(memory);
+        let made = node.done(&format!("create-namespace -l {sector}"));
+        let data = if sector >= 4096 { 4096 } else { 512 };
+        assert_eq!((&made["sector_size"], &made["size"]), (&sector.into(), &(sectors * data).into()), "{made}");
+        let bytes = usize::try_from(sector).expect("small");
+        let content = |lba: u64| -> Vec<u8> {
+            let data = (0..bytes - metadata).map(|at| (at as u64 * 31 + lba).to_le_bytes()[0]);
+            data.chain((0..metadata).map(|at| 0xc0 | (at as u64 + lba).to_le_bytes()[0] & 0x3f)).collect()
+        };
+        let last = sectors - 1;
+        for lba in [0, 1, last / 2, last] {
+            node.done(&format!("write pmem0s {lba} --data {}", STANDARD.encode(content(lba))));
+        }
+        node.refused(&format!("write pmem0s {sectors} --fill 1"), "out-of-range");
+        // A sector without its metadata bytes is no sector.
+        if metadata > 0 {
+            let data_only = STANDARD.encode(&content(0)[..bytes - metadata]);
+            node.refused(&format!("write pmem0s 0 --data {data_only}"), "usage");
+        }
+        drop(node);
+        let mut node = boot_one(memory);
+        for lba in [0, 1, last / 2, last] {
+            let read = node.done(&format!("read pmem0s {lba}"));
+            let found = STANDARD.decode(read["data"].as_str().expect("base64")).expect("base64");
+            assert!(found == content(lba), "{sector}: LBA {lba}");
+        }
+        let both = node.done("read pmem0s 0 2");
+        let found = STANDARD.decode(both["data"].as_str().expect("base64")).expect("base64");
+        assert!(found == [content(0), content(1)].concat(), "{sector}: two at once");
+        node.done("write pmem0s 0 --fill 0 --count 2");
+        node.done(&format!("write pmem0s {} --fill 0", last / 2));
+        node.done(&format!("write pmem0s {last} --fill 0"));
+        let bench = node.done("bench pmem0s --seconds 1 --mix 60 --run 7 --verify");
+        let broken = ["torn", "misplaced", "foreign", "unreadable"].map(|kind| bench["verify"][kind].as_u64());
+        assert_eq!((broken, &bench["errors"]), ([Some(0); 4], &0.into()), "{sector}: {bench}");
+        assert_eq!(checked(&mut node, ""), (0, true));
+        let internal = node.done("arenas namespace0.0")["arenas"][0]["internal_lbasize"].clone();
+        assert_eq!(internal, sector.next_multiple_of(64), "{sector}");
+    }
+}
+
+#[test]
+fn without_an_nfit_there_is_nothing_and_that_is_no_error() {
+    let mut node = boot(&[]);
+    assert_eq!(node.done("list")["result"], serde_json::json!([]));
+    assert_eq!(node.done("nfit")["structures"], serde_json::json!([]));
+    assert!(node.refused("read pmem0s 0", "not-found").contains("pmem0s"));
+    node.refused("create-namespace", "not-found");
+}
+
+#[test]
+fn an_unformatted_namespace_takes_no_sectors_and_says_what_to_do() {
+    let memory = Memory::new(32 * MIB);
+    let mut node = boot_one(memory);
+    for dev in ["pmem0s", "pmem0"] {
+        assert!(node.refused(&format!("write {dev} 0 --fill 1"), "not-found").contains("create-namespace"));
+        node.refused(&format!("read {dev} 0"), "not-found");
+    }
+    node.refused("arenas namespace0.0", "failed");
+    node.refused("check-namespace namespace0.0", "failed");
+    node.refused("bench pmem0s --seconds 1", "not-found");
+    drop(node);
+    assert!(memory.copy().iter().all(|byte| *byte == 0), "nothing was written");
+}
+
+#[test]
+fn what_somebody_made_is_formatted_only_by_force() {
+    let memory = Memory::new(32 * MIB);
+    memory.put(0x438, &[0x53, 0xef]);
+    memory.put(9 * MIB, &[0xaa; 4096]);
+    let mut node = boot_one(memory);
+    assert!(node.refused("create-namespace", "failed").contains("ext4"));
+    node.done("create-namespace -f");
+    // The old data in the middle cannot be read any more.
+    let count = node.done("list")["result"][0]["size"].as_u64().expect("a size") / 4096;
+    for lba in (0..count).step_by(128) {
+        let read = node.done(&format!("read pmem0s {lba} {}", 128.min(count - lba)));
+        assert!(read["data"].as_str().is_some_and(|data| data.bytes().all(|c| c == b'A' || c == b'=')), "LBA {lba}");
+    }
+    assert!(node.refused("create-namespace", "failed").contains("sector mode already"));
+}
+
+#[test]
+fn bytes_that_mean_nothing_to_us_are_not_formatted_unasked_either() {
+    let memory = Memory::new(32 * MIB);
+    memory.put(77, b"somebody's secret");
+    let mut node = boot_one(memory);
+    assert!(node.refused("create-namespace", "failed").contains("not blank"));
+}
+
+#[test]
+fn an_unarmed_dimm_is_read_only() {
+    let memory = Memory::new(32 * MIB);
+    let mut node = boot_one(memory);
+    node.done("create-namespace");
+    node.done("write pmem0s 0 --fill 9");
+    drop(node);
+    let before = memory.copy();
+    let mut node = boot(&[Dimm { base: BASE, memory, flags: 1 << 3, labels: None }]);
+    node.done("read pmem0s 0");
+    node.refused("write pmem0s 0 --fill 8", "read-only");
+    node.refused("bench pmem0s --seconds 1", "read-only");
+    node.refused("create-namespace -f", "read-only");
+    drop(node);
+    assert!(before == memory.copy(), "nothing was written");
+}
+
+#[test]
+fn two_dimms_are_two_regions() {
+    let (first, second) = (Memory::new(32 * MIB), Memory::new(48 * MIB));
+    let mut node = boot(&[
+        Dimm { base: BASE, memory: first, flags: 0, labels: None },
+        Dimm { base: BASE + (1 << 30), memory: second, flags: 0, labels: None },
+    ]);
+    node.done("create-namespace -r region1 -l 512");
+    node.done("create-namespace");
+    node.refused("create-namespace -r region2", "not-found");
+    node.done("write pmem1s 100 --fill 3");
+    let list = node.done("list");
+    assert_eq!(list["result"][0]["blockdev"], "pmem0s");
+    assert_eq!(list["result"][1]["sector_size"], 512);
+    assert_eq!(node.done("status")["namespaces"].as_array().map(Vec::len), Some(2));
+}
+
+#[test]
+fn a_load_on_all_cpus_tears_nothing() {
+    let memory = Memory::new(32 * MIB);
+    let mut node = boot_one(memory);
+    node.done("create-namespace -l 512");
+    for run in [1, 7, 64] {
+        let bench = node.done(&format!("bench pmem0s --seconds 1 --mix 70 --run {run} --seed {run} --verify"));
+        assert_eq!(bench["errors"], 0);
+        assert_eq!((&bench["verify"]["torn"], &bench["verify"]["misplaced"]), (&0.into(), &0.into()));
+        assert!(bench["sectors_written"].as_u64() > Some(1000), "{bench}");
+    }
+    let stats = node.done("stats");
+    assert_eq!(stats["devices"][0]["cpus"].as_array().map(Vec::len), Some(4));
+    assert_eq!(node.done("check-namespace namespace0.0")["findings"], serde_json::json!([]));
+}
