@@ -6,6 +6,8 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
+use btt::layout::PAGE_BYTES;
+use btt::media::LINE_BYTES;
 use btt::sim::{Event, Pending};
 use iced_x86::Mnemonic;
 use tests::explorer::cut::apply;
@@ -118,6 +120,13 @@ fn recovery_executes_what_was_explored() {
 fn creation_executes_what_was_explored() {
     let real = equals_the_simulated(Operation::Create);
     assert!(real.names.keys().any(|name| name.contains("movnt")), "{:?}", real.names);
+}
+
+#[test]
+fn a_write_back_of_several_lines_takes_each_of_them_and_no_more() {
+    let real = equals_the_simulated(Operation::Lines);
+    let uncovered: Vec<u64> = epochs(&real.events)[0].iter().filter(|piece| !piece.covered).map(|it| it.at).collect();
+    assert_eq!(uncovered, [PAGE_BYTES + 3 * LINE_BYTES]);
 }
 
 /// The image that boots holds them too: each part of the write path, itself or in what it calls.

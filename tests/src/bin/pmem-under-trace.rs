@@ -7,15 +7,11 @@ use std::fs::OpenOptions;
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
 
-use btt::bytes::Sectors;
-use btt::format::format;
-use btt::{Btt, CpuIndex, ExternalLba};
 use drivers::persist::Persist;
 use drivers::pmem::{Access, Pmem, PmemRegion};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap};
 use nix::sys::signal::{Signal, raise};
-use tests::explorer::small::{PLACEMENT, content};
-use tests::instructions::{BASE, Operation, RUN, TAG, recipe};
+use tests::instructions::{BASE, Operation};
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
@@ -23,34 +19,7 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     };
     let Some(operation) = Operation::named(&operation) else { return ExitCode::from(2) };
-    let pmem = map(&file);
-    let size = btt::geometry::SectorSize::new(512).expect("a known size");
-    let stop = || raise(Signal::SIGSTOP).expect("a process may stop itself");
-    match operation {
-        Operation::Create => {
-            stop();
-            let result = format(&pmem, &recipe(), &mut |_, _| ());
-            stop();
-            result.expect("a blank medium");
-        }
-        Operation::Recover => {
-            stop();
-            let result = Btt::open(&pmem, PLACEMENT, 1);
-            stop();
-            assert!(result.expect("a sound BTT").recovered_writes() > 0, "there was something to recover");
-        }
-        Operation::Write | Operation::Run => {
-            let btt = Btt::open(&pmem, PLACEMENT, 1).expect("a sound BTT");
-            let count = if operation == Operation::Run { RUN } else { 1 };
-            let bytes: Vec<u8> = (0..count).flat_map(|index| content(TAG + index)).collect();
-            let source = Sectors::new(&bytes, size).expect("whole sectors");
-            stop();
-            let written = btt.lane(CpuIndex(0)).write(ExternalLba(0), count, &source);
-            let result = written.and_then(|()| btt.drain());
-            stop();
-            result.expect("a sound medium");
-        }
-    }
+    operation.perform(&map(&file), || raise(Signal::SIGSTOP).expect("a process may stop itself"));
     ExitCode::SUCCESS
 }
 

@@ -13,9 +13,13 @@ pub mod epoch;
 pub mod image;
 pub mod step;
 
+use std::cell::RefCell;
+
 use btt::bytes::Sectors;
 use btt::format::{Recipe, format};
 use btt::geometry::SectorSize;
+use btt::layout::PAGE_BYTES;
+use btt::media::{LINE_BYTES, Namespace, NsOffset};
 use btt::sim::{Event, Sim};
 use btt::{Btt, CpuIndex, ExternalLba};
 use uuid::Uuid;
@@ -40,11 +44,13 @@ pub enum Operation {
     Recover,
     /// Making a BTT.
     Create,
+    /// A write-back of several lines, from within the first to within the last, and a fence.
+    Lines,
 }
 
 impl Operation {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Write, Self::Run, Self::Recover, Self::Create];
+    pub const ALL: [Self; 5] = [Self::Write, Self::Run, Self::Recover, Self::Create, Self::Lines];
 
     /// Its name on a command line.
     #[must_use]
@@ -54,6 +60,7 @@ impl Operation {
             Self::Run => "run",
             Self::Recover => "recover",
             Self::Create => "create",
+            Self::Lines => "lines",
         }
     }
 
@@ -75,6 +82,48 @@ impl Operation {
         if self == Self::Create { Vec::new() } else { self.small().make().bytes().to_vec() }
     }
 
+    /// Does it, and calls `border` just before and just after.
+    ///
+    /// # Panics
+    /// If it fails.
+    pub fn perform<N: Namespace>(self, media: &N, border: impl Fn()) {
+        match self {
+            Self::Create => {
+                border();
+                let result = format(media, &recipe(), &mut |_, _| ());
+                border();
+                result.expect("a blank medium");
+            }
+            Self::Recover => {
+                border();
+                let result = Btt::open(media, PLACEMENT, 1);
+                border();
+                assert!(result.expect("a sound BTT").recovered_writes() > 0, "there was something to recover");
+            }
+            Self::Write | Self::Run => {
+                let btt = Btt::open(media, PLACEMENT, 1).expect("a sound BTT");
+                let count = if self == Self::Run { RUN } else { 1 };
+                let bytes: Vec<u8> = (0..count).flat_map(|index| content(TAG + index)).collect();
+                let source = Sectors::new(&bytes, btt.sector_size()).expect("whole sectors");
+                border();
+                let written = btt.lane(CpuIndex(0)).write(ExternalLba(0), count, &source);
+                let result = written.and_then(|()| btt.drain());
+                border();
+                result.expect("a sound medium");
+            }
+            Self::Lines => {
+                let line = |number: u64| NsOffset(PAGE_BYTES + number * LINE_BYTES);
+                border();
+                let stored = (0..4).try_for_each(|number| media.store_u64(line(number), TAG + number));
+                // The fourth line stays where it is.
+                let begun = stored.and_then(|()| media.start_write_back(line(0).plus(60), LINE_BYTES + 5));
+                let result = begun.and_then(|()| media.fence());
+                border();
+                result.expect("within the medium");
+            }
+        }
+    }
+
     /// What the simulated medium records of it.
     ///
     /// # Panics
@@ -82,26 +131,12 @@ impl Operation {
     #[must_use]
     pub fn simulated(self) -> Vec<Event> {
         let sim = Sim::from_start(self.start(), BYTES);
-        match self {
-            Self::Create => {
-                sim.record();
-                format(&sim, &recipe(), &mut |_, _| ()).expect("a blank medium");
-            }
-            Self::Recover => {
-                sim.record();
-                drop(Btt::open(&sim, PLACEMENT, 1).expect("a sound BTT"));
-            }
-            Self::Write | Self::Run => {
-                let btt = Btt::open(&sim, PLACEMENT, 1).expect("a sound BTT");
-                let count = if self == Self::Run { RUN } else { 1 };
-                let bytes: Vec<u8> = (0..count).flat_map(|index| content(TAG + index)).collect();
-                let source = Sectors::new(&bytes, btt.sector_size()).expect("whole sectors");
-                sim.record();
-                btt.lane(CpuIndex(0)).write(ExternalLba(0), count, &source).expect("a sound medium");
-                btt.drain().expect("a sound medium");
-            }
-        }
-        sim.recorded()
+        let events = RefCell::default();
+        self.perform(&sim, || {
+            events.replace(sim.recorded());
+            sim.record();
+        });
+        events.into_inner()
     }
 }
 
