@@ -136,60 +136,45 @@ fn a_map_change_is_settled_before_another_lane_follows_it() {
     });
 }
 
+/// CPUs 0 and 1 on one lane.
+fn two_cpus_share(stage: &Stage) {
+    let other = stage.cpu(|stage| {
+        stage.write(1, 0, 1, 1);
+        stage.read(1, 1, 1)
+    });
+    stage.write(0, 1, 1, 2);
+    stage.write(0, 0, 1, 3);
+    let found = join(other)[0];
+    assert!([0, 2].contains(&found), "{found}");
+    stage.judge(&[(0, &[1, 3]), (1, &[2])]);
+}
+
+/// CPUs 0 and 2 on lane 0, CPU 1 on lane 1.
+fn two_of_three_cpus_share(stage: &Stage) {
+    let sharer = stage.cpu(|stage| stage.write(2, 1, 1, 1));
+    let other = stage.cpu(|stage| stage.write(1, 0, 1, 2));
+    stage.write(0, 0, 1, 3);
+    join(sharer);
+    join(other);
+    stage.judge(&[(0, &[2, 3]), (1, &[1])]);
+}
+
 #[test]
 fn a_lane_that_two_cpus_share() {
-    explore("a lane shared by two CPUs", Depth::All, || {
-        let stage = Stage::new(1, 1, &[0, 1]);
-        let other = stage.cpu(|stage| {
-            stage.write(1, 0, 1, 1);
-            stage.read(1, 1, 1)
-        });
-        stage.write(0, 1, 1, 2);
-        stage.write(0, 0, 1, 3);
-        let found = join(other)[0];
-        assert!([0, 2].contains(&found), "{found}");
-        stage.judge(&[(0, &[1, 3]), (1, &[2])]);
-    });
+    explore("a lane shared by two CPUs", Depth::All, || two_cpus_share(&Stage::new(1, 1, &[0, 1])));
 }
 
 #[test]
 fn a_lane_that_moves_takes_its_map_changes_along() {
-    explore("a lane that moves, and another one", Depth::All, || {
-        let stage = Stage::new(2, 2, &[0, 1]);
-        // CPUs 0 and 2 share lane 0.
-        let mover = stage.cpu(|stage| stage.write(2, 1, 1, 1));
-        let other = stage.cpu(|stage| stage.write(1, 0, 1, 2));
-        stage.write(0, 0, 1, 3);
-        join(mover);
-        join(other);
-        stage.judge(&[(0, &[2, 3]), (1, &[1])]);
-    });
+    explore("a lane that moves, and another one", Depth::All, || two_of_three_cpus_share(&Stage::new(2, 2, &[0, 1])));
 }
 
 /// Windows have no lock in these models: the lanes alone keep CPUs that share one apart.
 #[test]
 fn cpus_that_share_a_window_take_turns_by_their_lane() {
-    explore("two CPUs on one window", Depth::All, || {
-        let stage = Stage::behind_windows(1, 1, &[0, 1]);
-        let other = stage.cpu(|stage| {
-            stage.write(1, 0, 1, 1);
-            stage.read(1, 1, 1)
-        });
-        stage.write(0, 1, 1, 2);
-        stage.write(0, 0, 1, 3);
-        let found = join(other)[0];
-        assert!([0, 2].contains(&found), "{found}");
-        stage.judge(&[(0, &[1, 3]), (1, &[2])]);
-    });
+    explore("two CPUs on one window", Depth::All, || two_cpus_share(&Stage::behind_windows(1, 1, &[0, 1])));
     explore("three CPUs on two windows", Depth::All, || {
-        let stage = Stage::behind_windows(2, 2, &[0, 1]);
-        // CPUs 0 and 2 share a lane, and with it a window.
-        let sharer = stage.cpu(|stage| stage.write(2, 1, 1, 1));
-        let other = stage.cpu(|stage| stage.write(1, 0, 1, 2));
-        stage.write(0, 0, 1, 3);
-        join(sharer);
-        join(other);
-        stage.judge(&[(0, &[2, 3]), (1, &[1])]);
+        two_of_three_cpus_share(&Stage::behind_windows(2, 2, &[0, 1]));
     });
 }
 
