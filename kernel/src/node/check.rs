@@ -3,7 +3,6 @@
 use super::attach::{State, medium, placement};
 use super::content::Content;
 use super::disk::admin_error;
-use super::export::not_exported;
 use super::{Machine, Node, SlotPlace};
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -74,13 +73,15 @@ impl<M: Machine> Node<M> {
     }
 
     fn look(&self, place: SlotPlace, placement: Placement, found: &mut Findings) -> Result<(), AdminError> {
-        let exported = matches!(&self.at(place).state, State::Sector(disk) if not_exported(disk).is_err());
-        let mut progress = self.progress(place, exported);
+        let mut progress = self.progress(place);
         let mut look = |media: &Medium| {
             check(media, placement, self.window_blocks(), &mut |finding| found.add(&finding, false), &mut progress);
         };
         match &self.at(place).state {
-            State::Sector(disk) => disk.btt.exclusively(&mut look).map_err(|why| admin_error(&disk.name, &why)),
+            State::Sector(disk) => {
+                let _hold = self.exports.hold(disk);
+                disk.btt.exclusively(&mut look).map_err(|why| admin_error(&disk.name, &why))
+            }
             _ => {
                 look(&self.medium_at(place)?);
                 Ok(())
@@ -106,7 +107,7 @@ impl<M: Machine> Node<M> {
             fresh_uuid: Builder::from_random_bytes(self.machine.random()).into_uuid(),
             window_blocks: self.window_blocks(),
         };
-        let mut progress = self.progress(place, false);
+        let mut progress = self.progress(place);
         repair(&medium, placement, &orders, &mut |finding, repaired| found.add(&finding, repaired), &mut progress);
         drop(progress);
         let portable = if request.portable { self.make_portable(place, placement, &medium, found) } else { Ok(()) };
@@ -138,17 +139,14 @@ impl<M: Machine> Node<M> {
         Ok(())
     }
 
-    /// Says how far a long check is, on the console's log, and attends to consumers meanwhile. Those of a disk that is
-    /// checked wait: all its lanes are taken.
-    fn progress(&self, place: SlotPlace, exported: bool) -> impl FnMut(u64, u64) + use<'_, M> {
+    /// Says how far a long check is, on the console's log, and attends to consumers meanwhile. Requests on the disk
+    /// that is checked wait.
+    fn progress(&self, place: SlotPlace) -> impl FnMut(u64, u64) + use<'_, M> {
         let id = self.at(place).namespace.id;
         let cpu = M::this_cpu();
         let mut next = self.machine.now_ns() + PROGRESS_NS;
         move |done, total| {
-            match exported {
-                true => self.exports.stay_alive(),
-                false => self.exports.attend(cpu),
-            }
+            self.exports.attend(cpu);
             if self.machine.now_ns() >= next {
                 next = self.machine.now_ns() + PROGRESS_NS;
                 self.machine.log(format_args!("{id}: checked {} %", done.saturating_mul(100) / total.max(1)));

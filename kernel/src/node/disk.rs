@@ -4,6 +4,8 @@ use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec;
+use core::sync::atomic::{AtomicBool, Ordering};
+
 use btt::bytes::{Sectors, SectorsMut};
 use btt::media::{MediaError, Namespace, SectorSink, SectorSource};
 use btt::{ArenaInfo, Btt, BttError, CpuIndex, ExternalLba, ReadOnlyReason};
@@ -17,12 +19,24 @@ pub(super) struct Disk<N> {
     /// The device.
     pub(super) btt: Btt<N>,
     counters: Box<[Counters]>,
+    /// Consumers' requests wait: see [`super::export::Exports::hold`].
+    held: AtomicBool,
 }
 
 impl<N: Namespace> Disk<N> {
     /// The disk of that name, on a machine with `cpus` CPUs.
     pub(super) fn new(name: String, btt: Btt<N>, cpus: u32) -> Self {
-        Self { name, btt, counters: (0..cpus).map(|_| Counters::new()).collect() }
+        Self { name, btt, counters: (0..cpus).map(|_| Counters::new()).collect(), held: AtomicBool::new(false) }
+    }
+
+    /// Whether consumers' requests wait.
+    pub(super) fn is_held(&self) -> bool {
+        self.held.load(Ordering::Acquire)
+    }
+
+    /// Has consumers' requests wait, or be served again: for [`super::export::Exports::hold`].
+    pub(super) fn hold(&self, held: bool) {
+        self.held.store(held, Ordering::Release);
     }
 
     /// Bytes of an external sector.

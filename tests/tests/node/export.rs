@@ -36,15 +36,20 @@ impl Consumer for Neighbour {
     }
 }
 
-/// A clock that stands still, but for the test.
+/// A clock that stands still, but for the test, and who was woken.
 #[derive(Default)]
-struct Clock(Mutex<u64>);
+struct Clock {
+    now_ns: Mutex<u64>,
+    woken: Mutex<Vec<CpuIndex>>,
+}
 
 impl Alarm for Clock {
     fn now_ns(&self) -> u64 {
-        *self.0.lock().expect("no panic")
+        *self.now_ns.lock().expect("no panic")
     }
-    fn wake(&self, _: CpuIndex) {}
+    fn wake(&self, cpu: CpuIndex) {
+        self.woken.lock().expect("no panic").push(cpu);
+    }
 }
 
 /// The control link's two directions.
@@ -179,6 +184,11 @@ impl Bridge {
         self.driver.publish(&window, 0);
     }
 
+    /// Who was woken since this was last asked.
+    fn woken(&self) -> Vec<CpuIndex> {
+        std::mem::take(&mut self.clock.woken.lock().expect("no panic"))
+    }
+
     fn answer(&mut self) -> Option<u8> {
         let window = self.consumer.window;
         self.driver.collect(&window)?;
@@ -270,12 +280,17 @@ fn long_commands_attend_to_consumers_and_their_bridge() {
         bridge.start(0);
         bridge.hear();
     }
-    // A disk that a consumer has is not touched, but the bridge hears that we are there.
-    let done = during(&mut bridge, "check-namespace namespace0.0");
-    assert_eq!(done, (None, vec![Report::Done(Outcome::Ok)]));
+    // The requests of a disk that is checked wait, but the bridge is heard.
     let base = bridge.driver.used_index(&bridge.consumer.window);
-    assert_eq!(bridge.say(stop.clone()), [Report::Stopped { base }], "asked again");
+    let done = during(&mut bridge, "check-namespace namespace0.0");
+    assert_eq!(done, (None, vec![Report::Done(Outcome::Ok), Report::Stopped { base }]));
     bridge.start(0);
+    bridge.booted.node.exports().poll(CpuIndex(0));
+    assert_eq!(bridge.answer(), Some(0));
+    bridge.woken();
+    bridge.submit(0, 3000, 0x20000, 512);
+    bridge.booted.done("check-namespace namespace0.0");
+    assert_eq!((bridge.answer(), bridge.woken()), (None, vec![CpuIndex(0)]), "who serves the queue is woken after it");
     bridge.booted.node.exports().poll(CpuIndex(0));
     assert_eq!(bridge.answer(), Some(0));
 }
@@ -286,7 +301,7 @@ fn without_a_lease_a_consumers_memory_is_left_alone() {
     bridge.attach();
     bridge.start(0);
     assert_eq!(bridge.request(1, 0, 0x20000, 512, 0), Some(0));
-    *bridge.clock.0.lock().expect("no panic") = 5_000_000_001;
+    *bridge.clock.now_ns.lock().expect("no panic") = 5_000_000_001;
     assert_eq!(bridge.request(1, 0, 0x20000, 512, 0), None);
     assert!(bridge.booted.node.exports().may_rest(CpuIndex(0)));
     bridge.ask(Request::Ping { lease_ms: 5000 }, Outcome::Ok);

@@ -124,19 +124,6 @@ impl Control {
         worked
     }
 
-    /// Answers Pings, and nothing else: no station's lock is taken.
-    pub(super) fn answer_pings(&mut self, exports: &Exports) {
-        let Some(mut link) = self.link.take() else { return };
-        for _ in 0..BYTES_A_POLL {
-            let Some(byte) = link.receive() else { break };
-            let Some(Ok(payload)) = self.deframer.push(byte) else { continue };
-            if let Ok((sequence, request @ Request::Ping { .. })) = Request::decode(&payload) {
-                self.answer(exports, sequence, request, link.as_mut());
-            }
-        }
-        self.link = Some(link);
-    }
-
     fn answer(&mut self, exports: &Exports, sequence: u16, request: Request, link: &mut dyn ByteLink) {
         let now = exports.alarm.now_ns();
         let report = match request {

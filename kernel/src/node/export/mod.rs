@@ -11,6 +11,7 @@
 //! |---|---|---|---|
 //! | the control state | who holds its lock | the same | lock |
 //! | a CPU's queues | who holds the station's lock: the CPU in a poll; control, to add, change and remove | the same | lock |
+//! | a disk's `held` | CPU 0, for a check | who polls, under the station's lock | release, acquire: see [`Exports::hold`] |
 //! | `lease_until` | control | every CPU before it touches a consumer's memory | release, acquire |
 //! | `reports` | a CPU that found a broken queue | control | lock |
 //!
@@ -154,22 +155,23 @@ impl Exports {
         self.control.lock().poll(self)
     }
 
-    /// Has the bridge know that we are there, and prolongs the lease; what else it asks for it will ask again. For a long
-    /// command on CPU 0 that holds the lanes of a disk that consumers use: another CPU may wait for one of them, holding
-    /// its station.
-    pub(super) fn stay_alive(&self) {
-        if let Some(mut control) = self.control.try_lock() {
-            control.answer_pings(self);
-        }
-    }
-
     /// What cannot wait until a long command is over: this CPU's queues and, on CPU 0, the bridge. The caller holds no lane
-    /// of a disk that consumers use.
+    /// of a disk that consumers use, unless it has its requests wait by [`Exports::hold`].
     pub(super) fn attend(&self, cpu: CpuIndex) {
         self.poll(cpu);
         if cpu == CpuIndex(0) {
             self.poll_control();
         }
+    }
+
+    /// Has consumers' requests on a disk wait until what this answers is dropped: the caller may take all lanes of it.
+    pub(super) fn hold<'a>(&'a self, disk: &'a Disk<Medium>) -> Hold<'a> {
+        disk.hold(true);
+        // Who polls a station now may not have seen that. Whoever comes after us does.
+        for station in &self.stations {
+            station.change(|_| ());
+        }
+        Hold { exports: self, disk }
     }
 
     /// Offers a disk to consumers, unless it was withdrawn before.
@@ -229,5 +231,18 @@ impl Exports {
                 self.alarm.wake(CpuIndex(cpu));
             }
         }
+    }
+}
+
+/// A disk whose requests wait.
+pub(super) struct Hold<'a> {
+    exports: &'a Exports,
+    disk: &'a Disk<Medium>,
+}
+
+impl Drop for Hold<'_> {
+    fn drop(&mut self) {
+        self.disk.hold(false);
+        self.exports.wake_all();
     }
 }

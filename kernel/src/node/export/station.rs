@@ -68,6 +68,11 @@ impl Running {
         progress
     }
 
+    /// Whether its requests wait for a check of the disk.
+    fn waits(&self) -> bool {
+        self.disk.as_ref().is_some_and(|disk| disk.is_held())
+    }
+
     /// Interrupts the driver.
     pub(super) fn ring_driver(&mut self) {
         if let Some(call) = self.call {
@@ -144,7 +149,7 @@ impl Station {
     pub(super) fn poll(&self, cpu: CpuIndex, now_ns: u64, report: &mut dyn FnMut(Report)) -> bool {
         let Inner { queues, trace } = &mut *self.inner.lock();
         let mut worked = false;
-        for queue in queues {
+        for queue in queues.iter_mut().filter(|queue| !queue.waits()) {
             let progress = queue.poll(cpu);
             worked |= progress.served > 0 || progress.more;
             if progress.served > 0 {
@@ -159,11 +164,12 @@ impl Station {
         worked
     }
 
-    /// Asks every driver for a kick. False if one has a request already.
+    /// Asks every driver for a kick, but those of disks that are held: whoever lets go of one wakes its CPU. False if one has
+    /// a request already.
     pub(super) fn may_rest(&self, now_ns: u64, report: &mut dyn FnMut(Report)) -> bool {
         let Inner { queues, trace } = &mut *self.inner.lock();
         let mut rest = true;
-        for queue in queues.iter_mut().filter(|queue| queue.ring.broken().is_none()) {
+        for queue in queues.iter_mut().filter(|queue| !queue.waits() && queue.ring.broken().is_none()) {
             match queue.ring.rest(queue.consumer.memory()) {
                 Ok(true) => {
                     if !core::mem::replace(&mut queue.resting, true) {
