@@ -26,7 +26,7 @@ use crate::memory::AddressSpace;
 use crate::random::Random;
 use crate::{devices, log, power};
 
-/// The longest that the console and the bridge go unheard while this CPU is busy with consumers.
+/// The longest that the console and the bridge go unheard while this CPU is busy with consumers, or looks for what they ask.
 const LOOK_NS: u64 = 500_000;
 
 /// This machine, as the node sees it.
@@ -187,6 +187,14 @@ impl Duty for ServeQueues {
         self.0.poll(index(cpu))
     }
 
+    fn keeps_watch(&self, cpu: cpu::CpuIndex) -> bool {
+        self.0.keeps_watch(index(cpu))
+    }
+
+    fn leave_watch(&self, cpu: cpu::CpuIndex) {
+        self.0.leave_watch(index(cpu));
+    }
+
     fn may_rest(&self, cpu: cpu::CpuIndex) -> bool {
         self.0.may_rest(index(cpu))
     }
@@ -214,8 +222,11 @@ pub(crate) fn run(machine: Machine) -> ! {
     let mut looked_at = clock.now_ns();
     loop {
         // Queues first: to ask a UART is dear in a virtual machine. Nobody waits for an answer by it for long.
-        if exports.poll(this_cpu) && clock.now_ns() - looked_at < LOOK_NS {
+        let served = exports.poll(this_cpu);
+        if served {
             idle.worked();
+        }
+        if (served || idle.is_patient()) && clock.now_ns() - looked_at < LOOK_NS {
             continue;
         }
         looked_at = clock.now_ns();

@@ -9,6 +9,7 @@ mod descriptors;
 mod exceptions;
 mod features;
 mod machine_check;
+mod patience;
 mod start;
 mod work;
 
@@ -29,6 +30,7 @@ use crate::memory::AddressSpace;
 use apic::LocalApic;
 use descriptors::Descriptors;
 pub(crate) use features::Features;
+use patience::Patience;
 pub(crate) use work::Duty;
 
 /// More CPUs than this are left out: each costs 216 KiB of stacks.
@@ -192,33 +194,33 @@ impl Cpus {
     }
 }
 
-/// Lets CPU 0 rest when there is nothing to do: spins for a while after the last work, then halts.
+/// Lets CPU 0 rest when there is nothing to do: looks for a while after the last work, then halts.
 #[derive(Debug)]
 pub(crate) struct Idle {
     cpus: Cpus,
-    worked_at: u64,
+    patience: Patience,
     timer_started_at: u64,
 }
 
 impl Idle {
-    /// How long to spin after the last work.
-    const SPIN_NS: u64 = 10_000;
-
     /// For the polling loop of CPU 0.
     pub(crate) fn new(cpus: Cpus) -> Self {
-        Self { cpus, worked_at: clock::now_ns(), timer_started_at: 0 }
+        Self { cpus, patience: Patience::new(), timer_started_at: 0 }
     }
 
     /// Called after each round that found work.
     pub(crate) fn worked(&mut self) {
-        self.worked_at = clock::now_ns();
+        self.patience.worked();
+    }
+
+    /// Whether to look for work once more before this CPU rests.
+    pub(crate) fn is_patient(&self) -> bool {
+        self.patience.lasts(|| self.cpus.crew.duty().is_some_and(|duty| duty.keeps_watch(CpuIndex(0))))
     }
 
     /// Called after each round that found none: returns when it is time to look again.
     pub(crate) fn rest(&mut self) {
-        if clock::now_ns().saturating_sub(self.worked_at) < Self::SPIN_NS {
-            core::hint::spin_loop();
-        } else if self.cpus.crew.duty().is_none_or(|duty| duty.may_rest(CpuIndex(0))) {
+        if !self.is_patient() && self.cpus.crew.duty().is_none_or(|duty| duty.may_rest(CpuIndex(0))) {
             self.halt_briefly();
         }
     }

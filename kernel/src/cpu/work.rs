@@ -20,16 +20,20 @@ use spin::{Mutex, Once};
 use x86_64::instructions::interrupts;
 
 use super::apic::{Command, LocalApic};
+use super::patience::Patience;
 use super::{CpuIndex, exceptions};
-use crate::clock;
-
-/// How long a CPU without work spins before it halts: a run of jobs that follow each other finds it awake.
-const SPIN_NS: u64 = 10_000;
 
 /// What a CPU does when there is no job.
 pub(crate) trait Duty: Sync {
     /// Does what is there to do now. True when there was something.
     fn poll(&self, cpu: CpuIndex) -> bool;
+
+    /// Asked while a CPU finds nothing to do: whether it is the one that goes on looking, so that the others may halt. It may
+    /// be from now on.
+    fn keeps_watch(&self, cpu: CpuIndex) -> bool;
+
+    /// Before a CPU is busy with something else, as the others are: it keeps watch no more.
+    fn leave_watch(&self, cpu: CpuIndex);
 
     /// Asked before a CPU halts: whoever has work for it later must wake it from now on. False when there is some already.
     fn may_rest(&self, cpu: CpuIndex) -> bool;
@@ -153,23 +157,24 @@ pub(super) fn serve(index: CpuIndex) -> ! {
     let crew = CREW.wait();
     let worker = &crew.workers[index.0 - 1];
     let mut seen = 0;
-    let mut idle_since = clock::now_ns();
+    let mut patience = Patience::new();
     loop {
         let generation = crew.generation.load(Ordering::SeqCst);
         if generation != seen {
             seen = generation;
+            if let Some(duty) = crew.duty() {
+                duty.leave_watch(index);
+            }
             // SAFETY: a new generation: the job stands until this CPU has counted `left` down.
             if let Some(job) = unsafe { *crew.job.get() } {
                 // SAFETY: whoever gave it out waits for `left`, so it is still there.
                 unsafe { (*job)(index) };
             }
             crew.left.fetch_sub(1, Ordering::Release);
-            idle_since = clock::now_ns();
+            patience.worked();
         } else if crew.duty().is_some_and(|duty| duty.poll(index)) {
-            idle_since = clock::now_ns();
-        } else if clock::now_ns() - idle_since < SPIN_NS {
-            spin_loop();
-        } else {
+            patience.worked();
+        } else if !patience.lasts(|| crew.duty().is_some_and(|duty| duty.keeps_watch(index))) {
             // No wake is lost: either we see the new generation here, or its giver sees us asleep and sends an
             // interrupt; and likewise for the duty. Interrupts are off until the halt begins, so one that comes early ends
             // it at once.

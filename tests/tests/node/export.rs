@@ -189,6 +189,10 @@ impl Bridge {
         std::mem::take(&mut self.clock.woken.lock().expect("no panic"))
     }
 
+    fn wants_kicks(&self) -> bool {
+        self.driver.used_flags(&self.consumer.window) == 0
+    }
+
     fn answer(&mut self) -> Option<u8> {
         let window = self.consumer.window;
         self.driver.collect(&window)?;
@@ -293,6 +297,76 @@ fn long_commands_attend_to_consumers_and_their_bridge() {
     assert_eq!((bridge.answer(), bridge.woken()), (None, vec![CpuIndex(0)]), "who serves the queue is woken after it");
     bridge.booted.node.exports().poll(CpuIndex(0));
     assert_eq!(bridge.answer(), Some(0));
+}
+
+/// Requests of queue 0, which is CPU 0's, one after another, until somebody may keep watch.
+fn calm() -> Bridge {
+    let mut bridge = Bridge::new(512);
+    bridge.attach();
+    bridge.start(0);
+    let keeps_watch = |bridge: &Bridge, cpu| bridge.booted.node.exports().keeps_watch(CpuIndex(cpu));
+    for _ in 0..16 {
+        assert!(!keeps_watch(&bridge, 1), "who knows how they will come");
+        assert_eq!(bridge.request(0, 0, 0x20000, 512, 0), Some(0));
+    }
+    assert!(!keeps_watch(&bridge, 0), "it has the console to look after");
+    assert!(keeps_watch(&bridge, 1) && !keeps_watch(&bridge, 2) && keeps_watch(&bridge, 1), "one does");
+    bridge.woken();
+    bridge
+}
+
+#[test]
+fn while_requests_come_one_at_a_time_one_cpu_serves_the_queues_of_all_and_the_others_halt() {
+    let mut bridge = calm();
+    assert!(bridge.booted.node.exports().may_rest(CpuIndex(0)));
+    assert!(!bridge.wants_kicks(), "somebody looks");
+    assert_eq!(bridge.request(0, 0, 0x20000, 512, 2), None, "not this one");
+    assert!(bridge.booted.node.exports().poll(CpuIndex(1)));
+    assert_eq!(bridge.answer(), Some(0));
+    assert!(bridge.booted.node.exports().may_rest(CpuIndex(1)));
+    assert!(bridge.wants_kicks(), "nobody looks any more");
+    assert_eq!(bridge.woken(), []);
+    assert_eq!(bridge.request(0, 0, 0x20000, 512, 1), None, "not this one any more");
+    assert!(!bridge.booted.node.exports().may_rest(CpuIndex(0)), "what waits is seen before a rest");
+    assert!(bridge.booted.node.exports().poll(CpuIndex(0)));
+    assert_eq!(bridge.answer(), Some(0));
+}
+
+#[test]
+fn who_leaves_the_watch_wakes_those_who_have_requests() {
+    let mut bridge = calm();
+    assert!(bridge.booted.node.exports().may_rest(CpuIndex(0)));
+    bridge.submit(0, 0, 0x20000, 512);
+    assert!(bridge.booted.node.exports().may_rest(CpuIndex(1)), "it has none itself");
+    assert_eq!(bridge.woken(), [CpuIndex(0)]);
+    assert!(bridge.booted.node.exports().poll(CpuIndex(0)));
+    assert_eq!(bridge.answer(), Some(0));
+    // Before a job that all CPUs have.
+    assert!(bridge.booted.node.exports().keeps_watch(CpuIndex(1)));
+    bridge.booted.node.exports().leave_watch(CpuIndex(1));
+    assert_eq!(bridge.woken(), [CpuIndex(0)]);
+    assert!(bridge.booted.node.exports().keeps_watch(CpuIndex(2)));
+    bridge.booted.node.exports().leave_watch(CpuIndex(1));
+    assert_eq!(bridge.woken(), [], "another one keeps it");
+    // Requests in numbers: everybody is to serve their own.
+    bridge.submit(0, 0, 0x20000, 512);
+    bridge.submit(0, 0, 0x20000, 512);
+    assert!(bridge.booted.node.exports().poll(CpuIndex(2)));
+    assert_eq!(bridge.woken(), [CpuIndex(0)]);
+    assert!(!bridge.booted.node.exports().keeps_watch(CpuIndex(2)));
+}
+
+#[test]
+fn without_a_lease_nobody_keeps_watch_for_long() {
+    let mut bridge = calm();
+    assert!(bridge.booted.node.exports().may_rest(CpuIndex(0)));
+    *bridge.clock.now_ns.lock().expect("no panic") = 5_000_000_001;
+    assert_eq!(bridge.request(0, 0, 0x20000, 512, 1), None);
+    assert!(bridge.booted.node.exports().may_rest(CpuIndex(1)));
+    assert!(bridge.woken().is_empty());
+    bridge.ask(Request::Ping { lease_ms: 5000 }, Outcome::Ok);
+    assert_eq!(bridge.woken(), [CpuIndex(0)]);
+    assert!(bridge.booted.node.exports().poll(CpuIndex(0)));
 }
 
 #[test]

@@ -5,12 +5,14 @@
 //! | [`control`] | what the bridge asks for over the control link | whoever polls it: CPU 0 |
 //! | [`station`] | the queues of one CPU, polled | that CPU |
 //! | [`backend`] | a request, on a disk | the CPU of its queue |
+//! | [`watch`] | who looks after the queues of all | every CPU |
 //! | [`trace`] | what happened lately | everybody |
 //!
 //! | what | written by | read by | how |
 //! |---|---|---|---|
 //! | the control state | who holds its lock | the same | lock |
-//! | a CPU's queues | who holds the station's lock: the CPU in a poll; control, to add, change and remove | the same | lock |
+//! | a CPU's queues | who holds the station's lock: the CPU in a poll, or the keeper of the watch; control, to add, change and remove | the same | lock |
+//! | the keeper of the watch | that CPU | every CPU before it halts | release, acquire: see [`watch`] |
 //! | a disk's `held` | CPU 0, for a check | who polls, under the station's lock | release, acquire: see [`Exports::hold`] |
 //! | `lease_until` | control | every CPU before it touches a consumer's memory | release, acquire |
 //! | `reports` | a CPU that found a broken queue | control | lock |
@@ -22,6 +24,7 @@ mod backend;
 mod control;
 mod station;
 mod trace;
+mod watch;
 
 use alloc::boxed::Box;
 use alloc::format;
@@ -42,6 +45,7 @@ use spin::Mutex;
 use super::disk::Disk;
 use control::Control;
 use station::Station;
+use watch::Watch;
 
 /// A consumer's memory, and the device that shows it.
 pub trait Consumer: Send + Sync {
@@ -111,6 +115,7 @@ impl Alarm for Nobody {
 pub struct Exports {
     alarm: Arc<dyn Alarm>,
     stations: Box<[Station]>,
+    watch: Watch,
     /// Until when consumers' memory may be touched.
     lease_until_ns: AtomicU64,
     control: Mutex<Control>,
@@ -123,6 +128,7 @@ impl Exports {
     pub(super) fn new(means: Means, cpus: u32, boot: u64) -> Self {
         Self {
             stations: (0..cpus.max(1)).map(|_| Station::new()).collect(),
+            watch: Watch::new(),
             lease_until_ns: AtomicU64::new(0),
             control: Mutex::new(Control::new(means.link, means.consumers, boot)),
             reports: Mutex::new(Vec::new()),
@@ -130,24 +136,68 @@ impl Exports {
         }
     }
 
-    /// Serves this CPU's queues once. True if there was something to do, or may be.
+    /// Serves this CPU's queues once, and all queues if it keeps watch. True if there was something to do, or may be.
     pub fn poll(&self, cpu: CpuIndex) -> bool {
-        let station = self.station(cpu);
-        if station.is_empty() {
+        let keeper = self.watch.is_kept_by(cpu);
+        if !keeper && self.station(cpu).is_empty() {
             return false;
         }
         let now = self.alarm.now_ns();
-        self.has_lease(now) && station.poll(cpu, now, &mut |report| self.report(report))
+        if !self.has_lease(now) {
+            return false;
+        }
+        let mut worked = self.serve(self.station(cpu), cpu, now);
+        if keeper {
+            for (_, station) in self.others(cpu) {
+                worked |= self.serve(station, cpu, now);
+            }
+            if !self.watch.is_calm() {
+                self.leave_watch(cpu);
+            }
+        }
+        worked
     }
 
-    /// Before a CPU halts: its queues' drivers kick from now on. False if one has a request already.
-    pub fn may_rest(&self, cpu: CpuIndex) -> bool {
-        let station = self.station(cpu);
-        let now = self.alarm.now_ns();
-        if station.is_empty() || !self.has_lease(now) {
-            return true; // a new lease wakes
+    /// Whether this CPU, which finds nothing to do, is the one that goes on looking while the others halt.
+    ///
+    /// CPU 0 never is if there are others: it has the console to look after, and commands to carry out.
+    pub fn keeps_watch(&self, cpu: CpuIndex) -> bool {
+        let may = cpu != CpuIndex(0) || self.stations.len() == 1;
+        may && self.watch.is_calm() && self.watch.keep(cpu)
+    }
+
+    /// This CPU has something else to do: the others look after their own queues again.
+    pub fn leave_watch(&self, cpu: CpuIndex) {
+        if self.watch.leave(cpu) {
+            self.others(cpu).for_each(|(other, _)| self.alarm.wake(other));
         }
-        station.may_rest(now, &mut |report| self.report(report))
+    }
+
+    /// Before a CPU halts: its queues' drivers kick from now on, unless somebody keeps watch. False if one has a request
+    /// already.
+    pub fn may_rest(&self, cpu: CpuIndex) -> bool {
+        let kept = self.watch.leave(cpu);
+        let now = self.alarm.now_ns();
+        if !self.has_lease(now) || self.watch.is_kept() {
+            return true; // a new lease wakes all; and so does the keeper whoever has a request
+        }
+        if kept {
+            for (other, station) in self.others(cpu) {
+                if !self.ask_for_kicks(station, now) {
+                    self.alarm.wake(other);
+                }
+            }
+        }
+        self.ask_for_kicks(self.station(cpu), now)
+    }
+
+    fn serve(&self, station: &Station, cpu: CpuIndex, now_ns: u64) -> bool {
+        !station.is_empty() && station.poll(cpu, now_ns, &self.watch, &mut |report| self.report(report))
+    }
+
+    /// False if there is a request already.
+    fn ask_for_kicks(&self, station: &Station, now_ns: u64) -> bool {
+        station.is_empty() || station.may_rest(now_ns, &mut |report| self.report(report))
     }
 
     /// Hears and answers the bridge. Never waits for it. True if there was something.
@@ -212,6 +262,12 @@ impl Exports {
     /// Whether consumers' memory may be touched.
     fn has_lease(&self, now_ns: u64) -> bool {
         now_ns < self.lease_until_ns.load(Ordering::Acquire)
+    }
+
+    /// The other CPUs that have queues.
+    fn others(&self, cpu: CpuIndex) -> impl Iterator<Item = (CpuIndex, &Station)> {
+        let all = (0..).map(CpuIndex).zip(&self.stations);
+        all.filter(move |(other, station)| *other != cpu && !station.is_empty())
     }
 
     fn station(&self, cpu: CpuIndex) -> &Station {

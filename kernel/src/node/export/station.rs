@@ -18,6 +18,7 @@ use spin::Mutex;
 use super::Consumer;
 use super::backend::OnDisk;
 use super::trace::{Event, Name, Ring};
+use super::watch::Watch;
 use crate::node::disk::Disk;
 
 /// The most requests of one queue before the next has its turn.
@@ -146,11 +147,12 @@ impl Station {
     }
 
     /// Serves every queue once. True if there was something to do, or may be.
-    pub(super) fn poll(&self, cpu: CpuIndex, now_ns: u64, report: &mut dyn FnMut(Report)) -> bool {
+    pub(super) fn poll(&self, cpu: CpuIndex, now_ns: u64, watch: &Watch, report: &mut dyn FnMut(Report)) -> bool {
         let Inner { queues, trace } = &mut *self.inner.lock();
         let mut worked = false;
         for queue in queues.iter_mut().filter(|queue| !queue.waits()) {
             let progress = queue.poll(cpu);
+            watch.found(progress.served + u32::from(progress.more));
             worked |= progress.served > 0 || progress.more;
             if progress.served > 0 {
                 let Progress { served: requests, failed, call: called, .. } = progress;
