@@ -11,8 +11,15 @@ use crate::node::disk::Disk;
 
 /// A disk as one CPU uses it.
 pub(super) struct OnDisk<'a> {
-    pub(super) disk: &'a Disk<Medium>,
+    /// None once it is withdrawn: nothing is there.
+    pub(super) disk: Option<&'a Disk<Medium>>,
     pub(super) cpu: CpuIndex,
+}
+
+impl<'a> OnDisk<'a> {
+    fn disk(&self) -> Result<&'a Disk<Medium>, BackendError> {
+        self.disk.ok_or(BackendError::OutOfRange)
+    }
 }
 
 impl BlockBackend for OnDisk<'_> {
@@ -22,8 +29,9 @@ impl BlockBackend for OnDisk<'_> {
         count: u64,
         into: &Scatter<'_, M>,
     ) -> Result<(), BackendError> {
-        let mut sink = Transfer::new(into, self.disk.btt.sector_size().bytes());
-        self.disk.read_to(self.cpu, first.0, count, &mut sink).map_err(|why| backend_error(&why))
+        let disk = self.disk()?;
+        let mut sink = Transfer::new(into, disk.btt.sector_size().bytes());
+        disk.read_to(self.cpu, first.0, count, &mut sink).map_err(|why| backend_error(&why))
     }
 
     fn write<M: SharedMemory + ?Sized>(
@@ -32,22 +40,23 @@ impl BlockBackend for OnDisk<'_> {
         count: u64,
         from: &Scatter<'_, M>,
     ) -> Result<(), BackendError> {
-        let source = Transfer::new(from, self.disk.btt.sector_size().bytes());
-        self.disk.write_from(self.cpu, first.0, count, &source).map_err(|why| backend_error(&why))
+        let disk = self.disk()?;
+        let source = Transfer::new(from, disk.btt.sector_size().bytes());
+        disk.write_from(self.cpu, first.0, count, &source).map_err(|why| backend_error(&why))
     }
 
     /// Every write that was answered is durable.
     fn flush(&mut self) -> Result<(), BackendError> {
-        Ok(())
+        self.disk().map(|_| ())
     }
 
     /// What is discarded reads as zeroes: a consumer that is moved to another appliance finds no old data.
     fn discard(&mut self, first: Sector, count: u64) -> Result<(), BackendError> {
-        self.disk.zero(self.cpu, first.0, count).map_err(|why| backend_error(&why))
+        self.disk()?.zero(self.cpu, first.0, count).map_err(|why| backend_error(&why))
     }
 
     fn write_zeroes(&mut self, first: Sector, count: u64, _unmap: bool) -> Result<(), BackendError> {
-        self.disk.zero(self.cpu, first.0, count).map_err(|why| backend_error(&why))
+        self.disk()?.zero(self.cpu, first.0, count).map_err(|why| backend_error(&why))
     }
 }
 

@@ -52,13 +52,8 @@ pub(super) struct Counts {
 impl Running {
     fn poll(&mut self, cpu: CpuIndex) -> Progress {
         let memory = self.consumer.memory();
-        let mut progress = match &self.disk {
-            Some(disk) => {
-                let mut backend = OnDisk { disk, cpu };
-                self.ring.poll(&self.device, &self.table, memory, &mut backend, BUDGET)
-            }
-            None => self.ring.poll(&self.device, &self.table, memory, &mut Withdrawn, BUDGET),
-        };
+        let mut backend = OnDisk { disk: self.disk.as_deref(), cpu };
+        let mut progress = self.ring.poll(&self.device, &self.table, memory, &mut backend, BUDGET);
         self.resting &= progress.served == 0;
         progress.call &= self.call.is_some();
         if progress.call {
@@ -85,42 +80,6 @@ impl Running {
     fn broken(&self, why: QueueError) -> Report {
         let Name(export, queue) = self.name;
         Report::Broken { export, queue, used: self.ring.base(), reason: why.to_string() }
-    }
-}
-
-/// What a withdrawn disk says: nothing is there. Its device has no sectors, so it is hardly asked.
-struct Withdrawn;
-
-impl service::backend::BlockBackend for Withdrawn {
-    fn read<M: service::memory::SharedMemory + ?Sized>(
-        &mut self,
-        _: service::backend::Sector,
-        _: u64,
-        _: &service::memory::Scatter<'_, M>,
-    ) -> Result<(), service::backend::BackendError> {
-        Err(service::backend::BackendError::OutOfRange)
-    }
-    fn write<M: service::memory::SharedMemory + ?Sized>(
-        &mut self,
-        _: service::backend::Sector,
-        _: u64,
-        _: &service::memory::Scatter<'_, M>,
-    ) -> Result<(), service::backend::BackendError> {
-        Err(service::backend::BackendError::OutOfRange)
-    }
-    fn flush(&mut self) -> Result<(), service::backend::BackendError> {
-        Err(service::backend::BackendError::Media)
-    }
-    fn discard(&mut self, _: service::backend::Sector, _: u64) -> Result<(), service::backend::BackendError> {
-        Err(service::backend::BackendError::OutOfRange)
-    }
-    fn write_zeroes(
-        &mut self,
-        _: service::backend::Sector,
-        _: u64,
-        _: bool,
-    ) -> Result<(), service::backend::BackendError> {
-        Err(service::backend::BackendError::OutOfRange)
     }
 }
 
