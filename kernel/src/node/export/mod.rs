@@ -146,16 +146,15 @@ impl Exports {
         if !self.has_lease(now) {
             return false;
         }
-        let mut worked = self.serve(self.station(cpu), cpu, now);
+        let mut found = self.serve(self.station(cpu), cpu, now);
         if keeper {
-            for (_, station) in self.others(cpu) {
-                worked |= self.serve(station, cpu, now);
-            }
-            if !self.watch.is_calm() {
-                self.leave_watch(cpu);
-            }
+            found += self.others(cpu).map(|(_, station)| self.serve(station, cpu, now)).sum::<u32>();
         }
-        worked
+        self.watch.found(found);
+        if keeper && !self.watch.is_calm() {
+            self.leave_watch(cpu);
+        }
+        found > 0
     }
 
     /// Whether this CPU, which finds nothing to do, is the one that goes on looking while the others halt.
@@ -191,8 +190,9 @@ impl Exports {
         self.ask_for_kicks(self.station(cpu), now)
     }
 
-    fn serve(&self, station: &Station, cpu: CpuIndex, now_ns: u64) -> bool {
-        !station.is_empty() && station.poll(cpu, now_ns, &self.watch, &mut |report| self.report(report))
+    /// How many requests it found.
+    fn serve(&self, station: &Station, cpu: CpuIndex, now_ns: u64) -> u32 {
+        if station.is_empty() { 0 } else { station.poll(cpu, now_ns, &mut |report| self.report(report)) }
     }
 
     /// False if there is a request already.

@@ -18,7 +18,6 @@ use spin::Mutex;
 use super::Consumer;
 use super::backend::OnDisk;
 use super::trace::{Event, Name, Ring};
-use super::watch::Watch;
 use crate::node::disk::Disk;
 
 /// The most requests of one queue before the next has its turn.
@@ -105,14 +104,13 @@ impl Station {
         self.count.load(Ordering::Acquire) == 0
     }
 
-    /// Serves every queue once. True if there was something to do, or may be.
-    pub(super) fn poll(&self, cpu: CpuIndex, now_ns: u64, watch: &Watch, report: &mut dyn FnMut(Report)) -> bool {
+    /// Serves every queue once. How many requests it found, those among them that are left for the next time counting as one.
+    pub(super) fn poll(&self, cpu: CpuIndex, now_ns: u64, report: &mut dyn FnMut(Report)) -> u32 {
         let Inner { queues, trace } = &mut *self.inner.lock();
-        let mut worked = false;
+        let mut found = 0;
         for queue in queues.iter_mut().filter(|queue| !queue.waits()) {
             let progress = queue.poll(cpu);
-            watch.found(progress.served + u32::from(progress.more));
-            worked |= progress.served > 0 || progress.more;
+            found += progress.served + u32::from(progress.more);
             if progress.served > 0 {
                 let Progress { served: requests, failed, call: called, .. } = progress;
                 trace.push(now_ns, Event::Served { queue: queue.name, requests, failed, called });
@@ -122,7 +120,7 @@ impl Station {
                 report(queue.broken(why));
             }
         }
-        worked
+        found
     }
 
     /// Asks every driver for a kick, but those of disks that are held: whoever lets go of one wakes its CPU. False if one has

@@ -18,13 +18,16 @@ use btt::CpuIndex;
 /// The keeper when there is none.
 const NOBODY: u32 = u32::MAX;
 
-/// After how many polls in succession that found a single request they are taken to come one at a time.
+/// The most requests that one look finds where they come one at a time: those of two queues may meet.
+const SINGLE: u32 = 2;
+
+/// After how many looks in succession that found no more than that they are taken to come one at a time.
 const CALM: u32 = 16;
 
 /// Who looks after all queues.
 pub(super) struct Watch {
     keeper: AtomicU32,
-    /// How many polls in succession found one request, up to [`CALM`]. A hint: CPUs may overwrite each other's.
+    /// How many looks in succession found a single request, up to [`CALM`]. A hint: CPUs may overwrite each other's.
     singles: AtomicU32,
 }
 
@@ -33,11 +36,11 @@ impl Watch {
         Self { keeper: AtomicU32::new(NOBODY), singles: AtomicU32::new(0) }
     }
 
-    /// So many requests were found by one look at a queue.
+    /// So many requests were found by one CPU's look at all queues that it looks after.
     pub(super) fn found(&self, requests: u32) {
         match requests {
             0 => {}
-            1 => {
+            1..=SINGLE => {
                 let before = self.singles.load(Ordering::Relaxed);
                 if before < CALM {
                     self.singles.store(before + 1, Ordering::Relaxed);
