@@ -15,7 +15,9 @@
 //! - [`cuts`]: power cuts of real machines;
 //! - [`instructions`]: what the machine executes when the BTT runs on mapped memory;
 //! - [`pmdk`]: PMDK's checker;
-//! - [`linux`]: an unmodified Linux in QEMU that judges our media ([`cpio`] packs what it boots from).
+//! - [`linux`]: an unmodified Linux in QEMU that judges our media ([`cpio`] packs what it boots from), and one that uses
+//!   our disks;
+//! - [`place`]: where disks meet their consumers.
 
 pub mod blk;
 pub mod cpio;
@@ -31,6 +33,7 @@ pub mod monitor;
 pub mod mutants;
 pub mod namespace;
 pub mod nfit;
+pub mod place;
 pub mod pmdk;
 pub mod threads;
 pub mod workspace;

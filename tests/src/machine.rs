@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -289,11 +290,31 @@ impl Running {
         self.signal_machine(Signal::SIGKILL);
     }
 
-    /// Sends a signal to its machine: to the last of the programs that run it.
+    /// Kills its machine, and waits until nothing of it is left, so that it cannot store any more.
+    ///
+    /// # Panics
+    /// When nothing runs, or something does not die.
+    pub fn kill_machine_entirely(&mut self) {
+        let machine = Path::new("/proc").join(self.machine().to_string());
+        self.kill_machine();
+        let end = Instant::now() + COMMAND;
+        // It is there until its parent has heard of its end; that is when all of its threads have ended.
+        while machine.exists() {
+            assert!(Instant::now() < end, "{} does not end", machine.display());
+            sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Sends a signal to its machine.
     ///
     /// # Panics
     /// When nothing runs.
     pub fn signal_machine(&self, signal: Signal) {
+        kill(self.machine(), signal).expect("its machine runs");
+    }
+
+    /// Its machine: the last of the programs that run it.
+    fn machine(&self) -> Pid {
         let mut pid = self.appliance.id();
         loop {
             let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).expect("it runs");
@@ -303,8 +324,7 @@ impl Running {
                 _ => panic!("{pid} has these children: {children:?}"),
             }
         }
-        let pid = i32::try_from(pid).expect("a process has a small number");
-        kill(Pid::from_raw(pid), signal).expect("its machine runs");
+        Pid::from_raw(i32::try_from(pid).expect("a process has a small number"))
     }
 
     /// What `run-qemu.sh` and `untornctl` have said on standard error.

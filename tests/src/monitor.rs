@@ -81,6 +81,22 @@ impl Monitor {
         self.execute(&json!({"execute": "system_reset"}));
     }
 
+    /// Stops all of the machine's CPUs.
+    ///
+    /// # Panics
+    /// When QEMU says anything against it.
+    pub fn stop(&mut self) {
+        self.execute(&json!({"execute": "stop"}));
+    }
+
+    /// Lets them go on.
+    ///
+    /// # Panics
+    /// When QEMU says anything against it.
+    pub fn go_on(&mut self) {
+        self.execute(&json!({"execute": "cont"}));
+    }
+
     /// Does a command; its answer.
     fn execute(&mut self, command: &Value) -> Value {
         let line = format!("{command}\n");

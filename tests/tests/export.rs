@@ -3,12 +3,10 @@
 #![allow(clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use host::appliance::die_with_parent;
 use host::session::Mode;
@@ -16,59 +14,7 @@ use tests::blk::beside::Beside;
 use tests::dimm::{Dimm, MIB};
 use tests::linux::{Consumer, Disk};
 use tests::machine::{Machine, Running};
-
-/// Longer than the appliance takes to come up again on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(90);
-
-#[track_caller]
-fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !holds() {
-        assert!(begun.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}");
-        sleep(Duration::from_millis(50));
-    }
-}
-
-/// A folder for sockets and consumers' RAM files.
-struct Place(PathBuf);
-
-impl Place {
-    fn new() -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("untorn-export-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let folder = ["/dev/shm", "/tmp"].map(Path::new).into_iter().find(|folder| folder.is_dir()).unwrap();
-        let folder = folder.join(name);
-        fs::create_dir_all(&folder).unwrap();
-        Self(folder)
-    }
-
-    fn at(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-
-    /// `--vhost-user` for a disk and a consumer's RAM.
-    fn export(&self, socket: &str, dev: &str, ram: &str, mebibytes: u64) -> String {
-        let (socket, ram) = (self.at(socket), self.at(ram));
-        format!("{},dev={dev},ram={},size={mebibytes}M", socket.display(), ram.display())
-    }
-
-    /// A program that runs QEMU, but not before a file is gone.
-    fn held_back_by(&self, flag: &str) -> PathBuf {
-        let program = self.at(&format!("{flag}.qemu"));
-        let qemu = std::env::var("QEMU").unwrap_or_else(|_| "qemu-system-x86_64".into());
-        let script =
-            format!("#!/bin/sh\nwhile [ -e '{}' ]; do sleep 0.1; done\nexec {qemu} \"$@\"\n", self.at(flag).display());
-        fs::write(&program, script).unwrap();
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
-        program
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
+use tests::place::{Place, eventually};
 
 // ---- Linux.
 
@@ -283,17 +229,17 @@ struct Copier {
 }
 
 impl Copier {
-    fn start(folder: &Path, options: &str) -> Self {
-        let serial = folder.join("serial");
+    fn start(place: &Place, options: &str) -> Self {
+        let serial = place.at("serial");
         let _ = fs::remove_file(&serial);
         let mut command = Command::new("timeout");
         command.args(["--signal=KILL", "300", "setpriv", "--pdeathsig", "KILL"]);
         command.arg(std::env::var_os("QEMU").unwrap_or_else(|| "qemu-system-x86_64".into()));
         command.args(["-nodefaults", "-accel", "tcg", "-smp", "2", "-m", "64M", "-display", "none"]);
         command.args(["-machine", "q35,memory-backend=mem", "-object"]);
-        command.arg(format!("memory-backend-file,id=mem,mem-path={},size=64M,{options}", folder.join("ram").display()));
+        command.arg(format!("memory-backend-file,id=mem,mem-path={},size=64M,{options}", place.at("ram").display()));
         command.arg("-serial").arg(format!("file:{}", serial.display()));
-        command.arg("-chardev").arg(format!("socket,id=disk,path={},reconnect=1", folder.join("disk").display()));
+        command.arg("-chardev").arg(format!("socket,id=disk,path={},reconnect=1", place.at("disk").display()));
         command.args(["-device", "vhost-user-blk-pci,chardev=disk,num-queues=2,bootindex=1"]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         die_with_parent(&mut command);
@@ -340,15 +286,15 @@ fn a_machine_boots_from_the_disk_and_outlives_appliances() {
     eventually("the socket", || place.at("disk").exists());
 
     // One whose memory nobody else sees is told so.
-    let private = Copier::start(&place.0, "share=off");
+    let private = Copier::start(&place, "share=off");
     eventually("the message", || appliance.said().contains("give its -object memory-backend-file share=on"));
     drop(private);
 
-    let consumer = Copier::start(&place.0, "share=on");
+    let consumer = Copier::start(&place, "share=on");
     copies(&mut appliance, "pmem0s", 0x11);
     // Killed and replaced.
     drop(consumer);
-    let consumer = Copier::start(&place.0, "share=on");
+    let consumer = Copier::start(&place, "share=on");
     copies(&mut appliance, "pmem0s", 0x22);
 
     // The appliance's machine is killed in the midst of it, twice. It is started anew, and no request has failed.
@@ -383,7 +329,7 @@ fn a_machine_boots_from_a_disk_behind_block_data_windows() {
     appliance.ask("create-namespace -t blk -l 512");
     make_bootable(&mut appliance, "ndblk1.0s");
     eventually("the socket", || place.at("disk").exists());
-    let consumer = Copier::start(&place.0, "share=on");
+    let consumer = Copier::start(&place, "share=on");
     copies(&mut appliance, "ndblk1.0s", 0x11);
     let mut appliance = machine().boot_after(appliance);
     copies(&mut appliance, "ndblk1.0s", 0x22);

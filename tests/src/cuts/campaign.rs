@@ -1,10 +1,12 @@
-//! One cut: a machine is started on a copy of a fresh medium, loaded, and cut; then the judges look at what is left.
+//! One cut under `bench`: a machine is started on a copy of a fresh medium, loaded, and cut; then the judges look at what
+//! is left. (Those of a consumer's cuts are the same.)
 //!
 //! A seed chooses everything that can be chosen: sectors, CPUs, the load, when and how the cut comes. The instruction at
 //! which it strikes is chance: who replays a seed gets the same plan, and not the same instruction.
 
 use std::fmt;
 use std::fs;
+use std::os::unix::fs::FileExt as _;
 use std::time::{Duration, Instant};
 
 use btt::bytes::SectorsMut;
@@ -18,17 +20,17 @@ use service::pattern::Choices;
 use uuid::Uuid;
 
 use super::history::{self, Load};
-use super::reader::{self, Found};
+use super::reader::{self, Found, metadata_at, under_way};
 use crate::dimm::{Dimm, MIB};
 use crate::machine::{Machine, Running};
 use crate::monitor;
 use crate::namespace::FileNamespace;
 
-const DIMM_BYTES: u64 = 32 * MIB;
+pub(super) const DIMM_BYTES: u64 = 32 * MIB;
 const PLACEMENT: Placement = Placement { version: Version::V1_1, parent_uuid: Uuid::nil() };
 const WINDOW_BLOCKS: u32 = 1 << 20;
-/// How often a machine is stopped to see whether its flog is in the state that is wanted.
-const LOOKS: u32 = 60;
+/// For how long a machine is stopped and let go on, to see whether its flog is in the state that is wanted.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How the cut comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,15 +48,17 @@ pub enum How {
 }
 
 impl How {
-    const ALL: [Self; 5] = [Self::Kill, Self::Reset, Self::Pending, Self::Several, Self::Begun];
+    pub(super) const ALL: [Self; 5] = [Self::Kill, Self::Reset, Self::Pending, Self::Several, Self::Begun];
 
-    /// Whether a flog is in the state that is waited for.
-    fn holds(self, found: &Found) -> bool {
+    /// Whether a flog is in the state that is waited for, with so many writes that are not in the map, and so many
+    /// records that are not committed.
+    #[must_use]
+    pub fn holds(self, pending: usize, begun: usize) -> bool {
         match self {
             Self::Kill | Self::Reset => true,
-            Self::Pending => found.pending > 0,
-            Self::Several => found.pending > 1,
-            Self::Begun => found.begun > 0,
+            Self::Pending => pending > 0,
+            Self::Several => pending > 1,
+            Self::Begun => begun > 0,
         }
     }
 }
@@ -68,7 +72,8 @@ pub struct Plan {
     cpus: u32,
     load: Load,
     after: Duration,
-    how: How,
+    /// How its cut comes.
+    pub how: How,
 }
 
 impl Plan {
@@ -81,6 +86,8 @@ impl Plan {
         let (cpus, write_percent) = (one_of(&[1, 1, 2]), one_of(&[100, 100, 70]));
         let after = Duration::from_millis(one_of(&[0, 20, 50, 100, 200]) + choices.below(50));
         let how = How::ALL[usize::try_from(seed % 5).unwrap_or(0)];
+        // A run of one sector on one CPU never has several sectors under way.
+        let run = if how == How::Several && cpus == 1 { run.max(4) } else { run };
         let load = Load { seed, write_percent, run: u32::try_from(run).unwrap_or(1) };
         Self { seed, sector, cpus: u32::try_from(cpus).unwrap_or(1), load, after, how }
     }
@@ -101,7 +108,7 @@ pub struct Left {
     pub dimm: Dimm,
     /// What the strict reader found.
     pub found: Found,
-    /// The highest version that was written.
+    /// How many runs had been written, or begun.
     pub version: u64,
 }
 
@@ -135,13 +142,13 @@ impl Default for Media {
     }
 }
 
-fn copy(dimm: &Dimm) -> Dimm {
+pub(super) fn copy(dimm: &Dimm) -> Dimm {
     let copy = Dimm::blank(0);
     fs::copy(dimm.path(), copy.path()).expect("an image is copied");
     copy
 }
 
-fn image(dimm: &Dimm) -> Vec<u8> {
+pub(super) fn image(dimm: &Dimm) -> Vec<u8> {
     fs::read(dimm.path()).expect("an image is read")
 }
 
@@ -167,50 +174,81 @@ pub fn cut(media: &Media, plan: &Plan) -> Result<Left, String> {
         appliance.enter(Mode::Json);
         let findings = appliance.ask("check-namespace namespace0.0")["findings"].clone();
         if findings.as_array().is_none_or(|findings| !findings.is_empty()) {
-            return Err(kept(&dimm, plan, &format!("the appliance finds {findings}")));
+            return Err(kept(
+                &dimm,
+                &format!("seed-{}", plan.seed),
+                &format!("{plan}: the appliance finds {findings}"),
+            ));
         }
     } else {
-        wait_for(plan.how, &appliance, &dimm);
+        wait_for(plan.how, &appliance, &[&dimm]);
     }
     appliance.cut();
-    judge(&dimm, plan)
-        .map(|(found, version)| Left { dimm: copy(&dimm), found, version })
-        .map_err(|why| kept(&dimm, plan, &why))
+    let load = |found: &Found, image: &[u8]| {
+        history::judge(plan.load, plan.cpus, 0..found.sectors, 0, |lba| found.sector(image, lba))
+    };
+    match judge(&dimm, plan.cpus, load) {
+        Ok((found, version)) => Ok(Left { dimm, found, version }),
+        Err(why) => Err(kept(&dimm, &format!("seed-{}", plan.seed), &format!("{plan}: {why}"))),
+    }
 }
 
-/// Stops the machine now and then, until its flog is as wanted; then it stays stopped. Not every state comes up on every
-/// machine in time: the cut then strikes where it is.
-fn wait_for(how: How, appliance: &Running, dimm: &Dimm) {
-    let end = Instant::now() + Duration::from_secs(5);
-    for look in 0..LOOKS {
+/// Stops the machine now and then, until a flog of it is as wanted; then it stays stopped. Not every state comes up on
+/// every machine in time: the cut then strikes where it is.
+pub(super) fn wait_for(how: How, appliance: &Running, dimms: &[&Dimm]) {
+    if how.holds(0, 0) {
+        return;
+    }
+    let mut images: Vec<_> = dimms.iter().map(|dimm| (dimm.file(), image(dimm))).collect();
+    let mut is_as_wanted = || {
+        images.iter_mut().any(|(file, image)| {
+            // All metadata that change are behind the data.
+            let looked = metadata_at(image).and_then(|at| {
+                file.read_exact_at(&mut image[at..], at as u64).map_err(|error| error.to_string())?;
+                under_way(image)
+            });
+            looked.is_ok_and(|(pending, begun)| how.holds(pending, begun))
+        })
+    };
+    let end = Instant::now() + PATIENCE;
+    loop {
         appliance.signal_machine(Signal::SIGSTOP);
-        // What it finds wrong is for the judges, after the cut.
-        let holds = reader::read(&image(dimm)).map_or(true, |found| how.holds(&found));
-        if holds || look == LOOKS - 1 || Instant::now() > end {
+        // Its threads may stop a little later.
+        let holds = is_as_wanted() && {
+            std::thread::sleep(Duration::from_millis(2));
+            is_as_wanted()
+        };
+        if holds || Instant::now() > end {
             return;
         }
         appliance.signal_machine(Signal::SIGCONT);
-        std::thread::sleep(Duration::from_millis(3));
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
 
-/// An image that is not sound stays, with its seed in its name.
-fn kept(dimm: &Dimm, plan: &Plan, why: &str) -> String {
-    let path = crate::workspace::folder("cuts").join(format!("seed-{}.img", plan.seed));
+/// An image that is not sound stays.
+pub(super) fn kept(dimm: &Dimm, name: &str, why: &str) -> String {
+    let path = crate::workspace::folder("cuts").join(format!("{name}.img"));
     match fs::copy(dimm.path(), &path) {
-        Ok(_) => format!("{plan}: {why} (kept: {})", path.display()),
-        Err(error) => format!("{plan}: {why} (not kept: {error})"),
+        Ok(_) => format!("{why} (kept: {})", path.display()),
+        Err(error) => format!("{why} (not kept: {error})"),
     }
 }
 
-fn judge(dimm: &Dimm, plan: &Plan) -> Result<(Found, u64), String> {
+/// Judges an image that a cut left, and leaves it as it is: by the strict reader, by what `load` knows of the bytes that
+/// must be in it, and by `btt` with so many CPUs. What was found, and how many runs were written.
+pub(super) fn judge(
+    dimm: &Dimm,
+    cpus: u32,
+    load: impl FnOnce(&Found, &[u8]) -> Result<u64, String>,
+) -> Result<(Found, u64), String> {
     let before = image(dimm);
     let found = reader::read(&before)?;
-    let version = history::judge(plan.load, plan.cpus, found.sectors, |lba| found.sector(&before, lba))?;
+    let version = load(&found, &before)?;
     // The crate: first without a store, then with recovery.
     for read_only in [true, false] {
         let media = FileNamespace { file: dimm.file(), start: 0, bytes: DIMM_BYTES, read_only };
-        let btt = Btt::open(media, PLACEMENT, plan.cpus).map_err(|why| format!("it does not open: {why}"))?;
+        let btt = Btt::open(media, PLACEMENT, cpus).map_err(|why| format!("it does not open: {why}"))?;
         // Where nothing may be stored nothing is recovered, and all reads as if it were.
         if !read_only && btt.recovered_writes() as usize != found.pending {
             return Err(format!("{} writes recovered, not {}", btt.recovered_writes(), found.pending));

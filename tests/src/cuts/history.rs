@@ -1,11 +1,13 @@
 //! What a load has written, computed anew from its seed.
 //!
-//! A load on one CPU writes its runs one after the other, each with a version one higher, and begins none before the last
-//! one is acknowledged. So the highest version V that is found says all: every run below V was acknowledged, and its
-//! sectors hold the last such version; the sectors of run V hold it or what they held before.
+//! A load on one CPU, or a thread of a consumer, writes its runs one after the other, each with a version one higher, and
+//! begins none before the last one is acknowledged. So the highest version V that is found says all: every run below V was
+//! acknowledged, and its sectors hold the last such version; the sectors of run V hold it or what they held before. Where
+//! it is known that run V was acknowledged, they hold it.
 
 use service::pattern::{Choices, Verdict, verify};
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 /// The load: as `bench` on one CPU.
 #[derive(Clone, Copy, Debug)]
@@ -18,13 +20,20 @@ pub struct Load {
     pub run: u32,
 }
 
-/// Holds each sector against what the load must have left in it. `sector` reads one. The highest version.
+/// Holds each of the load's sectors against what it must have left there. `sector` reads one; the version `acknowledged`,
+/// and all below it, are known to have been. The highest version.
 ///
 /// # Errors
 /// The first sector that is not as it must be.
-pub fn judge<'a>(load: Load, cpus: u32, sectors: u32, sector: impl Fn(u32) -> &'a [u8]) -> Result<u64, String> {
+pub fn judge<'a>(
+    load: Load,
+    cpus: u32,
+    sectors: Range<u32>,
+    acknowledged: u64,
+    sector: impl Fn(u32) -> &'a [u8],
+) -> Result<u64, String> {
     let mut found = BTreeMap::new();
-    for lba in 0..sectors {
+    for lba in sectors.clone() {
         match verify(sector(lba)) {
             Verdict::Blank => {}
             Verdict::Whole(tag) if tag.lba.0 == u64::from(lba) && tag.seed == load.seed => {
@@ -33,7 +42,7 @@ pub fn judge<'a>(load: Load, cpus: u32, sectors: u32, sector: impl Fn(u32) -> &'
             other => return Err(format!("sector {lba} is {other:?}")),
         }
     }
-    let last = found.values().copied().max().unwrap_or(0);
+    let last = found.values().copied().max().unwrap_or(0).max(acknowledged);
     if cpus > 1 {
         // Whose run came first nobody knows.
         return Ok(last);
@@ -42,23 +51,23 @@ pub fn judge<'a>(load: Load, cpus: u32, sectors: u32, sector: impl Fn(u32) -> &'
     let mut choices = Choices::new(load.seed, 0);
     let mut version = 0;
     while version < last {
-        let lba = choices.below(u64::from(sectors - load.run) + 1);
+        let lba = choices.below((sectors.end - sectors.start - load.run + 1).into());
         if choices.below(100) >= load.write_percent {
             continue;
         }
         version += 1;
-        let lba = u32::try_from(lba).map_err(|_| "too many sectors")?;
+        let lba = sectors.start + u32::try_from(lba).map_err(|_| "too many sectors")?;
         for lba in lba..lba + load.run {
-            if version < last || found.get(&lba) == Some(&last) {
+            if version < last || version <= acknowledged || found.get(&lba) == Some(&last) {
                 expected.insert(lba, version);
             }
         }
     }
-    let differs = (0..sectors).find(|lba| expected.get(lba) != found.get(lba));
+    let differs = sectors.clone().find(|lba| expected.get(lba) != found.get(lba));
     match differs {
         None => Ok(last),
         Some(lba) => Err(format!(
-            "sector {lba} holds version {:?}, not {:?}, and version {last} was being written",
+            "sector {lba} holds version {:?}, not {:?}, and version {last} was the last to be written",
             found.get(&lba),
             expected.get(&lba)
         )),
@@ -88,11 +97,17 @@ mod tests {
                 }
             }
         }
-        let judged = |disk: &Vec<[u8; 512]>| judge(load, 1, sectors, |lba| &disk[lba as usize]);
+        let judged_after =
+            |acknowledged, disk: &Vec<[u8; 512]>| judge(load, 1, 0..sectors, acknowledged, |lba| &disk[lba as usize]);
+        let judged = |disk: &Vec<[u8; 512]>| judged_after(8, disk);
         assert_eq!(judged(&disk), Ok(9));
+        assert_eq!(judged_after(9, &disk), Ok(9));
         let mut half = disk.clone();
         half[last as usize] = before_last[last as usize];
         assert_eq!(judged(&half), Ok(9), "the last run was being written");
+        assert!(judged_after(9, &half).is_err(), "the last run was acknowledged");
+        assert_eq!(judged(&before_last), Ok(8), "nothing of the last run came down");
+        assert!(judged_after(9, &before_last).is_err(), "the last run is lost");
         let lost = (0..sectors).find(|lba| !(last..last + 4).contains(lba) && disk[*lba as usize] != [0; 512]);
         let lost = lost.expect("another run") as usize;
         let mut other = disk.clone();

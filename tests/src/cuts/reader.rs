@@ -56,11 +56,19 @@ fn follows(a: u32, b: u32) -> bool {
     matches!((a, b), (1, 0) | (2, 1) | (3, 2) | (1, 3))
 }
 
-/// Reads an image.
-///
-/// # Errors
-/// What is not as it must be.
-pub fn read(image: &[u8]) -> Result<Found, String> {
+/// What the info block says.
+struct Layout {
+    sector_bytes: usize,
+    sectors: usize,
+    block_bytes: usize,
+    blocks: usize,
+    groups: usize,
+    data_at: usize,
+    map_at: usize,
+    flog_at: usize,
+}
+
+fn layout(image: &[u8]) -> Result<Layout, String> {
     let info = image.get(ARENA_AT..ARENA_AT + 4096).ok_or("no room for a BTT")?;
     if &info[..16] != b"BTT_ARENA_INFO\0\0" || word(info, 52)? != 1 | 1 << 16 {
         return Err("no BTT of version 1.1".into());
@@ -80,6 +88,75 @@ pub fn read(image: &[u8]) -> Result<Found, String> {
     if word(info, 48)? != 0 || blocks != sectors + groups || block_bytes < sector_bytes {
         return Err(format!("flags {:#x}, {blocks} blocks for {sectors} sectors and {groups} groups", word(info, 48)?));
     }
+    Ok(Layout { sector_bytes, sectors, block_bytes, blocks, groups, data_at, map_at, flog_at })
+}
+
+/// A flog group's newest record, and whether the next one is begun and not committed.
+struct Newest {
+    sector: usize,
+    old: u32,
+    new: u32,
+    begun: bool,
+}
+
+fn newest(image: &[u8], flog_at: usize, group: usize) -> Result<Newest, String> {
+    let at = flog_at + 64 * group;
+    let slot = |slot: usize| -> Result<Record, String> {
+        let at = at + 16 * slot;
+        Ok([word(image, at)?, word(image, at + 4)?, word(image, at + 8)?, word(image, at + 12)?])
+    };
+    let (first, second) = (slot(0)?, slot(1)?);
+    if slot(2)? != [0; 4] || slot(3)? != [0; 4] {
+        return Err(format!("group {group} has bytes behind its two slots"));
+    }
+    let (older, newer) = match (first[3], second[3]) {
+        (a, b) if follows(a, b) => (second, first),
+        (a, b) if follows(b, a) => (first, second),
+        (a, b) => return Err(format!("group {group} has records with the numbers {a} and {b}")),
+    };
+    let [sector, old, new, _] = newer.map(|word| word & BLOCK_MASK);
+    // Each record uses the block that the one before it freed. Where it does not, its slot is being written anew.
+    let begun = older[3] != 0 && older[1] & BLOCK_MASK != new || older[3] == 0 && older != [0; 4];
+    Ok(Newest { sector: sector as usize, old, new, begun })
+}
+
+/// Where the metadata begin that change: map, flog, and behind them the copy of the info block.
+///
+/// # Errors
+/// What is not as it must be.
+pub fn metadata_at(image: &[u8]) -> Result<usize, String> {
+    layout(image).map(|layout| layout.map_at)
+}
+
+/// How many writes are in the flog and not in the map, and how many records are begun and not committed. It looks at no
+/// more than that needs.
+///
+/// # Errors
+/// What is not as it must be.
+pub fn under_way(image: &[u8]) -> Result<(usize, usize), String> {
+    let Layout { sectors, groups, map_at, flog_at, .. } = layout(image)?;
+    let (mut pending, mut begun) = (0, 0);
+    for group in 0..groups {
+        let Newest { sector, old, new, begun: is_begun } = newest(image, flog_at, group)?;
+        if sector >= sectors {
+            return Err(format!("group {group} is of sector {sector}"));
+        }
+        let block = match word(image, map_at + 4 * sector)? {
+            0 => u32::try_from(sector).unwrap_or(BLOCK_MASK),
+            entry => entry & BLOCK_MASK,
+        };
+        pending += usize::from(old != new && block == old);
+        begun += usize::from(is_begun);
+    }
+    Ok((pending, begun))
+}
+
+/// Reads an image.
+///
+/// # Errors
+/// What is not as it must be.
+pub fn read(image: &[u8]) -> Result<Found, String> {
+    let Layout { sector_bytes, sectors, block_bytes, blocks, groups, data_at, map_at, flog_at } = layout(image)?;
     let mut map = Vec::with_capacity(sectors);
     for sector in 0..sectors {
         let entry = word(image, map_at + 4 * sector)?;
@@ -92,27 +169,10 @@ pub fn read(image: &[u8]) -> Result<Found, String> {
     let mut owners: BTreeMap<usize, String> = BTreeMap::new();
     let (mut pending, mut begun) = (0, 0);
     for group in 0..groups {
-        let at = flog_at + 64 * group;
-        let slot = |slot: usize| -> Result<Record, String> {
-            let at = at + 16 * slot;
-            Ok([word(image, at)?, word(image, at + 4)?, word(image, at + 8)?, word(image, at + 12)?])
-        };
-        let (first, second) = (slot(0)?, slot(1)?);
-        if slot(2)? != [0; 4] || slot(3)? != [0; 4] {
-            return Err(format!("group {group} has bytes behind its two slots"));
-        }
-        let (older, newer) = match (first[3], second[3]) {
-            (a, b) if follows(a, b) => (second, first),
-            (a, b) if follows(b, a) => (first, second),
-            (a, b) => return Err(format!("group {group} has records with the numbers {a} and {b}")),
-        };
-        let [sector, old, new, _] = newer.map(|word| word & BLOCK_MASK);
-        // Each record uses the block that the one before it freed. Where it does not, its slot is being written anew.
-        if older[3] != 0 && older[1] & BLOCK_MASK != new || older[3] == 0 && older != [0; 4] {
-            begun += 1;
-        }
-        let entry = map.get_mut(sector as usize).ok_or_else(|| format!("group {group} is of sector {sector}"))?;
-        if old != new && entry.unwrap_or(sector) == old {
+        let Newest { sector, old, new, begun: is_begun } = newest(image, flog_at, group)?;
+        begun += usize::from(is_begun);
+        let entry = map.get_mut(sector).ok_or_else(|| format!("group {group} is of sector {sector}"))?;
+        if old != new && entry.unwrap_or(u32::try_from(sector).unwrap_or(BLOCK_MASK)) == old {
             pending += 1;
             *entry = Some(new);
         }
@@ -157,6 +217,7 @@ mod tests {
         let image = std::fs::read(dimm.path()).expect("it is there");
         let found = read(&image).expect("a sound medium");
         assert_eq!((found.pending, found.begun), (0, 0));
+        assert_eq!(under_way(&image), Ok((0, 0)));
         for (&lba, expected) in golden.namespaces[0].expected.iter().filter(|(_, expected)| *expected != "EIO") {
             let lba = u32::try_from(lba).expect("a small device");
             assert_eq!(&golden::digest(found.sector(&image, lba)), expected, "sector {lba}");
@@ -167,6 +228,20 @@ mod tests {
             let mut spoiled = image.clone();
             spoiled[at] ^= 1;
             assert!(read(&spoiled).is_err(), "{what}");
+        }
+    }
+
+    #[test]
+    fn what_was_under_way_when_linux_was_cut_is_seen() {
+        for (name, expected) in [("u-nolab-4096-pending", (1, 0)), ("u-nolab-512-half", (0, 1))] {
+            let golden = golden::named(name);
+            let image = std::fs::read(golden.unpack().path()).expect("it is there");
+            let found = read(&image).expect("a sound medium");
+            assert_eq!((found.pending, found.begun), expected, "{name}");
+            assert_eq!(under_way(&image), Ok(expected), "{name}");
+            // What ndctl said of it then: interrupted writes are all that it minds.
+            let said = golden.linux["check"][0].as_str().expect("the first look");
+            assert_eq!(said.contains("bitmap error"), expected.0 > 0, "{said}");
         }
     }
 }

@@ -51,7 +51,20 @@ impl Consumer {
     /// When it does not come up; with its kernel's last words.
     #[must_use]
     pub fn boot(cpus: u16, ram: &Path, mebibytes: u64, disks: &[Disk<'_>]) -> Self {
-        let initrd = initrd();
+        static MADE: OnceLock<PathBuf> = OnceLock::new();
+        Self::boot_from(MADE.get_or_init(|| initrd(None)), cpus, ram, mebibytes, disks)
+    }
+
+    /// As [`Consumer::boot`]; it has a program of ours, too, which it knows as `program`.
+    ///
+    /// # Panics
+    /// As [`Consumer::boot`].
+    #[must_use]
+    pub fn boot_with(program: &Path, cpus: u16, ram: &Path, mebibytes: u64, disks: &[Disk<'_>]) -> Self {
+        Self::boot_from(&initrd(Some(program)), cpus, ram, mebibytes, disks)
+    }
+
+    fn boot_from(initrd: &Path, cpus: u16, ram: &Path, mebibytes: u64, disks: &[Disk<'_>]) -> Self {
         let [console, stderr] = ["console", "stderr"].map(|end| ram.with_extension(end));
         let mut command = Command::new("timeout");
         command.args(["--signal=KILL", LIFE, "setpriv", "--pdeathsig", "KILL"]);
@@ -179,25 +192,24 @@ impl Drop for Consumer {
     }
 }
 
-/// What it boots from: made once in a process.
-fn initrd() -> &'static Path {
-    static MADE: OnceLock<PathBuf> = OnceLock::new();
-    MADE.get_or_init(|| {
-        let kernel = initramfs::kernel();
-        let mut initramfs = Initramfs::new(&kernel);
-        initramfs.file("init", include_bytes!("consumer.sh"));
-        for name in ["busybox", "fio", "mkfs.ext4", "e2fsck"] {
-            initramfs.program(&format!("bin/{name}"), &initramfs::program(name));
-        }
-        initramfs.program("bin/mdadm", &kernel.join("mdadm"));
-        // ext4 and RAID bitmaps ask for this one by what it does.
-        initramfs.modules("modules", &["crc32c_generic", "virtio_pci", "virtio_blk", "ext4", "raid1"]);
-        let path = kernel.with_file_name("consumer.cpio");
-        let beside = path.with_extension(std::process::id().to_string());
-        File::create(&beside)
-            .and_then(|mut file| file.write_all(&initramfs.finish()))
-            .expect("an initramfs is written");
-        fs::rename(&beside, &path).expect("an initramfs gets its name");
-        path
-    })
+/// What it boots from.
+fn initrd(program: Option<&Path>) -> PathBuf {
+    let kernel = initramfs::kernel();
+    let mut initramfs = Initramfs::new(&kernel);
+    initramfs.file("init", include_bytes!("consumer.sh"));
+    for name in ["busybox", "fio", "mkfs.ext4", "e2fsck"] {
+        initramfs.program(&format!("bin/{name}"), &initramfs::program(name));
+    }
+    initramfs.program("bin/mdadm", &kernel.join("mdadm"));
+    if let Some(program) = program {
+        initramfs.program("bin/program", program);
+    }
+    // ext4 and RAID bitmaps ask for this one by what it does.
+    initramfs.modules("modules", &["crc32c_generic", "virtio_pci", "virtio_blk", "ext4", "raid1"]);
+    let name = if program.is_some() { "consumer-with-program.cpio" } else { "consumer.cpio" };
+    let path = kernel.with_file_name(name);
+    let beside = path.with_extension(std::process::id().to_string());
+    File::create(&beside).and_then(|mut file| file.write_all(&initramfs.finish())).expect("an initramfs is written");
+    fs::rename(&beside, &path).expect("an initramfs gets its name");
+    path
 }

@@ -5,6 +5,7 @@
 //! `src/bin/linux-guest`, which does a [`Job`] and sends [`Report`]s, a line of JSON each.
 
 mod consumer;
+pub mod direct;
 pub mod exercise;
 mod initramfs;
 mod report;

@@ -8,6 +8,7 @@ use std::process::Command;
 use nix::fcntl::OFlag;
 use nix::mount::{MsFlags, mount, umount};
 use tests::golden::digest;
+use tests::linux::direct::Buffer;
 use tests::linux::exercise::{Exercise, PLACE, places};
 use tests::linux::{Job, Read, Report, sample};
 
@@ -152,26 +153,5 @@ fn arenas(device: &str) -> Outcome<Vec<Vec<(String, String)>>> {
         }
         values.sort();
         arenas.push(values);
-    }
-}
-
-/// Memory that is aligned as direct I/O wants it.
-struct Buffer {
-    memory: Vec<u8>,
-    start: usize,
-    bytes: usize,
-}
-
-impl Buffer {
-    const ALIGN: usize = 4096;
-
-    fn new(bytes: usize) -> Self {
-        let memory = vec![0; bytes + Self::ALIGN];
-        let start = memory.as_ptr().align_offset(Self::ALIGN);
-        Self { memory, start, bytes }
-    }
-
-    fn bytes(&mut self) -> &mut [u8] {
-        &mut self.memory[self.start..][..self.bytes]
     }
 }
