@@ -1,7 +1,7 @@
 //! Repairs and the rewriting of a flog, cut anywhere: the same repair then goes on, and cutting that one changes nothing.
 
 use btt::check::check;
-use btt::info_block::InfoBlock;
+use btt::info_block::{InfoBlock, read_raw};
 use btt::layout::{FLOG_GROUP_BYTES, FLOG_SLOT_BYTES, MAP_ENTRY_BYTES};
 use btt::map::MapEntry;
 use btt::media::{Namespace, NsOffset};
@@ -30,8 +30,15 @@ pub enum Damage {
     Group,
     /// Two flog groups.
     Groups,
+    /// A flog group whose newest record, in its second slot, has lost its number. The older one beside it would be sound
+    /// alone, and is of long ago: the block that it freed is in use.
+    OlderInFirstSlot,
+    /// The same with the slots changed.
+    OlderInSecondSlot,
     /// A flog group whose write was interrupted: what its sector holds has no certain answer.
     DoubtfulGroup,
+    /// The first info block.
+    Primary,
     /// The backup info block.
     Backup,
     /// The error flag in the info block.
@@ -44,13 +51,16 @@ pub enum Damage {
 
 impl Damage {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 13] = [
         Self::OldLayout,
         Self::WornFlog,
         Self::Interrupted,
         Self::Group,
         Self::Groups,
+        Self::OlderInFirstSlot,
+        Self::OlderInSecondSlot,
         Self::DoubtfulGroup,
+        Self::Primary,
         Self::Backup,
         Self::ErrorFlag,
         Self::SharedBlock,
@@ -138,7 +148,18 @@ impl Operation for Repair {
             Damage::WornFlog | Damage::Interrupted => {}
             Damage::Group => put(group(1) + 12, &2_u32.to_le_bytes()),
             Damage::Groups => [0, 1].into_iter().for_each(|number| put(group(number) + 12, &7_u32.to_le_bytes())),
+            Damage::OlderInFirstSlot | Damage::OlderInSecondSlot => {
+                // The group moved sector 4 from block 1 to its own, and then sector 1 to block 1: block 7 is free now.
+                let slot = |words: [u32; 4]| words.map(u32::to_le_bytes).concat();
+                let in_first = self.damage == Damage::OlderInFirstSlot;
+                let older = slot([4, 1, 4, if in_first { 1 } else { 2 }]);
+                // Its number was the next one.
+                let newest = slot([1, 7, 1, 7]);
+                put(group(1), &if in_first { [older, newest] } else { [newest, older] }.concat());
+            }
             Damage::DoubtfulGroup => put(group(2) + 12, &7_u32.to_le_bytes()),
+            // Where its copy is must be left: that of so small a BTT is not at the end.
+            Damage::Primary => put(16, &[0x55; 16]),
             Damage::Backup => put(geometry.info2off + 80, &[0x55; 100]),
             Damage::ErrorFlag => {
                 let (uuid, parent_uuid) = (Uuid::from_u128(0x1234), Uuid::nil());
@@ -163,6 +184,14 @@ impl Operation for Repair {
             medium.set_read_only(true);
             Btt::open(medium, PLACEMENT, 2).map_err(|why| format!("a sound BTT does not open any more: {why}"))?;
             medium.set_read_only(false);
+        }
+        // Linux takes a namespace with neither for one that may be formatted.
+        let is_info = |at| {
+            let raw = read_raw(medium, NsOffset(at));
+            raw.is_ok_and(|raw| InfoBlock::decode(&raw, PLACEMENT.version, PLACEMENT.parent_uuid, BYTES).is_ok())
+        };
+        if !is_info(0) && !is_info(self.small().geometry().info2off) {
+            return Err("no info block is sound".into());
         }
         if done {
             is_clean(medium).map_err(|why| format!("the repair has ended: {why}"))?;

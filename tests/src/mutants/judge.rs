@@ -26,7 +26,7 @@ const fn judge(name: &'static str, package: &'static str, target: &'static [&'st
 }
 
 /// All judges, cheapest first. Each is built only when it is asked.
-pub const JUDGES: [Judge; 16] = [
+pub const JUDGES: [Judge; 17] = [
     judge("btt", "btt", &["--lib"]),
     judge("readers", "btt", &["--test", "readers"]),
     judge("damage", "btt", &["--test", "damage"]),
@@ -39,6 +39,7 @@ pub const JUDGES: [Judge; 16] = [
     judge("labels", "nvdimm", &["--test", "labels"]),
     judge("change", "nvdimm", &["--test", "change"]),
     judge("repair", "btt", &["--test", "repair"]),
+    judge("blk", "tests", &["--test", "blk"]),
     judge("instructions", "tests", &["--test", "instructions"]),
     judge("explorer", "tests", &["--test", "crash_explorer"]),
     judge("loom", "btt-loom", &["--test", "loom"]),
