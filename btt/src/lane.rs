@@ -28,6 +28,8 @@ pub struct Counters {
     pub read_retries: u64,
     /// Fences that were needed because another lane had just written the same map line.
     pub collisions: u64,
+    /// Times that the medium refused the data of a sector in one free block, and the next one was tried.
+    pub refusals: u64,
 }
 
 impl Counters {
@@ -39,6 +41,7 @@ impl Counters {
             write_backs: self.write_backs + other.write_backs,
             read_retries: self.read_retries + other.read_retries,
             collisions: self.collisions + other.collisions,
+            refusals: self.refusals + other.refusals,
         }
     }
 }

@@ -67,35 +67,16 @@ impl<N: Namespace> LaneGuard<'_, N> {
         replaces: impl Fn(MapEntry) -> bool,
     ) -> Result<u32, BttError> {
         arena.check_writable()?;
-        let media = self.btt.media();
-        let entries = &self.state.arenas[arena.index.0 as usize];
         let in_arena = arena.found.info.geometry.external_nlba - first.0;
-        let most = in_arena.min(u32::try_from(entries.len().min(RUN_MAX)).unwrap_or(1));
+        let owned = self.state.arenas[arena.index.0 as usize].len();
+        let most = in_arena.min(u32::try_from(owned.min(RUN_MAX)).unwrap_or(1));
         let count = most.min(u32::try_from(wanted).unwrap_or(u32::MAX));
 
-        let mut blocks = [PostmapAba(0); RUN_MAX];
-        for (block, entry) in blocks.iter_mut().zip(&entries[..count as usize]) {
-            *block = entry.free;
-        }
-        let targets = &blocks[..count as usize];
-        arena.rtt.wait_for_readers(targets);
         let data_failed = |why| BttError::Data { lba: arena.lba(first), why };
-        for (block, entry) in targets.iter().zip(entries).filter(|(_, entry)| entry.suspect) {
-            debug_assert_eq!(*block, entry.free);
-            self.scrub(arena, *block).map_err(data_failed)?;
-        }
-        for (index, &block) in targets.iter().enumerate() {
-            let index = usize::try_from(done).unwrap_or(usize::MAX).saturating_add(index);
-            let store = || source.store(index, media, arena.block_at(block));
-            match store() {
-                // The block has lost a line that the sector would write in part only.
-                Err(MediaError::Poisoned { .. }) => self.scrub(arena, block).and_then(|()| store()),
-                result => result,
-            }
-            .map_err(data_failed)?;
-        }
+        let count = self.place_data(arena, count, done, source).map_err(data_failed)?;
         let data = self.fence_data().map_err(data_failed)?;
 
+        let media = self.btt.media();
         let mut guard = arena.locks.lock(first, count);
         // Again, under the locks: whoever turned the arena read-only meanwhile may have left a record of one of these
         // sectors without its map change. A second one would free the same block, and no flog can explain that.
@@ -115,6 +96,66 @@ impl<N: Namespace> LaneGuard<'_, N> {
         self.update_map(arena, moves, &mut guard, &committed).map_err(failed)?;
         self.state.counters.sectors_written += u64::from(count);
         Ok(count)
+    }
+
+    /// Streams the data of a run of at most `count` sectors to free blocks, and says how many it is: it ends before a block
+    /// that the medium refuses, and fails if there is none that it takes.
+    ///
+    /// A refused block goes behind the lane's others, so that no later run begins with it. Nothing on the medium tells in
+    /// which order a lane uses its groups: a run's records are of different sectors, and each group's next record uses
+    /// the block that its own newest one frees, in any order.
+    fn place_data(
+        &mut self,
+        arena: &Arena,
+        count: u32,
+        done: u64,
+        source: &(impl SectorSource<N> + ?Sized),
+    ) -> Result<u32, MediaError> {
+        for tries_left in (0..self.state.arenas[arena.index.0 as usize].len()).rev() {
+            let Err((stored, why)) = self.store_data(arena, count, done, source) else { break };
+            self.state.arenas[arena.index.0 as usize][stored..].rotate_left(1);
+            self.state.counters.refusals += 1;
+            if stored > 0 {
+                return Ok(u32::try_from(stored).unwrap_or(count));
+            }
+            if tries_left == 0 {
+                return Err(why);
+            }
+        }
+        Ok(count)
+    }
+
+    /// Streams the data of `count` sectors to the lane's first free blocks, once nobody reads these.
+    ///
+    /// # Errors
+    /// Which of them the medium refused, and why; those before it have their data.
+    fn store_data(
+        &self,
+        arena: &Arena,
+        count: u32,
+        done: u64,
+        source: &(impl SectorSource<N> + ?Sized),
+    ) -> Result<(), (usize, MediaError)> {
+        let media = self.btt.media();
+        let entries = &self.state.arenas[arena.index.0 as usize][..count as usize];
+        let mut blocks = [PostmapAba(0); RUN_MAX];
+        for (block, entry) in blocks.iter_mut().zip(entries) {
+            *block = entry.free;
+        }
+        let targets = &blocks[..count as usize];
+        arena.rtt.wait_for_readers(targets);
+        for (index, (&block, entry)) in targets.iter().zip(entries).enumerate() {
+            let sector = usize::try_from(done).unwrap_or(usize::MAX).saturating_add(index);
+            let store = || source.store(sector, media, arena.block_at(block));
+            let fresh = || if entry.suspect { self.scrub(arena, block) } else { Ok(()) };
+            match fresh().and_then(|()| store()) {
+                // The block has lost a line that the sector would write in part only.
+                Err(MediaError::Poisoned { .. }) => self.scrub(arena, block).and_then(|()| store()),
+                result => result,
+            }
+            .map_err(|why| (index, why))?;
+        }
+        Ok(())
     }
 
     /// Zeroes a whole internal block: media forget that they lost bytes once these are written in whole lines, and a

@@ -7,6 +7,7 @@ use btt::check::{Finding, check};
 use btt::media::{MediaError, Namespace};
 use btt::sim::{Choose, Plan, Sim};
 use btt::{Btt, BttError, CpuIndex, ExternalLba, FormatError, OpenError, ReadOnlyReason};
+use common::lossy::Lossy;
 use common::*;
 
 /// What [`Sim`]'s plan fails with.
@@ -130,7 +131,7 @@ fn while_open(base: &Sim, act: impl Fn(&Btt<&Sim>) -> Result<(), BttError>, afte
             sim.set_plan(Plan::None);
             let what = format!("{:?}", plan(n));
             match result {
-                Ok(()) => assert!(!reached, "{what}: the failure is not told"),
+                Ok(()) => assert!(!reached || btt.counters().refusals > 0, "{what}: the failure is not told"),
                 Err(why) => {
                     assert!(is_planned_use(why), "{what}: {why}");
                     failures += 1;
@@ -173,6 +174,62 @@ fn a_write_that_fails_leaves_each_sector_old_or_new_and_the_arena_usable_or_read
     let window = interrupted().without_line_order();
     let failures = while_open(&window, |btt| write(btt, 0, 2, &[7; 3]), goes_on);
     assert!(failures > 30, "{failures}");
+}
+
+/// A medium that takes no data in the first `count` free blocks of the fresh groups `first`, `first + step`, …
+fn refusing(first: u32, step: u32, count: u32) -> Lossy {
+    let media = Lossy::new(made(512));
+    let arena = open(&media, 1).arenas().next().expect("one arena");
+    let g = arena.info.geometry;
+    let bytes = u64::from(g.internal_lbasize);
+    let place = |group: u32| arena.at.0 + g.dataoff + u64::from(g.external_nlba + group) * bytes;
+    let places = (0..count).map(|n| place(first + n * step)).map(|at| at..at + bytes);
+    media.refused.lock().expect("no panic").extend(places);
+    media
+}
+
+#[test]
+fn a_lane_writes_to_its_other_free_blocks_where_the_medium_refuses_one() {
+    // Lanes with more free blocks than a run has sectors, with as many, and with two.
+    for cpus in [1, 8, 128] {
+        let free_blocks = 256 / cpus;
+        for refused in [1, free_blocks - 1] {
+            let media = refusing(0, cpus, refused);
+            let btt = open(&media, cpus);
+            let mut expected = [0; 64];
+            for round in 1..=8 {
+                let tags: Vec<u64> = (0..40).map(|n| round << 8 | n).collect();
+                write(&btt, 0, round * 3, &tags).unwrap_or_else(|why| panic!("{cpus} CPUs, {refused} refused: {why}"));
+                expected[round as usize * 3..][..40].copy_from_slice(&tags);
+                assert_eq!(read_run(&btt, 1, 0, 64).expect("readable"), expected);
+            }
+            assert!(btt.counters().refusals >= u64::from(refused));
+            drop(btt);
+            assert_sound(&media);
+            let crashed = media.inner.crash(&mut Nothing);
+            assert_eq!(read_run(&open(&crashed, 2), 0, 0, 64).expect("readable"), expected);
+            assert_sound(&crashed);
+        }
+    }
+}
+
+#[test]
+fn a_lane_whose_every_free_block_is_refused_says_so_and_the_other_lanes_go_on() {
+    for (cpus, refused) in [(128, 2), (256, 1)] {
+        let media = refusing(0, cpus, refused);
+        let btt = open(&media, cpus);
+        for _ in 0..3 {
+            let why = write(&btt, 0, 7, &[1]).expect_err("there is no block");
+            assert!(matches!(why, BttError::Data { why: MediaError::Device { status: 3, .. }, .. }), "{why}");
+            assert_eq!(read(&btt, 0, 7), Ok(0));
+        }
+        write(&btt, 1, 7, &[2, 3]).expect("another lane has others");
+        media.refused.lock().expect("no panic").clear();
+        write(&btt, 0, 8, &[4]).expect("it takes data again");
+        assert_eq!(read_run(&btt, 0, 7, 2).expect("readable"), [2, 4]);
+        drop(btt);
+        assert_sound(&media);
+    }
 }
 
 #[test]

@@ -9,13 +9,15 @@ use std::sync::Mutex;
 pub struct Lossy {
     pub inner: Sim,
     pub lost: Mutex<Vec<Range<u64>>>,
+    /// Takes no data here.
+    pub refused: Mutex<Vec<Range<u64>>>,
     /// Done once, in the middle of the next read that fails.
     pub meanwhile: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
 
 impl Lossy {
     pub fn new(inner: Sim) -> Self {
-        Self { inner, lost: Mutex::default(), meanwhile: Mutex::default() }
+        Self { inner, lost: Mutex::default(), refused: Mutex::default(), meanwhile: Mutex::default() }
     }
 
     pub fn lose(&self, at: u64, bytes: u64) {
@@ -60,6 +62,9 @@ impl Namespace for Lossy {
     }
     fn write(&self, at: NsOffset, from: &[u8]) -> Result<(), MediaError> {
         let range = at.0..at.0 + from.len() as u64;
+        if self.refused.lock().expect("no panic").iter().any(|r| r.start < range.end && range.start < r.end) {
+            return Err(MediaError::Device { at, status: 3 });
+        }
         self.lost.lock().expect("no panic").retain(|line| !(range.start <= line.start && line.end <= range.end));
         self.mends_lines(at, from.len())?;
         self.inner.write(at, from)
