@@ -21,12 +21,15 @@ use crate::lane::LaneGuard;
 use crate::layout::MAP_ENTRY_BYTES;
 use crate::map::{MapEntry, lines};
 use crate::media::{LINE_BYTES, Namespace};
+use crate::scan::Extent;
 use crate::units::{ExternalLba, PremapAba};
 use alloc::vec;
 use alloc::vec::Vec;
 
-/// How many extents of TRIM entries are remembered at a time.
-const EXTENTS_AT_ONCE: usize = 1 << 14;
+/// Among how many sectors TRIM entries are looked for, and written out before it goes on.
+const SECTORS_AT_ONCE: u64 = 1 << 14;
+/// How many sectors are written out before that is told.
+const SECTORS_A_STEP: u64 = 512;
 
 impl<N: Namespace> LaneGuard<'_, N> {
     /// Makes `count` sectors from `lba` on read as zeroes, metadata bytes included; durable when it returns.
@@ -54,30 +57,33 @@ impl<N: Namespace> LaneGuard<'_, N> {
     }
 
     /// Writes zeroes where the map has TRIM entries (state Z), and says for how many sectors, so that today's Linux reads
-    /// them right. Durable when it returns. Nobody else writes meanwhile.
+    /// them right. Durable when it returns. Nobody else writes meanwhile. `progress` is told how many sectors of how many
+    /// are done, every few hundred that are written.
     ///
     /// # Errors
     /// As [`LaneGuard::write`]; those done before stay done.
-    pub fn write_out_zero_entries(&mut self) -> Result<u64, BttError> {
+    pub fn write_out_zero_entries(&mut self, progress: &mut dyn FnMut(u64, u64)) -> Result<u64, BttError> {
         let btt = self.btt;
+        let total = btt.capacity_sectors();
         let mut extents = Vec::new();
         let mut written = 0;
-        loop {
-            // Some at a time: their number is not bounded, memory is.
-            btt.zero_entries(&mut |extent| {
-                if extents.len() < EXTENTS_AT_ONCE {
-                    extents.push(extent);
+        let mut done = 0;
+        while done < total {
+            // Some sectors at a time: the number of extents is not bounded, memory is.
+            let past = total.min(done + SECTORS_AT_ONCE);
+            btt.zero_entries(done..past, &mut |extent| extents.push(extent))?;
+            for Extent { lba: ExternalLba(mut at), mut count } in extents.drain(..) {
+                while count > 0 {
+                    let now = SECTORS_A_STEP.min(count);
+                    self.write(ExternalLba(at), now, &Zeroes::new(btt.sector_size()))?;
+                    (at, count, written) = (at + now, count - now, written + now);
+                    progress(at, total);
                 }
-            })?;
-            let all = extents.len() < EXTENTS_AT_ONCE;
-            for extent in extents.drain(..) {
-                self.write(extent.lba, extent.count, &Zeroes::new(btt.sector_size()))?;
-                written += extent.count;
             }
-            if all {
-                return Ok(written);
-            }
+            done = past;
+            progress(done, total);
         }
+        Ok(written)
     }
 
     /// Writes zeroes over those of `count` sectors that hold anything else.

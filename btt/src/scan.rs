@@ -1,6 +1,5 @@
 //! Finding the sectors whose map entries are in some state.
 
-use crate::arena::Arena;
 use crate::device::Btt;
 use crate::error::BttError;
 use crate::layout::MAP_ENTRY_BYTES;
@@ -8,6 +7,7 @@ use crate::map::MapEntry;
 use crate::media::{Namespace, NsOffset};
 use crate::units::{ExternalLba, PremapAba};
 use alloc::vec;
+use core::ops::Range;
 
 /// How many map entries are read at a time.
 const CHUNK_ENTRIES: u32 = 1 << 14;
@@ -26,20 +26,25 @@ pub struct Extent {
 
 impl<N: Namespace> Btt<N> {
     /// Finds the sectors that read as an error because their map entries say so. Reads all of the map, 64 KiB at a time;
-    /// entries that change meanwhile may be seen or not.
+    /// entries that change meanwhile may be seen or not. `progress` is told after each piece how many sectors of how many
+    /// have been looked at.
     ///
     /// # Errors
     /// The medium's, with the first LBA whose entry could not be read.
-    pub fn error_sectors(&self, found: &mut dyn FnMut(Extent)) -> Result<(), BttError> {
-        self.scan(|entry| matches!(entry, MapEntry::Error(_)), found)
+    pub fn error_sectors(
+        &self,
+        found: &mut dyn FnMut(Extent),
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<(), BttError> {
+        self.scan(0..self.capacity_sectors(), |entry| matches!(entry, MapEntry::Error(_)), found, progress)
     }
 
-    /// Finds the sectors that read as zeroes because their map entries say so (state Z), likewise.
+    /// Finds the sectors that read as zeroes because their map entries say so (state Z), among these.
     ///
     /// # Errors
-    /// As [`Btt::error_sectors`].
-    pub fn zero_entries(&self, found: &mut dyn FnMut(Extent)) -> Result<(), BttError> {
-        self.scan(|entry| matches!(entry, MapEntry::Zero(_)), found)
+    /// As [`Btt::error_sectors`]; [`BttError::OutOfRange`].
+    pub fn zero_entries(&self, sectors: Range<u64>, found: &mut dyn FnMut(Extent)) -> Result<(), BttError> {
+        self.scan(sectors, |entry| matches!(entry, MapEntry::Zero(_)), found, &mut |_, _| ())
     }
 
     /// Where the data of a sector are now: the next write of it moves them. For whoever wants to see or damage the medium
@@ -52,38 +57,43 @@ impl<N: Namespace> Btt<N> {
         Ok(arena.block_at(arena.entry(self.media(), premap)?.block()))
     }
 
-    fn scan(&self, wanted: fn(MapEntry) -> bool, found: &mut dyn FnMut(Extent)) -> Result<(), BttError> {
+    fn scan(
+        &self,
+        sectors: Range<u64>,
+        wanted: fn(MapEntry) -> bool,
+        found: &mut dyn FnMut(Extent),
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<(), BttError> {
         let mut open: Option<Extent> = None;
-        for arena in &self.arenas {
-            self.scan_arena(arena, |lba, entry| match &mut open {
-                Some(extent) if wanted(entry) && extent.lba.0 + extent.count == lba.0 => extent.count += 1,
-                _ if wanted(entry) => {
-                    if let Some(extent) = open.replace(Extent { lba, count: 1 }) {
-                        found(extent);
+        let mut buffer = vec![0_u8; CHUNK_ENTRIES as usize * ENTRY];
+        let mut next = sectors.start;
+        while next < sectors.end {
+            let (arena, first) = self.locate(ExternalLba(next), 1)?;
+            let in_arena = CHUNK_ENTRIES.min(arena.found.info.geometry.external_nlba - first.0);
+            let count = u32::try_from(sectors.end - next).unwrap_or(u32::MAX).min(in_arena);
+            let bytes = &mut buffer[..count as usize * ENTRY];
+            let failed = |why| BttError::Data { lba: ExternalLba(next), why };
+            self.media().read(arena.entry_at(first), bytes).map_err(failed)?;
+            let (words, _) = bytes.as_chunks::<ENTRY>();
+            for (premap, word) in (first.0..).map(PremapAba).zip(words) {
+                if !wanted(MapEntry::decode(u32::from_le_bytes(*word), premap)) {
+                    continue;
+                }
+                let lba = arena.lba(premap);
+                match &mut open {
+                    Some(extent) if extent.lba.0 + extent.count == lba.0 => extent.count += 1,
+                    _ => {
+                        if let Some(extent) = open.replace(Extent { lba, count: 1 }) {
+                            found(extent);
+                        }
                     }
                 }
-                _ => {}
-            })?;
+            }
+            next += u64::from(count);
+            progress(next, sectors.end);
         }
         if let Some(extent) = open {
             found(extent);
-        }
-        Ok(())
-    }
-
-    fn scan_arena(&self, arena: &Arena, mut each: impl FnMut(ExternalLba, MapEntry)) -> Result<(), BttError> {
-        let mut buffer = vec![0_u8; CHUNK_ENTRIES as usize * ENTRY];
-        let mut first = 0;
-        while first < arena.found.info.geometry.external_nlba {
-            let count = CHUNK_ENTRIES.min(arena.found.info.geometry.external_nlba - first);
-            let bytes = &mut buffer[..count as usize * ENTRY];
-            let lba = arena.lba(PremapAba(first));
-            self.media().read(arena.entry_at(PremapAba(first)), bytes).map_err(|why| BttError::Data { lba, why })?;
-            let (words, _) = bytes.as_chunks::<ENTRY>();
-            for (premap, word) in (first..).map(PremapAba).zip(words) {
-                each(arena.lba(premap), MapEntry::decode(u32::from_le_bytes(*word), premap));
-            }
-            first += count;
         }
         Ok(())
     }

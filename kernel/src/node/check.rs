@@ -73,7 +73,7 @@ impl<M: Machine> Node<M> {
     }
 
     fn look(&self, place: SlotPlace, placement: Placement, found: &mut Findings) -> Result<(), AdminError> {
-        let mut progress = self.progress(place);
+        let mut progress = self.progress(place, "checked");
         let mut look = |media: &Medium| {
             check(media, placement, self.window_blocks(), &mut |finding| found.add(&finding, false), &mut progress);
         };
@@ -107,7 +107,7 @@ impl<M: Machine> Node<M> {
             fresh_uuid: Builder::from_random_bytes(self.machine.random()).into_uuid(),
             window_blocks: self.window_blocks(),
         };
-        let mut progress = self.progress(place);
+        let mut progress = self.progress(place, "checked");
         repair(&medium, placement, &orders, &mut |finding, repaired| found.add(&finding, repaired), &mut progress);
         drop(progress);
         let portable = if request.portable { self.make_portable(place, placement, &medium, found) } else { Ok(()) };
@@ -127,7 +127,10 @@ impl<M: Machine> Node<M> {
     ) -> Result<(), AdminError> {
         self.open(place);
         if let State::Sector(disk) = &self.at(place).state {
-            let written = disk.btt.lane(M::this_cpu()).write_out_zero_entries();
+            // Nobody else has the disk: it has not been offered.
+            let mut progress = self.progress(place, "made portable");
+            let written = disk.btt.lane(M::this_cpu()).write_out_zero_entries(&mut progress);
+            drop(progress);
             match written.map_err(|why| admin_error(&disk.name, &why))? {
                 0 => {}
                 count => found.note(format!("{count} sectors were TRIM entries, which today's Linux misreads"), true),
@@ -139,9 +142,9 @@ impl<M: Machine> Node<M> {
         Ok(())
     }
 
-    /// Says how far a long check is, on the console's log, and attends to consumers meanwhile. Requests on the disk
-    /// that is checked wait.
-    fn progress(&self, place: SlotPlace) -> impl FnMut(u64, u64) + use<'_, M> {
+    /// Says on the console's log how far something long is ("checked"), and attends to consumers meanwhile. Requests on a
+    /// disk that is checked wait.
+    fn progress(&self, place: SlotPlace, done_so: &'static str) -> impl FnMut(u64, u64) + use<'_, M> {
         let id = self.at(place).namespace.id;
         let cpu = M::this_cpu();
         let mut next = self.machine.now_ns() + PROGRESS_NS;
@@ -149,7 +152,7 @@ impl<M: Machine> Node<M> {
             self.exports.attend(cpu);
             if self.machine.now_ns() >= next {
                 next = self.machine.now_ns() + PROGRESS_NS;
-                self.machine.log(format_args!("{id}: checked {} %", done.saturating_mul(100) / total.max(1)));
+                self.machine.log(format_args!("{id}: {done_so} {} %", done.saturating_mul(100) / total.max(1)));
             }
         }
     }

@@ -68,7 +68,9 @@ impl<M: Machine> Node<M> {
                     all.errors.push(SectorErrors { dev, lba, count: extent.count });
                 }
             };
-            disk.btt.error_sectors(&mut found).map_err(|why| AdminError::damaged(format!("{}: {why}", disk.name)))?;
+            disk.btt
+                .error_sectors(&mut found, &mut |_, _| self.exports.attend(M::this_cpu()))
+                .map_err(|why| AdminError::damaged(format!("{}: {why}", disk.name)))?;
             let dev = || slot.namespace.id.to_string();
             let lost = disk.btt.media().lost().into_iter();
             all.media.extend(lost.map(|(at, length)| MediaErrors { dev: dev(), offset: at.0, length }));

@@ -9,6 +9,7 @@ use service::control::{
 use service::link::ByteLink;
 use service::memory::{MemoryOffset, SharedMemory};
 use service::mock::{Descriptor, Driver, NEXT, WRITE};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use tests::blk::trap::Trapped;
 use tests::blk::{Layout, Model};
@@ -52,12 +53,13 @@ impl Alarm for Clock {
     }
 }
 
-/// The control link's two directions.
+/// The control link's two directions, and how often the node has looked for something on it.
 #[derive(Clone, Default)]
-struct Wire(Arc<Mutex<Line>>);
+struct Wire(Arc<Mutex<Line>>, Arc<AtomicU64>);
 
 impl ByteLink for Wire {
     fn receive(&mut self) -> Option<u8> {
+        self.1.fetch_add(1, Ordering::Relaxed);
         self.0.lock().expect("no panic").receive()
     }
     fn send(&mut self, bytes: &[u8]) {
@@ -277,6 +279,7 @@ fn long_commands_attend_to_consumers_and_their_bridge() {
         "inject-error pmem0s 0 2048",
         "clear-errors pmem0s 0 2048",
         "trim pmem0s 0 2048",
+        "errors pmem0s",
         "inject-error pmem0s 0 2048 --media",
     ]) {
         let done = during(&mut bridge, command);
@@ -368,6 +371,22 @@ fn without_a_lease_nobody_keeps_watch_for_long() {
     bridge.ask(Request::Ping { lease_ms: 5000 }, Outcome::Ok);
     assert_eq!(bridge.woken(), [CpuIndex(0)]);
     assert!(bridge.booted.node.exports().poll(CpuIndex(0)));
+}
+
+#[test]
+fn writing_out_trim_entries_attends_to_the_bridge() {
+    let mut bridge = Bridge::with_dimms(2, 512);
+    for command in ["create-namespace -r region1 -f -l 512 --zero-entries", "trim pmem1s 0 20480"] {
+        bridge.booted.done(command);
+    }
+    let looks = |bridge: &mut Bridge, command: &str| {
+        let before = bridge.wire.1.load(Ordering::Relaxed);
+        bridge.booted.done(command);
+        bridge.wire.1.load(Ordering::Relaxed) - before
+    };
+    let to_check = looks(&mut bridge, "check-namespace namespace1.0");
+    let all = looks(&mut bridge, "check-namespace namespace1.0 --portable");
+    assert!(all >= to_check + 40, "{all} looks, {to_check} of them while it was checked");
 }
 
 #[test]
