@@ -4,6 +4,7 @@
 mod common;
 
 use btt::check::{Finding, check};
+use btt::info_block::InfoBlockError;
 use btt::media::{Namespace, NsOffset};
 use btt::repair::{Orders, repair};
 use btt::sim::{Choose, Seeded, Sim};
@@ -271,6 +272,33 @@ fn a_group_that_may_hold_an_interrupted_write_is_rebuilt_only_by_force() {
     });
     assert!(all_repaired(&mend(&sim, &FORCE)));
     assert!(matches!(read(&open(&sim, 1), 0, 9), Err(BttError::SectorError { .. })));
+}
+
+#[test]
+fn info_blocks_of_another_namespace_are_adopted_if_all_metadata_are_intact() {
+    let foreign = || {
+        let (sim, at) = used(512);
+        let mut info = open(&sim, 1).arenas().next().expect("one arena").info;
+        info.parent_uuid = Uuid::from_u128(0xf0e);
+        for place in [at.info, at.info2] {
+            poke(&sim, place, info.encode().as_bytes());
+        }
+        let why = Btt::open(&sim, PLACEMENT, 1).map(|_| ()).expect_err("it is another's");
+        let found = InfoBlockError::ForeignParent { found: info.parent_uuid };
+        assert!(matches!(why, OpenError::InfoBlock { why, backup: None, .. } if why == found), "{why}");
+        (sim, at)
+    };
+    let (sim, _) = foreign();
+    is_resumed(&sim, &REPAIR);
+    assert!(all_repaired(&mend(&sim, &REPAIR)));
+    assert_eq!(open(&sim, 1).uuid(), recipe(512).uuid);
+    assert_all_there(&sim, "adopted");
+
+    let (sim, at) = foreign();
+    poke_words(&sim, at.map + 4 * 900, &[0xffff_ffff]);
+    let before = sim.image();
+    assert!(mend(&sim, &FORCE).iter().all(|(_, repaired)| !repaired));
+    assert!(before == sim.image(), "what is not intact is not adopted");
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | the copy in the arena's last page, or where the damaged block's own `info2off` leads | it is sound |
 //! | another arena, for sector size, uuids and version; this one's offsets are computed | every flog group at the computed place is sound |
-//! | the damaged block or copy itself, or any layout that Linux makes | it is the only one by which each block has just one owner in map and flog |
+//! | the damaged block or copy itself (another namespace's too: it becomes this one's), or any layout that Linux makes | it is the only one by which each block has just one owner in map and flog |
 //!
 //! A cut while a primary is written leaves it unsound, and its source as it is. What is computed is written to the copy
 //! first.

@@ -6,6 +6,7 @@ use btt::map::MapEntry;
 use btt::media::{Namespace as _, NsOffset};
 use btt::sim::Sim;
 use btt::{PostmapAba, PremapAba};
+use uuid::Uuid;
 
 use super::{BYTES, COUNT, Cure, FIRST, Victim};
 use crate::dimm::MIB;
@@ -91,6 +92,14 @@ pub fn all() -> Vec<Damage> {
             &[],
             changed!(|v| {
                 v.change_info(false, |info| info.geometry.logoff = BYTES);
+            }),
+        ),
+        row(
+            "info blocks of another namespace",
+            Repair,
+            &[],
+            changed!(|v| {
+                v.change_info(true, |info| info.parent_uuid = Uuid::from_u128(0xf0e));
             }),
         ),
         row(
