@@ -275,6 +275,34 @@ fn a_group_that_may_hold_an_interrupted_write_is_rebuilt_only_by_force() {
 }
 
 #[test]
+fn a_lost_group_takes_the_last_write_with_it_unless_its_map_entry_was_durable() {
+    for (drained, reads) in [(false, 1), (true, 2)] {
+        let btt = open(made(512), 1);
+        write(&btt, 0, 9, &[1]).expect("in range");
+        btt.drain().expect("no faults");
+        write(&btt, 0, 9, &[2]).expect("it is acknowledged");
+        if drained {
+            btt.drain().expect("no faults");
+        }
+        let crashed = btt.media().crash(&mut Least);
+        let whole = crashed.fork();
+        assert_eq!(read(&open(&whole, 1), 0, 9), Ok(2), "by its flog record");
+        // The only lane's first group.
+        let at = places(&whole).flog;
+        let lossy = Lossy::new(crashed.fork());
+        lossy.lose(at, 64);
+        assert!(all_repaired(&mend(&lossy, &REPAIR)));
+        for content in [0, 0xee] {
+            let damaged = crashed.fork();
+            poke(&damaged, at, &[content; 64]);
+            assert!(all_repaired(&mend(&damaged, &REPAIR)));
+            assert_eq!(read(&open(&damaged, 1), 0, 9), Ok(reads), "drained: {drained}, {content:#x}");
+        }
+        assert_eq!(read(&open(&lossy.inner, 1), 0, 9), Ok(reads), "drained: {drained}, lost");
+    }
+}
+
+#[test]
 fn info_blocks_of_another_namespace_are_adopted_if_all_metadata_are_intact() {
     let foreign = || {
         let (sim, at) = used(512);
