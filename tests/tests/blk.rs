@@ -583,8 +583,8 @@ fn whatever_a_status_says_at_any_command_is_an_error_and_never_wrong_data() {
             if count <= command {
                 break;
             }
-            // A read that fails once may be asked again (the driver looks for the lost line); all else is told, or another block is
-            // written instead, which is counted.
+            // A read that fails once may be asked again (the driver looks for the lost line); all else is told, or
+            // another block is written instead, which is counted.
             let told = failed || bits.get(fault) == Some(&status::UNCORRECTABLE);
             assert!(told, "fault {fault} at command {command} went unnoticed");
             injected += 1;

@@ -3,8 +3,8 @@
 //! Every block has one owner: a sector or a flog group. What sound groups and map entries leave over are the blocks that
 //! the unsound ones must have owned. If only groups are unsound, any of them may have any of those blocks, so the answer
 //! is certain. (Not what a sector holds whose last write only the lost record told of: docs/repair.md. A record that is left
-//! makes its sector doubtful.) A map entry that is lost, or shares its block, has no certain answer: by force it becomes an error, with a
-//! block of its own.
+//! makes its sector doubtful.) A map entry that is lost, or shares its block, has no certain answer: by force it becomes an
+//! error, with a block of its own.
 //!
 //! The order, each step durable before the next:
 //! 1. Interrupted writes are finished.
