@@ -3,8 +3,8 @@
 //! | part | does | who |
 //! |---|---|---|
 //! | [`control`] | what the bridge asks for over the control link | whoever polls it: CPU 0 |
-//! | [`station`] | the queues of one CPU, polled | that CPU |
-//! | [`backend`] | a request, on a disk | the CPU of its queue |
+//! | [`station`] | the queues of one CPU, polled | that CPU, or the keeper of the watch |
+//! | [`backend`] | a request, on a disk | the CPU that polls its queue |
 //! | [`watch`] | who looks after the queues of all | every CPU |
 //! | [`trace`] | what happened lately | everybody |
 //!
