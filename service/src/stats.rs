@@ -88,9 +88,11 @@ counters! {
     Collisions collisions "Writes that met an unfenced map entry of another lane";
     /// Reads tried again because the map entry changed meanwhile.
     ReadRetries read_retries "Reads tried again because their map entry changed";
+    /// Free blocks that the medium refused, so that another one was written.
+    Refusals refusals "Free blocks that the medium refused";
 }
 
-/// One CPU's counters for one device. A cache line of its own.
+/// One CPU's counters for one device. In cache lines of its own.
 #[derive(Debug)]
 #[repr(align(64))]
 pub struct Counters([AtomicU64; COUNTERS]);

@@ -87,11 +87,12 @@ fn machine_replies_have_the_contracts_keys() {
             "stats",
             concat!(
                 r#"{"ok":true,"devices":[{"dev":"pmem0s","reads":7,"writes":0,"sectors_read":0,"sectors_written":0,"#,
-                r#""read_errors":0,"write_errors":0,"fences":1,"write_backs":0,"collisions":0,"read_retries":0,"cpus":["#,
-                r#"{"reads":3,"writes":0,"sectors_read":0,"sectors_written":0,"read_errors":0,"write_errors":0,"fences":0,"#,
-                r#""write_backs":0,"collisions":0,"read_retries":0},{"reads":4,"writes":0,"sectors_read":0,"#,
-                r#""sectors_written":0,"read_errors":0,"write_errors":0,"fences":1,"write_backs":0,"collisions":0,"#,
-                r#""read_retries":0}]}],"queues":[{"dev":"pmem0s","export":1,"queue":0,"cpu":1,"requests":9,"failed":2,"#,
+                r#""read_errors":0,"write_errors":0,"fences":1,"write_backs":0,"collisions":0,"read_retries":0,"#,
+                r#""refusals":0,"cpus":[{"reads":3,"writes":0,"sectors_read":0,"sectors_written":0,"read_errors":0,"#,
+                r#""write_errors":0,"fences":0,"write_backs":0,"collisions":0,"read_retries":0,"refusals":0},"#,
+                r#"{"reads":4,"writes":0,"sectors_read":0,"sectors_written":0,"read_errors":0,"write_errors":0,"#,
+                r#""fences":1,"write_backs":0,"collisions":0,"read_retries":0,"refusals":0}]}],"#,
+                r#""queues":[{"dev":"pmem0s","export":1,"queue":0,"cpu":1,"requests":9,"failed":2,"#,
                 r#""interrupts":5,"rests":3,"broken":false}]}"#
             )
             .into(),

@@ -649,6 +649,18 @@ fn a_sector_that_the_dimm_lost_is_told_with_its_place_and_a_write_mends_it() {
 }
 
 #[test]
+fn a_block_that_the_dimm_refuses_is_avoided_and_counted() {
+    let dimm = Trapped::new(Model::blank(plain(2)));
+    let mut node = boot(&dimm, 2);
+    node.done("create-namespace -t blk -l 4096");
+    dimm.model().set_faults(Faults { fail: Some((0, status::LOCKED)), ..Faults::default() });
+    node.done("write ndblk0.0s 9 --fill 0x5a");
+    assert_eq!(node.done("read ndblk0.0s 9")["data"], base64_of(0x5a, 4096));
+    assert_eq!(node.done("stats")["devices"][0]["refusals"], 1);
+    assert_eq!(node.done("check-namespace namespace0.0")["findings"], json!([]));
+}
+
+#[test]
 fn cpus_share_lanes_where_windows_are_fewer_and_tear_nothing() {
     for (windows, lanes) in [(1, 1), (2, 2), (8, 4)] {
         // Two CPUs in one aperture would mix their sectors up.

@@ -144,6 +144,7 @@ impl<N: Namespace> Disk<N> {
         counters.add(Counter::WriteBacks, done.write_backs);
         counters.add(Counter::Collisions, done.collisions);
         counters.add(Counter::ReadRetries, done.read_retries);
+        counters.add(Counter::Refusals, done.refusals);
     }
 
     /// The counters since boot.
