@@ -8,8 +8,8 @@
 //!
 //! The order, each step durable before the next:
 //! 1. Interrupted writes are finished.
-//! 2. Each sector that shares its block is marked as an error where it stands. (Otherwise a cut after one of two sectors
-//!    got another block would leave the other one looking sound.)
+//! 2. Each sector that shares its block is marked as an error where it stands, and so is each doubtful one. (Otherwise a
+//!    cut after one of two sectors got another block would leave the other one looking sound.)
 //! 3. Those that may not keep their block, and those whose entries are lost, get one that is left over.
 //! 4. The unsound groups get the rest.
 
@@ -67,7 +67,6 @@ pub(super) fn mend<N: Namespace>(media: &N, one: &Found, orders: &Orders, all: b
         for (premap, block) in doubtful {
             map.store(premap, MapEntry::Error(block))?;
         }
-        media.fence()?;
     }
     let mut spare = core::mem::take(&mut damage.missing);
     map.separate(one, &groups, &damage, &mut spare)?;
@@ -226,6 +225,7 @@ impl<N: Namespace> Map<'_, N> {
                 self.media.write(self.at.plus(u64::from(first) * MAP_ENTRY_BYTES), &line)?;
             }
         }
+        // The lines have arrived: a CPU that changes a part of one may load the rest of it first.
         self.media.fence()
     }
 }
