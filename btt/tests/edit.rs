@@ -217,8 +217,8 @@ fn block_at<N: Namespace>(btt: &Btt<N>, lba: u32) -> u64 {
 
 #[test]
 fn a_lost_sector_becomes_an_error_and_its_block_is_mended_before_it_is_used() {
-    for sector in [512, 520, 4096] {
-        let btt = open(Lossy::new(made(sector)), 1);
+    for (sector, unaware) in [512, 520, 4096].into_iter().flat_map(|sector| [(sector, false), (sector, true)]) {
+        let btt = open(Lossy { unaware, ..Lossy::new(made(sector)) }, 1);
         write(&btt, 0, 0, &[1, 2, 3, 4]).expect("in range");
         let lost = block_at(&btt, 2);
         // The last line of the block, which a sector of 520 bytes covers in part.

@@ -9,6 +9,8 @@ use std::sync::Mutex;
 pub struct Lossy {
     pub inner: Sim,
     pub lost: Mutex<Vec<Range<u64>>>,
+    /// Does not know of a loss before it is read: what is stored into a part of a lost line is lost with it.
+    pub unaware: bool,
     /// Takes no data here.
     pub refused: Mutex<Vec<Range<u64>>>,
     /// Done once, in the middle of the next read that fails.
@@ -17,7 +19,8 @@ pub struct Lossy {
 
 impl Lossy {
     pub fn new(inner: Sim) -> Self {
-        Self { inner, lost: Mutex::default(), refused: Mutex::default(), meanwhile: Mutex::default() }
+        let (lost, refused, meanwhile) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Self { inner, lost, unaware: false, refused, meanwhile }
     }
 
     pub fn lose(&self, at: u64, bytes: u64) {
@@ -38,11 +41,11 @@ impl Lossy {
 }
 
 impl Lossy {
-    /// Refuses to store into a part of a lost line.
+    /// Refuses to store into a part of a line that is known to be lost.
     fn mends_lines(&self, at: NsOffset, bytes: usize) -> Result<(), MediaError> {
         let range = at.0..at.0 + bytes as u64;
         let torn = self.lost.lock().expect("no panic").iter().any(|l| l.start < range.end && range.start < l.end);
-        if torn { Err(MediaError::Poisoned { at }) } else { Ok(()) }
+        if torn && !self.unaware { Err(MediaError::Poisoned { at }) } else { Ok(()) }
     }
 }
 
