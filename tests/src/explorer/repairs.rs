@@ -103,6 +103,13 @@ impl Repair {
         repair(media, PLACEMENT, &self.orders(), &mut |_, _| (), &mut |_, _| ());
     }
 
+    fn groups_have_one_record(&self, medium: &Medium) -> bool {
+        let Small { nfree, .. } = self.small();
+        let groups = (0..u64::from(nfree)).map(|number| self.small().geometry().logoff + number * FLOG_GROUP_BYTES);
+        let mut others = groups.flat_map(|group| (group + FLOG_SLOT_BYTES..group + FLOG_GROUP_BYTES).step_by(8));
+        others.all(|at| medium.load_u64(NsOffset(at)) == Ok(0))
+    }
+
     fn promise(&self) -> Promise {
         let small = self.small();
         let mut allowed: Vec<Vec<u64>> = (0..small.sectors).map(|lba| vec![first_tag(lba)]).collect();
@@ -195,6 +202,11 @@ impl Operation for Repair {
         }
         if done {
             is_clean(medium).map_err(|why| format!("the repair has ended: {why}"))?;
+            // Whoever writes next would use the other slots of some groups, and those of the old layout beside them are
+            // more than Linux takes.
+            if self.orders().rewrite_log && !self.groups_have_one_record(medium) {
+                return Err("the repair has ended, and a flog group still has two records".into());
+            }
         }
         self.mend(medium);
         let events = medium.take_events();
