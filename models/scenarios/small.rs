@@ -39,6 +39,22 @@ fn a_reader_that_has_gone_on_to_another_block_has_left_the_first_one() {
 }
 
 #[test]
+fn a_reader_that_has_gone_on_to_a_shorter_run_has_left_the_first_one() {
+    explore("a read of two and of one against the second one's block's next use", Depth::All, || {
+        let stage = Stage::new(2, 2, &[0, 1, 2]);
+        let writer = stage.cpu(|stage| {
+            stage.write(1, 1, 1, 1);
+            stage.write(1, 1, 1, 2);
+        });
+        let found = stage.read(0, 0, 2);
+        assert!(found[0] == 0 && found[1] <= 2, "{found:?}");
+        assert_eq!(stage.read(0, 2, 1), [0]);
+        join(writer);
+        stage.judge(&[(0, &[0]), (1, &[2]), (2, &[0])]);
+    });
+}
+
+#[test]
 fn a_sector_that_is_written_while_its_loss_is_found_is_not_marked_as_lost() {
     explore("a lost sector against two writes of it", Depth::All, || {
         let stage = Stage::new(2, 2, &[0]);
@@ -69,6 +85,21 @@ fn a_write_is_not_undone_by_whoever_clears_the_error_that_it_found() {
         assert!(stage.clear_error(0, 0) <= 1);
         join(writer);
         stage.judge(&[(0, &[1])]);
+    });
+}
+
+#[test]
+fn an_edit_leaves_the_block_that_a_write_has_given_its_sector() {
+    explore("an edit beside a write", Depth::All, || {
+        let stage = Stage::new(2, 2, &[0]);
+        let writer = stage.cpu(|stage| stage.write(1, 0, 1, 1));
+        stage.mark_error(0, 0);
+        join(writer);
+        stage.judge(&[]);
+        match stage.try_read(0, 0, 1) {
+            Ok(found) => assert_eq!(found, [1]),
+            Err(why) => assert!(matches!(why, BttError::SectorError { .. }), "{why}"),
+        }
     });
 }
 
