@@ -678,3 +678,28 @@ fn cpus_share_lanes_where_windows_are_fewer_and_tear_nothing() {
         println!("{windows} windows, 4 CPUs: {} operations a second", bench["ops_per_second"]);
     }
 }
+
+#[test]
+fn cpus_that_share_a_window_and_a_line_keep_out_of_each_others_way() {
+    const ROUNDS: u32 = 500;
+    let dimm = fast(plain(1));
+    let disk = whole(&dimm);
+    let use_words = |cpu: u32| {
+        // Half of a piece of 8 bytes of a line that both change, and some lines of one's own.
+        let (word, lines) = (NsOffset(4 * u64::from(cpu)), NsOffset(4096 * (1 + u64::from(cpu))));
+        for round in 1..=ROUNDS {
+            disk.store_u32(word, round).unwrap();
+            let fill = [u8::try_from(round % 127 * 2 + cpu).unwrap(); 256];
+            disk.write(lines, &fill).unwrap();
+            let mut found = [0; 256];
+            disk.read(lines, &mut found).unwrap();
+            assert_eq!((disk.load_u32(word), found), (Ok(round), fill), "CPU {cpu}, round {round}");
+        }
+    };
+    std::thread::scope(|scope| {
+        for cpu in 0..2 {
+            scope.spawn(move || use_words(cpu));
+        }
+    });
+    assert_eq!(dimm.model().strays(), 0);
+}
