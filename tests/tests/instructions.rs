@@ -18,7 +18,7 @@ use tests::explorer::{Explorer, Shared, Stop};
 use tests::instructions::epoch::{epochs, line_orders};
 use tests::instructions::image::Image;
 use tests::instructions::step::{Traced, trace};
-use tests::instructions::{Operation, TAG};
+use tests::instructions::{HINT, Operation, TAG};
 use tests::workspace;
 
 /// A file for the medium before an operation.
@@ -127,6 +127,24 @@ fn a_write_back_of_several_lines_takes_each_of_them_and_no_more() {
     let real = equals_the_simulated(Operation::Lines);
     let uncovered: Vec<u64> = epochs(&real.events)[0].iter().filter(|piece| !piece.covered).map(|it| it.at).collect();
     assert_eq!(uncovered, [PAGE_BYTES + 3 * LINE_BYTES]);
+}
+
+/// What the hint is about has reached the memory controller by then, and the hint itself is not left in a buffer.
+#[test]
+fn a_flush_hint_is_written_between_two_fences() {
+    let real = traced(Operation::Hint);
+    let order: Vec<&str> = real
+        .events
+        .iter()
+        .map(|event| match event {
+            Event::Store { at, .. } if at.0 == HINT => "hint",
+            Event::Store { .. } => "store",
+            Event::Stream { .. } => "stream",
+            Event::WriteBack { .. } => "write-back",
+            Event::Fence => "fence",
+        })
+        .collect();
+    assert_eq!(order, ["store", "write-back", "fence", "hint", "fence"]);
 }
 
 /// The image that boots holds them too: each part of the write path, itself or in what it calls.

@@ -28,6 +28,8 @@ use crate::explorer::small::{BYTES, PLACEMENT, Small, content};
 
 /// Where the medium is mapped in the traced process.
 pub const BASE: usize = 0x6000_0000_0000;
+/// Where in the file the flush hint is, if there is one: in its last line, which the medium leaves to it.
+pub const HINT: u64 = BYTES - LINE_BYTES;
 /// How many sectors a run has.
 pub const RUN: u64 = 4;
 /// The content of the first sector that is written.
@@ -46,11 +48,13 @@ pub enum Operation {
     Create,
     /// A write-back of several lines, from within the first to within the last, and a fence.
     Lines,
+    /// A store that is made durable, in a region with a flush hint.
+    Hint,
 }
 
 impl Operation {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Write, Self::Run, Self::Recover, Self::Create, Self::Lines];
+    pub const ALL: [Self; 6] = [Self::Write, Self::Run, Self::Recover, Self::Create, Self::Lines, Self::Hint];
 
     /// Its name on a command line.
     #[must_use]
@@ -61,6 +65,7 @@ impl Operation {
             Self::Recover => "recover",
             Self::Create => "create",
             Self::Lines => "lines",
+            Self::Hint => "hint",
         }
     }
 
@@ -117,6 +122,14 @@ impl Operation {
                 let stored = (0..4).try_for_each(|number| media.store_u64(line(number), TAG + number));
                 // The fourth line stays where it is.
                 let begun = stored.and_then(|()| media.start_write_back(line(0).plus(60), LINE_BYTES + 5));
+                let result = begun.and_then(|()| media.fence());
+                border();
+                result.expect("within the medium");
+            }
+            Self::Hint => {
+                border();
+                let stored = media.store_u64(NsOffset(0), TAG);
+                let begun = stored.and_then(|()| media.start_write_back(NsOffset(0), LINE_BYTES));
                 let result = begun.and_then(|()| media.fence());
                 border();
                 result.expect("within the medium");

@@ -39,6 +39,8 @@ pub fn trace(command: &mut Command, bytes: u64) -> Traced {
     let pid = Pid::from_raw(i32::try_from(child.id()).expect("a process number"));
     let memory = File::open(format!("/proc/{pid}/mem")).expect("a traced process shows its memory");
     run_to_stop(pid); // exec
+    // Whatever becomes of us, it does not stay.
+    ptrace::setoptions(pid, ptrace::Options::PTRACE_O_EXITKILL).expect("it is stopped");
     let memory = reopened(pid, memory);
     run_until(pid);
     let traced = follow(pid, &memory, BASE as u64..BASE as u64 + bytes);
