@@ -1,10 +1,11 @@
 //! The patches of all seeded defects still apply, and some of them are tried. The binary `mutants` tries all.
 
-use tests::mutants::{Fate, Mutant, Trial, all, copy::Copy};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tests::mutants::{Fate, Mutant, all, copy::Copy, try_all};
 
 #[test]
 fn every_patch_applies() {
-    let copy = Copy::refresh();
+    let copy = Copy::refresh("parts");
     let mutants = all();
     assert!(mutants.len() >= 25, "{}", mutants.len());
     let failing: Vec<String> = mutants
@@ -25,9 +26,11 @@ const SAMPLE: [&str; 3] = ["flog-slot-rule", "recover-without-finishing", "write
 fn some_seeded_defects_are_noticed() {
     let chosen: Vec<Mutant> = all().into_iter().filter(|mutant| SAMPLE.contains(&mutant.name.as_str())).collect();
     assert_eq!(chosen.len(), SAMPLE.len());
-    let trial = Trial::new(&chosen).unwrap_or_else(|why| panic!("{why}"));
-    for mutant in &chosen {
-        let fate = trial.run(mutant);
+    let noticed = AtomicUsize::new(0);
+    let tell = |mutant: &Mutant, fate| {
         assert!(matches!(fate, Fate::Killed(_)), "{}: {fate:?}", mutant.name);
-    }
+        noticed.fetch_add(1, Ordering::Relaxed);
+    };
+    try_all(&chosen, &tell).unwrap_or_else(|why| panic!("{why}"));
+    assert_eq!(noticed.into_inner(), SAMPLE.len());
 }

@@ -4,7 +4,8 @@
 //! as they are.
 
 use std::process::ExitCode;
-use tests::mutants::{Fate, Mutant, Trial, all};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tests::mutants::{Fate, Mutant, all, try_all};
 
 fn main() -> ExitCode {
     let wanted: Vec<String> = std::env::args().skip(1).collect();
@@ -14,24 +15,20 @@ fn main() -> ExitCode {
         eprintln!("no mutant of that name in tests/mutants");
         return ExitCode::from(2);
     }
-    let trial = match Trial::new(&mutants) {
-        Ok(trial) => trial,
-        Err(why) => {
-            eprintln!("{why}");
-            return ExitCode::from(2);
+    let killed = AtomicUsize::new(0);
+    let tell = |mutant: &Mutant, fate| match fate {
+        Fate::Killed(by) => {
+            killed.fetch_add(1, Ordering::Relaxed);
+            println!("{} killed by {by}", mutant.name);
         }
+        Fate::Survived => println!("{} SURVIVED ({})", mutant.name, mutant.what),
+        Fate::Untried(why) => println!("{} UNTRIED: {why}", mutant.name),
     };
-    let mut killed = 0;
-    for mutant in &mutants {
-        match trial.run(mutant) {
-            Fate::Killed(by) => {
-                killed += 1;
-                println!("{} killed by {by}", mutant.name);
-            }
-            Fate::Survived => println!("{} SURVIVED ({})", mutant.name, mutant.what),
-            Fate::Untried(why) => println!("{} UNTRIED: {why}", mutant.name),
-        }
+    if let Err(why) = try_all(&mutants, &tell) {
+        eprintln!("{why}");
+        return ExitCode::from(2);
     }
+    let killed = killed.into_inner();
     println!("{killed} of {} killed", mutants.len());
     if killed == mutants.len() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -16,14 +16,15 @@ pub struct Copy {
 }
 
 impl Copy {
-    /// Makes the copy as the sources are now. Only what differs is written, so that little is built again.
+    /// Makes the copy of this name as the sources are now. Only what differs is written, so that little is built again.
     ///
     /// # Panics
     /// If files cannot be copied.
     #[must_use]
-    pub fn refresh() -> Self {
-        let folder = workspace::folder("mutants");
-        let turn = workspace::take_turn("mutants/turn");
+    pub fn refresh(name: &str) -> Self {
+        let name = format!("mutants/{name}");
+        let folder = workspace::folder(&name);
+        let turn = workspace::take_turn(&format!("{name}/turn"));
         let copy = Self { sources: folder.join("sources"), target: folder.join("target"), _turn: turn };
         let mut wanted = BTreeSet::new();
         walk(workspace::top(), &mut |path| {

@@ -25,6 +25,11 @@ const fn judge(name: &'static str, package: &'static str, target: &'static [&'st
     Judge { name, package, target }
 }
 
+/// The package that stands on all others.
+const WHOLE: &str = "tests";
+/// Its programs would be built anew for each defect, and none of these tests runs them.
+const NO_PROGRAMS: &str = "--no-default-features";
+
 /// All judges, cheapest first. Each is built only when it is asked.
 pub const JUDGES: [Judge; 17] = [
     judge("btt", "btt", &["--lib"]),
@@ -39,9 +44,9 @@ pub const JUDGES: [Judge; 17] = [
     judge("labels", "nvdimm", &["--test", "labels"]),
     judge("change", "nvdimm", &["--test", "change"]),
     judge("repair", "btt", &["--test", "repair"]),
-    judge("blk", "tests", &["--test", "blk"]),
-    judge("instructions", "tests", &["--test", "instructions"]),
-    judge("explorer", "tests", &["--test", "crash_explorer"]),
+    judge("blk", WHOLE, &[NO_PROGRAMS, "--test", "blk"]),
+    judge("instructions", WHOLE, &[NO_PROGRAMS, "--test", "instructions"]),
+    judge("explorer", WHOLE, &[NO_PROGRAMS, "--test", "crash_explorer"]),
     judge("loom", "btt-loom", &["--test", "loom"]),
     judge("shuttle", "btt-shuttle", &["--test", "shuttle"]),
 ];
@@ -58,6 +63,12 @@ pub enum Verdict {
 }
 
 impl Judge {
+    /// Whether it stands on all crates, and not on one or two.
+    #[must_use]
+    pub fn needs_all(&self) -> bool {
+        self.package == WHOLE
+    }
+
     /// Builds the tests and runs them until one fails, for no longer than `patience`.
     #[must_use]
     pub fn ask(&self, copy: &Copy, patience: Duration) -> Verdict {
@@ -104,7 +115,7 @@ fn fails(binary: &Path, folder: &Path, patience: Duration) -> Option<String> {
     };
     let (send, lines) = channel();
     let output = child.stdout.take();
-    let reader = std::thread::spawn(move || {
+    std::thread::spawn(move || {
         for line in output.into_iter().flat_map(|output| BufReader::new(output).lines()).map_while(Result::ok) {
             if send.send(line).is_err() {
                 return;
@@ -128,8 +139,8 @@ fn fails(binary: &Path, folder: &Path, patience: Duration) -> Option<String> {
         // What it still has to say does not matter. It may have ended by itself meanwhile.
         let _ = child.kill();
     }
+    // Nobody waits for the thread: what a killed test has started may keep its output open.
     let status = child.wait();
-    let _ = reader.join();
     match (found, status) {
         (None, Ok(status)) if status.success() => None,
         (None, Ok(status)) => Some(status.to_string()),

@@ -3,7 +3,8 @@
 //! `tests/mutants/NAME.patch` begins with a line that says what it breaks, and a line `judge: NAME` that names the judge
 //! that is asked first; behind them stands a unified diff. [`patch`] applies it to a copy of the sources
 //! under the target directory ([`copy`]), where everything is built incrementally and no other build is disturbed;
-//! [`judge`] builds and runs tests there.
+//! [`judge`] builds and runs tests there. There are two such copies, each with its own mutants: of one package's tests, which
+//! are built from little, and of those of the whole.
 
 pub mod copy;
 pub mod judge;
@@ -64,21 +65,43 @@ fn read(path: &PathBuf) -> Mutant {
     Mutant { name, what, first, patch }
 }
 
+/// Tries mutants, in two copies at a time, and tells what became of each as soon as it is known.
+///
+/// # Errors
+/// What is wrong with the sources without any defect.
+///
+/// # Panics
+/// If files cannot be copied.
+pub fn try_all(mutants: &[Mutant], tell: &(dyn Fn(&Mutant, Fate) + Sync)) -> Result<(), String> {
+    let (of_all, of_one): (Vec<_>, Vec<_>) = mutants.iter().partition(|mutant| mutant.first.needs_all());
+    let side = |copy, mutants: &[&Mutant]| {
+        if mutants.is_empty() {
+            return Ok(());
+        }
+        let trial = Trial::new(copy, mutants)?;
+        mutants.iter().for_each(|mutant| tell(mutant, trial.run(mutant)));
+        Ok(())
+    };
+    std::thread::scope(|scope| {
+        let beside = scope.spawn(|| side("whole", &of_all));
+        let result = side("parts", &of_one);
+        beside.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)).and(result)
+    })
+}
+
 /// Tries mutants, one after the other, in one copy of the sources.
 #[derive(Debug)]
-pub struct Trial {
+struct Trial {
     copy: copy::Copy,
     /// How long each of the judges takes without a defect; it is given several times that.
     baseline: Vec<(&'static str, std::time::Duration)>,
 }
 
 impl Trial {
-    /// Copies the sources, and sees to it that the judges that `mutants` name first find nothing wrong with them.
-    ///
-    /// # Errors
-    /// What they find wrong.
-    pub fn new(mutants: &[Mutant]) -> Result<Self, String> {
-        let copy = copy::Copy::refresh();
+    /// Copies the sources, and sees to it that the judges that `mutants` name first find nothing wrong with them. The
+    /// error is what they find wrong.
+    fn new(copy: &str, mutants: &[&Mutant]) -> Result<Self, String> {
+        let copy = copy::Copy::refresh(copy);
         let mut baseline = Vec::new();
         for judge in JUDGES.iter().filter(|judge| mutants.iter().any(|mutant| mutant.first == *judge)) {
             let begin = std::time::Instant::now();
@@ -92,7 +115,7 @@ impl Trial {
     }
 
     /// Applies one mutant, asks the judges until one notices, and takes it back.
-    pub fn run(&self, mutant: &Mutant) -> Fate {
+    fn run(&self, mutant: &Mutant) -> Fate {
         if let Err(why) = self.copy.apply(&mutant.patch) {
             return Fate::Untried(why);
         }
