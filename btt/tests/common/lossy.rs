@@ -38,9 +38,7 @@ impl Lossy {
         }
         Err(MediaError::Poisoned { at })
     }
-}
 
-impl Lossy {
     /// Refuses to store into a part of a line that is known to be lost.
     fn mends_lines(&self, at: NsOffset, bytes: usize) -> Result<(), MediaError> {
         let range = at.0..at.0 + bytes as u64;
