@@ -49,6 +49,18 @@ fn saw_no_error(linux: &mut Consumer) {
 }
 
 #[test]
+fn lines_to_a_consumer_arrive_whole_while_what_it_started_ends() {
+    let place = Place::new();
+    let mut linux = Consumer::boot(2, &place.at("ram"), 512, &[]);
+    let long = "true; ".repeat(60);
+    for hundredths in 0..20 {
+        linux.start("nap", &format!("sleep 0.{hundredths:02}"));
+        assert_eq!(linux.run(&format!("{long} echo whole")), "whole");
+        linux.finish("nap");
+    }
+}
+
+#[test]
 fn linux_machines_keep_their_data_whatever_dies() {
     let place = Place::new();
     let dimms = [96, 96, 96, 64].map(|mebibytes| Dimm::blank(mebibytes * MIB));

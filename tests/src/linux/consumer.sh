@@ -10,7 +10,8 @@ for module in /modules/*.ko; do insmod "$module" || echo "$module" >/dev/ttyS1; 
 stty -F /dev/ttyS0 raw -echo
 exec </dev/ttyS0 >/dev/ttyS0 2>&1
 printf '\0360\n'
-while read -r line; do
+# Not by the shell's own `read`: what it has of a line is gone when one of its children ends just then.
+while line=$(head -n 1); do
     (eval "$line")
     printf '\n\036%s\n' $?
 done
