@@ -145,6 +145,7 @@ fn a_queue_is_touched_only_between_its_start_and_its_stop() {
     let place = Place::new(LONG);
     let appliance = place.appliance(1);
     let mut consumer = place.running(2);
+    eventually("both are started", || appliance.queues() == 2);
     // A reset with a request in flight: nobody looks at the rings afterwards, whatever happens to them.
     appliance.idle.store(true, Ordering::SeqCst);
     consumer.submit(0, Some(6), 1);
