@@ -6,14 +6,14 @@
 use std::fs::OpenOptions;
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
-use std::ptr::NonNull;
 
 use drivers::persist::Persist;
-use drivers::phys::{Attribute, MapError, PhysAddr, PhysMap};
+use drivers::phys::PhysAddr;
 use drivers::pmem::{Access, Pmem, PmemRegion};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap};
 use nix::sys::signal::{Signal, raise};
 use tests::instructions::{BASE, HINT, Operation};
+use tests::threads::Hardware;
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
@@ -25,22 +25,6 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// The file, as if it were all of the physical memory.
-struct Mapped {
-    base: NonNull<u8>,
-    bytes: u64,
-}
-
-// SAFETY: the mapping is readable and writable for good, and nothing refers to it but what is mapped here.
-unsafe impl PhysMap for Mapped {
-    fn map(&self, at: PhysAddr, bytes: u64, _: Attribute) -> Result<NonNull<u8>, MapError> {
-        let inside = at.0.checked_add(bytes).is_some_and(|end| end <= self.bytes);
-        let offset = usize::try_from(at.0).ok().filter(|_| inside).ok_or(MapError::NoRoom { at, bytes })?;
-        // SAFETY: within the mapping.
-        Ok(unsafe { self.base.add(offset) })
-    }
-}
-
 fn map(file: &str, operation: Operation) -> Pmem {
     let file = OpenOptions::new().read(true).write(true).open(file).expect("the file is there");
     let bytes = file.metadata().expect("it has a length").len();
@@ -49,9 +33,12 @@ fn map(file: &str, operation: Operation) -> Pmem {
     let length = usize::try_from(bytes).ok().and_then(NonZeroUsize::new).expect("it is not empty, and fits");
     // SAFETY: a new mapping over nothing else (NOREPLACE), which stays for as long as the process does.
     let base = unsafe { mmap(place, length, protection, flags | MapFlags::MAP_FIXED_NOREPLACE, &file, 0) };
-    let phys = Mapped { base: base.expect("the place is free").cast(), bytes };
+    let base = base.expect("the place is free").cast();
+    // SAFETY: the mapping is readable and writable for good, and nothing refers to it but what is mapped here.
+    let machine = unsafe { Hardware::default().device(0, bytes, base) };
     let (bytes, hints) = if operation == Operation::Hint { (HINT, &[PhysAddr(HINT)][..]) } else { (bytes, &[][..]) };
     let persist = Persist::detect(false);
-    let region = PmemRegion::map(&phys, PhysAddr(0), bytes, hints, Access::ReadWrite, persist).expect("it is mapped");
+    let region =
+        PmemRegion::map(&machine.map, PhysAddr(0), bytes, hints, Access::ReadWrite, persist).expect("it is mapped");
     region.namespace(0, bytes, Access::ReadWrite).expect("the whole region")
 }
