@@ -10,7 +10,8 @@ for module in /modules/*.ko; do insmod "$module" || echo "$module" >/dev/ttyS1; 
 stty -F /dev/ttyS0 raw -echo
 exec </dev/ttyS0 >/dev/ttyS0 2>&1
 printf '\0360\n'
-# Not by the shell's own `read`: what it has of a line is gone when one of its children ends just then.
+# Not by the shell's own `read`: what it has of a line is gone when one of its children ends just then. (`head` may take
+# more than a line, but none comes before the answer to the last one.)
 while line=$(head -n 1); do
     (eval "$line")
     printf '\n\036%s\n' $?
