@@ -263,7 +263,7 @@ impl<'a> Progress<'a> {
 }
 
 /// The smallest window of blocks.
-const WINDOW_MIN: u32 = 64;
+pub(crate) const WINDOW_MIN: u32 = 64;
 
 /// Looks at one arena.
 pub(crate) fn check_arena<N: Namespace>(

@@ -182,6 +182,34 @@ fn little_memory_changes_neither_what_is_found_nor_what_is_mended() {
 }
 
 #[test]
+fn a_repair_says_how_far_it_is_whenever_it_has_read_a_piece_of_the_map() {
+    const WINDOW: u32 = 64;
+    const PIECE: u32 = 1 << 14;
+    let (sound, at) = used(512);
+    let five = sound.load_u32(NsOffset(at.map + 4 * 5)).expect("in range");
+    let blocks = open(&sound, 1).arenas().next().expect("one arena").info.geometry.internal_nlba;
+    let pieces = at.external.div_ceil(PIECE);
+    // A survey reads the map once for each window of blocks.
+    let survey = blocks.div_ceil(WINDOW) * pieces;
+    let (nameless, contested) = (sound.fork(), sound);
+    poke(&nameless, at.info, &[0; 4096]);
+    poke(&nameless, at.info2, &[0; 4096]);
+    poke_words(&contested, at.map + 4 * 40, &[five]);
+    poke_words(&contested, at.flog + 64 * 200 + 12, &[7]);
+    for (media, expected) in [
+        // The layout that fits, and the look at what it makes.
+        (nameless, 2 * survey),
+        // A look, where the damage is, the sectors that share a block, and a second look.
+        (contested, 3 * survey + pieces),
+    ] {
+        let mut steps = 0;
+        let orders = Orders { window_blocks: WINDOW, ..FORCE };
+        repair(&media, PLACEMENT, &orders, &mut |_, repaired| assert!(repaired), &mut |_, _| steps += 1);
+        assert_eq!(steps, expected);
+    }
+}
+
+#[test]
 fn what_never_was_a_btt_is_not_made_one() {
     let mut random = Seeded::new(4);
     let noise = Sim::new(BYTES);

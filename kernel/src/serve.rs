@@ -14,6 +14,7 @@ use kernel::node::{self, Node};
 use nvdimm::dimm::DeviceHandle;
 use nvdimm::label::{LabelError, LabelSource, LabelStore, NoLabels};
 use service::admin::command::Mode;
+use service::appliance::Appliance;
 use service::console::{Activity, Session};
 use service::control::MemoryId;
 use service::link::ByteLink;
@@ -28,6 +29,11 @@ use crate::{devices, log, power};
 
 /// The longest that the console and the bridge go unheard while this CPU is busy with consumers, or looks for what they ask.
 const LOOK_NS: u64 = 500_000;
+
+/// How often the map entries of finished writes are made durable, which otherwise wait for their lane's next write. Until
+/// then their flog records are all that leads to the data: one line that the medium loses would take an acknowledged write
+/// with it.
+const SETTLE_NS: u64 = 10_000_000;
 
 /// This machine, as the node sees it.
 struct Host {
@@ -220,6 +226,7 @@ pub(crate) fn run(machine: Machine) -> ! {
     let mut session = Session::new();
     session.start(&mut console);
     let mut looked_at = clock.now_ns();
+    let mut settled_at = looked_at;
     loop {
         // Queues first: to ask a UART is dear in a virtual machine. Nobody waits for an answer by it for long.
         let served = exports.poll(this_cpu);
@@ -230,6 +237,11 @@ pub(crate) fn run(machine: Machine) -> ! {
             continue;
         }
         looked_at = clock.now_ns();
+        if looked_at - settled_at >= SETTLE_NS {
+            settled_at = looked_at;
+            // What the medium refuses here it refuses the next write, too, which says so.
+            let _ = node.quiesce();
+        }
         let activity = session.poll(&mut console, &mut node);
         // In the modes for programs, no line may come between the replies.
         log::set_quiet(session.mode() != Mode::Console);

@@ -400,6 +400,29 @@ fn every_acknowledged_write_survives_a_power_cut() {
 }
 
 #[test]
+fn an_idle_appliance_makes_map_entries_durable_that_wait_for_another_write() {
+    let dimm = Dimm::blank(32 * MIB);
+    let mut appliance = Machine::new().dimm(&dimm).boot();
+    let (dev, _) = format(&mut appliance, 0, 512);
+    let counted = |appliance: &mut Running| {
+        appliance.read(&dev, 0); // what a lane has done is counted with its next request
+        let device = appliance.ask("stats")["devices"][0].clone();
+        ["sectors_written", "fences", "write_backs"].map(|name| device[name].as_u64().unwrap())
+    };
+    appliance.write(&dev, 5, &pattern(5, 1, 512));
+    let deadline = Deadline::after(Duration::from_secs(60));
+    let mut last = [0; 3];
+    while last != [1, 3, 2] {
+        assert!(!deadline.passed(), "the write's two fences and one line, and a fence for the map's line: {last:?}");
+        std::thread::sleep(Duration::from_millis(20));
+        last = counted(&mut appliance);
+    }
+    std::thread::sleep(Duration::from_millis(100));
+    assert_eq!(counted(&mut appliance), last, "there is nothing left to do");
+    appliance.power_off();
+}
+
+#[test]
 fn a_power_cut_under_load_tears_nothing() {
     let dimm = Dimm::blank(32 * MIB);
     let mut appliance = Machine::new().cpus(4).dimm(&dimm).boot();

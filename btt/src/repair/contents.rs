@@ -15,6 +15,7 @@
 
 use super::{Failure, Orders, group};
 use crate::arena::Found;
+use crate::check::{Progress, WINDOW_MIN};
 use crate::flog::FlogError;
 use crate::layout::{LINE_ENTRIES, MAP_ENTRY_BYTES};
 use crate::map::MapEntry;
@@ -22,6 +23,7 @@ use crate::media::{MediaError, Namespace, NsOffset};
 use crate::survey::{Groups, Read, Seen, read_map, survey};
 use crate::units::{PostmapAba, PremapAba};
 use alloc::vec::Vec;
+use core::slice::from_ref;
 
 /// The most of each kind of damage that is mended in an arena. More is not an accident of some lines.
 const MOST: usize = 1 << 16;
@@ -45,14 +47,20 @@ struct Damage {
 ///
 /// # Errors
 /// What the medium says. What is not mended is found by the next look.
-pub(super) fn mend<N: Namespace>(media: &N, one: &Found, orders: &Orders, all: bool) -> Result<(), Failure> {
+pub(super) fn mend<N: Namespace>(
+    media: &N,
+    one: &Found,
+    orders: &Orders,
+    all: bool,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<(), Failure> {
     let groups = Groups::read(media, one)?;
     let map = Map { media, at: one.at.plus(one.info.geometry.mapoff) };
     for pending in &groups.pending {
         map.store(pending.premap, MapEntry::Normal(pending.block))?;
     }
     media.fence()?;
-    let mut damage = Damage::find(media, one, &groups, orders.window_blocks)?;
+    let mut damage = Damage::find(media, one, &groups, orders.window_blocks, progress)?;
     let unsound: Vec<u32> = groups.unsound().map(|(index, _)| index).collect();
     let certain = damage.again == 0 && damage.homeless.is_empty();
     let needed = damage.again + damage.homeless.len() + unsound.len();
@@ -69,7 +77,7 @@ pub(super) fn mend<N: Namespace>(media: &N, one: &Found, orders: &Orders, all: b
         }
     }
     let mut spare = core::mem::take(&mut damage.missing);
-    map.separate(one, &groups, &damage, &mut spare)?;
+    map.separate(one, &groups, &damage, &mut spare, progress)?;
     let given: Vec<(u32, PostmapAba)> = unsound.into_iter().zip(spare).collect();
     if !given.is_empty() {
         group::rebuild(media, one.at.plus(one.info.geometry.logoff), groups.slots, &given)?;
@@ -78,7 +86,13 @@ pub(super) fn mend<N: Namespace>(media: &N, one: &Found, orders: &Orders, all: b
 }
 
 impl Damage {
-    fn find<N: Namespace>(media: &N, one: &Found, groups: &Groups, window_blocks: u32) -> Result<Self, MediaError> {
+    fn find<N: Namespace>(
+        media: &N,
+        one: &Found,
+        groups: &Groups,
+        window_blocks: u32,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<Self, MediaError> {
         let mut damage = Self::default();
         let mut too_much = false;
         let mut see = |seen| {
@@ -92,7 +106,8 @@ impl Damage {
                 Seen::Missing(block) => push(&mut damage.missing, block),
             };
         };
-        survey(media, one, groups, window_blocks.max(64), &mut see, &mut |_| ())?;
+        let mut progress = Progress::new(from_ref(one), window_blocks, progress);
+        survey(media, one, groups, window_blocks.max(WINDOW_MIN), &mut see, &mut |entries| progress.step(entries))?;
         damage.too_much = too_much;
         damage.contested.sort_unstable();
         damage.contested.dedup();
@@ -161,6 +176,7 @@ impl<N: Namespace> Map<'_, N> {
         groups: &Groups,
         damage: &Damage,
         spare: &mut Vec<PostmapAba>,
+        progress: &mut dyn FnMut(u64, u64),
     ) -> Result<(), MediaError> {
         let mut claims: Vec<(PostmapAba, PremapAba)> = Vec::new();
         if !damage.contested.is_empty() {
@@ -178,7 +194,8 @@ impl<N: Namespace> Map<'_, N> {
                 }
                 Read::Lost(_) => {}
             };
-            read_map(self.media, one, &mut look, &mut |_| ())?;
+            let mut progress = Progress::new(from_ref(one), u32::MAX, progress);
+            read_map(self.media, one, &mut look, &mut |entries| progress.step(entries))?;
         }
         for &(block, premap) in &claims {
             self.store(premap, MapEntry::Error(block))?;

@@ -11,7 +11,7 @@
 
 use super::Orders;
 use crate::arena::{Found, find_all};
-use crate::check::Finding;
+use crate::check::{Finding, Progress, WINDOW_MIN};
 use crate::device::Placement;
 use crate::error::OpenError;
 use crate::geometry::{Geometry, SECTOR_SIZES, SectorSize};
@@ -21,6 +21,7 @@ use crate::media::{MediaError, Namespace, NsOffset};
 use crate::survey::{Groups, Seen, survey};
 use crate::units::ArenaIndex;
 use alloc::vec::Vec;
+use core::slice::from_ref;
 use uuid::Uuid;
 use zerocopy::IntoBytes;
 
@@ -34,6 +35,7 @@ pub(super) fn mend<N: Namespace>(
     placement: Placement,
     orders: &Orders,
     report: &mut dyn FnMut(Finding, bool),
+    progress: &mut dyn FnMut(u64, u64),
 ) -> bool {
     let mut last = None;
     loop {
@@ -49,7 +51,7 @@ pub(super) fn mend<N: Namespace>(
         let finding = Finding::InfoBlock { arena, at, why, backup };
         let place = Place { media, placement, at, remaining: media.len_bytes().saturating_sub(at.0) };
         // The same block twice: the repair did not take.
-        let mended = last != Some(at) && place.mend(backup, orders).unwrap_or(false);
+        let mended = last != Some(at) && place.mend(backup, orders, progress).unwrap_or(false);
         report(finding, mended);
         if !mended {
             return false;
@@ -67,7 +69,12 @@ struct Place<'a, N> {
 }
 
 impl<N: Namespace> Place<'_, N> {
-    fn mend(&self, backup: Option<NsOffset>, orders: &Orders) -> Result<bool, MediaError> {
+    fn mend(
+        &self,
+        backup: Option<NsOffset>,
+        orders: &Orders,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<bool, MediaError> {
         let damaged = self.raw(self.at)?;
         let own_copy = damaged.as_ref().and_then(|raw| self.own_copy(raw));
         for copy in backup.into_iter().chain(own_copy) {
@@ -81,7 +88,7 @@ impl<N: Namespace> Place<'_, N> {
         }
         let computed = match self.computed_from_another_arena()? {
             Some(info) => Some(info),
-            None => self.told_by_contents(damaged.as_ref(), orders)?,
+            None => self.told_by_contents(damaged.as_ref(), orders, progress)?,
         };
         if let Some(info) = &computed {
             store_both(self.media, self.at, info)?;
@@ -165,6 +172,7 @@ impl<N: Namespace> Place<'_, N> {
         &self,
         damaged: Option<&RawInfoBlock>,
         orders: &Orders,
+        progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Option<InfoBlock>, MediaError> {
         let last_page = self.arena_bytes() / PAGE_BYTES * PAGE_BYTES - PAGE_BYTES;
         let copy = self.raw(self.at.plus(last_page))?;
@@ -187,7 +195,10 @@ impl<N: Namespace> Place<'_, N> {
             for geometry in layouts {
                 let info = InfoBlock { uuid, parent_uuid, flags: 0, version, geometry };
                 let known = fitting.iter().any(|other| other.geometry == geometry);
-                if !known && geometry.judge(self.remaining).is_ok() && self.owns_all_blocks_once(&info, orders)? {
+                if !known
+                    && geometry.judge(self.remaining).is_ok()
+                    && self.owns_all_blocks_once(&info, orders, progress)?
+                {
                     fitting.push(info);
                 }
             }
@@ -200,7 +211,12 @@ impl<N: Namespace> Place<'_, N> {
         Ok(None)
     }
 
-    fn owns_all_blocks_once(&self, info: &InfoBlock, orders: &Orders) -> Result<bool, MediaError> {
+    fn owns_all_blocks_once(
+        &self,
+        info: &InfoBlock,
+        orders: &Orders,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<bool, MediaError> {
         if !self.flog_is_sound(info)? {
             return Ok(false);
         }
@@ -212,7 +228,9 @@ impl<N: Namespace> Place<'_, N> {
         };
         let mut sound = true;
         let mut see = |seen| sound &= matches!(seen, Seen::Entry { .. } | Seen::Blank { .. });
-        survey(self.media, &found, &groups, orders.window_blocks.max(64), &mut see, &mut |_| ())?;
+        let window = orders.window_blocks.max(WINDOW_MIN);
+        let mut progress = Progress::new(from_ref(&found), window, progress);
+        survey(self.media, &found, &groups, window, &mut see, &mut |entries| progress.step(entries))?;
         Ok(sound)
     }
 }

@@ -29,6 +29,7 @@ use crate::info_block::{InfoBlock, store_both};
 use crate::media::{MediaError, Namespace};
 use crate::units::ArenaIndex;
 use alloc::vec::Vec;
+use core::slice::from_ref;
 use uuid::Uuid;
 
 /// What may be done to the medium.
@@ -61,7 +62,7 @@ pub fn repair<N: Namespace>(
     progress: &mut dyn FnMut(u64, u64),
 ) -> Summary {
     let may_write = !media.read_only() && (orders.repair || orders.rewrite_log);
-    if may_write && orders.repair && !info::mend(media, placement, orders, report) {
+    if may_write && orders.repair && !info::mend(media, placement, orders, report, progress) {
         return Summary::default();
     }
     let found = match find_all(media, placement.version, placement.parent_uuid) {
@@ -130,17 +131,16 @@ fn mend_arena<N: Namespace>(
     summary: &mut Summary,
 ) -> Result<(), Failure> {
     let window = orders.window_blocks;
-    let mut look = |one: &Found, each: &mut dyn FnMut(Finding)| {
+    let look = |one: &Found, each: &mut dyn FnMut(Finding), progress: &mut dyn FnMut(u64, u64)| {
         let mut counted = Summary::default();
-        let mut progress = Progress::new(core::slice::from_ref(one), window, progress);
+        let mut progress = Progress::new(from_ref(one), window, progress);
         check_arena(media, arena, one, window, each, &mut progress, &mut counted);
         counted
     };
     let mut before = Vec::new();
     let mut more = 0_u64;
-    let counted = look(one, &mut |finding| {
-        if before.len() < FINDINGS_MAX { before.push(finding) } else { more += 1 }
-    });
+    let mut remember = |finding| if before.len() < FINDINGS_MAX { before.push(finding) } else { more += 1 };
+    let counted = look(one, &mut remember, progress);
     if before.is_empty() && !orders.rewrite_log {
         summary.add(&counted);
         return Ok(());
@@ -151,22 +151,21 @@ fn mend_arena<N: Namespace>(
             store_both(media, one.at, &one.info)?;
             one.backup_agrees = true;
         }
-        contents::mend(media, &one, orders, more == 0)?;
+        contents::mend(media, &one, orders, more == 0, progress)?;
     }
     if orders.rewrite_log {
         rewrite::single_slot_groups(media, &one)?;
     }
     // The second look decides what is repaired.
     let mut after = Vec::new();
-    let mut counted = look(&one, &mut |finding| {
-        if after.len() < FINDINGS_MAX { after.push(finding) } else { more += 1 }
-    });
+    let mut remember = |finding| if after.len() < FINDINGS_MAX { after.push(finding) } else { more += 1 };
+    let mut counted = look(&one, &mut remember, progress);
     let flag_only = after.iter().all(|finding| matches!(finding, Finding::ErrorFlag { .. }));
     if orders.repair && more == 0 && flag_only && !after.is_empty() {
         one.info.flags &= !InfoBlock::ERROR_FLAG;
         store_both(media, one.at, &one.info)?;
         after.clear();
-        counted = look(&one, &mut |finding| after.push(finding));
+        counted = look(&one, &mut |finding| after.push(finding), progress);
     }
     summary.add(&counted);
     for finding in &before {
