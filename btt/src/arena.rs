@@ -67,51 +67,76 @@ impl Arena {
     }
 
     /// Where a sector's map entry is.
+    #[inline]
     pub(crate) fn entry_at(&self, premap: PremapAba) -> NsOffset {
         self.map_at().plus(u64::from(premap.0) * MAP_ENTRY_BYTES)
     }
 
     /// Where the map is.
+    #[inline]
     pub(crate) fn map_at(&self) -> NsOffset {
         self.found.at.plus(self.found.info.geometry.mapoff)
     }
 
     /// Where a block is.
+    #[inline]
     pub(crate) fn block_at(&self, block: PostmapAba) -> NsOffset {
         let geometry = &self.found.info.geometry;
         self.found.at.plus(geometry.dataoff + u64::from(block.0) * u64::from(geometry.internal_lbasize))
     }
 
     /// The sector's number as the user counts.
+    #[inline]
     pub(crate) fn lba(&self, premap: PremapAba) -> ExternalLba {
         ExternalLba(self.first_lba.0 + u64::from(premap.0))
     }
 
     /// Follows the map. An entry past the arena's end turns the arena read-only.
+    #[inline]
     pub(crate) fn entry<N: Namespace>(&self, media: &N, premap: PremapAba) -> Result<MapEntry, BttError> {
-        if !self.overlay.is_empty()
-            && let Ok(found) = self.overlay.binary_search_by_key(&premap, |p| p.premap)
-        {
-            return Ok(MapEntry::Normal(self.overlay[found].block));
+        self.word(media, premap).and_then(|word| self.decode(media, premap, word))
+    }
+
+    /// The word of a sector's map entry, as it is once interrupted writes are finished.
+    #[inline]
+    pub(crate) fn word<N: Namespace>(&self, media: &N, premap: PremapAba) -> Result<u32, BttError> {
+        if let Some(entry) = self.recovered_entry(premap) {
+            return Ok(entry.encode());
         }
-        let word = media.load_u32(self.entry_at(premap)).map_err(|why| match why {
+        media.load_u32(self.entry_at(premap)).map_err(|why| match why {
             MediaError::Poisoned { .. } => self.found_damage(media, ReadOnlyReason::Metadata(why)),
             why => self.metadata_failed(why),
-        })?;
+        })
+    }
+
+    /// What the word of a map entry means. One that leads past the arena's end turns the arena read-only.
+    #[inline]
+    pub(crate) fn decode<N: Namespace>(&self, media: &N, premap: PremapAba, word: u32) -> Result<MapEntry, BttError> {
         let entry = MapEntry::decode(word, premap);
         if entry.block().0 < self.found.info.geometry.internal_nlba {
-            Ok(entry)
-        } else {
-            Err(self.found_damage(media, ReadOnlyReason::MapOutOfBounds { premap, found: word }))
+            return Ok(entry);
         }
+        Err(self.found_damage(media, ReadOnlyReason::MapOutOfBounds { premap, found: word }))
+    }
+
+    /// The entry as recovery would write it, if the medium may not be written.
+    #[inline]
+    fn recovered_entry(&self, premap: PremapAba) -> Option<MapEntry> {
+        if self.overlay.is_empty() {
+            return None;
+        }
+        let found = self.overlay.binary_search_by_key(&premap, |p| p.premap).ok()?;
+        Some(MapEntry::Normal(self.overlay[found].block))
     }
 
     /// Why the arena takes no writes, if it takes none.
+    #[inline]
     pub(crate) fn read_only(&self) -> Option<ReadOnlyReason> {
         self.read_only.get().copied()
     }
 
     /// That the arena takes writes.
+    #[inline]
     pub(crate) fn check_writable(&self) -> Result<(), BttError> {
         self.read_only().map_or(Ok(()), |why| Err(BttError::ReadOnly { arena: self.index, why }))
     }
@@ -124,6 +149,7 @@ impl Arena {
 
     /// The arena's metadata are damaged: from now on it takes no writes, and its info block says so, for whoever comes
     /// next. That is kept to media whose copy of the block is sound, so that nothing that a cut may leave is worse.
+    #[cold]
     fn found_damage<N: Namespace>(&self, media: &N, why: ReadOnlyReason) -> BttError {
         let error = self.turn_read_only(why);
         if self.read_only() == Some(why) && self.found.backup_agrees {
@@ -147,6 +173,7 @@ impl Arena {
     }
 
     /// An access to map or flog failed.
+    #[cold]
     pub(crate) fn metadata_failed(&self, why: MediaError) -> BttError {
         self.turn_read_only(ReadOnlyReason::Metadata(why))
     }

@@ -46,6 +46,7 @@ impl<'a> SectorsMut<'a> {
         bytes.len().is_multiple_of(size).then_some(Self { bytes, size })
     }
 
+    #[inline]
     fn sector(&mut self, index: usize) -> &mut [u8] {
         &mut self.bytes[index * self.size..][..self.size]
     }

@@ -207,13 +207,20 @@ impl<N: Namespace> Btt<N> {
         self.lanes.iter().fold(Counters::default(), |sum, lane| sum.plus(&lane.counters()))
     }
 
-    /// The arena and the place in it of the first of `count` sectors, which must all exist.
-    pub(crate) fn locate(&self, lba: ExternalLba, count: u64) -> Result<(&Arena, PremapAba), BttError> {
+    /// That `count` sectors from `lba` on exist, and are more than none.
+    #[inline]
+    pub(crate) fn check_range(&self, lba: ExternalLba, count: u64) -> Result<(), BttError> {
         if lba.0.checked_add(count).is_none_or(|end| end > self.capacity) || count == 0 {
             return Err(BttError::OutOfRange { lba, count, capacity: self.capacity });
         }
+        Ok(())
+    }
+
+    /// The arena of a sector, which exists, and its place in it.
+    #[inline]
+    pub(crate) fn locate(&self, lba: ExternalLba) -> (&Arena, PremapAba) {
         let arena = &self.arenas[self.arenas.partition_point(|arena| arena.first_lba <= lba) - 1];
         let premap = u32::try_from(lba.0 - arena.first_lba.0).unwrap_or(u32::MAX); // below external_nlba
-        Ok((arena, PremapAba(premap)))
+        (arena, PremapAba(premap))
     }
 }

@@ -41,10 +41,10 @@ impl<N: Namespace> LaneGuard<'_, N> {
     /// As [`LaneGuard::write`].
     pub fn zero(&mut self, lba: ExternalLba, count: u64) -> Result<(), BttError> {
         let btt = self.btt;
-        btt.locate(lba, count)?;
+        btt.check_range(lba, count)?;
         let mut done = 0;
         while done < count {
-            let (arena, first) = btt.locate(ExternalLba(lba.0 + done), count - done)?;
+            let (arena, first) = btt.locate(ExternalLba(lba.0 + done));
             let run = run_length(arena, first, count - done);
             if arena.found.info.flags & InfoBlock::ZERO_ENTRIES != 0 {
                 self.edit_run(arena, first, run, MapEntry::Zero)?;
@@ -111,10 +111,10 @@ impl<N: Namespace> LaneGuard<'_, N> {
     /// As [`LaneGuard::write`].
     pub fn mark_errors(&mut self, lba: ExternalLba, count: u64) -> Result<(), BttError> {
         let btt = self.btt;
-        btt.locate(lba, count)?;
+        btt.check_range(lba, count)?;
         let mut done = 0;
         while done < count {
-            let (arena, first) = btt.locate(ExternalLba(lba.0 + done), count - done)?;
+            let (arena, first) = btt.locate(ExternalLba(lba.0 + done));
             let run = run_length(arena, first, count - done);
             self.edit_run(arena, first, run, MapEntry::Error)?;
             done += u64::from(run);
@@ -129,12 +129,12 @@ impl<N: Namespace> LaneGuard<'_, N> {
     /// As [`LaneGuard::write`].
     pub fn clear_errors(&mut self, lba: ExternalLba, count: u64) -> Result<u64, BttError> {
         let btt = self.btt;
-        btt.locate(lba, count)?;
+        btt.check_range(lba, count)?;
         let zeroes = Zeroes::new(btt.sector_size());
         let is_error = |entry| matches!(entry, MapEntry::Error(_));
         let mut cleared = 0;
         for lba in (lba.0..lba.0 + count).map(ExternalLba) {
-            let (arena, premap) = btt.locate(lba, 1)?;
+            let (arena, premap) = btt.locate(lba);
             if is_error(arena.entry(btt.media(), premap)?) {
                 // If it still is one then: whoever has written it meanwhile has cleared it.
                 cleared += u64::from(self.write_run(arena, premap, 1, 0, &zeroes, is_error)?);

@@ -253,6 +253,7 @@ impl FlogEntry {
         }
     }
 
+    #[inline]
     fn slot_at(&self) -> NsOffset {
         self.at.plus(self.next_slot as u64 * FLOG_SLOT_BYTES)
     }
@@ -300,6 +301,7 @@ impl FlogEntry {
     }
 
     /// The record is durable: the block that the sector left is the free one now.
+    #[inline]
     pub(crate) fn advance(&mut self, freed: MapEntry) {
         self.free = freed.block();
         self.suspect = matches!(freed, MapEntry::Error(_));

@@ -102,12 +102,13 @@ impl MapLocks {
 
     /// Locks the stripes of the `count` entries from `first` on, in ascending order of stripes.
     // Order: lane → stripes, ascending. Never the reverse. Nobody waits for the RTT while holding one.
+    #[inline]
     pub(crate) fn lock(&self, first: PremapAba, count: u32) -> MapGuard<'_> {
         let begin = first.0 / ENTRIES_PER_LINE;
         let lines = (first.0 + count - 1) / ENTRIES_PER_LINE - begin + 1;
         // Ascending lines are not ascending stripes, because the hash wraps once; a run is too short to wrap twice, so
         // no stripe comes up two times.
-        let stripe = |line: u32| (begin + line) as usize % self.0.len();
+        let stripe = |line: u32| (begin + line) as usize % STRIPES;
         let wrap = (0..lines).find(|&line| stripe(line) == 0).unwrap_or(0);
         let mut guard = MapGuard([const { None }; MapGuard::MOST]);
         for line in (wrap..lines).chain(0..wrap) {
@@ -127,6 +128,7 @@ impl MapGuard<'_> {
     const MOST: usize = (crate::device::RUN_MAX - 1).div_ceil(ENTRIES_PER_LINE as usize) + 1;
 
     /// The records of the locked stripes, in the order of the run's lines.
+    #[inline]
     pub(crate) fn records(&mut self) -> impl Iterator<Item = &mut Option<Unfenced>> {
         self.0.iter_mut().flatten().map(|guard| &mut **guard)
     }

@@ -26,6 +26,7 @@ impl NsOffset {
     ///
     /// # Panics
     /// If the sum leaves 64 bits. Offsets are checked against the namespace's length when an arena is opened.
+    #[inline]
     #[must_use]
     pub const fn plus(self, bytes: u64) -> Self {
         match self.0.checked_add(bytes) {

@@ -9,7 +9,7 @@ use crate::error::BttError;
 use crate::lane::LaneGuard;
 use crate::map::MapEntry;
 use crate::media::{MediaError, Namespace, SectorSink};
-use crate::units::{ExternalLba, PostmapAba, PremapAba};
+use crate::units::{ExternalLba, PremapAba};
 
 impl<N: Namespace> LaneGuard<'_, N> {
     /// Reads `count` sectors from `lba` on, each wholly as some write left it.
@@ -24,10 +24,10 @@ impl<N: Namespace> LaneGuard<'_, N> {
         sink: &mut (impl SectorSink<N> + ?Sized),
     ) -> Result<(), BttError> {
         let btt = self.btt;
-        btt.locate(lba, count)?;
+        btt.check_range(lba, count)?;
         let mut done = 0;
         while done < count {
-            let (arena, first) = btt.locate(ExternalLba(lba.0 + done), count - done)?;
+            let (arena, first) = btt.locate(ExternalLba(lba.0 + done));
             let in_arena = arena.found.info.geometry.external_nlba - first.0;
             let run = u64::from(in_arena).min(count - done).min(RUN_MAX as u64);
             let run = u32::try_from(run).unwrap_or(1);
@@ -48,24 +48,24 @@ impl<N: Namespace> LaneGuard<'_, N> {
         sink: &mut (impl SectorSink<N> + ?Sized),
     ) -> Result<(), BttError> {
         let media = self.btt.media();
-        let mut entries = [MapEntry::Initial(PostmapAba(0)); RUN_MAX];
-        let entries = &mut entries[..count as usize];
-        for (entry, premap) in entries.iter_mut().zip(first.0..) {
-            *entry = arena.entry(media, PremapAba(premap))?;
+        let mut words = [0; RUN_MAX];
+        let words = &mut words[..count as usize];
+        for (word, premap) in words.iter_mut().zip(first.0..) {
+            *word = arena.word(media, PremapAba(premap))?;
         }
-        while !self.try_run(arena, first, entries, done, sink)? {
+        while !self.try_run(arena, first, words, done, sink)? {
             self.state.counters.read_retries += 1;
         }
         Ok(())
     }
 
-    /// Reads the run of these entries, which are brought up to date; says whether it could. Each failure means that some
-    /// writer has finished a sector of this run meanwhile.
+    /// Reads the run of these map entries, which are brought up to date; says whether it could. Each failure means that
+    /// some writer has finished a sector of this run meanwhile.
     fn try_run(
         &mut self,
         arena: &Arena,
         first: PremapAba,
-        entries: &mut [MapEntry],
+        words: &mut [u32],
         done: u64,
         sink: &mut (impl SectorSink<N> + ?Sized),
     ) -> Result<bool, BttError> {
@@ -73,31 +73,32 @@ impl<N: Namespace> LaneGuard<'_, N> {
         loop {
             arena.rtt.publish(
                 self.index,
-                entries.iter().map(|entry| match entry {
-                    MapEntry::Initial(block) | MapEntry::Normal(block) => Some(*block),
+                words.iter().zip(first.0..).map(|(word, premap)| match MapEntry::decode(*word, PremapAba(premap)) {
+                    MapEntry::Initial(block) | MapEntry::Normal(block) => Some(block),
                     MapEntry::Error(_) | MapEntry::Zero(_) => None,
                 }),
             );
             let mut changed = false;
-            for (entry, premap) in entries.iter_mut().zip(first.0..) {
-                let now = arena.entry(media, PremapAba(premap))?;
-                changed |= now != *entry;
-                *entry = now;
+            for (word, premap) in words.iter_mut().zip(first.0..) {
+                let now = arena.word(media, PremapAba(premap))?;
+                changed |= now != *word;
+                *word = now;
             }
             if !changed {
                 break;
             }
             self.state.counters.read_retries += 1;
         }
-        for (index, (entry, premap)) in entries.iter().zip(first.0..).enumerate() {
+        for (index, (word, premap)) in words.iter().zip(first.0..).enumerate() {
             let lba = arena.lba(PremapAba(premap));
             let index = usize::try_from(done).unwrap_or(usize::MAX).saturating_add(index);
+            let entry = arena.decode(media, PremapAba(premap), *word)?;
             match entry {
                 MapEntry::Initial(block) | MapEntry::Normal(block) => {
-                    match sink.load(index, media, arena.block_at(*block)) {
+                    match sink.load(index, media, arena.block_at(block)) {
                         Ok(()) => {}
                         Err(why @ MediaError::Poisoned { .. }) => {
-                            return match self.mark_lost(arena, PremapAba(premap), *entry)? {
+                            return match self.mark_lost(arena, PremapAba(premap), entry)? {
                                 Lost::Kept => Err(BttError::Data { lba, why }),
                                 Lost::WrittenSince => Ok(false),
                             };
@@ -109,7 +110,7 @@ impl<N: Namespace> LaneGuard<'_, N> {
                 MapEntry::Error(_) => return Err(BttError::SectorError { lba }),
             }
         }
-        self.state.counters.sectors_read += entries.len() as u64;
+        self.state.counters.sectors_read += words.len() as u64;
         Ok(true)
     }
 }

@@ -39,6 +39,7 @@ impl Rtt {
     /// Publishes what the holder of `lane` is about to read: `None` for a sector that needs no block. The caller
     /// re-reads the map after this, and publishes again what has changed.
     #[allow(clippy::cast_possible_truncation)] // at most RUN_MAX
+    #[inline]
     pub(crate) fn publish(&self, lane: LaneIndex, blocks: impl Iterator<Item = Option<PostmapAba>>) {
         let reader = &self.0[lane.0 as usize];
         let mut count = 0;
@@ -55,6 +56,7 @@ impl Rtt {
     }
 
     /// The holder of `lane` has its data.
+    #[inline]
     pub(crate) fn clear(&self, lane: LaneIndex) {
         // Release: the copying is over before the count is seen to fall; pairs with the acquire load in
         // `wait_for_readers`.
@@ -62,6 +64,7 @@ impl Rtt {
     }
 
     /// Waits until nobody reads any of `targets`, which no map entry names any more.
+    #[inline]
     pub(crate) fn wait_for_readers(&self, targets: &[PostmapAba]) {
         // Pairs with the fence in `publish`.
         fence(Ordering::SeqCst);
@@ -74,6 +77,7 @@ impl Rtt {
 }
 
 impl Reader {
+    #[inline]
     fn reads_one_of(&self, targets: &[PostmapAba]) -> bool {
         let count = self.count.load(Ordering::Acquire) as usize;
         self.blocks.iter().take(count).any(|slot| {

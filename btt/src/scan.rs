@@ -53,7 +53,8 @@ impl<N: Namespace> Btt<N> {
     /// # Errors
     /// [`BttError::OutOfRange`], or a map that cannot be followed.
     pub fn place_of(&self, lba: ExternalLba) -> Result<NsOffset, BttError> {
-        let (arena, premap) = self.locate(lba, 1)?;
+        self.check_range(lba, 1)?;
+        let (arena, premap) = self.locate(lba);
         Ok(arena.block_at(arena.entry(self.media(), premap)?.block()))
     }
 
@@ -68,7 +69,8 @@ impl<N: Namespace> Btt<N> {
         let mut buffer = vec![0_u8; CHUNK_ENTRIES as usize * ENTRY];
         let mut next = sectors.start;
         while next < sectors.end {
-            let (arena, first) = self.locate(ExternalLba(next), 1)?;
+            self.check_range(ExternalLba(next), 1)?;
+            let (arena, first) = self.locate(ExternalLba(next));
             let in_arena = CHUNK_ENTRIES.min(arena.found.info.geometry.external_nlba - first.0);
             let count = u32::try_from(sectors.end - next).unwrap_or(u32::MAX).min(in_arena);
             let bytes = &mut buffer[..count as usize * ENTRY];

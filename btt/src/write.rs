@@ -45,10 +45,10 @@ impl<N: Namespace> LaneGuard<'_, N> {
         source: &(impl SectorSource<N> + ?Sized),
     ) -> Result<(), BttError> {
         let btt = self.btt;
-        btt.locate(lba, count)?;
+        btt.check_range(lba, count)?;
         let mut done = 0;
         while done < count {
-            let (arena, first) = btt.locate(ExternalLba(lba.0 + done), count - done)?;
+            let (arena, first) = btt.locate(ExternalLba(lba.0 + done));
             let run = self.write_run(arena, first, count - done, done, source, |_| true)?;
             done += u64::from(run);
         }
@@ -81,7 +81,7 @@ impl<N: Namespace> LaneGuard<'_, N> {
         // Again, under the locks: whoever turned the arena read-only meanwhile may have left a record of one of these
         // sectors without its map change. A second one would free the same block, and no flog can explain that.
         arena.check_writable()?;
-        let mut moves = [Move { lba: first, old: MapEntry::Initial(PostmapAba(0)) }; RUN_MAX];
+        let mut moves = [Move { lba: PremapAba(0), old: MapEntry::Initial(PostmapAba(0)) }; RUN_MAX];
         for (change, premap) in moves.iter_mut().zip(first.0..first.0 + count) {
             let lba = PremapAba(premap);
             *change = Move { lba, old: arena.entry(media, lba)? };

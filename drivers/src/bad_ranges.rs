@@ -68,8 +68,7 @@ impl BadRanges {
     /// Removes the lines that lie wholly in the `bytes` bytes from `at` on: they have been written.
     #[inline]
     pub(crate) fn written(&self, at: u64, bytes: u64) {
-        // Relaxed: a range that is added at this very moment may be missed, as if it had been added a moment later.
-        if self.known.load(Ordering::Relaxed) != 0 {
+        if !self.is_empty() {
             self.remove(at, bytes);
         }
     }
@@ -87,11 +86,17 @@ impl BadRanges {
         });
     }
 
+    /// Whether nothing is lost.
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        // Relaxed: a range that is added at this very moment may be missed, as if it had been added a moment later.
+        self.known.load(Ordering::Relaxed) == 0
+    }
+
     /// The first lost byte among `bytes` bytes from `at` on.
     #[inline]
     pub(crate) fn first_in(&self, at: u64, bytes: u64) -> Option<u64> {
-        // Relaxed: as in `written`.
-        if self.known.load(Ordering::Relaxed) == 0 { None } else { self.search(at, bytes) }
+        if self.is_empty() { None } else { self.search(at, bytes) }
     }
 
     #[cold]
@@ -107,6 +112,11 @@ impl BadRanges {
     /// line is lost with it.
     #[inline]
     pub(crate) fn torn_by(&self, at: u64, bytes: u64) -> Option<u64> {
+        if self.is_empty() { None } else { self.search_torn(at, bytes) }
+    }
+
+    #[cold]
+    fn search_torn(&self, at: u64, bytes: u64) -> Option<u64> {
         let end = at.saturating_add(bytes);
         if bytes == 0 || at.is_multiple_of(LINE_BYTES) && end.is_multiple_of(LINE_BYTES) {
             return None;
