@@ -21,6 +21,7 @@ use std::fs::File;
 use std::os::fd::FromRawFd;
 use std::os::unix::fs::FileExt;
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU32, Ordering};
 use tests::blk::model::{Faults, Lands, status};
 use tests::blk::trap::Trapped;
 use tests::blk::{Access, Cut, Layout, Model};
@@ -679,26 +680,53 @@ fn cpus_share_lanes_where_windows_are_fewer_and_tear_nothing() {
     }
 }
 
+/// Ends the work of both CPUs when one leaves: if it panics, the other is not to wait for it.
+struct Leaving<'a>(&'a AtomicU32);
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        self.0.store(2, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn cpus_that_share_a_window_and_a_line_keep_out_of_each_others_way() {
     const ROUNDS: u32 = 500;
+    /// How often each has to see that the other got on between two rounds of its own: so often were they really in each
+    /// other's way, also where they share one host CPU.
+    const MEETINGS: u32 = 200;
     let dimm = fast(plain(1));
     let disk = whole(&dimm);
+    let content = AtomicU32::new(0); // how many CPUs are
     let use_words = |cpu: u32| {
+        let _leaving = Leaving(&content);
         // Half of a piece of 8 bytes of a line that both change, and some lines of one's own.
-        let (word, lines) = (NsOffset(4 * u64::from(cpu)), NsOffset(4096 * (1 + u64::from(cpu))));
-        for round in 1..=ROUNDS {
-            disk.store_u32(word, round).unwrap();
+        let word_of = |cpu: u32| NsOffset(4 * u64::from(cpu));
+        let lines = NsOffset(4096 * (1 + u64::from(cpu)));
+        let (mut round, mut met, mut others_round, mut is_content) = (0, 0, 0, false);
+        while content.load(Ordering::Relaxed) < 2 {
+            round += 1;
+            disk.store_u32(word_of(cpu), round).unwrap();
             let fill = [u8::try_from(round % 127 * 2 + cpu).unwrap(); 256];
             disk.write(lines, &fill).unwrap();
             let mut found = [0; 256];
             disk.read(lines, &mut found).unwrap();
-            assert_eq!((disk.load_u32(word), found), (Ok(round), fill), "CPU {cpu}, round {round}");
+            assert_eq!((disk.load_u32(word_of(cpu)), found), (Ok(round), fill), "CPU {cpu}, round {round}");
+            let now = disk.load_u32(word_of(1 - cpu)).unwrap();
+            met += u32::from(now != others_round);
+            others_round = now;
+            if !is_content && round >= ROUNDS && met >= MEETINGS {
+                is_content = true;
+                content.fetch_add(1, Ordering::Relaxed);
+            }
         }
     };
     std::thread::scope(|scope| {
         for cpu in 0..2 {
-            scope.spawn(move || use_words(cpu));
+            scope.spawn({
+                let use_words = &use_words;
+                move || use_words(cpu)
+            });
         }
     });
     assert_eq!(dimm.model().strays(), 0);
