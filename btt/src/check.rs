@@ -10,7 +10,7 @@ use crate::info_block::{InfoBlock, InfoBlockError};
 use crate::layout::MAP_ENTRY_BYTES;
 use crate::map::MapEntry;
 use crate::media::{MediaError, Namespace, NsOffset};
-use crate::survey::{Groups, Seen, survey};
+use crate::survey::{Groups, Progress, Seen, survey};
 use crate::units::{ArenaIndex, PostmapAba, PremapAba};
 use core::fmt;
 
@@ -239,32 +239,6 @@ pub fn check<N: Namespace>(
     summary
 }
 
-/// How much of all the work of a check is done.
-pub(crate) struct Progress<'a> {
-    done: u64,
-    total: u64,
-    tell: &'a mut dyn FnMut(u64, u64),
-}
-
-impl<'a> Progress<'a> {
-    /// For one look at these arenas.
-    pub(crate) fn new(found: &[Found], window_blocks: u32, tell: &'a mut dyn FnMut(u64, u64)) -> Self {
-        let passes =
-            |found: &Found| u64::from(found.info.geometry.internal_nlba.div_ceil(window_blocks.max(WINDOW_MIN)));
-        let total = found.iter().map(|one| passes(one) * u64::from(one.info.geometry.external_nlba)).sum();
-        Self { done: 0, total, tell }
-    }
-
-    /// So many entries have been read.
-    pub(crate) fn step(&mut self, entries: u64) {
-        self.done += entries;
-        (self.tell)(self.done, self.total.max(self.done));
-    }
-}
-
-/// The smallest window of blocks.
-pub(crate) const WINDOW_MIN: u32 = 64;
-
 /// Looks at one arena.
 pub(crate) fn check_arena<N: Namespace>(
     media: &N,
@@ -317,8 +291,7 @@ pub(crate) fn check_arena<N: Namespace>(
             Seen::Missing(_) => {}
         }
     };
-    let window = window_blocks.max(WINDOW_MIN);
-    if let Err(why) = survey(media, one, &groups, window, &mut see, &mut |entries| progress.step(entries)) {
+    if let Err(why) = survey(media, one, &groups, window_blocks, &mut see, progress) {
         report(Finding::Media(why));
     }
 }

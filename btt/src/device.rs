@@ -178,7 +178,8 @@ impl<N: Namespace> Btt<N> {
     }
 
     /// Makes every finished write's map entry durable, lane by lane. A cut would not lose a write without this:
-    /// recovery would finish it. It is for whoever reads the medium directly, or takes it away.
+    /// recovery would finish it. It is for whoever reads the medium directly, or takes it away; and now and then for lanes
+    /// without another write, as until then a lost flog line takes an acknowledged write with it.
     ///
     /// # Errors
     /// What the medium says.

@@ -207,7 +207,8 @@ pub(crate) enum Lost {
     WrittenSince,
 }
 
-fn run_length(arena: &Arena, first: PremapAba, wanted: u64) -> u32 {
+/// How many of `wanted` sectors from `first` on one run takes, as far as the arena reaches.
+pub(crate) fn run_length(arena: &Arena, first: PremapAba, wanted: u64) -> u32 {
     let in_arena = u64::from(arena.found.info.geometry.external_nlba - first.0);
     u32::try_from(in_arena.min(wanted).min(RUN_MAX as u64)).unwrap_or(1)
 }

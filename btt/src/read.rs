@@ -4,7 +4,7 @@
 
 use crate::arena::Arena;
 use crate::device::RUN_MAX;
-use crate::edit::Lost;
+use crate::edit::{Lost, run_length};
 use crate::error::BttError;
 use crate::lane::LaneGuard;
 use crate::map::MapEntry;
@@ -28,9 +28,7 @@ impl<N: Namespace> LaneGuard<'_, N> {
         let mut done = 0;
         while done < count {
             let (arena, first) = btt.locate(ExternalLba(lba.0 + done));
-            let in_arena = arena.found.info.geometry.external_nlba - first.0;
-            let run = u64::from(in_arena).min(count - done).min(RUN_MAX as u64);
-            let run = u32::try_from(run).unwrap_or(1);
+            let run = run_length(arena, first, count - done);
             let result = self.read_run(arena, first, run, done, sink);
             arena.rtt.clear(self.index);
             result?;

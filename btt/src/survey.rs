@@ -119,13 +119,39 @@ pub(crate) enum Seen {
     Missing(PostmapAba),
 }
 
+/// The smallest window of blocks.
+const WINDOW_MIN: u32 = 64;
+
+/// How much of the reading of maps is done.
+pub(crate) struct Progress<'a> {
+    done: u64,
+    total: u64,
+    tell: &'a mut dyn FnMut(u64, u64),
+}
+
+impl<'a> Progress<'a> {
+    /// For one survey of each of these arenas, with windows of so many blocks.
+    pub(crate) fn new(found: &[Found], window_blocks: u32, tell: &'a mut dyn FnMut(u64, u64)) -> Self {
+        let passes =
+            |found: &Found| u64::from(found.info.geometry.internal_nlba.div_ceil(window_blocks.max(WINDOW_MIN)));
+        let total = found.iter().map(|one| passes(one) * u64::from(one.info.geometry.external_nlba)).sum();
+        Self { done: 0, total, tell }
+    }
+
+    /// So many entries have been read.
+    fn step(&mut self, entries: u64) {
+        self.done += entries;
+        (self.tell)(self.done, self.total.max(self.done));
+    }
+}
+
 /// How many map entries are read at a time.
 const CHUNK_ENTRIES: u32 = 1 << 14;
 /// A map entry's size, as memory counts.
 const ENTRY: usize = size_of::<u32>();
 const _: () = assert!(ENTRY as u64 == MAP_ENTRY_BYTES);
 
-/// Reads the map, once for each window of blocks. `step` is told how many entries have been read.
+/// Reads the map, once for each window of blocks.
 ///
 /// # Errors
 /// What the medium says, other than that it lost entries.
@@ -135,12 +161,12 @@ pub(crate) fn survey<N: Namespace>(
     groups: &Groups,
     window_blocks: u32,
     see: &mut dyn FnMut(Seen),
-    step: &mut dyn FnMut(u64),
+    progress: &mut Progress<'_>,
 ) -> Result<(), MediaError> {
     let blocks = one.info.geometry.internal_nlba;
     let mut first = 0;
     while first < blocks {
-        let window = window_blocks.min(blocks - first);
+        let window = window_blocks.max(WINDOW_MIN).min(blocks - first);
         let mut pass = Pass { groups, blocks, is_first: first == 0, owned: Bits::new(first, window), see };
         for block in groups.free() {
             pass.owned.take(block);
@@ -151,7 +177,7 @@ pub(crate) fn survey<N: Namespace>(
             Read::Lost(_) => {}
             Read::Blank { first, count } => pass.blank(first, count),
         };
-        read_map(media, one, &mut look, step)?;
+        read_map(media, one, &mut look, progress)?;
         for block in pass.owned.absent() {
             (pass.see)(Seen::Missing(block));
         }
@@ -224,7 +250,7 @@ pub(crate) fn read_map<N: Namespace>(
     media: &N,
     one: &Found,
     look: &mut dyn FnMut(Read),
-    step: &mut dyn FnMut(u64),
+    progress: &mut Progress<'_>,
 ) -> Result<(), MediaError> {
     let (map, entries) = (one.at.plus(one.info.geometry.mapoff), one.info.geometry.external_nlba);
     let mut buffer = vec![0_u8; CHUNK_ENTRIES as usize * ENTRY];
@@ -252,7 +278,7 @@ pub(crate) fn read_map<N: Namespace>(
             Err(why) => return Err(why),
         }
         first += count;
-        step(u64::from(count));
+        progress.step(u64::from(count));
     }
     Ok(())
 }

@@ -88,7 +88,7 @@ impl BadRanges {
 
     /// Whether nothing is lost.
     #[inline]
-    pub(crate) fn is_empty(&self) -> bool {
+    fn is_empty(&self) -> bool {
         // Relaxed: a range that is added at this very moment may be missed, as if it had been added a moment later.
         self.known.load(Ordering::Relaxed) == 0
     }

@@ -252,23 +252,6 @@ impl Pmem {
         bytes: usize,
         load: impl Fn() -> Result<T, Interrupted>,
     ) -> Result<T, MediaError> {
-        if self.0.bad.is_empty()
-            && let Ok(loaded) = load()
-            && self.0.bad.is_empty()
-        {
-            return Ok(loaded);
-        }
-        self.load_beside_losses(at, bytes, load)
-    }
-
-    /// As `unless_lost`, where something has been lost.
-    #[cold]
-    fn load_beside_losses<T>(
-        &self,
-        at: NsOffset,
-        bytes: usize,
-        load: impl Fn() -> Result<T, Interrupted>,
-    ) -> Result<T, MediaError> {
         for _ in 0..LOAD_ATTEMPTS {
             self.readable(at, bytes)?;
             if let Ok(loaded) = load() {

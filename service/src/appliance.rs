@@ -156,8 +156,8 @@ pub trait Appliance {
     /// What happened lately.
     fn trace(&mut self) -> Trace;
 
-    /// Makes all that was written durable and leaves the media as a clean shutdown should, before the machine stops
-    /// or starts anew.
+    /// Leaves the media as a clean shutdown should, so that nothing that was written waits for recovery: before the machine
+    /// stops or starts anew, and now and then in between.
     ///
     /// # Errors
     /// Failed: what could not be made durable. The machine goes on.

@@ -15,12 +15,11 @@
 
 use super::{Failure, Orders, group};
 use crate::arena::Found;
-use crate::check::{Progress, WINDOW_MIN};
 use crate::flog::FlogError;
 use crate::layout::{LINE_ENTRIES, MAP_ENTRY_BYTES};
 use crate::map::MapEntry;
 use crate::media::{MediaError, Namespace, NsOffset};
-use crate::survey::{Groups, Read, Seen, read_map, survey};
+use crate::survey::{Groups, Progress, Read, Seen, read_map, survey};
 use crate::units::{PostmapAba, PremapAba};
 use alloc::vec::Vec;
 use core::slice::from_ref;
@@ -107,7 +106,7 @@ impl Damage {
             };
         };
         let mut progress = Progress::new(from_ref(one), window_blocks, progress);
-        survey(media, one, groups, window_blocks.max(WINDOW_MIN), &mut see, &mut |entries| progress.step(entries))?;
+        survey(media, one, groups, window_blocks, &mut see, &mut progress)?;
         damage.too_much = too_much;
         damage.contested.sort_unstable();
         damage.contested.dedup();
@@ -195,7 +194,7 @@ impl<N: Namespace> Map<'_, N> {
                 Read::Lost(_) => {}
             };
             let mut progress = Progress::new(from_ref(one), u32::MAX, progress);
-            read_map(self.media, one, &mut look, &mut |entries| progress.step(entries))?;
+            read_map(self.media, one, &mut look, &mut progress)?;
         }
         for &(block, premap) in &claims {
             self.store(premap, MapEntry::Error(block))?;

@@ -11,14 +11,14 @@
 
 use super::Orders;
 use crate::arena::{Found, find_all};
-use crate::check::{Finding, Progress, WINDOW_MIN};
+use crate::check::Finding;
 use crate::device::Placement;
 use crate::error::OpenError;
 use crate::geometry::{Geometry, SECTOR_SIZES, SectorSize};
 use crate::info_block::{InfoBlock, InfoBlockError, read_raw, store_both};
 use crate::layout::{ARENA_MAX_BYTES, ARENA_MIN_BYTES, PAGE_BYTES, RawInfoBlock, SIGNATURE};
 use crate::media::{MediaError, Namespace, NsOffset};
-use crate::survey::{Groups, Seen, survey};
+use crate::survey::{Groups, Progress, Seen, survey};
 use crate::units::ArenaIndex;
 use alloc::vec::Vec;
 use core::slice::from_ref;
@@ -228,9 +228,8 @@ impl<N: Namespace> Place<'_, N> {
         };
         let mut sound = true;
         let mut see = |seen| sound &= matches!(seen, Seen::Entry { .. } | Seen::Blank { .. });
-        let window = orders.window_blocks.max(WINDOW_MIN);
-        let mut progress = Progress::new(from_ref(&found), window, progress);
-        survey(self.media, &found, &groups, window, &mut see, &mut |entries| progress.step(entries))?;
+        let mut progress = Progress::new(from_ref(&found), orders.window_blocks, progress);
+        survey(self.media, &found, &groups, orders.window_blocks, &mut see, &mut progress)?;
         Ok(sound)
     }
 }

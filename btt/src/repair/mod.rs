@@ -22,11 +22,12 @@ mod info;
 mod rewrite;
 
 use crate::arena::{Found, find_all};
-use crate::check::{Finding, Progress, Summary, check, check_arena};
+use crate::check::{Finding, Summary, check, check_arena};
 use crate::device::Placement;
 use crate::error::OpenError;
 use crate::info_block::{InfoBlock, store_both};
 use crate::media::{MediaError, Namespace};
+use crate::survey::Progress;
 use crate::units::ArenaIndex;
 use alloc::vec::Vec;
 use core::slice::from_ref;
