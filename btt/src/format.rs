@@ -100,22 +100,30 @@ fn work_bytes(info: &InfoBlock, recipe: &Recipe) -> u64 {
     data + geometry.info2off - geometry.mapoff - geometry.flog_bytes()
 }
 
-/// Takes the signature off whatever info blocks stand where any version has them, the one that counts first, so that
-/// no cut leaves an old BTT over a new one's areas.
+/// Takes away whatever info blocks stand where any version has them, the one that counts first, so that no cut leaves
+/// an old BTT over a new one's areas. Where this one's will be, all goes that is not zero: what a cut left of another
+/// creation may be a block without some pieces, and the first ones of ours to arrive could be just those.
 fn erase<N: Namespace>(media: &N, arenas: &[(NsOffset, InfoBlock)]) -> Result<(), MediaError> {
-    let firsts = [Version::V1_1, Version::V2_0].map(Version::initial_offset);
-    let own = arenas.iter().flat_map(|(at, info)| [*at, at.plus(info.geometry.info2off)]);
-    for at in firsts.into_iter().chain(own) {
-        let mut signature = [0; SIGNATURE.len()];
-        let lost = match media.read(at, &mut signature) {
-            Ok(()) => false,
-            Err(MediaError::Poisoned { .. }) => true,
-            Err(why) => return Err(why),
-        };
-        if lost || signature == SIGNATURE {
-            media.write(at, &ZEROES)?;
-            media.fence()?;
-        }
+    for at in [Version::V1_1, Version::V2_0].map(Version::initial_offset) {
+        erase_page(media, at, |page| page.starts_with(&SIGNATURE))?;
+    }
+    for at in arenas.iter().flat_map(|(at, info)| [*at, at.plus(info.geometry.info2off)]) {
+        erase_page(media, at, |page| !is_zero(page))?;
+    }
+    Ok(())
+}
+
+/// Zeroes a page that is not as it may stay, or that the medium lost. Durable when it returns.
+fn erase_page<N: Namespace>(media: &N, at: NsOffset, must_go: impl Fn(&[u8]) -> bool) -> Result<(), MediaError> {
+    let mut page = [0; ZEROES.len()];
+    let must_go = match media.read(at, &mut page) {
+        Ok(()) => must_go(&page),
+        Err(MediaError::Poisoned { .. }) => true,
+        Err(why) => return Err(why),
+    };
+    if must_go {
+        media.write(at, &ZEROES)?;
+        media.fence()?;
     }
     Ok(())
 }

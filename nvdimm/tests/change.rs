@@ -16,6 +16,8 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 const MIB: u64 = 1 << 20;
+/// An index block of these areas.
+const INDEX_BYTES: u64 = 256;
 const BOTH: [LabelVersion; 2] = [LabelVersion::V1_1, LabelVersion::V1_2];
 
 /// A region over so many interleaved DIMMs of 256 MiB each.
@@ -91,6 +93,15 @@ impl Machine {
     /// The machine after each cut that may strike in the course of these steps.
     fn cuts(&self, steps: &[Step]) -> impl Iterator<Item = Self> {
         self.areas.cuts(steps).into_iter().map(|areas| Self { nfit: self.nfit.clone(), areas })
+    }
+
+    /// The same once the labels in free slots are there, which mean nothing yet.
+    fn index_cuts(&self, steps: &[Step]) -> Vec<Self> {
+        let is_label = |step: &&Step| step.offset >= 2 * INDEX_BYTES;
+        let (labels, blocks) = steps.split_at(steps.iter().take_while(is_label).count());
+        let mut labelled = self.clone();
+        labelled.carry_out(labels);
+        labelled.cuts(blocks).collect()
     }
 
     /// Which namespaces there are.
@@ -196,6 +207,27 @@ fn a_cut_while_destroying_leaves_the_old_namespaces_or_the_new_ones() {
 }
 
 #[test]
+fn a_change_that_a_cut_prevented_does_not_come_back_with_a_cut_in_the_next() {
+    let unit = 48 * MIB;
+    for version in BOTH {
+        let before = Machine::labelled(1, version).made(1, 0, unit).made(2, unit, unit);
+        let old = before.shown();
+        let firsts = [before.destroy(1), before.create(3, 2 * unit, unit)].map(Result::unwrap);
+        for state in firsts.iter().flat_map(|steps| before.index_cuts(steps)).filter(|state| state.shown() == old) {
+            for steps in [state.destroy(2), state.create(4, 3 * unit, unit)].map(Result::unwrap) {
+                let mut after = state.clone();
+                after.carry_out(&steps);
+                let new = after.shown();
+                for cut in state.index_cuts(&steps) {
+                    let found = cut.shown();
+                    assert!(found == old || found == new, "{version}: {found:?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn a_cut_in_the_first_initialisation_leaves_a_blank_area_or_an_empty_one() {
     for version in BOTH {
         for blank in [vec![], vec![0xff; 128 << 10]] {
@@ -212,6 +244,27 @@ fn a_cut_in_the_first_initialisation_leaves_a_blank_area_or_an_empty_one() {
                 let steps = initialise(DeviceHandle(1), common::AREA_BYTES, &again.labels(1), version);
                 again.carry_out(&steps);
                 assert_eq!(again.made(1, 0, 64 * MIB).shown(), ["1 at 0+64"]);
+            }
+        }
+    }
+}
+
+#[test]
+fn an_area_is_blank_or_empty_after_a_cut_in_its_first_initialisation_and_in_one_of_another_version() {
+    for (first, second) in [(BOTH[0], BOTH[1]), (BOTH[1], BOTH[0])] {
+        for blank in [vec![], vec![0xff; 128 << 10]] {
+            let before = Machine::with(1, |_| blank.clone());
+            let steps = initialise(DeviceHandle(1), common::AREA_BYTES, &before.labels(1), first);
+            // Every seventh, for the sake of time.
+            for state in before.cuts(&steps).step_by(7) {
+                let steps = initialise(DeviceHandle(1), common::AREA_BYTES, &state.labels(1), second);
+                for cut in state.cuts(&steps).step_by(7) {
+                    match cut.labels(1) {
+                        Labels::Blank { .. } => {}
+                        Labels::Valid(set) => assert!(set.labels.is_empty()),
+                        other => panic!("{first}, then {second}: {other:?}: {:?}", whats(&cut)),
+                    }
+                }
             }
         }
     }

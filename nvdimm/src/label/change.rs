@@ -7,12 +7,18 @@
 //! | step | a cut within it leaves |
 //! |---|---|
 //! | a label into a slot that is free | bytes in a free slot, which nobody reads |
-//! | the index block that is not in force, with the next sequence number | its checksum wrong: the other stays in force |
+//! | half of the signature of the index block that is not in force goes | the other in force |
+//! | the rest of that block, with the next sequence number | the other in force |
+//! | that half of its signature | the other in force, or this one |
 //!
-//! So a DIMM's labels change with one index block. A set of several DIMMs changes with the first of them that leaves it,
-//! or the last that joins it; what a cut leaves on the others carries UPDATING, and makes no namespace ([`Torn`]).
-//! [`reclaim`] takes it away. Nothing else is ever taken away that was not asked for: labels of other sets of DIMMs,
-//! labels that are not valid, and sets that are torn without that mark stay, and so does the space that they describe.
+//! The signature goes first because of the change before: if that was cut, its block may lack some pieces only. This
+//! write's first ones could be just those, and the change that was given up would come into force.
+//!
+//! So a DIMM's labels change with 8 bytes of one index block. A set of several DIMMs changes with the first of them that
+//! leaves it, or the last that joins it; what a cut leaves on the others carries UPDATING, and makes no namespace
+//! ([`Torn`]). [`reclaim`] takes it away. Nothing else is ever taken away that was not asked for: labels of other sets of
+//! DIMMs, labels that are not valid, and sets that are torn without that mark stay, and so does the space that they
+//! describe.
 //!
 //! [`Torn`]: crate::namespace::Torn
 
@@ -31,6 +37,9 @@ use crate::label::cookie::Cookies;
 use crate::namespace::{Extent, LabelsByDimm, is_of};
 use crate::region::{Kind, Region};
 use crate::space;
+
+/// Half of an index block's signature: 8 bytes, which arrive wholly or not at all.
+const COMMIT_BYTES: usize = 8;
 
 /// One write into a DIMM's label area.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -128,8 +137,9 @@ pub fn initialise(dimm: DeviceHandle, area_bytes: u64, labels: &Labels, version:
     // initialisation, which reads as blank; one in the second leaves one valid block.
     let begin = || [block(version, 0, 3), block(version, 1, 2)];
     match labels {
-        Labels::None | Labels::Blank { .. } => begin().into(),
-        Labels::Damaged => {
+        // A cut may have left a part of an initialisation, perhaps of the other version: beside it, a part of this one
+        // would read as damage.
+        Labels::None | Labels::Blank { .. } | Labels::Damaged => {
             let wiped = [LabelVersion::V1_1, LabelVersion::V1_2].map(|version| [0, 1].map(|n| zeroes(version, n)));
             wiped.into_iter().flatten().chain(begin()).collect()
         }
@@ -138,19 +148,28 @@ pub fn initialise(dimm: DeviceHandle, area_bytes: u64, labels: &Labels, version:
             let mut sequence = set.index.clone();
             let mut emptied = |number: u8| {
                 sequence.advance();
-                block(set.index.version, number, sequence.sequence)
+                bring_into_force(dimm, &IndexBlock::empty(area_bytes, set.index.version, sequence.sequence), number)
             };
             let (spare, current) = (1 - set.block, set.block);
             let gone = emptied(spare);
             if set.index.version == version {
                 // The block that was in force would bring the labels back if the new one were ever damaged.
-                return vec![gone, emptied(current)];
+                return gone.into_iter().chain(emptied(current)).collect();
             }
             // What is left of an empty block while it is zeroed is part of an initialisation, too.
             let wiped = [zeroes(set.index.version, current), zeroes(set.index.version, spare)];
-            [gone].into_iter().chain(wiped).chain(begin()).collect()
+            gone.into_iter().chain(wiped).chain(begin()).collect()
         }
     }
+}
+
+/// The steps that bring an index block into force, as number `number`: the one that is in force is the other.
+fn bring_into_force(dimm: DeviceHandle, index: &IndexBlock, number: u8) -> [Step; 3] {
+    let at = index.label_offset / 2 * u64::from(number);
+    let block = index.encode(number);
+    let (commit, rest) = block.split_at(COMMIT_BYTES);
+    let step = |offset, bytes: &[u8]| Step { dimm, offset, bytes: bytes.into() };
+    [step(at, &[0; COMMIT_BYTES]), step(at + COMMIT_BYTES as u64, rest), step(at, commit)]
 }
 
 /// Whether the head of an area is what a cut in the first initialisation of its index blocks leaves: each 8 bytes of it
@@ -407,8 +426,7 @@ impl<'r> Editor<'r> {
         old.iter().for_each(|label| index.mark(label.slot, true));
         index.advance();
         let block = 1 - set.block;
-        let offset = index.label_offset / 2 * u64::from(block);
-        self.steps.push(Step { dimm, offset, bytes: index.encode(block) });
+        self.steps.extend(bring_into_force(dimm, &index, block));
         set.labels.retain(|label| !old.contains(label));
         set.labels.extend(new);
         set.labels.sort_by_key(|label| label.slot);

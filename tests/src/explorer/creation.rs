@@ -4,7 +4,7 @@ use btt::bytes::SectorsMut;
 use btt::check::check;
 use btt::format::{Recipe, format};
 use btt::geometry::{Geometry, SectorSize};
-use btt::info_block::Version;
+use btt::info_block::{Version, read_raw};
 use btt::layout::{ARENA_MIN_BYTES, PAGE_BYTES, RawInfoBlock};
 use btt::media::{Namespace as _, NsOffset};
 use btt::sim::{Event, Sim};
@@ -17,6 +17,7 @@ use super::single::Operation;
 /// How large the namespace is: one arena.
 const BYTES: u64 = ARENA_MIN_BYTES + PAGE_BYTES;
 const SECTOR: u32 = 4096;
+const OTHER_SECTOR: u32 = 512;
 /// Sectors that are looked at.
 const SECTORS: u64 = 3;
 const OLD: u128 = 0x01d;
@@ -38,12 +39,27 @@ pub enum Over {
     Blank,
     /// Another BTT, of this version, with data.
     Btt(Version),
+    /// What a cut left of another creation, of the same version with other sectors: its info blocks lack only the first
+    /// 8 bytes, so that they would be sound with those of the new ones.
+    Remains,
 }
 
 fn recipe(version: Version, uuid: u128, zero_data: bool) -> Recipe {
     let sector_size = SectorSize::new(SECTOR).expect("a known size");
     let (uuid, parent_uuid) = (Uuid::from_u128(uuid), Uuid::nil());
     Recipe { sector_size, uuid, parent_uuid, version, zero_data, zero_entries: false }
+}
+
+/// Leaves on the medium what [`Over::Remains`] says.
+fn begin_another(sim: &Sim, version: Version) {
+    let sector_size = SectorSize::new(OTHER_SECTOR).expect("a known size");
+    let recipe = Recipe { sector_size, ..recipe(version, OLD, false) };
+    format(sim, &recipe, &mut |_, _| ()).expect("a sound medium");
+    let at = version.initial_offset();
+    let raw = read_raw(sim, at).expect("a sound medium");
+    for copy in [at, at.plus(raw.info2off.get())] {
+        sim.write(copy, &[0; 8]).expect("a sound medium");
+    }
 }
 
 const fn placement(version: Version) -> Placement {
@@ -54,7 +70,7 @@ impl Creation {
     /// A BTT that opened: it is the old one with its data, or the new one without any.
     fn look(&self, btt: &Btt<&Medium>, medium: &Medium, placement: Placement) -> Result<(), String> {
         let new = btt.uuid() == Uuid::from_u128(NEW);
-        if !new && self.over == Over::Blank {
+        if !new && !matches!(self.over, Over::Btt(_)) {
             return Err("a BTT that nobody made".into());
         }
         let mut sectors = vec![0xee; SECTOR as usize];
@@ -115,12 +131,16 @@ impl Operation for Creation {
         let over = match self.over {
             Over::Blank => "a blank namespace".into(),
             Over::Btt(version) => format!("a BTT {version}"),
+            Over::Remains => "what is left of another creation".into(),
         };
         format!("create {} over {over}", self.version)
     }
 
     fn before(&self) -> Sim {
         let sim = Sim::new(BYTES);
+        if self.over == Over::Remains {
+            begin_another(&sim, self.version);
+        }
         if let Over::Btt(version) = self.over {
             format(&sim, &recipe(version, OLD, false), &mut |_, _| ()).expect("a sound medium");
             let btt = Btt::open(&sim, placement(version), 1).expect("a fresh BTT");

@@ -82,7 +82,7 @@ fn orders(count: usize) -> Vec<Vec<usize>> {
 #[must_use]
 pub fn groups() -> Vec<Group> {
     let creations = [Version::V1_1, Version::V2_0].into_iter().flat_map(|version| {
-        [Over::Blank, Over::Btt(Version::V1_1), Over::Btt(Version::V2_0)]
+        [Over::Blank, Over::Btt(Version::V1_1), Over::Btt(Version::V2_0), Over::Remains]
             .map(|over| Box::new(Single(Creation { version, over })) as Box<dyn Scenario>)
     });
     let repairs = [true, false].into_iter().flat_map(|line_order| {

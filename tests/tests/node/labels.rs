@@ -198,7 +198,7 @@ fn a_cut_at_any_write_to_the_labels_leaves_the_old_namespaces_or_the_new_ones() 
         node.done("create-namespace -s 32M -l 512 -f");
         assert_eq!(listed(&mut node), grown);
     }
-    assert_eq!(cuts, 3, "a label and an index block");
+    assert_eq!(cuts, 5, "a label, and an index block in three steps");
     for writes in 0.. {
         let dimm = labelled(96);
         let mut node = boot(&[dimm]);
