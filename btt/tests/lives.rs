@@ -3,10 +3,15 @@
 
 mod common;
 
+use btt::flog::Slots;
 use btt::format::{Recipe, format};
+use btt::layout::{FLOG_GROUP_BYTES, FLOG_SLOT_BYTES};
+use btt::media::Namespace as _;
+use btt::repair::{Orders, repair};
 use btt::sim::{Choose as _, Event, Seeded, Sim};
 use btt::{Btt, CpuIndex, ExternalLba};
 use common::*;
+use uuid::Uuid;
 
 const SECTORS: u64 = 6;
 const CPUS: u32 = 3;
@@ -46,6 +51,26 @@ fn change(btt: &Btt<&Sim>, cpu: u32, random: &mut Seeded, contents: &mut Content
     contents[lba as usize..(lba + count) as usize].fill(put.expect("a sound medium"));
 }
 
+/// Finishes interrupted writes, and brings the flog into the new layout if that is asked for.
+fn mend(media: &Sim, rewrite_log: bool) {
+    let orders =
+        Orders { repair: true, rewrite_log, force: false, fresh_uuid: Uuid::from_u128(9), window_blocks: u32::MAX };
+    repair(media, PLACEMENT, &orders, &mut |_, _| (), &mut |_, _| ());
+}
+
+/// Puts the records of each flog group where older Linux has them: in slots 0 and 2.
+fn give_old_layout(media: &Sim) {
+    let arena = open(media, CPUS).arenas().next().expect("one arena");
+    let (flog, nfree) = (arena.at.plus(arena.info.geometry.logoff), u64::from(arena.info.geometry.nfree));
+    for group in (0..nfree).map(|number| flog.plus(number * FLOG_GROUP_BYTES)) {
+        let mut second = [0; 16];
+        media.read(group.plus(FLOG_SLOT_BYTES), &mut second).expect("a sound medium");
+        media.write(group.plus(FLOG_SLOT_BYTES), &[0; 16]).expect("a sound medium");
+        media.write(group.plus(2 * FLOG_SLOT_BYTES), &second).expect("a sound medium");
+    }
+    assert_eq!(open(media, CPUS).arenas().next().map(|arena| arena.slots), Some(Slots::ZeroTwo));
+}
+
 fn contents(btt: &Btt<&Sim>) -> Contents {
     (0..SECTORS).map(|lba| read(btt, 0, lba).ok()).collect()
 }
@@ -55,17 +80,33 @@ fn outlive(seed: u64, in_order: bool) {
     let mut media = Sim::new(BYTES);
     format(&media, &Recipe { zero_entries: seed.is_multiple_of(2), ..recipe(512) }, &mut |_, _| ())
         .expect("a sound medium");
+    let mut known = vec![Some(0); SECTORS as usize];
+    let btt = open(&media, CPUS);
+    for _ in 0..20 {
+        let cpu = any_cpu(&media, &mut random);
+        change(&btt, cpu, &mut random, &mut known);
+    }
+    drop(btt);
+    if seed.is_multiple_of(3) {
+        give_old_layout(&media);
+    }
     media = media.settled();
     if !in_order {
         media = media.without_line_order();
     }
-    let mut known = vec![Some(0); SECTORS as usize];
     for life in 0..LIVES {
-        // Recovery may be cut, too, more than once.
+        // Recovery may be cut, too, and repairs and the rewriting of the flog, one after the other.
         for _ in 0..random.below(3) {
             let before = media.fork();
+            let chosen = random.below(4);
             media.record();
-            drop(Btt::open(&media, PLACEMENT, CPUS).unwrap_or_else(|why| panic!("seed {seed} life {life}: {why}")));
+            match chosen {
+                0 => mend(&media, true),
+                1 => mend(&media, false),
+                _ => drop(
+                    Btt::open(&media, PLACEMENT, CPUS).unwrap_or_else(|why| panic!("seed {seed} life {life}: {why}")),
+                ),
+            }
             media = cut(&before, &media.recorded(), &mut random);
         }
         let btt = Btt::open(&media, PLACEMENT, CPUS).unwrap_or_else(|why| panic!("seed {seed} life {life}: {why}"));
