@@ -528,7 +528,7 @@ fn memory_that_the_hardware_lost_is_an_error_of_its_sectors_and_of_nothing_else(
     assert_eq!(appliance.ask("check-namespace namespace0.0")["findings"], json!([]));
 
     // Memory of ours is another matter.
-    monitor.machine_check(1, SCRUB, 5, 2 * MIB, PHYSICAL_LINE);
+    monitor.last_machine_check(1, SCRUB, 5, 2 * MIB, PHYSICAL_LINE);
     let end = Deadline::after(Duration::from_secs(20));
     let words = appliance.appliance().wait_for_prompt(end, |_| {}).expect_err("it has stopped").to_string();
     assert!(words.contains("machine check") && words.contains("outside of persistent memory"), "{words}");
