@@ -35,13 +35,15 @@ pub(super) fn run(bytes: &[u8]) {
     let mut session = Session::new();
     while session.poll(&mut console, &mut node) == service::console::Activity::Busy {}
     node.offer_new();
+    let unasked = hear(&node, &line);
+    let [Report::Hello { boot, disks: 0 }, ..] = unasked[..] else { panic!("it says who it is: {unasked:?}") };
     let mut choices = Choices(bytes);
     for _ in 0..DECISIONS_MAX {
         if choices.is_empty() {
             break;
         }
         match choices.byte() {
-            0..=127 => line.say(&request(&mut choices).encode(u16::from(choices.byte()))),
+            0..=127 => line.say(&request(&mut choices, boot).encode(u16::from(choices.byte()))),
             128..=159 => {
                 let count = choices.byte();
                 line.say(choices.take(usize::from(count)));
@@ -60,7 +62,7 @@ pub(super) fn run(bytes: &[u8]) {
     line.say(&[0, 0]);
     let said = ask(&node, &line, &Request::Hello { session: u64::MAX - 1 });
     assert!(said.iter().any(|report| matches!(report, Report::Hello { disks: 1, .. })), "{said:?}");
-    is_served(&node, &line, &memory);
+    is_served(&node, &line, &memory, boot);
 }
 
 /// Payloads that decode say the same when they are encoded again.
@@ -81,7 +83,7 @@ fn decode(bytes: &[u8]) {
     }
 }
 
-fn request(choices: &mut Choices<'_>) -> Request {
+fn request(choices: &mut Choices<'_>, boot: u64) -> Request {
     let export = ExportIndex(choices.below(3));
     let queue = QueueIndex(choices.below(5));
     let call = |choices: &mut Choices<'_>| {
@@ -89,7 +91,7 @@ fn request(choices: &mut Choices<'_>) -> Request {
     };
     match choices.byte() % 16 {
         0 => Request::Hello { session: u64::from(choices.byte()) },
-        1 => Request::Ping { lease_ms: choices.u32() },
+        1 => Request::Ping { lease_ms: choices.u32(), boot },
         2..=5 => {
             let memory = if choices.byte() < 240 { MEMORY } else { MemoryId(choices.u16()) };
             let features = if choices.byte() < 200 { VERSION_1 | u64::from(choices.u32()) } else { choices.u64() };
@@ -145,7 +147,7 @@ fn ask(node: &Node<Machine>, line: &Line, request: &Request) -> Vec<Report> {
 }
 
 /// A good bridge and a good driver: a sector is written, and read.
-fn is_served(node: &Node<Machine>, line: &Line, memory: &drivers::shared::SharedWindow) {
+fn is_served(node: &Node<Machine>, line: &Line, memory: &drivers::shared::SharedWindow, boot: u64) {
     memory.write(MemoryOffset(0), &vec![0; SHARED_BYTES]).expect("in memory");
     let mut driver = Driver::new(RING, 0);
     let (export, avail) = (ExportIndex(0), 16 * u64::from(RING));
@@ -154,7 +156,7 @@ fn is_served(node: &Node<Machine>, line: &Line, memory: &drivers::shared::Shared
     let attach = Attach { export, memory: MEMORY, features: VERSION_1, disk: DiskIndex(0), regions };
     let (queue, call) = (QueueIndex(0), None);
     let start = Start { export, queue, size: RING, base: 0, desc: 0, avail, used, call, kick_vector: 0 };
-    for request in [Request::Ping { lease_ms: 1000 }, Request::Attach(attach), Request::Start(start)] {
+    for request in [Request::Ping { lease_ms: 1000, boot }, Request::Attach(attach), Request::Start(start)] {
         assert_eq!(ask(node, line, &request), [Report::Done(Outcome::Ok)], "{request:?}");
     }
     let data = BUFFERS + 0x1000;

@@ -1,5 +1,6 @@
-//! The control link to the appliance: says Hello until it is answered, then sends one request after the other until
-//! what the appliance holds is what front ends want, and a Ping a second so that it goes on.
+//! The control link to the appliance: one request after the other until what the appliance holds is what front ends
+//! want, and a Ping a second so that it goes on. Who greets whom, and which answer counts, is
+//! [`service::control::dialogue`]'s.
 //!
 //! One thread for each machine that runs an appliance; it ends with the machine.
 
@@ -11,23 +12,12 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use service::control::{ANSWER_MS, Deframer, LEASE_MS, Outcome, PING_MS, Report, Request};
+use service::control::dialogue::{Asking, Heard};
+use service::control::{Deframer, ExportIndex, Outcome, Report, Request};
 
 use super::listen;
 use super::shared::{Shared, State};
 use super::state::signal;
-
-const ANSWER: Duration = Duration::from_millis(ANSWER_MS as u64);
-const PING: Duration = Duration::from_millis(PING_MS as u64);
-
-/// A request that is not answered yet.
-struct Asked {
-    request: Request,
-    sequence: u16,
-    /// Of which export, if of one.
-    export: Option<usize>,
-    sent: Option<Instant>,
-}
 
 /// The conversation with one machine.
 struct Conductor {
@@ -35,32 +25,20 @@ struct Conductor {
     machine: u64,
     stream: UnixStream,
     deframer: Deframer,
-    session: u64,
-    sequence: u16,
-    asked: Option<Asked>,
-    /// The run of the appliance that has answered Hello.
-    boot: Option<u64>,
-    /// How many disks it has still to tell, since when.
-    untold: u8,
-    greeted: Instant,
-    pinged: Instant,
+    dialogue: Asking,
+    /// The dialogue's time counts from here.
+    begun: Instant,
 }
 
 /// Talks with the appliance at the other end of `stream` until it is closed.
 pub(super) fn conduct(shared: &Arc<Shared>, machine: u64, session: u64, stream: UnixStream) {
-    let now = Instant::now();
     let mut conductor = Conductor {
         shared: Arc::clone(shared),
         machine,
         stream,
         deframer: Deframer::new(),
-        session,
-        sequence: 0,
-        asked: None,
-        boot: None,
-        untold: 0,
-        greeted: now,
-        pinged: now,
+        dialogue: Asking::new(session),
+        begun: Instant::now(),
     };
     conductor.run();
     drop(conductor);
@@ -84,8 +62,10 @@ impl Conductor {
             return;
         }
         loop {
-            if self.asked.is_none() {
-                self.asked = self.next();
+            if self.dialogue.may_ask(self.now_ms())
+                && let Some(request) = self.next()
+            {
+                self.dialogue.ask(request);
             }
             if self.send().is_err() || !self.listen() || self.shared.is_closing() {
                 return;
@@ -96,47 +76,33 @@ impl Conductor {
         }
     }
 
-    fn ask(&mut self, request: Request, export: Option<usize>) -> Asked {
-        // 0 is for reports that nobody asked for.
-        self.sequence = self.sequence.checked_add(1).unwrap_or(1);
-        Asked { request, sequence: self.sequence, export, sent: None }
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.begun.elapsed().as_millis()).expect("a process ends before 2^64 ms")
     }
 
-    fn next(&mut self) -> Option<Asked> {
-        // A Disk may be lost on its way. To be greeted again changes nothing for an appliance that knows us.
-        let lost = self.untold > 0 && self.greeted.elapsed() > ANSWER * 2;
-        if self.boot.is_none() || lost {
-            let session = self.session;
-            return Some(self.ask(Request::Hello { session }, None));
-        }
-        if self.pinged.elapsed() >= PING {
-            self.pinged = Instant::now();
-            return Some(self.ask(Request::Ping { lease_ms: LEASE_MS }, None));
-        }
-        let shared = Arc::clone(&self.shared);
+    /// The next request that an export needs.
+    fn next(&self) -> Option<Request> {
+        let shared = &self.shared;
         let mut state = shared.lock();
         let State { exports, machine, .. } = &mut *state;
         let machine = machine.as_mut().filter(|it| it.number == self.machine)?;
-        let found = exports.iter_mut().enumerate().find_map(|(export, it)| {
+        let request = exports.iter_mut().enumerate().find_map(|(export, it)| {
             let window = shared.window_of[export];
             let used_index = |rings| super::refuse::used_index(&shared.windows[window].ram, rings);
-            it.next(used_index, &mut machine.device(window)).map(|request| (request, export))
+            it.next(used_index, &mut machine.device(window))
         });
         drop(state);
-        let (request, export) = found?;
-        // A way to an interrupt may be new, and one that we relay.
-        signal(&self.shared.wake_relay);
-        Some(self.ask(request, Some(export)))
+        if request.is_some() {
+            // A way to an interrupt may be new, and one that we relay.
+            signal(&shared.wake_relay);
+        }
+        request
     }
 
-    /// Sends what is asked, or sends it again when there was no answer.
+    /// Sends what is pending, or sends it again when there was no answer.
     fn send(&mut self) -> std::io::Result<()> {
-        let Some(asked) = &mut self.asked else { return Ok(()) };
-        if asked.sent.is_some_and(|sent| sent.elapsed() < ANSWER) {
-            return Ok(());
-        }
-        asked.sent = Some(Instant::now());
-        match self.stream.write_all(&asked.request.encode(asked.sequence)) {
+        let Some((sequence, request)) = self.dialogue.send(self.now_ms()) else { return Ok(()) };
+        match self.stream.write_all(&request.encode(sequence)) {
             // Nobody takes what was sent: what is lost is sent again.
             Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(()),
             other => other,
@@ -145,11 +111,7 @@ impl Conductor {
 
     /// Waits for something to do, and takes what came. False at the end of the link.
     fn listen(&mut self) -> bool {
-        let until = match &self.asked {
-            Some(asked) => asked.sent.map_or(Duration::ZERO, |sent| ANSWER.saturating_sub(sent.elapsed())),
-            None => PING.saturating_sub(self.pinged.elapsed()),
-        };
-        let until = until + Duration::from_millis(1);
+        let until = Duration::from_millis(self.dialogue.idle_ms(self.now_ms()) + 1);
         let shared = Arc::clone(&self.shared);
         let mut watched = [
             PollFd::new(self.stream.as_fd(), PollFlags::POLLIN),
@@ -202,30 +164,26 @@ impl Conductor {
     }
 
     fn take(&mut self, sequence: u16, report: &Report) {
-        let answered = self.asked.take_if(|asked| asked.sent.is_some() && asked.sequence == sequence && sequence != 0);
         let shared = Arc::clone(&self.shared);
         let mut state = shared.lock();
         if !self.is_at(&state) {
             return; // the last words of one that has ended
         }
-        match report {
-            Report::Hello { boot, disks } => {
-                let known = self.boot == Some(*boot);
-                self.untold = *disks;
-                self.greeted = Instant::now();
-                if !known {
-                    // What it was told before is forgotten. It learns who we are by our own Hello.
-                    state.exports.iter_mut().for_each(super::state::Export::appliance_gone);
-                    if let Some(machine) = &mut state.machine {
-                        machine.present = false;
-                    }
-                    self.asked = None;
-                    self.boot = answered.is_some().then_some(*boot);
-                    self.pinged = Instant::now().checked_sub(PING).unwrap_or(self.pinged);
+        let answered = match self.dialogue.take(self.now_ms(), sequence, report) {
+            Heard::Nothing => return,
+            Heard::Started => {
+                state.exports.iter_mut().for_each(super::state::Export::appliance_gone);
+                if let Some(machine) = &mut state.machine {
+                    machine.present = false;
                 }
+                None
             }
+            Heard::Answer(request) => Some(request),
+            Heard::News => None,
+        };
+        match report {
+            Report::Hello { .. } => {}
             Report::Disk(disk) => {
-                self.untold = self.untold.saturating_sub(1);
                 for export in 0..state.exports.len() {
                     // What front ends have seen: a disk without sectors, if it was withdrawn.
                     let (before, withdrawn) = (state.exports[export].disk.clone(), state.exports[export].withdrawn);
@@ -249,8 +207,10 @@ impl Conductor {
                 }
             }
             Report::Done(_) | Report::Stopped { .. } => {
-                if let Some(Asked { request, export: Some(export), .. }) = &answered {
-                    shared.settle(&mut state, *export, request, report);
+                if let Some(request) = &answered
+                    && let Some(export) = request.export()
+                {
+                    shared.settle(&mut state, export, request, report);
                 }
             }
             Report::Broken { export, queue, reason, .. } => {
@@ -263,10 +223,10 @@ impl Conductor {
                 }
             }
         }
-        if self.boot.is_some() {
+        if self.dialogue.is_greeted() {
             // Firmware that chatters is no appliance: only one that has answered Hello counts.
             state.heard = Instant::now();
-            if self.untold == 0
+            if self.dialogue.has_told_all()
                 && let Some(machine) = &mut state.machine
                 && !machine.present
             {
@@ -286,8 +246,8 @@ impl Conductor {
 
 impl Shared {
     /// An answer to a request of an export.
-    fn settle(&self, state: &mut State, export: usize, request: &Request, report: &Report) {
-        let it = &mut state.exports[export];
+    fn settle(&self, state: &mut State, export: ExportIndex, request: &Request, report: &Report) {
+        let it = &mut state.exports[usize::from(export.0)];
         let outcome = match report {
             Report::Done(outcome) => *outcome,
             _ => Outcome::Ok,

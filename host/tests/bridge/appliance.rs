@@ -55,6 +55,16 @@ struct Held {
     memory: Option<Memory>,
     log: Vec<Request>,
     hellos: usize,
+    /// How many Hellos are answered without the Disks that should follow: they are lost on their way.
+    losing_disks: usize,
+}
+
+impl Held {
+    fn loses_disks(&mut self) -> bool {
+        let lost = self.losing_disks > 0;
+        self.losing_disks = self.losing_disks.saturating_sub(1);
+        lost
+    }
 }
 
 pub(crate) struct FakeAppliance {
@@ -71,8 +81,13 @@ pub(crate) struct FakeAppliance {
 impl FakeAppliance {
     /// One with these disks, all on one medium. Serves the first ivshmem device.
     pub(crate) fn start(ends: Ends, disks: Vec<Disk>, medium: &Medium, boot: u64) -> Self {
+        Self::start_losing(ends, disks, medium, boot, 0)
+    }
+
+    /// The same, whose Disks are lost after the first `losing_disks` Hellos.
+    pub(crate) fn start_losing(ends: Ends, disks: Vec<Disk>, medium: &Medium, boot: u64, losing_disks: usize) -> Self {
         let control = UnixStream::from(ends.control);
-        let held = Arc::new(Mutex::new(Held::default()));
+        let held = Arc::new(Mutex::new(Held { losing_disks, ..Held::default() }));
         let [dead, mute, idle] = [(); 3].map(|()| Arc::new(AtomicBool::new(false)));
         let mut threads = Vec::new();
         let device = ends.ivshmem.into_iter().next().unwrap();
@@ -95,6 +110,11 @@ impl FakeAppliance {
     /// Says something that nobody asked for.
     pub(crate) fn report(&self, report: &Report) {
         (&self.control).write_all(&report.encode(0)).unwrap();
+    }
+
+    /// Answers what was asked long ago, or never.
+    pub(crate) fn answer(&self, report: &Report, sequence: u16) {
+        (&self.control).write_all(&report.encode(sequence)).unwrap();
     }
 
     /// Says something that is nothing.
@@ -204,13 +224,14 @@ fn device_side(device: &OwnedFd, held: &Mutex<Held>, dead: &AtomicBool) {
 fn talk(mut stream: UnixStream, held: &Mutex<Held>, mute: &AtomicBool, disks: &[Disk], boot: u64) {
     let mut deframer = Deframer::new();
     let mut bytes = [0; 512];
+    let _ = stream.write_all(&Report::Hello { boot, disks: 0 }.encode(0));
     while let Ok(count @ 1..) = stream.read(&mut bytes) {
         for byte in &bytes[..count] {
             let Some(Ok(payload)) = deframer.push(*byte) else { continue };
             let (sequence, request) = Request::decode(&payload).unwrap();
             let mut answers = vec![answer(&mut held.lock().unwrap(), &request, disks, boot).encode(sequence)];
-            if matches!(request, Request::Hello { .. }) {
-                answers.extend(disks.iter().map(|disk| Report::Disk(disk.clone()).encode(0)));
+            if matches!(request, Request::Hello { .. }) && !held.lock().unwrap().loses_disks() {
+                answers.extend(disks.iter().map(|disk| Report::Disk(disk.clone()).encode(sequence)));
             }
             if mute.load(Ordering::SeqCst) {
                 continue;

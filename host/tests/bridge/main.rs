@@ -232,18 +232,42 @@ fn what_an_appliance_said_last_counts_for_nothing_once_another_machine_is_made()
 }
 
 #[test]
-fn an_appliance_whose_disks_are_not_heard_of_is_asked_again_and_goes_on_serving() {
+fn an_appliance_whose_disks_are_not_heard_of_is_asked_again() {
+    let place = Place::new(LONG);
+    let ends = place.bridge().machine().unwrap();
+    let appliance = FakeAppliance::start_losing(ends, vec![disk(0, "pmem0s")], &place.medium, 1, 1);
+    let mut consumer = place.running(1);
+    assert_eq!(consumer.ask(0, Some(4), 0), (0, 4));
+    assert_eq!(appliance.greeted(), 2);
+}
+
+#[test]
+fn answers_to_hellos_that_are_late_or_doubled_change_nothing() {
     let place = Place::new(LONG);
     let appliance = place.appliance(1);
     let mut consumer = place.running(1);
-    consumer.ask(0, None, 0);
-    let asked = appliance.asked().len();
-    // It says that there is a disk, which nobody hears of.
-    appliance.report(&Report::Hello { boot: 1, disks: 1 });
-    eventually("it is greeted again", || appliance.greeted() == 2);
-    consumer.ask(0, None, 1);
+    assert_eq!(consumer.ask(0, Some(5), 0), (0, 5));
+    let (asked, greeted) = (appliance.asked().len(), appliance.greeted());
+    for sequence in 1..1000 {
+        appliance.answer(&Report::Hello { boot: 1, disks: 1 }, sequence);
+        appliance.answer(&Report::Hello { boot: 7, disks: 1 }, sequence);
+    }
     thread::sleep(SHORT);
-    assert_eq!(appliance.asked().split_off(asked), []);
+    assert_eq!(consumer.ask(0, None, 0), (0, 5));
+    assert_eq!((appliance.asked().len(), appliance.greeted()), (asked, greeted));
+}
+
+#[test]
+fn the_bridge_is_silent_until_it_hears_an_appliance() {
+    let place = Place::new(LONG);
+    let mut ends = UnixStream::from(place.bridge().machine().unwrap().control);
+    ends.set_read_timeout(Some(Duration::from_millis(2500))).unwrap();
+    // Firmware chatters meanwhile.
+    ends.write_all(b"\x1b[2JSeaBIOS\r\n\0\0Booting from Hard Disk...\0").unwrap();
+    let mut byte = [0];
+    assert!(ends.read(&mut byte).is_err(), "{byte:?}");
+    ends.write_all(&Report::Hello { boot: 9, disks: 0 }.encode(0)).unwrap();
+    assert_eq!(ends.read(&mut byte).unwrap(), 1);
 }
 
 #[test]

@@ -32,7 +32,7 @@ pub struct DiskIndex(pub u8);
 pub struct QueueIndex(pub u16);
 
 /// How to interrupt a driver: a write of `peer << 16 | vector` to DOORBELL.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Call {
     /// The ivshmem peer, below 65535.
     pub peer: u16,
@@ -49,7 +49,7 @@ impl Call {
 }
 
 /// A range of a consumer's physical memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Region {
     /// Its first guest-physical address.
     pub gpa: u64,
@@ -60,7 +60,7 @@ pub struct Region {
 }
 
 /// Gives a disk to a consumer.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Attach {
     /// The front end.
     pub export: ExportIndex,
@@ -75,7 +75,7 @@ pub struct Attach {
 }
 
 /// Says where a queue is, and sets it going.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Start {
     /// The front end.
     pub export: ExportIndex,
@@ -98,7 +98,7 @@ pub struct Start {
 }
 
 /// What the bridge asks of the appliance.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Request {
     /// Who is there?
     Hello {
@@ -109,6 +109,8 @@ pub enum Request {
     Ping {
         /// For how long after this, in milliseconds.
         lease_ms: u32,
+        /// The run of the appliance that is meant.
+        boot: u64,
     },
     /// Give a disk to a consumer.
     Attach(Attach),
@@ -147,7 +149,7 @@ pub enum Request {
 }
 
 /// A disk that can be exported.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Disk {
     /// Its number.
     pub disk: DiskIndex,
@@ -170,7 +172,7 @@ pub struct Disk {
 }
 
 /// How a request went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Outcome {
     /// Done.
@@ -236,13 +238,13 @@ impl core::fmt::Display for Outcome {
 }
 
 /// What the appliance says to the bridge.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Report {
     /// The appliance is up.
     Hello {
         /// This run of the appliance.
         boot: u64,
-        /// How many [`Report::Disk`] follow.
+        /// How many [`Report::Disk`] with the same number follow; 0 if it was not asked.
         disks: u8,
     },
     /// A disk that can be exported.
@@ -334,7 +336,10 @@ impl Request {
         let mut out = begin(self.kind(), sequence);
         match self {
             Self::Hello { session } => put64(&mut out, *session),
-            Self::Ping { lease_ms } => put32(&mut out, *lease_ms),
+            Self::Ping { lease_ms, boot } => {
+                put32(&mut out, *lease_ms);
+                put64(&mut out, *boot);
+            }
             Self::Attach(attach) => attach.put(&mut out),
             Self::Detach { export } => put16(&mut out, export.0),
             Self::Start(start) => start.put(&mut out),
@@ -354,6 +359,20 @@ impl Request {
             }
         }
         frame::frame(&out)
+    }
+
+    /// The front end that it is about, if it is about one.
+    #[must_use]
+    pub const fn export(&self) -> Option<ExportIndex> {
+        match self {
+            Self::Hello { .. } | Self::Ping { .. } => None,
+            Self::Attach(Attach { export, .. })
+            | Self::Start(Start { export, .. })
+            | Self::Detach { export }
+            | Self::Stop { export, .. }
+            | Self::SetCall { export, .. }
+            | Self::WriteConfig { export, .. } => Some(*export),
+        }
     }
 
     const fn kind(&self) -> u8 {
@@ -378,7 +397,7 @@ impl Request {
         let at = &mut body;
         let request = match kind {
             0x01 => at.u64().map(|session| Self::Hello { session }),
-            0x02 => at.u32().map(|lease_ms| Self::Ping { lease_ms }),
+            0x02 => (|| Some(Self::Ping { lease_ms: at.u32()?, boot: at.u64()? }))(),
             0x03 => Attach::get(at).map(Self::Attach),
             0x04 => get_export(at).map(|export| Self::Detach { export }),
             0x05 => Start::get(at).map(Self::Start),
@@ -562,7 +581,7 @@ mod tests {
         let region = any::<[u64; 3]>().prop_map(|[gpa, bytes, offset]| Region { gpa, bytes, offset });
         prop_oneof![
             any::<u64>().prop_map(|session| Request::Hello { session }),
-            any::<u32>().prop_map(|lease_ms| Request::Ping { lease_ms }),
+            (any::<u32>(), any::<u64>()).prop_map(|(lease_ms, boot)| Request::Ping { lease_ms, boot }),
             (any::<(u16, u16, u64, u8)>(), prop::collection::vec(region, 0..=REGIONS_MAX)).prop_map(
                 |((export, memory, features, disk), regions)| Request::Attach(Attach {
                     export: ExportIndex(export),

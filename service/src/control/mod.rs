@@ -23,7 +23,7 @@
 //! | kind | name | body | answer |
 //! |---|---|---|---|
 //! | 01 | Hello | session u64 | Hello, then a Disk each |
-//! | 02 | Ping | lease_ms u32 | Done |
+//! | 02 | Ping | lease_ms u32, boot u64 | Done; an unasked Hello if `boot` is not this run |
 //! | 03 | Attach | export u16, memory u16, features u64, disk u8, n u8 (at most 8), n × (gpa u64, bytes u64, offset u64) | Done |
 //! | 04 | Detach | export u16 | Done |
 //! | 05 | Start | export u16, queue u16, size u16, base u16, desc u64, avail u64, used u64, call, kick_vector u16 | Done |
@@ -34,7 +34,7 @@
 //! # Appliance to bridge: [`Report`]
 //! | kind | name | body | when |
 //! |---|---|---|---|
-//! | 81 | Hello | boot u64, disks u8 | after boot, unasked, and as an answer |
+//! | 81 | Hello | boot u64, disks u8 | as an answer, and unasked (number 0, no disks) once a second while there is no lease |
 //! | 82 | Disk | disk u8, queues u16, queue_size u16, sector_size u32, capacity u64, features u64, serial 20 bytes, name text (at most 32), n u8 (at most 96), n bytes of configuration | after Hello, and whenever it changed |
 //! | 83 | DiskGone | disk u8 | it was withdrawn |
 //! | 84 | Done | outcome u8 ([`Outcome`]) | an answer |
@@ -44,12 +44,13 @@
 //! # Rules
 //! 1. One request at a time: the bridge sends the next one when the answer is there. A request whose answer does not
 //!    come within [`ANSWER_MS`] is sent again with its number. All of them may be: a repeated Attach, Start, Detach or
-//!    SetCall changes nothing, a repeated Stop answers the same base.
-//! 2. **Who is there.** The bridge says Hello until it is answered, and again when a Disk is missing. `session` is a
-//!    number that it makes when it starts; at a new one the appliance detaches everything, else nothing. `boot` is one
-//!    that the appliance makes when it starts; when it changes, all that was attached is gone, and the bridge attaches it
-//!    again with `base` = used.idx as it stands in the ring. Completion is in order, so used.idx is the whole truth about
-//!    what was served.
+//!    SetCall changes nothing, a repeated Stop answers the same base. An answer whose number is not the pending
+//!    request's is late: it counts for nothing.
+//! 2. **Who is there.** The bridge is silent until it hears the appliance's unasked Hello. Then it says Hello until it
+//!    is answered, and again when a Disk is missing. `session` is a number that it makes when it starts; at a new one the
+//!    appliance detaches everything, else nothing. `boot` is one that the appliance makes when it starts; when it
+//!    changes, all that was attached is gone, and the bridge attaches it again with `base` = used.idx as it stands in the
+//!    ring. Completion is in order, so used.idx is the whole truth about what was served. [`dialogue`] has both halves.
 //! 3. **Lease.** The appliance touches a consumer's memory only until `lease_ms` after it took in the last Ping. When a
 //!    lease has run out, queues rest where they are; the next Ping lets them go on. A bridge that has not had the answer
 //!    to a Ping for longer than its bound must end the appliance before anybody else serves the queues.
@@ -79,6 +80,7 @@
 //! [`Deframer::push`] takes what arrives, byte by byte.
 
 mod crc;
+pub mod dialogue;
 mod frame;
 mod message;
 mod wire;

@@ -73,6 +73,8 @@ struct Bridge {
     clock: Arc<Clock>,
     consumer: Arc<Neighbour>,
     driver: Driver,
+    /// The node's run, as it says itself.
+    boot: u64,
 }
 
 const RINGS: u16 = 16;
@@ -112,10 +114,16 @@ impl Bridge {
         let mut booted = boot(means);
         booted.done(&format!("create-namespace -r region0 -l {sector}"));
         booted.node.offer_new();
-        let mut bridge = Self { booted, wire, clock, consumer, driver: Driver::new(RINGS, 0) };
-        bridge.say(Request::Hello { session: 1 });
-        bridge.ask(Request::Ping { lease_ms: 5000 }, Outcome::Ok);
+        let mut bridge = Self { booted, wire, clock, consumer, driver: Driver::new(RINGS, 0), boot: 0 };
+        let reports = bridge.say(Request::Hello { session: 1 });
+        let [Report::Hello { boot, .. }, ..] = reports[..] else { panic!("{reports:?}") };
+        bridge.boot = boot;
+        bridge.ping();
         bridge
+    }
+
+    fn ping(&mut self) {
+        self.ask(Request::Ping { lease_ms: 5000, boot: self.boot }, Outcome::Ok);
     }
 
     /// Sends a request; what the appliance reports.
@@ -124,12 +132,19 @@ impl Bridge {
         self.hear()
     }
 
+    /// What it reports, but for the Hellos that it says unasked.
     fn hear(&mut self) -> Vec<Report> {
+        let unasked = |report: &(u16, Report)| matches!(report, (0, Report::Hello { .. }));
+        self.hear_all().into_iter().filter(|it| !unasked(it)).map(|(_, report)| report).collect()
+    }
+
+    /// All that it reports, with the numbers of what it answers.
+    fn hear_all(&mut self) -> Vec<(u16, Report)> {
         while self.booted.node.exports().poll_control() {}
         let bytes = std::mem::take(&mut self.wire.0.lock().expect("no panic").from_node);
         let mut deframer = Deframer::new();
         let payloads = bytes.iter().filter_map(|byte| deframer.push(*byte));
-        payloads.map(|payload| Report::decode(&payload.expect("a sound frame")).expect("a report").1).collect()
+        payloads.map(|payload| Report::decode(&payload.expect("a sound frame")).expect("a report")).collect()
     }
 
     fn ask(&mut self, request: Request, outcome: Outcome) {
@@ -262,10 +277,10 @@ fn long_commands_attend_to_consumers_and_their_bridge() {
     let mut bridge = Bridge::with_dimms(2, 512);
     bridge.attach();
     bridge.start(0);
-    let ping = || Request::Ping { lease_ms: 5000 };
+    let ping = Request::Ping { lease_ms: 5000, boot: bridge.boot };
     let stop = Request::Stop { export: ExportIndex(0), queue: QueueIndex(0) };
     let during = |bridge: &mut Bridge, command: &str| {
-        for request in [&ping(), &stop] {
+        for request in [&ping, &stop] {
             bridge.wire.0.lock().expect("no panic").to_node.extend(request.encode(7));
         }
         bridge.submit(0, 40_000, 0x20000, 512);
@@ -368,7 +383,7 @@ fn without_a_lease_nobody_keeps_watch_for_long() {
     assert_eq!(bridge.request(0, 0, 0x20000, 512, 1), None);
     assert!(bridge.booted.node.exports().may_rest(CpuIndex(1)));
     assert!(bridge.woken().is_empty());
-    bridge.ask(Request::Ping { lease_ms: 5000 }, Outcome::Ok);
+    bridge.ping();
     assert_eq!(bridge.woken(), [CpuIndex(0)]);
     assert!(bridge.booted.node.exports().poll(CpuIndex(0)));
 }
@@ -398,7 +413,7 @@ fn without_a_lease_a_consumers_memory_is_left_alone() {
     *bridge.clock.now_ns.lock().expect("no panic") = 5_000_000_001;
     assert_eq!(bridge.request(1, 0, 0x20000, 512, 0), None);
     assert!(bridge.booted.node.exports().may_rest(CpuIndex(0)));
-    bridge.ask(Request::Ping { lease_ms: 5000 }, Outcome::Ok);
+    bridge.ping();
     assert!(!bridge.booted.node.exports().may_rest(CpuIndex(0)), "what waits is seen before a rest");
     assert!(bridge.booted.node.exports().poll(CpuIndex(0)));
     assert!(bridge.driver.collect(&bridge.consumer.window).is_some(), "a new lease serves what waited");
@@ -432,4 +447,34 @@ fn stopping_and_starting_goes_on_where_it_was_and_what_is_impossible_is_refused(
     bridge.ask(attach(4, 0, &regions), Outcome::NoSuchMemory);
     bridge.ask(attach(3, 1, &regions), Outcome::NoSuchDisk);
     bridge.ask(attach(3, 0, &regions), Outcome::BadTable);
+}
+
+#[test]
+fn an_appliance_without_a_lease_says_hello_once_a_second_and_serves_only_pings_for_its_own_run() {
+    let mut bridge = Bridge::new(512);
+    let unasked = |bridge: &mut Bridge, at_ms: u64| {
+        *bridge.clock.now_ns.lock().expect("no panic") = at_ms * 1_000_000;
+        for _ in 0..10 {
+            bridge.booted.node.exports().poll_control();
+        }
+        bridge.hear_all()
+    };
+    let hello = [(0, Report::Hello { boot: bridge.boot, disks: 0 })];
+    // With a lease, none; without one, one a second.
+    assert_eq!(unasked(&mut bridge, 4999), []);
+    assert_eq!(unasked(&mut bridge, 5001), hello);
+    assert_eq!(unasked(&mut bridge, 6000), []);
+    assert_eq!(unasked(&mut bridge, 6001), hello);
+    // A Ping that was for the run before this one is no lease.
+    bridge
+        .wire
+        .0
+        .lock()
+        .expect("no panic")
+        .to_node
+        .extend(Request::Ping { lease_ms: 5000, boot: bridge.boot.wrapping_add(1) }.encode(7));
+    assert_eq!(bridge.hear_all(), hello);
+    assert_eq!(unasked(&mut bridge, 7001), hello);
+    bridge.ping();
+    assert_eq!(unasked(&mut bridge, 9000), []);
 }

@@ -11,6 +11,7 @@ use core::sync::atomic::Ordering;
 use btt::CpuIndex;
 use drivers::medium::Medium;
 use service::blk::{self, BlkQueue, Device};
+use service::control::dialogue::{Greeting, introduction};
 use service::control::{
     Attach, Call, DecodeError, Deframer, DiskIndex, ExportIndex, Outcome, QueueIndex, Report, Request, Start,
 };
@@ -39,9 +40,7 @@ pub(super) struct Control {
     link: Option<Box<dyn ByteLink + Send>>,
     deframer: Deframer,
     consumers: Vec<Arc<dyn Consumer>>,
-    boot: u64,
-    greeted: bool,
-    session: Option<u64>,
+    greeting: Greeting,
     /// By [`DiskIndex`].
     offers: Vec<Offer>,
     attached: BTreeMap<u16, Attached>,
@@ -85,9 +84,7 @@ impl Control {
             link,
             deframer: Deframer::new(),
             consumers,
-            boot,
-            greeted: false,
-            session: None,
+            greeting: Greeting::new(boot),
             offers: Vec::new(),
             attached: BTreeMap::new(),
             trace: Ring::new(),
@@ -98,9 +95,9 @@ impl Control {
     pub(super) fn poll(&mut self, exports: &Exports) -> bool {
         let Some(mut link) = self.link.take() else { return false };
         let mut worked = false;
-        if !self.greeted {
-            self.greeted = true;
-            self.hello(0, link.as_mut());
+        let now = exports.alarm.now_ns();
+        if let Some(hello) = self.greeting.unasked(now / 1_000_000, exports.has_lease(now)) {
+            link.send(&hello.encode(0));
         }
         for _ in 0..BYTES_A_POLL {
             let Some(byte) = link.receive() else { break };
@@ -128,14 +125,16 @@ impl Control {
         let now = exports.alarm.now_ns();
         let report = match request {
             Request::Hello { session } => {
-                if self.session != Some(session) {
+                if self.greeting.is_new(session) {
                     self.trace.push(now, Event::Bridge { session });
-                    self.session = Some(session);
                     self.detach_all(exports);
                 }
-                return self.hello(sequence, link);
+                return self.introduce(sequence, link);
             }
-            Request::Ping { lease_ms } => {
+            Request::Ping { boot, .. } if !self.greeting.is_for_us(boot) => {
+                return link.send(&self.greeting.hello().encode(0));
+            }
+            Request::Ping { lease_ms, .. } => {
                 let until = now.saturating_add(u64::from(lease_ms) * 1_000_000);
                 if exports.lease_until_ns.swap(until, Ordering::AcqRel) <= now {
                     self.trace.push(now, Event::LeaseRenewed);
@@ -158,13 +157,11 @@ impl Control {
     }
 
     /// Who we are, and what there is.
-    fn hello(&self, sequence: u16, link: &mut dyn ByteLink) {
-        let disks: Vec<_> =
-            (0..).zip(&self.offers).filter_map(|(index, offer)| offer.report(DiskIndex(index))).collect();
-        let count = u8::try_from(disks.len()).unwrap_or(u8::MAX);
-        link.send(&Report::Hello { boot: self.boot, disks: count }.encode(sequence));
-        for disk in disks {
-            link.send(&disk.encode(sequence));
+    fn introduce(&self, sequence: u16, link: &mut dyn ByteLink) {
+        let offers = (0..=u8::MAX).zip(&self.offers);
+        let disks: Vec<_> = offers.filter_map(|(index, offer)| offer.report(DiskIndex(index))).collect();
+        for frame in introduction(self.greeting.boot(), sequence, &disks) {
+            link.send(&frame);
         }
     }
 
