@@ -2,12 +2,12 @@
 
 use crate::error::{BttError, OpenError, ReadOnlyReason};
 use crate::flog::Slots;
-use crate::geometry::Area;
+use crate::geometry::{Area, GeometryError};
 use crate::info_block::{self, InfoBlock, InfoBlockError, Version, read_raw};
 use crate::layout::{ARENA_MAX_BYTES, ARENA_MIN_BYTES, MAP_ENTRY_BYTES, PAGE_BYTES};
 use crate::map::{MapEntry, MapLocks};
 use crate::media::{LINE_BYTES, MediaError, Namespace, NsOffset};
-use crate::recover::Pending;
+use crate::recover::{Findings, Pending, Unknown};
 use crate::rtt::Rtt;
 use crate::sync::Once;
 use crate::units::{ArenaIndex, ExternalLba, PostmapAba, PremapAba};
@@ -24,6 +24,21 @@ pub(crate) struct Found {
     pub(crate) backup_agrees: bool,
 }
 
+/// What the map does not say, or not yet, of an arena that takes no writes. Empty otherwise.
+pub(crate) struct Overlay {
+    /// Map entries that recovery would write. Sorted.
+    pub(crate) pending: Vec<Pending>,
+    /// Sectors whose content is not certain.
+    pub(crate) unknown: Unknown,
+}
+
+impl Overlay {
+    #[inline]
+    fn is_empty(&self) -> bool {
+        self.pending.is_empty() && self.unknown.sectors.is_empty()
+    }
+}
+
 /// An arena in use.
 pub(crate) struct Arena {
     pub(crate) index: ArenaIndex,
@@ -32,8 +47,7 @@ pub(crate) struct Arena {
     pub(crate) slots: Slots,
     pub(crate) locks: MapLocks,
     pub(crate) rtt: Rtt,
-    /// Map entries that recovery would write if the medium could be written. Sorted; empty otherwise.
-    pub(crate) overlay: Vec<Pending>,
+    overlay: Overlay,
     read_only: Once<ReadOnlyReason>,
     /// Whether the medium has been told that we found damage.
     flagged: Once<bool>,
@@ -46,7 +60,7 @@ impl Arena {
         first_lba: ExternalLba,
         slots: Slots,
         lanes: u32,
-        overlay: Vec<Pending>,
+        overlay: Overlay,
         read_only: Option<ReadOnlyReason>,
     ) -> Self {
         let arena = Self {
@@ -64,6 +78,11 @@ impl Arena {
             arena.turn_read_only(why);
         }
         arena
+    }
+
+    /// Bytes of memory that an arena takes beside its free lists, for so many lanes.
+    pub(crate) const fn memory_bytes(lanes: u32) -> u64 {
+        (size_of::<Self>() + size_of::<Findings>() + MapLocks::BYTES) as u64 + lanes as u64 * Rtt::LANE_BYTES as u64
     }
 
     /// Where a sector's map entry is.
@@ -100,8 +119,10 @@ impl Arena {
     /// The word of a sector's map entry, as it is once interrupted writes are finished.
     #[inline]
     pub(crate) fn word<N: Namespace>(&self, media: &N, premap: PremapAba) -> Result<u32, BttError> {
-        if let Some(entry) = self.recovered_entry(premap) {
-            return Ok(entry.encode());
+        if !self.overlay.is_empty()
+            && let Some(known) = self.overlaid(premap)
+        {
+            return known.map(MapEntry::encode);
         }
         media.load_u32(self.entry_at(premap)).map_err(|why| match why {
             MediaError::Poisoned { .. } => self.found_damage(media, ReadOnlyReason::Metadata(why)),
@@ -119,14 +140,16 @@ impl Arena {
         Err(self.found_damage(media, ReadOnlyReason::MapOutOfBounds { premap, found: word }))
     }
 
-    /// The entry as recovery would write it, if the medium may not be written.
-    #[inline]
-    fn recovered_entry(&self, premap: PremapAba) -> Option<MapEntry> {
-        if self.overlay.is_empty() {
-            return None;
+    /// The entry as recovery would write it, or that nobody knows what it is, if the medium could not be written when the
+    /// arena was opened.
+    fn overlaid(&self, premap: PremapAba) -> Option<Result<MapEntry, BttError>> {
+        let Overlay { pending, unknown } = &self.overlay;
+        // A record that waits is its sector's newest, whatever other records say.
+        if let Ok(found) = pending.binary_search_by_key(&premap, |p| p.premap) {
+            return Some(Ok(MapEntry::Normal(pending[found].block)));
         }
-        let found = self.overlay.binary_search_by_key(&premap, |p| p.premap).ok()?;
-        Some(MapEntry::Normal(self.overlay[found].block))
+        let why = unknown.why.filter(|_| unknown.sectors.binary_search(&premap).is_ok())?;
+        Some(Err(BttError::ReadOnly { arena: self.index, why: ReadOnlyReason::Metadata(why) }))
     }
 
     /// Why the arena takes no writes, if it takes none.
@@ -152,7 +175,10 @@ impl Arena {
     #[cold]
     fn found_damage<N: Namespace>(&self, media: &N, why: ReadOnlyReason) -> BttError {
         let error = self.turn_read_only(why);
-        if self.read_only() == Some(why) && self.found.backup_agrees {
+        // The first reason stands: another place of the same kind, or one that has nothing to do with damage.
+        let lost = |why| matches!(why, ReadOnlyReason::Metadata(MediaError::Poisoned { .. }));
+        let is_damage = self.read_only().is_some_and(|first| first == why || (lost(first) && lost(why)));
+        if is_damage && self.found.backup_agrees {
             self.flagged.call_once(|| {
                 let mut info = self.found.info;
                 info.flags |= InfoBlock::ERROR_FLAG;
@@ -220,6 +246,10 @@ pub(crate) fn find_all<N: Namespace>(media: &N, version: Version, parent: Uuid) 
         };
         let (info, raw) = match block {
             Ok(block) => block,
+            // The later arenas are to be like the first one.
+            Err(InfoBlockError::Geometry(GeometryError::SectorSize { found })) if index.0 == 0 => {
+                return Err(OpenError::SectorSize { found });
+            }
             Err(why) => {
                 let backup = find_backup(media, version, parent, at, remaining)?;
                 if index.0 == 0 && why == InfoBlockError::Signature && backup.is_none() {
@@ -239,6 +269,7 @@ pub(crate) fn find_all<N: Namespace>(media: &N, version: Version, parent: Uuid) 
                 return Err(OpenError::ArenaDiffers { arena: index, at });
             }
         }
+        all.try_reserve(1).map_err(|_| OpenError::OutOfMemory)?;
         all.push(Found { at, info, backup_agrees });
         let next = info.geometry.nextoff;
         if next == 0 {
@@ -250,7 +281,7 @@ pub(crate) fn find_all<N: Namespace>(media: &N, version: Version, parent: Uuid) 
         at = at.plus(next);
         remaining -= next;
         if remaining < ARENA_MIN_BYTES {
-            let why = InfoBlockError::Geometry(crate::geometry::GeometryError::NextArena { nextoff: next });
+            let why = InfoBlockError::Geometry(GeometryError::NextArena { nextoff: next });
             return Err(OpenError::InfoBlock { arena: index, at: NsOffset(at.0 - next), why, backup: None });
         }
     }

@@ -179,6 +179,7 @@ impl fmt::Display for Finding {
 
 impl Summary {
     pub(crate) fn add(&mut self, other: &Self) {
+        self.arenas += other.arenas;
         self.initial += other.initial;
         self.normal += other.normal;
         self.error += other.error;
@@ -195,9 +196,11 @@ impl Summary {
     }
 }
 
-/// How many of each kind of map entry there are.
+/// How many arenas there are, and how many of each kind of map entry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
+    /// Arenas that were looked at.
+    pub arenas: u32,
     /// Sectors that were never written.
     pub initial: u64,
     /// Sectors with data.
@@ -250,6 +253,7 @@ pub(crate) fn check_arena<N: Namespace>(
     summary: &mut Summary,
 ) {
     let geometry = &one.info.geometry;
+    summary.arenas += 1;
     if !one.backup_agrees {
         report(Finding::Backup { arena, at: one.at.plus(geometry.info2off) });
     }

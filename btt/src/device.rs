@@ -1,13 +1,13 @@
 //! The device: sectors over all arenas, opened with O(nfree) work and memory, whatever the capacity.
 
-use crate::arena::{Arena, Found, born_read_only, find_all};
+use crate::arena::{Arena, Found, Overlay, born_read_only, find_all};
 use crate::error::{BttError, OpenError, ReadOnlyReason};
 use crate::flog::Slots;
 use crate::geometry::SectorSize;
 use crate::info_block::{InfoBlock, Version};
 use crate::lane::{Counters, Lane, LaneGuard, LaneState};
 use crate::media::{Namespace, NsOffset};
-use crate::recover::Findings;
+use crate::recover::{Findings, KEPT_BYTES, LOOK_BYTES};
 use crate::units::{ArenaIndex, CpuIndex, ExternalLba, LaneIndex, PremapAba};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -34,6 +34,7 @@ pub struct Btt<N> {
     pub(crate) lanes: Box<[Lane]>,
     capacity: u64,
     recovered: u32,
+    memory_bytes: u64,
 }
 
 /// What stands in an arena's info block, and how the arena is.
@@ -59,30 +60,50 @@ impl<N: Namespace> Btt<N> {
     /// Opens the BTT on a namespace, for `cpus` CPUs. All arenas are looked at before recovery writes anything; on a
     /// medium that may not be written, what recovery would write is kept in memory instead.
     ///
+    /// An arena whose map cannot be read where an interrupted write may wait is read-only, with such an overlay, too.
+    ///
     /// # Errors
     /// The first thing that is not sound; then nothing has been written.
     ///
     /// # Panics
     /// If `cpus` is 0.
     pub fn open(media: N, placement: Placement, cpus: u32) -> Result<Self, OpenError> {
+        Self::open_within(media, placement, cpus, u64::MAX)
+    }
+
+    /// As [`Btt::open`], for a caller that has no more than `most_bytes` of memory for it: the medium says how long the
+    /// free lists are, up to [`crate::geometry::NFREE_MAX`] blocks for each arena.
+    ///
+    /// # Errors
+    /// [`OpenError::OverBudget`] before anything of that size is allocated; as [`Btt::open`].
+    ///
+    /// # Panics
+    /// If `cpus` is 0.
+    pub fn open_within(media: N, placement: Placement, cpus: u32, most_bytes: u64) -> Result<Self, OpenError> {
         assert!(cpus > 0, "a device is opened for at least one CPU");
         let found = find_all(&media, placement.version, placement.parent_uuid)?;
+        let memory = Memory::of(&found, cpus);
+        if memory.peak_bytes > most_bytes {
+            let free_blocks = found.iter().map(|one| u64::from(one.info.geometry.nfree)).sum();
+            return Err(OpenError::OverBudget { free_blocks, needed: memory.peak_bytes, most: most_bytes });
+        }
         let mut inspected = Vec::with_capacity(found.len());
         for (index, one) in (0..).zip(&found) {
             let findings = Findings::inspect(&media, ArenaIndex(index), one.at, &one.info)?;
             inspected.push((*one, findings));
         }
         let nfree = found.iter().map(|one| one.info.geometry.nfree).min().unwrap_or(1);
-        Self::assemble(media, inspected, nfree.min(cpus))
+        Self::assemble(media, inspected, nfree.min(cpus), memory.kept_bytes)
     }
 
-    fn assemble(media: N, inspected: Vec<(Found, Findings)>, lanes: u32) -> Result<Self, OpenError> {
+    fn assemble(media: N, inspected: Vec<(Found, Findings)>, lanes: u32, memory_bytes: u64) -> Result<Self, OpenError> {
         let mut states: Vec<LaneState> = (0..lanes).map(|_| LaneState::new()).collect();
         let mut arenas = Vec::with_capacity(inspected.len());
         let mut capacity = 0_u64;
         let mut recovered = 0;
         for (index, (found, findings)) in (0..).zip(inspected) {
-            let read_only = born_read_only(&media, &found);
+            let unknown = findings.unknown.why.map(ReadOnlyReason::Metadata);
+            let read_only = born_read_only(&media, &found).or(unknown);
             let map = found.at.plus(found.info.geometry.mapoff);
             if read_only.is_none() && !findings.pending.is_empty() {
                 findings.finish(&media, map)?;
@@ -91,13 +112,20 @@ impl<N: Namespace> Btt<N> {
             for (lane, state) in states.iter_mut().enumerate() {
                 state.take_entries(findings.entries.iter().skip(lane).step_by(lanes as usize).copied())?;
             }
-            let overlay = if read_only.is_some() { findings.pending } else { Vec::new() };
+            let pending = if read_only.is_some() { findings.pending } else { Vec::new() };
+            let overlay = Overlay { pending, unknown: findings.unknown };
             let first_lba = ExternalLba(capacity);
             capacity += u64::from(found.info.geometry.external_nlba);
             arenas.push(Arena::new(ArenaIndex(index), found, first_lba, findings.slots, lanes, overlay, read_only));
         }
         let lanes = states.into_iter().map(Lane::new).collect();
-        Ok(Self { media, arenas, lanes, capacity, recovered })
+        Ok(Self { media, arenas, lanes, capacity, recovered, memory_bytes })
+    }
+
+    /// Bytes of memory that it takes while it is open, at most.
+    #[must_use]
+    pub const fn memory_bytes(&self) -> u64 {
+        self.memory_bytes
     }
 
     /// The medium below.
@@ -223,5 +251,25 @@ impl<N: Namespace> Btt<N> {
         let arena = &self.arenas[self.arenas.partition_point(|arena| arena.first_lba <= lba) - 1];
         let premap = u32::try_from(lba.0 - arena.first_lba.0).unwrap_or(u32::MAX); // below external_nlba
         (arena, PremapAba(premap))
+    }
+}
+
+/// The memory that a BTT takes, which grows with numbers that stand on the medium.
+struct Memory {
+    /// While it is open.
+    kept_bytes: u64,
+    /// At any time while it is being opened.
+    peak_bytes: u64,
+}
+
+impl Memory {
+    fn of(found: &[Found], cpus: u32) -> Self {
+        let nfree = |one: &Found| u64::from(one.info.geometry.nfree);
+        let groups: u64 = found.iter().map(nfree).sum();
+        let most: u64 = found.iter().map(nfree).max().unwrap_or(0);
+        let kept_bytes = groups * KEPT_BYTES as u64 + found.len() as u64 * Arena::memory_bytes(cpus);
+        // One arena at a time is looked at; and then each lane takes its share of an arena's entries.
+        let peak_bytes = kept_bytes + most * (LOOK_BYTES + KEPT_BYTES) as u64;
+        Self { kept_bytes, peak_bytes }
     }
 }

@@ -1,7 +1,7 @@
 //! What can go wrong, with its place.
 
 use crate::flog::FlogError;
-use crate::geometry::{Area, GeometryError};
+use crate::geometry::{Area, GeometryError, SECTOR_SIZES};
 use crate::info_block::InfoBlockError;
 use crate::media::{MediaError, NsOffset};
 use crate::units::{ArenaIndex, ExternalLba, PremapAba};
@@ -99,6 +99,12 @@ pub enum OpenError {
         /// Its length.
         bytes: u64,
     },
+    /// There is a BTT, whose sectors have a size that is none of [`crate::geometry::SECTOR_SIZES`]. Nothing else is known
+    /// to be wrong with it.
+    SectorSize {
+        /// Bytes of a sector.
+        found: u32,
+    },
     /// An arena's info block is not sound.
     InfoBlock {
         /// Which arena.
@@ -134,13 +140,29 @@ pub enum OpenError {
     Media(MediaError),
     /// There is not enough memory for the arenas' free lists.
     OutOfMemory,
+    /// The arenas' free lists would take more memory than the caller allows.
+    OverBudget {
+        /// How many free blocks there are, in all arenas.
+        free_blocks: u64,
+        /// Bytes that are needed.
+        needed: u64,
+        /// Bytes that are allowed.
+        most: u64,
+    },
 }
 
 impl OpenError {
     /// Whether the medium holds a BTT that is damaged, rather than none at all.
     #[must_use]
     pub const fn is_damage(&self) -> bool {
-        !matches!(self, Self::NotABtt | Self::TooSmall { .. } | Self::OutOfMemory)
+        !matches!(
+            self,
+            Self::NotABtt
+                | Self::TooSmall { .. }
+                | Self::SectorSize { .. }
+                | Self::OutOfMemory
+                | Self::OverBudget { .. }
+        )
     }
 }
 
@@ -155,6 +177,9 @@ impl fmt::Display for OpenError {
         match self {
             Self::NotABtt => write!(f, "no BTT"),
             Self::TooSmall { bytes } => write!(f, "{bytes} bytes are too small for a BTT"),
+            Self::SectorSize { found } => {
+                write!(f, "a BTT with sectors of {found} bytes: those of {SECTOR_SIZES:?} are supported")
+            }
             Self::InfoBlock { arena, at, why, backup } => {
                 write!(f, "arena {arena}, info block at {at}: {why}")?;
                 match backup {
@@ -169,6 +194,9 @@ impl fmt::Display for OpenError {
             Self::Flog { arena, group, at, why } => write!(f, "arena {arena}, flog group {group} at {at}: {why}"),
             Self::Media(why) => why.fmt(f),
             Self::OutOfMemory => write!(f, "not enough memory for the free lists"),
+            Self::OverBudget { free_blocks, needed, most } => {
+                write!(f, "{needed} bytes of memory are needed for its {free_blocks} free blocks, and {most} are left")
+            }
         }
     }
 }

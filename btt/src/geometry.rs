@@ -27,6 +27,11 @@ impl SectorSize {
         SECTOR_SIZES.contains(&bytes).then_some(Self(bytes))
     }
 
+    /// What stands in an info block, to be judged with the rest of it ([`Geometry::judge`]).
+    pub(crate) const fn unjudged(bytes: u32) -> Self {
+        Self(bytes)
+    }
+
     /// The whole sector, metadata included.
     #[must_use]
     pub const fn bytes(self) -> u32 {
@@ -64,7 +69,7 @@ pub enum GeometryError {
         /// How many bytes there are.
         bytes: u64,
     },
-    /// Not one of [`SECTOR_SIZES`].
+    /// Not one of [`SECTOR_SIZES`]. Nothing else is wrong.
     SectorSize {
         /// What stands there.
         found: u32,
@@ -209,9 +214,9 @@ impl Geometry {
     /// After this, every block, map entry and flog group lies in the arena, and none of them in another's place.
     ///
     /// # Errors
-    /// What is wrong first.
+    /// What is wrong first; a sector size that is only unknown comes last.
     pub fn judge(&self, remaining_bytes: u64) -> Result<(), GeometryError> {
-        if self.internal_lbasize < self.external_lbasize.bytes() {
+        if self.external_lbasize.bytes() == 0 || self.internal_lbasize < self.external_lbasize.bytes() {
             return Err(GeometryError::InternalBlock { found: self.internal_lbasize });
         }
         if self.nfree == 0 || self.nfree > NFREE_MAX {
@@ -246,7 +251,10 @@ impl Geometry {
         if !self.logoff.is_multiple_of(8) {
             return Err(GeometryError::Misaligned { area: Area::Flog });
         }
-        Ok(())
+        match self.external_lbasize.bytes() {
+            size if SectorSize::new(size).is_none() => Err(GeometryError::SectorSize { found: size }),
+            _ => Ok(()),
+        }
     }
 
     /// Each area with its offset and its length in bytes.

@@ -147,20 +147,15 @@ impl InfoBlock {
         if u64::from(raw.infosize.get()) != PAGE_BYTES {
             return Err(InfoBlockError::InfoSize { found: raw.infosize.get() });
         }
-        let geometry = Self::geometry_of(raw).map_err(InfoBlockError::Geometry)?;
+        let geometry = Self::geometry_of(raw);
         geometry.judge(remaining_bytes).map_err(InfoBlockError::Geometry)?;
         Ok(Self { uuid: Uuid::from_bytes(raw.uuid), parent_uuid, flags: raw.flags.get(), version, geometry })
     }
 
     /// The geometry that stands in a block, sound or not.
-    ///
-    /// # Errors
-    /// [`GeometryError::SectorSize`].
-    pub(crate) fn geometry_of(raw: &RawInfoBlock) -> Result<Geometry, GeometryError> {
-        let size = raw.external_lbasize.get();
-        let external_lbasize = SectorSize::new(size).ok_or(GeometryError::SectorSize { found: size })?;
-        Ok(Geometry {
-            external_lbasize,
+    pub(crate) fn geometry_of(raw: &RawInfoBlock) -> Geometry {
+        Geometry {
+            external_lbasize: SectorSize::unjudged(raw.external_lbasize.get()),
             external_nlba: raw.external_nlba.get(),
             internal_lbasize: raw.internal_lbasize.get(),
             internal_nlba: raw.internal_nlba.get(),
@@ -170,7 +165,7 @@ impl InfoBlock {
             mapoff: raw.mapoff.get(),
             logoff: raw.logoff.get(),
             info2off: raw.info2off.get(),
-        })
+        }
     }
 
     /// The block as it goes to the medium, checksum included.
@@ -238,6 +233,7 @@ pub fn read_raw<N: Namespace + ?Sized>(media: &N, at: NsOffset) -> Result<RawInf
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::geometry::Area;
 
     const BYTES: u64 = 32 << 20;
 
@@ -283,9 +279,20 @@ mod tests {
 
     #[test]
     fn a_sound_checksum_does_not_excuse_a_wrong_size() {
-        let mut raw = block().encode();
-        raw.external_lbasize = U32::new(1024);
-        raw.checksum = U64::new(checksum(&raw));
-        assert_eq!(read(&raw), Err(InfoBlockError::Geometry(GeometryError::SectorSize { found: 1024 })));
+        let judged = |external, internal| {
+            let mut raw = block().encode();
+            raw.external_lbasize = U32::new(external);
+            raw.internal_lbasize = U32::new(internal);
+            raw.checksum = U64::new(checksum(&raw));
+            read(&raw).map_err(|why| match why {
+                InfoBlockError::Geometry(why) => why,
+                other => panic!("{other}"),
+            })
+        };
+        // A size that nobody here knows is told only where all else is sound.
+        assert_eq!(judged(500, 512), Err(GeometryError::SectorSize { found: 500 }));
+        assert_eq!(judged(1024, 512), Err(GeometryError::InternalBlock { found: 512 }));
+        assert_eq!(judged(0, 512), Err(GeometryError::InternalBlock { found: 512 }));
+        assert_eq!(judged(1024, 1024), Err(GeometryError::AreaLeaves { area: Area::Data }));
     }
 }

@@ -96,6 +96,9 @@ pub(crate) type Stripe = Mutex<Option<Unfenced>>;
 pub(crate) struct MapLocks(Box<[Stripe]>);
 
 impl MapLocks {
+    /// Bytes of memory.
+    pub(crate) const BYTES: usize = STRIPES * size_of::<Stripe>();
+
     pub(crate) fn new() -> Self {
         Self((0..STRIPES).map(|_| Mutex::new(None)).collect())
     }

@@ -15,6 +15,9 @@
 //!
 //! At most one record of a sector can be waiting for its map entry: a writer makes the entry it finds durable before
 //! it commits the next record of that sector. So the order in which they are finished does not matter.
+//!
+//! Where the map entry of a record cannot be read, which of these it is stays open: the sector has no certain content then
+//! ([`Unknown`]), and the arena takes no writes; what recovery would have written for its other sectors is an overlay.
 
 use crate::error::OpenError;
 use crate::flog::{self, FlogEntry, FlogError, Record, Slots};
@@ -40,13 +43,39 @@ pub(crate) struct Findings {
     pub(crate) entries: Vec<FlogEntry>,
     /// Sorted by sector.
     pub(crate) pending: Vec<Pending>,
+    pub(crate) unknown: Unknown,
 }
+
+/// Sectors that records name whose map entries could not be read.
+#[derive(Default)]
+pub(crate) struct Unknown {
+    /// The first failure.
+    pub(crate) why: Option<MediaError>,
+    /// Sorted.
+    pub(crate) sectors: Vec<PremapAba>,
+}
+
+impl Unknown {
+    fn add(&mut self, premap: PremapAba, why: MediaError) -> Result<(), OpenError> {
+        self.why.get_or_insert(why);
+        self.sectors.try_reserve(1).map_err(|_| OpenError::OutOfMemory)?;
+        self.sectors.push(premap);
+        Ok(())
+    }
+}
+
+/// Bytes of memory that looking at a flog takes for each group, beside what stays in [`Findings`].
+pub(crate) const LOOK_BYTES: usize =
+    size_of::<RawFlogGroup>() + 2 * size_of::<(PostmapAba, u32)>() + size_of::<(PremapAba, PostmapAba, u32)>();
+/// Bytes of memory that stay for each group. (The list of unknown sectors may have grown to twice its length.)
+pub(crate) const KEPT_BYTES: usize = size_of::<FlogEntry>() + size_of::<Pending>() + 2 * size_of::<PremapAba>();
 
 impl Findings {
     /// Reads the flog and the map entries that it names. Writes nothing.
     ///
     /// # Errors
-    /// The first group that writes and cuts cannot explain, or a block with two owners among those seen here.
+    /// The first group that writes and cuts cannot explain, or a block with two owners among those seen here; a flog that
+    /// cannot be read. A map entry that cannot be read is no error: see [`Unknown`].
     pub(crate) fn inspect<N: Namespace>(
         media: &N,
         arena: ArenaIndex,
@@ -64,8 +93,10 @@ impl Findings {
         let slots = flog::find_slots(&groups).map_err(fault)?;
 
         let mut entries = with_capacity(geometry.nfree)?;
-        let mut pending = Vec::new();
-        let mut owners: Vec<(PostmapAba, u32)> = with_capacity(geometry.nfree)?;
+        let mut pending = with_capacity(geometry.nfree)?;
+        let mut unknown = Unknown::default();
+        // Each group's free block, and the block of the sector that it names.
+        let mut owners: Vec<(PostmapAba, u32)> = with_capacity(2 * geometry.nfree)?;
         let mut named: Vec<(PremapAba, PostmapAba, u32)> = with_capacity(geometry.nfree)?;
         for (group, raw) in (0..).zip(&groups) {
             let record = flog::newest(raw, slots, geometry.external_nlba, geometry.internal_nlba)
@@ -73,20 +104,27 @@ impl Findings {
             entries.push(FlogEntry::new(flog::group_at(flog, group), slots, &record));
             owners.push((record.old, group));
             if record.old != record.new {
-                let block = match look_up(media, map, &record)? {
-                    State::Finished => record.new,
-                    State::Pending => {
+                let block = match look_up(media, map, &record) {
+                    Ok(State::Finished) => record.new,
+                    Ok(State::Pending) => {
                         pending.push(Pending { premap: record.lba, block: record.new });
                         record.new
                     }
-                    State::Elsewhere(block) => block,
+                    Ok(State::Elsewhere(block)) => block,
+                    Err(why) => {
+                        unknown.add(record.lba, why)?;
+                        continue;
+                    }
                 };
                 named.push((record.lba, block, group));
             }
         }
         pending.sort_unstable_by_key(|p: &Pending| p.premap);
+        unknown.sectors.sort_unstable();
+        // Another record may name such a sector, and have met its entry in a moment when it could be read.
+        named.retain(|(premap, ..)| unknown.sectors.binary_search(premap).is_err());
         check_owners(owners, named, &pending).map_err(fault)?;
-        Ok(Self { slots, entries, pending })
+        Ok(Self { slots, entries, pending, unknown })
     }
 
     /// Moves the map on for every write that was cut short.

@@ -31,6 +31,9 @@ struct Reader {
 pub(crate) struct Rtt(Box<[Reader]>);
 
 impl Rtt {
+    /// Bytes of memory for each lane.
+    pub(crate) const LANE_BYTES: usize = size_of::<Reader>();
+
     pub(crate) fn new(lanes: u32) -> Self {
         let reader = |_| Reader { count: AtomicU32::new(0), blocks: from_fn(|_| AtomicU32::new(NONE)) };
         Self((0..lanes).map(reader).collect())

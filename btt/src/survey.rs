@@ -48,7 +48,7 @@ impl Groups {
             raw.push(group);
         }
         let slots = flog::most_used_slots(&raw);
-        let mut groups = Self { slots, records, raw, pending: Vec::new() };
+        let mut groups = Self { slots, records, raw, pending: with_capacity(geometry.nfree)? };
         if groups.raw.iter().flatten().all(|slot| slot.is_padding()) {
             return Ok(groups);
         }
@@ -166,8 +166,9 @@ pub(crate) fn survey<N: Namespace>(
     let blocks = one.info.geometry.internal_nlba;
     let mut first = 0;
     while first < blocks {
-        let window = window_blocks.max(WINDOW_MIN).min(blocks - first);
-        let mut pass = Pass { groups, blocks, is_first: first == 0, owned: Bits::new(first, window), see };
+        let owned = Bits::as_many(first, window_blocks.max(WINDOW_MIN).min(blocks - first));
+        let window = owned.count;
+        let mut pass = Pass { groups, blocks, is_first: first == 0, owned, see };
         for block in groups.free() {
             pass.owned.take(block);
         }
@@ -302,8 +303,15 @@ enum Taken {
 }
 
 impl Bits {
-    fn new(first: u32, count: u32) -> Self {
-        Self { first, count, words: vec![0; count.div_ceil(64) as usize] }
+    /// For `count` blocks, or as many as there is memory for; at least [`WINDOW_MIN`], if that many are asked for.
+    fn as_many(first: u32, count: u32) -> Self {
+        let mut words = Vec::new();
+        let mut count = count;
+        while count > WINDOW_MIN && words.try_reserve_exact(count.div_ceil(64) as usize).is_err() {
+            count = (count / 2).max(WINDOW_MIN);
+        }
+        words.resize(count.div_ceil(64) as usize, 0);
+        Self { first, count, words }
     }
 
     fn take(&mut self, block: PostmapAba) -> Taken {
@@ -352,7 +360,7 @@ mod tests {
         for (first, past) in
             [(0, 0), (100, 101), (100, 163), (100, 164), (128, 192), (90, 400), (0, 100), (299, 300), (310, 320)]
         {
-            let [mut whole, mut single] = [Bits::new(100, 200), Bits::new(100, 200)];
+            let [mut whole, mut single] = [Bits::as_many(100, 200), Bits::as_many(100, 200)];
             assert!(whole.take_all(first, past));
             let mut again = false;
             for block in (first..past).map(PostmapAba) {
@@ -366,7 +374,7 @@ mod tests {
             for one in
                 [first, past.saturating_sub(1)].into_iter().filter(|one| (100..300).contains(one) && first < past)
             {
-                let mut bits = Bits::new(100, 200);
+                let mut bits = Bits::as_many(100, 200);
                 bits.take(PostmapAba(one));
                 assert!(!bits.take_all(first, past) && bits.absent().count() == 199, "{first}..{past}, {one}");
             }

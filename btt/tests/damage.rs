@@ -6,9 +6,11 @@ mod common;
 use btt::check::Finding;
 use btt::flog::FlogError;
 use btt::info_block::InfoBlockError;
-use btt::media::{Namespace, NsOffset};
+use btt::media::{MediaError, Namespace, NsOffset};
+use btt::repair::{Orders, repair};
 use btt::sim::{Choose, Seeded, Sim};
 use btt::{ArenaIndex, Btt, BttError, OpenError, PostmapAba, PremapAba, ReadOnlyReason};
+use common::lossy::Lossy;
 use common::*;
 
 /// Where things are on the media of these tests.
@@ -253,6 +255,79 @@ fn recovery_by_the_state_of_the_map() {
         let btt = open(&sim, 1);
         assert_eq!(btt.recovered_writes(), recovered, "{what}");
         assert_eq!(sim.load_u32(NsOffset(at.map + 36)), Ok(0xc000_0000 | block(after)), "{what}");
+    }
+}
+
+/// A map line is lost, and a flog group may hold the record of an interrupted write of one of its sectors.
+#[test]
+fn a_lost_map_line_under_the_newest_records_costs_its_sectors_and_the_arena_its_writes() {
+    // Sectors 0 to 599 written, then 590 to 597 again, and the power cut before their map entries were durable.
+    let btt = open(made(512), 3);
+    for lba in 0..600 {
+        write(&btt, lba as u32, lba, &[lba + 1]).expect("in range");
+    }
+    btt.drain().expect("no faults");
+    write(&btt, 1, 590, &[9000; 8]).expect("in range");
+    let cut = btt.media().crash(&mut Nothing);
+    let at = places(open(&cut.fork(), 1).close().expect("no faults"));
+    // Lines 36 and 37 have the sectors 576 to 591, and 592 to 607.
+    for (what, line) in [("36", 36), ("37", 37), ("without writes", 1000)] {
+        let lossy = Lossy::new(cut.fork());
+        lossy.lose(at.map + 64 * line, 64);
+        let btt = Btt::open(&lossy, PLACEMENT, 3).unwrap_or_else(|why| panic!("{what}: {why}"));
+        let arena = btt.arenas().next().expect("one arena");
+        if line == 1000 {
+            assert_eq!((arena.read_only, btt.recovered_writes()), (None, 8), "{what}");
+            continue;
+        }
+        let why = ReadOnlyReason::Metadata(MediaError::Poisoned { at: NsOffset(at.map + 64 * line) });
+        let found = arena.read_only.expect("what waits there nobody knows");
+        assert!(matches!(found, ReadOnlyReason::Metadata(MediaError::Poisoned { .. })), "{what}: {found}");
+        assert!(found.to_string().starts_with(&why.to_string()[..30]), "{what}: {found}");
+        assert!(matches!(write(&btt, 0, 5000, &[1]), Err(BttError::ReadOnly { .. })), "{what}");
+        for lba in 0..600 {
+            let expected = if (590..598).contains(&lba) { 9000 } else { lba + 1 };
+            match read(&btt, 0, lba) {
+                Ok(tag) => assert!(lba / 16 != line && tag == expected, "{what}: LBA {lba} reads {tag}"),
+                Err(why) => {
+                    assert!(lba / 16 == line && matches!(why, BttError::ReadOnly { .. }), "{what}: LBA {lba}: {why}");
+                }
+            }
+        }
+        assert_eq!(read(&btt, 0, 5000), Ok(0), "{what}");
+        drop(btt);
+        // The info block says so now, and nothing else was written. A forced repair makes errors of what is lost.
+        let flag = |f: &Finding| matches!(f, Finding::ErrorFlag { .. });
+        assert!(findings(&lossy).0.iter().any(flag), "{what}");
+        let metadata = at.map as usize..at.info2 as usize;
+        assert!(lossy.inner.image()[metadata.clone()] == cut.image()[metadata], "{what}");
+        let orders = Orders {
+            repair: true,
+            rewrite_log: false,
+            force: true,
+            fresh_uuid: uuid::Uuid::nil(),
+            window_blocks: u32::MAX,
+        };
+        repair(&lossy, PLACEMENT, &orders, &mut |_, _| (), &mut |_, _| ());
+        assert_sound(&lossy);
+        let btt = open(&lossy, 3);
+        for lba in 0..600 {
+            let expected = if (590..598).contains(&lba) { 9000 } else { lba + 1 };
+            match read(&btt, 0, lba) {
+                Ok(tag) => assert!(lba / 16 != line && tag == expected, "{what}: LBA {lba} reads {tag}"),
+                Err(why) => assert!(lba / 16 == line && matches!(why, BttError::SectorError { .. }), "{what}: {why}"),
+            }
+        }
+        write(&btt, 2, 16 * line, &[7; 16]).expect("they can be written again");
+    }
+}
+
+/// Loses all that can be lost.
+struct Nothing;
+
+impl Choose for Nothing {
+    fn below(&mut self, _: u64) -> u64 {
+        0
     }
 }
 

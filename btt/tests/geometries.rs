@@ -8,8 +8,10 @@ use btt::geometry::{Area, Geometry, GeometryError, NFREE_MAX, SECTOR_SIZES, Sect
 use btt::info_block::{InfoBlock, InfoBlockError, Version};
 use btt::layout::PAGE_BYTES;
 use btt::media::{Namespace, NsOffset};
+use btt::repair::{Orders, repair};
 use btt::sim::{Seeded, Sim};
 use btt::{Btt, BttError, OpenError, ReadOnlyReason};
+use common::lossy::Lossy;
 use common::*;
 use uuid::Uuid;
 use zerocopy::IntoBytes;
@@ -154,6 +156,30 @@ fn arenas_of_any_length_follow_one_another() {
 }
 
 #[test]
+fn a_map_line_that_is_lost_under_the_newest_record_of_one_arena_leaves_the_other_as_it_is() {
+    let sim = Sim::new(BYTES + ARENA);
+    let first = Geometry { nextoff: ARENA, ..Geometry::for_new(ARENA, size(512), false).expect("fits") };
+    let second = Geometry::for_new(ARENA, size(512), false).expect("fits");
+    put(&sim, PAGE_BYTES, first);
+    put(&sim, PAGE_BYTES + ARENA, second);
+    let border = u64::from(first.external_nlba);
+    let btt = open(&sim, 2);
+    write(&btt, 0, border - 2, &[1, 2, 3, 4]).expect("in range");
+    btt.close().expect("no faults");
+    let lossy = Lossy::new(sim.fork());
+    lossy.lose(PAGE_BYTES + ARENA + second.mapoff, 64);
+    let btt = open(&lossy, 2);
+    let read_only: Vec<bool> = btt.arenas().map(|arena| arena.read_only.is_some()).collect();
+    assert_eq!(read_only, [false, true]);
+    write(&btt, 1, border - 1, &[5]).expect("the first arena is as sound as ever");
+    assert_eq!(read_run(&btt, 0, border - 2, 2), Ok(vec![1, 5]));
+    assert_eq!(read(&btt, 0, border + 16), Ok(0));
+    for refused in [read(&btt, 0, border), write(&btt, 0, border + 16, &[6]).map(|()| 0)] {
+        assert!(matches!(refused, Err(BttError::ReadOnly { .. })), "{refused:?}");
+    }
+}
+
+#[test]
 fn metadata_that_could_tear_are_read_and_not_written() {
     let linux = [Area::Data, Area::Map, Area::Flog];
     for (area, off) in [(Area::Map, 4), (Area::Flog, 8), (Area::Map, 60), (Area::Flog, 32)] {
@@ -228,6 +254,71 @@ fn what_cannot_be_is_refused_with_its_reason_and_left_as_it_is() {
     }
     let why = Btt::open(&sim, PLACEMENT, 1).err();
     assert!(matches!(why, Some(OpenError::InfoBlock { .. } | OpenError::TooManyArenas)), "{why:?}");
+}
+
+/// The same block with sectors of another size.
+fn with_sectors(geometry: Geometry, bytes: u32) -> Vec<u8> {
+    let mut raw = info(geometry).encode();
+    raw.external_lbasize = bytes.into();
+    raw.checksum = 0.into();
+    raw.checksum = btt::checksum::fletcher64(raw.as_bytes()).into();
+    raw.as_bytes().to_vec()
+}
+
+#[test]
+fn a_sound_btt_with_sectors_of_another_size_is_named_and_left_as_it_is() {
+    for (external, internal) in [(1024, 1024), (8192, 8192), (1000, 1024), (8, 512)] {
+        // Laid out for blocks of that size.
+        let geometry = laid_out([Area::Data, Area::Map, Area::Flog], 512, internal, 256, 0);
+        let sim = crafted(geometry);
+        let raw = with_sectors(geometry, external);
+        for at in [PAGE_BYTES, PAGE_BYTES + geometry.info2off] {
+            sim.write(NsOffset(at), &raw).expect("in range");
+        }
+        sim.fence().expect("no faults");
+        let before = sim.image();
+        let why = Btt::open(&sim, PLACEMENT, 2).map(|_| ()).expect_err("nobody here knows the size");
+        assert_eq!(why, OpenError::SectorSize { found: external });
+        assert!(!why.is_damage() && why.to_string().contains(&format!("sectors of {external} bytes")), "{why}");
+        let orders = Orders {
+            repair: true,
+            rewrite_log: true,
+            force: true,
+            fresh_uuid: Uuid::from_u128(1),
+            window_blocks: u32::MAX,
+        };
+        let mut found = Vec::new();
+        let mut report = |finding, repaired| found.push((finding, repaired));
+        repair(&sim, PLACEMENT, &orders, &mut report, &mut |_, _| ());
+        assert_eq!(found, [(Finding::Chain(why), false)]);
+        assert!(before == sim.image(), "{external}: nothing is written");
+    }
+}
+
+/// What stands on the medium says how much memory a BTT takes: no more than the caller allows, and no less than it needs.
+#[test]
+fn free_lists_keep_to_the_memory_that_is_allowed_for_them() {
+    const NFREE: u32 = 1 << 12;
+    const ARENAS: u64 = 3;
+    let linux = [Area::Data, Area::Map, Area::Flog];
+    let sim = Sim::new(PAGE_BYTES + ARENAS * ARENA);
+    for arena in 0..ARENAS {
+        let nextoff = if arena + 1 < ARENAS { ARENA } else { 0 };
+        put(&sim, PAGE_BYTES + arena * ARENA, Geometry { nextoff, ..laid_out(linux, 512, 512, NFREE, 0) });
+    }
+    let before = sim.image();
+    let refused = |most| Btt::open_within(&sim, PLACEMENT, 4, most).map(|_| ()).expect_err("too little");
+    let OpenError::OverBudget { free_blocks, needed, most: 0 } = refused(0) else { panic!("{}", refused(0)) };
+    assert_eq!(free_blocks, ARENAS * u64::from(NFREE));
+    // A group is 64 bytes on the medium, and no less while it is looked at.
+    assert!((u64::from(NFREE) * 64..200 * free_blocks).contains(&needed), "{needed}");
+    assert_eq!(refused(needed - 1), OpenError::OverBudget { free_blocks, needed, most: needed - 1 });
+    assert!(!refused(0).is_damage() && before == sim.image());
+    let btt = Btt::open_within(&sim, PLACEMENT, 4, needed).expect("just enough");
+    assert!(btt.memory_bytes() < needed && btt.memory_bytes() > free_blocks * 16, "{}", btt.memory_bytes());
+    // More lanes, more memory: each arena tracks what each of them reads.
+    let more = Btt::open(&sim, PLACEMENT, 256).expect("sound").memory_bytes();
+    assert!(more > btt.memory_bytes() + ARENAS * 200 * 128, "{more}");
 }
 
 /// Sectors of new namespaces, computed apart from this project's code, from btt.c's description in words.

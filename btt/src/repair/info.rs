@@ -177,7 +177,7 @@ impl<N: Namespace> Place<'_, N> {
         let last_page = self.arena_bytes() / PAGE_BYTES * PAGE_BYTES - PAGE_BYTES;
         let copy = self.raw(self.at.plus(last_page))?;
         let remains: Vec<&RawInfoBlock> = [damaged, copy.as_ref()].into_iter().flatten().collect();
-        let told: Vec<Geometry> = remains.iter().filter_map(|raw| InfoBlock::geometry_of(raw).ok()).collect();
+        let told: Vec<Geometry> = remains.iter().map(|raw| InfoBlock::geometry_of(raw)).collect();
         let mut computed = Vec::new();
         for size in SECTOR_SIZES.into_iter().filter_map(SectorSize::new) {
             for align in INTERNAL_ALIGNMENTS {
