@@ -46,6 +46,12 @@ pub struct Finding {
 }
 
 impl Finding {
+    /// Whether it is about what the firmware's tables say, and not about a label area.
+    #[must_use]
+    pub const fn is_of_tables(&self) -> bool {
+        matches!(self.at, Place::Nfit { .. })
+    }
+
     /// Whether the thing at that place was left out because of this; otherwise it is a remark.
     #[must_use]
     pub fn refuses(&self) -> bool {
@@ -199,12 +205,22 @@ findings! {
     remark NotArmed { dimm: DeviceHandle } => "DIMM {dimm} is not armed: the region is read-only";
     /// The firmware reports a failed save, restore or flush.
     remark DataLost { dimm: DeviceHandle } => "DIMM {dimm} reports a failed save, restore or flush: data may be lost";
+    /// One handle for what the firmware counts as two devices.
+    remark HandleShared { dimm: DeviceHandle, first: u16, other: u16 } =>
+        "DIMM {dimm} has physical id {other:#x} here and {first:#x} in an earlier mapping: both are taken for one DIMM";
     /// No control region: the DIMM has no identity, so its labels cannot be matched.
     remark NoIdentity { dimm: DeviceHandle } => "DIMM {dimm} has no control region: its labels cannot be used";
 
     // Block windows.
     /// No DIMM maps the windows.
     refused WindowsUnmapped => "no DIMM maps this range of block control windows";
+    /// No DIMM maps the data windows.
+    refused DataWindowsUnmapped => "no DIMM maps this range of block data windows";
+    /// Data windows whose control registers are nowhere: they cannot be driven, and make no region.
+    refused NoControlRange { dimm: DeviceHandle } =>
+        "DIMM {dimm} has data windows here, but maps no range of block control windows: no region is made of them";
+    /// Windows that no range shows at all.
+    refused WindowsNowhere => "no DIMM maps these windows into an address range: no region is made of them";
     /// The windows speak another interface.
     refused NotBlockFormat { code: u16 } => "format interface code {code:#06x} is not that of block windows (0x0201)";
     /// No window structure for this control region.

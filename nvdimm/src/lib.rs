@@ -60,7 +60,7 @@ use error::{Finding, Findings};
 use label::{LabelSource, Labels};
 use namespace::{LabelsByDimm, Namespace};
 use nfit::Nfit;
-use region::{PersistenceDomain, Region, RegionId};
+use region::{LeftOut, PersistenceDomain, Region, RegionId};
 
 pub use lanes::lanes;
 
@@ -75,6 +75,8 @@ pub struct Inventory {
     pub labels: LabelsByDimm,
     /// Regions, by ascending number.
     pub regions: Vec<Region>,
+    /// Regions that cannot be served, by ascending number; no more than are served.
+    pub left_out: Vec<LeftOut>,
     /// Namespaces, by region and number.
     pub namespaces: Vec<Namespace>,
     /// What was found wrong with each DIMM's labels.
@@ -90,12 +92,13 @@ pub fn discover<T: AsRef<[u8]>>(tables: &[T], labels: &mut dyn LabelSource) -> I
     let nfit = Nfit::parse(tables);
     let dimms = dimm::dimms(&nfit);
     let mut region_findings = Findings::default();
-    let regions = region::regions(&nfit, &mut region_findings);
+    let (regions, left_out) = region::regions(&nfit, &mut region_findings);
     let mut inventory = Inventory {
         nfit,
         dimms,
         labels: LabelsByDimm::new(),
         regions,
+        left_out,
         namespaces: Vec::new(),
         label_findings: BTreeMap::new(),
         region_findings,

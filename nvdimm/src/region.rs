@@ -13,7 +13,7 @@ use core::fmt;
 pub use blk::{BlkRegion, BlockWindows};
 
 use crate::dimm::DeviceHandle;
-use crate::error::{Findings, Place, What};
+use crate::error::{Finding, Findings, Place, What};
 use crate::label::cookie::{Cookies, SetMember};
 use crate::nfit::{Capabilities, MappingFlags, Nfit, RangeKind, RegionMapping, SystemPhysicalRange};
 
@@ -146,10 +146,19 @@ pub const MAX_REGIONS: usize = 64;
 /// DIMMs in one interleave set at most: Linux's bound.
 const MAX_MAPPINGS: usize = 32;
 
-/// All regions that can be served, in their order; what cannot is in `findings`.
-#[must_use]
-pub fn regions(nfit: &Nfit, findings: &mut Findings) -> Vec<Region> {
+/// A region that cannot be served, and why. Its number is taken all the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeftOut {
+    /// Its number.
+    pub id: RegionId,
+    /// Why.
+    pub why: Finding,
+}
+
+/// All regions that can be served, in their order, and those that cannot; what else is wrong is in `findings`, too.
+pub fn regions(nfit: &Nfit, findings: &mut Findings) -> (Vec<Region>, Vec<LeftOut>) {
     let mut regions = Vec::new();
+    let mut refused = Vec::new();
     let mut left_out: Option<(Place, usize)> = None;
     let mut next_id = 0;
     let data_ranges = blk::DataRanges::of(nfit);
@@ -184,14 +193,20 @@ pub fn regions(nfit: &Nfit, findings: &mut Findings) -> Vec<Region> {
             };
             match built {
                 Ok((kind, read_only)) => regions.push(Region { id, at, proximity_domain, read_only, kind }),
-                Err(what) => findings.note(at, what),
+                Err(what) => {
+                    findings.note(at, what);
+                    if refused.len() < MAX_REGIONS {
+                        refused.push(LeftOut { id, why: Finding { at, what } });
+                    }
+                }
             }
         }
     }
+    blk::note_unreachable(nfit, findings);
     if let Some((at, left_out)) = left_out {
         findings.note(at, What::TooManyRegions { limit: MAX_REGIONS, left_out });
     }
-    regions
+    (regions, refused)
 }
 
 /// The flags of a DIMM in a region: whether it makes the region read-only, or refuses it.

@@ -5,11 +5,12 @@
 mod common;
 
 use common::{Builder, regions_of};
+use nvdimm::dimm::DeviceHandle;
 use nvdimm::discover;
 use nvdimm::error::{Place, What};
 use nvdimm::label::NoLabels;
 use nvdimm::nfit::{Capabilities, MappingFlags};
-use nvdimm::region::{Kind, PersistenceDomain};
+use nvdimm::region::{Kind, PersistenceDomain, RegionId};
 
 macro_rules! fixture {
     ($name:literal) => {
@@ -158,6 +159,70 @@ fn flush_hints_of_a_region_are_one_of_each_dimm() {
     assert_eq!(inventory.flush_hints(&inventory.regions[0]), [0xfee2_0000, 0xfee1_0000]);
 }
 
+/// `good` without the structures at these offsets.
+fn without(offsets: &[usize]) -> Vec<u8> {
+    let good = include_bytes!("fixtures/broken/good.nfit");
+    let mut table = good[..40].to_vec();
+    let mut at = 40;
+    while at < good.len() {
+        let bytes = usize::from(u16::from_le_bytes([good[at + 2], good[at + 3]]));
+        if !offsets.contains(&at) {
+            table.extend(&good[at..at + bytes]);
+        }
+        at += bytes;
+    }
+    common::seal_table(&mut table);
+    table
+}
+
+#[test]
+fn windows_that_make_no_region_are_told_of() {
+    const CONTROL: [usize; 2] = [96, 256];
+    let dimm = DeviceHandle(1);
+    for (offsets, expected) in [
+        (&CONTROL[..], &[What::NoControlRange { dimm }][..]),
+        (&[96, 256, 304], &[What::DataWindowsUnmapped, What::WindowsNowhere]),
+        (&[96, 256, 152, 304], &[What::WindowsNowhere]),
+        // What is not there at all has nothing to be told of.
+        (&[96, 256, 152, 304, 432], &[]),
+    ] {
+        let inventory = discover(&[without(offsets)], &mut NoLabels);
+        let found: Vec<_> = inventory.findings().map(|finding| finding.what).collect();
+        assert_eq!(found, expected, "{offsets:?}");
+        assert!(inventory.findings().all(|finding| finding.refuses() && finding.is_of_tables()));
+        assert_eq!(regions_of(&inventory), "0p");
+    }
+}
+
+#[test]
+fn one_handle_with_two_physical_ids_is_told_of() {
+    let two = Builder::default().pmem(1, 1 << 32, 1 << 20).pmem(2, 2 << 32, 1 << 20);
+    let mut table = two.dimm(7, 1, 1 << 20, 0, 1).dimm(7, 2, 1 << 20, 0, 1).table();
+    let handle_of_second = table.len() - 32 - 48 + 4;
+    for (physical_id, expected) in
+        [(0, None), (3, Some(What::HandleShared { dimm: DeviceHandle(7), first: 0, other: 3 }))]
+    {
+        table[handle_of_second + 4] = physical_id;
+        common::seal_table(&mut table);
+        let inventory = discover(&[&table], &mut NoLabels);
+        let found: Vec<_> = inventory.findings().map(|finding| (finding.what, finding.refuses())).collect();
+        let found = found.into_iter().find(|(what, _)| matches!(what, What::HandleShared { .. }));
+        assert_eq!(found, expected.map(|what| (what, false)));
+        // They are one DIMM all the same, as Linux has it.
+        assert_eq!((inventory.dimms.len(), regions_of(&inventory).as_str()), (1, "0p 1p"));
+    }
+}
+
+#[test]
+fn a_region_that_is_left_out_is_known_by_its_number() {
+    let table = Builder::default().pmem(1, 1 << 32, 1 << 20).dimm(1, 1, 1 << 19, 0, 1).pmem(2, 2 << 32, 1 << 20);
+    let inventory = discover(&[table.table()], &mut NoLabels);
+    assert_eq!(regions_of(&inventory), "1p");
+    let [left_out] = &inventory.left_out[..] else { panic!("{:?}", inventory.left_out) };
+    assert_eq!((left_out.id, left_out.why.what), (RegionId(0), What::WrongShare { shares: 1 << 19, length: 1 << 20 }));
+    assert!(inventory.findings().any(|finding| finding == left_out.why));
+}
+
 /// A damaged variant of `good`: its name, the regions that are left (`p`MEM or `b`LK), and what is found where.
 type Damaged = (&'static str, &'static str, &'static [&'static str]);
 
@@ -206,11 +271,11 @@ const DAMAGED: &[Damaged] = &[
     ("len_3", "", &["40 StructureTooShort"]),
     ("len_ffff", "", &["40 StructureLeavesTable"]),
     ("len_past_end", "0p 1b", &["528 StructureLeavesTable"]),
-    ("md_bdw_missing", "0p", &["256 NoWindowRange"]),
+    ("md_bdw_missing", "0p", &["256 NoWindowRange", "152 DataWindowsUnmapped"]),
     ("md_dangling_dcr", "0p", &["256 Dangling", "96 WindowsUnmapped"]),
     ("md_dangling_idt", "0p", &["304 Dangling", "256 NoWindowRange"]),
     ("md_dangling_spa", "0p", &["256 Dangling", "96 WindowsUnmapped"]),
-    ("md_dcr_missing", "0p", &["96 WindowsUnmapped"]),
+    ("md_dcr_missing", "0p", &["96 WindowsUnmapped", "256 NoControlRange"]),
     ("md_failed", "1b", &["40 MapFailed"]),
     ("md_off_past", "0p", &["256 WindowsLeaveRange"]),
     ("md_size_mismatch", "1b", &["40 WrongShare"]),

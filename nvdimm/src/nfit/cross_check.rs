@@ -4,7 +4,7 @@
 //! refused. Mappings lean on ranges, interleave structures and control regions; windows on control regions; hints on
 //! mappings.
 
-use alloc::collections::BTreeSet;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use super::{ControlRegionIndex, InterleaveIndex, Nfit, RangeIndex, RangeKind, Structure};
@@ -118,7 +118,15 @@ fn refuse_dangling(nfit: &mut Nfit) {
 /// What is odd, but harms nothing.
 fn remark(nfit: &mut Nfit) {
     let findings = &mut nfit.findings;
+    let mut physical_ids = BTreeMap::new();
     for entry in nfit.entries.iter().filter(|entry| !entry.refused) {
+        if let Structure::RegionMapping(it) = &entry.structure {
+            let (dimm, other) = (it.device, it.physical_id);
+            let first = *physical_ids.entry(dimm).or_insert(other);
+            if first != other {
+                findings.note(entry.at, What::HandleShared { dimm, first, other });
+            }
+        }
         let what = match &entry.structure {
             Structure::SystemPhysicalRange(it)
                 if matches!(it.kind, RangeKind::Volatile | RangeKind::Virtual { .. }) =>

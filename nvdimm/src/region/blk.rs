@@ -4,7 +4,7 @@
 //! compute an address from is checked here, once: the registers and apertures of all windows lie in their ranges, no
 //! register crosses an interleave line, and every block that a command can name can be said in its 37 address bits.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 
 use super::{Kind, Mapping, state_of};
 use crate::error::{Findings, Place, What};
@@ -73,6 +73,42 @@ impl<'n> DataRanges<'n> {
             .map(|(_, it)| it)
             .filter(|it| it.device == control.device && it.control_region == control.control_region)
             .find_map(|it| Some((*self.0.get(&it.range)?, it)))
+    }
+}
+
+/// Notes the windows that make no region because nothing leads to their control registers. Where that is because a
+/// mapping was refused, it has been said.
+pub(super) fn note_unreachable(nfit: &Nfit, findings: &mut Findings) {
+    let kinds: BTreeMap<RangeIndex, RangeKind> = nfit.ranges().map(|(_, range)| (range.index, range.kind)).collect();
+    let is_of = |mapping: &RegionMapping, kind| kinds.get(&mapping.range) == Some(&kind);
+    let lost_one = |lost: &dyn Fn(&RegionMapping) -> bool| {
+        nfit.entries.iter().any(|entry| match &entry.structure {
+            Structure::RegionMapping(it) => entry.refused && lost(it),
+            _ => false,
+        })
+    };
+    let controlled: BTreeSet<_> = nfit
+        .mappings()
+        .filter(|(_, it)| is_of(it, RangeKind::ControlRegion))
+        .map(|(_, it)| (it.device, it.control_region))
+        .collect();
+    for (at, range) in nfit.ranges().filter(|(_, range)| range.kind == RangeKind::BlockDataWindow) {
+        let mut members = nfit.mappings().filter(|(_, it)| it.range == range.index).peekable();
+        if members.peek().is_none() && !nfit.refused_mapping_of(range.index) {
+            findings.note(at, What::DataWindowsUnmapped);
+        }
+        for (at, it) in members.filter(|(_, it)| !controlled.contains(&(it.device, it.control_region))) {
+            if !lost_one(&|lost| lost.device == it.device) {
+                findings.note(at, What::NoControlRange { dimm: it.device });
+            }
+        }
+    }
+    for (at, windows) in nfit.block_data_windows() {
+        let shows = |it: &RegionMapping| it.control_region == windows.control_region;
+        let of_windows = |it| is_of(it, RangeKind::ControlRegion) || is_of(it, RangeKind::BlockDataWindow);
+        if !nfit.mappings().any(|(_, it)| shows(it) && of_windows(it)) && !lost_one(&shows) {
+            findings.note(at, What::WindowsNowhere);
+        }
     }
 }
 
