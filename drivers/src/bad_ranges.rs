@@ -18,6 +18,10 @@ use spin::Mutex;
 /// How many reports may wait until somebody looks.
 const INBOX: usize = 32;
 
+/// How many ranges are kept apart. Where there are more, what lies between two of them counts for lost, too: an error where
+/// there might be data, never the other way round.
+const RANGES_MAX: usize = 4096;
+
 /// The inbox has no room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct InboxFull;
@@ -168,7 +172,17 @@ fn insert(ranges: &mut Vec<(u64, u64)>, at: u64, bytes: u64) {
         apart
     });
     let place = ranges.partition_point(|&(other, _)| other < start);
-    ranges.insert(place, (start, end));
+    if ranges.len() < RANGES_MAX && ranges.try_reserve(1).is_ok() {
+        ranges.insert(place, (start, end));
+        return;
+    }
+    // There is no room for one more: the nearest takes it in.
+    let before = place.checked_sub(1).map(|index| (start - ranges[index].1, index));
+    let after = ranges.get(place).map(|(other, _)| (other - end, place));
+    if let Some((_, nearest)) = before.into_iter().chain(after).min() {
+        let (other, stop) = ranges[nearest];
+        ranges[nearest] = (other.min(start), stop.max(end));
+    }
 }
 
 #[cfg(test)]
@@ -205,6 +219,20 @@ mod tests {
         assert_eq!(taken, INBOX);
         assert_eq!(bad.all_in(0, 1 << 40).len(), INBOX);
         assert_eq!(bad.report(64, 64), Ok(()));
+    }
+
+    #[test]
+    fn more_ranges_than_are_kept_apart_lose_what_is_between_two_and_never_less() {
+        let bad = BadRanges::default();
+        let all: Vec<u64> = (0..RANGES_MAX as u64).map(|n| n * 1024).collect();
+        all.iter().for_each(|at| bad.add(*at, 64));
+        // Nearer to the one behind it, and past the last.
+        bad.add(1024 - 128, 64);
+        bad.add(RANGES_MAX as u64 * 1024, 64);
+        let kept = bad.all_in(0, u64::MAX);
+        assert_eq!((kept.len(), kept[0], kept[1]), (RANGES_MAX, (0, 64), (1024 - 128, 192)));
+        assert_eq!(kept[RANGES_MAX - 1], ((RANGES_MAX as u64 - 1) * 1024, 1024 + 64));
+        assert!(all.iter().all(|at| bad.first_in(*at, 64) == Some(*at)));
     }
 
     #[test]

@@ -259,6 +259,9 @@ impl kernel::node::Machine for Machine {
     fn memory_bytes(&self) -> u64 {
         256 << 20
     }
+    fn heap_bytes(&self) -> u64 {
+        192 << 20
+    }
 
     fn tables(&self) -> Vec<String> {
         vec!["NFIT".into()]

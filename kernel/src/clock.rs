@@ -79,7 +79,8 @@ impl Clock {
         self.ns(ticks().wrapping_sub(self.entry))
     }
 
-    /// Nanoseconds from when the TSC was 0, at power-on, to the image's first instruction: the firmware's share.
+    /// How long the TSC had counted at the image's first instruction, in nanoseconds. After power-on that is the firmware's
+    /// share; not every machine sets it to 0 when it starts anew.
     pub(crate) fn entry_ns(&self) -> u64 {
         self.ns(self.entry)
     }
@@ -97,8 +98,8 @@ impl fmt::Display for Clock {
             Reference::Pit => "measured by the PIT",
             Reference::Assumed => "assumed: no timer to measure by",
         };
-        let firmware_ms = self.entry_ns() / 1_000_000;
-        write!(f, "TSC at {} MHz, {reference}; firmware took {firmware_ms} ms", self.hz / 1_000_000)
+        let entry_ms = self.entry_ns() / 1_000_000;
+        write!(f, "TSC at {} MHz, {reference}; {entry_ms} ms on it at the first instruction", self.hz / 1_000_000)
     }
 }
 

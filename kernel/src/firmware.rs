@@ -25,6 +25,9 @@ use crate::memory::AddressSpace;
 /// More tables than any firmware has: the rest is not looked at.
 const MAX_TABLES: usize = 256;
 
+/// Bytes of all tables together that are kept: firmware's are far below, and the heap is for other things, too.
+const MAX_KEPT_BYTES: usize = 8 << 20;
+
 /// A table that firmware listed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Listed {
@@ -103,6 +106,7 @@ impl Firmware {
     /// Takes what we use from a table. Of tables that can be there once, the first counts.
     fn take(&mut self, space: &'static AddressSpace, table: &Table<'_>) -> Result<(), TableFault> {
         match &table.signature().0 {
+            // At most as many bytes as were kept.
             b"NFIT" => self.nfits.push(table.bytes().to_vec()),
             b"APIC" if self.madt.is_none() => {
                 let madt = Madt::read(table)?;
@@ -146,7 +150,9 @@ fn copy_table(space: &AddressSpace, at: u64) -> (Listed, Vec<u8>) {
         space.read_physical(at, &mut header).map_err(|_| TableFault::Unreadable)?;
         listed.signature = Signature([header[0], header[1], header[2], header[3]]);
         listed.bytes = Table::length(&header)?;
-        let mut bytes = vec![0; listed.bytes];
+        let mut bytes = Vec::new();
+        bytes.try_reserve_exact(listed.bytes).map_err(|_| TableFault::TooMany)?;
+        bytes.resize(listed.bytes, 0);
         space.read_physical(at, &mut bytes).map_err(|_| TableFault::Unreadable)?;
         Table::check(&bytes)?;
         Ok(bytes)
@@ -214,7 +220,15 @@ impl AcpiHandler for &Collector {
         let known = found.iter().any(|(old, _)| old.at == listed.at);
         if !known && found.len() < MAX_TABLES {
             let used = matches!(&listed.signature.0, b"NFIT" | b"APIC" | b"FACP" | b"MCFG" | b"SSDT");
-            found.push((listed, if used { bytes.clone() } else { Vec::new() }));
+            let kept: usize = found.iter().map(|(_, bytes)| bytes.len()).sum();
+            let mut listed = listed;
+            let mut own = Vec::new();
+            if used && kept + bytes.len() > MAX_KEPT_BYTES {
+                listed.fault.get_or_insert(TableFault::TooMany);
+            } else if used {
+                own.clone_from(&bytes);
+            }
+            found.push((listed, own));
         }
         let mut copy = bytes;
         if copy.len() < size.max(size_of::<T>()) {

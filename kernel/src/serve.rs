@@ -110,6 +110,10 @@ impl node::Machine for Host {
         self.machine.memory.ram_bytes
     }
 
+    fn heap_bytes(&self) -> u64 {
+        self.machine.memory.heap_bytes
+    }
+
     fn tables(&self) -> Vec<String> {
         let sound = self.machine.firmware.listed.iter().filter(|table| table.fault.is_none());
         sound.map(|table| table.signature.to_string()).collect()

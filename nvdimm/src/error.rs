@@ -255,6 +255,9 @@ findings! {
     refused NoIndex => "no valid index block, but the area is not blank: its namespaces are unknown";
     /// One index block is not valid.
     remark BadIndex { block: u8, why: crate::label::IndexFault } => "index block {block} is not valid: {why}";
+    /// More labels than are kept, in all label areas together.
+    refused TooManyLabels { labels: usize, limit: usize } =>
+        "{labels} labels, where all DIMMs together may have {limit} more: they are not looked at";
     /// An active label is not valid.
     refused BadLabel { slot: u32, why: crate::label::LabelFault } => "label {slot} is not valid: {why}";
 

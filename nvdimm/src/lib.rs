@@ -114,7 +114,10 @@ impl Inventory {
     pub fn read_labels(&mut self, dimms: &[DeviceHandle], source: &mut dyn LabelSource) {
         for &dimm in dimms {
             let mut findings = Findings::default();
-            self.labels.insert(dimm, label::read(source, dimm, &mut findings));
+            self.labels.remove(&dimm);
+            let kept: usize = self.labels.values().map(Labels::count).sum();
+            let room = label::LABELS_MAX.saturating_sub(kept);
+            self.labels.insert(dimm, label::read(source, dimm, room, &mut findings));
             self.label_findings.insert(dimm, findings);
         }
         let mut findings = Findings::default();

@@ -4,9 +4,11 @@
 
 mod common;
 
+use std::collections::BTreeMap;
+
 use common::{Areas, Builder, Spec, area, seal};
 use nvdimm::error::What;
-use nvdimm::label::{Claim, IndexFault, LabelFault, LabelVersion, Labels, NoLabels};
+use nvdimm::label::{Claim, IndexFault, LABELS_MAX, LabelFault, LabelVersion, Labels, NoLabels};
 use nvdimm::namespace::{BttPlace, Torn};
 use nvdimm::{Inventory, discover};
 
@@ -374,4 +376,36 @@ fn an_area_that_cannot_be_read_stops_its_region() {
     assert!(inventory.namespaces.is_empty());
     let error = nvdimm::label::LabelError::Status(3);
     assert_eq!(whats(&inventory)[0], What::LabelsUnreadable { error });
+}
+
+#[test]
+fn labels_of_all_dimms_together_are_bounded_and_those_beyond_are_told_of() {
+    let spec = |slot: u64| Spec {
+        uuid: 1,
+        name: "",
+        flags: 0,
+        labels: 1,
+        position: 0,
+        cookie: 0,
+        dpa: slot * 4096,
+        bytes: 4096,
+    };
+    let full = area([1, 2], &(0..510).map(spec).collect::<Vec<_>>());
+    let dimms = u32::try_from(LABELS_MAX / 510 + 2).unwrap();
+    let table = (1..=dimms).fold(Builder::default(), |table, handle| {
+        let index = u16::try_from(handle).unwrap();
+        table.pmem(index, u64::from(handle) << 32, 1 << 30).dimm(handle, index, 1 << 30, 0, 1)
+    });
+    let areas: BTreeMap<u32, Vec<u8>> = (1..=dimms).map(|handle| (handle, full.clone())).collect();
+    let mut areas = Areas(areas);
+    let mut inventory = discover(&[table.table()], &mut areas);
+    let kept = |inventory: &Inventory| inventory.labels.values().map(Labels::count).sum::<usize>();
+    let beyond = |inventory: &Inventory| {
+        whats(inventory).into_iter().filter(|what| matches!(what, What::TooManyLabels { labels: 510, .. })).count()
+    };
+    assert_eq!((kept(&inventory), beyond(&inventory)), (LABELS_MAX / 510 * 510, 2));
+    // A DIMM that is read again does not count twice.
+    let first = inventory.dimms[0].handle;
+    inventory.read_labels(&[first], &mut areas);
+    assert_eq!((kept(&inventory), beyond(&inventory)), (LABELS_MAX / 510 * 510, 2));
 }

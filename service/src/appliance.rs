@@ -22,6 +22,8 @@ pub struct Device {
     pub sectors: u64,
     /// Why it takes no writes, if so.
     pub read_only: Option<String>,
+    /// Whether a consumer uses it: has it, not just may have it.
+    pub in_use: bool,
 }
 
 /// What the admin commands need of the machine.
@@ -90,6 +92,12 @@ pub trait Appliance {
     /// Not found: there is none, or none that can be read by sectors (an unformatted namespace: say so, and that
     /// create-namespace formats it).
     fn device(&mut self, dev: &str) -> Result<Device, AdminError>;
+
+    /// The name of what somebody made on block device `dev` (`an XFS file system`), if it is recognised.
+    ///
+    /// # Errors
+    /// Not found.
+    fn content(&mut self, dev: &str) -> Result<Option<&'static str>, AdminError>;
 
     /// Reads `into.len() / sector_size` sectors from `lba` on: whole external sectors, metadata bytes last. The caller
     /// keeps to the device: whole sectors, all on it, at most [`crate::admin::READ_BYTES_MAX`].

@@ -26,11 +26,11 @@ pub struct Status {
     pub namespaces: Vec<NamespaceStatus>,
     /// Block devices that are exported.
     pub exports: Vec<String>,
-    /// Time since the CPU started, milliseconds; in JSON seconds (12.345).
+    /// Time since the image began, milliseconds; in JSON seconds (12.345).
     #[serde(serialize_with = "milliseconds_as_seconds")]
     pub uptime: u64,
-    /// Arenas whose last shutdown was not clean and that were recovered at attach: flog entries whose map update was
-    /// missing, summed over the arenas.
+    /// How often, since the image began, a namespace was opened that had interrupted writes, which were finished then. (A
+    /// cut between two writes leaves none; nothing on the medium tells of it.)
     pub unclean_shutdowns_recovered: u64,
     /// How stores become durable here: `clwb`, `clflushopt`, `clflush` or `none needed`, with `+ flush hints`.
     pub persist: String,
@@ -68,6 +68,8 @@ pub struct Nfit {
     pub structures: Vec<NfitStructure>,
     /// What was refused.
     pub refused: Vec<Refusal>,
+    /// What is odd, and stands all the same.
+    pub remarks: Vec<Refusal>,
 }
 
 /// One NFIT structure.
@@ -85,7 +87,7 @@ pub struct NfitStructure {
     pub fields: Fields,
 }
 
-/// Something in the tables that was refused.
+/// Something in the tables or in label areas that was refused, or is remarked upon.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Refusal {
     /// Which table, from 0.
@@ -485,7 +487,7 @@ pub struct Trace {
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct TraceEvent {
-    /// When: microseconds since the CPU started.
+    /// When: microseconds since the image began.
     pub at: u64,
     /// Where: the CPU that saw it.
     pub cpu: u32,

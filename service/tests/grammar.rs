@@ -15,7 +15,8 @@ fn parsed(line: &str) -> Command {
 #[test]
 fn lines_mean_what_they_say() {
     let read = |lba, count| Command::Read { dev: "pmem0s".into(), lba: Lba(lba), count };
-    let write = |data| Command::Write { dev: "pmem0s".into(), lba: Lba(7), data };
+    let write = |data| Command::Write { dev: "pmem0s".into(), lba: Lba(7), data, force: false };
+    let extent = || Extent { dev: "pmem0s".into(), lba: Lba(1), count: 2 };
     let everything =
         ListRequest { buses: true, dimms: true, regions: true, namespaces: true, idle: true, health: true, verbose: 0 };
     for (line, command) in [
@@ -30,6 +31,21 @@ fn lines_mean_what_they_say() {
         ("write pmem0s 7 --data AAEC", write(WriteData::Bytes(vec![0, 1, 2]))),
         ("write --fill=0xff pmem0s 7", write(WriteData::Fill { byte: 255, count: 1 })),
         ("write pmem0s --count 9 7 --fill 1", write(WriteData::Fill { byte: 1, count: 9 })),
+        (
+            "write -f pmem0s 7 --fill 1",
+            Command::Write {
+                dev: "pmem0s".into(),
+                lba: Lba(7),
+                data: WriteData::Fill { byte: 1, count: 1 },
+                force: true,
+            },
+        ),
+        ("trim pmem0s 1 2", Command::Trim { extent: extent(), force: false }),
+        ("trim --force pmem0s 1 2", Command::Trim { extent: extent(), force: true }),
+        ("inject-error pmem0s 1 2 -f", Command::InjectError { extent: extent(), media: false, force: true }),
+        ("inject-error pmem0s 1 2 --media", Command::InjectError { extent: extent(), media: true, force: false }),
+        ("clear-errors -f pmem0s 1 2", Command::ClearErrors { extent: extent(), force: true }),
+        ("clear-errors pmem0s 1 2", Command::ClearErrors { extent: extent(), force: false }),
         ("list", Command::List(ListRequest::default())),
         ("list -BDRNiH", Command::List(everything)),
         ("list --buses --dimms --regions --namespaces --idle --health", Command::List(everything)),
@@ -90,13 +106,22 @@ fn create_namespace_has_ndctls_defaults_and_options() {
 
 #[test]
 fn bench_loads_for_five_seconds_unless_it_only_verifies() {
-    let bench =
-        BenchRequest { dev: "pmem0s".into(), seconds: 5, seed: 1, mix_write_percent: 100, run: 1, verify: false };
+    let bench = BenchRequest {
+        dev: "pmem0s".into(),
+        seconds: 5,
+        seed: 1,
+        mix_write_percent: 100,
+        run: 1,
+        verify: false,
+        force: false,
+    };
     assert_eq!(parsed("bench pmem0s"), Command::Bench(bench.clone()));
     let verify = BenchRequest { seconds: 0, verify: true, ..bench.clone() };
     assert_eq!(parsed("bench pmem0s --verify"), Command::Bench(verify));
     let both = BenchRequest { seconds: 2, seed: 9, mix_write_percent: 70, run: 16, verify: true, ..bench };
-    assert_eq!(parsed("bench --verify --seconds 2 --seed 9 --mix 70% --run 16 pmem0s"), Command::Bench(both));
+    assert_eq!(parsed("bench --verify --seconds 2 --seed 9 --mix 70% --run 16 pmem0s"), Command::Bench(both.clone()));
+    let forced = BenchRequest { force: true, ..both };
+    assert_eq!(parsed("bench -f --verify --seconds 2 --seed 9 --mix 70 --run 16 pmem0s"), Command::Bench(forced));
 }
 
 #[test]
@@ -116,10 +141,10 @@ fn wrong_lines_are_told_what_is_wrong_and_how_it_is_written() {
         ("stats --prometheus=1",       "--prometheus takes no value; usage: stats [--prometheus]"),
         ("mode",                       "MODE is missing; usage: mode MODE"),
         ("mode xml",                   "MODE: \"xml\" is not console, text or json; usage: mode MODE"),
-        ("write pmem0s 0",             "give either --data or --fill; usage: write DEV LBA [--data BASE64] [--fill BYTE] [--count N]"),
-        ("write pmem0s 0 --fill",      "--fill BYTE is missing its value; usage: write DEV LBA [--data BASE64] [--fill BYTE] [--count N]"),
-        ("write pmem0s 0 --fill 1 --fill 2", "--fill BYTE is given twice; usage: write DEV LBA [--data BASE64] [--fill BYTE] [--count N]"),
-        ("write pmem0s 0 --data AA== --count 2", "--count goes with --fill; --data says itself how much; usage: write DEV LBA [--data BASE64] [--fill BYTE] [--count N]"),
+        ("write pmem0s 0",             "give either --data or --fill; usage: write DEV LBA [--data BASE64] [--fill BYTE] [--count N] [-f]"),
+        ("write pmem0s 0 --fill",      "--fill BYTE is missing its value; usage: write DEV LBA [--data BASE64] [--fill BYTE] [--count N] [-f]"),
+        ("write pmem0s 0 --fill 1 --fill 2", "--fill BYTE is given twice; usage: write DEV LBA [--data BASE64] [--fill BYTE] [--count N] [-f]"),
+        ("write pmem0s 0 --data AA== --count 2", "--count goes with --fill; --data says itself how much; usage: write DEV LBA [--data BASE64] [--fill BYTE] [--count N] [-f]"),
         ("arenas 'namespace0.0",       "the quote ' in column 8 is not closed"),
     ];
     for (line, message) in cases {
@@ -146,10 +171,16 @@ fn wrong_lines_are_told_what_is_wrong_and_how_it_is_written() {
 #[test]
 fn error_commands_name_sectors_and_say_where_the_fault_lies() {
     let extent = |lba, count| Extent { dev: "pmem0s".into(), lba: Lba(lba), count };
-    assert_eq!(parsed("trim pmem0s 3 4"), Command::Trim(extent(3, 4)));
-    assert_eq!(parsed("inject-error pmem0s 3"), Command::InjectError { extent: extent(3, 1), media: false });
-    assert_eq!(parsed("inject-error --media pmem0s 3 2"), Command::InjectError { extent: extent(3, 2), media: true });
-    assert_eq!(parsed("clear-errors pmem0s 0 0x10"), Command::ClearErrors(extent(0, 16)));
+    assert_eq!(parsed("trim pmem0s 3 4"), Command::Trim { extent: extent(3, 4), force: false });
+    assert_eq!(
+        parsed("inject-error pmem0s 3"),
+        Command::InjectError { extent: extent(3, 1), media: false, force: false }
+    );
+    assert_eq!(
+        parsed("inject-error --media pmem0s 3 2"),
+        Command::InjectError { extent: extent(3, 2), media: true, force: false }
+    );
+    assert_eq!(parsed("clear-errors pmem0s 0 0x10"), Command::ClearErrors { extent: extent(0, 16), force: false });
     assert_eq!(parsed("errors"), Command::Errors { dev: None });
     assert_eq!(parsed("errors pmem0s"), Command::Errors { dev: Some("pmem0s".into()) });
 }

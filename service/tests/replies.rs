@@ -44,7 +44,8 @@ fn machine_replies_have_the_contracts_keys() {
             concat!(
                 r#"{"ok":true,"structures":[{"table":0,"offset":40,"kind":"spa_range","index":2,"base":4294967296,"#,
                 r#""guid":"66f0d379-b4f3-4074-ac43-0d3318b78cdb","lines":[16,32],"hot_add":false}],"refused":[{"table":1,"#,
-                r#""offset":96,"what":"structure type 1","why":"its length 0 is less than its header"}]}"#
+                r#""offset":96,"what":"structure type 1","why":"its length 0 is less than its header"}],"#,
+                r#""remarks":[{"table":0,"offset":40,"what":"structure","why":"volatile memory is left alone"}]}"#
             )
             .into(),
         ),
@@ -177,6 +178,58 @@ fn errors_change_nothing() {
     assert!(json(&mut desk, "bench pmem0s --seconds 1 --mix 0").starts_with(r#"{"ok":true"#));
 }
 
+/// What a consumer uses is not written under its feet, in either mode; reads are nobody's business.
+#[test]
+fn a_device_in_use_is_written_only_by_force() {
+    let writing = [
+        "write pmem0s 0 --fill 1",
+        "write pmem0s 0 --fill 1 --count 9",
+        "trim pmem0s 0 1",
+        "inject-error pmem0s 0",
+        "inject-error pmem0s 0 --media",
+        "clear-errors pmem0s 0",
+        "bench pmem0s --seconds 1",
+        "bench pmem0s --seconds 1 --mix 1",
+    ];
+    let reading = ["read pmem0s 9", "bench pmem0s --verify", "bench pmem0s --seconds 1 --mix 0", "errors"];
+    for (in_use, force) in [(false, ""), (false, " -f"), (true, ""), (true, " -f"), (true, " --force")] {
+        let (mut program, mut person) = (Desk::in_mode("json"), Desk::in_mode("text"));
+        (program.machine.in_use, person.machine.in_use) = (in_use, in_use);
+        let before = program.machine.disk.clone();
+        for line in writing {
+            let line = format!("{line}{force}");
+            let (reply, (told, status)) = (json(&mut program, &line), text(&mut person, &line));
+            if in_use && force.is_empty() {
+                let message = "pmem0s is in use by a consumer: -f writes to it all the same";
+                let error = format!(r#"{{"ok":false,"error":{{"code":"failed","message":"{message}"}}}}"#);
+                assert_eq!((reply, status), (error, 1), "{line}");
+                assert_eq!(told, format!("error (failed): {message}\n"), "{line}");
+            } else {
+                assert!(reply.starts_with(r#"{"ok":true"#) && status != 1, "{line}: {reply} {told}");
+            }
+        }
+        assert_eq!(program.machine.disk == before, in_use && force.is_empty());
+        for line in reading {
+            assert!(json(&mut program, line).starts_with(r#"{"ok":true"#), "{line}");
+        }
+    }
+}
+
+#[test]
+fn a_load_overwrites_what_is_recognised_only_by_force() {
+    let mut desk = Desk::in_mode("json");
+    desk.machine.content = Some("an XFS file system");
+    let before = desk.machine.disk.clone();
+    let refused = json(&mut desk, "bench pmem0s --seconds 1");
+    let message = "pmem0s holds an XFS file system: -f overwrites it all the same";
+    assert_eq!(refused, format!(r#"{{"ok":false,"error":{{"code":"failed","message":"{message}"}}}}"#));
+    assert!(desk.machine.disk == before);
+    for line in ["bench pmem0s --verify", "bench pmem0s --seconds 1 --mix 0", "write pmem0s 9 --fill 1"] {
+        assert!(json(&mut desk, line).starts_with(r#"{"ok":true"#), "{line}");
+    }
+    assert!(json(&mut desk, "bench pmem0s --seconds 1 -f").starts_with(r#"{"ok":true"#));
+}
+
 #[test]
 fn sectors_are_put_in_error_listed_and_cleared() {
     let mut desk = Desk::in_mode("json");
@@ -271,6 +324,7 @@ fn texts_are_for_people_and_end_with_the_exit_status() {
                 "  lines                      0x10 0x20\n",
                 "  hot_add                    false\n",
                 "table 1 at 0x0060: refused structure type 1: its length 0 is less than its header\n",
+                "table 0 at 0x0028: remark on structure: volatile memory is left alone\n",
             )
             .into(),
             0,

@@ -136,6 +136,7 @@ pub struct Threads {
     map: Map,
     nfits: Vec<Vec<u8>>,
     cpus: u32,
+    heap_bytes: u64,
     /// By device handle.
     labels: Areas,
     start: Instant,
@@ -254,6 +255,9 @@ impl Machine for Threads {
     fn memory_bytes(&self) -> u64 {
         256 << 20
     }
+    fn heap_bytes(&self) -> u64 {
+        self.heap_bytes
+    }
     fn tables(&self) -> Vec<String> {
         vec!["NFIT".into()]
     }
@@ -330,13 +334,22 @@ pub struct Hardware {
     pub areas: Vec<(u32, &'static LabelArea)>,
     /// How many CPUs.
     pub cpus: u32,
+    /// How long the heap is said to be.
+    pub heap_bytes: u64,
     /// What exports need.
     pub means: Means,
 }
 
 impl Default for Hardware {
     fn default() -> Self {
-        Self { map: Map::default(), nfits: Vec::new(), areas: Vec::new(), cpus: 4, means: Means::none() }
+        Self {
+            map: Map::default(),
+            nfits: Vec::new(),
+            areas: Vec::new(),
+            cpus: 4,
+            heap_bytes: 192 << 20,
+            means: Means::none(),
+        }
     }
 }
 
@@ -369,6 +382,7 @@ impl Hardware {
             nfits: self.nfits,
             labels: Areas(self.areas),
             cpus: self.cpus,
+            heap_bytes: self.heap_bytes,
             start: Instant::now(),
             hurry_ns: AtomicU64::new(0),
             hurried_ns: AtomicU64::new(0),

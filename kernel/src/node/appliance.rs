@@ -21,7 +21,7 @@ impl<M: Machine> Node<M> {
         self.regions.iter().flat_map(|slot| &slot.namespaces)
     }
 
-    fn disks(&self) -> impl Iterator<Item = &Disk<Medium>> {
+    pub(super) fn disks(&self) -> impl Iterator<Item = &Disk<Medium>> {
         self.slots().filter_map(|slot| match &slot.state {
             State::Sector(disk) => Some(&**disk),
             _ => None,
@@ -64,7 +64,8 @@ impl<M: Machine> Node<M> {
                         "{id} is not formatted, so it has no sectors: create-namespace -r {} formats it",
                         id.region
                     )),
-                    State::Held(why) => AdminError::failed(format!("{id}: {why}")),
+                    State::Unsupported(why) => AdminError::failed(format!("{id} holds {why}")),
+                    State::Held(held) => held.error(id),
                     State::Disabled => AdminError::not_found(disabled(id)),
                     State::Sector(disk) => AdminError::not_found(format!("the block device of {id} is {}", disk.name)),
                 });
@@ -126,7 +127,8 @@ impl<M: Machine> Appliance for Node<M> {
             }
             State::Raw(content) => Err(AdminError::failed(format!("{id} is not in sector mode: {content}"))),
             State::Damaged(why) => Err(AdminError::damaged(format!("{id}: {why}"))),
-            State::Held(why) => Err(AdminError::failed(format!("{id}: {why}"))),
+            State::Unsupported(why) => Err(AdminError::failed(format!("{id} holds {why}"))),
+            State::Held(held) => Err(held.error(id)),
             State::Disabled => Err(AdminError::failed(disabled(id))),
         }
     }
@@ -169,7 +171,12 @@ impl<M: Machine> Appliance for Node<M> {
             sectors: disk.btt.capacity_sectors(),
             // With an arena that can be written, each write is answered by itself.
             read_only: disk.read_only().filter(|_| disk.all_read_only()),
+            in_use: self.exports.has_consumer(dev),
         })
+    }
+
+    fn content(&mut self, dev: &str) -> Result<Option<&'static str>, AdminError> {
+        self.disk(dev).map(|disk| disk.content(M::this_cpu()))
     }
 
     fn read(&mut self, dev: &str, lba: Lba, into: &mut [u8]) -> Result<(), AdminError> {
@@ -206,6 +213,10 @@ impl<M: Machine> Appliance for Node<M> {
         let writes = request.seconds > 0 && request.mix_write_percent > 0;
         if let Some(why) = disk.read_only().filter(|_| writes) {
             return Err(AdminError::read_only(format!("{}: {why}", disk.name)));
+        }
+        let buffers = disk.sector_bytes() as u64 * u64::from(request.run) * u64::from(self.machine.cpus());
+        if buffers > self.machine.heap_bytes() / 8 {
+            return Err(AdminError::failed(format!("{}: not enough memory for runs of {}", disk.name, request.run)));
         }
         Ok(bench::run(&self.machine, &self.exports, disk, request))
     }
@@ -250,7 +261,8 @@ fn namespace_status(slot: &NamespaceSlot) -> NamespaceStatus {
             ("raw", slot.namespace.bytes(), Some(slot.device_name(false)), format!("active: {content}"))
         }
         State::Damaged(why) => ("sector", slot.namespace.bytes(), None, format!("damaged: {why}")),
-        State::Held(why) => ("raw", slot.namespace.bytes(), None, format!("disabled: {why}")),
+        State::Unsupported(why) => ("sector", slot.namespace.bytes(), None, format!("unsupported: {why}")),
+        State::Held(held) => ("raw", slot.namespace.bytes(), None, format!("disabled: {}", held.why)),
         State::Disabled => ("raw", slot.namespace.bytes(), None, "disabled".into()),
     };
     NamespaceStatus { dev: id.to_string(), mode: mode.to_string(), size, blockdev, state }

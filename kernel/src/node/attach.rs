@@ -2,18 +2,19 @@
 
 use super::content::{Content, recognise};
 use super::disk::Disk;
-use super::{Machine, Node};
+use super::{Machine, Node, probe};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use btt::info_block::Version;
-use btt::media::Namespace as _;
+use btt::media::{MediaError, Namespace as _};
 use btt::{Btt, OpenError, Placement};
 use core::fmt;
 use drivers::blk_window::BlkRegion;
 use drivers::medium::Medium;
 use drivers::pmem::{Access, PmemRegion};
 use nvdimm::namespace::{BttPlace, Extent, Namespace, NamespaceId};
+use service::error::AdminError;
 use uuid::Uuid;
 
 /// What a namespace is, once somebody has looked.
@@ -24,17 +25,53 @@ pub(super) enum State {
     Raw(Content),
     /// It holds a BTT that cannot be opened.
     Damaged(OpenError),
+    /// It holds a BTT that is sound as far as anybody here can tell, of a kind that is not served.
+    Unsupported(OpenError),
     /// It cannot be used, for this reason.
-    Held(String),
+    Held(Held),
     /// Somebody disabled it.
     Disabled,
+}
+
+/// Why a namespace cannot be used.
+pub(super) struct Held {
+    /// In words.
+    pub(super) why: String,
+    /// Whether the medium is at fault.
+    medium: bool,
+}
+
+impl Held {
+    /// For whoever wanted to use it.
+    pub(super) fn error(&self, id: NamespaceId) -> AdminError {
+        let message = format!("{id}: {}", self.why);
+        if self.medium { AdminError::damaged(message) } else { AdminError::failed(message) }
+    }
+}
+
+impl From<&str> for Held {
+    fn from(why: &str) -> Self {
+        Self { why: why.into(), medium: false }
+    }
+}
+
+impl From<probe::Fault> for Held {
+    fn from(why: probe::Fault) -> Self {
+        Self { why: why.to_string(), medium: true }
+    }
+}
+
+impl From<MediaError> for Held {
+    fn from(why: MediaError) -> Self {
+        Self { why: why.to_string(), medium: true }
+    }
 }
 
 impl State {
     /// Whether it has a block device.
     pub(super) const fn is_enabled(&self) -> bool {
         match self {
-            Self::Sector(_) | Self::Raw(_) | Self::Damaged(_) => true,
+            Self::Sector(_) | Self::Raw(_) | Self::Damaged(_) | Self::Unsupported(_) => true,
             Self::Held(_) | Self::Disabled => false,
         }
     }
@@ -58,7 +95,8 @@ impl fmt::Display for State {
             }
             Self::Raw(content) => write!(f, "no BTT, {content}"),
             Self::Damaged(why) => write!(f, "damaged: {why}"),
-            Self::Held(why) => write!(f, "not served: {why}"),
+            Self::Unsupported(why) => write!(f, "not supported: {why}"),
+            Self::Held(held) => write!(f, "not served: {}", held.why),
             Self::Disabled => write!(f, "disabled"),
         }
     }
@@ -120,29 +158,51 @@ pub(super) fn medium(region: &Mapped, namespace: &Namespace) -> Result<Medium, S
     region.bytes_of(&namespace.extents, access)
 }
 
+/// Looks at a namespace without a BTT, and at whether it keeps what would be stored there.
+fn look_at_content(medium: &Medium) -> State {
+    match recognise(medium) {
+        Ok(Content::Blank) if !medium.read_only() => match probe::ends(medium) {
+            Ok(()) => State::Raw(Content::Blank),
+            Err(why) => State::Held(why.into()),
+        },
+        Ok(content) => State::Raw(content),
+        Err(why) => State::Held(why.into()),
+    }
+}
+
 impl<M: Machine> Node<M> {
+    /// How much memory one more BTT may take. How much it wants stands on its medium: half of the heap is for all that are
+    /// open, the other half for everything else.
+    fn btt_budget(&self) -> u64 {
+        let open: u64 = self.disks().map(|disk| disk.btt.memory_bytes()).sum();
+        (self.machine.heap_bytes() / 2).saturating_sub(open)
+    }
+
     /// Opens a namespace. On media that may not be written nothing is.
     pub(super) fn attach(&self, region: &Mapped, namespace: &Namespace) -> State {
         let Some(placement) = placement(namespace) else {
-            return State::Held("its label says that it is no sector-mode namespace".to_string());
+            return State::Held("its label says that it is no sector-mode namespace".into());
         };
         let medium = match medium(region, namespace) {
             Ok(medium) => medium,
-            Err(why) => return State::Held(why),
+            Err(why) => return State::Held(why.as_str().into()),
         };
         let cpus = self.machine.cpus();
         // The BTT itself has no more lanes than free blocks.
-        match Btt::open(medium.clone(), placement, nvdimm::lanes(u32::MAX, cpus, medium.window_count())) {
+        let lanes = nvdimm::lanes(u32::MAX, cpus, medium.window_count());
+        match Btt::open_within(medium.clone(), placement, lanes, self.btt_budget()) {
             Ok(btt) => {
                 let name = device_name(namespace.id, medium.window_count().is_some(), true);
                 State::Sector(Arc::new(Disk::new(name, btt, cpus)))
             }
-            Err(OpenError::NotABtt | OpenError::TooSmall { .. }) => match recognise(&medium) {
-                Ok(content) => State::Raw(content),
-                Err(why) => State::Held(why.to_string()),
-            },
+            Err(OpenError::NotABtt | OpenError::TooSmall { .. }) => look_at_content(&medium),
+            Err(why @ OpenError::SectorSize { .. }) => State::Unsupported(why),
             Err(why) if why.is_damage() => State::Damaged(why),
-            Err(why) => State::Held(format!("{why} ({} bytes)", medium.len_bytes())),
+            // What is left is about memory.
+            Err(why) => {
+                let what_to_do = "disable another namespace and enable this one, or give the machine more memory";
+                State::Held(format!("{why}: {what_to_do}").as_str().into())
+            }
         }
     }
 }

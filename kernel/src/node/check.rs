@@ -38,7 +38,12 @@ impl<M: Machine> Node<M> {
             State::Raw(content @ Content::Recognised(_)) if !request.force && !content.is_btt() => {
                 return Err(failed(format!("{content}: -f looks for the rest of a BTT all the same")));
             }
-            State::Held(why) => return Err(failed(why.clone())),
+            State::Unsupported(why) => {
+                return Err(failed(format!(
+                    "it holds {why}. It is not known to be damaged, and nothing here can check or repair it"
+                )));
+            }
+            State::Held(held) => return Err(held.error(namespace.id)),
             _ if namespace.read_only && changes => {
                 return Err(AdminError::read_only(format!(
                     "{} is read-only: check it without -R and -L",
@@ -49,16 +54,12 @@ impl<M: Machine> Node<M> {
         }
         let id = namespace.id.to_string();
         let mut found = Findings::default();
-        if changes {
-            self.mend(place, placement, request, &mut found)?;
+        let arenas = if changes {
+            self.mend(place, placement, request, &mut found)?
         } else {
-            self.look(place, placement, &mut found)?;
-        }
-        let arenas = match &self.at(place).state {
-            State::Sector(disk) => u32::try_from(disk.btt.arenas().count()).unwrap_or(u32::MAX),
-            _ => 0,
+            self.look(place, placement, &mut found)?
         };
-        Ok(Check { dev: id, arenas: arenas.max(found.arenas), findings: found.finish() })
+        Ok(Check { dev: id, arenas, findings: found.finish() })
     }
 
     /// A thirty-second of RAM for the bits: one pass over the map, if the arena is not huge and the machine small.
@@ -72,31 +73,30 @@ impl<M: Machine> Node<M> {
         medium(region, &self.at(place).namespace).map_err(failed)
     }
 
-    fn look(&self, place: SlotPlace, placement: Placement, found: &mut Findings) -> Result<(), AdminError> {
+    /// How many arenas were looked at.
+    fn look(&self, place: SlotPlace, placement: Placement, found: &mut Findings) -> Result<u32, AdminError> {
         let mut progress = self.progress(place, "checked");
         let mut look = |media: &Medium| {
-            check(media, placement, self.window_blocks(), &mut |finding| found.add(&finding, false), &mut progress);
+            let mut report = |finding| found.add(&finding, false);
+            check(media, placement, self.window_blocks(), &mut report, &mut progress).arenas
         };
         match &self.at(place).state {
             State::Sector(disk) => {
                 let _hold = self.exports.hold(disk);
                 disk.btt.exclusively(&mut look).map_err(|why| admin_error(&disk.name, &why))
             }
-            _ => {
-                look(&self.medium_at(place)?);
-                Ok(())
-            }
+            _ => Ok(look(&self.medium_at(place)?)),
         }
     }
 
-    /// Closes the namespace, repairs it, and opens it again, if it was open.
+    /// Closes the namespace, repairs it, and opens it again, if it was open. How many arenas were looked at.
     fn mend(
         &mut self,
         place: SlotPlace,
         placement: Placement,
         request: &CheckNamespace,
         found: &mut Findings,
-    ) -> Result<(), AdminError> {
+    ) -> Result<u32, AdminError> {
         let medium = self.medium_at(place)?;
         let enabled = self.at(place).state.is_enabled();
         self.disable(place)?;
@@ -108,13 +108,14 @@ impl<M: Machine> Node<M> {
             window_blocks: self.window_blocks(),
         };
         let mut progress = self.progress(place, "checked");
-        repair(&medium, placement, &orders, &mut |finding, repaired| found.add(&finding, repaired), &mut progress);
+        let mut report = |finding, repaired| found.add(&finding, repaired);
+        let arenas = repair(&medium, placement, &orders, &mut report, &mut progress).arenas;
         drop(progress);
         let portable = if request.portable { self.make_portable(place, placement, &medium, found) } else { Ok(()) };
         if enabled {
             self.open(place);
         }
-        portable
+        portable.map(|()| arenas)
     }
 
     /// Writes out the map's TRIM entries, and forbids new ones.
@@ -136,8 +137,12 @@ impl<M: Machine> Node<M> {
                 count => found.note(format!("{count} sectors were TRIM entries, which today's Linux misreads"), true),
             }
             self.disable(place)?;
-            forbid_zero_entries(medium, placement)
-                .map_err(|why| AdminError::failed(format!("{}: {why}", self.at(place).namespace.id)))?;
+            let id = self.at(place).namespace.id;
+            forbid_zero_entries(medium, placement).map_err(|why| AdminError::failed(format!("{id}: {why}")))?;
+            if btt::info_block::allows_zero_entries(medium, placement) != Ok(false) {
+                let what = "the info blocks do not read as they were written";
+                return Err(AdminError::damaged(format!("{id}: {what}")));
+            }
         }
         Ok(())
     }
@@ -165,14 +170,10 @@ struct Findings {
     more: u64,
     /// Whether one that is not shown is not repaired.
     rest_unrepaired: bool,
-    arenas: u32,
 }
 
 impl Findings {
     fn add(&mut self, finding: &check::Finding, repaired: bool) {
-        if let Some(arena) = finding.arena() {
-            self.arenas = self.arenas.max(arena.0 + 1);
-        }
         if self.shown.len() == FINDINGS_SHOWN {
             self.more += 1;
             self.rest_unrepaired |= !repaired;

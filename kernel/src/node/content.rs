@@ -3,15 +3,19 @@
 //! Offsets and magic numbers are those of blkid (util-linux, libblkid/src/superblocks) and of the formats' own
 //! specifications.
 
+use super::probe::{ENDS_BYTES, is_left_over, places_at_ends};
 use btt::layout::{PAGE_BYTES, SIGNATURE};
-use btt::media::{MediaError, Namespace, NsOffset};
+use btt::media::{LINE_BYTES, MediaError, Namespace, NsOffset};
 use core::fmt;
+use core::ops::Range;
 
 /// What stands at the start and the end of a namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Content {
     /// The first and the last MiB are zero.
     Blank,
+    /// They are ones: an erased medium, or none at all.
+    Ones,
     /// Bytes that mean nothing to us.
     Unknown,
     /// Something that somebody made.
@@ -32,6 +36,7 @@ impl fmt::Display for Content {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Blank => write!(f, "blank"),
+            Self::Ones => write!(f, "all ones (erased, or no memory is there)"),
             Self::Unknown => write!(f, "unknown data"),
             Self::Recognised(what) => write!(f, "holds {what}"),
         }
@@ -86,53 +91,92 @@ const MAGICS: [Magic; 33] = [
     magic(510, &[0x55, 0xaa], "a boot sector or a partition table"),
 ];
 
-/// How much of either end is looked at for a blank namespace.
-const ENDS_BYTES: u64 = 1 << 20;
+/// The name of what begins here, by its magic number. `read` reads bytes at a place, all of which are among the first
+/// `bytes`.
+pub(super) fn name_of<E>(
+    bytes: u64,
+    read: &mut dyn FnMut(u64, &mut [u8]) -> Result<(), E>,
+) -> Result<Option<&'static str>, E> {
+    for magic in &MAGICS {
+        if holds(bytes, read, magic.at, magic.bytes)? {
+            return Ok(Some(magic.what));
+        }
+    }
+    Ok(None)
+}
 
-/// Looks at a namespace. Reads at most 2 MiB and some pages.
+fn holds<E>(
+    bytes: u64,
+    read: &mut dyn FnMut(u64, &mut [u8]) -> Result<(), E>,
+    at: u64,
+    magic: &[u8],
+) -> Result<bool, E> {
+    let mut found = [0; SIGNATURE.len()];
+    let found = &mut found[..magic.len()];
+    if at.checked_add(magic.len() as u64).is_none_or(|end| end > bytes) {
+        return Ok(false);
+    }
+    read(at, found)?;
+    Ok(found == magic)
+}
+
+/// Looks at a namespace. Reads at most 4 MiB and some pages.
 ///
 /// # Errors
 /// What the medium says.
 pub(super) fn recognise<N: Namespace>(media: &N) -> Result<Content, MediaError> {
     let bytes = media.len_bytes();
-    let holds = |at: u64, magic: &[u8]| -> Result<bool, MediaError> {
-        let mut found = [0; SIGNATURE.len()];
-        let found = &mut found[..magic.len()];
-        if at.checked_add(magic.len() as u64).is_none_or(|end| end > bytes) {
-            return Ok(false);
-        }
-        media.read(NsOffset(at), found)?;
-        Ok(found == magic)
-    };
-    for magic in &MAGICS {
-        if holds(magic.at, magic.bytes)? {
-            return Ok(Content::Recognised(magic.what));
-        }
+    let mut read = |at, into: &mut [u8]| media.read(NsOffset(at), into);
+    if let Some(what) = name_of(bytes, &mut read)? {
+        return Ok(Content::Recognised(what));
     }
     let last_page = (bytes / PAGE_BYTES).saturating_sub(1) * PAGE_BYTES;
-    if holds(last_page, &SIGNATURE)? {
+    if holds(bytes, &mut read, last_page, &SIGNATURE)? {
         return Ok(Content::Recognised(LONE_BACKUP));
     }
     for sector in [512, 4096] {
-        if holds(bytes.saturating_sub(sector), b"EFI PART")? {
+        if holds(bytes, &mut read, bytes.saturating_sub(sector), b"EFI PART")? {
             return Ok(Content::Recognised("the backup of a partition table"));
         }
     }
-    let tail = bytes.saturating_sub(ENDS_BYTES);
-    let blank = is_zero(media, 0, bytes.min(ENDS_BYTES))? && is_zero(media, tail, bytes - tail)?;
-    Ok(if blank { Content::Blank } else { Content::Unknown })
+    let ends = [0..bytes.min(ENDS_BYTES), bytes.saturating_sub(ENDS_BYTES)..bytes];
+    // What a cut left of a probe counts for the zeroes that were there.
+    let mut left_over = [None; 2];
+    for (slot, at) in left_over.iter_mut().zip(places_at_ends(bytes)) {
+        let mut line = [0; LINE_BYTES as usize];
+        media.read(at, &mut line)?;
+        *slot = is_left_over(at, &line).then_some(at.0);
+    }
+    for (content, byte, but) in [(Content::Blank, 0, left_over), (Content::Ones, 0xff, [None; 2])] {
+        let mut all = bytes > 0 || byte == 0;
+        for end in &ends {
+            all = all && is_all(media, end.clone(), byte, but)?;
+        }
+        if all {
+            return Ok(content);
+        }
+    }
+    Ok(Content::Unknown)
 }
 
-fn is_zero<N: Namespace>(media: &N, at: u64, bytes: u64) -> Result<bool, MediaError> {
+/// Whether all these bytes are `byte`, those of the lines `but` left out.
+fn is_all<N: Namespace>(media: &N, range: Range<u64>, byte: u8, but: [Option<u64>; 2]) -> Result<bool, MediaError> {
     let mut buffer = [0_u8; 1024];
-    let mut done = 0;
-    while done < bytes {
-        let size = usize::try_from(bytes - done).unwrap_or(buffer.len()).min(buffer.len());
-        media.read(NsOffset(at + done), &mut buffer[..size])?;
-        if buffer[..size].iter().any(|byte| *byte != 0) {
+    let mut at = range.start;
+    while at < range.end {
+        if let Some(line) = but.into_iter().flatten().find(|line| (*line..line + LINE_BYTES).contains(&at)) {
+            at = line + LINE_BYTES;
+            continue;
+        }
+        // Up to the next line that is left out.
+        let next = but.into_iter().flatten().filter(|line| *line > at).min();
+        let left = next.unwrap_or(range.end).min(range.end) - at;
+        let size = usize::try_from(left).unwrap_or(buffer.len()).min(buffer.len());
+        media.read(NsOffset(at), &mut buffer[..size])?;
+        if buffer[..size].iter().any(|found| *found != byte) {
             return Ok(false);
         }
-        done += size as u64;
+        at += size as u64;
     }
     Ok(true)
 }
@@ -164,6 +208,41 @@ mod tests {
         assert_eq!(holding(BYTES - 1, &[1]), Content::Unknown);
         assert_eq!(holding(BYTES - 4096, b"EFI PART"), Content::Recognised("the backup of a partition table"));
         assert!(matches!(holding(BYTES - 4096, &SIGNATURE), Content::Recognised(_)));
+    }
+
+    #[test]
+    fn ones_at_both_ends_are_told_apart_from_data() {
+        let sim = Sim::new(BYTES);
+        for end in [0, BYTES - ENDS_BYTES] {
+            assert_eq!(recognise(&sim), Ok(if end == 0 { Content::Blank } else { Content::Unknown }));
+            sim.write(NsOffset(end), &[0xff; ENDS_BYTES as usize]).expect("in range");
+        }
+        assert_eq!(recognise(&sim), Ok(Content::Ones));
+    }
+
+    #[test]
+    fn what_a_cut_left_of_a_probe_is_blank_in_its_place_only() {
+        // A probe is cut: each of its lines is there, wholly.
+        let probed = |at: u64| {
+            let sim = Sim::new(BYTES);
+            let mut line = *b"untorn: a probe of what this memory keeps (may be erased)...\0\0\0\0";
+            line[48..56].copy_from_slice(&(at | 1).to_le_bytes());
+            line[56..].copy_from_slice(&(!at | 1).to_le_bytes());
+            (sim, line)
+        };
+        for (probe_of, at, content) in [
+            (BYTES - 64, BYTES - 64, Content::Blank),
+            (ENDS_BYTES - 64, ENDS_BYTES - 64, Content::Blank),
+            (BYTES - 64, ENDS_BYTES - 64, Content::Unknown),
+            (BYTES - 128, BYTES - 128, Content::Unknown),
+        ] {
+            let (sim, line) = probed(probe_of);
+            sim.write(NsOffset(at), &line).expect("in range");
+            assert_eq!(recognise(&sim), Ok(content), "{at:#x}");
+            // One byte more is somebody's.
+            sim.write(NsOffset(at - 1), &[1]).expect("in range");
+            assert_eq!(recognise(&sim), Ok(Content::Unknown), "{at:#x}");
+        }
     }
 
     #[test]

@@ -4,10 +4,14 @@
 //! In free space the BTT is made first, then the labels, which are what makes the namespace: a cut leaves the one as if
 //! nothing had been asked for, or the other whole. Only the BTT may be left in space that is still free, where it looks
 //! like any other: to create a namespace over it takes force.
+//!
+//! Before anything of it is stored, the space is probed: memory that keeps no bytes gets no namespace. Afterwards, what is
+//! there is read back, and only that is success.
 
 use super::attach::{State, medium, placement};
 use super::content::{Content, recognise};
 use super::export::not_exported;
+use super::probe::{Fault, all_over};
 use super::switch::{erase, info_blocks, signed_pages};
 use super::{Machine, NamespaceSlot, Node, RegionSlot, SlotPlace};
 use alloc::format;
@@ -23,7 +27,7 @@ use nvdimm::dimm::DeviceHandle;
 use nvdimm::label::change::{self, ChangeError, NewNamespace};
 use nvdimm::label::{Claim, LabelSet, LabelVersion, Labels};
 use nvdimm::namespace::{Extent, LabelsByDimm};
-use nvdimm::region::Kind;
+use nvdimm::region::{Kind, LeftOut};
 use nvdimm::space;
 use service::admin::command::{CreateNamespace, NamespaceMode, RegionType};
 use service::error::AdminError;
@@ -92,12 +96,34 @@ impl<M: Machine> Node<M> {
                 Err(why) => _ = refusal.get_or_insert(why),
             }
         }
-        Err(refusal.unwrap_or_else(|| match &request.region {
-            Some(name) => {
-                AdminError::not_found(format!("no region \"{name}\" of that kind: list -R shows what there is"))
-            }
-            None => AdminError::not_found("there is no region: the firmware names no NVDIMM"),
-        }))
+        Err(refusal.unwrap_or_else(|| self.no_region(request)))
+    }
+
+    /// Why there is no region that the request may mean.
+    fn no_region(&self, request: &CreateNamespace) -> AdminError {
+        let left_out = self
+            .found
+            .left_out
+            .iter()
+            .find(|left_out| request.region.as_ref().is_none_or(|name| region_number(name) == Some(left_out.id.0)));
+        if let Some(LeftOut { id, why }) = left_out {
+            return AdminError::not_found(format!("{id} is left out: {why}"));
+        }
+        if !self.regions.is_empty() {
+            let kind = match request.region_type {
+                None => "",
+                Some(RegionType::Pmem) => " of type pmem",
+                Some(RegionType::Blk) => " of type blk",
+            };
+            let name = request.region.as_ref().map(|name| format!(" \"{name}\"")).unwrap_or_default();
+            return AdminError::not_found(format!("no region{name}{kind}: list -R shows what there is"));
+        }
+        let refused = self.found.findings().find(|finding| finding.refuses() && finding.is_of_tables());
+        AdminError::not_found(match refused {
+            Some(why) => format!("there is no region: {why}; nfit shows all that was refused"),
+            None if self.machine.nfits().is_empty() => "there is no region: the firmware has no NFIT".into(),
+            None => "there is no region: the firmware's NFIT names no range of persistent memory".to_string(),
+        })
     }
 
     /// Where the namespace would be in this region. Nothing is written.
@@ -224,25 +250,49 @@ impl<M: Machine> Node<M> {
         let Some(placement) = placement(&namespace) else {
             return Err(refused("its label says that it is no sector-mode namespace".into()));
         };
+        let uuid = request.uuid.unwrap_or_else(|| random_uuid(&self.machine));
         // Whatever was open is closed before its bytes go.
         self.disable(place)?;
-        let result = match request.mode {
-            NamespaceMode::Raw => erase(&medium, &info_blocks(&medium, &namespace)).map_err(FormatError::from),
-            NamespaceMode::Sector => {
-                let recipe = Recipe {
-                    sector_size,
-                    uuid: request.uuid.unwrap_or_else(|| random_uuid(&self.machine)),
-                    parent_uuid: placement.parent_uuid,
-                    version: placement.version,
-                    zero_data: request.force,
-                    zero_entries: request.zero_entries,
-                };
-                format(&medium, &recipe, &mut |_, _| self.exports.attend(M::this_cpu()))
-            }
-        };
+        let result =
+            all_over(&medium).map_err(|why| not_kept(&name.to_string(), why)).and_then(|()| match request.mode {
+                NamespaceMode::Raw => erase(&medium, &info_blocks(&medium, &namespace))
+                    .map_err(|why| AdminError::damaged(format!("{name} was not made: {why}"))),
+                NamespaceMode::Sector => {
+                    let recipe = Recipe {
+                        sector_size,
+                        uuid,
+                        parent_uuid: placement.parent_uuid,
+                        version: placement.version,
+                        zero_data: request.force,
+                        zero_entries: request.zero_entries,
+                    };
+                    let result = format(&medium, &recipe, &mut |_, _| self.exports.attend(M::this_cpu()));
+                    result.map_err(|why| not_formatted(&name.to_string(), &why))
+                }
+            });
         self.open(place);
-        result.map_err(|why| not_formatted(&name.to_string(), &why))?;
-        Ok(place)
+        result?;
+        self.as_made(place, (request.mode == NamespaceMode::Sector).then_some(uuid))
+    }
+
+    /// The namespace, if it is open and reads back as what was asked for: a BTT of this uuid, or none.
+    fn as_made(&self, place: SlotPlace, btt: Option<Uuid>) -> Result<SlotPlace, AdminError> {
+        let slot = self.at(place);
+        let is_so = match (&slot.state, btt) {
+            (State::Sector(disk), Some(uuid)) => {
+                disk.btt.uuid() == uuid
+                    && disk.btt.arenas().all(|arena| arena.backup_agrees && arena.read_only.is_none())
+            }
+            (State::Raw(content), None) => !content.is_btt(),
+            _ => false,
+        };
+        if is_so {
+            return Ok(place);
+        }
+        let (id, state) = (slot.namespace.id, &slot.state);
+        Err(AdminError::damaged(format!(
+            "{id} does not read as it was written: the medium keeps other bytes ({state})"
+        )))
     }
 
     /// Makes a namespace in free space.
@@ -277,14 +327,16 @@ impl<M: Machine> Node<M> {
         let labels = as_if_labelled(&self.found.labels, &piece.blank, piece.version);
         change::create(&region, &labels, &new).map_err(refused)?;
 
+        let medium = self.bytes_of(piece.region, &piece.extents)?;
+        all_over(&medium).map_err(|why| not_kept(&name, why))?;
         for (dimm, area_bytes) in &piece.blank {
             self.label_blank(*dimm, *area_bytes, piece.version)?;
         }
-        let medium = self.bytes_of(piece.region, &piece.extents)?;
-        if sector_mode {
+        let btt_uuid = sector_mode.then(|| random_uuid(&self.machine));
+        if let Some(btt_uuid) = btt_uuid {
             let recipe = Recipe {
                 sector_size,
-                uuid: random_uuid(&self.machine),
+                uuid: btt_uuid,
                 parent_uuid: uuid,
                 version,
                 // What stood here belonged to nobody any more; its bytes are nobody's to read.
@@ -295,15 +347,16 @@ impl<M: Machine> Node<M> {
                 .map_err(|why| not_formatted(&name, &why))?;
         } else {
             // A BTT that is left here would make it a namespace in sector mode.
-            erase(&medium, &signed_pages(&medium)).map_err(|why| not_formatted(&name, &why.into()))?;
+            erase(&medium, &signed_pages(&medium))
+                .map_err(|why| AdminError::damaged(format!("{name}: nothing was made: {why}")))?;
         }
         let steps = change::create(&region, &self.found.labels, &new).map_err(refused)?;
         self.change_labels(&steps)?;
         let is_new = |slot: &NamespaceSlot| slot.namespace.labelling.as_ref().is_some_and(|it| it.uuid == uuid);
         let namespace = self.regions[piece.region].namespaces.iter().position(is_new);
         let namespace = namespace
-            .ok_or_else(|| AdminError::failed(format!("{name}: the labels do not read as they were written")))?;
-        Ok(SlotPlace { region: piece.region, namespace })
+            .ok_or_else(|| AdminError::damaged(format!("{name}: the labels do not read as they were written")))?;
+        self.as_made(SlotPlace { region: piece.region, namespace }, btt_uuid)
     }
 
     /// Gives a blank label area index blocks. The namespaces that its DIMM had without go, and then their info blocks do.
@@ -340,8 +393,18 @@ fn not_formatted(name: &str, why: &FormatError) -> AdminError {
     }
 }
 
+/// Space that cannot hold a namespace. Nothing was stored that is still there.
+fn not_kept(name: &str, why: Fault) -> AdminError {
+    AdminError::damaged(format!("{name}: {why}: nothing was made"))
+}
+
+/// The `k` of `region<k>`.
+fn region_number(name: &str) -> Option<u32> {
+    name.strip_prefix("region").and_then(|number| number.parse().ok())
+}
+
 fn is_region(slot: &RegionSlot, name: &str) -> bool {
-    name.strip_prefix("region").and_then(|number| number.parse().ok()) == Some(slot.region.id.0)
+    region_number(name) == Some(slot.region.id.0)
 }
 
 /// Whether a namespace may be written over: a blank one always, anything else only by force.
@@ -353,6 +416,7 @@ pub(super) fn may_format(slot: &NamespaceSlot, force: bool) -> Result<(), AdminE
     match &slot.state {
         State::Raw(Content::Blank) => Ok(()),
         State::Raw(Content::Unknown) => unless_forced("is not blank".into()),
+        State::Raw(content @ Content::Ones) => unless_forced(format!("is {content}")),
         State::Raw(content @ Content::Recognised(_)) => unless_forced(format!("{content}")),
         State::Sector(disk) => {
             not_exported(disk)?;
@@ -360,7 +424,10 @@ pub(super) fn may_format(slot: &NamespaceSlot, force: bool) -> Result<(), AdminE
         }
         State::Damaged(why) => unless_forced(format!("holds a BTT that is damaged ({why})")),
         State::Disabled => unless_forced("is disabled, and may hold something".into()),
-        State::Held(why) => Err(AdminError::failed(format!("{name}: {why}"))),
+        // It is somebody's who has the tools for it: nothing here offers to write over it.
+        State::Unsupported(why) if !force => Err(AdminError::failed(format!("{name} holds {why}"))),
+        State::Unsupported(_) => Ok(()),
+        State::Held(held) => Err(held.error(name)),
     }
 }
 

@@ -4,12 +4,15 @@ use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec;
+use core::convert::Infallible;
 use core::sync::atomic::{AtomicBool, Ordering};
 
+use super::content::name_of;
 use btt::bytes::{Sectors, SectorsMut};
 use btt::media::{MediaError, Namespace, SectorSink, SectorSource};
 use btt::{ArenaInfo, Btt, BttError, CpuIndex, ExternalLba, ReadOnlyReason};
 use service::error::AdminError;
+use service::pattern::{self, Verdict};
 use service::stats::{Counter, Counters, DeviceStats};
 
 /// An open BTT with its name and its counters.
@@ -113,6 +116,36 @@ impl<N: Namespace> Disk<N> {
         let counted = if result.is_ok() { Counter::Writes } else { Counter::WriteErrors };
         self.count(cpu, counted, &lane.take_counters());
         result
+    }
+
+    /// The name of what somebody made on it, if it is recognised. Sectors that cannot be read hold nothing, and sectors of
+    /// a load ([`service::pattern`]) nothing but that, whatever their bytes look like.
+    pub(super) fn content(&self, cpu: CpuIndex) -> Option<&'static str> {
+        let size = self.btt.sector_size();
+        let data_bytes = u64::from(size.data_bytes());
+        let mut sector = vec![0; self.sector_bytes()];
+        let mut read = |at: u64, into: &mut [u8]| {
+            let mut done = 0;
+            while done < into.len() {
+                let here = at + done as u64;
+                let sound = self.read(cpu, here / data_bytes, &mut sector).is_ok();
+                let meant = sound && !matches!(pattern::verify(&sector), Verdict::Whole(_));
+                let from = usize::try_from(here % data_bytes).unwrap_or(0);
+                let count = (size.data_bytes() as usize - from).min(into.len() - done);
+                let part = &mut into[done..done + count];
+                if meant {
+                    part.copy_from_slice(&sector[from..from + count])
+                } else {
+                    part.fill(0)
+                }
+                done += count;
+            }
+            Ok::<(), Infallible>(())
+        };
+        match name_of(self.btt.capacity_sectors() * data_bytes, &mut read) {
+            Ok(name) => name,
+            Err(never) => match never {},
+        }
     }
 
     /// Lets the map know of sectors that the medium has lost: those that cannot be read become errors.

@@ -137,7 +137,9 @@ fn namespace(slot: &NamespaceSlot) -> out::Namespace {
             let size = disk.btt.capacity_sectors() * u64::from(sector.data_bytes());
             (size, sector.bytes(), Some(disk.name.clone()), Some(summary(disk)))
         }
-        State::Raw(_) | State::Damaged(_) => (namespace.bytes(), 512, Some(slot.device_name(false)), None),
+        State::Raw(_) | State::Damaged(_) | State::Unsupported(_) => {
+            (namespace.bytes(), 512, Some(slot.device_name(false)), None)
+        }
         State::Held(_) | State::Disabled => (namespace.bytes(), 512, None, None),
     };
     out::Namespace {

@@ -61,7 +61,7 @@ impl<M: Machine> Node<M> {
                 self.machine.log(format_args!("{name}: labels {}, {} slots", version.as_str(), set.index.slots));
                 Ok(LabelArea { dev: name.to_string(), label_version: version, slots: set.index.slots })
             }
-            _ => refused("the labels do not read as they were written"),
+            _ => Err(AdminError::damaged(format!("{name}: the labels do not read as they were written"))),
         }
     }
 

@@ -27,7 +27,7 @@ pub trait Machine: Sync {
     /// Runs `work` on every CPU, this one included, and returns when all have done it.
     fn run_on_all(&self, work: &(dyn Fn(CpuIndex) + Sync));
 
-    /// Nanoseconds since the CPU started. Never goes back.
+    /// Nanoseconds since the image began. Never goes back.
     fn now_ns(&self) -> u64;
 
     /// Random bytes, for a uuid.
@@ -35,6 +35,9 @@ pub trait Machine: Sync {
 
     /// Bytes of RAM.
     fn memory_bytes(&self) -> u64;
+
+    /// Bytes of the heap, used or not: what others choose (media, firmware, peers) may take a part of it.
+    fn heap_bytes(&self) -> u64;
 
     /// Signatures of the firmware tables that were found, in order.
     fn tables(&self) -> Vec<String>;

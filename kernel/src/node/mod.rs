@@ -17,6 +17,7 @@ mod inventory;
 mod labels;
 mod machine;
 mod nfit;
+mod probe;
 mod switch;
 
 use alloc::string::{String, ToString};
@@ -40,7 +41,7 @@ pub struct Node<M: Machine> {
     /// The regions of `found`, mapped, with their namespaces.
     regions: Vec<RegionSlot>,
     persist: Persist,
-    /// BTTs that had interrupted writes to finish, since boot.
+    /// How often a BTT was opened that had interrupted writes to finish.
     unclean_shutdowns: u64,
     exports: Arc<Exports>,
 }
@@ -142,7 +143,7 @@ impl<M: Machine> Node<M> {
         let start = self.machine.now_ns();
         let state = match &region.medium {
             Ok(medium) => self.attach(medium, namespace),
-            Err(why) => State::Held(why.clone()),
+            Err(why) => State::Held(why.as_str().into()),
         };
         let took_us = self.machine.now_ns().saturating_sub(start) / 1000;
         self.machine.log(format_args!("{}: {state}; looked at in {took_us} us", namespace.id));

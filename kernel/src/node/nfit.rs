@@ -15,7 +15,9 @@ pub(super) fn reply(found: &Inventory) -> reply::Nfit {
         let (kind, fields) = describe(&entry.structure);
         NfitStructure { table, offset, kind: kind.to_string(), fields: fields.with("refused", entry.refused) }
     });
-    reply::Nfit { structures: structures.collect(), refused: found.findings().map(refusal).collect() }
+    let (refused, remarks): (Vec<Finding>, Vec<Finding>) = found.findings().partition(Finding::refuses);
+    let shown = |findings: Vec<Finding>| findings.into_iter().map(refusal).collect();
+    reply::Nfit { structures: structures.collect(), refused: shown(refused), remarks: shown(remarks) }
 }
 
 fn numbers(at: Place) -> (u32, u32) {
@@ -26,11 +28,11 @@ fn numbers(at: Place) -> (u32, u32) {
     }
 }
 
+/// Something that was refused or remarked, and its place.
 fn refusal(finding: Finding) -> Refusal {
     let (table, offset) = numbers(finding.at);
     let what = match finding.at {
-        Place::Nfit { .. } if finding.refuses() => "structure".to_string(),
-        Place::Nfit { .. } => "remark".to_string(),
+        Place::Nfit { .. } => "structure".to_string(),
         Place::Labels { dimm, .. } => format!("label area of DIMM {dimm}"),
     };
     Refusal { table, offset, what, why: finding.what.to_string() }

@@ -7,9 +7,9 @@ use super::{Machine, Node, SlotPlace};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
-use btt::Btt;
 use btt::layout::{PAGE_BYTES, RawInfoBlock, SIGNATURE};
 use btt::media::{MediaError, Namespace as _, NsOffset};
+use core::fmt;
 use drivers::medium::Medium;
 use nvdimm::label::change;
 use nvdimm::namespace::Namespace;
@@ -30,7 +30,8 @@ impl<M: Machine> Node<M> {
         match &slot.state {
             State::Sector(_) | State::Raw(_) | State::Disabled => Ok(()),
             State::Damaged(why) => Err(AdminError::damaged(format!("{id}: {why}"))),
-            State::Held(why) => Err(AdminError::failed(format!("{id}: {why}"))),
+            State::Unsupported(why) => Err(AdminError::failed(format!("{id} holds {why}"))),
+            State::Held(held) => Err(held.error(id)),
         }
     }
 
@@ -75,26 +76,27 @@ impl<M: Machine> Node<M> {
             let why = "there is no BTT to destroy, and a region without labels is always one namespace";
             return Err(refused(why.to_string()));
         }
-        if !steps.is_empty() {
+        if let Some(labelling) = &namespace.labelling {
             self.change_labels(&steps)?;
+            let is_left = |it: &Namespace| it.labelling.as_ref().is_some_and(|it| it.uuid == labelling.uuid);
+            if self.found.namespaces.iter().any(is_left) {
+                return Err(AdminError::damaged(format!("{id}: its labels are still there after they were freed")));
+            }
         }
         // Crash before this: free space that holds a BTT, which is formatted only by force.
         let erased = erase(&medium, &info_blocks);
         if namespace.labelling.is_none() {
             self.open(place);
         }
-        erased.map_err(|why| refused(format!("its info blocks were not erased: {why}")))?;
+        erased.map_err(|why| AdminError::damaged(format!("{id}: its info blocks were not erased: {why}")))?;
         Ok(id.to_string())
     }
 }
 
 /// Where the info blocks of a namespace that is not open are, the first one first.
 pub(super) fn info_blocks(medium: &Medium, namespace: &Namespace) -> Vec<NsOffset> {
-    let open = |placement| Btt::open(medium.clone(), placement, 1).ok();
-    if let Some(btt) = placement(namespace).and_then(open) {
-        return btt.arenas().flat_map(|arena| [arena.at, arena.at.plus(arena.info.geometry.info2off)]).collect();
-    }
-    signed_pages(medium)
+    let found = placement(namespace).and_then(|placement| btt::info_block::places(medium, placement).ok());
+    found.unwrap_or_else(|| signed_pages(medium))
 }
 
 /// Pages that begin as an info block does, where one may be without any other: where any version begins, and the last
@@ -108,11 +110,40 @@ pub(super) fn signed_pages(medium: &Medium) -> Vec<NsOffset> {
     [0, PAGE_BYTES, last].map(NsOffset).into_iter().filter(signed).collect()
 }
 
-/// Zeroes info blocks, the first one first: without it there is no BTT.
-pub(super) fn erase(medium: &Medium, info_blocks: &[NsOffset]) -> Result<(), MediaError> {
+/// Why info blocks are still there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum EraseError {
+    /// The medium failed.
+    Media(MediaError),
+    /// It does not read as zeroes afterwards.
+    NotKept(NsOffset),
+}
+
+impl fmt::Display for EraseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Media(why) => why.fmt(f),
+            Self::NotKept(at) => write!(f, "the medium does not keep the zeroes stored at {at}"),
+        }
+    }
+}
+
+impl From<MediaError> for EraseError {
+    fn from(why: MediaError) -> Self {
+        Self::Media(why)
+    }
+}
+
+/// Zeroes info blocks, the first one first: without it there is no BTT. Each reads as zeroes when it returns.
+pub(super) fn erase<N: btt::media::Namespace>(medium: &N, info_blocks: &[NsOffset]) -> Result<(), EraseError> {
     for &at in info_blocks {
         medium.write(at, &ZEROES)?;
         medium.fence()?;
+        let mut page = [0xff; ZEROES.len()];
+        medium.read(at, &mut page)?;
+        if page != ZEROES {
+            return Err(EraseError::NotKept(at));
+        }
     }
     Ok(())
 }

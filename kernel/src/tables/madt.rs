@@ -52,6 +52,9 @@ const ISA_OVERRIDE: u8 = 2;
 const LOCAL_APIC_ADDRESS: u8 = 5;
 const LOCAL_X2APIC: u8 = 9;
 
+/// More CPUs than are ever started, and more of the rest than any machine has: the rest of them is not looked at.
+const MAX_OF_A_KIND: usize = 4096;
+
 /// The CPU is ready to be used; without it, it may appear later at most.
 const ENABLED: u32 = 1;
 
@@ -94,12 +97,12 @@ impl Madt {
                     self.take_cpu(id, word(rest, 4));
                 }
             }
-            (IO_APIC, [_, _, _, _, rest @ ..]) => {
+            (IO_APIC, [_, _, _, _, rest @ ..]) if self.io_apics.len() < MAX_OF_A_KIND => {
                 if let (Some(address), Some(first_input)) = (word(rest, 0), word(rest, 4)) {
                     self.io_apics.push(IoApic { address: u64::from(address), first_input });
                 }
             }
-            (ISA_OVERRIDE, [_, _, _, irq, rest @ ..]) => {
+            (ISA_OVERRIDE, [_, _, _, irq, rest @ ..]) if self.overrides.len() < MAX_OF_A_KIND => {
                 if let (Some(input), Some([polarity_trigger, _])) = (word(rest, 0), rest.get(4..6)) {
                     let active_low = polarity_trigger & 0b11 == 0b11;
                     let level = polarity_trigger & 0b1100 == 0b1100;
@@ -118,7 +121,8 @@ impl Madt {
     fn take_cpu(&mut self, id: u32, flags: Option<u32>) {
         let enabled = flags.is_some_and(|flags| flags & ENABLED != 0);
         // All bits set is the address of everybody, never of one.
-        if enabled && id != u32::MAX && !self.cpus.contains(&ApicId(id)) {
+        let room = self.cpus.len() < MAX_OF_A_KIND;
+        if enabled && room && id != u32::MAX && !self.cpus.contains(&ApicId(id)) {
             self.cpus.push(ApicId(id));
         }
     }
@@ -154,6 +158,19 @@ mod tests {
         let found = found.expect("read");
         assert_eq!(found.cpus, [ApicId(0), ApicId(3), ApicId(256)]);
         assert_eq!(found.broken_at, None);
+    }
+
+    #[test]
+    fn of_more_cpus_than_any_machine_has_the_first_are_taken() {
+        let entry = |id: u32| {
+            let mut entry = vec![9, 16, 0, 0];
+            entry.extend([id, 1, id].iter().flat_map(|word: &u32| word.to_le_bytes()));
+            entry
+        };
+        let entries: Vec<Vec<u8>> = (0..10_000).map(entry).collect();
+        let entries: Vec<&[u8]> = entries.iter().map(Vec::as_slice).collect();
+        let found = madt(&entries).expect("read");
+        assert_eq!((found.cpus.len(), found.broken_at), (MAX_OF_A_KIND, None));
     }
 
     #[test]

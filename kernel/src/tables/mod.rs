@@ -36,6 +36,8 @@ pub enum TableFault {
     Checksum,
     /// It lies where no memory can be read.
     Unreadable,
+    /// The tables before it take all the memory that there is for tables.
+    TooMany,
     /// A field that its kind needs lies behind its end.
     TooShort {
         /// Where the field begins.
@@ -49,6 +51,7 @@ impl fmt::Display for TableFault {
             Self::Length(length) => write!(f, "its length is {length}"),
             Self::Checksum => write!(f, "its checksum is wrong"),
             Self::Unreadable => write!(f, "it lies where nothing can be read"),
+            Self::TooMany => write!(f, "there is no room for it beside the tables before it"),
             Self::TooShort { at } => write!(f, "it ends before its field at {at}"),
         }
     }

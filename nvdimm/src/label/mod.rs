@@ -113,6 +113,17 @@ pub enum Labels {
     Valid(LabelSet),
 }
 
+impl Labels {
+    /// How many labels are kept of them.
+    #[must_use]
+    pub const fn count(&self) -> usize {
+        match self {
+            Self::Valid(set) => set.labels.len(),
+            Self::None | Self::Blank { .. } | Self::Damaged => 0,
+        }
+    }
+}
+
 /// A DIMM's labels.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LabelSet {
@@ -137,10 +148,13 @@ impl LabelSet {
 /// No label area is larger; 128 KiB is the usual size.
 const MAX_AREA_BYTES: u64 = 16 << 20;
 
-/// Reads and validates the label area of a DIMM.
-pub fn read(source: &mut dyn LabelSource, dimm: DeviceHandle, findings: &mut Findings) -> Labels {
+/// How many labels are kept, of all DIMMs together. Areas of the usual size have room for some 500 or 1000 each.
+pub const LABELS_MAX: usize = 1 << 15;
+
+/// Reads and validates the label area of a DIMM, which has no more than `room` labels.
+pub fn read(source: &mut dyn LabelSource, dimm: DeviceHandle, room: usize, findings: &mut Findings) -> Labels {
     let at = Place::Labels { dimm, offset: 0 };
-    match try_read(source, dimm, findings) {
+    match try_read(source, dimm, room, findings) {
         Ok(labels) => labels,
         Err(error) => {
             findings.note(at, What::LabelsUnreadable { error });
@@ -149,7 +163,12 @@ pub fn read(source: &mut dyn LabelSource, dimm: DeviceHandle, findings: &mut Fin
     }
 }
 
-fn try_read(source: &mut dyn LabelSource, dimm: DeviceHandle, findings: &mut Findings) -> Result<Labels, LabelError> {
+fn try_read(
+    source: &mut dyn LabelSource,
+    dimm: DeviceHandle,
+    room: usize,
+    findings: &mut Findings,
+) -> Result<Labels, LabelError> {
     let place = |offset| Place::Labels { dimm, offset };
     let Some(area_bytes) = source.area_bytes(dimm)? else { return Ok(Labels::None) };
     let largest = index::index_bytes(area_bytes.min(MAX_AREA_BYTES), LabelVersion::V1_1)
@@ -198,6 +217,11 @@ fn try_read(source: &mut dyn LabelSource, dimm: DeviceHandle, findings: &mut Fin
                 continue;
             }
         };
+        let active = index.active_slots().count();
+        if active > room {
+            findings.note(place(0), What::TooManyLabels { labels: active, limit: room });
+            return Ok(Labels::Damaged);
+        }
         let labels = read_labels(source, dimm, &index, findings)?;
         return Ok(Labels::Valid(LabelSet { area_bytes, index, block, labels }));
     }

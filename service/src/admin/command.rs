@@ -104,18 +104,32 @@ pub enum Command {
         lba: Lba,
         /// What to write.
         data: WriteData,
+        /// `-f`: even if a consumer uses the device; so it is in the next three.
+        force: bool,
     },
     /// Forget sectors: they read as zeroes.
-    Trim(Extent),
+    Trim {
+        /// Which.
+        extent: Extent,
+        /// `-f`.
+        force: bool,
+    },
     /// Make sectors fail to read.
     InjectError {
         /// Which.
         extent: Extent,
         /// `--media`: the medium fails, not the map.
         media: bool,
+        /// `-f`.
+        force: bool,
     },
     /// Undo errors.
-    ClearErrors(Extent),
+    ClearErrors {
+        /// Which.
+        extent: Extent,
+        /// `-f`.
+        force: bool,
+    },
     /// List the sectors that fail to read.
     Errors {
         /// Only this block device.
@@ -284,4 +298,6 @@ pub struct BenchRequest {
     pub run: u32,
     /// Afterwards, read every sector and judge it (see [`crate::pattern`]).
     pub verify: bool,
+    /// `-f`: even if a consumer uses the device, or it holds something recognisable.
+    pub force: bool,
 }

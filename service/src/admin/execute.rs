@@ -117,19 +117,19 @@ pub fn execute<A: Appliance + ?Sized>(command: Command, appliance: &mut A) -> Re
         }
         Command::CheckNamespace(request) => Reply::Check(appliance.check_namespace(&request)?),
         Command::Read { dev, lba, count } => Reply::Data(read(Extent { dev, lba, count }, appliance)?),
-        Command::Write { dev, lba, data } => Reply::Done("written", write(dev, lba, data, appliance)?),
-        Command::Trim(extent) => {
-            let Extent { dev, lba, count } = writable_extent(extent, appliance)?;
+        Command::Write { dev, lba, data, force } => Reply::Done("written", write(dev, lba, data, force, appliance)?),
+        Command::Trim { extent, force } => {
+            let Extent { dev, lba, count } = writable_extent(extent, force, appliance)?;
             appliance.trim(&dev, lba, count)?;
             Reply::Done("trimmed", Done { dev, lba, count })
         }
-        Command::InjectError { extent, media } => {
-            let Extent { dev, lba, count } = writable_extent(extent, appliance)?;
+        Command::InjectError { extent, media, force } => {
+            let Extent { dev, lba, count } = writable_extent(extent, force, appliance)?;
             appliance.inject_error(&dev, lba, count, media)?;
             Reply::Done("in error", Done { dev, lba, count })
         }
-        Command::ClearErrors(extent) => {
-            let Extent { dev, lba, count } = writable_extent(extent, appliance)?;
+        Command::ClearErrors { extent, force } => {
+            let Extent { dev, lba, count } = writable_extent(extent, force, appliance)?;
             appliance.clear_errors(&dev, lba, count)?;
             Reply::Done("without errors", Done { dev, lba, count })
         }
@@ -137,7 +137,11 @@ pub fn execute<A: Appliance + ?Sized>(command: Command, appliance: &mut A) -> Re
         Command::Bench(request) => {
             let device = appliance.device(&request.dev)?;
             if request.seconds > 0 && request.mix_write_percent > 0 {
-                writable(&request.dev, &device)?;
+                writable(&request.dev, &device, request.force)?;
+                if let Some(what) = appliance.content(&request.dev)?.filter(|_| !request.force) {
+                    let dev = &request.dev;
+                    return Err(AdminError::failed(format!("{dev} holds {what}: -f overwrites it all the same")));
+                }
             }
             Reply::Bench(appliance.bench(&request)?)
         }
@@ -181,7 +185,13 @@ fn read<A: Appliance + ?Sized>(extent: Extent, appliance: &mut A) -> Result<Data
     Ok(Data { extent, sector_size: device.sector_size, bytes: data })
 }
 
-fn write<A: Appliance + ?Sized>(dev: String, lba: Lba, data: WriteData, appliance: &mut A) -> Result<Done, AdminError> {
+fn write<A: Appliance + ?Sized>(
+    dev: String,
+    lba: Lba,
+    data: WriteData,
+    force: bool,
+    appliance: &mut A,
+) -> Result<Done, AdminError> {
     let device = appliance.device(&dev)?;
     let sector_size = u64::from(device.sector_size.max(1));
     let count = match &data {
@@ -197,7 +207,7 @@ fn write<A: Appliance + ?Sized>(dev: String, lba: Lba, data: WriteData, applianc
     };
     let extent = Extent { dev, lba, count };
     on_device(&extent, &device)?;
-    writable(&extent.dev, &device)?;
+    writable(&extent.dev, &device, force)?;
     match data {
         WriteData::Bytes(bytes) => appliance.write(&extent.dev, lba, &bytes)?,
         WriteData::Fill { byte, .. } => fill(&extent, byte, sector_size, appliance)?,
@@ -227,10 +237,14 @@ fn fill<A: Appliance + ?Sized>(
 }
 
 /// The sectors, if they are on a device that may be written.
-fn writable_extent<A: Appliance + ?Sized>(extent: Extent, appliance: &mut A) -> Result<Extent, AdminError> {
+fn writable_extent<A: Appliance + ?Sized>(
+    extent: Extent,
+    force: bool,
+    appliance: &mut A,
+) -> Result<Extent, AdminError> {
     let device = appliance.device(&extent.dev)?;
     on_device(&extent, &device)?;
-    writable(&extent.dev, &device)?;
+    writable(&extent.dev, &device, force)?;
     Ok(extent)
 }
 
@@ -246,9 +260,13 @@ fn on_device(extent: &Extent, device: &Device) -> Result<(), AdminError> {
     }
 }
 
-fn writable(dev: &str, device: &Device) -> Result<(), AdminError> {
+/// Refuses to write to a device that takes no writes, or under a consumer's feet.
+fn writable(dev: &str, device: &Device, force: bool) -> Result<(), AdminError> {
     match &device.read_only {
-        None => Ok(()),
         Some(why) => Err(AdminError::read_only(format!("{dev} is read-only: {why}"))),
+        None if device.in_use && !force => {
+            Err(AdminError::failed(format!("{dev} is in use by a consumer: -f writes to it all the same")))
+        }
+        None => Ok(()),
     }
 }

@@ -112,6 +112,9 @@ const fn long_option(long: &'static str, value: &'static str, help: &'static str
     OptionSpec { short: None, long, value: Some(value), help }
 }
 
+/// For commands that write to sectors.
+const OVER_CONSUMERS: OptionSpec = flag('f', "force", "even if a consumer uses the device");
+
 const DEV: WordSpec = word("DEV", "a block device by Linux's name: pmem0s, pmem0.1s, ndblk0.0s");
 const LBA: WordSpec = word("LBA", "the first sector");
 const COUNT: WordSpec = optional("COUNT", "how many sectors (1)");
@@ -144,7 +147,8 @@ pub static COMMANDS: &[CommandSpec] = &[
         summary: "the machine and what it serves",
         words: &[],
         options: &[],
-        details: "",
+        details: "unclean_shutdowns_recovered: how often since boot a namespace was opened whose interrupted writes had to be\n\
+                  finished. A power cut between two writes leaves none.\n",
         build: |_| Ok(Command::Status),
     },
     CommandSpec {
@@ -315,6 +319,7 @@ pub static COMMANDS: &[CommandSpec] = &[
             long_option("data", "BASE64", "these bytes: whole sectors, metadata bytes last"),
             long_option("fill", "BYTE", "sectors of this byte"),
             long_option("count", "N", "how many sectors --fill fills (1)"),
+            OVER_CONSUMERS,
         ],
         details: "Either --data or --fill.\n",
         build: write,
@@ -323,29 +328,31 @@ pub static COMMANDS: &[CommandSpec] = &[
         name: "trim",
         summary: "forget sectors: they read as zeroes",
         words: &[DEV, LBA, word("COUNT", "how many sectors")],
-        options: &[],
+        options: &[OVER_CONSUMERS],
         details: "Writes zeroes over what is not zero, or marks the sectors in the map where the namespace was made with\n\
                   --zero-entries. Durable when the reply is sent.\n",
-        build: |line| extent(line).map(Command::Trim),
+        build: |line| Ok(Command::Trim { extent: extent(line)?, force: line.flag("force") }),
     },
     CommandSpec {
         name: "inject-error",
         summary: "make sectors fail to read, until written",
         words: &[DEV, LBA, COUNT],
-        options: &[long_flag(
-            "media",
-            "let the medium fail where the sectors lie, until they are written or the power goes",
-        )],
+        options: &[
+            long_flag("media", "let the medium fail where the sectors lie, until they are written or the power goes"),
+            OVER_CONSUMERS,
+        ],
         details: "Marks the sectors as errors in the map, which Linux understands and which a restart keeps.\n",
-        build: |line| Ok(Command::InjectError { extent: extent(line)?, media: line.flag("media") }),
+        build: |line| {
+            Ok(Command::InjectError { extent: extent(line)?, media: line.flag("media"), force: line.flag("force") })
+        },
     },
     CommandSpec {
         name: "clear-errors",
         summary: "clear the errors of sectors: what they held is lost, they read as zeroes",
         words: &[DEV, LBA, COUNT],
-        options: &[],
+        options: &[OVER_CONSUMERS],
         details: "Sectors without an error keep what they hold. Writing a sector clears its error, too.\n",
-        build: |line| extent(line).map(Command::ClearErrors),
+        build: |line| Ok(Command::ClearErrors { extent: extent(line)?, force: line.flag("force") }),
     },
     CommandSpec {
         name: "errors",
@@ -365,6 +372,7 @@ pub static COMMANDS: &[CommandSpec] = &[
             long_option("mix", "W%", "how many of a hundred runs write (100)"),
             long_option("run", "N", "sectors a run (1)"),
             long_flag("verify", "then read every sector and judge it"),
+            flag('f', "force", "even if a consumer uses the device, or a file system or partition table is on it"),
         ],
         details: "Every sector written tells its LBA, its version and the seed, and whether it is whole: --verify with the\n\
                   same seed finds torn and misplaced sectors after a power cut. Exit status 4: it found some.\n",
@@ -482,7 +490,7 @@ fn write(line: &Arguments<'_>) -> Result<Command, AdminError> {
         (Some(_), None, Some(_)) => return Err(line.usage("--count goes with --fill; --data says itself how much")),
         _ => return Err(line.usage("give either --data or --fill")),
     };
-    Ok(Command::Write { dev, lba, data })
+    Ok(Command::Write { dev, lba, data, force: line.flag("force") })
 }
 
 fn bench(line: &Arguments<'_>) -> Result<Command, AdminError> {
@@ -499,5 +507,6 @@ fn bench(line: &Arguments<'_>) -> Result<Command, AdminError> {
         mix_write_percent: line.check(values::number_in("--mix", mix, 0, 100))?,
         run: number("--run", "run", 1, 1, 256)?,
         verify,
+        force: line.flag("force"),
     }))
 }

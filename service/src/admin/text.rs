@@ -96,7 +96,7 @@ fn status(status: &Status, out: &mut dyn fmt::Write) -> fmt::Result {
 }
 
 fn nfit(nfit: &Nfit, out: &mut dyn fmt::Write) -> fmt::Result {
-    if nfit.structures.is_empty() && nfit.refused.is_empty() {
+    if nfit.structures.is_empty() && nfit.refused.is_empty() && nfit.remarks.is_empty() {
         return writeln!(out, "no NFIT");
     }
     for structure in &nfit.structures {
@@ -107,6 +107,9 @@ fn nfit(nfit: &Nfit, out: &mut dyn fmt::Write) -> fmt::Result {
     }
     for refusal in &nfit.refused {
         writeln!(out, "table {} at {:#06x}: refused {}: {}", refusal.table, refusal.offset, refusal.what, refusal.why)?;
+    }
+    for remark in &nfit.remarks {
+        writeln!(out, "table {} at {:#06x}: remark on {}: {}", remark.table, remark.offset, remark.what, remark.why)?;
     }
     Ok(())
 }

@@ -88,6 +88,8 @@ pub(crate) struct Machine {
     pub(crate) sector_size: u32,
     pub(crate) disk: Vec<u8>,
     pub(crate) read_only: Option<String>,
+    pub(crate) in_use: bool,
+    pub(crate) content: Option<&'static str>,
     pub(crate) bad_lba: Option<u64>,
     pub(crate) findings: Vec<Finding>,
     pub(crate) counters: [Counters; 2],
@@ -102,6 +104,8 @@ impl Default for Machine {
             sector_size: 512,
             disk: vec![0; 512 * 4096],
             read_only: None,
+            in_use: false,
+            content: None,
             bad_lba: None,
             findings: Vec::new(),
             counters: [const { Counters::new() }; 2],
@@ -163,6 +167,12 @@ impl Appliance for Machine {
                 what: "structure type 1".into(),
                 why: "its length 0 is less than its header".into(),
             }],
+            remarks: vec![Refusal {
+                table: 0,
+                offset: 40,
+                what: "structure".into(),
+                why: "volatile memory is left alone".into(),
+            }],
         }
     }
 
@@ -206,7 +216,11 @@ impl Appliance for Machine {
             return Err(no_such_device(dev));
         }
         let sectors = self.disk.len() as u64 / u64::from(self.sector_size);
-        Ok(Device { sector_size: self.sector_size, sectors, read_only: self.read_only.clone() })
+        Ok(Device { sector_size: self.sector_size, sectors, read_only: self.read_only.clone(), in_use: self.in_use })
+    }
+
+    fn content(&mut self, _: &str) -> Result<Option<&'static str>, AdminError> {
+        Ok(self.content)
     }
 
     fn read(&mut self, _: &str, lba: Lba, into: &mut [u8]) -> Result<(), AdminError> {

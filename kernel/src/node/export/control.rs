@@ -32,6 +32,9 @@ const BYTES_A_POLL: usize = 512;
 /// The most consumers' disks at a time.
 const EXPORTS_MAX: usize = 256;
 
+/// The most queues that run at a time, in all exports together: each takes some tens of KiB of the heap.
+const RUNNING_MAX: usize = 1024;
+
 /// The most queues an export may have: as QEMU asks one for each of its consumer's CPUs.
 const QUEUES_MAX: u16 = 64;
 
@@ -208,6 +211,7 @@ impl Control {
     }
 
     fn start(&mut self, exports: &Exports, start: Start) -> Result<Outcome, Outcome> {
+        let running: usize = self.attached.values().map(|attached| attached.queues.len()).sum();
         let attached = self.attached.get_mut(&start.export.0).ok_or(Outcome::NoSuchExport)?;
         let offer = self.offers.get(usize::from(attached.wanted.disk.0)).ok_or(Outcome::NoSuchDisk)?;
         if start.queue.0 >= offer.shape.queues {
@@ -227,6 +231,9 @@ impl Control {
             }
             let now = exports.alarm.now_ns();
             at.remove(now, name, exports.has_lease(now));
+        }
+        if running >= RUNNING_MAX && !attached.queues.contains_key(&start.queue.0) {
+            return Err(Outcome::TooMany);
         }
         let consumer = Arc::clone(&attached.consumer);
         let memory = consumer.memory();
@@ -373,6 +380,13 @@ impl Control {
                 }
             });
         }
+    }
+
+    /// Whether a consumer has this disk.
+    pub(super) fn has_consumer(&self, name: &str) -> bool {
+        let is_it = |offer: &&Offer| offer.name == name && offer.disk.is_some();
+        let offer_of = |attached: &Attached| self.offers.get(usize::from(attached.wanted.disk.0));
+        self.attached.values().filter_map(offer_of).any(|offer| is_it(&offer))
     }
 
     pub(super) fn names(&self) -> Vec<String> {

@@ -75,7 +75,7 @@ pub(super) fn not_exported(disk: &Arc<Disk<Medium>>) -> Result<(), AdminError> {
 
 /// What time it is, and how to wake a CPU.
 pub trait Alarm: Send + Sync {
-    /// Nanoseconds since the CPU started.
+    /// Nanoseconds since the image began.
     fn now_ns(&self) -> u64;
 
     /// Makes a CPU look at its queues soon, also if it halts.
@@ -237,6 +237,11 @@ impl Exports {
     /// Withdraws a disk: its requests fail from now on, and nobody but the caller has it any more.
     pub(super) fn unexport(&self, name: &str) -> Result<(), AdminError> {
         self.control.lock().unexport(self, name)
+    }
+
+    /// Whether a consumer has this disk: its front end is attached.
+    pub(super) fn has_consumer(&self, name: &str) -> bool {
+        self.control.lock().has_consumer(name)
     }
 
     /// The disks that are offered.

@@ -1,0 +1,305 @@
+//! Whether a medium keeps what is stored: firmware may name ranges with no memory behind them, with too little, or with a
+//! ROM.
+//!
+//! A probe stores a line of its own where all bytes are zero (or all are ones), reads it back, and stores what was there.
+//! What is not blank is never written.
+//!
+//! | behind the range is | the line |
+//! |---|---|
+//! | nothing, or a ROM | does not read back |
+//! | memory for its first part only | does not read back at the end |
+//! | memory with fewer address bits than the range | is at a power of two before its place, too |
+//!
+//! A cut in the middle leaves pieces of 8 bytes, each the line's own or what was there. In a blank namespace they are known
+//! by their place and their bytes ([`is_left_over`]): it is still blank, and the next probe takes them away.
+
+use alloc::vec::Vec;
+use btt::media::{LINE_BYTES, MediaError, Namespace, NsOffset};
+use core::fmt;
+
+/// How much of either end of a namespace is looked at to see whether it is blank.
+pub(super) const ENDS_BYTES: u64 = 1 << 20;
+
+/// How many places, evenly spaced, are probed before a namespace is made.
+const PLACES: u64 = 64;
+
+type Line = [u8; LINE_BYTES as usize];
+
+/// What a probe stores at a place. No piece of 8 bytes is zero.
+fn line(at: NsOffset) -> Line {
+    let mut line = *b"untorn: a probe of what this memory keeps (may be erased)...\0\0\0\0";
+    line[48..56].copy_from_slice(&(at.0 | 1).to_le_bytes());
+    line[56..].copy_from_slice(&(!at.0 | 1).to_le_bytes());
+    line
+}
+
+/// Whether this is what a cut may leave of a probe of a line that was zero.
+pub(super) fn is_left_over(at: NsOffset, found: &Line) -> bool {
+    let own = line(at);
+    found.as_chunks::<8>().0.iter().zip(own.as_chunks::<8>().0).all(|(found, own)| *found == [0; 8] || found == own)
+}
+
+/// A medium that does not keep what is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// What was stored does not read back.
+    NotKept {
+        /// Where.
+        at: NsOffset,
+    },
+    /// Two places are one.
+    Twin {
+        /// Where something was stored.
+        at: NsOffset,
+        /// Where it was found, too.
+        twin: NsOffset,
+    },
+    /// The medium failed.
+    Media(MediaError),
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotKept { at } => {
+                write!(f, "it keeps no bytes at {at}: what is stored there does not read back (no memory, or a ROM)")
+            }
+            Self::Twin { at, twin } => {
+                write!(f, "it is smaller than the firmware says: {at} and {twin} are the same bytes")
+            }
+            Self::Media(why) => why.fmt(f),
+        }
+    }
+}
+
+/// The lines at the ends that [`ends`] probes.
+pub(super) fn places_at_ends(bytes: u64) -> impl Iterator<Item = NsOffset> {
+    let last_before = |end: u64| (end / LINE_BYTES).checked_sub(1).map(|line| NsOffset(line * LINE_BYTES));
+    let (first, last) = (last_before(bytes.min(ENDS_BYTES)), last_before(bytes));
+    [first, last.filter(|_| first != last)].into_iter().flatten()
+}
+
+/// Probes a namespace whose ends are blank: two lines.
+///
+/// # Errors
+/// [`Fault`].
+pub(super) fn ends<N: Namespace>(media: &N) -> Result<(), Fault> {
+    places_at_ends(media.len_bytes()).try_for_each(|at| probe(media, at))
+}
+
+/// Probes space in which a namespace is to be made: the ends, and places all over it, where they are blank.
+///
+/// # Errors
+/// [`Fault`].
+pub(super) fn all_over<N: Namespace>(media: &N) -> Result<(), Fault> {
+    let bytes = media.len_bytes();
+    let mut places: Vec<NsOffset> = places_at_ends(bytes).collect();
+    let lines = bytes / LINE_BYTES;
+    // Between the places, and not at powers of two, where they would be each other's twins.
+    places.extend((0..PLACES.min(lines)).map(|n| NsOffset((lines * (2 * n + 1) / (2 * PLACES)) * LINE_BYTES)));
+    // From the end on: what a place's twin may be has not been read yet, so no cache hides it.
+    places.sort_unstable_by(|a, b| b.cmp(a));
+    places.into_iter().try_for_each(|at| probe(media, at))
+}
+
+/// Probes one line, if it is blank.
+fn probe<N: Namespace>(media: &N, at: NsOffset) -> Result<(), Fault> {
+    let Some(before) = read(media, at)? else { return Ok(()) };
+    let left_over = is_left_over(at, &before);
+    if !left_over && before != [0xff; LINE_BYTES as usize] {
+        return Ok(());
+    }
+    let before = if left_over { [0; LINE_BYTES as usize] } else { before };
+    let own = line(at);
+    store(media, at, &own)?;
+    let kept = read(media, at)? == Some(own);
+    let twin = if kept { find_twin(media, at, &own)? } else { None };
+    store(media, at, &before)?;
+    match twin {
+        Some(twin) => Err(Fault::Twin { at, twin }),
+        None if kept && read(media, at)? == Some(before) => Ok(()),
+        None => Err(Fault::NotKept { at }),
+    }
+}
+
+/// Where the line shows a second time, if address bits are missing.
+fn find_twin<N: Namespace>(media: &N, at: NsOffset, own: &Line) -> Result<Option<NsOffset>, Fault> {
+    for distance in (LINE_BYTES.ilog2()..u64::BITS).map(|bit| 1_u64 << bit).take_while(|distance| *distance <= at.0) {
+        let place = NsOffset(at.0 - distance);
+        if read(media, place)?.as_ref() == Some(own) {
+            return Ok(Some(place));
+        }
+    }
+    Ok(None)
+}
+
+/// Durable when it returns.
+fn store<N: Namespace>(media: &N, at: NsOffset, line: &Line) -> Result<(), Fault> {
+    media.write(at, line).and_then(|()| media.fence()).map_err(Fault::Media)
+}
+
+/// A line; none where the medium has lost it.
+fn read<N: Namespace>(media: &N, at: NsOffset) -> Result<Option<Line>, Fault> {
+    let mut line = [0; LINE_BYTES as usize];
+    match media.read(at, &mut line) {
+        Ok(()) => Ok(Some(line)),
+        Err(MediaError::Poisoned { .. }) => Ok(None),
+        Err(why) => Err(Fault::Media(why)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use btt::sim::{Seeded, Sim};
+
+    const BYTES: u64 = 8 << 20;
+
+    /// A range of `len` bytes with memory behind some of it only.
+    struct Behind {
+        inner: Sim,
+        len: u64,
+        /// Where in the memory an address leads; none: it leads nowhere.
+        to: fn(u64) -> Option<u64>,
+        /// What reads as this where it leads nowhere.
+        open_bus: u8,
+        /// Stores are lost.
+        rom: bool,
+    }
+
+    impl Namespace for Behind {
+        fn len_bytes(&self) -> u64 {
+            self.len
+        }
+        fn read_only(&self) -> bool {
+            false
+        }
+        fn keeps_line_order(&self) -> bool {
+            true
+        }
+        fn read(&self, at: NsOffset, into: &mut [u8]) -> Result<(), MediaError> {
+            match (self.to)(at.0) {
+                Some(to) => self.inner.read(NsOffset(to), into),
+                None => {
+                    into.fill(self.open_bus);
+                    Ok(())
+                }
+            }
+        }
+        fn write(&self, at: NsOffset, from: &[u8]) -> Result<(), MediaError> {
+            match (self.to)(at.0) {
+                Some(to) if !self.rom => self.inner.write(NsOffset(to), from),
+                _ => Ok(()),
+            }
+        }
+        fn load_u32(&self, _: NsOffset) -> Result<u32, MediaError> {
+            unreachable!("a probe moves lines")
+        }
+        fn load_u64(&self, _: NsOffset) -> Result<u64, MediaError> {
+            unreachable!("a probe moves lines")
+        }
+        fn store_u32(&self, _: NsOffset, _: u32) -> Result<(), MediaError> {
+            unreachable!("a probe moves lines")
+        }
+        fn store_u64(&self, _: NsOffset, _: u64) -> Result<(), MediaError> {
+            unreachable!("a probe moves lines")
+        }
+        fn start_write_back(&self, _: NsOffset, _: u64) -> Result<(), MediaError> {
+            unreachable!("a probe streams")
+        }
+        fn fence(&self) -> Result<(), MediaError> {
+            self.inner.fence()
+        }
+    }
+
+    fn behind(to: fn(u64) -> Option<u64>, open_bus: u8, rom: bool) -> Behind {
+        Behind { inner: Sim::new(BYTES), len: BYTES, to, open_bus, rom }
+    }
+
+    #[test]
+    fn what_keeps_no_bytes_is_found_at_the_ends() {
+        let last = NsOffset(BYTES - LINE_BYTES);
+        let first = NsOffset(ENDS_BYTES - LINE_BYTES);
+        for open_bus in [0, 0xff] {
+            let nothing = behind(|_| None, open_bus, false);
+            assert_eq!(ends(&nothing), Err(Fault::NotKept { at: first }));
+            let half = behind(|at| (at < BYTES / 2).then_some(at), open_bus, false);
+            assert_eq!(
+                (ends(&half), all_over(&half)),
+                (Err(Fault::NotKept { at: last }), Err(Fault::NotKept { at: last }))
+            );
+            let upper = behind(|at| (at >= BYTES / 2).then_some(at), open_bus, false);
+            assert_eq!(ends(&upper), Err(Fault::NotKept { at: first }));
+            let hole = behind(|at| (at >> 20 != 3).then_some(at), open_bus, false);
+            assert_eq!(ends(&hole), Ok(()));
+            assert!(matches!(all_over(&hole), Err(Fault::NotKept { at }) if at.0 >> 20 == 3));
+        }
+        let rom = behind(Some, 0, true);
+        assert_eq!(ends(&rom), Err(Fault::NotKept { at: first }));
+        for (to, distance) in
+            [((|at| Some(at % (BYTES / 2))) as fn(u64) -> Option<u64>, BYTES / 2), (|at| Some(at % (4 << 12)), 4 << 12)]
+        {
+            let wraps = behind(to, 0, false);
+            let found = ends(&wraps);
+            let Err(Fault::Twin { at, twin }) = found else { panic!("{found:?}") };
+            assert_eq!(at.0 - twin.0, distance);
+            assert!(matches!(all_over(&wraps), Err(Fault::Twin { .. })));
+            assert!(wraps.inner.image().iter().all(|byte| *byte == 0), "it is as it was");
+        }
+        assert_eq!((ends(&behind(Some, 0, false)), all_over(&behind(Some, 0, false))), (Ok(()), Ok(())));
+    }
+
+    #[test]
+    fn only_blank_lines_are_written_and_stay_what_they_were() {
+        let sim = Sim::new(BYTES);
+        let mut random = Seeded::new(5);
+        // Lines of zeroes, of ones, and of anything.
+        for line in 0..BYTES / LINE_BYTES {
+            use btt::sim::Choose;
+            let fill = match random.below(3) {
+                0 => [0; 64],
+                1 => [0xff; 64],
+                _ => [7; 64],
+            };
+            sim.write(NsOffset(line * LINE_BYTES), &fill).expect("in range");
+        }
+        sim.fence().expect("no faults");
+        let before = sim.image();
+        let settled = sim.settled();
+        assert_eq!((ends(&settled), all_over(&settled)), (Ok(()), Ok(())));
+        assert!(settled.image() == before);
+        // No place that was not blank changed meanwhile, either: whatever a cut keeps.
+        for seed in 0..8 {
+            let cut = settled.crash(&mut Seeded::new(seed)).image();
+            let other = (0..before.len()).find(|at| before[*at] == 7 && cut[*at] != 7);
+            assert_eq!(other, None);
+        }
+    }
+
+    #[test]
+    fn what_a_cut_leaves_of_a_probe_is_known_and_goes_with_the_next_one() {
+        for bits in 0_u32..256 {
+            let sim = Sim::new(BYTES);
+            for at in places_at_ends(BYTES) {
+                for piece in (0..8).filter(|piece| bits >> piece & 1 != 0) {
+                    let place = 8 * piece as usize;
+                    sim.write(at.plus(8 * piece), &line(at)[place..place + 8]).expect("in range");
+                }
+                assert!(is_left_over(at, &read(&sim, at).expect("no faults").expect("not lost")));
+                // Of another place it is not.
+                let other = is_left_over(at.plus(64), &read(&sim, at).expect("no faults").expect("not lost"));
+                assert_eq!(other, bits >> 6 == 0, "{bits:#x}");
+            }
+            assert_eq!(ends(&sim), Ok(()));
+            assert!(sim.image().iter().all(|byte| *byte == 0));
+        }
+    }
+
+    #[test]
+    fn tiny_namespaces_are_probed_within_their_bounds() {
+        for bytes in [0, 1, 63, 64, 65, 4096, ENDS_BYTES, ENDS_BYTES + 64] {
+            let sim = Sim::new(bytes);
+            assert_eq!((ends(&sim), all_over(&sim)), (Ok(()), Ok(())), "{bytes}");
+        }
+    }
+}
