@@ -108,7 +108,8 @@ impl Memory {
 struct Page([u8; 4096]);
 
 /// An NFIT as QEMU makes it for these DIMMs.
-fn nfit(dimms: &[Dimm]) -> Vec<u8> {
+#[must_use]
+pub fn nfit(dimms: &[Dimm]) -> Vec<u8> {
     let table = (1_u16..).zip(dimms).fold(Table::default(), |table, (index, dimm)| {
         let (handle, bytes) = (u32::from(index), dimm.memory.bytes as u64);
         let range = Range { index: 2 * index, kind: Kind::Memory, base: dimm.base, bytes };

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
 use std::os::unix::fs::MetadataExt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use host::deadline::Deadline;
 use host::session::Mode;
@@ -11,6 +11,7 @@ use tests::dimm::{Dimm, GIB, MIB};
 use tests::golden::{self, Golden};
 use tests::machine::{Machine, Running};
 use tests::monitor;
+use tests::nfit::{Control, Kind, Mapping, Range, Table};
 
 /// A sector full of a pattern of its own.
 fn pattern(lba: u64, version: u64, bytes: usize) -> Vec<u8> {
@@ -540,9 +541,18 @@ fn it_comes_up_again_after_reboot_with_its_sectors() {
     let mut appliance = Machine::new().dimm(&dimm).boot();
     let (dev, _) = format(&mut appliance, 0, 4096);
     appliance.write(&dev, 5, &pattern(5, 5, 4096));
+    // The time stamp counter may go on over a reset: the time of what runs now does not.
+    let uptime = |appliance: &mut Running| appliance.ask("status")["uptime"].as_f64().expect("seconds");
+    std::thread::sleep(Duration::from_millis(1500));
+    let before = uptime(&mut appliance);
+    let reset = Instant::now();
     appliance.ask("reboot");
     appliance.enter(Mode::Json);
     assert_eq!(appliance.read(&dev, 5), pattern(5, 5, 4096));
+    let after = uptime(&mut appliance);
+    let passed = reset.elapsed().as_secs_f64();
+    // A tenth for clocks that differ.
+    assert!(before > 1.0 && after < 1.1 * passed, "{before} s before the reset, {after} s {passed} s after it");
     appliance.power_off();
 }
 
@@ -593,6 +603,51 @@ fn a_broken_nfit_is_told_and_the_console_comes_up() {
     }
 }
 
+/// Ranges with nothing behind them, or with half of their memory: said at boot, and a namespace on them is an error with its
+/// place, not a success that keeps nothing.
+#[test]
+fn a_range_that_keeps_no_bytes_is_told_and_gets_no_namespace() {
+    let base = 1 << 32;
+    let table = Dimm::blank(0); // a file like any other
+    let structures = Table::default()
+        .range(Range { index: 1, kind: Kind::Memory, base, bytes: 64 * MIB })
+        .mapping(Mapping { handle: 1, range: 1, control: 1, bytes: 64 * MIB, ..Mapping::default() })
+        .control(Control { index: 1, serial: 7, format: 0x301, registers: None });
+    // QEMU puts a header of its own before a file that has one.
+    table.put(0, &structures.finish());
+    let memory = Dimm::blank(64 * MIB);
+    for (what, backed, place) in
+        [("nothing", 0, Some("0xfffc0")), ("a half", 32 * MIB, Some("0x3ffffc0")), ("all of it", 64 * MIB, None)]
+    {
+        let file = format!("file={}", table.path().display());
+        let path = memory.path().display();
+        let ram = format!("memory-backend-file,id=m,share=on,mem-path={path},size={backed}");
+        let mut machine = Machine::new().qemu(&["-acpitable", &file]);
+        if backed > 0 {
+            machine = machine.qemu(&["-m", "256M,slots=2,maxmem=4G", "-object", &ram, "-device", "pc-dimm,memdev=m"]);
+        }
+        let mut appliance = machine.boot();
+        let status = appliance.ask("status")["namespaces"][0].clone();
+        let Some(place) = place else {
+            assert_eq!(status["state"], "active: blank", "{what}");
+            appliance.ask("create-namespace -l 512");
+            appliance.ask("write pmem0s 0 --fill 7");
+            appliance.power_off();
+            continue;
+        };
+        let expected = format!("it keeps no bytes at {place}");
+        assert!(status["state"].as_str().unwrap().contains(&expected), "{what}: {status}");
+        assert!(appliance.boot_log.iter().any(|line| line.contains(&expected)), "{what}: {:?}", appliance.boot_log);
+        for command in ["create-namespace", "create-namespace -f -l 512", "create-namespace -m raw -f"] {
+            let (code, message) = appliance.refused(command);
+            assert!(code == "damaged" && message.contains(&expected), "{what}: {command}: {code}: {message}");
+        }
+        assert_eq!(appliance.ask("list")["result"], json!([]), "{what}");
+        appliance.power_off();
+        assert!(memory.bytes(0, 64 << 20).iter().all(|byte| *byte == 0), "{what}: nothing is left of the probe");
+    }
+}
+
 /// Tables with one thing wrong each (`nvdimm/tests/fixtures/broken`), and the structures that are refused for it.
 const BROKEN: [(&str, &[u64]); 20] = [
     ("dcr_code", &[352, 256]),
@@ -625,7 +680,8 @@ fn twenty_broken_tables_are_booted_and_the_log_says_what_was_refused() {
         let told = appliance.boot_log.iter().filter(|line| line.starts_with("nvdimm: ")).count();
         assert!(told >= refused.len(), "{name}: {:?}", appliance.boot_log);
         let found = appliance.ask("nfit");
-        let mut at: Vec<_> = found["refused"].as_array().unwrap().iter().map(|one| one["offset"].as_u64()).collect();
+        let told = ["refused", "remarks"].iter().flat_map(|list| found[list].as_array().unwrap());
+        let mut at: Vec<_> = told.map(|one| one["offset"].as_u64()).collect();
         at.sort_unstable();
         at.dedup();
         assert!(refused.iter().all(|offset| at.contains(&Some(*offset))), "{name}: {found}");

@@ -1,7 +1,7 @@
 //! Damage: found, told, mended.
 
 use super::checked;
-use tests::threads::{BASE, Booted, Dimm, MIB, Memory, boot, boot_one};
+use tests::threads::{BASE, Booted, Dimm, Hardware, MIB, Memory, boot, boot_one, nfit};
 
 #[test]
 fn the_flog_of_an_older_linux_is_kept_until_it_is_rewritten_on_request() {
@@ -189,4 +189,179 @@ fn media_that_may_not_be_written_are_not_repaired() {
     node.refused("check-namespace namespace0.0 -R", "read-only");
     drop(node);
     assert!(before == memory.copy(), "nothing was written");
+}
+
+#[test]
+fn a_check_counts_the_arenas_that_it_looked_at_enabled_or_not() {
+    let mut node = boot_one(Memory::new(32 * MIB));
+    node.done("create-namespace -l 512");
+    for options in ["", "-R", "-L", "--portable"] {
+        for command in ["disable-namespace namespace0.0", "enable-namespace namespace0.0"] {
+            node.done(command);
+            let check = node.done(&format!("check-namespace namespace0.0 {options}"));
+            assert_eq!(
+                (&check["arenas"], &check["findings"]),
+                (&1.into(), &serde_json::json!([])),
+                "{command} {options}"
+            );
+        }
+    }
+}
+
+#[test]
+fn unclean_shutdowns_are_counted_where_writes_had_to_be_finished() {
+    let memory = Memory::new(32 * MIB);
+    let mut node = boot_one(memory);
+    node.done("create-namespace -l 512");
+    let arena = node.done("arenas namespace0.0")["arenas"][0].clone();
+    let map = 4096 + usize::try_from(arena["mapoff"].as_u64().expect("a number")).expect("small");
+    let count = |node: &mut Booted| node.done("status")["unclean_shutdowns_recovered"].clone();
+    assert_eq!(count(&mut node), 0);
+    for expected in 1..=3 {
+        // Two sectors whose map entries a cut kept from the medium.
+        node.done("write pmem0s 0 --fill 7 --count 2");
+        node.done("disable-namespace namespace0.0");
+        let before = memory.copy()[map..map + 8].to_vec();
+        node.done("enable-namespace namespace0.0");
+        node.done("write pmem0s 0 --fill 8 --count 2");
+        node.done("disable-namespace namespace0.0");
+        memory.put(map, &before);
+        node.done("enable-namespace namespace0.0");
+        assert_eq!(count(&mut node), expected, "one namespace, one shutdown");
+        let read = node.done("read pmem0s 0");
+        assert!(read["data"].as_str().is_some_and(|data| data.starts_with("CAgI")));
+        node.done("disable-namespace namespace0.0");
+        node.done("enable-namespace namespace0.0");
+        assert_eq!(count(&mut node), expected, "a clean one is not counted");
+    }
+    drop(node);
+    assert_eq!(count(&mut boot_one(memory)), 0, "counted since boot");
+}
+
+/// A sound info block of somebody else, with sectors of another size.
+#[test]
+fn a_btt_with_sectors_of_another_size_is_not_supported_and_nobody_offers_to_write_over_it() {
+    for size in [1024_u32, 8192] {
+        let memory = Memory::new(32 * MIB);
+        let mut node = boot_one(memory);
+        node.done("create-namespace -l 4096");
+        let arena = node.done("arenas namespace0.0")["arenas"][0].clone();
+        drop(node);
+        let number = |key: &str| arena[key].as_u64().expect("a number");
+        let mut block = memory.copy()[4096..8192].to_vec();
+        let internal = size.max(4096);
+        let blocks = u32::try_from(number("internal_nlba")).expect("small") * 4096 / internal;
+        for (at, word) in [(56, size), (60, blocks - 256), (64, internal), (68, blocks)] {
+            block[at..at + 4].copy_from_slice(&word.to_le_bytes());
+        }
+        block[4088..].fill(0);
+        let sum = btt::checksum::fletcher64(&block);
+        block[4088..].copy_from_slice(&sum.to_le_bytes());
+        memory.put(4096, &block);
+        memory.put(4096 + usize::try_from(number("info2off")).expect("small"), &block);
+        let image = memory.copy();
+
+        let mut node = boot_one(memory);
+        let what = format!("a BTT with sectors of {size} bytes");
+        let state = node.done("status")["namespaces"][0]["state"].clone();
+        assert!(state.as_str().is_some_and(|state| state.starts_with(&format!("unsupported: {what}"))), "{state}");
+        let logged = node.node.machine().logged();
+        assert!(logged.iter().any(|line| line.contains(&format!("not supported: {what}"))), "{logged:?}");
+        for line in [
+            "check-namespace namespace0.0",
+            "check-namespace namespace0.0 -f",
+            "check-namespace namespace0.0 -R -L -f",
+            "check-namespace namespace0.0 --portable",
+            "create-namespace",
+            "init-labels nmem0",
+            "arenas namespace0.0",
+            "read pmem0s 0",
+            "write pmem0s 0 --fill 1",
+            "bench pmem0s",
+            "destroy-namespace namespace0.0",
+        ] {
+            let reply = node.ask(line);
+            let message = reply["error"]["message"].as_str().unwrap_or_default().to_string();
+            assert_eq!(reply["error"]["code"], "failed", "{line}: {reply}");
+            let unless_destroyed = !line.starts_with("destroy") && !line.starts_with("init-labels");
+            assert!(!unless_destroyed || (message.contains(&what) && !message.contains("-f")), "{line}: {message}");
+        }
+        assert!(memory.copy() == image, "nothing was written");
+        node.done("disable-namespace namespace0.0");
+        node.refused("enable-namespace namespace0.0", "failed");
+        // Who insists gets what they ask for.
+        node.done("create-namespace -f");
+        node.done("write pmem0s 0 --fill 1");
+    }
+}
+
+/// Media say how much memory their free lists take: what does not fit beside the rest is left out, with the reason, and all
+/// else goes on.
+#[test]
+fn free_lists_that_would_take_the_memory_of_all_are_left_out_and_told() {
+    let nfree = 1_u32 << 14;
+    let with_many_free_blocks = || {
+        let memory = Memory::new(32 * MIB);
+        let mut block = vec![0_u8; 4096];
+        block[..14].copy_from_slice(b"BTT_ARENA_INFO");
+        block[16..32].fill(0x11);
+        let words = |at: usize, words: &[u32], block: &mut Vec<u8>| {
+            for (index, word) in words.iter().enumerate() {
+                block[at + 4 * index..at + 4 * index + 4].copy_from_slice(&word.to_le_bytes());
+            }
+        };
+        let external = 64_u32;
+        words(48, &[0, 1 | 1 << 16, 512, external, 512, external + nfree, nfree, 4096], &mut block);
+        let mapoff = 4096 + u64::from(external + nfree) * 512;
+        let logoff = mapoff + 4096;
+        let info2off = 32 * MIB as u64 - 8192;
+        for (index, offset) in [0, 4096, mapoff, logoff, info2off].iter().enumerate() {
+            block[80 + 8 * index..88 + 8 * index].copy_from_slice(&offset.to_le_bytes());
+        }
+        let sum = btt::checksum::fletcher64(&block);
+        block[4088..].copy_from_slice(&sum.to_le_bytes());
+        let flog: Vec<u8> = (external..external + nfree)
+            .flat_map(|free| {
+                let mut group = vec![0; 64];
+                words(0, &[0, free, free, 1], &mut group);
+                group
+            })
+            .collect();
+        memory.put(4096, &block);
+        memory.put(4096 + usize::try_from(info2off).expect("small"), &block);
+        memory.put(4096 + usize::try_from(logoff).expect("small"), &flog);
+        memory
+    };
+    let memories: Vec<&'static Memory> = (0..4).map(|_| with_many_free_blocks()).collect();
+    let boot = |heap_bytes: u64| {
+        let dimms: Vec<Dimm> = (1..)
+            .zip(&memories)
+            .map(|(number, memory)| Dimm { base: BASE * number, memory, flags: 0, labels: None })
+            .collect();
+        let map = Hardware { nfits: vec![nfit(&dimms)], heap_bytes, ..Hardware::default() };
+        dimms.iter().fold(map, |hardware, dimm| hardware.memory(dimm.base, dimm.memory)).boot()
+    };
+    assert_eq!(boot(192 << 20).done("list")["result"].as_array().map(Vec::len), Some(4));
+    // Room for two of them beside the memory that opening takes for a while.
+    let mut node = boot(8 << 20);
+    let states: Vec<_> = node.done("status")["namespaces"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|one| one["state"].as_str().expect("text").to_string())
+        .collect();
+    let active = states.iter().filter(|state| *state == "active").count();
+    assert!((1..4).contains(&active), "{states:?}");
+    for state in states.iter().filter(|state| *state != "active") {
+        assert!(state.contains("bytes of memory are needed for its 16384 free blocks"), "{state}");
+    }
+    assert!(node.refused("write pmem3s 0 --fill 1", "failed").contains("give the machine more memory"));
+    assert!(node.refused("create-namespace -r region3 -f", "failed").contains("free blocks"));
+    // What is open works, and room that is given back is there for others.
+    node.done("write pmem0s 0 --fill 1 --count 64");
+    node.refused("enable-namespace namespace3.0", "failed");
+    (0..active).for_each(|number| _ = node.done(&format!("disable-namespace namespace{number}.0")));
+    node.done("enable-namespace namespace3.0");
+    node.done("write pmem3s 0 --fill 1 --count 64");
+    assert_eq!(node.done("check-namespace namespace3.0")["findings"], serde_json::json!([]));
 }

@@ -237,7 +237,7 @@ fn a_consumers_sectors_are_the_admins_sectors() {
         let read = bridge.booted.done(&format!("read {dev} 5 3"));
         let encoded = bridge.booted.done(&format!("read {dev} 6"))["data"].clone();
         assert_ne!(encoded, bridge.booted.done(&format!("read {dev} 8"))["data"]);
-        bridge.booted.done(&format!("write {dev} 20 --data {}", encoded.as_str().expect("base64")));
+        bridge.booted.done(&format!("write {dev} 20 -f --data {}", encoded.as_str().expect("base64")));
         let back = 0x40000;
         assert_eq!(bridge.request(0, u64::from(sector / 512) * 20, back, sector, 1), Some(0));
         let mut got = vec![0; sector as usize];
@@ -290,12 +290,12 @@ fn long_commands_attend_to_consumers_and_their_bridge() {
     // A namespace that nobody has, or other sectors: all goes on as ever.
     for (base, command) in (1..).zip([
         "create-namespace -r region1 -f",
-        "write pmem0s 0 --fill 1 --count 2048",
-        "inject-error pmem0s 0 2048",
-        "clear-errors pmem0s 0 2048",
-        "trim pmem0s 0 2048",
+        "write pmem0s 0 --fill 1 --count 2048 -f",
+        "inject-error pmem0s 0 2048 -f",
+        "clear-errors pmem0s 0 2048 -f",
+        "trim pmem0s 0 2048 -f",
         "errors pmem0s",
-        "inject-error pmem0s 0 2048 --media",
+        "inject-error pmem0s 0 2048 --media -f",
     ]) {
         let done = during(&mut bridge, command);
         assert_eq!(done, (Some(0), vec![Report::Done(Outcome::Ok), Report::Stopped { base }]), "{command}");
@@ -315,6 +315,35 @@ fn long_commands_attend_to_consumers_and_their_bridge() {
     assert_eq!((bridge.answer(), bridge.woken()), (None, vec![CpuIndex(0)]), "who serves the queue is woken after it");
     bridge.booted.node.exports().poll(CpuIndex(0));
     assert_eq!(bridge.answer(), Some(0));
+}
+
+#[test]
+fn a_disk_that_a_consumer_has_is_written_only_by_force() {
+    let mut bridge = Bridge::new(512);
+    let writing = [
+        "write pmem0s 0 --fill 1",
+        "trim pmem0s 0 1",
+        "inject-error pmem0s 0",
+        "inject-error pmem0s 0 --media",
+        "clear-errors pmem0s 0",
+        "bench pmem0s --seconds 1",
+    ];
+    // To be exported is not to be used.
+    assert_eq!(bridge.booted.done("status")["exports"], serde_json::json!(["pmem0s"]));
+    writing.iter().for_each(|line| _ = bridge.booted.done(line));
+    bridge.attach();
+    for line in writing {
+        assert!(bridge.booted.refused(line, "failed").contains("pmem0s is in use by a consumer: -f"), "{line}");
+        bridge.booted.done(&format!("{line} -f"));
+    }
+    bridge.booted.done("read pmem0s 0");
+    bridge.booted.done("bench pmem0s --verify");
+    bridge.ask(Request::Detach { export: ExportIndex(0) }, Outcome::Ok);
+    writing.iter().for_each(|line| _ = bridge.booted.done(line));
+    // Withdrawn, the consumer's requests fail: nobody uses the disk.
+    bridge.attach();
+    bridge.booted.done("unexport pmem0s");
+    writing.iter().for_each(|line| _ = bridge.booted.done(line));
 }
 
 /// Requests of queue 0, which is CPU 0's, one after another, until somebody may keep watch.

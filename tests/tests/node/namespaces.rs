@@ -3,7 +3,8 @@
 use super::checked;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use tests::threads::{BASE, Dimm, MIB, Memory, boot, boot_one};
+use tests::nfit::{Control, Kind, Mapping, Range, Table};
+use tests::threads::{BASE, Dimm, Hardware, MIB, Memory, boot, boot_one};
 
 #[test]
 fn what_is_created_and_written_is_there_after_a_reboot() {
@@ -84,7 +85,76 @@ fn without_an_nfit_there_is_nothing_and_that_is_no_error() {
     assert_eq!(node.done("list")["result"], serde_json::json!([]));
     assert_eq!(node.done("nfit")["structures"], serde_json::json!([]));
     assert!(node.refused("read pmem0s 0", "not-found").contains("pmem0s"));
-    node.refused("create-namespace", "not-found");
+    assert!(node.refused("create-namespace", "not-found").contains("the firmware has no NFIT"));
+}
+
+#[test]
+fn where_there_is_no_region_the_reason_is_told() {
+    let range = |index: u16| Range { index, kind: Kind::Memory, base: BASE * u64::from(index), bytes: 32 << 20 };
+    let mapping = |index: u16, flags| Mapping {
+        handle: u32::from(index),
+        range: index,
+        control: 1,
+        bytes: 32 << 20,
+        flags,
+        ..Mapping::default()
+    };
+    let control = Control { index: 1, serial: 7, format: 0x301, registers: None };
+    let boot = |table: Table| Hardware { nfits: vec![table.finish()], ..Hardware::default() }.boot();
+    // The firmware did not map the DIMM.
+    let mut node = boot(Table::default().range(range(1)).mapping(mapping(1, 1 << 6)).control(control));
+    for line in ["create-namespace", "create-namespace -r region0", "create-namespace -t pmem"] {
+        let why = node.refused(line, "not-found");
+        assert!(why.contains("region0 is left out") && why.contains("failed to map DIMM 0x1"), "{line}: {why}");
+    }
+    assert!(node.refused("create-namespace -r region7", "not-found").contains("failed to map"));
+    // A mapping that leads nowhere: there is not even a region to leave out.
+    let mut node = boot(Table::default().mapping(mapping(9, 0)).control(control));
+    assert!(node.refused("create-namespace", "not-found").contains("refers to address range 9"));
+    let mut node = boot(Table::default().control(control));
+    assert!(node.refused("create-namespace", "not-found").contains("names no range of persistent memory"));
+    // One that is there, and another.
+    let memory = Memory::new(32 * MIB);
+    let table = Table::default().range(range(1)).mapping(mapping(1, 1 << 6)).range(range(2)).mapping(mapping(2, 0));
+    let hardware = Hardware { nfits: vec![table.control(control).finish()], ..Hardware::default() };
+    let mut node = hardware.memory(2 * BASE, memory).boot();
+    assert!(node.refused("create-namespace -r region0", "not-found").contains("region0 is left out"));
+    assert!(node.refused("create-namespace -r region9", "not-found").contains("no region \"region9\": list -R"));
+    assert_eq!(node.done("create-namespace")["dev"], "namespace1.0");
+}
+
+#[test]
+fn nfit_tells_refusals_from_remarks() {
+    let (memory, mapped) = (Memory::new(32 * MIB), 1 << 3);
+    let node = boot(&[Dimm { base: BASE, memory, flags: mapped, labels: None }]).done("nfit");
+    assert_eq!(node["refused"], serde_json::json!([]));
+    assert!(node["remarks"][0]["why"].as_str().is_some_and(|why| why.contains("not armed")), "{node}");
+}
+
+#[test]
+fn a_load_leaves_alone_what_somebody_made_on_a_disk() {
+    for (sector, lba) in [(512, 2), (520, 2), (4096, 0)] {
+        let mut node = boot_one(Memory::new(32 * MIB));
+        node.done(&format!("create-namespace -l {sector}"));
+        // The magic number of ext4, at 0x438 of the disk.
+        let mut data = vec![0; sector];
+        let at = 0x438 - lba * 512;
+        data[at..at + 2].copy_from_slice(&[0x53, 0xef]);
+        node.done(&format!("write pmem0s {lba} --data {}", STANDARD.encode(&data)));
+        let why = node.refused("bench pmem0s --seconds 1", "failed");
+        assert!(why.contains("pmem0s holds an ext2, ext3 or ext4 file system: -f"), "{sector}: {why}");
+        node.done("bench pmem0s --seconds 1 --mix 0");
+        node.done("bench pmem0s --verify");
+        assert_eq!(node.done(&format!("read pmem0s {lba}"))["data"], STANDARD.encode(&data).as_str());
+        node.done("bench pmem0s --seconds 1 -f");
+        // A load's own sectors are no file system, whatever their bytes look like: over and over.
+        for seed in 0..3 {
+            node.done(&format!("bench pmem0s --seconds 1 --seed {seed} -f --run 64"));
+            node.done(&format!("bench pmem0s --seconds 0 --seed {seed} --verify"));
+        }
+        node.done(&format!("write pmem0s 0 --fill 0 --count 4"));
+        node.done("bench pmem0s --seconds 1");
+    }
 }
 
 #[test]
