@@ -310,7 +310,15 @@ fn a_sector_that_is_written_while_its_loss_is_found_keeps_its_new_data() {
     *sim.media().meanwhile.lock().expect("no panic") = Some(Box::new(move || {
         write(btt, 1, 1, &[20]).expect("another lane's business");
     }));
+    assert_eq!(btt.counters().read_retries, 0);
     assert_eq!(read_run(btt, 0, 0, 3), Ok(vec![1, 20, 3]));
+    assert!(btt.counters().read_retries > 0, "it was read again");
+    // Lane 1 has not fenced its map entry yet: the next one to change that line does it.
+    let before = btt.counters().collisions;
+    write(btt, 0, 1, &[21]).expect("in range");
+    assert_eq!(btt.counters().collisions, before + 1);
+    write(btt, 0, 1, &[22]).expect("in range");
+    assert_eq!(btt.counters().collisions, before + 1, "its own is no collision");
 }
 
 #[test]

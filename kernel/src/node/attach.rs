@@ -17,6 +17,9 @@ use nvdimm::namespace::{BttPlace, Extent, Namespace, NamespaceId};
 use service::error::AdminError;
 use uuid::Uuid;
 
+/// The memory that a BTT takes as everybody makes them (256 free blocks an arena), with some arenas and any number of CPUs.
+const ORDINARY_BYTES: u64 = 512 << 10;
+
 /// What a namespace is, once somebody has looked.
 pub(super) enum State {
     /// It is in sector mode, and open.
@@ -171,11 +174,17 @@ fn look_at_content(medium: &Medium) -> State {
 }
 
 impl<M: Machine> Node<M> {
-    /// How much memory one more BTT may take. How much it wants stands on its medium: half of the heap is for all that are
-    /// open, the other half for everything else.
-    fn btt_budget(&self) -> u64 {
+    /// Opens the BTT on a medium, if there is memory for it: how much it wants stands on the medium. All that are open may
+    /// take half of the heap; a quarter more is for ordinary ones, so that greedy ones do not keep them out; the last
+    /// quarter is for everything else.
+    fn open_within_budget(&self, medium: &Medium, placement: Placement, lanes: u32) -> Result<Btt<Medium>, OpenError> {
         let open: u64 = self.disks().map(|disk| disk.btt.memory_bytes()).sum();
-        (self.machine.heap_bytes() / 2).saturating_sub(open)
+        let quarter = self.machine.heap_bytes() / 4;
+        let try_with = |bytes: u64| Btt::open_within(medium.clone(), placement, lanes, bytes.saturating_sub(open));
+        match try_with(2 * quarter) {
+            Err(OpenError::OverBudget { needed, .. }) if needed <= ORDINARY_BYTES => try_with(3 * quarter),
+            result => result,
+        }
     }
 
     /// Opens a namespace. On media that may not be written nothing is.
@@ -190,7 +199,7 @@ impl<M: Machine> Node<M> {
         let cpus = self.machine.cpus();
         // The BTT itself has no more lanes than free blocks.
         let lanes = nvdimm::lanes(u32::MAX, cpus, medium.window_count());
-        match Btt::open_within(medium.clone(), placement, lanes, self.btt_budget()) {
+        match self.open_within_budget(&medium, placement, lanes) {
             Ok(btt) => {
                 let name = device_name(namespace.id, medium.window_count().is_some(), true);
                 State::Sector(Arc::new(Disk::new(name, btt, cpus)))

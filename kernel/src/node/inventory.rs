@@ -7,9 +7,12 @@ use alloc::string::ToString;
 use alloc::vec;
 use alloc::vec::Vec;
 use btt::flog::Slots;
+use btt::media::NsOffset;
 use drivers::medium::Medium;
+use drivers::pmem::Access;
 use nvdimm::dimm::Dimm;
 use nvdimm::label::{LabelVersion, Labels};
+use nvdimm::namespace::Extent;
 use nvdimm::nfit::MappingFlags;
 use nvdimm::region::{Kind, PersistenceDomain, Region};
 use nvdimm::space;
@@ -75,7 +78,7 @@ impl<M: Machine> Node<M> {
             iset_id: if matches!(region.kind, Kind::Pmem(_)) { self.set_cookie(region) } else { None },
             mappings: self.mappings(region),
             enabled: slot.medium.is_ok(),
-            badblocks: Vec::new(),
+            badblocks: bad_blocks(slot),
             persistence_domain: match self.found.persistence_domain() {
                 PersistenceDomain::CpuCache => out::PersistenceDomain::CpuCache,
                 PersistenceDomain::MemoryController => out::PersistenceDomain::MemoryController,
@@ -127,6 +130,31 @@ impl<M: Machine> Node<M> {
     }
 }
 
+/// What a region is known to have lost, in blocks as Linux counts them.
+fn bad_blocks(slot: &RegionSlot) -> Vec<out::BadBlocks> {
+    let all = Extent { start: 0, bytes: slot.region.bytes() };
+    let medium = match (&slot.region.kind, &slot.medium) {
+        (Kind::Pmem(_), Ok(mapped)) => mapped.bytes_of(&[all], Access::ReadOnly).ok(),
+        _ => None,
+    };
+    let lost = medium.map(|medium| medium.lost()).unwrap_or_default();
+    blocks(&lost).into_iter().map(|(offset, length)| out::BadBlocks { offset, length, dimms: Vec::new() }).collect()
+}
+
+/// The blocks of 512 bytes that hold any of these bytes: first ones and counts.
+fn blocks(lost: &[(NsOffset, u64)]) -> Vec<(u64, u64)> {
+    let mut blocks: Vec<(u64, u64)> = Vec::new();
+    for &(NsOffset(at), bytes) in lost {
+        let (first, end) = (at / 512, at.saturating_add(bytes).div_ceil(512));
+        match blocks.last_mut() {
+            // The ranges are sorted; two may share a block.
+            Some((start, count)) if *start + *count >= first => *count = (*count).max(end - *start),
+            _ => blocks.push((first, end - first)),
+        }
+    }
+    blocks
+}
+
 fn namespace(slot: &NamespaceSlot) -> out::Namespace {
     let namespace = &slot.namespace;
     let label = namespace.labelling.as_ref();
@@ -151,7 +179,10 @@ fn namespace(slot: &NamespaceSlot) -> out::Namespace {
         blockdev,
         name: label.map(named).filter(|name| !name.is_empty()),
         numa_node: None,
-        badblock_count: 0,
+        badblock_count: match &slot.state {
+            State::Sector(disk) => blocks(&disk.btt.media().lost()).iter().map(|(_, count)| count).sum(),
+            _ => 0,
+        },
         btt,
     }
 }

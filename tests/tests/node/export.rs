@@ -244,7 +244,19 @@ fn a_consumers_sectors_are_the_admins_sectors() {
         bridge.consumer.window.read(MemoryOffset(back), &mut got).expect("in memory");
         assert_eq!(got, data[sector as usize..][..sector as usize], "{read}");
         let stats = bridge.booted.done("stats");
-        assert_eq!((&stats["queues"][0]["requests"], &stats["queues"][0]["cpu"]), (&2.into(), &1.into()), "{stats}");
+        let queue = &stats["queues"][0];
+        assert_eq!((&queue["requests"], &queue["cpu"], &queue["failed"]), (&2.into(), &1.into(), &0.into()), "{stats}");
+        assert_eq!((&queue["export"], &queue["queue"], &queue["dev"]), (&0.into(), &1.into(), &dev.into()));
+        let rung = bridge.consumer.rung.lock().expect("no panic").len();
+        assert_eq!((&queue["interrupts"], &queue["rests"]), (&rung.into(), &0.into()), "{stats}");
+        assert_eq!(bridge.request(0, u64::MAX, back, sector, 1), Some(1), "there is no such sector");
+        assert!(bridge.booted.node.exports().may_rest(CpuIndex(1)));
+        let queue = bridge.booted.done("stats")["queues"][0].clone();
+        assert_eq!(
+            (&queue["requests"], &queue["failed"], &queue["rests"]),
+            (&3.into(), &1.into(), &1.into()),
+            "{queue}"
+        );
         let events = bridge.booted.done("trace")["events"].to_string();
         assert!(events.contains("export 0 queue 1: 1 served, driver called"), "{events}");
     }

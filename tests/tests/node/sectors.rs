@@ -1,8 +1,10 @@
 //! Sectors that are trimmed, in error, or lost.
 
 use super::checked;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use drivers::phys::PhysAddr;
-use tests::threads::{Dimm, MIB, Memory, boot, boot_one};
+use tests::threads::{Booted, Dimm, MIB, Memory, boot, boot_one};
 
 #[test]
 fn machine_checks_about_persistent_memory_are_errors_of_its_sectors() {
@@ -95,4 +97,85 @@ fn a_sector_that_the_medium_lost_becomes_an_error_and_a_write_mends_it() {
         assert_eq!(node.done("errors")["media"], serde_json::json!([]));
         assert_eq!(node.done("bench pmem0s --seconds 1 --run 9 --verify")["errors"], 0);
     }
+}
+
+/// Each figure of `stats`, `errors`, `list` and `bench` is what was done.
+#[test]
+fn every_figure_counts_what_it_says() {
+    let mut node = boot_one(Memory::new(32 * MIB));
+    node.done("create-namespace -l 512");
+    let counts = |node: &mut Booted| node.done("stats")["devices"][0].clone();
+    let number = |counts: &serde_json::Value, key: &str| counts[key].as_u64().expect("a number");
+    let keys = ["reads", "writes", "sectors_read", "sectors_written", "read_errors", "write_errors"];
+    let since = |node: &mut Booted, line: &str, ok: bool| {
+        let before = counts(node);
+        assert_eq!(node.ask(line)["ok"], ok, "{line}");
+        let after = counts(node);
+        assert_eq!(after["cpus"][0]["reads"], after["reads"], "all of it on this CPU");
+        keys.map(|key| number(&after, key) - number(&before, key))
+    };
+    assert_eq!(since(&mut node, "write pmem0s 0 --fill 7 --count 40", true), [0, 1, 0, 40, 0, 0]);
+    assert_eq!(since(&mut node, "read pmem0s 1 5", true), [1, 0, 5, 0, 0, 0]);
+    node.done("inject-error pmem0s 9");
+    assert_eq!(since(&mut node, "read pmem0s 9", false), [0, 0, 0, 0, 1, 0]);
+    node.done("inject-error pmem0s 3 --media");
+    // A sector that the medium lost: one block of it in both lists.
+    let list = |node: &mut Booted| node.done("list -RN")["result"]["regions"][0].clone();
+    let listed = list(&mut node);
+    assert_eq!(
+        (&listed["badblock_count"], &listed["namespaces"][0]["badblock_count"]),
+        (&1.into(), &1.into()),
+        "{listed}"
+    );
+    let errors = node.done("errors");
+    assert_eq!((&errors["errors"][0]["lba"], &errors["media"][0]["length"]), (&9.into(), &512.into()));
+    node.done("clear-errors pmem0s 0 40");
+    node.done("write pmem0s 0 --fill 7 --count 300");
+    assert_eq!(list(&mut node)["badblock_count"], serde_json::Value::Null, "all is written again");
+    // Two fences a run of writes, and no more; a line of the flog for each sector.
+    let before = counts(&mut node);
+    node.done("write pmem0s 64 --fill 1");
+    let after = counts(&mut node);
+    let [fences, write_backs] = ["fences", "write_backs"].map(|key| number(&after, key) - number(&before, key));
+    assert!((2..=3).contains(&fences) && (1..=4).contains(&write_backs), "{fences} {write_backs}");
+    let bench = node.done("bench pmem0s --seconds 1 --seed 5 --mix 100 --run 4");
+    let of = |key: &str| bench[key].as_u64().expect("a number");
+    assert_eq!((of("sectors_written"), of("sectors_read"), of("errors")), (4 * of("ops"), 0, 0), "{bench}");
+    assert_eq!((of("cpus"), of("seed"), of("mix"), of("run")), (4, 5, 100, 4));
+    let rate = bench["ops_per_second"].as_f64().expect("a rate") * bench["seconds"].as_f64().expect("seconds");
+    assert!((rate / of("ops") as f64 - 1.0).abs() < 1e-6, "{bench}");
+    assert!((0.2..2.0).contains(&bench["fences_per_sector"].as_f64().expect("a number")), "{bench}");
+    assert!((0.5..4.0).contains(&bench["write_backs_per_sector"].as_f64().expect("a number")), "{bench}");
+    let reads = node.done("bench pmem0s --seconds 1 --mix 0");
+    assert_eq!((&reads["sectors_read"], &reads["sectors_written"]), (&reads["ops"], &0.into()));
+    // What a verification tells apart: sectors of this load, another one's, none, damaged ones.
+    let sector = |node: &mut Booted, lba: u64| node.done(&format!("read pmem0s {lba}"))["data"].clone();
+    node.done("trim pmem0s 0 64708");
+    node.done("bench pmem0s --seconds 1 --seed 5");
+    let verified = |node: &mut Booted| node.done("bench pmem0s --seed 5 --verify")["verify"].clone();
+    let whole = verified(&mut node);
+    assert_eq!(number(&whole, "good") + number(&whole, "blank"), number(&whole, "sectors"));
+    assert!(number(&whole, "version_max") > 0);
+    let good = (0..64_708).find(|lba| {
+        let both = [sector(&mut node, *lba), sector(&mut node, lba + 1)];
+        both.iter().all(|data| !data.as_str().expect("base64").starts_with("AAAAAAAAAAAAAAAA"))
+    });
+    let good = good.expect("two that were written");
+    let own = sector(&mut node, good);
+    node.done(&format!("write pmem0s {} --data {}", good + 1, own.as_str().expect("base64")));
+    let mut torn = STANDARD.decode(own.as_str().expect("base64")).expect("base64");
+    torn[256..].fill(0);
+    node.done(&format!("write pmem0s {good} --data {}", STANDARD.encode(&torn)));
+    let blank =
+        (0..64_708).find(|lba| sector(&mut node, *lba).as_str().expect("base64").starts_with("AAAAAAAAAAAAAAAA"));
+    let blank = blank.expect("one that was not written");
+    node.done(&format!("write pmem0s {blank} --fill 0x41"));
+    let judged = verified(&mut node);
+    for (key, more) in [("good", -2), ("blank", -1), ("foreign", 1), ("torn", 1), ("misplaced", 1), ("unreadable", 0)] {
+        let by = i64::try_from(number(&judged, key)).expect("few") - i64::try_from(number(&whole, key)).expect("few");
+        assert_eq!(by, more, "{key}: {judged}");
+    }
+    assert_eq!(judged["faults"].as_array().map(Vec::len), Some(2));
+    node.done(&format!("inject-error pmem0s {blank}"));
+    assert_eq!(number(&verified(&mut node), "unreadable"), 1);
 }
