@@ -3,7 +3,7 @@
 //! Offsets and magic numbers are those of blkid (util-linux, libblkid/src/superblocks) and of the formats' own
 //! specifications.
 
-use super::probe::{ENDS_BYTES, is_left_over, places_at_ends};
+use super::probe::{ENDS_BYTES, LINE, is_left_over, places_at_ends};
 use btt::layout::{PAGE_BYTES, SIGNATURE};
 use btt::media::{LINE_BYTES, MediaError, Namespace, NsOffset};
 use core::fmt;
@@ -91,12 +91,11 @@ const MAGICS: [Magic; 33] = [
     magic(510, &[0x55, 0xaa], "a boot sector or a partition table"),
 ];
 
-/// The name of what begins here, by its magic number. `read` reads bytes at a place, all of which are among the first
-/// `bytes`.
-pub(super) fn name_of<E>(
-    bytes: u64,
-    read: &mut dyn FnMut(u64, &mut [u8]) -> Result<(), E>,
-) -> Result<Option<&'static str>, E> {
+/// Reads bytes at a place.
+pub(super) type Read<'a, E> = dyn FnMut(u64, &mut [u8]) -> Result<(), E> + 'a;
+
+/// The name of what begins here, by its magic number. `read` is asked for bytes among the first `bytes` only.
+pub(super) fn name_of<E>(bytes: u64, read: &mut Read<'_, E>) -> Result<Option<&'static str>, E> {
     for magic in &MAGICS {
         if holds(bytes, read, magic.at, magic.bytes)? {
             return Ok(Some(magic.what));
@@ -105,12 +104,7 @@ pub(super) fn name_of<E>(
     Ok(None)
 }
 
-fn holds<E>(
-    bytes: u64,
-    read: &mut dyn FnMut(u64, &mut [u8]) -> Result<(), E>,
-    at: u64,
-    magic: &[u8],
-) -> Result<bool, E> {
+fn holds<E>(bytes: u64, read: &mut Read<'_, E>, at: u64, magic: &[u8]) -> Result<bool, E> {
     let mut found = [0; SIGNATURE.len()];
     let found = &mut found[..magic.len()];
     if at.checked_add(magic.len() as u64).is_none_or(|end| end > bytes) {
@@ -143,7 +137,7 @@ pub(super) fn recognise<N: Namespace>(media: &N) -> Result<Content, MediaError> 
     // What a cut left of a probe counts for the zeroes that were there.
     let mut left_over = [None; 2];
     for (slot, at) in left_over.iter_mut().zip(places_at_ends(bytes)) {
-        let mut line = [0; LINE_BYTES as usize];
+        let mut line = [0; LINE];
         media.read(at, &mut line)?;
         *slot = is_left_over(at, &line).then_some(at.0);
     }
@@ -215,7 +209,8 @@ mod tests {
         let sim = Sim::new(BYTES);
         for end in [0, BYTES - ENDS_BYTES] {
             assert_eq!(recognise(&sim), Ok(if end == 0 { Content::Blank } else { Content::Unknown }));
-            sim.write(NsOffset(end), &[0xff; ENDS_BYTES as usize]).expect("in range");
+            (0..ENDS_BYTES / 4096)
+                .for_each(|page| sim.write(NsOffset(end + page * 4096), &[0xff; 4096]).expect("in range"));
         }
         assert_eq!(recognise(&sim), Ok(Content::Ones));
     }

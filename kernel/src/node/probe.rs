@@ -23,7 +23,11 @@ pub(super) const ENDS_BYTES: u64 = 1 << 20;
 /// How many places, evenly spaced, are probed before a namespace is made.
 const PLACES: u64 = 64;
 
-type Line = [u8; LINE_BYTES as usize];
+/// A line's bytes.
+pub(super) const LINE: usize = 64;
+const _: () = assert!(LINE as u64 == LINE_BYTES);
+
+type Line = [u8; LINE];
 
 /// What a probe stores at a place. No piece of 8 bytes is zero.
 fn line(at: NsOffset) -> Line {
@@ -106,10 +110,10 @@ pub(super) fn all_over<N: Namespace>(media: &N) -> Result<(), Fault> {
 fn probe<N: Namespace>(media: &N, at: NsOffset) -> Result<(), Fault> {
     let Some(before) = read(media, at)? else { return Ok(()) };
     let left_over = is_left_over(at, &before);
-    if !left_over && before != [0xff; LINE_BYTES as usize] {
+    if !left_over && before != [0xff; LINE] {
         return Ok(());
     }
-    let before = if left_over { [0; LINE_BYTES as usize] } else { before };
+    let before = if left_over { [0; LINE] } else { before };
     let own = line(at);
     store(media, at, &own)?;
     let kept = read(media, at)? == Some(own);
@@ -140,7 +144,7 @@ fn store<N: Namespace>(media: &N, at: NsOffset, line: &Line) -> Result<(), Fault
 
 /// A line; none where the medium has lost it.
 fn read<N: Namespace>(media: &N, at: NsOffset) -> Result<Option<Line>, Fault> {
-    let mut line = [0; LINE_BYTES as usize];
+    let mut line = [0; LINE];
     match media.read(at, &mut line) {
         Ok(()) => Ok(Some(line)),
         Err(MediaError::Poisoned { .. }) => Ok(None),
@@ -281,9 +285,10 @@ mod tests {
         for bits in 0_u32..256 {
             let sim = Sim::new(BYTES);
             for at in places_at_ends(BYTES) {
-                for piece in (0..8).filter(|piece| bits >> piece & 1 != 0) {
-                    let place = 8 * piece as usize;
-                    sim.write(at.plus(8 * piece), &line(at)[place..place + 8]).expect("in range");
+                let own = line(at);
+                let pieces = (0_u64..).step_by(8).zip(own.chunks_exact(8));
+                for (place, piece) in pieces.filter(|(place, _)| bits >> (place / 8) & 1 != 0) {
+                    sim.write(at.plus(place), piece).expect("in range");
                 }
                 assert!(is_left_over(at, &read(&sim, at).expect("no faults").expect("not lost")));
                 // Of another place it is not.
