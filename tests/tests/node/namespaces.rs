@@ -152,7 +152,7 @@ fn a_load_leaves_alone_what_somebody_made_on_a_disk() {
             node.done(&format!("bench pmem0s --seconds 1 --seed {seed} -f --run 64"));
             node.done(&format!("bench pmem0s --seconds 0 --seed {seed} --verify"));
         }
-        node.done(&format!("write pmem0s 0 --fill 0 --count 4"));
+        node.done("write pmem0s 0 --fill 0 --count 4");
         node.done("bench pmem0s --seconds 1");
     }
 }
