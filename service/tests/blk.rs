@@ -3,8 +3,11 @@
 
 use proptest::prelude::*;
 use service::backend::BackendError;
-use service::blk::{Device, Disk, Features, STATUS_IOERR, STATUS_OK, STATUS_UNSUPP, ZEROES_UNITS_MAX};
-use service::mock::{Consumer, Parts};
+use service::blk::{
+    Device, Disk, Features, SEG_MAX, STATUS_IOERR, STATUS_OK, STATUS_UNSUPP, STEP_BYTES, ZEROES_UNITS_MAX,
+};
+use service::memory::{MemoryOffset, SharedMemory, Words};
+use service::mock::{Consumer, Descriptor, NEXT, Parts, WRITE};
 
 const IN: u32 = 0;
 const OUT: u32 = 1;
@@ -24,6 +27,10 @@ const DISK: Disk = Disk {
     serial: *b"0123456789abcdef0123",
 };
 const DISK_4096: Disk = Disk { sector_bytes: 4096, sectors: 32, ..DISK };
+
+fn gpa(offset: u64) -> u64 {
+    Consumer::<Words>::gpa(offset)
+}
 
 fn range(unit: u64, units: u32, flags: u32) -> Vec<u8> {
     [&unit.to_le_bytes()[..], &units.to_le_bytes(), &flags.to_le_bytes()].concat()
@@ -218,7 +225,9 @@ fn discard_and_write_zeroes_take_one_range_within_their_limit() {
     let most = range(0, ZEROES_UNITS_MAX, 0);
     assert_eq!(consumer.ask(DISCARD, 0, &most, 0, &Parts::default()).status, STATUS_OK);
     assert_eq!(consumer.ask(WRITE_ZEROES, 0, &range(8, 8, 1), 0, &Parts::default()).status, STATUS_OK);
-    let done = [("discard", 0, u64::from(ZEROES_UNITS_MAX)), ("write zeroes, unmap", 8, 8)];
+    let step = STEP_BYTES / 512;
+    let mut done: Vec<_> = (0..u64::from(ZEROES_UNITS_MAX) / step).map(|at| ("discard", at * step, step)).collect();
+    done.push(("write zeroes, unmap", 8, 8));
     assert_eq!(consumer.disk.runs, done);
     for bad in [range(0, ZEROES_UNITS_MAX + 1, 0), most.repeat(2), most[..15].to_vec(), Vec::new()] {
         for kind in [DISCARD, WRITE_ZEROES] {
@@ -226,6 +235,101 @@ fn discard_and_write_zeroes_take_one_range_within_their_limit() {
         }
     }
     assert_eq!(consumer.disk.runs, done, "nothing more was done");
+}
+
+/// Windows' viostor sends 515 descriptors whatever `seg_max` says, and QEMU takes 1024 of them: in a table of their own, as
+/// a queue of 128 has no room for them, or in a queue that has.
+#[test]
+fn requests_of_as_many_pieces_as_drivers_send_are_served() {
+    for pieces in [1, SEG_MAX, SEG_MAX + 3, 253, 254, 513, 1022] {
+        for (queue, indirect_from) in [(128, Some(0)), (1024, None), (1024, Some(1022))] {
+            let disk = Disk { sectors: 1022, ..DISK };
+            let mut consumer = Consumer::new(disk, queue);
+            let bytes = pieces as usize * 40;
+            let (sectors, rest) = (bytes / 512, bytes % 512);
+            // The last piece brings the request to whole sectors.
+            let bytes = if rest == 0 { bytes } else { (sectors + 1) * 512 };
+            let data: Vec<u8> = (0..bytes).map(|at| u8::try_from(at % 251).unwrap()).collect();
+            let cut = vec![40; pieces as usize - 1];
+            let write = Parts { readable: [vec![16], cut.clone()].concat(), writable: Vec::new(), indirect_from };
+            let wrote = consumer.ask(OUT, 1, &data, 0, &write);
+            assert_eq!((wrote.status, wrote.written), (STATUS_OK, 1), "{pieces} pieces, {indirect_from:?}");
+            // Its last piece of data and its status are in one.
+            let read = Parts { readable: Vec::new(), writable: cut, indirect_from };
+            let back = consumer.ask(IN, 1, &[], bytes, &read);
+            assert_eq!(
+                (back.status, back.written as usize),
+                (STATUS_OK, bytes + 1),
+                "{pieces} pieces, {indirect_from:?}"
+            );
+            assert!(back.data == data, "{pieces} pieces, {indirect_from:?}");
+        }
+    }
+}
+
+/// OVMF sends requests of up to 1 GiB in one piece. They are served in steps, between which others have their turn.
+#[test]
+fn a_request_of_any_size_is_served_in_steps() {
+    let pieces = 5 * STEP_BYTES / Consumer::<Words>::MEMORY_BYTES + 1;
+    let bytes = pieces * Consumer::<Words>::MEMORY_BYTES;
+    let disk = Disk { sectors: bytes / 512, ..DISK };
+    let begin = || {
+        let mut consumer = Consumer::new(disk, 128);
+        // The same memory over and over, which has room for no more.
+        let whole = |next| Descriptor { addr: gpa(0), len: 128 << 10, flags: NEXT, next };
+        let chain = (2..2 + u16::try_from(pieces).unwrap()).map(whole);
+        let header = Descriptor { addr: gpa(0x8000), len: 16, flags: NEXT, next: 1 };
+        let status = Descriptor { addr: gpa(0x9000), len: 1, flags: WRITE, next: 0 };
+        for (index, descriptor) in (0..).zip([header].into_iter().chain(chain).chain([status])) {
+            consumer.driver.set_descriptor(&consumer.memory, index, descriptor);
+        }
+        consumer.memory.write(MemoryOffset(0x8000), &[1]).unwrap();
+        consumer.driver.publish(&consumer.memory, 0);
+        consumer
+    };
+    let step = |at: u64, sectors: u64| ("write", at * STEP_BYTES / 512, sectors);
+    let whole = [0, 1, 2, 3, 4].map(|at| step(at, STEP_BYTES / 512));
+
+    let mut consumer = begin();
+    for steps in 1..=5 {
+        let progress = consumer.poll_with(1, |_| ());
+        assert_eq!((progress.served, progress.more), (0, true));
+        assert_eq!(consumer.disk.runs, whole[..steps], "a step a poll");
+        assert_eq!(consumer.queue.rest(&consumer.memory), Ok(false), "it does not rest over a request");
+        assert_eq!(consumer.queue.base(), 0, "and another device would begin it anew");
+    }
+    let progress = consumer.poll_with(1, |_| ());
+    assert_eq!((progress.served, progress.failed, progress.call), (1, 0, true));
+    assert_eq!(consumer.disk.runs[5..], [step(5, (128 << 10) / 512)]);
+    assert_eq!(consumer.bytes(0x9000, 1), [STATUS_OK]);
+    consumer.is_served();
+
+    // Killed between two steps: the next device begins it anew.
+    let mut consumer = begin();
+    consumer.poll_with(1, |_| ());
+    consumer.restart_device();
+    assert_eq!(consumer.poll().served, 1);
+    assert_eq!(consumer.disk.runs[1..6], whole);
+    consumer.is_served();
+
+    // Withdrawn between two steps.
+    let mut consumer = begin();
+    consumer.poll_with(1, |_| ());
+    consumer.device.disk.sectors = 0;
+    let progress = consumer.poll_with(1, |_| ());
+    assert_eq!((progress.served, progress.failed), (1, 1));
+    assert_eq!((consumer.disk.runs.len(), consumer.bytes(0x9000, 1)), (1, vec![STATUS_IOERR]));
+    consumer.device.disk = disk;
+    consumer.is_served();
+}
+
+/// FreeBSD leaves a disk alone whose `size_max` is below 1 MiB, and nobody needs one: a piece may have any length.
+#[test]
+fn no_limit_is_set_to_the_size_of_a_piece() {
+    let size_max = 1 << 1;
+    assert_eq!(DISK.features().bits() & size_max, 0);
+    let device = Device::new(DISK, DISK.features().bits()).unwrap();
+    assert_eq!(device.config()[8..12], [0; 4]);
 }
 
 #[test]

@@ -5,15 +5,13 @@
 
 use std::fmt;
 
-use service::blk::Features;
+use service::backend::BackendError;
+use service::blk::{self, Features, RequestError};
 use service::memory::{MemoryOffset, MemoryTable, SharedMemory};
 use service::virtqueue::{Chain, Layout, LayoutError, Queue, QueueError};
 
 use super::ram::RamFile;
 use super::state::Rings;
-
-/// `VIRTIO_BLK_S_IOERR`.
-const IO_ERROR: u8 = 1;
 
 /// Why a queue is not answered in any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,9 +70,8 @@ pub(super) fn refuse_all(
     for _ in 0..2 {
         while refused < usize::from(size) * 2 && queue.take(ram, table, &mut chain)? {
             // One without a place for its status is given back all the same, or the queue would stall.
-            let stored = chain.last_writable().is_some_and(|at| ram.write(at, &[IO_ERROR]).is_ok());
-            // Only what is written from the first byte on counts.
-            queue.give(ram, chain.head(), u32::from(stored && chain.writable().bytes() == 1))?;
+            let served = blk::refuse(&chain, ram, None, RequestError::Backend(BackendError::Media));
+            queue.give(ram, chain.head(), served.written)?;
             refused += 1;
         }
         // "Kick me": whoever served the queue before may have said otherwise.

@@ -1,6 +1,6 @@
 //! The device configuration space (VirtIO 1.3, section 5.2.4).
 
-use super::{Disk, SEG_MAX, SIZE_MAX, UNIT_BYTES, ZEROES_SEGMENTS_MAX, ZEROES_UNITS_MAX};
+use super::{Disk, SEG_MAX, UNIT_BYTES, ZEROES_SEGMENTS_MAX, ZEROES_UNITS_MAX};
 
 /// Up to and with `unused1`; what follows in the specification needs features that are not offered.
 pub const CONFIG_BYTES: usize = 60;
@@ -18,7 +18,7 @@ pub(super) fn bytes(disk: &Disk, writeback: bool) -> [u8; CONFIG_BYTES] {
     let mut out = [0; CONFIG_BYTES];
     let mut put = |at: usize, bytes: &[u8]| out[at..at + bytes.len()].copy_from_slice(bytes);
     put(0, &disk.capacity_units().to_le_bytes());
-    put(8, &SIZE_MAX.to_le_bytes());
+    // 8: size_max, which is not offered
     put(12, &SEG_MAX.to_le_bytes());
     // 16: geometry, which is not offered
     put(20, &disk.sector_bytes.to_le_bytes());
@@ -54,7 +54,7 @@ mod tests {
         };
         let expected: [&[u8]; 17] = [
             &[0x20, 0x18, 0x10, 0x08, 0, 0, 0, 0], // capacity: 8 units a sector
-            &[0, 0, 2, 0],                         // size_max
+            &[0; 4],                               // size_max
             &[126, 0, 0, 0],                       // seg_max
             &[0; 4],                               // geometry
             &[0, 16, 0, 0],                        // blk_size

@@ -1,9 +1,11 @@
-//! A request, done: from a checked buffer to a status byte.
+//! A request, done step by step: from a checked buffer to a status byte.
+//!
+//! A step moves at most [`STEP_BYTES`], so a request may be as large as the disk, and some drivers' are: nobody else waits
+//! for the whole of it. What a step has done is whole sectors, each old or new; a device that ends between two steps
+//! leaves a request that is not answered, and the next one begins it anew.
 
 use super::request::{HEADER_BYTES, Request, RequestKind};
-use super::{
-    DATA_BYTES_MAX, Device, Features, RequestError, STATUS_OK, UNIT_BYTES, ZEROES_SEGMENTS_MAX, ZEROES_UNITS_MAX,
-};
+use super::{Device, Disk, Features, RequestError, STATUS_OK, UNIT_BYTES, ZEROES_SEGMENTS_MAX, ZEROES_UNITS_MAX};
 use crate::backend::{BackendError, BlockBackend, Sector};
 use crate::memory::{MemoryOffset, Scatter, SharedMemory};
 use crate::virtqueue::Chain;
@@ -13,6 +15,9 @@ const STATUS_BYTES: u64 = 1;
 const ID_BYTES: usize = 20;
 const RANGE_BYTES: usize = 16;
 const UNMAP: u32 = 1;
+
+/// So much of a disk is read, written, discarded or zeroed at a time.
+pub const STEP_BYTES: u64 = 1 << 20;
 
 /// How a request went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,108 +30,184 @@ pub struct Served {
     pub written: u32,
 }
 
-/// Does what a buffer asks for and stores the status. A buffer without a byte for it is only given back.
-pub fn execute<M: SharedMemory + ?Sized, B: BlockBackend>(
+/// A request that was begun and is not answered.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pending {
+    kind: RequestKind,
+    work: Work,
+    /// The disk when it was begun: its sectors are this one's.
+    disk: Disk,
+    first: Sector,
+    count: u64,
+    done: u64,
+}
+
+/// What is done to sectors.
+#[derive(Clone, Copy, Debug)]
+enum Work {
+    Read,
+    Write,
+    Discard,
+    WriteZeroes { unmap: bool },
+}
+
+/// What has become of a request.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Progress {
+    /// There is more to do.
+    Pending(Pending),
+    /// It is answered: its status is stored.
+    Served(Served),
+}
+
+/// Begins what a buffer asks for: it is parsed, checked, and done if no sectors are to be touched. A buffer without a byte
+/// for the status is only given back.
+pub(super) fn begin<M: SharedMemory + ?Sized, B: BlockBackend>(
     device: &Device,
     chain: &Chain,
     memory: &M,
     backend: &mut B,
-) -> Served {
-    let Some(status_at) = chain.last_writable() else {
-        return Served { kind: None, result: Err(RequestError::Malformed), written: 0 };
+) -> Progress {
+    if let Some(fault) = chain.fault() {
+        return Progress::Served(refuse(chain, memory, None, RequestError::Buffer(fault)));
+    }
+    let request = Request::parse(chain.readable(), memory).filter(|_| chain.last_writable().is_some());
+    let Some(request) = request else {
+        return Progress::Served(refuse(chain, memory, None, RequestError::Malformed));
     };
-    let (kind, result) = match (chain.fault(), Request::parse(chain.readable(), memory)) {
-        (Some(_), _) => (None, Err(RequestError::Memory)),
-        (None, None) => (None, Err(RequestError::Malformed)),
-        (None, Some(request)) => (Some(request.kind), run(device, request, chain, memory, backend)),
-    };
-    // Of a buffer with a fault nobody knows where its first writable byte is.
-    let room = if chain.fault().is_none() { chain.writable().bytes() } else { 0 };
-    store_status(memory, status_at, kind, result, room)
+    match plan(device, request, chain, memory, backend) {
+        Ok(Plan::Sectors(work, Some((first, count)))) => {
+            Progress::Pending(Pending { kind: request.kind, work, disk: device.disk, first, count, done: 0 })
+        }
+        Ok(Plan::Sectors(_, None)) => Progress::Served(answer(chain, memory, request.kind, 0)),
+        Ok(Plan::Done { written }) => Progress::Served(answer(chain, memory, request.kind, written)),
+        Err(why) => Progress::Served(refuse(chain, memory, Some(request.kind), why)),
+    }
 }
 
-/// 2.7.8.2: "The device MUST write at least len bytes to descriptor, beginning at the first device-writable buffer": of
-/// a request that failed only the status is known to be written, and it stands last.
-fn store_status<M: SharedMemory + ?Sized>(
+impl Pending {
+    /// What it is.
+    pub(super) const fn kind(&self) -> RequestKind {
+        self.kind
+    }
+
+    /// How much the next step moves.
+    pub(super) fn step_bytes(&self) -> u64 {
+        ((self.count - self.done) * u64::from(self.disk.sector_bytes)).min(STEP_BYTES)
+    }
+
+    /// Does the next step.
+    pub(super) fn step<M: SharedMemory + ?Sized, B: BlockBackend>(
+        mut self,
+        device: &Device,
+        chain: &Chain,
+        memory: &M,
+        backend: &mut B,
+    ) -> Progress {
+        if device.disk != self.disk {
+            // Withdrawn, or made anew in another shape, since the last step.
+            return Progress::Served(refuse(chain, memory, Some(self.kind), RequestError::OutOfRange));
+        }
+        let sector_bytes = u64::from(self.disk.sector_bytes);
+        let (skip, bytes) = (self.done * sector_bytes, self.step_bytes());
+        let (first, count) = (Sector(self.first.0 + self.done), bytes / sector_bytes);
+        let result = match self.work {
+            Work::Read => backend.read(first, count, &chain.writable().window(memory, skip, bytes)),
+            Work::Write => backend.write(first, count, &chain.readable().window(memory, HEADER_BYTES + skip, bytes)),
+            Work::Discard => backend.discard(first, count),
+            Work::WriteZeroes { unmap } => backend.write_zeroes(first, count, unmap),
+        };
+        if let Err(why) = result {
+            return Progress::Served(refuse(chain, memory, Some(self.kind), RequestError::Backend(why)));
+        }
+        self.done += count;
+        if self.done < self.count {
+            return Progress::Pending(self);
+        }
+        let written = if matches!(self.work, Work::Read) { skip + bytes } else { 0 };
+        Progress::Served(answer(chain, memory, self.kind, written))
+    }
+}
+
+/// Stores the status of a request that is not done; one without a byte for it is only to be given back.
+pub fn refuse<M: SharedMemory + ?Sized>(
+    chain: &Chain,
     memory: &M,
-    at: MemoryOffset,
     kind: Option<RequestKind>,
-    result: Result<u64, RequestError>,
-    room: u64,
+    why: RequestError,
 ) -> Served {
-    let status = result.map_or_else(RequestError::virtio_status, |_| STATUS_OK);
-    let stored = memory.write(at, &[status]).is_ok();
-    let data = result.unwrap_or(0);
+    let stored = store_status(chain, memory, why.virtio_status());
+    // Of a buffer with a fault nobody knows where its first writable byte is.
+    let whole = stored && chain.fault().is_none() && chain.writable().bytes() == STATUS_BYTES;
+    Served { kind, result: Err(why), written: u32::from(whole) }
+}
+
+/// Stores the status of a request that is done, and has written so many bytes from the first on.
+fn answer<M: SharedMemory + ?Sized>(chain: &Chain, memory: &M, kind: RequestKind, data: u64) -> Served {
+    let stored = store_status(chain, memory, STATUS_OK);
+    let room = chain.writable().bytes();
+    // 2.7.8.2: "The device MUST write at least len bytes to descriptor, beginning at the first device-writable buffer":
+    // the status counts if nothing between it and the data was left out.
     let whole = stored && data.checked_add(STATUS_BYTES) == Some(room);
     let written = u32::try_from(if whole { room } else { data }).unwrap_or(0);
-    Served { kind, result: result.map(|_| ()), written }
+    Served { kind: Some(kind), result: Ok(()), written }
 }
 
-/// Answers how many bytes of data were written to the consumer.
-fn run<M: SharedMemory + ?Sized, B: BlockBackend>(
+fn store_status<M: SharedMemory + ?Sized>(chain: &Chain, memory: &M, status: u8) -> bool {
+    chain.last_writable().is_some_and(|at: MemoryOffset| memory.write(at, &[status]).is_ok())
+}
+
+/// What a request comes to.
+enum Plan {
+    /// Sectors are to be touched, if any.
+    Sectors(Work, Option<(Sector, u64)>),
+    /// It was done at once, and wrote so many bytes of data to the consumer.
+    Done { written: u64 },
+}
+
+fn plan<M: SharedMemory + ?Sized, B: BlockBackend>(
     device: &Device,
     request: Request,
     chain: &Chain,
     memory: &M,
     backend: &mut B,
-) -> Result<u64, RequestError> {
+) -> Result<Plan, RequestError> {
     let readable = chain.readable().bytes() - HEADER_BYTES; // the header was there
     let writable = chain.writable().bytes() - STATUS_BYTES; // and so was the status
     let output = chain.readable().window(memory, HEADER_BYTES, readable);
-    let input = chain.writable().window(memory, 0, writable);
     let disk = &device.disk;
     match request.kind {
-        RequestKind::In => {
-            if let Some((first, count)) = sectors(device, request.unit, input.bytes())? {
-                backend.read(first, count, &input).map_err(RequestError::Backend)?;
-            }
-            return Ok(input.bytes());
-        }
+        RequestKind::In => Ok(Plan::Sectors(Work::Read, sectors(device, request.unit, writable)?)),
         // 5.2.6.2: "A device MUST set the status byte to VIRTIO_BLK_S_IOERR for a write request if the
         // VIRTIO_BLK_F_RO feature if offered, and MUST NOT write any data."
         RequestKind::Out | RequestKind::Discard | RequestKind::WriteZeroes if disk.read_only => {
-            return Err(RequestError::ReadOnly);
+            Err(RequestError::ReadOnly)
         }
-        RequestKind::Out => {
-            if let Some((first, count)) = sectors(device, request.unit, output.bytes())? {
-                backend.write(first, count, &output).map_err(RequestError::Backend)?;
-            }
-        }
+        RequestKind::Out => Ok(Plan::Sectors(Work::Write, sectors(device, request.unit, readable)?)),
         // Whether it was negotiated or not: there is never anything that it could fail to do.
-        RequestKind::Flush => backend.flush().map_err(RequestError::Backend)?,
+        RequestKind::Flush => backend.flush().map(|()| Plan::Done { written: 0 }).map_err(RequestError::Backend),
         RequestKind::GetId => {
             let id: &[u8; ID_BYTES] = &disk.serial;
-            return input.write(0, id).map(|bytes| bytes as u64).map_err(|_| RequestError::Memory);
+            let written = chain.writable().window(memory, 0, writable).write(0, id);
+            written.map(|bytes| Plan::Done { written: bytes as u64 }).map_err(|_| RequestError::Memory)
         }
         RequestKind::Discard if device.features().contains(Features::DISCARD) => {
-            for_each_range(device, &output, |first, count, unmap| {
-                // 5.2.6.2: "the device MUST set the status byte to VIRTIO_BLK_S_UNSUPP for discard commands if the
-                // unmap flag is set"
-                if unmap {
-                    Err(RequestError::Flags)
-                } else {
-                    backend.discard(first, count).map_err(RequestError::Backend)
-                }
-            })?;
+            let (sectors, unmap) = range(device, &output)?;
+            // 5.2.6.2: "the device MUST set the status byte to VIRTIO_BLK_S_UNSUPP for discard commands if the
+            // unmap flag is set"
+            if unmap { Err(RequestError::Flags) } else { Ok(Plan::Sectors(Work::Discard, sectors)) }
         }
         RequestKind::WriteZeroes if device.features().contains(Features::WRITE_ZEROES) => {
-            for_each_range(device, &output, |first, count, unmap| {
-                backend.write_zeroes(first, count, unmap).map_err(RequestError::Backend)
-            })?;
+            let (sectors, unmap) = range(device, &output)?;
+            Ok(Plan::Sectors(Work::WriteZeroes { unmap }, sectors))
         }
-        RequestKind::Discard | RequestKind::WriteZeroes | RequestKind::Unknown(_) => {
-            return Err(RequestError::Unsupported);
-        }
+        RequestKind::Discard | RequestKind::WriteZeroes | RequestKind::Unknown(_) => Err(RequestError::Unsupported),
     }
-    Ok(0)
 }
 
 /// The sectors that `bytes` bytes from `unit` on are, all on the disk; none for no bytes.
 fn sectors(device: &Device, unit: u64, bytes: u64) -> Result<Option<(Sector, u64)>, RequestError> {
     let disk = &device.disk;
-    if bytes > DATA_BYTES_MAX {
-        return Err(RequestError::TooLarge);
-    }
     let sector_units = u64::from(disk.sector_bytes / UNIT_BYTES);
     if !bytes.is_multiple_of(u64::from(disk.sector_bytes)) || !unit.is_multiple_of(sector_units) {
         return Err(RequestError::OutOfRange);
@@ -139,12 +220,11 @@ fn sectors(device: &Device, unit: u64, bytes: u64) -> Result<Option<(Sector, u64
     }
 }
 
-/// The ranges of a DISCARD or WRITE_ZEROES, each copied once. All of them are checked before the first is done.
-fn for_each_range<M: SharedMemory + ?Sized>(
+/// The range of a DISCARD or WRITE_ZEROES, copied once, and whether its unmap flag is set.
+fn range<M: SharedMemory + ?Sized>(
     device: &Device,
     data: &Scatter<'_, M>,
-    mut f: impl FnMut(Sector, u64, bool) -> Result<(), RequestError>,
-) -> Result<(), RequestError> {
+) -> Result<(Option<(Sector, u64)>, bool), RequestError> {
     const _: () = assert!(ZEROES_SEGMENTS_MAX == 1); // one range: checked before it is done
     if data.bytes() != RANGE_BYTES as u64 {
         return Err(RequestError::Malformed);
@@ -164,16 +244,8 @@ fn for_each_range<M: SharedMemory + ?Sized>(
     if units > ZEROES_UNITS_MAX {
         return Err(RequestError::TooLarge);
     }
-    let disk = &device.disk;
-    let sector_units = u64::from(disk.sector_bytes / UNIT_BYTES);
-    if !unit.is_multiple_of(sector_units) || !u64::from(units).is_multiple_of(sector_units) {
-        return Err(RequestError::OutOfRange);
-    }
-    let (first, count) = (unit / sector_units, u64::from(units) / sector_units);
-    if first.checked_add(count).is_none_or(|end| end > disk.sectors) {
-        return Err(RequestError::OutOfRange);
-    }
-    if count == 0 { Ok(()) } else { f(Sector(first), count, unmap) }
+    // A range is at most 32 MiB: no overflow.
+    Ok((sectors(device, unit, u64::from(units) * u64::from(UNIT_BYTES))?, unmap))
 }
 
 impl From<BackendError> for RequestError {

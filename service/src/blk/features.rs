@@ -4,8 +4,6 @@ bitflags::bitflags! {
     /// Feature bits.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub struct Features: u64 {
-        /// VIRTIO_BLK_F_SIZE_MAX: the size of a segment is limited.
-        const SIZE_MAX = 1 << 1;
         /// VIRTIO_BLK_F_SEG_MAX: the number of segments is limited.
         const SEG_MAX = 1 << 2;
         /// VIRTIO_BLK_F_RO: it takes no writes.

@@ -15,24 +15,21 @@ mod request;
 use core::fmt;
 
 pub use config::{CONFIG_BYTES, WRITEBACK_AT};
-pub use execute::{Served, execute};
+pub use execute::{STEP_BYTES, Served, refuse};
 pub use features::Features;
 pub use queue::{BlkQueue, Progress};
 pub use request::{Request, RequestKind};
 
 use crate::backend::BackendError;
+use crate::virtqueue::ChainFault;
 
 /// The unit in which virtio-blk counts: 512 bytes, whatever the disk's sectors are.
 pub const UNIT_BYTES: u32 = 512;
 
-/// The longest segment that a driver should send, in bytes.
-pub const SIZE_MAX: u32 = 128 << 10;
-
-/// The most segments that a driver should send: what fits a queue of 128 beside header and status.
+/// The most segments that a driver should send: what fits a queue of 128 beside header and status. One that sends more is
+/// served as far as [`crate::virtqueue::CHAIN_MAX`] goes. Nothing is said of a segment's length: a request may be as large
+/// as the disk, and a driver that wants no limit leaves a disk with one alone (docs/export.md).
 pub const SEG_MAX: u32 = 126;
-
-/// The most data in a request. Nobody's request may hold up others' for longer than these take.
-pub const DATA_BYTES_MAX: u64 = SIZE_MAX as u64 * SEG_MAX as u64;
 
 /// The most units of a segment to discard or to zero, and one segment a request: 32 MiB.
 pub const ZEROES_UNITS_MAX: u32 = 65536;
@@ -74,7 +71,6 @@ impl Disk {
         let mut offered = Features::VERSION_1
             | Features::INDIRECT_DESC
             | Features::EVENT_IDX
-            | Features::SIZE_MAX
             | Features::SEG_MAX
             | Features::BLK_SIZE
             | Features::TOPOLOGY
@@ -107,7 +103,12 @@ pub struct FeaturesRefused {
 
 impl fmt::Display for FeaturesRefused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the driver accepted features {:#x}, which were not offered, or lack VERSION_1", self.accepted)
+        let accepted = self.accepted;
+        if accepted & Features::VERSION_1.bits() == 0 {
+            write!(f, "a legacy driver: the features {accepted:#x} that it accepted lack VERSION_1")
+        } else {
+            write!(f, "the driver accepted features {accepted:#x}, which were not all offered")
+        }
     }
 }
 
@@ -191,11 +192,13 @@ pub enum RequestError {
     Malformed,
     /// It is not about whole sectors, or goes past the end.
     OutOfRange,
-    /// More than a request may hold.
+    /// More sectors to discard or zero than a request may name.
     TooLarge,
     /// It would write to a read-only disk.
     ReadOnly,
-    /// Some of it is not in the consumer's memory.
+    /// Its buffer can't be served.
+    Buffer(ChainFault),
+    /// The consumer's memory went away meanwhile.
     Memory,
     /// The back end failed.
     Backend(BackendError),
@@ -211,6 +214,7 @@ impl RequestError {
             | Self::OutOfRange
             | Self::TooLarge
             | Self::ReadOnly
+            | Self::Buffer(_)
             | Self::Memory
             | Self::Backend(
                 BackendError::OutOfRange | BackendError::Media | BackendError::ReadOnly | BackendError::Memory,
@@ -228,7 +232,8 @@ impl fmt::Display for RequestError {
             Self::OutOfRange => f.write_str("the request is not about whole sectors of the disk"),
             Self::TooLarge => f.write_str("the request is too large"),
             Self::ReadOnly => f.write_str("the disk is read-only"),
-            Self::Memory => f.write_str("the request is not in the consumer's memory"),
+            Self::Buffer(fault) => fault.fmt(f),
+            Self::Memory => f.write_str("the consumer's memory is gone"),
             Self::Backend(why) => why.fmt(f),
         }
     }

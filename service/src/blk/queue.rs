@@ -1,12 +1,16 @@
 //! A queue of requests, polled.
 
-use super::{Device, Features, RequestKind, Served, execute};
+use super::execute::{self, Pending};
+use super::{Device, Features, RequestKind, Served};
 use crate::backend::BlockBackend;
 use crate::memory::{MemoryTable, SharedMemory};
 use crate::virtqueue::{Chain, Layout, LayoutError, Queue, QueueError};
 
 /// So much data make a request count for one more: whoever shares the CPU waits for the time that a poll takes.
 const DATA_BYTES_A_COUNT: u64 = 64 << 10;
+
+/// And so many descriptors.
+const DESCRIPTORS_A_COUNT: u32 = 64;
 
 /// What a poll did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,6 +32,8 @@ pub struct Progress {
 pub struct BlkQueue {
     queue: Queue,
     chain: Chain,
+    /// The request in `chain`, if it was begun and is not answered. It is the next one for another device, too.
+    pending: Option<Pending>,
     broken: Option<QueueError>,
 }
 
@@ -45,10 +51,10 @@ impl BlkQueue {
         let indirect = features.contains(Features::INDIRECT_DESC);
         let chain = Chain::with_room().map_err(|_| LayoutError::OutOfMemory)?;
         let queue = Queue::start(layout, event_idx, indirect, memory).map_err(LayoutError::Outside)?;
-        Ok(Self { queue, chain, broken: None })
+        Ok(Self { queue, chain, pending: None, broken: None })
     }
 
-    /// used.idx: where the next device goes on. No request is half done between two calls.
+    /// used.idx: where the next device goes on. One that is half done between two calls is begun anew there.
     #[must_use]
     pub const fn base(&self) -> u16 {
         self.queue.base()
@@ -60,9 +66,10 @@ impl BlkQueue {
         self.broken
     }
 
-    /// Serves up to `budget` requests, fewer if they are large: one more counts for each 64 KiB of data, and one that
-    /// discards or zeroes is the last. Each is in the used ring when it is done; the driver is to be called once, if
-    /// [`Progress::call`] says so.
+    /// Serves up to `budget` requests, fewer if they are large: one more counts for each 64 KiB of data and for each 64
+    /// descriptors, and a step that discards or zeroes is the last. A large one is served in steps of [`super::STEP_BYTES`]; when
+    /// the budget ends between two of them, the next call goes on. Each is in the used ring when it is done; the driver is
+    /// to be called once, if [`Progress::call`] says so.
     pub fn poll<M: SharedMemory + ?Sized, B: BlockBackend>(
         &mut self,
         device: &Device,
@@ -118,21 +125,33 @@ impl BlkQueue {
     ) -> Result<bool, QueueError> {
         let mut left = u64::from(budget);
         while left > 0 {
-            if !self.queue.take(memory, table, &mut self.chain)? {
-                return Ok(false);
-            }
-            let served = execute(device, &self.chain, memory, backend);
-            // Durable now, so the driver may see it.
-            self.queue.give(memory, self.chain.head(), served.written)?;
-            seen(&served);
-            left = match served.kind {
-                // Of a few bytes that may mean many sectors.
-                Some(RequestKind::Discard | RequestKind::WriteZeroes) => 0,
-                _ => {
-                    let bytes = self.chain.readable().bytes().saturating_add(self.chain.writable().bytes());
-                    left.saturating_sub(1 + bytes / DATA_BYTES_A_COUNT)
+            let (mut cost, mut progress) = match self.pending.take() {
+                Some(pending) => (1, execute::Progress::Pending(pending)),
+                None => {
+                    if !self.queue.take(memory, table, &mut self.chain)? {
+                        return Ok(false);
+                    }
+                    let cost = 1 + self.chain.descriptors() / DESCRIPTORS_A_COUNT;
+                    (u64::from(cost), execute::begin(device, &self.chain, memory, backend))
                 }
             };
+            if let execute::Progress::Pending(pending) = progress {
+                cost = match pending.kind() {
+                    // Of a few bytes that may mean many sectors.
+                    RequestKind::Discard | RequestKind::WriteZeroes => left,
+                    _ => cost + pending.step_bytes() / DATA_BYTES_A_COUNT,
+                };
+                progress = pending.step(device, &self.chain, memory, backend);
+            }
+            left = left.saturating_sub(cost);
+            match progress {
+                execute::Progress::Pending(pending) => self.pending = Some(pending),
+                execute::Progress::Served(served) => {
+                    // Durable now, so the driver may see it.
+                    self.queue.give(memory, self.chain.head(), served.written)?;
+                    seen(&served);
+                }
+            }
         }
         Ok(true)
     }
@@ -146,6 +165,9 @@ impl BlkQueue {
     pub fn rest<M: SharedMemory + ?Sized>(&mut self, memory: &M) -> Result<bool, QueueError> {
         if self.broken.is_some() {
             return Ok(true);
+        }
+        if self.pending.is_some() {
+            return Ok(false);
         }
         self.queue.rest(memory).inspect_err(|why| self.broken = Some(*why))
     }

@@ -1,6 +1,6 @@
 //! Requests: the header, copied once (VirtIO 1.3, section 5.2.6).
 
-use crate::memory::{Segments, SharedMemory};
+use crate::memory::{SharedMemory, Span};
 
 /// The header: type, reserved, sector.
 pub(super) const HEADER_BYTES: u64 = 16;
@@ -51,7 +51,7 @@ pub struct Request {
 impl Request {
     /// The header at the beginning of a buffer's readable bytes, however they are cut into descriptors (2.7.4.1: "The
     /// device MUST NOT make assumptions about the particular arrangement of descriptors"). None if it is not whole.
-    pub fn parse<M: SharedMemory + ?Sized>(readable: &Segments, memory: &M) -> Option<Self> {
+    pub fn parse<M: SharedMemory + ?Sized>(readable: Span<'_>, memory: &M) -> Option<Self> {
         let mut header = [0; 16];
         let copied = readable.window(memory, 0, HEADER_BYTES).read(0, &mut header).ok()?;
         let [k0, k1, k2, k3, _, _, _, _, unit @ ..] = header;

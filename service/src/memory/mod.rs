@@ -22,8 +22,8 @@ mod words;
 use core::fmt;
 use core::ptr::NonNull;
 
-pub use scatter::{Scatter, Segment, Segments};
-pub use table::{MemoryTable, TableError};
+pub use scatter::{Scatter, Segment, Segments, Span};
+pub use table::{MemoryTable, TableError, TranslateError};
 #[cfg(any(test, feature = "mock"))]
 pub use watched::Watched;
 #[cfg(any(test, feature = "mock"))]

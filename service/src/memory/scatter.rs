@@ -54,6 +54,13 @@ impl Segments {
         self.list.iter()
     }
 
+    /// The bytes from `from` up to `end`; what is beyond their end is left out.
+    #[must_use]
+    pub fn span(&self, from: u64, end: u64) -> Span<'_> {
+        let end = end.min(self.bytes());
+        Span { segments: &self.list, from: from.min(end), end }
+    }
+
     /// Forgets all.
     pub fn clear(&mut self) {
         self.list.clear();
@@ -76,11 +83,28 @@ impl Segments {
     pub(super) fn cut(&mut self, mark: usize) {
         self.list.truncate(mark);
     }
+}
+
+/// Some of the bytes of [`Segments`], in order.
+#[derive(Clone, Copy, Debug)]
+pub struct Span<'a> {
+    segments: &'a [Segment],
+    from: u64,
+    end: u64,
+}
+
+impl<'a> Span<'a> {
+    /// How many bytes they are.
+    #[must_use]
+    pub const fn bytes(&self) -> u64 {
+        self.end - self.from
+    }
 
     /// A window of them: `bytes` bytes after the first `skip`; what is beyond their end is left out.
-    pub fn window<'a, M: SharedMemory + ?Sized>(&'a self, memory: &'a M, skip: u64, bytes: u64) -> Scatter<'a, M> {
-        let end = self.bytes().min(skip.saturating_add(bytes));
-        Scatter { memory, segments: &self.list, from: skip.min(end), end }
+    pub fn window<M: SharedMemory + ?Sized>(&self, memory: &'a M, skip: u64, bytes: u64) -> Scatter<'a, M> {
+        let from = self.from.saturating_add(skip).min(self.end);
+        let end = from.saturating_add(bytes).min(self.end);
+        Scatter { memory, segments: self.segments, from, end }
     }
 }
 
@@ -188,12 +212,12 @@ mod tests {
         #[test]
         fn what_is_written_through_a_window_is_read_through_it_and_nowhere_else(
             lengths in prop::collection::vec(0_u32..40, 0..12),
-            skip in 0_u64..100, window in 0_u64..300, inner in 0_u64..50, count in 0_usize..300,
+            before in 0_u64..60, skip in 0_u64..100, window in 0_u64..300, inner in 0_u64..50, count in 0_usize..300,
         ) {
             let (memory, segments) = scattered(&lengths);
             let all: u64 = lengths.iter().map(|bytes| u64::from(*bytes)).sum();
-            let scatter = segments.window(&memory, skip, window);
-            prop_assert_eq!(scatter.bytes(), all.saturating_sub(skip).min(window));
+            let scatter = segments.span(before, u64::MAX).window(&memory, skip, window);
+            prop_assert_eq!(scatter.bytes(), all.saturating_sub(before).saturating_sub(skip).min(window));
             let room = usize::try_from(scatter.bytes().saturating_sub(inner)).unwrap().min(count);
             let data: Vec<u8> = (0..count).map(|at| u8::try_from(at % 255).unwrap() + 1).collect();
             prop_assert!(scatter.pieces(inner, count as u64).all(|(_, bytes)| bytes > 0));

@@ -39,6 +39,26 @@ impl fmt::Display for TableError {
 
 impl core::error::Error for TableError {}
 
+/// Why bytes were not appended to segments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TranslateError {
+    /// Not all of them are in the consumer's memory.
+    Outside,
+    /// There is no room for more pieces.
+    Full,
+}
+
+impl fmt::Display for TranslateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Outside => "not in the consumer's memory",
+            Self::Full => "in too many pieces",
+        })
+    }
+}
+
+impl core::error::Error for TranslateError {}
+
 /// Translates guest-physical addresses. Every range lies in the shared memory that it was checked against.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MemoryTable {
@@ -96,18 +116,24 @@ impl MemoryTable {
         true
     }
 
-    /// Appends where `bytes` bytes from `at` on are. Answers false, and appends nothing, if not all of them are in the
-    /// consumer's memory, or if `into` is full.
-    #[must_use]
-    pub fn translate(&self, at: GuestAddress, bytes: u32, into: &mut Segments) -> bool {
+    /// Appends where `bytes` bytes from `at` on are.
+    ///
+    /// # Errors
+    /// Not all of them are in the consumer's memory, or `into` is full. Nothing is appended.
+    pub fn translate(&self, at: GuestAddress, bytes: u32, into: &mut Segments) -> Result<(), TranslateError> {
         let before = into.mark();
+        let mut full = false;
         let whole = self.pieces(at, u64::from(bytes), |offset, piece| {
-            u32::try_from(piece).is_ok_and(|piece| into.push(offset, piece))
+            // A piece is not longer than the descriptor.
+            let pushed = u32::try_from(piece).is_ok_and(|piece| into.push(offset, piece));
+            full = !pushed;
+            pushed
         });
-        if !whole {
-            into.cut(before);
+        if whole {
+            return Ok(());
         }
-        whole
+        into.cut(before);
+        Err(if full { TranslateError::Full } else { TranslateError::Outside })
     }
 
     /// The place of one byte, if it is in the consumer's memory.
@@ -133,6 +159,7 @@ impl MemoryTable {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::virtqueue::CHAIN_MAX;
     use proptest::prelude::*;
 
     fn region(gpa: u64, bytes: u64, offset: u64) -> Region {
@@ -148,7 +175,8 @@ mod tests {
         let mut segments = Segments::with_room().expect("room");
         table
             .translate(GuestAddress(at), bytes, &mut segments)
-            .then(|| segments.iter().map(|one| (one.at.0, one.bytes)).collect())
+            .ok()
+            .map(|()| segments.iter().map(|one| (one.at.0, one.bytes)).collect())
     }
 
     #[test]
@@ -174,8 +202,11 @@ mod tests {
         let table = MemoryTable::new(&[region(0, 0x100, 0x300), region(0x100, 0x100, 0)], 0x400).expect("sound");
         assert_eq!(places(&table, 0xF0, 0x20), Some(alloc::vec![(0x3F0, 0x10), (0, 0x10)]));
         let mut segments = Segments::with_room().expect("room");
-        assert!(!table.translate(GuestAddress(0xF0), 0x111, &mut segments), "the last byte is outside");
-        assert_eq!(segments.bytes(), 0);
+        let outside = table.translate(GuestAddress(0xF0), 0x111, &mut segments);
+        assert_eq!((outside, segments.bytes()), (Err(TranslateError::Outside), 0), "the last byte is outside");
+        let crossings = core::iter::repeat_with(|| table.translate(GuestAddress(0xF0), 0x20, &mut segments));
+        assert_eq!(crossings.take(CHAIN_MAX).find_map(Result::err), Some(TranslateError::Full));
+        assert!(segments.bytes().is_multiple_of(0x20), "all of a range or none of it");
     }
 
     #[test]

@@ -116,9 +116,22 @@ impl<M: SharedMemory> Consumer<M> {
         self.restart_device();
     }
 
-    /// Lets the device serve all that is there.
+    /// Lets the device serve all that is there, in as many polls as it takes.
     pub fn poll(&mut self) -> Progress {
-        self.poll_with(u32::from(u16::MAX), |_| ())
+        let mut all = Progress::default();
+        loop {
+            let Progress { served, failed, call, more, broken } = self.poll_with(u32::from(u16::MAX), |_| ());
+            all = Progress {
+                served: all.served + served,
+                failed: all.failed + failed,
+                call: all.call | call,
+                more,
+                broken,
+            };
+            if !more {
+                return all;
+            }
+        }
     }
 
     /// As [`Consumer::poll`], with a budget, and an eye on the requests.

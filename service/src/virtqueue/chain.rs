@@ -2,12 +2,16 @@
 
 use super::queue::Queue;
 use super::{CHAIN_MAX, QueueError};
-use crate::memory::{GuestAddress, MemoryOffset, MemoryTable, Segments, SharedMemory};
+use crate::memory::{GuestAddress, MemoryOffset, MemoryTable, Segments, SharedMemory, Span, TranslateError};
 
 const NEXT: u16 = 1;
 const WRITE: u16 = 2;
 const INDIRECT: u16 = 4;
 const DESCRIPTOR_BYTES: u32 = 16;
+
+/// So many descriptors are followed to find the end of a chain that is too long to be served. 2.7 knows no larger queue,
+/// and 2.7.5.3.1 no chain that is longer than its queue.
+const FOLLOWED_MAX: u32 = 32768;
 
 /// A descriptor, as it was at one moment (2.7.5).
 struct Descriptor {
@@ -33,13 +37,6 @@ impl Descriptor {
     }
 }
 
-/// Which table a chain is in.
-#[derive(Clone, Copy)]
-enum Table {
-    Ring,
-    Indirect { at: GuestAddress, entries: u32 },
-}
-
 /// Why a buffer can't be served. Its request fails; the queue goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -51,12 +48,42 @@ pub enum ChainFault {
         /// How many there are.
         bytes: u32,
     },
+    /// It has more than [`CHAIN_MAX`] descriptors, or crosses too many boundaries in the consumer's memory.
+    TooLong,
+    /// A device-readable descriptor follows a device-writable one.
+    ReadableAfterWritable,
+    /// An indirect table that was not negotiated, in another table, or with `next`.
+    IndirectNotAllowed,
+    /// An indirect table's length is no number of descriptors.
+    IndirectLength {
+        /// The length in bytes.
+        found: u32,
+    },
+    /// An indirect table is not in the consumer's memory.
+    IndirectOutside {
+        /// Where it begins.
+        at: GuestAddress,
+    },
+    /// A descriptor's `next` is none of its indirect table.
+    Next {
+        /// Its number.
+        found: u16,
+    },
+    /// The chain loops in its indirect table.
+    Loop,
 }
 
 impl core::fmt::Display for ChainFault {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
             Self::Outside { at, bytes } => write!(f, "{bytes} bytes at {at} are not the consumer's memory"),
+            Self::TooLong => write!(f, "a buffer of more than {CHAIN_MAX} pieces"),
+            Self::ReadableAfterWritable => f.write_str("a readable descriptor after a writable one"),
+            Self::IndirectNotAllowed => f.write_str("an indirect table where there may be none"),
+            Self::IndirectLength { found } => write!(f, "an indirect table of {found} bytes"),
+            Self::IndirectOutside { at } => write!(f, "the indirect table at {at} is not in the consumer's memory"),
+            Self::Next { found } => write!(f, "descriptor {found} of an indirect table, which has fewer"),
+            Self::Loop => f.write_str("a loop in an indirect table"),
         }
     }
 }
@@ -67,10 +94,19 @@ impl core::error::Error for ChainFault {}
 #[derive(Debug)]
 pub struct Chain {
     head: u16,
-    readable: Segments,
-    writable: Segments,
+    /// What the device reads, and behind it what it writes.
+    segments: Segments,
+    readable_bytes: u64,
+    descriptors: u32,
     last: Option<MemoryOffset>,
     fault: Option<ChainFault>,
+}
+
+/// Which table a chain is in.
+#[derive(Clone, Copy)]
+enum Table {
+    Ring,
+    Indirect { at: GuestAddress, entries: u32 },
 }
 
 impl Chain {
@@ -79,8 +115,8 @@ impl Chain {
     /// # Errors
     /// There is no memory left.
     pub fn with_room() -> Result<Self, alloc::collections::TryReserveError> {
-        let (readable, writable) = (Segments::with_room()?, Segments::with_room()?);
-        Ok(Self { head: 0, readable, writable, last: None, fault: None })
+        let segments = Segments::with_room()?;
+        Ok(Self { head: 0, segments, readable_bytes: 0, descriptors: 0, last: None, fault: None })
     }
 
     /// Its first descriptor: what the used ring names.
@@ -91,30 +127,41 @@ impl Chain {
 
     /// What the driver wrote for the device.
     #[must_use]
-    pub const fn readable(&self) -> &Segments {
-        &self.readable
+    pub fn readable(&self) -> Span<'_> {
+        self.segments.span(0, self.readable_bytes)
     }
 
     /// Where the device may write.
     #[must_use]
-    pub const fn writable(&self) -> &Segments {
-        &self.writable
+    pub fn writable(&self) -> Span<'_> {
+        self.segments.span(self.readable_bytes, u64::MAX)
     }
 
-    /// The last byte that the device may write, if it is in the consumer's memory: known even if the buffer has a
-    /// fault elsewhere.
+    /// How many descriptors were read for it.
+    #[must_use]
+    pub const fn descriptors(&self) -> u32 {
+        self.descriptors
+    }
+
+    /// The last byte that the device may write, if the chain's end was found and it is in the consumer's memory: known
+    /// even if the buffer has a fault.
     #[must_use]
     pub const fn last_writable(&self) -> Option<MemoryOffset> {
         self.last
     }
 
-    /// Why it can't be served. What [`Chain::readable`] and [`Chain::writable`] hold is then not all of it.
+    /// Why it can't be served: the first reason. What [`Chain::readable`] and [`Chain::writable`] hold is then not all of
+    /// it.
     #[must_use]
     pub const fn fault(&self) -> Option<ChainFault> {
         self.fault
     }
 
     /// Follows the chain from `head` on. Each descriptor is read once.
+    ///
+    /// # Errors
+    /// The queue's own table is broken. An indirect one is the driver's buffer: what is wrong with it is this buffer's
+    /// fault.
     pub(super) fn follow<M: SharedMemory + ?Sized>(
         &mut self,
         queue: &Queue,
@@ -123,63 +170,95 @@ impl Chain {
         head: u16,
     ) -> Result<(), QueueError> {
         self.head = head;
-        self.readable.clear();
-        self.writable.clear();
-        self.last = None;
-        self.fault = None;
+        self.segments.clear();
+        (self.readable_bytes, self.descriptors) = (0, 0);
+        (self.last, self.fault) = (None, None);
         let mut table = Table::Ring;
         let mut index = head;
+        let mut taken = 0;
         let mut written = false;
-        // Indirect descriptors and the one that names their table count, too: a loop ends here.
-        for _ in 0..CHAIN_MAX {
+        // A chain that visits more descriptors than its table has visits one twice.
+        let mut left = u32::from(queue.layout().size());
+        let end_found = loop {
             let mut bytes = [0; DESCRIPTOR_BYTES as usize];
             match table {
-                Table::Ring if index < queue.layout().size() => {
-                    memory.read(queue.layout().descriptor(index), &mut bytes)?;
+                Table::Ring if index >= queue.layout().size() => return Err(QueueError::Next { found: index }),
+                Table::Ring if left == 0 => return Err(QueueError::Loop { head }),
+                Table::Ring => memory.read(queue.layout().descriptor(index), &mut bytes)?,
+                Table::Indirect { entries, .. } if u32::from(index) >= entries => {
+                    self.fails(ChainFault::Next { found: index });
+                    break false;
                 }
-                Table::Indirect { at, entries } if u32::from(index) < entries => {
-                    let at = at.0.checked_add(u64::from(index) * u64::from(DESCRIPTOR_BYTES));
-                    if !at.is_some_and(|at| memory_table.read(memory, GuestAddress(at), &mut bytes)) {
-                        return Err(QueueError::IndirectOutside { head });
+                Table::Indirect { entries, .. } if left == 0 => {
+                    self.fails(if entries > FOLLOWED_MAX { ChainFault::TooLong } else { ChainFault::Loop });
+                    break false;
+                }
+                Table::Indirect { at, .. } => {
+                    let entry = at.0.checked_add(u64::from(index) * u64::from(DESCRIPTOR_BYTES));
+                    if !entry.is_some_and(|entry| memory_table.read(memory, GuestAddress(entry), &mut bytes)) {
+                        self.fails(ChainFault::IndirectOutside { at });
+                        break false;
                     }
                 }
-                _ => return Err(QueueError::Next { found: index }),
             }
+            left -= 1;
+            self.descriptors += 1;
             let descriptor = Descriptor::decode(bytes);
             if descriptor.has(INDIRECT) {
-                table = self.enter(queue, table, &descriptor)?;
+                let Some(entries) = self.enter(queue, table, &descriptor) else { break false };
+                table = Table::Indirect { at: descriptor.addr, entries };
                 index = 0;
+                left = entries.min(FOLLOWED_MAX);
                 continue;
             }
             if written && !descriptor.has(WRITE) {
-                return Err(QueueError::ReadableAfterWritable { head });
+                self.fails(ChainFault::ReadableAfterWritable);
             }
             written = descriptor.has(WRITE);
+            taken += 1;
+            if taken > CHAIN_MAX {
+                self.fails(ChainFault::TooLong);
+            }
             self.take(memory_table, &descriptor);
             if !descriptor.has(NEXT) {
-                return Ok(());
+                break true;
             }
             index = descriptor.next;
+        };
+        if !end_found {
+            self.last = None;
         }
-        Err(QueueError::ChainTooLong { head })
+        Ok(())
     }
 
-    /// The indirect table that a descriptor names (2.7.5.3). Its write flag is ignored, as 2.7.5.3.2 wants it.
-    fn enter(&self, queue: &Queue, table: Table, descriptor: &Descriptor) -> Result<Table, QueueError> {
-        if !queue.indirect() || descriptor.has(NEXT) || matches!(table, Table::Indirect { .. }) {
-            return Err(QueueError::IndirectNotAllowed { head: self.head });
+    /// The first reason stands.
+    fn fails(&mut self, why: ChainFault) {
+        self.fault = self.fault.or(Some(why));
+    }
+
+    /// The length of the indirect table that a descriptor names (2.7.5.3). Its write flag is ignored, as 2.7.5.3.2 wants
+    /// it. A table that may not be there is entered all the same, to find the chain's end; none if nobody can tell what
+    /// is meant.
+    fn enter(&mut self, queue: &Queue, table: Table, descriptor: &Descriptor) -> Option<u32> {
+        let nested = matches!(table, Table::Indirect { .. });
+        if nested || !queue.indirect() || descriptor.has(NEXT) {
+            self.fails(ChainFault::IndirectNotAllowed);
         }
         if descriptor.len == 0 || !descriptor.len.is_multiple_of(DESCRIPTOR_BYTES) {
-            return Err(QueueError::IndirectLength { found: descriptor.len });
+            self.fails(ChainFault::IndirectLength { found: descriptor.len });
         }
-        Ok(Table::Indirect { at: descriptor.addr, entries: descriptor.len / DESCRIPTOR_BYTES })
+        (!nested).then_some(descriptor.len / DESCRIPTOR_BYTES).filter(|entries| *entries > 0)
     }
 
     fn take(&mut self, memory_table: &MemoryTable, descriptor: &Descriptor) {
         let &Descriptor { addr, len, .. } = descriptor;
-        let into = if descriptor.has(WRITE) { &mut self.writable } else { &mut self.readable };
-        if !memory_table.translate(addr, len, into) {
-            self.fault = self.fault.or(Some(ChainFault::Outside { at: addr, bytes: len }));
+        if self.fault.is_none() {
+            match memory_table.translate(addr, len, &mut self.segments) {
+                Ok(()) if descriptor.has(WRITE) => {}
+                Ok(()) => self.readable_bytes = self.segments.bytes(),
+                Err(TranslateError::Outside) => self.fails(ChainFault::Outside { at: addr, bytes: len }),
+                Err(TranslateError::Full) => self.fails(ChainFault::TooLong),
+            }
         }
         if descriptor.has(WRITE) && len > 0 {
             let last = addr.0.checked_add(u64::from(len) - 1);
