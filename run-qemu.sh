@@ -210,7 +210,7 @@ for export in "${vhost_user[@]}"; do
     exports+=(--vhost-user "$socket${dev:+,dev=$dev},ram=$ram,size=$size")
     backend=memory-backend-file,id=mem,share=on,mem-path=$ram,size=$((size >> 20))M
     hint="a consumer: $qemu -smp 2 -m $((size >> 20))M -machine q35,memory-backend=mem -object $backend"
-    hints+=("$hint -chardev socket,id=disk,path=$socket,reconnect=1 -device vhost-user-blk-pci,chardev=disk")
+    hints+=("$hint -chardev socket,id=disk,path=$socket,reconnect=1 -device vhost-user-blk-pci,chardev=disk,disable-legacy=on")
     for n in "${!rams[@]}"; do
         [ "${rams[n]}" != "$ram" ] || continue 2 # another disk of the same consumer
     done

@@ -99,6 +99,24 @@ impl Front {
         });
     }
 
+    /// Says why a driver that starts its queues gets nothing but errors: one that drives a transitional device by its
+    /// legacy interface, as OVMF does, never says VERSION_1.
+    fn name_a_legacy_driver(&self) {
+        let state = self.shared.lock();
+        let export = &state.exports[self.export];
+        let (legacy, label) = (export.is_legacy(), export.label());
+        drop(state);
+        if legacy {
+            self.shared.complain(
+                self.export,
+                &format!(
+                    "{label}: the consumer has a legacy driver (without VERSION_1), whose requests fail: add \
+                     disable-legacy=on to its -device vhost-user-blk-pci"
+                ),
+            );
+        }
+    }
+
     fn of_disk<T>(&self, read: impl FnOnce(&Export, &service::control::Disk) -> T) -> Result<T> {
         let state = self.shared.lock();
         let export = &state.exports[self.export];
@@ -232,7 +250,9 @@ impl VhostUserBackendReqHandler for Front {
             });
             queue.broken = false;
             Ok(())
-        })
+        })?;
+        self.name_a_legacy_driver();
+        Ok(())
     }
 
     fn set_vring_base(&self, index: u32, base: u32) -> Result<()> {

@@ -85,5 +85,5 @@ fn pairs(shared: &Shared) -> (Vec<Pair>, bool) {
             }
         }
     }
-    (pairs, state.is_present() && !state.exports.iter().any(|it| it.session && it.withdrawn))
+    (pairs, state.is_present() && !state.exports.iter().any(super::state::Export::is_refused))
 }

@@ -192,7 +192,7 @@ impl State {
     /// Whether an export's requests are to be refused now.
     pub(super) fn is_lost(&self, export: usize, hold: Duration) -> bool {
         let it = &self.exports[export];
-        it.session && it.rests() && (it.withdrawn || (!self.is_present() && self.heard.elapsed() >= hold))
+        it.rests() && (it.is_refused() || (it.session && !self.is_present() && self.heard.elapsed() >= hold))
     }
 
     pub(super) fn is_present(&self) -> bool {

@@ -12,6 +12,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
+use service::blk::Features;
 use service::control::{Attach, Call, Disk, DiskIndex, ExportIndex, MemoryId, QueueIndex, Report, Request, Start};
 
 use super::ivshmem::PeerId;
@@ -207,6 +208,18 @@ impl Export {
         self.queues.iter_mut().for_each(Queue::forget_front);
     }
 
+    /// Whether its driver uses the legacy interface, by which no appliance serves it: its requests are refused.
+    #[must_use]
+    pub fn is_legacy(&self) -> bool {
+        self.session && self.features.is_some_and(|features| features & Features::VERSION_1.bits() == 0)
+    }
+
+    /// Whether its requests are refused, though an appliance is there.
+    #[must_use]
+    pub fn is_refused(&self) -> bool {
+        self.session && (self.withdrawn || self.is_legacy())
+    }
+
     /// Whether the appliance serves none of its queues.
     #[must_use]
     pub fn rests(&self) -> bool {
@@ -236,7 +249,7 @@ impl Export {
 
     /// What the appliance should have been told of the front end, once the front end has said enough.
     fn wanted(&self) -> Option<Attach> {
-        let disk = self.disk.as_ref().filter(|_| self.offered && self.session)?;
+        let disk = self.disk.as_ref().filter(|_| self.offered && self.session && !self.is_legacy())?;
         Some(Attach {
             export: self.index,
             memory: self.memory,

@@ -10,6 +10,7 @@ use vhost::vhost_user::{Frontend, VhostUserFrontend, VhostUserProtocolFeatures};
 use vhost::{VhostBackend, VhostUserMemoryRegionInfo, VringConfigData};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
+use crate::appliance::FEATURES;
 use crate::memory::Memory;
 
 pub(crate) const SIZE: u16 = 16;
@@ -24,6 +25,8 @@ pub(crate) struct Consumer {
     calls: Vec<EventFd>,
     pub(crate) kicks: Vec<EventFd>,
     avail: Vec<u16>,
+    /// What its driver accepts.
+    pub(crate) features: u64,
 }
 
 impl Consumer {
@@ -44,7 +47,7 @@ impl Consumer {
             front.set_vring_call(queue, &event()).unwrap();
         }
         let [calls, kicks] = [0, 1].map(|_| (0..queues).map(|_| event()).collect());
-        Self { front, memory: Memory::open(ram), ram_bytes, calls, kicks, avail: vec![0; queues] }
+        Self { front, memory: Memory::open(ram), ram_bytes, calls, kicks, avail: vec![0; queues], features: FEATURES }
     }
 
     /// The first `count` bytes of the configuration space.
@@ -96,8 +99,7 @@ impl Consumer {
     }
 
     pub(crate) fn tell_memory(&mut self, bytes: u64) -> vhost::Result<()> {
-        let features = crate::appliance::FEATURES | 1 << 30;
-        self.front.set_features(features)?;
+        self.front.set_features(self.features | 1 << 30)?;
         let region = VhostUserMemoryRegionInfo {
             guest_phys_addr: 0,
             memory_size: bytes,

@@ -18,7 +18,7 @@ use host::bridge::state::{RELAYED_VECTORS, VECTORS};
 use host::bridge::{Bridge, BridgeError, ExportSpec};
 use service::control::{DiskIndex, ExportIndex, Outcome, QueueIndex, Report, Request};
 
-use appliance::{FakeAppliance, Medium, SECTORS, disk, medium};
+use appliance::{FEATURES, FakeAppliance, Medium, SECTORS, disk, medium};
 use consumer::{Consumer, appears, eventually};
 
 const RAM: u64 = 4 << 20;
@@ -302,9 +302,12 @@ fn what_a_driver_does_to_a_queue_without_an_appliance_touches_nothing_else() {
     appliance.idle.store(true, Ordering::SeqCst);
     appliance.kill();
     thread::sleep(SHORT * 2);
-    // A chain that points out of memory; one that goes in circles; a head that is none; an index that jumps.
+    // A chain that points out of memory; an indirect table that is none; a chain that goes in circles; a head that is
+    // none; an index that jumps.
     consumer.scribble(3, 0, &[&u64::MAX.to_le_bytes()[..], &[255, 255, 255, 255, 2, 0, 0, 0]].concat());
     consumer.publish(3, 0);
+    consumer.scribble(3, 16, &[&[0; 8][..], &[17, 0, 0, 0, 4, 0, 0, 0]].concat());
+    consumer.publish(3, 1);
     consumer.wait(3);
     consumer.scribble(0, 0, &[&[0; 12][..], &[1, 0, 0, 0]].concat());
     consumer.publish(0, 0);
@@ -453,6 +456,29 @@ fn a_disk_that_is_withdrawn_answers_with_errors_until_it_is_offered_again() {
     appliance.report(&Report::Disk(disk(0, "pmem0s")));
     eventually("it is served again", || consumer.ask(0, None, 9) == (0, 2));
     assert_eq!(consumer.capacity(), SECTORS);
+}
+
+#[test]
+fn a_legacy_driver_is_named_and_gets_errors_until_a_modern_one_takes_over() {
+    let place = Place::new(LONG);
+    let appliance = place.appliance(1);
+    let mut consumer = place.consumer(2);
+    let version_1 = 1 << 32;
+    consumer.features = FEATURES & !version_1;
+    consumer.start();
+    for _ in 0..3 {
+        assert_eq!(consumer.ask(0, Some(2), 9).0, IO_ERROR);
+    }
+    place.hears("pmem0s: the consumer has a legacy driver (without VERSION_1)");
+    place.hears("add disable-legacy=on to its -device vhost-user-blk-pci");
+    assert_eq!(place.said.lock().unwrap().iter().filter(|line| line.contains("legacy")).count(), 1);
+    assert_eq!((appliance.queues(), consumer.capacity()), (0, SECTORS));
+    // As firmware hands the machine over to its system.
+    assert_eq!((consumer.stop(0), consumer.stop(1)), (3, 0));
+    consumer.features = FEATURES;
+    consumer.start();
+    assert_eq!(consumer.ask(0, Some(3), 9), (0, 3));
+    assert_eq!(consumer.ask(1, None, 9), (0, 3));
 }
 
 #[test]

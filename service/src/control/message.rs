@@ -193,7 +193,7 @@ pub enum Outcome {
     BadQueue = 7,
     /// The queue was never started.
     NotStarted = 8,
-    /// Features that were not offered.
+    /// Features that were not offered, or those of a legacy driver.
     BadFeatures = 9,
     /// That part of the configuration space is not writable.
     BadConfig = 10,
@@ -230,7 +230,7 @@ impl core::fmt::Display for Outcome {
             Self::BadTable => "the memory table overlaps itself or leaves the shared memory",
             Self::BadQueue => "the queue is not possible: its number, size or place",
             Self::NotStarted => "the queue was never started",
-            Self::BadFeatures => "features that were not offered",
+            Self::BadFeatures => "features that were not offered, or a legacy driver's (without VERSION_1)",
             Self::BadConfig => "this part of the configuration is not writable",
             Self::TooMany => "the appliance has no room for more exports",
         })
