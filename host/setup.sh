@@ -34,6 +34,9 @@ tests)
     # Debian packs its kernel's modules with xz, Ubuntu with zstd.
     need xz-utils command -v xz
     need zstd command -v zstd
+    # UEFI firmware that boots from our disks, and what makes a file system for it.
+    need ovmf test -f /usr/share/OVMF/OVMF_CODE_4M.fd
+    need mtools command -v mformat
     # What a Linux that uses our disks has on board.
     need busybox-static command -v busybox
     need e2fsprogs command -v mkfs.ext4

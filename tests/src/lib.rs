@@ -5,6 +5,7 @@
 //! - [`damage`]: damaged BTTs, a kind of damage each;
 //! - [`dimm`]: NVDIMM files that are removed again;
 //! - [`machine`]: an appliance in QEMU, started as a person starts it, by `run-qemu.sh`;
+//! - [`efi`]: a disk that UEFI firmware boots from;
 //! - [`monitor`]: what only the hardware can do to it;
 //! - [`golden`]: images that Linux made, with what they must read;
 //! - [`mutants`]: seeded defects that tests must notice;
@@ -24,6 +25,7 @@ pub mod cpio;
 pub mod cuts;
 pub mod damage;
 pub mod dimm;
+pub mod efi;
 pub mod explorer;
 pub mod golden;
 pub mod instructions;

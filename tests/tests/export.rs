@@ -12,6 +12,7 @@ use host::appliance::die_with_parent;
 use host::session::Mode;
 use tests::blk::beside::Beside;
 use tests::dimm::{Dimm, MIB};
+use tests::efi;
 use tests::linux::{Consumer, Disk};
 use tests::machine::{Machine, Running};
 use tests::place::{Place, eventually};
@@ -198,7 +199,8 @@ fn a_raid_over_two_appliances_outlives_one_of_them() {
     first.kill_machine();
     assert!(linux.is_busy("load"), "the load is over too early");
     linux.finish("load");
-    linux.run("grep -q '\\[_U\\]' /proc/mdstat");
+    let missing = |linux: &mut Consumer| linux.run("cat /sys/block/md0/md/degraded");
+    assert_eq!(missing(&mut linux), "1");
     let (status, _) = linux.try_run("dd if=/dev/vda of=/dev/null bs=4k count=1 iflag=direct");
     assert_ne!(status, 0, "a disk without an appliance does not hang, it fails");
 
@@ -209,8 +211,7 @@ fn a_raid_over_two_appliances_outlives_one_of_them() {
         linux.try_run("dd if=/dev/vda of=/dev/null bs=4k count=1 iflag=direct").0 == 0
     });
     linux.run("mdadm /dev/md0 --remove /dev/vda && mdadm /dev/md0 --re-add /dev/vda");
-    linux.run("mdadm --wait /dev/md0; grep -q '\\[UU\\]' /proc/mdstat");
-    assert!(linux.run("dmesg").contains("recovery of RAID array"));
+    eventually("it has what it missed", || missing(&mut linux) == "0");
     // Both halves are the same, and each alone has it all.
     linux.run("sync; echo check >/sys/block/md0/md/sync_action; mdadm --wait /dev/md0 || true");
     assert_eq!(linux.run("cat /sys/block/md0/md/mismatch_cnt"), "0");
@@ -235,27 +236,47 @@ const COPIER: [u8; 90] = [
 ];
 
 /// A consumer: QEMU with the disk and nothing else. It is killed when it is dropped.
-struct Copier {
+struct Firmware {
     qemu: Child,
     serial: PathBuf,
 }
 
-impl Copier {
-    fn start(place: &Place, options: &str) -> Self {
+impl Firmware {
+    /// SeaBIOS, in a machine with 64 MiB.
+    fn seabios(place: &Place, sharing: &str) -> Self {
+        Self::start(place, 64, sharing, "", &[])
+    }
+
+    /// OVMF, in a machine with 256 MiB, and its disk with these properties.
+    fn ovmf(place: &Place, properties: &str) -> Self {
+        let flash = |unit, file, how| format!("if=pflash,format=raw,unit={unit},file=/usr/share/OVMF/{file},{how}");
+        let code = flash(0, "OVMF_CODE_4M.fd", "readonly=on");
+        let variables = flash(1, "OVMF_VARS_4M.fd", "snapshot=on");
+        Self::start(place, 256, "share=on", properties, &["-drive", &code, "-drive", &variables])
+    }
+
+    fn start(place: &Place, mebibytes: u32, sharing: &str, properties: &str, more: &[&str]) -> Self {
         let serial = place.at("serial");
         let _ = fs::remove_file(&serial);
         let mut command = Command::new("timeout");
         command.args(["--signal=KILL", "300", "setpriv", "--pdeathsig", "KILL"]);
         command.arg(std::env::var_os("QEMU").unwrap_or_else(|| "qemu-system-x86_64".into()));
-        command.args(["-nodefaults", "-accel", "tcg", "-smp", "2", "-m", "64M", "-display", "none"]);
-        command.args(["-machine", "q35,memory-backend=mem", "-object"]);
-        command.arg(format!("memory-backend-file,id=mem,mem-path={},size=64M,{options}", place.at("ram").display()));
+        command.args(["-nodefaults", "-accel", "tcg", "-smp", "2", "-display", "none"]);
+        command.args(["-m", &format!("{mebibytes}M"), "-machine", "q35,memory-backend=mem", "-object"]);
+        let ram = place.at("ram");
+        command.arg(format!("memory-backend-file,id=mem,mem-path={},size={mebibytes}M,{sharing}", ram.display()));
         command.arg("-serial").arg(format!("file:{}", serial.display()));
         command.arg("-chardev").arg(format!("socket,id=disk,path={},reconnect=1", place.at("disk").display()));
-        command.args(["-device", "vhost-user-blk-pci,chardev=disk,num-queues=2,bootindex=1"]);
+        let device = format!("vhost-user-blk-pci,chardev=disk,num-queues=2,bootindex=1{properties}");
+        command.arg("-device").arg(device).args(more);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         die_with_parent(&mut command);
         Self { qemu: command.spawn().unwrap(), serial }
+    }
+
+    /// Whether it has said something.
+    fn has_said(&self, words: &str) -> bool {
+        String::from_utf8_lossy(&fs::read(&self.serial).unwrap_or_default()).contains(words)
     }
 
     /// How often it has said a byte.
@@ -264,7 +285,7 @@ impl Copier {
     }
 }
 
-impl Drop for Copier {
+impl Drop for Firmware {
     fn drop(&mut self) {
         let _ = self.qemu.kill();
         let _ = self.qemu.wait();
@@ -298,15 +319,15 @@ fn a_machine_boots_from_the_disk_and_outlives_appliances() {
     eventually("the socket", || place.at("disk").exists());
 
     // One whose memory nobody else sees is told so.
-    let private = Copier::start(&place, "share=off");
+    let private = Firmware::seabios(&place, "share=off");
     eventually("the message", || appliance.said().contains("give its -object memory-backend-file share=on"));
     drop(private);
 
-    let consumer = Copier::start(&place, "share=on");
+    let consumer = Firmware::seabios(&place, "share=on");
     copies(&mut appliance, "pmem0s", 0x11);
     // Killed and replaced.
     drop(consumer);
-    let consumer = Copier::start(&place, "share=on");
+    let consumer = Firmware::seabios(&place, "share=on");
     copies(&mut appliance, "pmem0s", 0x22);
 
     // The appliance's machine is killed in the midst of it, twice. It is started anew, and no request has failed.
@@ -326,6 +347,37 @@ fn a_machine_boots_from_the_disk_and_outlives_appliances() {
     appliance.power_off();
 }
 
+/// The largest request that OVMF sends here: it reads a program at once, and in one piece.
+const PROGRAM_BYTES: usize = 20 << 20;
+
+#[test]
+fn uefi_boots_from_the_disk_by_the_modern_interface_and_is_told_so_on_the_legacy_one() {
+    let place = Place::new();
+    let dimm = Dimm::blank(64 * MIB);
+    let mut appliance =
+        Machine::new().dimm(&dimm).with(&["--vhost-user", &place.export("disk", "pmem0s", "ram", 256)]).boot();
+    appliance.ask("create-namespace -l 512");
+    eventually("the socket", || place.at("disk").exists());
+    let disk = efi::disk(&place.at(""), 48 * MIB, &efi::program(PROGRAM_BYTES));
+    // What was never written reads as zeroes.
+    for (lba, sector) in (0..).zip(disk.chunks(512)).filter(|(_, sector)| sector.iter().any(|byte| *byte != 0)) {
+        appliance.write("pmem0s", lba, sector);
+    }
+
+    // On the root bus of a q35 the device has both interfaces, and OVMF takes the legacy one.
+    let consumer = Firmware::ovmf(&place, "");
+    eventually("the message", || appliance.said().contains("disable-legacy=on"));
+    drop(consumer);
+
+    let consumer = Firmware::ovmf(&place, ",disable-legacy=on");
+    eventually("it boots", || consumer.has_said(efi::SAYS));
+    drop(consumer);
+    let failed = |queue: &serde_json::Value| queue["failed"] != 0;
+    let stats = appliance.ask("stats")["queues"].clone();
+    assert!(!stats.as_array().unwrap().iter().any(failed), "{stats}");
+    appliance.power_off();
+}
+
 #[test]
 fn a_machine_boots_from_a_disk_behind_block_data_windows() {
     let place = Place::new();
@@ -341,7 +393,7 @@ fn a_machine_boots_from_a_disk_behind_block_data_windows() {
     appliance.ask("create-namespace -t blk -l 512");
     make_bootable(&mut appliance, "ndblk1.0s");
     eventually("the socket", || place.at("disk").exists());
-    let consumer = Copier::start(&place, "share=on");
+    let consumer = Firmware::seabios(&place, "share=on");
     copies(&mut appliance, "ndblk1.0s", 0x11);
     let mut appliance = machine().boot_after(appliance);
     copies(&mut appliance, "ndblk1.0s", 0x22);

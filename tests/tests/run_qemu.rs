@@ -8,6 +8,8 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tests::dimm::{Dimm, MIB};
 use tests::workspace;
 
@@ -219,13 +221,14 @@ fn an_nvdimm_is_made_sparse_where_it_is_absent_and_belongs_to_one_run_at_a_time(
 fn qemu_ends_with_the_script_however_that_ends() {
     let _turn = turn();
     // The script killed; the script asked to end; its time being up.
-    for (signal, timeout) in [(Some("KILL"), "100"), (Some("TERM"), "100"), (Some("INT"), "100"), (None, "8")] {
+    let signals = [Some(Signal::SIGKILL), Some(Signal::SIGTERM), Some(Signal::SIGINT), None];
+    for (signal, timeout) in signals.into_iter().zip(["100", "100", "100", "8"]) {
         let mut run = spawn(&mut script(&format!("--no-build --no-nvdimm --timeout {timeout}")));
         wait_for_prompt(&mut run);
         let qemu = children(run.id());
         assert_eq!(qemu.len(), 1, "QEMU is the script's only child");
         if let Some(signal) = signal {
-            assert!(Command::new("kill").args(["-s", signal, &run.id().to_string()]).status().unwrap().success());
+            kill(Pid::from_raw(i32::try_from(run.id()).unwrap()), signal).unwrap();
         }
         let status = run.wait().unwrap();
         assert!(timeout == "100" || status.code() == Some(124), "{status}");
