@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
@@ -23,9 +24,18 @@ const APERTURES_BASE: u64 = 0x1_8000_0000;
 /// How much of that there is, at least: what QEMU plugs in is larger than a page.
 const APERTURES_BYTES: u64 = 2 << 20;
 
-/// QEMU as such a machine needs it.
+/// QEMU as such a machine needs it: a program that finds what QEMU has to load under `$CARGO_TARGET_DIR`.
+///
+/// # Panics
+/// When that does not build.
 #[must_use]
 pub fn emulator() -> PathBuf {
+    static BUILT: OnceLock<()> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let what = ["--package", "tests", "--example", "without_kvm"];
+        workspace::run(workspace::command(cargo).args(["build", "--quiet", "--locked"]).args(what));
+    });
     workspace::top().join("tests/qemu-one-thread.sh")
 }
 
