@@ -2,7 +2,7 @@
 //!
 //! - Receiving never waits. The FIFO holds 16 bytes, which arrive in 1.4 ms at 115200 baud: whoever does not poll as often
 //!   is woken by an interrupt ([`Uart::new`] enables it), when 8 bytes wait or the peer pauses. What arrives during a long
-//!   send is kept.
+//!   send is kept. Bytes that came faster than they were taken, or damaged, are told of ([`ByteLink::has_lost`]).
 //! - Sending waits for room, within a bound: a peer that takes nothing loses the rest of that message, and keeps losing
 //!   at once, without the wait, until it takes bytes again.
 
@@ -28,6 +28,8 @@ pub struct Uart {
     device: Uart16550<PioBackend>,
     /// What arrived during a send.
     kept: Kept,
+    /// Where bytes were lost.
+    losses: Losses,
     /// The peer took nothing for [`PATIENCE`] looks: don't wait again until it does.
     stalled: bool,
 }
@@ -51,7 +53,7 @@ impl Uart {
             ..Config::DEFAULT
         };
         device.init(config).ok()?;
-        Some(Self { device, kept: Kept::new(), stalled: false })
+        Some(Self { device, kept: Kept::new(), losses: Losses::NONE, stalled: false })
     }
 
     /// Waits until the last bit has left, within the bound that sending has.
@@ -88,7 +90,17 @@ impl Uart {
 
 impl ByteLink for Uart {
     fn receive(&mut self) -> Option<u8> {
-        self.kept.pop().or_else(|| self.device.try_receive_byte().ok())
+        let byte = self.kept.pop().or_else(|| self.device.try_receive_byte().ok())?;
+        self.losses.taken();
+        Some(byte)
+    }
+
+    fn has_lost(&mut self) -> bool {
+        // The device's errors since the last look at them; the driver has kept those that it saw in between.
+        if self.device.lsr().intersects(LOSS) {
+            self.losses.seen(self.kept.count);
+        }
+        self.losses.asked()
     }
 
     fn send(&mut self, bytes: &[u8]) {
@@ -99,6 +111,42 @@ impl ByteLink for Uart {
                 sent => rest = &rest[sent..],
             }
         }
+    }
+}
+
+/// What the line status says of a byte that did not arrive, or not as it was sent.
+const LOSS: LSR = LSR::OVERRUN_ERROR.union(LSR::PARITY_ERROR).union(LSR::FRAMING_ERROR).union(LSR::BREAK_INTERRUPT);
+
+/// How many bytes the device's FIFO holds.
+const FIFO_BYTES: usize = 16;
+
+/// Where bytes were lost, as far as the device tells: at an overrun those after a full FIFO, which was filled at some time
+/// since the last look. So every byte that had arrived by then, and the one that comes next, may stand beside the gap.
+struct Losses {
+    /// So many bytes that are still to be taken may.
+    doubtful: usize,
+    /// One that was taken since the last question may, or was lost itself.
+    taken: bool,
+}
+
+impl Losses {
+    const NONE: Self = Self { doubtful: 0, taken: false };
+
+    /// The device tells of a loss, while `kept` bytes wait beside its FIFO.
+    const fn seen(&mut self, kept: usize) {
+        self.doubtful = kept + FIFO_BYTES + 1;
+        self.taken = true;
+    }
+
+    /// A byte was taken.
+    const fn taken(&mut self) {
+        self.taken |= self.doubtful > 0;
+        self.doubtful = self.doubtful.saturating_sub(1);
+    }
+
+    /// Whether a byte that was taken since the last question may be damaged, or stand beside a gap.
+    const fn asked(&mut self) -> bool {
+        core::mem::replace(&mut self.taken, false)
     }
 }
 
@@ -153,6 +201,23 @@ mod tests {
             let back: Vec<u8> = core::iter::from_fn(|| kept.pop()).collect();
             assert_eq!(back, (0..200).map(|byte| byte ^ round).collect::<Vec<u8>>());
         }
+    }
+
+    #[test]
+    fn every_line_that_may_have_a_gap_is_doubtful_and_no_other() {
+        // A line of bytes that are taken one after the other; the device tells of a loss when it is asked.
+        let mut losses = Losses::NONE;
+        let mut line = |bytes: usize, seen: Option<usize>| {
+            (0..bytes).for_each(|_| losses.taken());
+            seen.iter().for_each(|kept| losses.seen(*kept));
+            losses.asked()
+        };
+        assert!(!line(20, None));
+        assert!(line(5, Some(0)), "the line that is asked about");
+        // 16 bytes were in the FIFO, the gap comes behind them, and the byte after it is the 17th.
+        assert!(line(10, None) && line(6, None) && line(1, None));
+        assert!(!line(1, None));
+        assert!(line(1, Some(3)) && line(19, None) && line(9, None) && !line(9, None), "what was kept comes first");
     }
 
     #[test]

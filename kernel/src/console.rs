@@ -21,6 +21,10 @@ impl ByteLink for Console {
         UART.lock().as_mut()?.receive()
     }
 
+    fn has_lost(&mut self) -> bool {
+        UART.lock().as_mut().is_some_and(Uart::has_lost)
+    }
+
     fn send(&mut self, bytes: &[u8]) {
         if let Some(uart) = UART.lock().as_mut() {
             uart.send(bytes);

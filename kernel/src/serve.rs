@@ -13,7 +13,6 @@ use kernel::node::export::{Alarm, Consumer, Exports, Means};
 use kernel::node::{self, Node};
 use nvdimm::dimm::DeviceHandle;
 use nvdimm::label::{LabelError, LabelSource, LabelStore, NoLabels};
-use service::admin::command::Mode;
 use service::appliance::Appliance;
 use service::console::{Activity, Session};
 use service::control::MemoryId;
@@ -247,8 +246,7 @@ pub(crate) fn run(machine: Machine) -> ! {
             let _ = node.quiesce();
         }
         let activity = session.poll(&mut console, &mut node);
-        // In the modes for programs, no line may come between the replies.
-        log::set_quiet(session.mode() != Mode::Console);
+        log::set_quiet(session.is_quiet());
         if activity == Activity::Busy {
             node.offer_new(); // a command may have made a disk
         }

@@ -24,6 +24,8 @@ pub enum ErrorCode {
     Damaged,
     /// The command exists, but this version does not have it yet.
     Unavailable,
+    /// Another command is under way: nothing was done, ask again.
+    Busy,
     /// The target may not be written.
     ReadOnly,
     /// The request line, or the reply that it asks for, is longer than the contract allows.
@@ -43,6 +45,7 @@ impl ErrorCode {
             Self::NotFound => "not-found",
             Self::Damaged => "damaged",
             Self::Unavailable => "unavailable",
+            Self::Busy => "busy",
             Self::ReadOnly => "read-only",
             Self::TooLong => "too-long",
             Self::OutOfRange => "out-of-range",
@@ -53,7 +56,7 @@ impl ErrorCode {
     #[must_use]
     pub const fn exit_code(self) -> u8 {
         match self {
-            Self::Failed | Self::Unavailable | Self::ReadOnly => 1,
+            Self::Failed | Self::Unavailable | Self::Busy | Self::ReadOnly => 1,
             Self::Usage | Self::UnknownCommand | Self::TooLong | Self::OutOfRange => 2,
             Self::NotFound => 3,
             Self::Damaged => EXIT_DAMAGED,
@@ -115,6 +118,11 @@ impl AdminError {
     /// This version does not have it.
     pub fn unavailable(message: impl Into<String>) -> Self {
         Self::new(ErrorCode::Unavailable, message)
+    }
+
+    /// Another command is under way.
+    pub fn busy(message: impl Into<String>) -> Self {
+        Self::new(ErrorCode::Busy, message)
     }
 
     /// The target may not be written.

@@ -5,6 +5,12 @@ pub trait ByteLink {
     /// The next byte that has arrived, if there is one. Never waits.
     fn receive(&mut self) -> Option<u8>;
 
+    /// Whether bytes that should have arrived since the last question were lost or damaged on their way, or may be missing
+    /// beside those that did arrive. A link that loses nothing never says so.
+    fn has_lost(&mut self) -> bool {
+        false
+    }
+
     /// Sends all of `bytes`, in order. May wait for room, within a bound of the link's own; bytes that a dead peer does
     /// not take within it are dropped, so that a session never hangs on its link.
     fn send(&mut self, bytes: &[u8]);
@@ -13,6 +19,10 @@ pub trait ByteLink {
 impl<L: ByteLink + ?Sized> ByteLink for &mut L {
     fn receive(&mut self) -> Option<u8> {
         (**self).receive()
+    }
+
+    fn has_lost(&mut self) -> bool {
+        (**self).has_lost()
     }
 
     fn send(&mut self, bytes: &[u8]) {

@@ -198,10 +198,99 @@ fn modes_are_switched_in_band_and_back() {
 
 #[test]
 fn a_line_end_of_two_bytes_is_one_even_when_they_come_apart() {
-    let mut desk = Desk::in_mode("json");
-    assert_eq!(desk.say(b"version\r").lines().count(), 1);
-    assert_eq!(desk.say(b"\n"), "");
-    assert_eq!(desk.say(b"\n").lines().count(), 1, "an empty line is answered");
+    let mut desk = Desk::default();
+    desk.say(b"");
+    assert!(desk.say(b"version\r").ends_with("untorn> "));
+    assert_eq!(desk.say(b"\n"), "", "a person's Enter may be CR LF");
+    for mode in ["text", "json"] {
+        let mut desk = Desk::in_mode(mode);
+        assert_eq!(desk.say(b"version\r"), "", "{mode}: a program's line ends with LF");
+        assert!(desk.say(b"\n").contains(service::VERSION), "{mode}");
+        assert!(!desk.say(b"\n").is_empty(), "{mode}: an empty line is answered");
+    }
+    // The LF of a person's CR LF belongs to it also when the mode is another one meanwhile.
+    assert_eq!(Desk::default().say(b"mode json\r\n").matches("\"ok\"").count(), 1);
+}
+
+#[test]
+fn a_return_within_a_programs_line_makes_no_second_command() {
+    for mode in ["text", "json"] {
+        let mut desk = Desk::in_mode(mode);
+        let output = desk.say(b"version\rwrite pmem0s 0 --fill 1\nversion\n");
+        assert!(output.contains("byte 0x0d in column 8 is not text"), "{mode}: {output}");
+        assert!(output.contains(service::VERSION) && desk.machine.disk.iter().all(|byte| *byte == 0), "{mode}");
+    }
+}
+
+#[test]
+fn a_line_of_which_bytes_were_lost_is_not_carried_out() {
+    for (mode, end) in [("console", "\r"), ("text", "\n"), ("json", "\n")] {
+        for line in ["write pmem0s 0 --fill 1", "", "\0"] {
+            let mut desk = Desk::in_mode(mode);
+            desk.link.lost = true;
+            let output = desk.say(format!("{line}{end}").as_bytes());
+            assert!(output.contains("lost bytes of this line: nothing was done"), "{mode}: {output}");
+            assert!(desk.machine.disk.iter().all(|byte| *byte == 0), "{mode}");
+            assert!(
+                desk.say(format!("version{end}").as_bytes()).contains(service::VERSION),
+                "{mode}: the next is whole"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_program_asks_beside_a_person_who_sees_nothing_of_it() {
+    let version = service::VERSION;
+    let mut desk = Desk::default();
+    let mut screen = Screen::default();
+    screen.show(&desk.say(b"vers"));
+    let json = format!("\x1b_{{\"ok\":true,\"name\":\"untorn\",\"version\":\"{version}\"}}\n\x1b\\");
+    assert_eq!(desk.say(b"\x1b_version\n"), json);
+    assert_eq!(desk.say(b"\x1b^version\r\n"), format!("\x1b_untorn {version}\n\x1e0\n\x1b\\"));
+    // What is wrong has its one reply, too, and changes nothing.
+    for (line, answer) in [
+        (&b"nonsense"[..], "unknown-command"),
+        (b"", "usage"),
+        (b"mode json", "no mode here"),
+        (b"\"mode\" text", "no mode here"),
+        (b"version\rwrite pmem0s 0 --fill 1", "byte 0x0d in column 8"),
+        (b"status \xff", "byte 0xff in column 8"),
+        (&[b'x'; LINE_BYTES_MAX + 1], "too-long"),
+    ] {
+        let output = desk.say(&[b"\x1b_", line, b"\n"].concat());
+        assert!(output.starts_with("\x1b_{\"ok\":false") && output.ends_with("}\n\x1b\\"), "{output}");
+        assert!(output.contains(answer) && output.matches("\x1b_").count() == 1, "{output}");
+    }
+    assert!(desk.machine.disk.iter().all(|byte| *byte == 0));
+    // One that is taken back has none.
+    assert_eq!(desk.say(b"\x1b_poweroff\x03"), "");
+    // The person goes on where he was: with the line, its row, and his own history.
+    screen.show(&desk.say(b"ion"));
+    assert_eq!(screen.row(), "untorn> version");
+    screen.show(&desk.say(b"\r\x10"));
+    assert_eq!(screen.row(), "untorn> version");
+    assert_eq!(desk.session.mode(), Mode::Console);
+}
+
+#[test]
+fn no_log_line_comes_among_the_bytes_of_a_reply_beside_a_person() {
+    let mut desk = Desk::default();
+    desk.say(b"");
+    assert!(!desk.session.is_quiet());
+    desk.link.input.extend(b"\x1b_version");
+    assert_eq!(desk.session.poll(&mut desk.link, &mut desk.machine), Activity::Busy);
+    assert!(desk.session.is_quiet() && desk.link.input.len() == 7, "whoever logs is told before the command is run");
+    desk.session.log("cpu 1: media error", &mut desk.link);
+    assert!(desk.say(b"\n").starts_with("\x1b_{") && !desk.session.is_quiet());
+}
+
+#[test]
+fn a_request_beside_a_person_may_end_the_machine() {
+    let mut desk = Desk::default();
+    desk.say(b"vers");
+    assert_eq!(desk.say(b"\x1b_poweroff\nversion\n"), "\x1b_{\"ok\":true}\n\x1b\\");
+    assert_eq!((desk.last, desk.machine.quiesced), (Activity::Poweroff, 1));
 }
 
 #[test]

@@ -60,6 +60,15 @@ pub fn write(outcome: &Result<Reply, AdminError>, out: &mut dyn fmt::Write) -> f
     out.write_str("}")
 }
 
+/// Writes a reply for a program, in mode json: the object and the line's end.
+///
+/// # Errors
+/// The writer's.
+pub fn write_for_program(outcome: &Result<Reply, AdminError>, out: &mut dyn fmt::Write) -> fmt::Result {
+    write(outcome, out)?;
+    out.write_str("\n")
+}
+
 /// What `version` says.
 #[derive(Serialize)]
 pub(super) struct Version {

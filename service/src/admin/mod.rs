@@ -7,6 +7,7 @@ pub mod command;
 mod execute;
 mod help;
 mod hexdump;
+pub mod line;
 pub mod list;
 pub mod machine;
 mod parse;

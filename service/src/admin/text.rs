@@ -54,6 +54,16 @@ pub fn write(outcome: &Result<Reply, AdminError>, out: &mut dyn fmt::Write) -> f
     }
 }
 
+/// Writes a reply for a program, in mode text: its lines, then one of RS (0x1E) and the exit status.
+///
+/// # Errors
+/// The writer's.
+pub fn write_for_program(outcome: &Result<Reply, AdminError>, out: &mut dyn fmt::Write) -> fmt::Result {
+    write(outcome, out)?;
+    let exit_code = outcome.as_ref().map_or_else(|error| error.code.exit_code(), Reply::exit_code);
+    writeln!(out, "\x1e{exit_code}")
+}
+
 /// One aligned line.
 fn line(out: &mut dyn fmt::Write, name: &str, value: impl fmt::Display) -> fmt::Result {
     writeln!(out, "{name:<28} {value}")

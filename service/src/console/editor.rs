@@ -93,7 +93,7 @@ impl Editor {
                 self.binary.get_or_insert((byte, self.cursor + 1));
                 return;
             }
-            Key::Enter | Key::Tab => return,
+            Key::Enter | Key::Tab | Key::Beside(_) => return,
         }
         self.redraw(link);
     }

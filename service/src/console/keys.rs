@@ -3,6 +3,7 @@
 //! Every byte belongs to exactly one key, an ignored escape sequence, or is reported as [`Key::Binary`]; nothing waits
 //! for time to pass, and a line's end is a key whatever came before it.
 
+use crate::admin::command::Mode;
 use crate::admin::words::is_text;
 
 /// What a person pressed.
@@ -40,6 +41,8 @@ pub(super) enum Key {
     Redraw,
     /// Forget the line.
     Cancel,
+    /// A program's request begins, for a reply in that mode.
+    Beside(Mode),
     /// A byte that is neither text nor a key.
     Binary(u8),
 }
@@ -76,12 +79,17 @@ impl Keys {
             _ if byte < 0x20 || byte == 0x7f => self.control(byte),
             State::Ground => self.text(byte),
             State::Escape => {
+                let beside = match byte {
+                    b'_' => Some(Key::Beside(Mode::Json)),
+                    b'^' => Some(Key::Beside(Mode::Text)),
+                    _ => None,
+                };
                 self.state = match byte {
                     b'[' => State::Csi { parameter: 0, first: true, bytes: 0 },
                     b'O' => State::Ss3,
                     _ => State::Ground,
                 };
-                [None, None]
+                [beside, None]
             }
             State::Ss3 => {
                 self.state = State::Ground;

@@ -1,7 +1,8 @@
 //! The session: requests from a byte link, replies to it.
 //!
 //! Bytes are taken in the order they came; a line's command is carried out and answered before the next byte is read,
-//! so a paste of many lines is as good as typing them. Lines end with LF, CR or CR LF.
+//! so a paste of many lines is as good as typing them. In the console a line ends with CR, LF or CR LF, in the modes for
+//! programs with LF or CR LF (`admin::line` has their rule).
 //!
 //! | mode | echo, prompt | a reply | an error |
 //! |---|---|---|---|
@@ -11,7 +12,19 @@
 //!
 //! Whatever comes in, each line gets exactly one answer and nothing else is said (in the console, a blank line gets a
 //! new prompt). A line over 64 KiB is swallowed to its end and answered "too-long"; one with a byte that is neither text
-//! nor a key is answered "usage", with the byte and its column.
+//! nor a key is answered "usage", with the byte and its column; one of whose bytes the link lost some is answered "failed".
+//!
+//! # Requests beside a person
+//! A program that shares the line with a person asks in the console itself, whatever is half typed there:
+//!
+//! | | bytes |
+//! |---|---|
+//! | request, for a reply in mode json | ESC `_`, the line, LF |
+//! | request, for a reply in mode text | ESC `^`, the line, LF |
+//! | reply | ESC `_`, the reply as that mode has it, ESC `\` |
+//!
+//! These are control strings of ECMA-48 (APC and PM), which terminals do not show. The line that is being typed stays as
+//! it is, and so does its row. ^C takes a request back that is not at its end. While one is under way no log line is shown.
 
 mod complete;
 mod editor;
@@ -19,9 +32,7 @@ mod history;
 mod keys;
 mod output;
 
-use alloc::format;
 use alloc::string::String;
-use alloc::vec::Vec;
 use core::fmt::{self, Write as _};
 
 use complete::{Completion, complete};
@@ -29,14 +40,27 @@ use editor::{Editor, Entered};
 use keys::{Key, Keys};
 use output::Output;
 
-use crate::admin::command::Mode;
-use crate::admin::{LINE_BYTES_MAX, Reply, execute, machine, parse, text, words};
+use crate::admin::command::{Command, Mode};
+use crate::admin::line::{LineBuffer, too_long_error};
+use crate::admin::{Reply, execute, machine, parse, text, words};
 use crate::appliance::Appliance;
 use crate::error::AdminError;
 use crate::link::ByteLink;
 
 /// Bytes that one [`Session::poll`] takes at most, so that the caller's loop turns even under a flood.
 const POLL_BYTES_MAX: usize = 4096;
+
+/// Begins a request beside a person, for a reply in [`Mode::Json`], and every such reply: ECMA-48's APC.
+pub const BESIDE_START: &[u8] = b"\x1b_";
+
+/// Begins a request beside a person, for a reply in [`Mode::Text`]: ECMA-48's PM.
+pub const BESIDE_START_TEXT: &[u8] = b"\x1b^";
+
+/// Ends a reply to a request beside a person: ECMA-48's ST.
+pub const BESIDE_END: &[u8] = b"\x1b\\";
+
+/// ^C: takes a request beside a person back.
+const CANCEL: u8 = 0x03;
 
 /// What a [`Session::poll`] came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,11 +82,11 @@ pub struct Session {
     mode: Mode,
     keys: Keys,
     editor: Editor,
-    /// The line so far, in the modes for programs.
-    line: Vec<u8>,
-    /// Whether that line lost bytes at its limit.
-    too_long: bool,
-    /// Whether the last byte was a CR: then an LF belongs to it.
+    /// The line so far, in the modes for programs and of a request beside a person.
+    line: LineBuffer,
+    /// The form of the reply, while a request beside a person is under way.
+    beside: Option<Mode>,
+    /// Whether the last byte was a person's CR: then an LF belongs to it.
     after_return: bool,
 }
 
@@ -80,8 +104,8 @@ impl Session {
             mode: Mode::Console,
             keys: Keys::default(),
             editor: Editor::default(),
-            line: Vec::new(),
-            too_long: false,
+            line: LineBuffer::default(),
+            beside: None,
             after_return: false,
         }
     }
@@ -97,15 +121,25 @@ impl Session {
         self.mode
     }
 
+    /// Whether bytes that are no reply would break what a program reads: no log line may be sent.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        self.mode != Mode::Console || self.beside.is_some()
+    }
+
     /// Takes the bytes that have arrived, up to and including one command, and answers it. Call it again while it is
-    /// [`Activity::Busy`].
+    /// [`Activity::Busy`], after a look at [`Session::is_quiet`].
     pub fn poll<L: ByteLink + ?Sized, A: Appliance + ?Sized>(&mut self, link: &mut L, appliance: &mut A) -> Activity {
         let mut activity = Activity::Idle;
         for _ in 0..POLL_BYTES_MAX {
             let Some(byte) = link.receive() else { break };
             activity = Activity::Busy;
+            let quiet = self.is_quiet();
             if let Some(request) = self.take(byte, link, appliance) {
                 return self.answer(request, link, appliance);
+            }
+            if quiet != self.is_quiet() {
+                break;
             }
         }
         activity
@@ -113,7 +147,7 @@ impl Session {
 
     /// Shows a line that nobody asked for (a log line) above the prompt. In the modes for programs it is dropped.
     pub fn log<L: ByteLink + ?Sized>(&mut self, line: &str, link: &mut L) {
-        if self.mode == Mode::Console {
+        if !self.is_quiet() {
             // A link takes all that is written.
             let _ = writeln!(Output::terminal(link), "\r\x1b[K{line}");
             self.editor.prompt(link);
@@ -127,17 +161,19 @@ impl Session {
         link: &mut L,
         appliance: &mut A,
     ) -> Option<Result<String, AdminError>> {
-        let after_return = core::mem::replace(&mut self.after_return, byte == b'\r');
+        let of_program = self.mode != Mode::Console || self.beside.is_some();
+        let after_return = core::mem::replace(&mut self.after_return, !of_program && byte == b'\r');
         if after_return && byte == b'\n' {
             return None;
         }
-        if self.mode != Mode::Console {
-            return self.take_plain(byte);
+        if of_program {
+            return self.take_of_program(byte, link);
         }
         let mut request = None;
         for key in self.keys.feed(byte).into_iter().flatten() {
             match key {
-                Key::Enter => request = Some(entered(self.editor.enter(link))),
+                Key::Enter => request = Some(whole(entered(self.editor.enter(link)), link)),
+                Key::Beside(mode) => self.beside = Some(mode),
                 Key::Tab => self.complete(link, appliance),
                 _ => self.editor.press(key, link),
             }
@@ -145,20 +181,14 @@ impl Session {
         request
     }
 
-    fn take_plain(&mut self, byte: u8) -> Option<Result<String, AdminError>> {
-        if !matches!(byte, b'\n' | b'\r') {
-            if self.line.len() < LINE_BYTES_MAX {
-                self.line.push(byte);
-            } else {
-                self.too_long = true;
-            }
+    fn take_of_program<L: ByteLink + ?Sized>(&mut self, byte: u8, link: &mut L) -> Option<Result<String, AdminError>> {
+        if self.beside.is_some() && byte == CANCEL {
+            self.beside = None;
+            self.line.clear();
             return None;
         }
-        let line = core::mem::take(&mut self.line);
-        if core::mem::take(&mut self.too_long) {
-            return Some(Err(too_long()));
-        }
-        Some(words::text(&line).map(String::from))
+        let line = self.line.push(byte)?;
+        Some(whole(line, link))
     }
 
     /// Carries out a request and sends its reply.
@@ -168,6 +198,9 @@ impl Session {
         link: &mut L,
         appliance: &mut A,
     ) -> Activity {
+        if let Some(mode) = self.beside.take() {
+            return answer_beside(mode, request, link, appliance);
+        }
         let blank = self.mode == Mode::Console && request.as_ref().is_ok_and(|line| line.trim().is_empty());
         if blank {
             self.editor.prompt(link);
@@ -179,15 +212,11 @@ impl Session {
         }
         // A link takes all that is written.
         let _ = send(self.mode, &outcome, link);
-        match outcome {
-            Ok(Reply::Poweroff) => return Activity::Poweroff,
-            Ok(Reply::Reboot) => return Activity::Reboot,
-            _ => {}
-        }
-        if self.mode == Mode::Console {
+        let activity = ends(&outcome);
+        if activity == Activity::Busy && self.mode == Mode::Console {
             self.editor.prompt(link);
         }
-        Activity::Busy
+        activity
     }
 
     fn complete<L: ByteLink + ?Sized, A: Appliance + ?Sized>(&mut self, link: &mut L, appliance: &mut A) {
@@ -204,32 +233,59 @@ impl Session {
     }
 }
 
+/// Carries out a request beside a person and sends its reply. The editor knows nothing of it.
+fn answer_beside<L: ByteLink + ?Sized, A: Appliance + ?Sized>(
+    mode: Mode,
+    request: Result<String, AdminError>,
+    link: &mut L,
+    appliance: &mut A,
+) -> Activity {
+    let outcome = request.and_then(|line| parse(&line)).and_then(|command| match command {
+        // The person's mode is not the program's to change.
+        Command::Mode(_) => {
+            Err(AdminError::usage("a request beside a person's console has its own form: no mode here"))
+        }
+        command => execute(command, appliance),
+    });
+    link.send(BESIDE_START);
+    // A link takes all that is written.
+    let _ = send(mode, &outcome, link);
+    link.send(BESIDE_END);
+    ends(&outcome)
+}
+
+/// What is to be done after a reply.
+fn ends(outcome: &Result<Reply, AdminError>) -> Activity {
+    match outcome {
+        Ok(Reply::Poweroff) => Activity::Poweroff,
+        Ok(Reply::Reboot) => Activity::Reboot,
+        _ => Activity::Busy,
+    }
+}
+
+/// The line, if the link lost nothing of it.
+fn whole<L: ByteLink + ?Sized>(line: Result<String, AdminError>, link: &mut L) -> Result<String, AdminError> {
+    match link.has_lost() {
+        false => line,
+        true => {
+            Err(AdminError::failed("the serial port lost bytes of this line: nothing was done, please send it again"))
+        }
+    }
+}
+
 fn entered(entered: Entered) -> Result<String, AdminError> {
     match entered {
         Entered::Line(line) => Ok(line),
         Entered::Binary { byte, column } => Err(words::not_text(byte.into(), column)),
-        Entered::TooLong => Err(too_long()),
+        Entered::TooLong => Err(too_long_error()),
     }
-}
-
-fn too_long() -> AdminError {
-    AdminError::too_long(format!("the line is longer than {LINE_BYTES_MAX} bytes"))
 }
 
 /// Sends a reply as the mode has it.
 fn send<L: ByteLink + ?Sized>(mode: Mode, outcome: &Result<Reply, AdminError>, link: &mut L) -> fmt::Result {
     match mode {
         Mode::Console => text::write(outcome, &mut Output::terminal(link)),
-        Mode::Text => {
-            let mut out = Output::plain(link);
-            text::write(outcome, &mut out)?;
-            let exit_code = outcome.as_ref().map_or_else(|error| error.code.exit_code(), Reply::exit_code);
-            writeln!(out, "\x1e{exit_code}")
-        }
-        Mode::Json => {
-            let mut out = Output::plain(link);
-            machine::write(outcome, &mut out)?;
-            out.write_str("\n")
-        }
+        Mode::Text => text::write_for_program(outcome, &mut Output::plain(link)),
+        Mode::Json => machine::write_for_program(outcome, &mut Output::plain(link)),
     }
 }

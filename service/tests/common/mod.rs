@@ -26,11 +26,17 @@ use uuid::uuid;
 pub(crate) struct Queues {
     pub(crate) input: VecDeque<u8>,
     pub(crate) output: Vec<u8>,
+    /// Bytes were lost since the session asked.
+    pub(crate) lost: bool,
 }
 
 impl ByteLink for Queues {
     fn receive(&mut self) -> Option<u8> {
         self.input.pop_front()
+    }
+
+    fn has_lost(&mut self) -> bool {
+        std::mem::take(&mut self.lost)
     }
 
     fn send(&mut self, bytes: &[u8]) {
