@@ -1,33 +1,47 @@
-//! A socket at which programs ask a running appliance for commands: one at a time, from as many clients as there are.
+//! A socket at which programs ask a running appliance for commands: one at a time, in the order that they come.
 //!
 //! A client talks as to the appliance's own serial port in a mode for programs (`service::console`): a line in, a reply
-//! out. It begins in `mode json`; `mode text` and `mode json` change the form of its own replies. `mode console` is
-//! refused, for the console is somebody else's. When a command gets no reply, the connection is closed.
+//! out; what a line is, is `service::admin::line`'s to say. It begins in `mode json`; `mode text` and `mode json` change the
+//! form of its own replies. `mode console` is refused, for the console is somebody else's.
+//!
+//! Every line gets one reply, also one that is no command. When a command gets none (the appliance ends over it), the
+//! connection is closed. So it is, after an error that says why, when its client says nothing for [`IDLE`], or when
+//! [`CLIENTS_MAX`] others are there and it is the one that has been silent for longest: clients are never as many as to
+//! take descriptors away from consumers.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use service::admin::command::{self, Command};
+use service::admin::line::LineBuffer;
+use service::admin::{Reply as Outcome, machine, parse, text};
+use service::error::AdminError;
 
 use crate::bridge::Listener;
 use crate::bridge::state::{eventfd, signal};
 use crate::session::{Mode, Reply};
 
-/// The longest line that is taken, bytes. The appliance itself takes 64 KiB, and says so.
-const LINE_BYTES_MAX: u64 = 1 << 20;
+/// How many clients there may be.
+pub const CLIENTS_MAX: usize = 64;
 
-/// How long a command waits for the console to be free.
+/// How long a client may take from one reply to the end of its next line.
+pub const IDLE: Duration = Duration::from_secs(300);
+
+/// How long a command waits for the appliance to be free.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// How long a client may take to take a reply.
 const CLIENT: Duration = Duration::from_secs(20);
 
-/// How long the appliance waits for a client to take a reply, before others are served.
+/// How long we wait, when we end, for clients to take their last replies.
 const SENT: Duration = Duration::from_secs(1);
 
 /// A command that a client asks for.
@@ -35,29 +49,27 @@ const SENT: Duration = Duration::from_secs(1);
 pub struct Request {
     /// The form of the reply.
     pub mode: Mode,
-    /// The command.
+    /// The command: one line of text.
     pub line: String,
-    until: Instant,
-    answer: SyncSender<(Option<Reply>, Sender<()>)>,
+    since: Instant,
+    answer: SyncSender<Option<Reply>>,
 }
 
 impl Request {
-    /// Gives the reply to the client; soon after it returns we may end. None: there is no reply, and the client is
-    /// disconnected.
+    /// Gives the reply to the client. None: there is no reply, and the client is disconnected.
     pub fn answer(self, reply: Option<Reply>) {
-        let (sent, is_sent) = channel();
-        // A client that has gone needs none. The other end is dropped when it has its reply.
-        if self.answer.send((reply, sent)).is_ok() {
-            let _ = is_sent.recv_timeout(SENT);
-        }
+        // A client that has gone needs none.
+        let _ = self.answer.send(reply);
     }
 }
 
-/// The requests of all clients, in the order that they came.
+/// The requests of all clients, in the order that they came. When it is dropped clients have a moment to take their replies.
 #[derive(Debug)]
 pub struct Requests {
     /// The socket's name goes with us.
     _listener: Listener,
+    clients: Arc<Clients>,
+    patience: Duration,
     wake: Arc<File>,
     incoming: Receiver<Request>,
     waiting: VecDeque<Request>,
@@ -76,14 +88,27 @@ impl Requests {
         !self.waiting.is_empty()
     }
 
-    /// The next request, if the appliance is `free` for it. Those that have waited for too long get no reply.
-    pub fn next(&mut self, free: bool) -> Option<Request> {
+    /// The next request, if the appliance is free for it; else it is `busy` with that. Those that have waited for too long
+    /// are told.
+    pub fn next(&mut self, busy: Option<&str>) -> Option<Request> {
         let _ = (&*self.wake).read(&mut [0; 8]);
         self.waiting.extend(self.incoming.try_iter());
-        while self.waiting.front().is_some_and(|request| request.until <= Instant::now()) {
-            self.waiting.pop_front();
+        let Some(busy) = busy else { return self.waiting.pop_front() };
+        while let Some(request) = self.waiting.pop_front_if(|request| request.since.elapsed() >= self.patience) {
+            let why = format!("{busy}: nothing was done in {} s, please ask again", self.patience.as_secs_f64());
+            let reply = reply_of_error(request.mode, AdminError::busy(why));
+            let reply = Reply::parse(request.mode, reply.as_bytes()).ok();
+            request.answer(reply);
         }
-        if free { self.waiting.pop_front() } else { None }
+        None
+    }
+}
+
+impl Drop for Requests {
+    fn drop(&mut self) {
+        // Whoever waits in vain sees the end of its connection.
+        while self.next(None).is_some() {}
+        self.clients.wait_for_replies();
     }
 }
 
@@ -92,75 +117,412 @@ impl Requests {
 /// # Errors
 /// Why it cannot listen there, for people.
 pub fn listen(path: &Path) -> Result<Requests, String> {
+    listen_with(path, Bounds { idle: IDLE, patience: PATIENCE })
+}
+
+/// How long is waited.
+#[derive(Clone, Copy, Debug)]
+struct Bounds {
+    /// For a client's next line.
+    idle: Duration,
+    /// By a command, for the appliance to be free.
+    patience: Duration,
+}
+
+/// Listens, with bounds of its own.
+fn listen_with(path: &Path, Bounds { idle, patience }: Bounds) -> Result<Requests, String> {
     let listener = Listener::bind(path)?;
     let wake = eventfd().map_err(|error| error.to_string())?;
     let (sender, incoming) = channel();
     let wakes = Arc::clone(&wake);
     let socket = listener.socket().try_clone().map_err(|error| error.to_string())?;
+    let clients = Arc::new(Clients { idle, table: Mutex::default(), changed: Condvar::new() });
+    let all = Arc::clone(&clients);
     thread::spawn(move || {
-        for stream in socket.incoming() {
+        for (id, stream) in (0..).zip(socket.incoming()) {
             let Ok(stream) = stream else {
                 // Out of descriptors, or the like: it may pass.
                 thread::sleep(Duration::from_millis(100));
                 continue;
             };
-            let (sender, wake) = (sender.clone(), Arc::clone(&wakes));
-            thread::spawn(move || drop(converse(&stream, &sender, &wake)));
+            let stream = Arc::new(stream);
+            if !all.welcome(id, &stream) {
+                // A new connection has room for it.
+                let _ = stream.set_nonblocking(true).and_then(|()| (&*stream).write_all(crowded().as_bytes()));
+                continue;
+            }
+            let (sender, wake, all) = (sender.clone(), Arc::clone(&wakes), Arc::clone(&all));
+            thread::spawn(move || {
+                let _ = Client { id, stream: &stream, all: &all, sender: &sender, wake: &wake }.converse();
+                all.change(|table| table.remove(&id));
+            });
         }
     });
-    Ok(Requests { _listener: listener, wake, incoming, waiting: VecDeque::new() })
+    Ok(Requests { _listener: listener, clients, patience, wake, incoming, waiting: VecDeque::new() })
 }
 
-/// Takes a client's lines and gives it replies, until it goes or one is missing.
-fn converse(stream: &UnixStream, sender: &Sender<Request>, wake: &File) -> io::Result<()> {
-    stream.set_write_timeout(Some(CLIENT))?;
-    let mut lines = BufReader::new(stream.try_clone()?);
-    let mut stream = stream;
-    let mut mode = Mode::Json;
-    loop {
-        let mut line = String::new();
-        let count = (&mut lines).take(LINE_BYTES_MAX).read_line(&mut line)?;
-        if count == 0 {
-            return Ok(());
+/// What is known of all clients.
+#[derive(Debug)]
+struct Clients {
+    idle: Duration,
+    table: Mutex<HashMap<u64, Known>>,
+    changed: Condvar,
+}
+
+/// What is known of a client.
+#[derive(Debug)]
+struct Known {
+    stream: Arc<UnixStream>,
+    /// Since when it owes us a line; none while we owe it a reply.
+    idle: Option<Instant>,
+}
+
+impl Clients {
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Known>> {
+        // Every change of the table is whole before it can panic.
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut HashMap<u64, Known>) -> T) -> T {
+        let outcome = change(&mut self.lock());
+        self.changed.notify_all();
+        outcome
+    }
+
+    /// Takes a client in, in the place of the one that has been silent for longest if there are too many. False when all
+    /// of them wait for replies.
+    fn welcome(&self, id: u64, stream: &Arc<UnixStream>) -> bool {
+        self.change(|table| {
+            if table.len() >= CLIENTS_MAX {
+                let silent = table.iter().filter_map(|(id, it)| Some((it.idle?, *id))).min();
+                let Some(known) = silent.and_then(|(_, id)| table.remove(&id)) else { return false };
+                // Its thread sees the end of the stream, and that it is not in the table any more.
+                let _ = known.stream.shutdown(Shutdown::Read);
+            }
+            table.insert(id, Known { stream: Arc::clone(stream), idle: Some(Instant::now()) });
+            true
+        })
+    }
+
+    /// A client owes us a line, or we owe it a reply. False when it is not in the table any more.
+    fn owes(&self, id: u64, line: bool) -> bool {
+        self.change(|table| {
+            let known = table.get_mut(&id);
+            known.map(|known| known.idle = line.then(Instant::now)).is_some()
+        })
+    }
+
+    fn wait_for_replies(&self) {
+        let begun = Instant::now();
+        let mut table = self.lock();
+        while table.values().any(|known| known.idle.is_none()) && begun.elapsed() < SENT {
+            table = self.changed.wait_timeout(table, SENT).unwrap_or_else(PoisonError::into_inner).0;
         }
-        let line = line.trim().to_owned();
-        // Kept until the reply is sent.
-        let mut _sent = None;
-        let words: Vec<&str> = line.split_whitespace().collect();
-        let reply = match words[..] {
-            [] => continue,
-            ["mode", "json"] => {
-                mode = Mode::Json;
-                "{\"ok\":true,\"mode\":\"json\"}\n".into()
-            }
-            ["mode", "text"] => {
-                mode = Mode::Text;
-                "\x1e0\n".into()
-            }
-            ["mode", ..] => refusal(mode),
-            _ => {
-                let (answer, answered) = sync_channel(1);
-                let request = Request { mode, line, until: Instant::now() + PATIENCE, answer };
-                if sender.send(request).is_err() {
-                    return Ok(());
-                }
-                signal(wake);
-                let Ok((Some(reply), sent)) = answered.recv() else { return Ok(()) };
-                _sent = Some(sent);
-                match mode {
-                    Mode::Json => reply.text,
-                    Mode::Text => format!("{}\x1e{}\n", reply.text, reply.exit_code),
-                }
-            }
-        };
-        stream.write_all(reply.as_bytes())?;
     }
 }
 
-fn refusal(mode: Mode) -> String {
-    let why = "this socket has mode json and mode text";
+/// The conversation with a client.
+struct Client<'c> {
+    id: u64,
+    stream: &'c UnixStream,
+    all: &'c Clients,
+    sender: &'c Sender<Request>,
+    wake: &'c File,
+}
+
+/// Why there is no next line.
+enum NoLine {
+    /// The client has gone. What it had begun to say is not said.
+    Gone,
+    /// It is to go.
+    Dropped(AdminError),
+}
+
+impl Client<'_> {
+    /// Takes a client's lines and gives it replies, until it goes or one is missing.
+    fn converse(&self) -> io::Result<()> {
+        let mut stream = self.stream;
+        stream.set_write_timeout(Some(CLIENT))?;
+        let mut lines = Lines { stream, buffer: LineBuffer::default(), piece: [0; 4096], used: 0, filled: 0 };
+        let mut mode = Mode::Json;
+        loop {
+            let line = match lines.next(self.all.idle) {
+                Ok(line) => line,
+                Err(NoLine::Gone) if self.all.lock().contains_key(&self.id) => return Ok(()),
+                Err(NoLine::Gone) => return self.farewell(mode, AdminError::busy(displaced())),
+                Err(NoLine::Dropped(error)) => return self.farewell(mode, error),
+            };
+            if !self.all.owes(self.id, false) {
+                return self.farewell(mode, AdminError::busy(displaced()));
+            }
+            let reply = match line.map(|line| (parse(&line), line)) {
+                Err(error) => reply_of_error(mode, error),
+                Ok((Ok(Command::Mode(command::Mode::Console)), _)) => {
+                    reply_of_error(mode, AdminError::usage("this socket has mode json and mode text"))
+                }
+                Ok((Ok(Command::Mode(wanted)), _)) => {
+                    mode = if wanted == command::Mode::Json { Mode::Json } else { Mode::Text };
+                    reply_of(mode, &Ok(Outcome::Mode(wanted)))
+                }
+                // Whatever it is, the appliance has the answer.
+                Ok((_, line)) => match self.ask(mode, line) {
+                    Some(reply) => whole(mode, reply),
+                    None => return Ok(()),
+                },
+            };
+            stream.write_all(reply.as_bytes())?;
+            self.all.owes(self.id, true);
+        }
+    }
+
+    /// Has the appliance asked, and waits for its reply.
+    fn ask(&self, mode: Mode, line: String) -> Option<Reply> {
+        let (answer, answered) = sync_channel(1);
+        self.sender.send(Request { mode, line, since: Instant::now(), answer }).ok()?;
+        signal(self.wake);
+        answered.recv().ok()?
+    }
+
+    /// The last that a client hears: why.
+    fn farewell(&self, mode: Mode, error: AdminError) -> io::Result<()> {
+        let mut stream = self.stream;
+        stream.set_nonblocking(true)?;
+        stream.write_all(reply_of_error(mode, error).as_bytes())
+    }
+}
+
+/// The lines of a client.
+struct Lines<'s> {
+    stream: &'s UnixStream,
+    buffer: LineBuffer,
+    piece: [u8; 4096],
+    used: usize,
+    filled: usize,
+}
+
+impl Lines<'_> {
+    /// The next line, if it comes within `patience`.
+    fn next(&mut self, patience: Duration) -> Result<Result<String, AdminError>, NoLine> {
+        let begun = Instant::now();
+        loop {
+            while self.used < self.filled {
+                self.used += 1;
+                if let Some(line) = self.buffer.push(self.piece[self.used - 1]) {
+                    return Ok(line);
+                }
+            }
+            let left = patience.saturating_sub(begun.elapsed());
+            if left.is_zero() {
+                let why = format!("no line in {} s: this connection is closed", patience.as_secs_f64());
+                return Err(NoLine::Dropped(AdminError::busy(why)));
+            }
+            let mut stream = self.stream;
+            let read = stream.set_read_timeout(Some(left)).and_then(|()| stream.read(&mut self.piece));
+            (self.used, self.filled) = (0, 0);
+            match read {
+                Ok(0) => return Err(NoLine::Gone),
+                Ok(filled) => self.filled = filled,
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => return Err(NoLine::Gone),
+            }
+        }
+    }
+}
+
+fn displaced() -> String {
+    format!("{CLIENTS_MAX} clients are connected, and this one was silent for longest: its connection is closed")
+}
+
+fn crowded() -> String {
+    let why = format!("{CLIENTS_MAX} clients wait for replies already: please ask again");
+    reply_of_error(Mode::Json, AdminError::busy(why))
+}
+
+/// A reply of the appliance's with its end.
+fn whole(mode: Mode, reply: Reply) -> String {
     match mode {
-        Mode::Json => format!("{{\"ok\":false,\"error\":{{\"code\":\"usage\",\"message\":\"{why}\"}}}}\n"),
-        Mode::Text => format!("error: {why}\n\x1e2\n"),
+        Mode::Json => reply.text,
+        Mode::Text => format!("{}\x1e{}\n", reply.text, reply.exit_code),
+    }
+}
+
+fn reply_of_error(mode: Mode, error: AdminError) -> String {
+    reply_of(mode, &Err(error))
+}
+
+/// A reply of ours, in the appliance's own form.
+fn reply_of(mode: Mode, outcome: &Result<Outcome, AdminError>) -> String {
+    let mut reply = String::new();
+    // A string takes all that is written.
+    let _ = match mode {
+        Mode::Json => machine::write_for_program(outcome, &mut reply),
+        Mode::Text => text::write_for_program(outcome, &mut reply),
+    };
+    reply
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test ends where it is surprised")]
+
+    use std::io::{BufRead, BufReader, Read, Write};
+    use std::os::unix::net::UnixStream;
+    use std::path::PathBuf;
+    use std::thread::spawn;
+    use std::time::Duration;
+
+    use super::{Bounds, CLIENTS_MAX, Reply, Requests, listen_with};
+
+    /// A socket that is gone when the test is, and an appliance that answers each line with itself.
+    fn socket(name: &str, idle: Duration) -> (PathBuf, Requests) {
+        let path = std::env::temp_dir().join(format!("untorn-admin-{name}-{}", std::process::id()));
+        let requests = listen_with(&path, Bounds { idle, patience: Duration::from_millis(300) }).unwrap();
+        (path, requests)
+    }
+
+    /// Answers so many requests; the lines that it got.
+    fn answer(requests: &mut Requests, count: usize) -> Vec<String> {
+        let mut lines = Vec::new();
+        while lines.len() < count {
+            while let Some(request) = requests.next(None) {
+                lines.push(request.line.clone());
+                let text = format!("{}\n", request.line);
+                request.answer(Some(Reply { text, exit_code: 0 }));
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        lines
+    }
+
+    fn connect(path: &PathBuf) -> UnixStream {
+        let stream = UnixStream::connect(path).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        stream
+    }
+
+    /// All that a connection still says.
+    fn rest(mut stream: UnixStream) -> String {
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        text
+    }
+
+    #[test]
+    fn a_line_is_a_command_only_when_it_is_whole_and_each_line_has_one_reply() {
+        let (path, mut requests) = socket("lines", Duration::from_secs(60));
+        // One that dies within a line has said nothing, whatever it had said so far.
+        let mut cut = connect(&path);
+        cut.write_all(b"whole\nwrite pmem0s 7 --fill 0x4").unwrap();
+        drop(cut);
+        let mut client = connect(&path);
+        let long = "x".repeat(1 << 20);
+        for line in ["a\rwrite pmem0s 0 --fill 1\n", "status \0\n", &format!("{long}write pmem0s 0 --fill 1\n")] {
+            client.write_all(line.as_bytes()).unwrap();
+        }
+        client.write_all(b"status \xff\n\nmode console\n\"mode\" text\nlast\r\n").unwrap();
+        let lines = answer(&mut requests, 3);
+        assert!(["whole", "", "last"].iter().all(|line| lines.iter().any(|it| it == line)), "{lines:?}");
+        let replies: Vec<String> = BufReader::new(client).lines().take(8).map(Result::unwrap).collect();
+        for (reply, part) in replies.iter().zip([
+            "byte 0x0d in column 2",
+            "byte 0x00 in column 8",
+            "\"too-long\"",
+            "byte 0xff in column 8",
+            "",
+            "this socket has mode json and mode text",
+            "\x1e0",
+            "last",
+        ]) {
+            assert!(reply.contains(part), "{replies:?}");
+        }
+        assert!(requests.next(None).is_none());
+    }
+
+    #[test]
+    fn a_silent_client_is_dropped_with_an_error_that_says_so() {
+        let (path, _requests) = socket("silent", Duration::from_millis(200));
+        assert!(rest(connect(&path)).contains("no line in 0.2 s: this connection is closed"));
+        let mut slow = connect(&path);
+        slow.write_all(b"mode text\nhalf a li").unwrap();
+        assert_eq!(rest(slow), "\x1e0\nerror (busy): no line in 0.2 s: this connection is closed\n\x1e1\n");
+    }
+
+    #[test]
+    fn the_client_that_was_silent_for_longest_makes_room_for_the_next() {
+        let (path, mut requests) = socket("crowd", Duration::from_secs(60));
+        let mut crowd: Vec<UnixStream> = (0..CLIENTS_MAX).map(|_| connect(&path)).collect();
+        // All but the second and third wait for replies.
+        for (_, client) in crowd.iter_mut().enumerate().filter(|(n, _)| !matches!(n, 1 | 2)) {
+            client.write_all(b"status\n").unwrap();
+        }
+        let mut asked = Vec::new();
+        while asked.len() < CLIENTS_MAX - 2 {
+            asked.extend(requests.next(None));
+        }
+        let mut replaced = Vec::new();
+        for n in [1, 1] {
+            // Whoever comes next takes the place, and asks.
+            let mut next = connect(&path);
+            next.write_all(b"status\n").unwrap();
+            while asked.len() < CLIENTS_MAX - 1 + replaced.len() {
+                asked.extend(requests.next(None));
+            }
+            assert!(rest(crowd.remove(n)).contains("silent for longest"));
+            replaced.push(next);
+        }
+        assert!(rest(connect(&path)).contains("64 clients wait for replies already"));
+        asked.into_iter().for_each(|request| request.answer(Some(Reply { text: "done\n".into(), exit_code: 0 })));
+        for client in crowd.into_iter().chain(replaced) {
+            let mut reply = String::new();
+            BufReader::new(client).read_line(&mut reply).unwrap();
+            assert_eq!(reply, "done\n");
+        }
+    }
+
+    #[test]
+    fn a_client_that_waits_for_too_long_is_told_what_for_and_stays() {
+        let (path, mut requests) = socket("busy", Duration::from_secs(60));
+        for (mode, reply) in [
+            (
+                "",
+                "{\"ok\":false,\"error\":{\"code\":\"busy\",\"message\":\"bench runs: nothing was done in 0.3 s, please ask again\"}}\n",
+            ),
+            ("mode text\n", "\x1e0\nerror (busy): bench runs: nothing was done in 0.3 s, please ask again\n\x1e1\n"),
+        ] {
+            let mut client = connect(&path);
+            client.write_all(format!("{mode}status\n").as_bytes()).unwrap();
+            let mut told = vec![0; reply.len()];
+            client.set_nonblocking(true).unwrap();
+            let mut count = 0;
+            while count < told.len() {
+                assert!(requests.next(Some("bench runs")).is_none());
+                count += client.read(&mut told[count..]).unwrap_or(0);
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            assert_eq!(String::from_utf8(told).unwrap(), reply);
+            client.set_nonblocking(false).unwrap();
+            client.write_all(b"again\n").unwrap();
+            assert_eq!(answer(&mut requests, 1), ["again"]);
+        }
+    }
+
+    #[test]
+    fn clients_have_their_last_replies_when_the_socket_goes() {
+        let (path, mut requests) = socket("last", Duration::from_secs(60));
+        let client = spawn(move || {
+            let mut client = connect(&path);
+            client.write_all(b"poweroff\n").unwrap();
+            rest_of_line(client)
+        });
+        answer(&mut requests, 1);
+        drop(requests);
+        assert_eq!(client.join().unwrap(), "poweroff\n");
+    }
+
+    fn rest_of_line(client: UnixStream) -> String {
+        let mut reply = String::new();
+        BufReader::new(client).read_line(&mut reply).unwrap();
+        reply
     }
 }

@@ -18,7 +18,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::{getpid, getppid};
 
 use crate::deadline::Deadline;
-use crate::session::{Mode, Reply, Session, SessionError};
+use crate::session::{Mode, Reply, Session, SessionError, command_name};
 
 /// From power-on to the prompt, on a slow machine that emulates many CPUs.
 pub const BOOT: Duration = Duration::from_secs(120);
@@ -182,7 +182,7 @@ impl Appliance {
     pub fn command(&mut self, command: &str, deadline: Deadline) -> Result<Reply, ApplianceError> {
         let outcome = self.session.command(command, deadline);
         let reply = self.explained(outcome)?;
-        self.off |= reply.exit_code == 0 && command.split_whitespace().next() == Some("poweroff");
+        self.off |= reply.exit_code == 0 && command_name(command) == "poweroff";
         Ok(reply)
     }
 

@@ -6,8 +6,11 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use service::admin::line::check;
+use service::error::AdminError;
+
 use crate::deadline::Deadline;
-use crate::session::{Mode, Reply, Session, SessionError};
+use crate::session::{Mode, Reply, Session, SessionError, command_name};
 
 /// How long a command may take, unless somebody says otherwise: `bench` and checks of whole media take their time.
 const COMMAND: Duration = Duration::from_secs(3600);
@@ -19,6 +22,19 @@ pub enum ClientError {
     Connect(PathBuf, io::Error),
     /// Somebody does, and gives no reply.
     NoAnswer(SessionError),
+    /// The command is none that can be asked for so. Nobody was asked.
+    Usage(AdminError),
+}
+
+impl ClientError {
+    /// The exit status of a program that ends with it: 2 usage, 5 no connection or no answer.
+    #[must_use]
+    pub const fn exit_code(&self) -> u8 {
+        match self {
+            Self::Usage(error) => error.code.exit_code(),
+            Self::Connect(..) | Self::NoAnswer(_) => 5,
+        }
+    }
 }
 
 impl fmt::Display for ClientError {
@@ -29,9 +45,8 @@ impl fmt::Display for ClientError {
                 "no appliance at {}: {error} (--socket names another; `untornctl run --admin SOCKET` starts one)",
                 path.display()
             ),
-            Self::NoAnswer(SessionError::Closed) => {
-                f.write_str("no answer: the appliance has ended or restarts, or somebody types at its console")
-            }
+            Self::NoAnswer(SessionError::Closed) => f.write_str("no answer: the appliance has ended or restarts"),
+            Self::Usage(error) => error.fmt(f),
             Self::NoAnswer(error) => write!(f, "no answer: {error}"),
         }
     }
@@ -39,11 +54,16 @@ impl fmt::Display for ClientError {
 
 impl std::error::Error for ClientError {}
 
-/// Asks the appliance behind the socket at `path` for one command.
+/// Asks the appliance behind the socket at `path` for one command: any line that has one reply in the form of `mode`.
 ///
 /// # Errors
 /// When there is no reply; a command that the appliance refuses is a [`Reply`].
 pub fn ask(path: &Path, mode: Mode, command: &str, deadline: Deadline) -> Result<Reply, ClientError> {
+    check(command).map_err(ClientError::Usage)?;
+    if command_name(command) == "mode" {
+        let why = "`mode` is for programs that talk to the socket themselves: --json chooses the form of a reply";
+        return Err(ClientError::Usage(AdminError::usage(why)));
+    }
     let stream = UnixStream::connect(path).map_err(|error| ClientError::Connect(path.to_owned(), error))?;
     let deadline = deadline.or_after(COMMAND);
     let mut session = Session::new(stream);

@@ -3,10 +3,11 @@
 //! The terminal is raw while they are joined, for the appliance does the echo and the line editing, and is itself
 //! again afterwards, also when a signal ends us.
 
+use std::fs::File;
 use std::io::{self, ErrorKind, IsTerminal, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
-use std::{fs::File, time::Duration};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -17,14 +18,21 @@ use signal_hook::low_level::pipe;
 
 use crate::admin::{Request, Requests};
 use crate::appliance::{Appliance, ApplianceError};
+use crate::beside::{self, Replies};
 use crate::deadline::Deadline;
-use crate::session::{Mode, PROMPT};
+use crate::session::{Mode, PROMPT, Reply, ends};
 
 /// Ctrl-]: pulls the plug.
 const ESCAPE: u8 = 0x1d;
 
 /// How often a request that waits is looked at.
 const LOOK: Duration = Duration::from_millis(500);
+
+/// The appliance answers within it, or is dead: `bench` and checks of whole media take their time.
+const COMMAND: Duration = Duration::from_secs(3600);
+
+/// How much of a command is shown to those that wait for it.
+const SHOWN_CHARS: usize = 60;
 
 /// Why the terminal and the console are joined no longer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +52,7 @@ pub enum End {
 /// # Errors
 /// When there is no prompt in time, or nobody takes what is shown.
 pub fn show_boot(appliance: &mut Appliance, deadline: Deadline) -> Result<(), ApplianceError> {
-    appliance.wait_for_prompt(deadline, |line| show(&format!("{line}\n")))
+    appliance.wait_for_prompt(deadline, |line| show(format!("{line}\n").as_bytes()))
 }
 
 /// Formats the one namespace of an appliance that waits at its prompt, if it is blank. Whether it is, is the
@@ -109,8 +117,8 @@ pub struct Desk {
 /// Joins standard input and output to an appliance, until one of them ends. With `at_prompt` its prompt has been read
 /// and is shown; else it boots, and everything is shown as it comes.
 ///
-/// The end of a standard input that is no terminal ends nothing: a service may have none. Requests of programs are run
-/// while the prompt waits with nothing typed behind it; the person sees nothing of them.
+/// The end of a standard input that is no terminal ends nothing: a service may have none. Requests of programs are sent
+/// beside what is typed, while no command runs; the person sees nothing of them.
 ///
 /// # Errors
 /// When the terminal or the stream fails.
@@ -120,18 +128,19 @@ pub fn join(appliance: &mut Appliance, desk: &mut Desk, at_prompt: bool, deadlin
     let (stream, seen) = appliance.session().by_hand();
     let mut stream = stream.try_clone()?;
     stream.set_nonblocking(true)?;
-    let mut prompt = PromptWatch::default();
+    let mut work = Work::default();
+    let mut replies = Replies::default();
     if at_prompt {
-        show(PROMPT);
-        prompt.shown(PROMPT.as_bytes());
+        show(PROMPT.as_bytes());
+        work.shown(PROMPT.as_bytes());
     }
-    show(&String::from_utf8_lossy(&seen));
-    prompt.shown(&seen);
+    show(&seen);
+    work.shown(&seen);
 
-    // What was typed and not yet taken: more is read only when it is gone.
+    // What is on its way to the appliance: more is taken in only when it is gone.
     let mut typed: Vec<u8> = Vec::new();
     let mut input_open = desk.keyboard;
-    loop {
+    let end = loop {
         let mut watched = vec![
             PollFd::new(desk.signals.0.as_fd(), PollFlags::POLLIN),
             PollFd::new(
@@ -148,11 +157,11 @@ pub fn join(appliance: &mut Appliance, desk: &mut Desk, at_prompt: bool, deadlin
         }
         let left = deadline.left();
         if left == Some(Duration::ZERO) {
-            return Ok(End::Late);
+            break End::Late;
         }
         let left = match &desk.requests {
             // Its patience may end before anything comes.
-            Some(requests) if requests.is_waiting() => Some(left.unwrap_or(LOOK).min(LOOK)),
+            Some(requests) if requests.is_waiting() || work.asked.is_some() => Some(left.unwrap_or(LOOK).min(LOOK)),
             _ => left,
         };
         // Too long for the system call is long enough to look again.
@@ -163,19 +172,22 @@ pub fn join(appliance: &mut Appliance, desk: &mut Desk, at_prompt: bool, deadlin
             Err(error) => return Err(error.into()),
         }
         let ready: Vec<PollFlags> = watched.iter().map(|one| one.revents().unwrap_or(PollFlags::POLLERR)).collect();
-
         if !ready[0].is_empty() {
-            return Ok(End::Signal);
+            break End::Signal;
         }
         if ready[1].intersects(PollFlags::POLLIN | PollFlags::POLLHUP | PollFlags::POLLERR) {
             let mut piece = [0; 16 << 10];
             match stream.read(&mut piece) {
-                Ok(0) => return Ok(End::Appliance),
+                Ok(0) => break End::Appliance,
                 Ok(bytes) => {
-                    prompt.shown(&piece[..bytes]);
-                    io::stdout().write_all(&piece[..bytes]).and_then(|()| io::stdout().flush())?;
+                    let mut seen = Vec::new();
+                    let taken = replies.take(&piece[..bytes], &mut seen);
+                    let taken = taken.map_err(|_| io::Error::other("the appliance sends a reply without an end"))?;
+                    work.shown(&seen);
+                    io::stdout().write_all(&seen).and_then(|()| io::stdout().flush())?;
+                    taken.iter().for_each(|reply| work.answered(reply));
                 }
-                Err(error) if error.kind() == ErrorKind::ConnectionReset => return Ok(End::Appliance),
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => break End::Appliance,
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
                 Err(error) => return Err(error),
             }
@@ -183,17 +195,24 @@ pub fn join(appliance: &mut Appliance, desk: &mut Desk, at_prompt: bool, deadlin
         if reading && !ready[2].is_empty() {
             let mut piece = [0; 4 << 10];
             match input.read(&mut piece) {
-                Ok(0) if terminal.is_some() => return Ok(End::Person),
+                Ok(0) if terminal.is_some() => break End::Person,
                 Ok(0) => input_open = false,
-                Ok(bytes) if terminal.is_some() && piece[..bytes].contains(&ESCAPE) => return Ok(End::Person),
+                Ok(bytes) if terminal.is_some() && piece[..bytes].contains(&ESCAPE) => break End::Person,
                 Ok(bytes) => {
-                    prompt.typed();
+                    work.typed(&piece[..bytes]);
                     typed.extend(&piece[..bytes]);
                 }
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
-                Err(_) if terminal.is_some() => return Ok(End::Person),
+                Err(_) if terminal.is_some() => break End::Person,
                 Err(_) => input_open = false,
             }
+        }
+        work.mind_time();
+        if let Some(requests) = &mut desk.requests
+            && let Some(request) = requests.next(work.busy().or_else(|| unsent(&typed)).as_deref())
+        {
+            typed.extend(beside::request(request.mode, &request.line));
+            work.asked = Some(Asked::new(request));
         }
         if !typed.is_empty() {
             match stream.write(&typed) {
@@ -204,63 +223,101 @@ pub fn join(appliance: &mut Appliance, desk: &mut Desk, at_prompt: bool, deadlin
                 Err(error) => return Err(error),
             }
         }
-        while let Some(requests) = &mut desk.requests
-            && let Some(request) = requests.next(prompt.waits() && typed.is_empty())
-        {
-            stream.set_nonblocking(false)?;
-            let stays = run_request(appliance, request, deadline);
-            stream.set_nonblocking(true)?;
-            if !stays {
-                prompt.typed();
-            }
-        }
-    }
+    };
+    // An appliance that dies over a reply may have said why.
+    show(&replies.unfinished());
+    Ok(end)
 }
 
-/// Runs a program's command on an appliance that waits at its prompt. False when it does not wait there afterwards.
-fn run_request(appliance: &mut Appliance, request: Request, deadline: Deadline) -> bool {
-    /// The appliance answers within it, or is dead: `bench` and checks of whole media take their time.
-    const COMMAND: Duration = Duration::from_secs(3600);
-    let ran = appliance
-        .switch(request.mode, deadline)
-        .and_then(|()| appliance.command(&request.line, deadline.or_after(COMMAND)));
-    let name = request.line.split_whitespace().next().unwrap_or_default().to_owned();
-    let ends = matches!(name.as_str(), "poweroff" | "reboot") && ran.as_ref().is_ok_and(|reply| reply.exit_code == 0);
-    request.answer(ran.ok());
-    !ends && appliance.leave(deadline).is_ok()
+/// Why nothing can be asked while something that was typed is not taken.
+fn unsent(typed: &[u8]) -> Option<String> {
+    (!typed.is_empty()).then(|| "the appliance takes nothing from its console".into())
 }
 
-/// Whether the console waits at its prompt, with nothing typed behind it.
+/// What the appliance is busy with, as far as its console shows.
 #[derive(Debug, Default)]
-struct PromptWatch {
-    /// The last bytes that the console showed, as many as the prompt has.
+struct Work {
+    /// The last bytes that the console showed, one less than the prompt has.
     tail: Vec<u8>,
-    /// Something was typed that the console has not answered to.
-    typed: bool,
+    /// Whether the prompt came since it started.
+    up: bool,
+    /// Since when a line that was typed is carried out, until the prompt comes.
+    typed: Option<Instant>,
+    /// A program's request that is not answered.
+    asked: Option<Asked>,
 }
 
-impl PromptWatch {
+/// A program's request that was sent.
+#[derive(Debug)]
+struct Asked {
+    /// None when the program is not there any more.
+    request: Option<Request>,
+    line: String,
+    since: Instant,
+}
+
+impl Asked {
+    fn new(request: Request) -> Self {
+        Self { line: request.line.clone(), request: Some(request), since: Instant::now() }
+    }
+}
+
+impl Work {
     fn shown(&mut self, bytes: &[u8]) {
-        if !bytes.is_empty() {
-            self.tail.extend(bytes);
-            self.tail.drain(..self.tail.len().saturating_sub(PROMPT.len()));
-            self.typed = false;
+        self.tail.extend(bytes);
+        if self.tail.windows(PROMPT.len()).any(|shown| shown == PROMPT.as_bytes()) {
+            (self.up, self.typed) = (true, None);
+        }
+        self.tail.drain(..self.tail.len().saturating_sub(PROMPT.len() - 1));
+    }
+
+    fn typed(&mut self, bytes: &[u8]) {
+        // Half a line keeps nobody from asking.
+        if bytes.iter().any(|byte| matches!(byte, b'\r' | b'\n')) {
+            self.typed.get_or_insert_with(Instant::now);
         }
     }
 
-    fn typed(&mut self) {
-        self.typed = true;
+    fn answered(&mut self, reply: &[u8]) {
+        let Some(asked) = self.asked.take() else { return };
+        let Some(request) = asked.request else { return };
+        let reply = Reply::parse(request.mode, reply).ok();
+        if reply.as_ref().is_some_and(|reply| ends(&request.line, reply.exit_code)) {
+            self.up = false;
+        }
+        request.answer(reply);
     }
 
-    fn waits(&self) -> bool {
-        !self.typed && self.tail == PROMPT.as_bytes()
+    /// Gives up a request that is not answered: its program is disconnected.
+    fn mind_time(&mut self) {
+        if let Some(asked) = self.asked.as_mut().filter(|asked| asked.since.elapsed() >= COMMAND)
+            && let Some(request) = asked.request.take()
+        {
+            request.answer(None);
+        }
+    }
+
+    /// What keeps it from answering another request at once.
+    fn busy(&self) -> Option<String> {
+        let so_long = |since: Instant| format!("for {} s now", since.elapsed().as_secs());
+        if let Some(Asked { line, since, .. }) = &self.asked {
+            let line: String = match line.char_indices().nth(SHOWN_CHARS) {
+                None => line.clone(),
+                Some((cut, _)) => format!("{}…", &line[..cut]),
+            };
+            return Some(format!("`{line}` of another client runs, {}", so_long(*since)));
+        }
+        if !self.up {
+            return Some("the appliance starts".into());
+        }
+        self.typed.map(|since| format!("a command that was typed at the console runs, {}", so_long(since)))
     }
 }
 
 /// Shows something on standard output. Someone who looks no longer does not stop the appliance.
-fn show(text: &str) {
+fn show(text: &[u8]) {
     let mut out = io::stdout();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    let _ = out.write_all(text).and_then(|()| out.flush());
 }
 
 /// The terminal in raw mode, until it is dropped.

@@ -9,10 +9,12 @@
 //! - [`script`]: several commands in a row, as `run-qemu.sh --exec` has them;
 //! - [`admin`]: a socket at which programs ask for commands while the appliance runs;
 //! - [`client`]: such a program;
+//! - [`beside`]: how they are asked for on the person's console;
 //! - [`console`]: a person's terminal joined to the appliance's console.
 
 pub mod admin;
 pub mod appliance;
+pub mod beside;
 pub mod bridge;
 pub mod client;
 pub mod console;

@@ -190,7 +190,7 @@ fn shown(status: Option<ExitStatus>) -> String {
 
 fn reply(it: &Ask, mode: Mode, line: &str) -> Result<host::session::Reply, Failure> {
     let deadline = it.timeout.map_or(Deadline::NEVER, Deadline::after);
-    client::ask(&it.socket, mode, line, deadline).map_err(|error| Failure(NO_ANSWER, error.to_string()))
+    client::ask(&it.socket, mode, line, deadline).map_err(|error| Failure(error.exit_code(), error.to_string()))
 }
 
 fn put(bytes: &[u8]) -> Result<(), Failure> {

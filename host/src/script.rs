@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::appliance::{Appliance, ApplianceError};
 use crate::deadline::Deadline;
-use crate::session::Mode;
+use crate::session::{Mode, command_name};
 
 /// A command that a script may not have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,14 +24,10 @@ impl fmt::Display for NotInScript {
 /// [`NotInScript`] for `mode`: it would take the replies' form away from under the reader.
 pub fn parse(script: &str) -> Result<Vec<&str>, NotInScript> {
     let commands = split(script);
-    match commands.iter().any(|command| name(command) == "mode") {
+    match commands.iter().any(|command| command_name(command) == "mode") {
         true => Err(NotInScript),
         false => Ok(commands),
     }
-}
-
-fn name(command: &str) -> &str {
-    command.split_whitespace().next().unwrap_or_default()
 }
 
 /// Splits a script at its semicolons, but for those inside quotes. What counts as quoted is the admin grammar's to say
@@ -81,7 +77,7 @@ pub fn run(
         if first_failed == 0 {
             first_failed = reply.exit_code;
         }
-        match name(command) {
+        match command_name(command).as_str() {
             "poweroff" if reply.exit_code == 0 => break,
             // It comes up again on its console.
             "reboot" if reply.exit_code == 0 => appliance.enter(mode, deadline, |line| eprintln!("{line}"))?,
@@ -130,7 +126,9 @@ mod tests {
 
     #[test]
     fn a_script_may_not_change_the_mode() {
-        assert_eq!(parse("status;  mode console; list"), Err(NotInScript));
+        for script in ["status;  mode console; list", "'mode' json", "m\"ode\" text"] {
+            assert_eq!(parse(script), Err(NotInScript), "{script}");
+        }
         assert_eq!(parse("modes; help mode"), Ok(vec!["modes", "help mode"]));
     }
 

@@ -11,6 +11,7 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use serde_json::Value;
+use service::admin::words;
 use service::error::ErrorCode;
 
 use crate::deadline::Deadline;
@@ -25,7 +26,7 @@ const REPLY_END: char = '\x1e';
 const LINE_BYTES_MAX: usize = 16 << 20;
 
 /// The longest reply that is taken, bytes.
-const REPLY_BYTES_MAX: usize = 64 << 20;
+pub(crate) const REPLY_BYTES_MAX: usize = 64 << 20;
 
 /// How many lines an error remembers, and how much of each.
 const TAIL_LINES: usize = 30;
@@ -35,13 +36,14 @@ const TAIL_LINE_CHARS: usize = 400;
 const LAST_WORDS: Duration = Duration::from_secs(3);
 
 /// Every code that an error of machine mode may carry.
-const ERROR_CODES: [ErrorCode; 9] = [
+const ERROR_CODES: [ErrorCode; 10] = [
     ErrorCode::Failed,
     ErrorCode::Usage,
     ErrorCode::UnknownCommand,
     ErrorCode::NotFound,
     ErrorCode::Damaged,
     ErrorCode::Unavailable,
+    ErrorCode::Busy,
     ErrorCode::ReadOnly,
     ErrorCode::TooLong,
     ErrorCode::OutOfRange,
@@ -63,6 +65,37 @@ pub struct Reply {
     pub text: String,
     /// 0 ok, 1 failed, 2 usage, 3 not found, 4 media or metadata damaged.
     pub exit_code: u8,
+}
+
+impl Reply {
+    /// A reply that has come whole.
+    ///
+    /// # Errors
+    /// [`SessionError::Nonsense`].
+    pub fn parse(mode: Mode, bytes: &[u8]) -> Result<Self, SessionError> {
+        let whole = String::from_utf8_lossy(bytes);
+        let mut reply = Self { text: String::new(), exit_code: 0 };
+        for line in whole.lines() {
+            if let Some(exit_code) = reply.take(mode, line)? {
+                reply.exit_code = exit_code;
+                return Ok(reply);
+            }
+        }
+        Err(SessionError::Nonsense(format!("a reply without an end: {}", shortened(&whole))))
+    }
+
+    /// Takes the next line; returns the exit code when it is the last.
+    fn take(&mut self, mode: Mode, line: &str) -> Result<Option<u8>, SessionError> {
+        let code = exit_code_in(mode, line)?;
+        if mode == Mode::Json || code.is_none() {
+            self.text.push_str(line);
+            self.text.push('\n');
+        }
+        match self.text.len() > REPLY_BYTES_MAX {
+            true => Err(SessionError::Nonsense(format!("a reply of more than {REPLY_BYTES_MAX} bytes"))),
+            false => Ok(code),
+        }
+    }
 }
 
 /// What went wrong between us and the appliance. None of these is a command's own failure: that is a [`Reply`].
@@ -167,9 +200,9 @@ impl Session {
             self.mind_panic(&line)?;
             if line.starts_with(first) {
                 self.mode = mode;
-                return match self.take_apart(line)? {
-                    (_, Some(0)) => Ok(()),
-                    (line, _) => Err(SessionError::Nonsense(format!("'{line}' for `mode {word}`"))),
+                return match exit_code_in(mode, &line)? {
+                    Some(0) => Ok(()),
+                    _ => Err(SessionError::Nonsense(format!("'{line}' for `mode {word}`"))),
                 };
             }
         }
@@ -189,20 +222,12 @@ impl Session {
     /// Everything that can go wrong below; a command that the appliance refuses is a [`Reply`].
     pub fn command(&mut self, command: &str, deadline: Deadline) -> Result<Reply, SessionError> {
         self.send(command, deadline)?;
-        let mut text = String::new();
+        let mut reply = Reply { text: String::new(), exit_code: 0 };
         loop {
             let line = self.line(deadline, "reply")?;
             self.mind_panic(&line)?;
-            let (line, code) = self.take_apart(line)?;
-            if self.mode == Mode::Json || code.is_none() {
-                text.push_str(&line);
-                text.push('\n');
-            }
-            if let Some(exit_code) = code {
-                return Ok(Reply { text, exit_code });
-            }
-            if text.len() > REPLY_BYTES_MAX {
-                return Err(SessionError::Nonsense(format!("a reply of more than {REPLY_BYTES_MAX} bytes")));
+            if let Some(exit_code) = reply.take(self.mode, &line)? {
+                return Ok(Reply { exit_code, ..reply });
             }
         }
     }
@@ -218,23 +243,6 @@ impl Session {
                 Err(SessionError::Closed) => return Ok(()),
                 Err(error) => return Err(error),
             }
-        }
-    }
-
-    /// A line of a reply, and the exit code when it is the reply's last.
-    fn take_apart(&self, line: String) -> Result<(String, Option<u8>), SessionError> {
-        match self.mode {
-            Mode::Text => match line.strip_prefix(REPLY_END) {
-                None => Ok((line, None)),
-                Some(code) => match code.parse() {
-                    Ok(code) => Ok((line, Some(code))),
-                    Err(_) => Err(SessionError::Nonsense(format!("'{code}' for an exit code"))),
-                },
-            },
-            Mode::Json => match serde_json::from_str(&line) {
-                Ok(reply @ Value::Object(_)) => Ok((line, Some(exit_code(&reply)))),
-                _ => Err(SessionError::Nonsense(format!("a line that is no JSON object: {}", shortened(&line)))),
-            },
         }
     }
 
@@ -284,9 +292,9 @@ impl Session {
         };
         let mut bytes: Vec<u8> = self.inbox.drain(..=self.searched + found).collect();
         self.searched = 0;
-        while bytes.last().is_some_and(|end| matches!(end, b'\n' | b'\r')) {
-            bytes.pop();
-        }
+        bytes.pop();
+        // On a terminal a line ends with CR LF.
+        bytes.pop_if(|end| *end == b'\r');
         Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
     }
 
@@ -347,6 +355,35 @@ fn shortened(line: &str) -> String {
     match line.char_indices().nth(TAIL_LINE_CHARS) {
         None => line.to_owned(),
         Some((cut, _)) => format!("{}… ({} bytes)", &line[..cut], line.len()),
+    }
+}
+
+/// The command that a line names, as the appliance takes it: it may be quoted.
+#[must_use]
+pub fn command_name(line: &str) -> String {
+    words::split(line).ok().and_then(|words| words.into_iter().next()).unwrap_or_default()
+}
+
+/// Whether a command that was answered with `exit_code` ends the appliance, or has it start anew.
+#[must_use]
+pub fn ends(line: &str, exit_code: u8) -> bool {
+    exit_code == 0 && matches!(command_name(line).as_str(), "poweroff" | "reboot")
+}
+
+/// The exit code in a line of a reply, when it is the reply's last.
+fn exit_code_in(mode: Mode, line: &str) -> Result<Option<u8>, SessionError> {
+    match mode {
+        Mode::Text => match line.strip_prefix(REPLY_END) {
+            None => Ok(None),
+            Some(code) => match code.parse() {
+                Ok(code) => Ok(Some(code)),
+                Err(_) => Err(SessionError::Nonsense(format!("'{code}' for an exit code"))),
+            },
+        },
+        Mode::Json => match serde_json::from_str(line) {
+            Ok(reply @ Value::Object(_)) => Ok(Some(exit_code(&reply))),
+            _ => Err(SessionError::Nonsense(format!("a line that is no JSON object: {}", shortened(line)))),
+        },
     }
 }
 

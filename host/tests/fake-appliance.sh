@@ -18,7 +18,21 @@ panics-at-boot) printf 'untorn 0.0.0\r\npanic at kernel/src/main.rs:7: no CPU\r\
 silent) exec sleep 100 ;;
 esac
 boot
+esc=$(printf '\033') half=''
+end_beside() { [ -z "$beside" ] || { printf '\033\\' && mode=console; }; }
 while IFS= read -r line; do
+    # A request beside a person is a control string within what the person types.
+    case $line in
+    *"$esc"_*) beside=json ;;
+    *"$esc"^*) beside=text ;;
+    *) beside='' ;;
+    esac
+    if [ -n "$beside" ]; then
+        half=$half${line%%"$esc"*} line=${line#*"$esc"?} mode=$beside
+        printf '\033_'
+    else
+        line=$half$line half=''
+    fi
     [ "$mode" != console ] || printf '%s\r\n' "$line"
     case $line in
     'mode text') mode=text && exit_code 0 ;;
@@ -26,20 +40,22 @@ while IFS= read -r line; do
     'mode console') reply '' 0 '{"ok":true,"mode":"console"}' && mode=console ;;
     poweroff)
         reply off 0 '{"ok":true}'
+        end_beside
         [ "${1-}" != will-not-end ] || exec sleep 100
         exit 0
         ;;
-    reboot) reply again 0 '{"ok":true}' && boot && continue ;;
+    reboot) reply again 0 '{"ok":true}' && end_beside && boot && continue ;;
     'list -N') reply none 0 "${FAKE_LIST-}" ;;
     create-namespace*) echo "$line" >&2 && reply made 0 '{"ok":true}' ;;
     missing) reply 'error: no such thing' 3 '{"ok":false,"error":{"code":"not-found","message":"no such thing"}}' ;;
     damaged) reply 'bad map' 4 '{"ok":true,"dev":"namespace0.0","exit":4}' ;;
     strange) reply 'error: ?' 1 '{"ok":false,"error":{"code":"one of tomorrow","message":"?"}}' ;;
     panic) printf 'panic at btt/src/map.rs:1: out of bounds\r\n' && exit 35 ;;
+    slow) sleep "${FAKE_SLOW-2}" && reply done 0 '{"ok":true}' ;;
     log) printf 'a line that is no reply\r\n' ;;
     *) reply "$(printf 'two lines\nfor %s' "$line")" 0 "{\"ok\":true,\"line\":\"$line\"}" ;;
     esac
-    [ "$mode" != console ] || printf 'untorn> '
+    if [ -n "$beside" ]; then end_beside; elif [ "$mode" = console ]; then printf 'untorn> '; fi
 done
 # At the end of its input a machine goes on.
 exec sleep 100

@@ -219,7 +219,18 @@ fn many_clients_ask_one_at_a_time_and_the_person_at_the_console_sees_nothing_of_
     assert_eq!(ask(&socket, &["admin", "check", "a b", "-R"]).1, "two lines\nfor check \"a b\" -R\n");
     assert_eq!(ask(&socket, &["read", "pmem0s", "7"]).1, "two lines\nfor read pmem0s 7 1\n");
     assert_eq!(ask(&socket, &["write", "pmem0s", "7", "--fill", "3"]).1, "two lines\nfor write pmem0s 7 --fill 3\n");
-    assert_eq!(ask(&socket, &["admin", "mode", "console"]).0, 2);
+    // Whatever the line is, there is an answer.
+    for (words, part) in [
+        (&["admin", "mode", "console"][..], "--json chooses"),
+        (&["admin", "mode json"], "--json chooses"),
+        (&["admin", "--json", "'mode' text"], "--json chooses"),
+        (&["admin", "status\nlist"], "byte 0x0a in column 7 is not text"),
+        (&["admin", &"x".repeat(70_000)], "the line is longer than 65536 bytes"),
+    ] {
+        let (status, out, err) = ask(&socket, words);
+        assert!(status == 2 && out.is_empty() && err.contains(part), "{words:?}: {status} {out}{err}");
+    }
+    assert_eq!(ask(&socket, &["admin", ""]).1, "two lines\nfor \n");
     let together: Vec<_> = (0..8)
         .map(|n| {
             let socket = socket.clone();
@@ -258,12 +269,44 @@ fn a_line_that_somebody_types_is_not_mixed_with_a_clients() {
     let mut keyboard = client.stdin.take().unwrap();
     keyboard.write_all(b"sta").unwrap();
     sleep(Duration::from_millis(200));
-    assert_eq!(ask(&socket, &["status", "--timeout", "0.5"]).0, 5);
+    for _ in 0..2 {
+        assert_eq!(ask(&socket, &["status"]).1, "two lines\nfor status\n", "half a word keeps nobody from asking");
+    }
     keyboard.write_all(b"tus\n").unwrap();
     eventually("an answer", || ask(&socket, &["status", "--timeout", "1"]).0 == 0);
     keyboard.write_all(b"poweroff\n").unwrap();
     let (_, seen, _) = shown(&client.wait_with_output().unwrap());
     assert!(seen.contains("untorn> status\r\ntwo lines\nfor status\r\nuntorn> poweroff"), "{seen:?}");
+}
+
+#[test]
+fn while_a_command_runs_others_wait_and_a_signal_is_heard() {
+    let folder = Folder::new("busy");
+    let socket = folder.path("admin.sock");
+    let mut client = console(&["--admin", &socket], "");
+    eventually("an answer", || ask(&socket, &["status"]).0 == 0);
+    let mut keyboard = client.stdin.take().unwrap();
+    // Somebody's, and another client's: whoever waits gets an answer in the end.
+    keyboard.write_all(b"slow\n").unwrap();
+    sleep(Duration::from_millis(300));
+    let (status, _, err) = ask(&socket, &["status", "--timeout", "0.5"]);
+    assert!(status == 5 && err.contains("no reply in time"), "{err}");
+    assert_eq!(ask(&socket, &["status"]).1, "two lines\nfor status\n");
+    let other = {
+        let socket = socket.clone();
+        spawn(move || ask(&socket, &["admin", "slow"]).1)
+    };
+    sleep(Duration::from_millis(300));
+    keyboard.write_all(b"typed meanwhile\n").unwrap();
+    assert_eq!(ask(&socket, &["status"]).1, "two lines\nfor status\n");
+    assert_eq!(other.join().unwrap(), "done\n");
+    let last = spawn(move || ask(&socket, &["admin", "slow"]).0);
+    sleep(Duration::from_millis(300));
+    kill(Pid::from_raw(i32::try_from(client.id()).unwrap()), Signal::SIGTERM).unwrap();
+    assert_eq!(last.join().unwrap(), 5, "the appliance ended over it");
+    let (status, seen, _) = shown(&client.wait_with_output().unwrap());
+    assert_eq!(status, 143);
+    assert!(seen.ends_with("untorn> typed meanwhile\r\ntwo lines\nfor typed meanwhile\r\nuntorn> "), "{seen:?}");
 }
 
 #[test]

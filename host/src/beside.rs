@@ -1,0 +1,101 @@
+//! Requests beside a person at the console (`service::console` has the bytes): how one is sent, and its reply taken out of
+//! what the person sees.
+
+use service::console::{BESIDE_END, BESIDE_START, BESIDE_START_TEXT};
+
+use crate::session::{Mode, REPLY_BYTES_MAX};
+
+const ESC: u8 = 0x1b;
+
+/// The bytes of a request, for a reply in `mode`. `line` is one line of text (`service::admin::line::check`).
+#[must_use]
+pub fn request(mode: Mode, line: &str) -> Vec<u8> {
+    let start = match mode {
+        Mode::Json => BESIDE_START,
+        Mode::Text => BESIDE_START_TEXT,
+    };
+    [start, line.as_bytes(), b"\n"].concat()
+}
+
+/// Takes replies out of a console's bytes.
+#[derive(Debug, Default)]
+pub struct Replies {
+    /// Within a reply: what has come of it.
+    reply: Option<Vec<u8>>,
+    /// The last byte was an ESC, which may begin or end a reply.
+    escape: bool,
+}
+
+/// A reply of more than [`REPLY_BYTES_MAX`] bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Endless;
+
+impl Replies {
+    /// Takes the console's next bytes. What is to be shown goes to the end of `shown`; returns the replies, in order.
+    ///
+    /// # Errors
+    /// [`Endless`].
+    pub fn take(&mut self, bytes: &[u8], shown: &mut Vec<u8>) -> Result<Vec<Vec<u8>>, Endless> {
+        let mut replies = Vec::new();
+        for &byte in bytes {
+            let escape = std::mem::replace(&mut self.escape, byte == ESC);
+            if byte == ESC && !escape {
+                continue;
+            }
+            match (escape, &mut self.reply) {
+                (true, None) if byte == BESIDE_START[1] => self.reply = Some(Vec::new()),
+                (true, Some(_)) if byte == BESIDE_END[1] => replies.extend(self.reply.take()),
+                (escape, reply) => {
+                    let to = reply.as_mut().unwrap_or(shown);
+                    // Of two ESCs the second may still begin something.
+                    to.extend(escape.then_some(ESC));
+                    to.extend((byte != ESC).then_some(byte));
+                    if self.reply.as_ref().is_some_and(|reply| reply.len() > REPLY_BYTES_MAX) {
+                        return Err(Endless);
+                    }
+                }
+            }
+        }
+        Ok(replies)
+    }
+
+    /// What has come of a reply that does not come to its end: an appliance that dies over one may have said why.
+    #[must_use]
+    pub fn unfinished(self) -> Vec<u8> {
+        self.reply.unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Mode, Replies, request};
+
+    #[test]
+    fn replies_are_taken_out_and_all_else_is_shown_however_the_bytes_come() {
+        let bytes =
+            b"untorn> sta\x1b_{\"ok\":true}\n\x1b\\tus\r\x1b[8C\x1b\x1b_a\x1bb\nc\n\x1b\\\x1b_\x1b\\\x1b\\.\x1b_never";
+        for size in 1..bytes.len() {
+            let (mut replies, mut shown, mut taken) = (Replies::default(), Vec::new(), Vec::new());
+            for piece in bytes.chunks(size) {
+                taken.extend(replies.take(piece, &mut shown).expect("a short reply"));
+            }
+            assert_eq!(shown, b"untorn> status\r\x1b[8C\x1b\x1b\\.", "{size}");
+            assert_eq!(taken, [&b"{\"ok\":true}\n"[..], b"a\x1bb\nc\n", b""], "{size}");
+            assert_eq!(replies.unfinished(), b"never");
+        }
+    }
+
+    #[test]
+    fn a_reply_without_an_end_is_refused() {
+        let (mut replies, mut shown) = (Replies::default(), Vec::new());
+        assert_eq!(replies.take(b"\x1b_", &mut shown), Ok(vec![]));
+        let piece = vec![b'x'; 1 << 20];
+        assert!((0..65).any(|_| replies.take(&piece, &mut shown).is_err()));
+    }
+
+    #[test]
+    fn a_request_names_the_form_of_its_reply() {
+        assert_eq!(request(Mode::Json, "list -N"), b"\x1b_list -N\n");
+        assert_eq!(request(Mode::Text, "status"), b"\x1b^status\n");
+    }
+}
