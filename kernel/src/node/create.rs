@@ -252,7 +252,7 @@ impl<M: Machine> Node<M> {
         };
         let uuid = request.uuid.unwrap_or_else(|| random_uuid(&self.machine));
         // Whatever was open is closed before its bytes go.
-        self.disable(place)?;
+        let closed = self.close(&[place])?;
         let result =
             all_over(&medium).map_err(|why| not_kept(&name.to_string(), why)).and_then(|()| match request.mode {
                 NamespaceMode::Raw => erase(&medium, &info_blocks(&medium, &namespace))
@@ -270,7 +270,10 @@ impl<M: Machine> Node<M> {
                     result.map_err(|why| not_formatted(&name.to_string(), &why))
                 }
             });
-        self.open(place);
+        match result {
+            Ok(()) => self.open(place),
+            Err(_) => self.reopen(closed),
+        }
         result?;
         self.as_made(place, (request.mode == NamespaceMode::Sector).then_some(uuid))
     }
@@ -361,17 +364,19 @@ impl<M: Machine> Node<M> {
 
     /// Gives a blank label area index blocks. The namespaces that its DIMM had without go, and then their info blocks do.
     fn label_blank(&mut self, dimm: DeviceHandle, area_bytes: u64, version: LabelVersion) -> Result<(), AdminError> {
-        let mut old = Vec::new();
-        for place in self.namespaces_on(dimm) {
-            let whole = self.at(place).namespace.clone();
-            if whole.labelling.is_none() {
-                self.disable(place)?;
-                let medium = self.bytes_of(place.region, &whole.extents)?;
-                old.push((info_blocks(&medium, &whole), medium));
-            }
-        }
+        let mut places = self.namespaces_on(dimm);
+        places.retain(|place| self.at(*place).namespace.labelling.is_none());
+        let media = places.iter().map(|place| self.bytes_of(place.region, &self.at(*place).namespace.extents));
+        let media = media.collect::<Result<Vec<_>, _>>()?;
+        let closed = self.close(&places)?;
+        let old =
+            places.iter().zip(media).map(|(place, medium)| (info_blocks(&medium, &self.at(*place).namespace), medium));
+        let old: Vec<_> = old.collect();
         let steps = change::initialise(dimm, area_bytes, &Labels::Blank { area_bytes }, version);
-        self.change_labels(&steps)?;
+        if let Err(why) = self.change_labels(&steps) {
+            self.reopen(closed);
+            return Err(why);
+        }
         let erased = old.iter().try_for_each(|(info_blocks, medium)| erase(medium, info_blocks));
         erased.map_err(|why| AdminError::failed(format!("the old info blocks were not erased: {why}")))
     }

@@ -1,6 +1,7 @@
 //! Label areas: `init-labels`, and what a change to them changes in the node.
 
 use super::create::may_format;
+use super::switch::alike;
 use super::{Machine, NamespaceSlot, Node, SlotPlace};
 use alloc::format;
 use alloc::string::ToString;
@@ -8,7 +9,6 @@ use alloc::vec::Vec;
 use nvdimm::dimm::DeviceHandle;
 use nvdimm::label::change::{self, Step};
 use nvdimm::label::{self, Labels};
-use nvdimm::namespace::Namespace;
 use service::admin::command::LabelVersion;
 use service::error::AdminError;
 use service::reply::LabelArea;
@@ -50,12 +50,13 @@ impl<M: Machine> Node<M> {
                 may_format(self.at(place), force)?;
             }
         }
-        for place in on_dimm {
-            self.disable(place)?;
-        }
+        let closed = self.close(&on_dimm)?;
         let wanted = label_version(version);
         let steps = change::initialise(dimm, area_bytes, self.found.labels_of(dimm), wanted);
-        self.change_labels(&steps)?;
+        if let Err(why) = self.change_labels(&steps) {
+            self.reopen(closed);
+            return Err(why);
+        }
         match self.found.labels_of(dimm) {
             Labels::Valid(set) if set.index.version == wanted && set.labels.is_empty() => {
                 self.machine.log(format_args!("{name}: labels {}, {} slots", version.as_str(), set.index.slots));
@@ -90,10 +91,6 @@ impl<M: Machine> Node<M> {
 
     /// Brings the node's namespaces to what the labels say.
     fn follow_labels(&mut self) {
-        let alike = |one: &Namespace, other: &Namespace| {
-            let Namespace { extents, read_only, labelling, .. } = one;
-            (extents, read_only, labelling) == (&other.extents, &other.read_only, &other.labelling)
-        };
         let found = self.found.namespaces.clone();
         for region in &mut self.regions {
             // Labels that cannot be read do not say that anything is gone.

@@ -3,7 +3,7 @@
 use super::attach::{State, medium, placement};
 use super::disk::admin_error;
 use super::export::not_exported;
-use super::{Machine, Node, SlotPlace};
+use super::{Machine, NamespaceSlot, Node, SlotPlace};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -14,6 +14,17 @@ use drivers::medium::Medium;
 use nvdimm::label::change;
 use nvdimm::namespace::Namespace;
 use service::error::AdminError;
+
+/// Namespaces that were open and are closed for a change.
+#[must_use]
+#[derive(Debug)]
+pub(super) struct Closed(Vec<Namespace>);
+
+/// Whether two descriptions are of one namespace, whatever its number.
+pub(super) fn alike(one: &Namespace, other: &Namespace) -> bool {
+    let Namespace { extents, read_only, labelling, .. } = one;
+    (extents, read_only, labelling) == (&other.extents, &other.read_only, &other.labelling)
+}
 
 /// A page of zeroes.
 static ZEROES: [u8; size_of::<RawInfoBlock>()] = [0; size_of::<RawInfoBlock>()];
@@ -48,6 +59,40 @@ impl<M: Machine> Node<M> {
         Ok(())
     }
 
+    /// Closes namespaces that a change may take away: all of them, or none. Those that were open are to be given to
+    /// [`Node::reopen`] if the change does not come about.
+    pub(super) fn close(&mut self, places: &[SlotPlace]) -> Result<Closed, AdminError> {
+        for &place in places {
+            if let State::Sector(disk) = &self.at(place).state {
+                not_exported(disk)?;
+            }
+        }
+        let mut closed = Closed(Vec::new());
+        for &place in places {
+            let slot = self.at(place);
+            let namespace = slot.state.is_enabled().then(|| slot.namespace.clone());
+            if let Err(why) = self.disable(place) {
+                self.reopen(closed);
+                return Err(why);
+            }
+            closed.0.extend(namespace);
+        }
+        Ok(closed)
+    }
+
+    /// Opens namespaces that were closed in vain, as far as they are still there.
+    pub(super) fn reopen(&mut self, Closed(namespaces): Closed) {
+        for namespace in namespaces {
+            let same = |slot: &NamespaceSlot| slot.namespace.id == namespace.id && alike(&slot.namespace, &namespace);
+            let found = self.regions.iter().enumerate().find_map(|(region, it)| {
+                it.namespaces.iter().position(same).map(|namespace| SlotPlace { region, namespace })
+            });
+            if let Some(place) = found.filter(|place| !self.at(*place).state.is_enabled()) {
+                self.open(place);
+            }
+        }
+    }
+
     /// Takes a namespace's labels away, then its info blocks: a cut before the first leaves it, one after it free space.
     pub(super) fn destroy(&mut self, place: SlotPlace, force: bool) -> Result<String, AdminError> {
         let slot = self.at(place);
@@ -69,15 +114,18 @@ impl<M: Machine> Node<M> {
                 .map_err(|why| refused(why.to_string()))?,
             None => Vec::new(),
         };
-        self.disable(place)?;
+        let closed = self.close(&[place])?;
         let info_blocks = info_blocks(&medium, &namespace);
         if namespace.labelling.is_none() && info_blocks.is_empty() {
-            self.open(place);
+            self.reopen(closed);
             let why = "there is no BTT to destroy, and a region without labels is always one namespace";
             return Err(refused(why.to_string()));
         }
         if let Some(labelling) = &namespace.labelling {
-            self.change_labels(&steps)?;
+            if let Err(why) = self.change_labels(&steps) {
+                self.reopen(closed);
+                return Err(why);
+            }
             let is_left = |it: &Namespace| it.labelling.as_ref().is_some_and(|it| it.uuid == labelling.uuid);
             if self.found.namespaces.iter().any(is_left) {
                 return Err(AdminError::damaged(format!("{id}: its labels are still there after they were freed")));

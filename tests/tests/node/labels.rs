@@ -216,3 +216,38 @@ fn a_cut_at_any_write_to_the_labels_leaves_the_old_namespaces_or_the_new_ones() 
         }
     }
 }
+
+#[test]
+fn a_change_of_labels_that_is_refused_leaves_namespaces_open() {
+    let dimm = labelled(96);
+    let area = dimm.labels.expect("an area");
+    let mut node = boot(&[dimm]);
+    node.done("create-namespace -s 32M");
+    node.done("write pmem0s 3 --fill 9");
+    node.done("create-namespace -s 32M -l 512");
+    node.done("disable-namespace namespace0.1");
+    let before = listed(&mut node);
+    area.cut_after(Some(0));
+    for command in ["destroy-namespace namespace0.0 -f", "destroy-namespace namespace0.1 -f", "init-labels nmem0 -f"] {
+        assert!(node.refused(command, "failed").contains("the labels were not written"), "{command}");
+        assert_eq!(listed(&mut node), before, "{command}: what was open is open, and nothing else is");
+        assert!(node.done("read pmem0s 3")["data"].as_str().is_some_and(|it| it.starts_with("CQkJ")), "{command}");
+    }
+    area.cut_after(None);
+    node.done("destroy-namespace namespace0.0 -f");
+
+    // Blank areas that get labels for a namespace with a size.
+    let dimm = labelled(96);
+    let area = dimm.labels.expect("an area");
+    let mut node = boot(&[dimm]);
+    node.done("create-namespace");
+    area.cut_after(Some(0));
+    assert!(node.refused("create-namespace -s 32M -f", "failed").contains("the labels were not written"));
+    node.done("read pmem0s 3");
+    // What has no BTT is not closed for being asked to go.
+    area.cut_after(None);
+    node.done("create-namespace -m raw -f");
+    node.done("disable-namespace namespace0.0");
+    assert!(node.refused("destroy-namespace namespace0.0", "failed").contains("no BTT to destroy"));
+    assert_eq!(listed(&mut node), ["namespace0.0 disabled 512"], "nor opened");
+}
