@@ -24,10 +24,13 @@ use vhost::vhost_user::{Error, GpuBackend, Result, VhostUserBackendReqHandler};
 use super::memory_table::MemoryTable;
 use super::shared::{Shared, State};
 use super::sharing;
-use super::state::{Export, Queue, Rings};
+use super::state::{ConfigWrite, Export, Queue, Rings};
 
 /// The most of the configuration space that anybody asks for; what the disk has not is 0.
 const CONFIG_BYTES_MAX: u32 = 256;
+
+/// How many pieces of the configuration space a front end may have written: a driver of a disk writes one.
+const CONFIG_WRITES_MAX: usize = 32;
 
 /// A front end's session with an export.
 pub(super) struct Front {
@@ -221,7 +224,7 @@ impl VhostUserBackendReqHandler for Front {
         let most = self.of_disk(|_, disk| disk.queue_size)?;
         self.change_queue(index, |queue| {
             let size = u16::try_from(num).ok().filter(|size| size.is_power_of_two() && *size <= most);
-            queue.size = size.ok_or(format!("a queue of {num} entries: it takes a power of two, at most {most}"))?;
+            queue.set_size(size.ok_or(format!("a queue of {num} entries: it takes a power of two, at most {most}"))?);
             Ok(())
         })
     }
@@ -238,6 +241,9 @@ impl VhostUserBackendReqHandler for Front {
         let table = self.shared.lock().exports[self.export].table.clone();
         self.change_queue(index, |queue| {
             let table = table.ok_or("rings before the memory that they are in")?;
+            if queue.size == 0 {
+                return Err("rings before their size".into());
+            }
             let size = u64::from(queue.size);
             let place = |what, user, bytes, align| {
                 let found = table.offset_of_user(user, bytes).filter(|offset| offset.is_multiple_of(align));
@@ -330,7 +336,7 @@ impl VhostUserBackendReqHandler for Front {
                 // A disk that is not there has no sectors.
                 config[..8].fill(0);
             }
-            for (at, bytes) in &export.config_writes {
+            for ConfigWrite { at, bytes } in &export.config_writes {
                 let at = usize::from(*at);
                 config[at..at + bytes.len()].copy_from_slice(bytes);
             }
@@ -348,12 +354,12 @@ impl VhostUserBackendReqHandler for Front {
         if bytes.is_empty() || bytes.len() > BYTES_MAX {
             return self.refuse(format!("a write of {} bytes to the configuration", bytes.len()));
         }
-        self.change(|state, _| {
+        self.change(|state, complain| {
             let export = &mut state.exports[self.export];
-            // A later write to the same place takes the earlier one's; all of them are told again.
-            export.config_writes.retain(|(known, _)| *known != at);
-            export.config_writes.push((at, bytes.to_vec()));
-            export.written = 0;
+            if export.config_writes.len() >= CONFIG_WRITES_MAX {
+                return complain(format!("{CONFIG_WRITES_MAX} pieces of the configuration written"));
+            }
+            ConfigWrite { at, bytes: bytes.to_vec() }.put(&mut export.config_writes);
         })
     }
 

@@ -9,7 +9,7 @@
 //! the appliance's doorbell  ──>  the consumer's call eventfd          (interrupts: neither)
 //! ```
 //!
-//! - [`ram`]: a consumer's RAM as a file; [`memory_table`]: which of its addresses are where in it; `sharing`: whether it
+//! - [`ram`]: a consumer's RAM as a file, in `guard` of a file that is cut short; [`memory_table`]: which of its addresses are where in it; `sharing`: whether it
 //!   is shared at all;
 //! - [`ivshmem`]: the server side of the appliance's ivshmem devices;
 //! - [`state`]: what front ends want, what the appliance holds, and the next step from one to the other;
@@ -30,6 +30,7 @@
 
 mod conductor;
 mod front;
+mod guard;
 pub mod ivshmem;
 mod listen;
 pub mod memory_table;
@@ -153,7 +154,7 @@ impl Bridge {
             }
             listen::check_path(&spec.socket).map_err(BridgeError::Socket)?;
             // A file that is given by two names is one consumer's all the same.
-            let there = std::fs::File::open(&spec.ram).and_then(|file| Identity::of(&file)).ok();
+            let there = Identity::at(&spec.ram).ok();
             let found = there.and_then(|it| windows.iter().position(|window| window.ram.identity() == it));
             let window = match found.or_else(|| known.get(&spec.ram).copied()) {
                 Some(window) if windows[window].ram.ram_bytes() != spec.ram_bytes => {

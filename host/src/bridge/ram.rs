@@ -4,17 +4,27 @@
 //! A PCI BAR is a power of two, so the file is the RAM rounded up to one, with room for a page at least: that tail is
 //! the appliance's and ours, and invisible to the consumer. The file outlives us: a consumer that still runs is found
 //! again after a restart. Several bridges may serve it, each with disks of its own appliance.
+//!
+//! Its name may be where others can write, too: a file is taken only if it is a plain one, by its own name, owned by us, and
+//! not writable by everybody. The consumer has it open, and may cut it short at any time: that costs it its disks
+//! ([`RamFile::is_whole`]), and nobody else anything.
 
 use std::fmt;
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU8, AtomicU16, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use memmap2::{MmapOptions, MmapRaw};
+use nix::libc::{O_NOFOLLOW, O_NONBLOCK};
+use nix::unistd::geteuid;
 use service::memory::{MemoryOffset, OutsideMemory, SharedMemory, check};
+
+use super::guard::Guarded;
 
 /// The least that the tail behind the RAM has.
 pub const TAIL_BYTES_MIN: u64 = 4096;
@@ -24,6 +34,42 @@ pub const RAM_BYTES_MIN: u64 = 1 << 20;
 
 /// The most: what a PC can address, with room for rounding.
 pub const RAM_BYTES_MAX: u64 = 1 << 46;
+
+/// How long another bridge may hold the file's lock.
+const LOCK: Duration = Duration::from_secs(2);
+
+/// A file for a run that names none: its name is its own, and no other run's or user's. Removed when this is dropped.
+#[derive(Debug)]
+pub struct OwnName(PathBuf);
+
+impl OwnName {
+    /// A name in memory, `/dev/shm/untorn-UID-RANDOM.ram`. The file itself is made by [`RamFile::open`].
+    #[must_use]
+    pub fn new() -> Self {
+        // Made of the process's own randomness: nobody knows it before it is there.
+        let random = RandomState::new().hash_one(std::process::id());
+        Self(PathBuf::from(format!("/dev/shm/untorn-{}-{random:016x}.ram", geteuid())))
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Default for OwnName {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for OwnName {
+    fn drop(&mut self) {
+        // It may never have been made.
+        let _ = fs::remove_file(&self.0);
+    }
+}
 
 /// A file, by what stays the same however it is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,8 +86,15 @@ impl Identity {
     /// # Errors
     /// The system's.
     pub fn of(file: &File) -> io::Result<Self> {
-        let metadata = file.metadata()?;
-        Ok(Self { device: metadata.dev(), inode: metadata.ino() })
+        file.metadata().map(|it| Self { device: it.dev(), inode: it.ino() })
+    }
+
+    /// Of what has that name, which is not opened.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn at(path: &Path) -> io::Result<Self> {
+        path.symlink_metadata().map(|it| Self { device: it.dev(), inode: it.ino() })
     }
 }
 
@@ -53,7 +106,7 @@ pub struct RamFile {
     identity: Identity,
     ram_bytes: u64,
     file_bytes: u64,
-    map: MmapRaw,
+    map: Guarded,
 }
 
 /// Why a file cannot be a consumer's RAM.
@@ -65,6 +118,14 @@ pub enum RamError {
     File(PathBuf, &'static str, io::Error),
     /// It is a folder, a device or the like.
     NoFile(PathBuf),
+    /// Its name is a symbolic link's: whoever made that chose the file.
+    Link(PathBuf),
+    /// Another user owns it, and could read and write a machine's memory in it.
+    Owner(PathBuf, u32),
+    /// Everybody may write to it.
+    Writable(PathBuf, u32),
+    /// Another program holds its lock.
+    Locked(PathBuf),
     /// It exists and has another size.
     WrongSize {
         /// Where.
@@ -86,6 +147,20 @@ impl fmt::Display for RamError {
             Self::NoFile(path) => {
                 write!(f, "{} is no plain file: give a consumer's RAM a file under /dev/shm", path.display())
             }
+            Self::Link(path) => {
+                write!(f, "{} is a symbolic link, which is not followed: give the file's own name", path.display())
+            }
+            Self::Owner(path, owner) => write!(
+                f,
+                "{} belongs to user {owner}, who could read and write a machine's memory in it: give another name",
+                path.display()
+            ),
+            Self::Writable(path, mode) => write!(
+                f,
+                "everybody may write to {} (mode {mode:03o}), a machine's memory: chmod o-w it, or give another name",
+                path.display()
+            ),
+            Self::Locked(path) => write!(f, "another program holds the lock of {}", path.display()),
             Self::WrongSize { path, found, expected } => write!(
                 f,
                 "the RAM file {} has {found} bytes, not the {expected} of this consumer, and is left as it is: remove it, \
@@ -109,15 +184,35 @@ impl RamFile {
         }
         let file_bytes = (ram_bytes + TAIL_BYTES_MIN).next_power_of_two();
         let failed = |what| move |error| RamError::File(path.to_owned(), what, error);
-        if path.metadata().is_ok_and(|there| !there.is_file()) {
+        match path.symlink_metadata().map(|there| there.file_type()) {
+            Ok(kind) if kind.is_symlink() => return Err(RamError::Link(path.to_owned())),
+            Ok(kind) if !kind.is_file() => return Err(RamError::NoFile(path.to_owned())),
+            _ => {}
+        }
+        // What a machine has in its memory is its owner's alone. What takes the name's place meanwhile is not followed, nor
+        // waited for.
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(O_NOFOLLOW | O_NONBLOCK);
+        let file = options.open(path).map_err(failed("opened"))?;
+        let there = file.metadata().map_err(failed("asked for its owner"))?;
+        if !there.is_file() {
             return Err(RamError::NoFile(path.to_owned()));
         }
-        // What a machine has in its memory is its owner's alone.
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false).mode(0o600);
-        let file = options.open(path).map_err(failed("opened"))?;
-        // Another bridge may be about to give it its size, too.
-        file.lock().map_err(failed("locked"))?;
+        if there.uid() != geteuid().as_raw() {
+            return Err(RamError::Owner(path.to_owned(), there.uid()));
+        }
+        if there.mode() & 0o002 != 0 {
+            return Err(RamError::Writable(path.to_owned(), there.mode() & 0o777));
+        }
+        // Another bridge may be about to give it its size, too; but nobody needs it for long.
+        let begun = Instant::now();
+        while let Err(error) = file.try_lock() {
+            match error {
+                TryLockError::Error(error) => return Err(failed("locked")(error)),
+                TryLockError::WouldBlock if begun.elapsed() > LOCK => return Err(RamError::Locked(path.to_owned())),
+                TryLockError::WouldBlock => thread::sleep(Duration::from_millis(10)),
+            }
+        }
         match file.metadata().map_err(failed("asked for its size"))?.len() {
             0 => file.set_len(file_bytes).map_err(failed("made"))?,
             found if found != file_bytes => {
@@ -126,7 +221,7 @@ impl RamFile {
             _ => {}
         }
         file.unlock().map_err(failed("unlocked"))?;
-        let map = MmapOptions::new().map_raw(&file).map_err(failed("mapped"))?;
+        let map = Guarded::new(&file).map_err(failed("mapped"))?;
         let identity = Identity::of(&file).map_err(failed("identified"))?;
         Ok(Self { path: path.to_owned(), file, identity, ram_bytes, file_bytes, map })
     }
@@ -161,6 +256,13 @@ impl RamFile {
         self.file_bytes
     }
 
+    /// Whether the file is as long as it was made. One that is not cannot be given to an appliance's QEMU, which would die
+    /// by its first access past the end.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        !self.map.is_lost() && self.file.metadata().is_ok_and(|there| there.len() == self.file_bytes)
+    }
+
     /// A word that others may change at any time, if it is in the file and aligned.
     fn word(&self, at: MemoryOffset) -> Result<&AtomicU16, OutsideMemory> {
         const BYTES: u64 = size_of::<u16>() as u64;
@@ -177,7 +279,7 @@ impl RamFile {
 // SAFETY:
 // 1. A place that `pointer` answers is in the mapping, which lives as long as `self`. Nobody has a reference to that
 //    memory, here or in the processes that share it: here it is only accessed below, by atomic accesses.
-// 2. Its length never changes.
+// 2. Its length never changes; where the file's does, there are private zeroes in its place (`guard`).
 // 3. The copies go by single bytes, and any bytes are good.
 unsafe impl SharedMemory for RamFile {
     fn len_bytes(&self) -> u64 {
@@ -216,7 +318,7 @@ unsafe impl SharedMemory for RamFile {
         check(self.file_bytes, at, bytes)?;
         let outside = OutsideMemory { at, bytes };
         let offset = usize::try_from(at.0).map_err(|_| outside)?;
-        NonNull::new(self.map.as_mut_ptr().wrapping_add(offset)).ok_or(outside)
+        NonNull::new(self.map.start().wrapping_add(offset)).ok_or(outside)
     }
 }
 
@@ -224,14 +326,99 @@ unsafe impl SharedMemory for RamFile {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
+    use std::fs::Permissions;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+
     use service::memory::{MemoryOffset, SharedMemory};
 
-    use super::{RamError, RamFile};
+    use super::{OwnName, RamError, RamFile};
+
+    /// A folder that is gone when the test is.
+    struct Folder(std::path::PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Self {
+            let folder = std::env::temp_dir().join(format!("untorn-ram-{name}-{}", std::process::id()));
+            std::fs::create_dir_all(&folder).unwrap();
+            Self(folder)
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn a_file_that_somebody_else_may_have_chosen_or_may_write_is_not_taken() {
+        let folder = Folder::new("others");
+        let path = |name: &str| folder.0.join(name);
+        let open = |name: &str| RamFile::open(&path(name), 1 << 20).map(drop);
+        let chmod = |name: &str, mode| std::fs::set_permissions(path(name), Permissions::from_mode(mode)).unwrap();
+        std::fs::write(path("victim"), "").unwrap();
+        symlink(path("victim"), path("link")).unwrap();
+        symlink(path("nothing"), path("dangling")).unwrap();
+        assert!(matches!(open("link"), Err(RamError::Link(_))));
+        assert!(matches!(open("dangling"), Err(RamError::Link(_))));
+        assert!(!path("nothing").exists() && path("victim").metadata().unwrap().len() == 0);
+        nix::unistd::mkfifo(&path("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert!(matches!(open("fifo"), Err(RamError::NoFile(_))));
+        chmod("victim", 0o666);
+        assert!(matches!(open("victim"), Err(RamError::Writable(_, 0o666))));
+        assert_eq!(path("victim").metadata().unwrap().len(), 0, "left as it is");
+        // A group is the owner's choice.
+        chmod("victim", 0o660);
+        open("victim").unwrap();
+        assert_eq!(path("victim").metadata().unwrap().mode() & 0o777, 0o660);
+        open("fresh").unwrap();
+        assert_eq!(path("fresh").metadata().unwrap().mode() & 0o777, 0o600);
+        // Only root can give a file away.
+        if nix::unistd::geteuid().is_root() {
+            std::os::unix::fs::chown(path("fresh"), Some(65534), None).unwrap();
+            assert!(matches!(open("fresh"), Err(RamError::Owner(_, 65534))));
+        }
+        let holder = std::fs::File::open(path("victim")).unwrap();
+        holder.lock().unwrap();
+        assert!(matches!(open("victim"), Err(RamError::Locked(_))), "nobody keeps us waiting");
+    }
+
+    #[test]
+    fn a_file_that_is_cut_short_reads_zeroes_and_ends_nobody() {
+        let folder = Folder::new("cut");
+        let [cut, other] = ["cut", "other"].map(|name| RamFile::open(&folder.0.join(name), 3 << 20).unwrap());
+        let at = MemoryOffset(8192);
+        cut.store_u16(at, 7).unwrap();
+        other.store_u16(at, 9).unwrap();
+        cut.file().set_len(4096).unwrap();
+        assert!(!cut.is_whole() && other.is_whole());
+        assert_eq!(cut.load_u16(at), Ok(0));
+        cut.write(MemoryOffset(0), &[1; 8192]).unwrap();
+        // To make it whole again brings nothing back.
+        cut.file().set_len(cut.file_bytes()).unwrap();
+        assert!(!cut.is_whole());
+        assert_eq!(other.load_u16(at), Ok(9));
+        // Its place is free for another.
+        drop(cut);
+        let again = RamFile::open(&folder.0.join("cut"), 3 << 20).unwrap();
+        assert!(again.is_whole() && again.load_u16(at) == Ok(0));
+    }
+
+    #[test]
+    fn a_run_that_names_no_file_has_one_of_its_own_which_goes_with_it() {
+        let [one, other] = [OwnName::new(), OwnName::new()];
+        assert_ne!(one.path(), other.path());
+        let path = one.path().to_owned();
+        drop(RamFile::open(&path, 1 << 20).unwrap());
+        assert!(path.exists());
+        drop(one);
+        assert!(!path.exists());
+    }
 
     #[test]
     fn the_file_is_the_next_power_of_two_with_room_for_a_tail() {
-        let folder = std::env::temp_dir().join(format!("untorn-ram-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
+        let folder = Folder::new("size");
+        let folder = &folder.0;
         for (name, ram, file) in [("a", 3 << 20, 4 << 20), ("b", 4 << 20, 8 << 20), ("c", 1 << 20, 2 << 20)] {
             let made = RamFile::open(&folder.join(name), ram).unwrap();
             assert_eq!((made.ram_bytes(), made.file_bytes()), (ram, file));
@@ -250,9 +437,8 @@ mod tests {
         }
         assert!(one.load_u16(MemoryOffset(3)).is_err() && one.load_u16(MemoryOffset((4 << 20) - 1)).is_err());
         assert!(matches!(RamFile::open(&path, 4 << 20), Err(RamError::WrongSize { found: 0x40_0000, .. })));
-        assert!(matches!(RamFile::open(&folder, 4 << 20), Err(RamError::NoFile(_))));
+        assert!(matches!(RamFile::open(folder, 4 << 20), Err(RamError::NoFile(_))));
         assert!(matches!(RamFile::open(&path, 4095), Err(RamError::Size(4095))));
         assert_eq!(path.metadata().unwrap().len(), 4 << 20, "a file of another size is left as it is");
-        std::fs::remove_dir_all(&folder).unwrap();
     }
 }

@@ -98,6 +98,15 @@ pub struct Queue {
 }
 
 impl Queue {
+    /// Sets the entries of each ring. Rings that were placed for another number are forgotten: they may not fit where they
+    /// are.
+    pub fn set_size(&mut self, size: u16) {
+        if self.size != size {
+            self.rings = None;
+        }
+        self.size = size;
+    }
+
     /// The rings, if the front end wants it served.
     #[must_use]
     pub fn wanted(&self) -> Option<Rings> {
@@ -113,6 +122,25 @@ impl Queue {
     /// Forgets what a front end has set. What holds stays until it is undone.
     fn forget_front(&mut self) {
         *self = Self { running: self.running, way: self.way, relayed: self.relayed.take(), ..Self::default() };
+    }
+}
+
+/// A write to the configuration space.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigWrite {
+    /// Its first byte.
+    pub at: u8,
+    /// What stands there from now on.
+    pub bytes: Vec<u8>,
+}
+
+impl ConfigWrite {
+    /// Adds it to those before, without the ones that it covers.
+    pub fn put(self, writes: &mut Vec<Self>) {
+        let of = |write: &Self| usize::from(write.at)..usize::from(write.at) + write.bytes.len();
+        let range = of(&self);
+        writes.retain(|other| of(other).start < range.start || of(other).end > range.end);
+        writes.push(self);
     }
 }
 
@@ -139,8 +167,8 @@ pub struct Export {
     pub features: Option<u64>,
     /// The consumer's memory.
     pub table: Option<MemoryTable>,
-    /// Writes to the configuration space, by place: every appliance that serves this session must see them.
-    pub config_writes: Vec<(u8, Vec<u8>)>,
+    /// Writes to the configuration space, in order: every appliance that serves this session must see them.
+    pub config_writes: Vec<ConfigWrite>,
     /// The queues, all that there may be.
     pub queues: Vec<Queue>,
     /// Where the front end is told of a change of the configuration space.
@@ -149,8 +177,8 @@ pub struct Export {
     // What holds.
     /// What the appliance was told.
     pub attached: Option<Attach>,
-    /// How many of `config_writes` it was told.
-    pub written: usize,
+    /// The writes to the configuration space that it was told, the last one of each place.
+    pub config_told: Vec<ConfigWrite>,
     /// The appliance refused it: nothing more is tried until the front end changes something.
     pub refused: bool,
 }
@@ -173,7 +201,7 @@ impl Export {
             queues: Vec::new(),
             channel: None,
             attached: None,
-            written: 0,
+            config_told: Vec::new(),
             refused: false,
         }
     }
@@ -203,7 +231,7 @@ impl Export {
         self.table = None;
         self.channel = None;
         self.config_writes.clear();
-        self.written = 0;
+        self.config_told.clear();
         self.refused = false;
         self.queues.iter_mut().for_each(Queue::forget_front);
     }
@@ -230,7 +258,7 @@ impl Export {
     pub fn appliance_gone(&mut self) {
         (self.offered, self.withdrawn) = (false, false);
         self.attached = None;
-        self.written = 0;
+        self.config_told.clear();
         self.refused = false;
         for queue in &mut self.queues {
             queue.resume |= queue.running.take().is_some();
@@ -279,8 +307,8 @@ impl Export {
                 None => self.attached.is_some().then_some(Request::Detach { export }),
             };
         }
-        if let Some((at, bytes)) = self.config_writes.get(self.written) {
-            return Some(Request::WriteConfig { export, at: *at, bytes: bytes.clone() });
+        if let Some(write) = self.config_writes.iter().find(|write| !self.config_told.contains(write)) {
+            return Some(Request::WriteConfig { export, at: write.at, bytes: write.bytes.clone() });
         }
         for (queue, it) in (0..).map(QueueIndex).zip(&mut self.queues) {
             let Some(rings) = it.wanted() else { continue };
@@ -318,7 +346,7 @@ impl Export {
         match request {
             Request::Attach(attach) => {
                 self.attached = Some(attach.clone());
-                self.written = 0;
+                self.config_told.clear();
             }
             Request::Detach { .. } => self.attached = None,
             Request::Stop { queue, .. } => {
@@ -337,7 +365,10 @@ impl Export {
                     *held = *call;
                 }
             }
-            Request::WriteConfig { .. } => self.written += 1,
+            // It may be another one that is wanted by now: that one is told next.
+            Request::WriteConfig { at, bytes, .. } => {
+                ConfigWrite { at: *at, bytes: bytes.clone() }.put(&mut self.config_told)
+            }
             Request::Hello { .. } | Request::Ping { .. } | Request::Start(_) => {}
         }
     }

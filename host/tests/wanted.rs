@@ -1,0 +1,133 @@
+//! What a front end wants of an export, and what the appliance is told of it.
+#![allow(clippy::unwrap_used, reason = "a test ends where it is surprised")]
+
+use host::bridge::memory_table::MemoryTable;
+use host::bridge::state::{ConfigWrite, Export, Queue, Rings, Way, Ways};
+use service::control::{Disk, DiskIndex, ExportIndex, MemoryId, Outcome, Report, Request};
+
+/// An appliance's device that has no ways left.
+struct NoWays;
+
+impl Ways for NoWays {
+    fn call(&mut self, _queue: &mut Queue) -> Option<Way> {
+        None
+    }
+
+    fn kick(&mut self, _queue: &Queue) -> Option<u16> {
+        None
+    }
+}
+
+/// An export with a front end, which the appliance holds.
+fn attached() -> Export {
+    let mut export = Export::new(ExportIndex(0), MemoryId(0), None);
+    let disk = Disk {
+        disk: DiskIndex(0),
+        name: "pmem0s".into(),
+        capacity: 8,
+        sector_size: 512,
+        serial: [0; 20],
+        queues: 1,
+        queue_size: 128,
+        features: 0,
+        config: vec![0; 60],
+    };
+    assert!(export.offer(&disk));
+    export.begin();
+    export.features = Some(0);
+    export.table = Some(MemoryTable::default());
+    let attach = next(&mut export).unwrap();
+    assert!(matches!(attach, Request::Attach(_)));
+    done(&mut export, &attach);
+    export
+}
+
+fn next(export: &mut Export) -> Option<Request> {
+    export.next(|_| 0, &mut NoWays)
+}
+
+fn done(export: &mut Export, request: &Request) {
+    export.done(request, &Report::Done(Outcome::Ok));
+}
+
+fn write(export: &mut Export, at: u8, bytes: &[u8]) {
+    ConfigWrite { at, bytes: bytes.into() }.put(&mut export.config_writes);
+}
+
+/// The bytes that a request writes.
+fn written(request: Option<Request>) -> Option<(u8, Vec<u8>)> {
+    match request {
+        Some(Request::WriteConfig { at, bytes, .. }) => Some((at, bytes)),
+        None => None,
+        Some(other) => panic!("{other:?}"),
+    }
+}
+
+/// The configuration space as the appliance has it after all requests, with each answer after so many more changes.
+fn told(changes: &[(u8, &[u8])], late: usize) -> [u8; 60] {
+    let mut export = attached();
+    let mut space = [0; 60];
+    let mut changes = changes.iter();
+    let mut change = |export: &mut Export| changes.next().map(|(at, bytes)| write(export, *at, bytes)).is_some();
+    loop {
+        let changed = change(&mut export);
+        let Some((at, bytes)) = written(next(&mut export)) else {
+            match changed {
+                true => continue,
+                false => return space,
+            }
+        };
+        // While it is on its way the front end goes on.
+        (0..late).for_each(|_| _ = change(&mut export));
+        space[usize::from(at)..][..bytes.len()].copy_from_slice(&bytes);
+        done(&mut export, &Request::WriteConfig { export: ExportIndex(0), at, bytes });
+    }
+}
+
+#[test]
+fn the_last_change_of_the_configuration_is_told_however_late_answers_come() {
+    #[rustfmt::skip]
+    let cases: [&[(u8, &[u8])]; 6] = [
+        &[(32, &[0])],
+        &[(32, &[1]), (32, &[0])],
+        &[(32, &[1]), (32, &[0]), (32, &[1]), (32, &[0])],
+        &[(32, &[1]), (33, &[2]), (32, &[3]), (33, &[4])],
+        &[(32, &[1, 2, 3, 4]), (33, &[9]), (32, &[5, 6])],
+        &[(40, &[7]), (32, &[1; 16]), (40, &[8]), (32, &[2; 16])],
+    ];
+    for changes in cases {
+        let mut expected = [0; 60];
+        for (at, bytes) in changes {
+            expected[usize::from(*at)..][..bytes.len()].copy_from_slice(bytes);
+        }
+        for late in 0..4 {
+            assert_eq!(told(changes, late), expected, "{changes:?}, {late} late");
+        }
+    }
+}
+
+#[test]
+fn an_appliance_that_starts_anew_is_told_all_of_it_again() {
+    let mut export = attached();
+    write(&mut export, 32, &[1]);
+    let request = next(&mut export).unwrap();
+    done(&mut export, &request);
+    assert_eq!(next(&mut export), None);
+    export.appliance_gone();
+    let disk = export.disk.clone().unwrap();
+    assert!(export.offer(&disk));
+    let attach = next(&mut export).unwrap();
+    done(&mut export, &attach);
+    assert_eq!(written(next(&mut export)), Some((32, vec![1])));
+}
+
+#[test]
+fn rings_count_for_the_size_that_they_were_placed_for() {
+    let mut queue = Queue::default();
+    queue.set_size(16);
+    queue.rings = Some(Rings { desc: 0, avail: 0x1000, used: 0x2000 });
+    queue.set_size(16);
+    assert!(queue.rings.is_some(), "the same once more, as at each start");
+    queue.set_size(128);
+    assert_eq!(queue.rings, None, "a longer ring may reach past the consumer's memory");
+}
