@@ -4,6 +4,7 @@
 //! or is not there; 124 the time is up; 128 + n ended by signal n.
 
 use std::io::{self, IsTerminal, Read, Write};
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitCode, ExitStatus};
 use std::sync::Arc;
 use std::thread;
@@ -21,6 +22,7 @@ use host::deadline::Deadline;
 use host::options::{Ask, Cli, Start, Verb};
 use host::script::{self, ScriptError};
 use host::session::Mode;
+use nix::libc::SIGBUS;
 use serde_json::Value;
 
 const FAILED: u8 = 1;
@@ -171,7 +173,11 @@ fn tend(format_blank: bool, keyboard: bool, start: &Start) -> Result<u8, Failure
         if status.is_some_and(|status| status.success()) {
             return Ok(0);
         }
-        if !bridge.as_ref().is_some_and(Bridge::has_served) {
+        let served = bridge.as_ref().is_some_and(Bridge::has_served);
+        // SIGBUS: memory that was not there. It may have been a consumer's, who must not cost others their disks.
+        let by_consumer = (!served || status.and_then(|it| it.signal()) == Some(SIGBUS))
+            && bridge.as_ref().is_some_and(Bridge::leaves_somebody_out);
+        if !served && !by_consumer {
             return Err(Failure(NO_ANSWER, ended));
         }
         say(&format!("{ended}: starting it anew"));

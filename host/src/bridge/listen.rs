@@ -119,6 +119,13 @@ fn accept(shared: &Arc<Shared>, export: usize, listener: &Listener) {
             thread::sleep(Duration::from_millis(100));
             continue;
         };
+        if shared.windows[shared.window_of[export]].is_left_out() {
+            shared.complain(
+                export,
+                &format!("{}: the consumer's RAM file was cut short", shared.sockets[export].display()),
+            );
+            continue;
+        }
         if !take_place(shared, export) {
             shared.say(&format!("{}: a second front end is refused", shared.sockets[export].display()));
             continue;

@@ -15,7 +15,7 @@
 //! - [`state`]: what front ends want, what the appliance holds, and the next step from one to the other;
 //! - `conductor`: takes those steps over the control link (`service::control`); `listen` and `front`: the vhost-user
 //!   sockets; `relay`: kicks; `refuse`: answers requests that nobody serves;
-//! - `shared`: the lock around it all.
+//! - `window`: a consumer's memory as a machine gets it; `shared`: the lock around it all.
 //!
 //! What can happen, and what comes of it:
 //!
@@ -26,6 +26,7 @@
 //! | … for longer than the bound | requests are answered with I/O errors until it is back |
 //! | the bridge ends, however | the appliance ends with it; the front ends' `reconnect=` finds the next bridge |
 //! | a disk is withdrawn | requests are answered with I/O errors; it has no sectors |
+//! | a consumer cuts its RAM file short | it has no disk any more; the appliance's machine dies of it, and the next one goes on |
 //! | a front end is mad | it is dropped, with a message; other consumers see nothing of it |
 
 mod conductor;
@@ -40,6 +41,7 @@ mod relay;
 mod shared;
 mod sharing;
 pub mod state;
+mod window;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -58,8 +60,9 @@ pub use self::listen::Listener;
 
 use self::ivshmem::{PeerId, Server};
 use self::ram::{Identity, RamError, RamFile};
-use self::shared::{Machine, Shared, State, Window};
+use self::shared::{Machine, Shared, State};
 use self::state::{Export, RELAYED_VECTORS, VECTORS, eventfd};
+use self::window::Window;
 
 /// How long requests are held for an appliance that is gone, unless somebody says otherwise: it boots meanwhile.
 pub const HOLD: Duration = Duration::from_secs(30);
@@ -163,7 +166,7 @@ impl Bridge {
                 Some(window) => window,
                 None => {
                     let kicks = (0..RELAYED_VECTORS).map(|_| eventfd()).collect::<io::Result<_>>()?;
-                    windows.push(Window { ram: RamFile::open(&spec.ram, spec.ram_bytes)?, kicks });
+                    windows.push(Window::new(RamFile::open(&spec.ram, spec.ram_bytes)?, kicks));
                     windows.len() - 1
                 }
             };
@@ -212,10 +215,17 @@ impl Bridge {
         let (ours, control) = UnixStream::pair()?;
         let (mut servers, mut ivshmem) = (Vec::new(), Vec::new());
         for (index, window) in self.shared.windows.iter().enumerate() {
+            // What happened to a file so far is told by its length; from here on the machine may meet it.
+            window.was_touched();
+            if !window.ram.is_whole() {
+                self.shared.leave_out(index)?;
+            }
+        }
+        for (index, window) in self.shared.windows.iter().enumerate() {
             let (ours, theirs) = UnixStream::pair()?;
             let own = PeerId(memory_id(index).0);
             let vectors: Vec<_> = window.kicks.iter().map(|kick| kick.as_fd()).collect();
-            servers.push(Server::greet(ours, own, window.ram.file().as_fd(), &vectors, VECTORS)?);
+            servers.push(Server::greet(ours, own, window.memory(), &vectors, VECTORS)?);
             ivshmem.push(theirs.into());
         }
         let mut state = self.shared.lock();
@@ -241,6 +251,16 @@ impl Bridge {
     pub fn has_served(&self) -> bool {
         let state = self.shared.lock();
         state.machines > 0 && state.served == state.machines
+    }
+
+    /// Looks for a consumer that may have ended the last machine by what it did to its RAM file, and leaves it out. To be
+    /// called when the machine has ended over memory that was not there (SIGBUS), or before it served anything. Returns
+    /// whether there was one: then another machine is worth a try.
+    #[must_use]
+    pub fn leaves_somebody_out(&self) -> bool {
+        let windows = self.shared.windows.iter().enumerate().filter(|(_, window)| !window.is_left_out());
+        let guilty = windows.filter(|(_, window)| window.was_touched() || !window.ram.is_whole());
+        guilty.map(|(index, _)| self.shared.leave_out(index)).filter(Result::is_ok).count() > 0
     }
 
     /// Whether the appliance is there and has said what it serves.

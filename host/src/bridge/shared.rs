@@ -19,20 +19,12 @@ use std::time::{Duration, Instant};
 use service::memory::MemoryTable;
 
 use super::ivshmem::Server;
-use super::ram::RamFile;
 use super::state::{Export, Queue, Way, Ways, signal};
+use super::window::Window;
 use super::{Log, refuse};
 
 /// How long the appliance may take to let go of a queue. A consumer's machine stands still meanwhile.
 pub(super) const STOP_PATIENCE: Duration = Duration::from_secs(5);
-
-/// A consumer's memory, with what lasts as long as the bridge.
-#[derive(Debug)]
-pub(super) struct Window {
-    pub(super) ram: RamFile,
-    /// The first vectors of the ivshmem device: kicks that we relay arrive by them.
-    pub(super) kicks: Vec<Arc<File>>,
-}
 
 /// What ends the machine that runs the appliance.
 pub(super) type Killer = Arc<dyn Fn() + Send + Sync>;
@@ -127,6 +119,25 @@ impl Shared {
             drop(state);
             self.say(words);
         }
+    }
+
+    /// Leaves a consumer out whose memory cannot be given to an appliance any more. Other consumers go on.
+    pub(super) fn leave_out(&self, window: usize) -> std::io::Result<()> {
+        let it = &self.windows[window];
+        if it.is_left_out() {
+            return Ok(());
+        }
+        it.leave_out()?;
+        let mut state = self.lock();
+        let exports = self.window_of.iter().zip(&mut state.exports).filter(|(of, _)| **of == window);
+        exports.for_each(|(_, export)| export.left_out = true);
+        drop(state);
+        self.wake_all();
+        self.say(&format!(
+            "the RAM file {} was cut short: its consumer has no disk until untornctl is started anew, others go on",
+            it.ram.path().display()
+        ));
+        Ok(())
     }
 
     pub(super) fn is_closing(&self) -> bool {

@@ -159,6 +159,8 @@ pub struct Export {
     pub offered: bool,
     /// Whether the appliance is there and does not: its requests are refused, at once.
     pub withdrawn: bool,
+    /// Whether the consumer's memory is gone: nothing is done for it any more.
+    pub left_out: bool,
 
     // What the front end has set.
     /// Whether there is one.
@@ -194,6 +196,7 @@ impl Export {
             disk: None,
             offered: false,
             withdrawn: false,
+            left_out: false,
             session: false,
             features: None,
             table: None,
@@ -245,7 +248,7 @@ impl Export {
     /// Whether its requests are refused, though an appliance is there.
     #[must_use]
     pub fn is_refused(&self) -> bool {
-        self.session && (self.withdrawn || self.is_legacy())
+        self.session && (self.withdrawn || self.left_out || self.is_legacy())
     }
 
     /// Whether the appliance serves none of its queues.
@@ -277,7 +280,8 @@ impl Export {
 
     /// What the appliance should have been told of the front end, once the front end has said enough.
     fn wanted(&self) -> Option<Attach> {
-        let disk = self.disk.as_ref().filter(|_| self.offered && self.session && !self.is_legacy())?;
+        let disk =
+            self.disk.as_ref().filter(|_| self.offered && self.session && !self.is_legacy() && !self.left_out)?;
         Some(Attach {
             export: self.index,
             memory: self.memory,

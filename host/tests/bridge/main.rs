@@ -572,3 +572,43 @@ fn what_stands_in_the_way_is_left_as_it_is() {
     let error = place.open(&[place.spec("c"), place.spec("c")], LONG).unwrap_err();
     assert!(error.to_string().contains("given twice"), "{error}");
 }
+
+#[test]
+fn a_consumer_that_cuts_its_memory_short_costs_itself_its_disk_and_nobody_else() {
+    let mut place = Place::new(LONG);
+    place.bridge = None;
+    place.bridge = Some(place.open(&[place.spec("a"), place.spec("b")], LONG).unwrap());
+    let appliance = place.appliance(1);
+    let mut consumer = place.running(1);
+    assert_eq!(consumer.ask(0, Some(2), 9), (0, 2));
+    let mut other = Consumer::realize(&place.socket("b"), &place.ram("b"), RAM, 1);
+    other.start();
+    // Consumers of this process write by system calls, which no machine does: what they did so far does not count.
+    place.bridge().machine().unwrap();
+    assert!(!place.said.lock().unwrap().iter().any(|line| line.contains("cut short")), "nobody did anything");
+
+    // It cuts, the machine dies of that, and by then the file is as long as before: its pages are others.
+    let file = fs::OpenOptions::new().write(true).open(place.ram("b")).unwrap();
+    let bytes = file.metadata().unwrap().len();
+    for left in [0, bytes] {
+        file.set_len(left).unwrap();
+    }
+    appliance.kill();
+    assert!(place.bridge().leaves_somebody_out());
+    place.hears("b.ram was cut short: its consumer has no disk until untornctl is started anew, others go on");
+    let appliance = place.appliance(2);
+    assert_eq!(consumer.ask(0, None, 9), (0, 2), "it goes on where it was");
+    assert_eq!(other.capacity(), 0);
+    drop(other);
+    let mut again = UnixStream::connect(place.socket("b")).unwrap();
+    place.hears("b: the consumer's RAM file was cut short");
+    assert_eq!(again.read(&mut [0]).unwrap(), 0);
+
+    // One that is short when a machine starts needs no death to be found out.
+    appliance.kill();
+    let file = fs::OpenOptions::new().write(true).open(place.ram("a")).unwrap();
+    file.set_len(4096).unwrap();
+    let _appliance = place.appliance(3);
+    place.hears("a.ram was cut short");
+    drop(consumer);
+}
