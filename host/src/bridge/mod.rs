@@ -54,6 +54,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use service::control::{ExportIndex, MemoryId};
 
 pub use self::listen::Listener;
@@ -61,7 +62,7 @@ pub use self::listen::Listener;
 use self::ivshmem::{PeerId, Server};
 use self::ram::{Identity, RamError, RamFile};
 use self::shared::{Machine, Shared, State};
-use self::state::{Export, RELAYED_VECTORS, VECTORS, eventfd};
+use self::state::{Export, QUEUES_MAX, RELAYED_VECTORS, VECTORS, eventfd};
 use self::window::Window;
 
 /// How long requests are held for an appliance that is gone, unless somebody says otherwise: it boots meanwhile.
@@ -147,6 +148,7 @@ impl Bridge {
         if specs.len() > EXPORTS_MAX {
             return Err(BridgeError::Usage(format!("{} disks: {EXPORTS_MAX} are the most", specs.len())));
         }
+        reserve_descriptors(specs.len());
         let mut windows: Vec<Window> = Vec::new();
         let mut window_of = Vec::new();
         let mut known = HashMap::new();
@@ -279,6 +281,24 @@ impl Drop for Bridge {
 impl fmt::Debug for Bridge {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Bridge").field("sockets", &self.shared.sockets).finish_non_exhaustive()
+    }
+}
+
+/// Sees to it that all front ends can have all their queues, whoever else needs descriptors: raises our own limit, as far as
+/// the system's owner allows.
+fn reserve_descriptors(exports: usize) {
+    /// A queue's kick, call, error and relayed call, and one that takes another's place.
+    const OF_QUEUE: usize = 5;
+    /// A socket and its front end; RAM file, ivshmem socket, watch and kicks.
+    const OF_EXPORT: usize = 8 + RELAYED_VECTORS as usize;
+    /// Admin clients, the appliance's program, the terminal and what we start with.
+    const OTHERS: usize = crate::admin::CLIENTS_MAX + 64;
+    let wanted = (exports * (QUEUES_MAX as usize * OF_QUEUE + OF_EXPORT) + OTHERS) as u64;
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < wanted
+    {
+        // With fewer, fewer queues can be had at once: a front end that finds none is dropped with its message.
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, wanted.min(hard), hard);
     }
 }
 
