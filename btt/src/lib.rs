@@ -4,9 +4,54 @@
 //! Every sector is wholly old or wholly new whenever the power goes, and an acknowledged write survives. The crate
 //! knows no hardware: it stands on [`media::Namespace`], which anything that reads and writes bytes can be.
 //!
+//! # An example
+//! A BTT in ordinary memory ([`ram`]); the example `file` does the same on a mapped file.
+//! ```
+//! use btt::bytes::{Sectors, SectorsMut};
+//! use btt::format::{Recipe, format};
+//! use btt::geometry::SectorSize;
+//! use btt::info_block::Version;
+//! use btt::ram::Ram;
+//! use btt::{Btt, CpuIndex, ExternalLba, Placement};
+//! use uuid::Uuid;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let size = SectorSize::new(512).expect("a size that a BTT can have");
+//! let placement = Placement { version: Version::V1_1, parent_uuid: Uuid::nil() };
+//! let recipe = Recipe {
+//!     sector_size: size,
+//!     uuid: Uuid::from_u128(0x2170_4d23_024c_4b18_8e35_7a42_a8bc_db46),
+//!     parent_uuid: placement.parent_uuid,
+//!     version: placement.version,
+//!     zero_data: false, // the medium is zero already
+//!     zero_entries: false,
+//! };
+//! let medium = Ram::new(32 << 20);
+//! format(&medium, &recipe, &mut |_, _| ())?;
+//!
+//! let btt = Btt::open(&medium, placement, 1)?;
+//! let data = [7; 2 * 512];
+//! let sectors = Sectors::new(&data, size).expect("whole sectors");
+//! btt.lane(CpuIndex(0)).write(ExternalLba(9), 2, &sectors)?;
+//!
+//! // The power goes: nothing is closed or drained. Only the bytes on the medium are left, and opening recovers them.
+//! drop(btt);
+//! let medium = Ram::from_image(medium.into_image());
+//! let btt = Btt::open(&medium, placement, 1)?;
+//! let mut back = [0; 2 * 512];
+//! let mut room = SectorsMut::new(&mut back, size).expect("whole sectors");
+//! btt.lane(CpuIndex(0)).read(ExternalLba(9), 2, &mut room)?;
+//! assert_eq!(back, data);
+//! # Ok(())
+//! # }
+//! ```
+//! What a medium may lose at a cut is in [`media`]. The feature `sim` has a medium that loses as much as it may.
+//!
+//! # Modules
 //! | module | one thing |
 //! |---|---|
 //! | [`media`] | the medium's trait, and what a power cut may leave |
+//! | [`ram`] | a medium in ordinary memory |
 //! | [`layout`], [`checksum`] | the bytes on the medium |
 //! | [`geometry`], [`info_block`] | how an arena is cut up, and the block that says so |
 //! | [`map`], [`flog`] | sector to block; the log of free blocks |
@@ -17,7 +62,7 @@
 //! | [`format`](mod@format) | making one |
 //! | [`check`], `survey` | looking at the whole of it |
 //! | [`repair`] | mending what is damaged, where the answer is certain |
-//! | [`sim`] (feature `sim`) | a medium that remembers, and makes crashes |
+//! | `sim` (feature `sim`) | a medium that remembers, and makes crashes |
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
@@ -38,6 +83,7 @@ pub mod lane;
 pub mod layout;
 pub mod map;
 pub mod media;
+pub mod ram;
 mod read;
 mod recover;
 pub mod repair;

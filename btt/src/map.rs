@@ -3,8 +3,8 @@
 //! | | |
 //! |---|---|
 //! | who reads an entry | any lane, without a lock: the read path re-checks through the RTT |
-//! | who writes an entry | a lane that holds the entry's [`Stripe`] |
-//! | what the stripe remembers | the one map line whose change may not be durable yet, see [`Unfenced`] |
+//! | who writes an entry | a lane that holds the entry's `Stripe` |
+//! | what the stripe remembers | the one map line whose change may not be durable yet, see `Unfenced` |
 //!
 //! Entries are hashed to stripes by 64-byte map line, not by LBA: two lanes must not share a line, or one could write
 //! back the other's half of it. (The 2015 text says LBA modulo nfree; the code it came with, and this, use the line.)

@@ -1,6 +1,6 @@
 //! The medium below a BTT: one namespace of byte-addressable persistent memory.
 //!
-//! [`Namespace`] is all that this crate knows of hardware (the seeds' `rw_bytes`). It keeps "start to write back"
+//! [`Namespace`] is all that this crate knows of hardware (Linux calls its counterpart `rw_bytes`). It keeps "start to write back"
 //! apart from "fence", so that one fence can serve a whole run of sectors.
 //!
 //! # What may be on the medium after a power cut

@@ -26,7 +26,7 @@ pub struct Replies {
     escape: bool,
 }
 
-/// A reply of more than [`REPLY_BYTES_MAX`] bytes.
+/// A reply without an end: it is longer than any honest one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Endless;
 

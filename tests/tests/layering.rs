@@ -18,7 +18,7 @@ const LAYERS: [(&str, &[&str]); 11] = [
     ("service", &[]),
     ("boot", &[]),
     ("drivers", &["btt", "nvdimm", "service"]),
-    // Of service the wire types only.
+    // Of service what both ends of a wire share.
     ("host", &["service"]),
     ("kernel", &["boot", "btt", "drivers", "nvdimm", "service"]),
     ("fuzz", &["btt", "drivers", "kernel", "nvdimm", "service"]),

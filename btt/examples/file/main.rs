@@ -1,7 +1,7 @@
 //! A BTT on an ordinary file: `cargo run --example file -- FILE [SECTOR_SIZE [UUID [MAXLANE]]]`.
 //!
 //! Makes the BTT if the file holds none, then copies standard input into its first sectors, or with an empty input
-//! prints what it is. The seeds' `btt_init` took the same parameters from any driver with `rw_bytes`.
+//! prints what it is. The parameters are those that Linux's `btt_init` takes.
 
 mod namespace;
 
@@ -14,26 +14,49 @@ use namespace::FileNamespace;
 use std::error::Error;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
+use std::process::ExitCode;
 use uuid::Uuid;
 
 /// A namespace without labels: version 1.1, no parent.
 const PLACEMENT: Placement = Placement { version: Version::V1_1, parent_uuid: Uuid::nil() };
 
-fn main() -> Result<(), Box<dyn Error>> {
-    let mut arguments = std::env::args().skip(1);
-    let path = arguments.next().ok_or("usage: file FILE [SECTOR_SIZE [UUID [MAXLANE]]]")?;
-    let size: u32 = arguments.next().map_or(Ok(512), |word| word.parse())?;
+const USAGE: &str = "usage: file FILE [SECTOR_SIZE [UUID [MAXLANE]]]
+
+Lays a BTT on FILE, unless it holds one, and copies standard input into its first sectors; with an empty input it says
+what it is. FILE is there already (truncate -s 32M FILE makes one), of 16M or more. SECTOR_SIZE: 512 (default), 520, 528,
+4096, 4104, 4160 or 4224. UUID: of a new BTT (default: a random one). MAXLANE: the most writers at once (default: 4).";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments.iter().any(|word| word == "--help" || word == "-h") {
+        println!("{USAGE}");
+        return ExitCode::SUCCESS;
+    }
+    match run(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("file: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: Vec<String>) -> Result<(), Box<dyn Error>> {
+    let mut arguments = arguments.into_iter();
+    let path = arguments.next().ok_or(USAGE)?;
+    let size: u32 = arguments.next().map_or(Ok(512), |word| word.parse().map_err(|why| format!("{word}: {why}")))?;
     let uuid = match arguments.next() {
-        Some(word) => word.parse()?,
+        Some(word) => word.parse().map_err(|why| format!("{word}: {why}"))?,
         None => random_uuid()?,
     };
-    let lanes: u32 = arguments.next().map_or(Ok(4), |word| word.parse())?;
+    let lanes: u32 = arguments.next().map_or(Ok(4), |word| word.parse().map_err(|why| format!("{word}: {why}")))?;
     if lanes == 0 {
         return Err("MAXLANE is at least 1".into());
     }
     let sector_size = SectorSize::new(size).ok_or_else(|| format!("{size} is not a sector size"))?;
 
-    let file = OpenOptions::new().read(true).write(true).open(&path)?;
+    let file = OpenOptions::new().read(true).write(true).open(&path);
+    let file = file.map_err(|why| format!("{path}: {why} (truncate -s 32M {path} makes a file)"))?;
     let namespace = FileNamespace::new(file, false)?;
     let btt = match Btt::open(&namespace, PLACEMENT, lanes) {
         Err(OpenError::NotABtt) => {

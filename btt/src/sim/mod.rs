@@ -7,6 +7,21 @@
 //!
 //! [`Sim::set_plan`] fails the n-th access. [`Sim::record`] keeps what is done to the medium, and [`Sim::replay`] does
 //! it again to another, so that a crash can be made after each event.
+//!
+//! ```
+//! use btt::media::{Namespace, NsOffset};
+//! use btt::sim::{Seeded, Sim};
+//!
+//! let medium = Sim::new(4096);
+//! medium.store_u64(NsOffset(0), 1)?;
+//! medium.start_write_back(NsOffset(0), 8)?;
+//! medium.fence()?;
+//! medium.store_u64(NsOffset(64), 2)?; // not fenced: it may survive, or not
+//! let after = medium.crash(&mut Seeded::new(7)); // the same number makes the same cut
+//! assert_eq!(after.load_u64(NsOffset(0))?, 1);
+//! assert!(matches!(after.load_u64(NsOffset(64))?, 0 | 2));
+//! # Ok::<(), btt::media::MediaError>(())
+//! ```
 
 mod image;
 mod pending;

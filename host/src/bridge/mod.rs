@@ -9,8 +9,8 @@
 //! the appliance's doorbell  ──>  the consumer's call eventfd          (interrupts: neither)
 //! ```
 //!
-//! - [`ram`]: a consumer's RAM as a file, in `guard` of a file that is cut short; [`memory_table`]: which of its addresses are where in it; `sharing`: whether it
-//!   is shared at all;
+//! - [`ram`]: a consumer's RAM as a file; `guard`: its mapping, should it be cut short; [`memory_table`]: which of the
+//!   consumer's addresses are where in it; `sharing`: whether it is shared at all;
 //! - [`ivshmem`]: the server side of the appliance's ivshmem devices;
 //! - [`state`]: what front ends want, what the appliance holds, and the next step from one to the other;
 //! - `conductor`: takes those steps over the control link (`service::control`); `listen` and `front`: the vhost-user

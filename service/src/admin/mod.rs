@@ -1,4 +1,4 @@
-//! The admin commands: a line becomes a [`command::Command`] ([`parse`]), a command a [`Reply`] ([`execute`]), a reply
+//! The admin commands: a line becomes a [`command::Command`] ([`parse()`]), a command a [`Reply`] ([`execute()`]), a reply
 //! text ([`text`]) or a line of JSON ([`machine`]).
 //!
 //! [`table`] is the one place that names the commands.

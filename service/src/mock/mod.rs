@@ -5,7 +5,7 @@
 //! | [`Driver`] | a driver's side of a split virtqueue, with every byte of it in reach |
 //! | [`RamDisk`] | a back end in memory that remembers its runs and fails when told |
 //! | [`Consumer`] | both, and our device between them: requests in, answers out |
-//! | [`harm`] | a driver that does what any bytes say: the body of a fuzz target |
+//! | [`harm()`] | a driver that does what any bytes say: the body of a fuzz target |
 
 mod consumer;
 mod disk;

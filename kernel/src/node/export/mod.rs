@@ -2,18 +2,18 @@
 //!
 //! | part | does | who |
 //! |---|---|---|
-//! | [`control`] | what the bridge asks for over the control link | whoever polls it: CPU 0 |
-//! | [`station`] | the queues of one CPU, polled | that CPU, or the keeper of the watch |
-//! | [`backend`] | a request, on a disk | the CPU that polls its queue |
-//! | [`watch`] | who looks after the queues of all | every CPU |
-//! | [`trace`] | what happened lately | everybody |
+//! | `control` | what the bridge asks for over the control link | whoever polls it: CPU 0 |
+//! | `station` | the queues of one CPU, polled | that CPU, or the keeper of the watch |
+//! | `backend` | a request, on a disk | the CPU that polls its queue |
+//! | `watch` | who looks after the queues of all | every CPU |
+//! | `trace` | what happened lately | everybody |
 //!
 //! | what | written by | read by | how |
 //! |---|---|---|---|
 //! | the control state | who holds its lock | the same | lock |
 //! | a CPU's queues | who holds the station's lock: the CPU in a poll, or the keeper of the watch; control, to add, change and remove | the same | lock |
-//! | the keeper of the watch | that CPU | every CPU before it halts | release, acquire: see [`watch`] |
-//! | a disk's `held` | CPU 0, for a check | who polls, under the station's lock | release, acquire: see [`Exports::hold`] |
+//! | the keeper of the watch | that CPU | every CPU before it halts | release, acquire: see `watch` |
+//! | a disk's `held` | CPU 0, for a check | who polls, under the station's lock | release, acquire: see `Exports::hold` |
 //! | `lease_until` | control | every CPU before it touches a consumer's memory | release, acquire |
 //! | `reports` | a CPU that found a broken queue | control | lock |
 //!
