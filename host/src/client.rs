@@ -70,15 +70,15 @@ pub fn ask(path: &Path, mode: Mode, command: &str, deadline: Deadline) -> Result
     session.enter(mode, deadline).and_then(|()| session.command(command, deadline)).map_err(ClientError::NoAnswer)
 }
 
-/// A request line of words, as the appliance's grammar has them (`service::admin::words`): what has blanks or quotes is
-/// quoted.
+/// A request line of words, as the appliance's grammar has them (`service::admin::words`): what has blanks, quotes or a
+/// `#` is quoted.
 pub fn line<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
     let mut line = String::new();
     for word in words {
         if !line.is_empty() {
             line.push(' ');
         }
-        if !word.is_empty() && !word.contains([' ', '\t', '"', '\'', '\\']) {
+        if !word.is_empty() && !word.contains([' ', '\t', '"', '\'', '\\', '#']) {
             line.push_str(word);
             continue;
         }
@@ -102,10 +102,11 @@ mod tests {
 
     #[test]
     fn any_words_come_through_the_appliances_grammar() {
-        let cases: [&[&str]; 4] = [
+        let cases: [&[&str]; 5] = [
             &["list", "-N"],
             &["create-namespace", "-n", "a name; with 'quotes' and \"more\" and \\ "],
             &["", "a\tb"],
+            &["#1", "a#b", "# c"],
             &["write", "pmem0s", "0", "--data", "AAAA=="],
         ];
         for case in cases {

@@ -1,7 +1,8 @@
 //! A line's words: separated by blanks; quotes keep blanks together.
 //!
 //! `'…'` is taken as it stands; in `"…"` a backslash takes the next character as it stands. Quotes may begin inside a
-//! word. There are no variables, no wildcards, no comments.
+//! word. A `#` where a word could begin starts a comment, up to the end of the line. There are no variables and no
+//! wildcards. [`commands`] has the same rules for several commands in one text.
 
 use alloc::format;
 use alloc::string::String;
@@ -44,6 +45,54 @@ pub fn not_text(code: u32, column: usize) -> AdminError {
     AdminError::usage(format!("byte {code:#04x} in column {column} is not text"))
 }
 
+/// What a character is to the grammar.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    /// Separates words.
+    Blank,
+    /// Opens or closes a quotation, or is a backslash that takes the next character as it stands.
+    Mark,
+    /// A character of a word, outside quotes.
+    Bare,
+    /// A character of a word, inside quotes.
+    Quoted,
+    /// Belongs to a comment.
+    Comment,
+}
+
+/// Where a line is between two of its characters.
+#[derive(Clone, Copy, Debug, Default)]
+enum Place {
+    /// A word may begin.
+    #[default]
+    Between,
+    InWord,
+    /// The quote, and the column where it opened.
+    Quoted(char, usize),
+    /// After a backslash between such quotes.
+    Escaped(char, usize),
+    Comment,
+}
+
+impl Place {
+    /// What the next character is, which stands in `column`.
+    fn step(&mut self, next: char, column: usize) -> Part {
+        let (place, part) = match (*self, next) {
+            (Self::Comment, _) | (Self::Between, '#') => (Self::Comment, Part::Comment),
+            (Self::Between | Self::InWord, ' ' | '\t') => (Self::Between, Part::Blank),
+            (Self::Between | Self::InWord, '\'' | '"') => (Self::Quoted(next, column), Part::Mark),
+            (Self::Between | Self::InWord, _) => (Self::InWord, Part::Bare),
+            (Self::Quoted(quote, _), _) if next == quote => (Self::InWord, Part::Mark),
+            (Self::Quoted('"', opened), '\\') => (Self::Escaped('"', opened), Part::Mark),
+            (Self::Quoted(quote, opened) | Self::Escaped(quote, opened), _) => {
+                (Self::Quoted(quote, opened), Part::Quoted)
+            }
+        };
+        *self = place;
+        part
+    }
+}
+
 /// Splits a line into words.
 ///
 /// # Errors
@@ -51,36 +100,59 @@ pub fn not_text(code: u32, column: usize) -> AdminError {
 pub fn split(line: &str) -> Result<Vec<String>, AdminError> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;
-    let mut chars = line.chars().zip(1_usize..);
-    while let Some((next, column)) = chars.next() {
-        match next {
-            ' ' | '\t' => words.extend(word.take()),
-            '\'' | '"' => quoted(next, column, &mut chars, word.get_or_insert_default())?,
-            _ => word.get_or_insert_default().push(next),
+    let mut place = Place::default();
+    for (next, column) in line.chars().zip(1_usize..) {
+        match place.step(next, column) {
+            Part::Blank => words.extend(word.take()),
+            Part::Mark => drop(word.get_or_insert_default()),
+            Part::Bare | Part::Quoted => word.get_or_insert_default().push(next),
+            Part::Comment => break,
         }
+    }
+    if let Place::Quoted(quote, opened) | Place::Escaped(quote, opened) = place {
+        return Err(AdminError::usage(format!("the quote {quote} in column {opened} is not closed")));
     }
     words.extend(word);
     Ok(words)
 }
 
-/// Appends what stands up to the closing quote.
-fn quoted(
-    quote: char,
-    column: usize,
-    chars: &mut impl Iterator<Item = (char, usize)>,
-    word: &mut String,
-) -> Result<(), AdminError> {
-    while let Some((next, _)) = chars.next() {
-        match next {
-            _ if next == quote => return Ok(()),
-            '\\' if quote == '"' => match chars.next() {
-                Some((escaped, _)) => word.push(escaped),
-                None => break,
-            },
-            _ => word.push(next),
+/// A line's first word: the command's name. Empty where there is none, or a quote is not closed.
+#[must_use]
+pub fn first(line: &str) -> String {
+    split(line).ok().and_then(|words| words.into_iter().next()).unwrap_or_default()
+}
+
+/// Whether a line holds no word: nothing but blanks, or a comment.
+#[must_use]
+pub fn is_blank(line: &str) -> bool {
+    line.chars().find(|next| !matches!(next, ' ' | '\t')).is_none_or(|first| first == '#')
+}
+
+/// The commands of a text: separated by semicolons outside quotes and comments, and by the ends of lines, whatever is
+/// open there. Blank ones and comments are left out.
+pub fn commands(text: &str) -> impl Iterator<Item = &str> {
+    text.split(['\n', '\r']).flat_map(commands_of_line).filter(|command| !command.is_empty())
+}
+
+fn commands_of_line(line: &str) -> Vec<&str> {
+    let mut commands = Vec::new();
+    let (mut start, mut end) = (0, line.len());
+    let mut place = Place::default();
+    for (column, (at, next)) in (1..).zip(line.char_indices()) {
+        match place.step(next, column) {
+            Part::Bare if next == ';' => {
+                commands.push(line[start..at].trim());
+                (start, place) = (at + 1, Place::default());
+            }
+            Part::Comment => {
+                end = at;
+                break;
+            }
+            _ => {}
         }
     }
-    Err(AdminError::usage(format!("the quote {quote} in column {column} is not closed")))
+    commands.push(line[start..end].trim());
+    commands
 }
 
 #[cfg(test)]
@@ -90,7 +162,7 @@ mod tests {
     #[test]
     fn words_split_at_blanks_and_quotes_keep_them() {
         #[rustfmt::skip]
-        let cases: [(&str, &[&str]); 8] = [
+        let cases: [(&str, &[&str]); 14] = [
             ("",                        &[]),
             ("  \t ",                   &[]),
             ("list",                    &["list"]),
@@ -99,9 +171,43 @@ mod tests {
             (r#"--name="my \"disk\"""#, &[r#"--name=my "disk""#]),
             (r"x'\'y",                  &[r"x\y"]),
             ("'' \"\"",                 &["", ""]),
+            ("# nothing",               &[]),
+            ("list # 'all",             &["list"]),
+            ("a#b c# #d e",             &["a#b", "c#"]),
+            ("'#' \"# b\" ''# '",        &["#", "# b", "# "]),
+            ("x \t#y",                  &["x"]),
+            ("\"\\\"#\" z",             &["\"#", "z"]),
         ];
         for (line, words) in cases {
             assert_eq!(split(line).expect(line), words, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_line_is_blank_if_it_has_no_words() {
+        for line in ["", " ", "\t ", "#", "  # list", "list", "''", " a#", "\"#\""] {
+            assert_eq!(is_blank(line), split(line).expect(line).is_empty(), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_text_is_split_at_semicolons_and_line_ends_outside_quotes_and_comments() {
+        let cases: [(&str, &[&str]); 12] = [
+            ("", &[]),
+            (" ; ;; ", &[]),
+            ("status", &["status"]),
+            ("status; list -N ;poweroff", &["status", "list -N", "poweroff"]),
+            (r#"create-namespace -n "a;b"; list"#, &[r#"create-namespace -n "a;b""#, "list"]),
+            (r"create-namespace -n 'a;\'; list", &[r"create-namespace -n 'a;\'", "list"]),
+            (r#"a "\";" b; c \; d"#, &[r#"a "\";" b"#, r"c \", "d"]),
+            ("open 'quote\nnext; last", &["open 'quote", "next", "last"]),
+            ("list # one; two\nstatus", &["list", "status"]),
+            ("# nothing\n;# 'nothing\r\nlist", &["list"]),
+            ("a '# b'; c#d # e", &["a '# b'", "c#d"]),
+            ("a;#b\nc", &["a", "c"]),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(commands(text).collect::<Vec<_>>(), expected, "{text}");
         }
     }
 

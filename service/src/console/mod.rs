@@ -201,7 +201,7 @@ impl Session {
         if let Some(mode) = self.beside.take() {
             return answer_beside(mode, request, link, appliance);
         }
-        let blank = self.mode == Mode::Console && request.as_ref().is_ok_and(|line| line.trim().is_empty());
+        let blank = self.mode == Mode::Console && request.as_ref().is_ok_and(|line| words::is_blank(line));
         if blank {
             self.editor.prompt(link);
             return Activity::Busy;
