@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 #: host/setup.sh WHAT: installs the Debian or Ubuntu packages that WHAT needs and this machine lacks.
 #:
-#:   run     what run-qemu.sh needs: QEMU and a linker
+#:   qemu    what run-qemu.sh --no-build needs: QEMU
+#:   run     what run-qemu.sh needs: that, a linker and cargo
 #:   tests   that, and what the Linux guest of the tests is made of
 #:
 #: Installs by apt when root, or by sudo where it asks for no password. Otherwise it prints the one line to run.
@@ -16,13 +17,17 @@ need() { # need PACKAGES TEST...
     "${@:2}" >/dev/null 2>&1 || read -ra packages <<<"${packages[*]-} $1"
 }
 
-need_run() {
+need_qemu() {
     # Someone who names a QEMU of his own has one.
     [ -n "${QEMU-}" ] || need qemu-system-x86 command -v qemu-system-x86_64
+}
+need_run() {
+    need_qemu
     need 'gcc libc6-dev' command -v cc
 }
 
 case "${1-}" in
+qemu) need_qemu ;;
 run) need_run ;;
 tests)
     need_run
@@ -43,7 +48,7 @@ tests)
     need fio command -v fio
     ;;
 -h | --help) sed -n 's/^#: \{0,1\}//p' "$0" >&2 && exit 0 ;;
-*) complain 'say what for: run or tests (--help tells more)' && exit 2 ;;
+*) complain 'say what for: qemu, run or tests (--help tells more)' && exit 2 ;;
 esac
 
 if [ ${#packages[@]} -gt 0 ]; then
@@ -77,7 +82,7 @@ if [ ${#packages[@]} -gt 0 ]; then
 fi
 
 # rustup is asked for, not installed: how a machine gets its compiler is its owner's business.
-if ! command -v cargo >/dev/null && ! [ -x "${CARGO_HOME:-$HOME/.cargo}/bin/cargo" ]; then
+if [ "$1" != qemu ] && ! command -v cargo >/dev/null && ! [ -x "${CARGO_HOME:-$HOME/.cargo}/bin/cargo" ]; then
     complain 'missing: cargo. Please install rustup (rustup.rs); it fetches the toolchain that this project names.'
     exit 2
 fi

@@ -16,9 +16,10 @@ use std::time::Duration;
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
 use nix::unistd::{getpid, getppid};
+use service::admin::words;
 
 use crate::deadline::Deadline;
-use crate::session::{Mode, Reply, Session, SessionError, command_name};
+use crate::session::{Mode, Reply, Session, SessionError};
 
 /// From power-on to the prompt, on a slow machine that emulates many CPUs.
 pub const BOOT: Duration = Duration::from_secs(120);
@@ -182,7 +183,7 @@ impl Appliance {
     pub fn command(&mut self, command: &str, deadline: Deadline) -> Result<Reply, ApplianceError> {
         let outcome = self.session.command(command, deadline);
         let reply = self.explained(outcome)?;
-        self.off |= reply.exit_code == 0 && command_name(command) == "poweroff";
+        self.off |= reply.exit_code == 0 && words::first(command) == "poweroff";
         Ok(reply)
     }
 

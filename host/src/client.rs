@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use service::admin::line::check;
+use service::admin::words;
 use service::error::AdminError;
 
 use crate::deadline::Deadline;
-use crate::session::{Mode, Reply, Session, SessionError, command_name};
+use crate::session::{Mode, Reply, Session, SessionError};
 
 /// How long a command may take, unless somebody says otherwise: `bench` and checks of whole media take their time.
 const COMMAND: Duration = Duration::from_secs(3600);
@@ -60,7 +61,7 @@ impl std::error::Error for ClientError {}
 /// When there is no reply; a command that the appliance refuses is a [`Reply`].
 pub fn ask(path: &Path, mode: Mode, command: &str, deadline: Deadline) -> Result<Reply, ClientError> {
     check(command).map_err(ClientError::Usage)?;
-    if command_name(command) == "mode" {
+    if words::first(command) == "mode" {
         let why = "`mode` is for programs that talk to the socket themselves: --json chooses the form of a reply";
         return Err(ClientError::Usage(AdminError::usage(why)));
     }

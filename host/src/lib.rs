@@ -1,11 +1,14 @@
 //! What runs beside the appliance on a host: a client of its admin service, and a way to start it in QEMU.
 //!
 //! From the bottom up:
-//! - [`deadline`]: nothing here waits without a bound;
+//! - [`deadline`]: nothing here waits without a bound; [`quantity`]: sizes and times as people write them;
 //! - [`session`]: the admin service at the end of a byte stream: prompt, modes, commands and their replies;
 //! - [`appliance`]: a program (QEMU) that is an appliance, its console on standard input and output;
-//! - [`bridge`]: gives its disks to other QEMU machines by vhost-user;
-//! - [`options`]: its command line;
+//! - [`backing`]: the files that are a machine's memory, and what its end by SIGBUS means;
+//! - [`bridge`]: gives its disks to other QEMU machines by vhost-user; [`export_words`]: such a disk in words;
+//! - [`launch`]: how an appliance is started, whichever command asked for it;
+//! - [`qemu`]: the machine that `run-qemu.sh` starts: its options, its files, its command line;
+//! - [`options`]: the command line;
 //! - [`script`]: several commands in a row, as `run-qemu.sh --exec` has them;
 //! - [`admin`]: a socket at which programs ask for commands while the appliance runs;
 //! - [`client`]: such a program;
@@ -14,11 +17,16 @@
 
 pub mod admin;
 pub mod appliance;
+pub mod backing;
 pub mod beside;
 pub mod bridge;
 pub mod client;
 pub mod console;
 pub mod deadline;
+pub mod export_words;
+pub mod launch;
 pub mod options;
+pub mod qemu;
+pub mod quantity;
 pub mod script;
 pub mod session;

@@ -3,6 +3,7 @@
 //! Exit status: 0 ok; 1 failed; 2 usage; 3 not found; 4 media or metadata damaged; 5 the appliance ended, went silent
 //! or is not there; 124 the time is up; 128 + n ended by signal n.
 
+use std::env;
 use std::io::{self, IsTerminal, Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitCode, ExitStatus};
@@ -15,12 +16,16 @@ use base64::engine::general_purpose::STANDARD;
 use clap::{CommandFactory, Parser};
 use host::admin;
 use host::appliance::{Appliance, hand_over};
+use host::backing::{self, Backing};
 use host::bridge::{Bridge, BridgeError};
 use host::client;
 use host::console::{self, Desk, End, Signals};
 use host::deadline::Deadline;
-use host::options::{Ask, Cli, Start, Verb};
-use host::script::{self, ScriptError};
+use host::launch::Launch;
+use host::options::{Ask, Cli, Verb};
+use host::qemu::options::Options;
+use host::qemu::{Plan, QemuError};
+use host::script::{self, Script, ScriptError};
 use host::session::Mode;
 use nix::libc::SIGBUS;
 use serde_json::Value;
@@ -42,10 +47,14 @@ const INPUT_BYTES_MAX: u64 = 48 << 10;
 struct Failure(u8, String);
 
 /// A failure in between: the time is up, or the appliance is not there any more.
-fn failure(error: &ScriptError, deadline: Deadline) -> Failure {
+fn failure(error: &ScriptError, launch: &Launch) -> Failure {
     match error {
-        _ if deadline.passed() => Failure(LATE, format!("the time is up: {error}")),
-        ScriptError::Appliance(_) => Failure(NO_ANSWER, error.to_string()),
+        _ if launch.deadline.passed() => Failure(LATE, format!("the time is up: {error}")),
+        ScriptError::Appliance(error) => {
+            // Its console's last lines tell nothing of that.
+            let cause = error.ended.and_then(|ended| backing::explain(ended, &launch.memory));
+            Failure(NO_ANSWER, cause.unwrap_or_else(|| error.to_string()))
+        }
         ScriptError::Replies(_) => Failure(FAILED, error.to_string()),
     }
 }
@@ -53,9 +62,10 @@ fn failure(error: &ScriptError, deadline: Deadline) -> Failure {
 fn main() -> ExitCode {
     // clap ends with status 2 by itself when the usage is wrong.
     let outcome = match Cli::parse().verb {
-        Verb::Exec { commands, json, start } => exec(&commands, json, &start),
-        Verb::Console { format_blank, start } => tend(format_blank, true, &start),
-        Verb::Run { start } => tend(false, false, &start),
+        Verb::Qemu(options) => qemu(*options),
+        Verb::Exec { commands, json, start } => exec(&commands, json, start.launch()),
+        Verb::Console { format_blank, start } => tend(format_blank, true, start.launch()),
+        Verb::Run { start } => tend(false, false, start.launch()),
         Verb::Status(it) => ask(&it, "status"),
         Verb::List { ask: mut it, mut options } => {
             // What follows the appliance's own options is ours all the same.
@@ -89,40 +99,70 @@ fn main() -> ExitCode {
 /// Says something on standard error; on a terminal that may be raw.
 fn say(words: &str) {
     let end = if io::stderr().is_terminal() { "\r\n" } else { "\n" };
-    eprint!("untornctl: {words}{end}");
+    eprint!("untornctl: {}{end}", words.replace('\n', end));
 }
 
 // ---- An appliance that we start.
 
-fn deadline(start: &Start) -> Deadline {
-    start.timeout.map_or(Deadline::NEVER, Deadline::after)
+/// An appliance in QEMU, as `run-qemu.sh` starts it.
+fn qemu(options: Options) -> Result<u8, Failure> {
+    let failed = |error| match error {
+        QemuError::Usage(why) => Failure(USAGE, format!("{why} (--help lists the options)")),
+        QemuError::Failed(why) => Failure(FAILED, why),
+        QemuError::Late => Failure(LATE, "the time is up before the start".into()),
+    };
+    let plan = Plan::new(&options).map_err(failed)?;
+    if options.dry_run {
+        let mut line = plan.line();
+        line.push(b'\n');
+        return put(&line).map(|()| 0);
+    }
+    let Some(script) = &options.exec else {
+        let format_blank = plan.formats_blank;
+        let consumers: Vec<String> = plan.consumers().collect();
+        let socket = plan.admin().map(|socket| socket.display().to_string());
+        let launch = plan.prepare(say).map_err(failed)?;
+        for consumer in consumers {
+            say(&format!("a consumer: {consumer}"));
+        }
+        if let Some(socket) = socket {
+            let program =
+                env::current_exe().map_or_else(|_| "untornctl".into(), |program| program.display().to_string());
+            say(&format!("for programs: {program} admin --socket {socket} status"));
+        }
+        return tend(format_blank, true, launch);
+    };
+    exec(script, options.json, plan.prepare(say).map_err(failed)?)
 }
 
 /// The bridge, if disks are to be served.
-fn bridge(start: &Start) -> Result<Option<Bridge>, Failure> {
-    if start.vhost_user.is_empty() {
+fn bridge(launch: &mut Launch) -> Result<Option<Bridge>, Failure> {
+    if launch.exports.is_empty() {
         return Ok(None);
     }
-    let bridge = Bridge::new(&start.vhost_user, start.hold, Arc::new(say)).map_err(|error| match error {
+    let bridge = Bridge::new(&launch.exports, launch.hold, Arc::new(say)).map_err(|error| match error {
         BridgeError::Usage(why) => Failure(USAGE, why),
         other => Failure(FAILED, other.to_string()),
     })?;
-    let windows = bridge.windows().count();
-    if start.control_fd.is_none() || start.ivshmem_fd.len() != windows {
-        let why = format!("--vhost-user takes --control-fd, and --ivshmem-fd for each of {windows} RAM files");
+    let rams: Vec<Backing> =
+        bridge.windows().map(|ram| Backing { path: ram.path().to_owned(), bytes: ram.file_bytes() }).collect();
+    if launch.control_fd.is_none() || launch.ivshmem_fds.len() != rams.len() {
+        let why = format!("--vhost-user takes --control-fd, and --ivshmem-fd for each of {} RAM files", rams.len());
         return Err(Failure(USAGE, why));
     }
+    rams.iter().filter_map(Backing::warning).for_each(|warning| say(&warning));
+    launch.memory.extend(rams);
     Ok(Some(bridge))
 }
 
-fn start_appliance(start: &Start, bridge: Option<&Bridge>) -> Result<Appliance, Failure> {
-    let name = start.program[0].display();
-    let mut command = Command::new(&start.program[0]);
-    command.args(&start.program[1..]);
-    if let (Some(bridge), Some(control)) = (bridge, start.control_fd) {
+fn start_appliance(launch: &Launch, bridge: Option<&Bridge>) -> Result<Appliance, Failure> {
+    let name = launch.program[0].display();
+    let mut command = Command::new(&launch.program[0]);
+    command.args(&launch.program[1..]);
+    if let (Some(bridge), Some(control)) = (bridge, launch.control_fd) {
         let ends = bridge.machine().map_err(|error| Failure(FAILED, format!("no sockets for {name}: {error}")))?;
         hand_over(&mut command, ends.control, control);
-        for (end, at) in ends.ivshmem.into_iter().zip(&start.ivshmem_fd) {
+        for (end, at) in ends.ivshmem.into_iter().zip(&launch.ivshmem_fds) {
             hand_over(&mut command, end, *at);
         }
     }
@@ -135,29 +175,28 @@ fn start_appliance(start: &Start, bridge: Option<&Bridge>) -> Result<Appliance, 
     Ok(appliance)
 }
 
-fn exec(commands: &str, json: bool, start: &Start) -> Result<u8, Failure> {
-    let commands = script::parse(commands).map_err(|error| Failure(USAGE, error.to_string()))?;
+fn exec(script: &Script, json: bool, mut launch: Launch) -> Result<u8, Failure> {
     let mode = if json { Mode::Json } else { Mode::Text };
-    let deadline = deadline(start);
-    let bridge = bridge(start)?;
-    let mut appliance = start_appliance(start, bridge.as_ref())?;
+    let deadline = launch.deadline;
+    let bridge = bridge(&mut launch)?;
+    let mut appliance = start_appliance(&launch, bridge.as_ref())?;
     appliance
         .enter(mode, deadline, |line| eprintln!("{line}"))
         .map_err(ScriptError::from)
-        .and_then(|()| script::run(&mut appliance, mode, &commands, &mut io::stdout().lock(), deadline))
-        .map_err(|error| failure(&error, deadline))
+        .and_then(|()| script::run(&mut appliance, mode, script, &mut io::stdout().lock(), deadline))
+        .map_err(|error| failure(&error, &launch))
 }
 
 /// Starts an appliance and stays with it, at its console. One that serves disks is started anew when it ends before
 /// somebody has powered it off.
-fn tend(format_blank: bool, keyboard: bool, start: &Start) -> Result<u8, Failure> {
-    let deadline = deadline(start);
-    let requests = start.admin.as_deref().map(admin::listen).transpose().map_err(|why| Failure(FAILED, why))?;
-    let bridge = bridge(start)?;
-    let mut appliance = start_appliance(start, bridge.as_ref())?;
+fn tend(format_blank: bool, keyboard: bool, mut launch: Launch) -> Result<u8, Failure> {
+    let deadline = launch.deadline;
+    let requests = launch.admin.as_deref().map(admin::listen).transpose().map_err(|why| Failure(FAILED, why))?;
+    let bridge = bridge(&mut launch)?;
+    let mut appliance = start_appliance(&launch, bridge.as_ref())?;
     console::show_boot(&mut appliance, deadline)
         .and_then(|()| if format_blank { console::format_if_blank(&mut appliance, deadline) } else { Ok(()) })
-        .map_err(|error| failure(&error.into(), deadline))?;
+        .map_err(|error| failure(&error.into(), &launch))?;
     let failed = |error: io::Error| Failure(FAILED, format!("the terminal or the console failed: {error}"));
     let mut desk = Desk { signals: Signals::catch().map_err(failed)?, keyboard, requests };
     let mut at_prompt = true;
@@ -169,7 +208,6 @@ fn tend(format_blank: bool, keyboard: bool, start: &Start) -> Result<u8, Failure
             End::Appliance => {}
         }
         let status = appliance.wait();
-        let ended = format!("the appliance ended ({})", shown(status));
         if status.is_some_and(|status| status.success()) {
             return Ok(0);
         }
@@ -177,13 +215,16 @@ fn tend(format_blank: bool, keyboard: bool, start: &Start) -> Result<u8, Failure
         // SIGBUS: memory that was not there. It may have been a consumer's, who must not cost others their disks.
         let by_consumer = (!served || status.and_then(|it| it.signal()) == Some(SIGBUS))
             && bridge.as_ref().is_some_and(Bridge::leaves_somebody_out);
+        let ended = status
+            .and_then(|status| backing::explain(status, &launch.memory))
+            .unwrap_or_else(|| format!("the appliance ended ({})", shown(status)));
         if !served && !by_consumer {
             return Err(Failure(NO_ANSWER, ended));
         }
         say(&format!("{ended}: starting it anew"));
         thread::sleep(RESTART);
         drop(appliance);
-        appliance = start_appliance(start, bridge.as_ref())?;
+        appliance = start_appliance(&launch, bridge.as_ref())?;
         at_prompt = false;
     }
 }

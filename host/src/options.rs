@@ -8,7 +8,12 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
-use crate::bridge::ExportSpec;
+use crate::deadline::Deadline;
+use crate::export_words::ExportWords;
+use crate::launch::Launch;
+use crate::qemu::{self, options::Options};
+use crate::quantity::{self, seconds};
+use crate::script::Script;
 
 /// Runs an untorn appliance, serves its disks to other machines, and asks it for admin commands
 ///
@@ -25,14 +30,18 @@ pub struct Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
+    /// Starts an appliance in QEMU on NVDIMMs made of files; run-qemu.sh builds what it needs, and calls it
+    // Of an option that is given twice the last one counts: scripts add theirs behind a person's.
+    #[command(override_help = qemu::options::HELP, args_override_self = true)]
+    Qemu(Box<Options>),
     /// Starts an appliance, runs admin commands on it, and powers it off
     ///
     /// All commands are run, in order, also after one failed. Only their replies go to standard output. The exit
     /// status is that of the first command that failed, else 0.
     Exec {
         /// Commands, separated by semicolons
-        #[arg(long, value_name = "CMD; CMD")]
-        commands: String,
+        #[arg(long, value_name = "CMD; CMD", allow_hyphen_values = true, value_parser = Script::parse)]
+        commands: Script,
         /// Replies as JSON, one object a line
         #[arg(long)]
         json: bool,
@@ -81,9 +90,10 @@ pub enum Verb {
         /// A block device: pmem0s
         dev: String,
         /// The first sector
+        #[arg(value_parser = quantity::number)]
         lba: u64,
         /// How many
-        #[arg(default_value_t = 1)]
+        #[arg(default_value_t = 1, value_parser = quantity::number)]
         count: u64,
     },
     /// Writes sectors; they are durable when it ends
@@ -94,15 +104,16 @@ pub enum Verb {
         /// A block device: pmem0s
         dev: String,
         /// The first sector
+        #[arg(value_parser = quantity::number)]
         lba: u64,
         /// Whole sectors in base64; without it and --fill the bytes of standard input are written
         #[arg(long, value_name = "BASE64", conflicts_with = "fill")]
         data: Option<String>,
         /// A byte that the sectors are filled with
-        #[arg(long, value_name = "BYTE")]
+        #[arg(long, value_name = "BYTE", value_parser = quantity::byte)]
         fill: Option<u8>,
         /// How many sectors to fill
-        #[arg(long, value_name = "N", requires = "fill")]
+        #[arg(long, value_name = "N", requires = "fill", value_parser = quantity::number)]
         count: Option<u64>,
     },
     /// Offers a disk to other machines
@@ -163,8 +174,8 @@ pub struct Start {
     /// A disk for another machine, with that machine's RAM; may be given several times
     ///
     /// size is that machine's RAM: bytes, or a number with K, M, G or T. Files with the same name are the same machine.
-    #[arg(long, value_name = "SOCKET[,dev=DEV],ram=FILE,size=S", value_parser = export)]
-    pub vhost_user: Vec<ExportSpec>,
+    #[arg(long, value_name = "SOCKET[,dev=DEV][,ram=FILE,size=S]", value_parser = ExportWords::parse)]
+    pub vhost_user: Vec<ExportWords>,
     /// How long that machine's requests wait when the appliance is gone, in seconds; then they fail until it is back
     #[arg(long, value_name = "S", value_parser = seconds, default_value = "30")]
     pub hold: Duration,
@@ -179,66 +190,44 @@ pub struct Start {
     pub program: Vec<OsString>,
 }
 
-/// The admin socket that is meant when nobody names one.
+impl Start {
+    /// How that is done.
+    #[must_use]
+    pub fn launch(self) -> Launch {
+        Launch {
+            program: self.program,
+            deadline: self.timeout.map_or(Deadline::NEVER, Deadline::after),
+            admin: self.admin,
+            exports: self.vhost_user.iter().map(ExportWords::spec).collect(),
+            hold: self.hold,
+            control_fd: self.control_fd,
+            ivshmem_fds: self.ivshmem_fd,
+            memory: Vec::new(),
+            held: Vec::new(),
+        }
+    }
+}
+
+/// The admin socket that is meant when none is named: in cargo's target directory, if this program lies there, the one
+/// that a plain `run-qemu.sh` makes; for an installed program the one of this user or of the system.
 #[must_use]
 pub fn default_socket() -> PathBuf {
+    let program = std::env::current_exe().ok();
+    let target = program.as_deref().and_then(|program| program.parent()?.parent());
+    // Cargo marks it.
+    if let Some(target) = target.filter(|target| target.join("CACHEDIR.TAG").is_file()) {
+        return target.join(qemu::PLAIN_ADMIN);
+    }
     let folder = std::env::var_os("XDG_RUNTIME_DIR").filter(|folder| !folder.is_empty());
     PathBuf::from(folder.unwrap_or_else(|| "/run".into())).join("untorn.sock")
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds = text.parse().map_err(|_| format!("'{text}' is not a number of seconds"))?;
-    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
-}
-
-fn bytes(text: &str) -> Result<u64, String> {
-    let number = text.trim_end_matches(['K', 'M', 'G', 'T']);
-    let shift = match &text[number.len()..] {
-        "" => 0,
-        "K" => 10,
-        "M" => 20,
-        "G" => 30,
-        "T" => 40,
-        _ => return Err(format!("'{text}' is not a size")),
-    };
-    let bytes = number.parse().ok().and_then(|number: u64| number.checked_mul(1 << shift));
-    bytes.ok_or(format!("'{text}' is not a size like 4096, 64M or 2T"))
-}
-
-fn export(text: &str) -> Result<ExportSpec, String> {
-    let mut fields = text.split(',');
-    let socket = fields.next().filter(|socket| !socket.is_empty()).ok_or("it names no socket")?;
-    let (mut dev, mut ram, mut size) = (None, None, None);
-    for field in fields {
-        match field.split_once('=') {
-            Some(("dev", name)) if !name.is_empty() => dev = Some(name.to_owned()),
-            Some(("ram", file)) if !file.is_empty() => ram = Some(file),
-            Some(("size", text)) => size = Some(bytes(text)?),
-            _ => return Err(format!("'{field}' is none of dev=DEV, ram=FILE and size=S")),
-        }
-    }
-    let (Some(ram), Some(ram_bytes)) = (ram, size) else { return Err("it takes ram=FILE and size=S".into()) };
-    Ok(ExportSpec { socket: socket.into(), dev, ram: ram.into(), ram_bytes })
-}
-
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test ends where it is surprised")]
-
     use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_consistent() {
         super::Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn an_export_names_a_socket_and_a_consumers_ram() {
-        let spec = super::export("/run/a.sock,dev=pmem0.1s,ram=/dev/shm/a,size=512M").unwrap();
-        assert_eq!((spec.dev.as_deref(), spec.ram_bytes), (Some("pmem0.1s"), 512 << 20));
-        for wrong in ["", "a", "a,ram=b", "a,size=1M", "a,ram=b,size=x", "a,ram=b,size=1M,c", "a,ram=b,size=99999999T"]
-        {
-            assert!(super::export(wrong).is_err(), "{wrong}");
-        }
     }
 }

@@ -358,16 +358,10 @@ fn shortened(line: &str) -> String {
     }
 }
 
-/// The command that a line names, as the appliance takes it: it may be quoted.
-#[must_use]
-pub fn command_name(line: &str) -> String {
-    words::split(line).ok().and_then(|words| words.into_iter().next()).unwrap_or_default()
-}
-
 /// Whether a command that was answered with `exit_code` ends the appliance, or has it start anew.
 #[must_use]
 pub fn ends(line: &str, exit_code: u8) -> bool {
-    exit_code == 0 && matches!(command_name(line).as_str(), "poweroff" | "reboot")
+    exit_code == 0 && matches!(words::first(line).as_str(), "poweroff" | "reboot")
 }
 
 /// The exit code in a line of a reply, when it is the reply's last.

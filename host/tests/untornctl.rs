@@ -68,9 +68,65 @@ fn all_commands_run_and_the_first_that_failed_gives_the_status() {
 
 #[test]
 fn a_script_that_changes_the_mode_is_a_usage_error_and_starts_nothing() {
-    let (status, out, err) = exec(&[], "status; mode console", "");
-    assert_eq!((status, out.as_str()), (2, ""));
-    assert!(err.contains("--json") && !err.contains("ready"), "{err}");
+    for script in ["status; mode console", "status; 'mo'de console"] {
+        let (status, out, err) = exec(&[], script, "");
+        assert_eq!((status, out.as_str()), (2, ""));
+        assert!(err.contains("--json") && !err.contains("ready"), "{err}");
+    }
+}
+
+#[test]
+fn comments_are_no_commands() {
+    let (status, out, err) = exec(&["--json"], "# first; missing\nstatus # ; missing\n; '#'; poweroff # now; b", "");
+    assert_eq!((status, out.lines().count()), (0, 3), "{out}{err}");
+    assert!(out.starts_with("{\"ok\":true,\"line\":\"status\"}\n{\"ok\":true,\"line\":\"'#'\"}\n"), "{out}");
+}
+
+#[test]
+fn a_machine_that_ends_by_sigbus_is_told_with_the_file_at_fault_and_without_its_console() {
+    let folder = Folder::new("sigbus");
+    let ram = folder.path("ram");
+    let disk = format!("{},ram={ram},size=4M", folder.path("disk"));
+    // Someone cuts the consumer's RAM short, whereupon the machine that has it mapped dies.
+    let ours = ["exec", "--commands", "status", "--vhost-user", &disk, "--control-fd", "0", "--ivshmem-fd", "0"];
+    let mut client = Command::new(env!("CARGO_BIN_EXE_untornctl"));
+    client.args(ours).args(["--", "sh", "-c", "echo hello; truncate -s 5 \"$1\"; kill -BUS $$", "sh", &ram]);
+    let (status, _, err) = shown(&client.stdin(Stdio::null()).output().unwrap());
+    assert_eq!(status, 5, "{err}");
+    assert!(
+        err.contains("SIGBUS: a file that is its memory") && err.contains("ram was cut short: it has 5 bytes"),
+        "{err}"
+    );
+    assert!(!err.contains("  | "), "{err}");
+    // The same at a console.
+    let ours =
+        ["run", "--vhost-user", &disk.replace("ram,size", "ram2,size"), "--control-fd", "0", "--ivshmem-fd", "0"];
+    let mut client = Command::new(env!("CARGO_BIN_EXE_untornctl"));
+    client.args(ours).args(["--", "sh", "-c", "printf 'untorn> '; sleep 1; kill -BUS $$"]).current_dir(&folder.0);
+    let (status, _, err) = shown(&client.stdin(Stdio::null()).output().unwrap());
+    assert!(status == 5 && err.contains("SIGBUS: a file that is its memory"), "{status} {err}");
+}
+
+#[test]
+fn the_socket_that_is_meant_without_a_word_is_the_one_of_a_plain_run() {
+    let folder = Folder(Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("default-{}", std::process::id())));
+    std::fs::create_dir(&folder.0).unwrap();
+    let client = folder.0.join("release").join("untornctl");
+    std::fs::create_dir(client.parent().unwrap()).unwrap();
+    // No copy: a file that was just written cannot be run while another thread's child has it open.
+    std::fs::hard_link(env!("CARGO_BIN_EXE_untornctl"), &client).unwrap();
+    let asked = || shown(&Command::new(&client).arg("status").env("XDG_RUNTIME_DIR", "/nowhere/run").output().unwrap());
+    let (status, _, err) = asked();
+    assert!(status == 5 && err.contains("/nowhere/run/untorn.sock"), "an installed one: {err}");
+    std::fs::write(folder.0.join("CACHEDIR.TAG"), "").unwrap();
+    let (status, _, err) = asked();
+    assert!(status == 5 && err.contains(&folder.path("admin.sock")), "in a target directory: {err}");
+    let mut appliance = console(&["--admin", &folder.path("admin.sock")], "");
+    eventually("an answer", || asked().0 == 0);
+    assert_eq!(ask("", &["--version"]).0, 0);
+    drop(appliance.stdin.take());
+    appliance.kill().unwrap();
+    appliance.wait().unwrap();
 }
 
 #[test]
@@ -231,6 +287,8 @@ fn many_clients_ask_one_at_a_time_and_the_person_at_the_console_sees_nothing_of_
         assert!(status == 2 && out.is_empty() && err.contains(part), "{words:?}: {status} {out}{err}");
     }
     assert_eq!(ask(&socket, &["admin", ""]).1, "two lines\nfor \n");
+    let hexadecimal = ask(&socket, &["write", "pmem0s", "0x10", "--fill", "0x43", "--count", "0x2"]);
+    assert_eq!(hexadecimal.1, "two lines\nfor write pmem0s 16 --fill 67 --count 2\n");
     let together: Vec<_> = (0..8)
         .map(|n| {
             let socket = socket.clone();
@@ -358,11 +416,13 @@ fn what_a_bridge_cannot_serve_has_its_status_and_its_reason_and_is_left_as_it_is
         (vec![disk("nowhere/a", "ram", "4M")], 1, "there is no folder"),
         (vec![disk("a", "small", "4M")], 1, "has 22 bytes, not the 8388608 of this consumer, and is left as it is"),
         (vec![disk("a", "", "4M")], 1, "is no plain file"),
-        (vec![disk("a", "ram", "5000")], 1, "it takes a multiple of 1M"),
+        (vec![disk("a", "ram", "5000")], 2, "not a multiple of 1M"),
+        (vec![disk("a", "ram", "128T")], 1, "at most 64T"),
         (vec![disk("a", "ram", "4M"), disk("a", "ram", "4M")], 2, "is given twice"),
         (vec![disk("a", "ram", "4M"), disk("b", "ram", "8M")], 2, "is given with two sizes"),
-        (vec![disk("a", "ram", "4X")], 2, "'4X'"),
-        (vec![path("a")], 2, "--vhost-user"),
+        (vec![disk("a", "ram", "4X")], 2, "\"4X\""),
+        (vec![path("a,size=4M")], 2, "both ram=FILE and size=S"),
+        (vec![path("a,ram=r")], 2, "both ram=FILE and size=S"),
         (vec![disk("a", "ram", "4M")], 2, "--vhost-user takes --control-fd, and --ivshmem-fd for each of 1 RAM files"),
     ] {
         let options: Vec<&str> = disks.iter().flat_map(|disk| ["--vhost-user", disk.as_str()]).collect();

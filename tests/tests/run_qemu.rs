@@ -3,11 +3,14 @@
 
 use std::fs;
 use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use host::export_words::ExportWords;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tests::dimm::{Dimm, MIB};
@@ -33,6 +36,7 @@ fn script(words: &str) -> Command {
 }
 
 fn dry(words: &str) -> Ran {
+    workspace::build();
     run(script("--dry-run").args(words.split_whitespace()))
 }
 
@@ -43,7 +47,8 @@ fn turn() -> fs::File {
 }
 
 #[test]
-fn the_help_names_every_option_of_the_contract() {
+fn the_help_names_every_option_of_the_contract_and_needs_nothing_that_is_built() {
+    workspace::build();
     let help = run(&mut script("--help"));
     assert_eq!((help.status, help.err.as_str()), (0, ""));
     for option in [
@@ -52,7 +57,7 @@ fn the_help_names_every_option_of_the_contract() {
         "--cpus N",
         "--memory S",
         "--accel tcg|kvm",
-        "--boot pvh|bios|uefi",
+        "--boot pvh",
         "--exec 'CMD; CMD'",
         "--json",
         "--vhost-user SOCKET[,dev=DEV][,ram=FILE,size=S]",
@@ -65,63 +70,153 @@ fn the_help_names_every_option_of_the_contract() {
     ] {
         assert!(help.out.lines().any(|line| line.trim_start().starts_with(option)), "{option}:\n{}", help.out);
     }
+    let unbuilt = run(script("--help").env("CARGO_TARGET_DIR", "/nowhere/t").env("PATH", "/usr/bin:/bin"));
+    assert_eq!((unbuilt.status, unbuilt.out, unbuilt.err.as_str()), (0, help.out, ""));
+    // What QEMU is told is no word of ours.
+    let passed = dry("--no-nvdimm --qemu-arg --help");
+    assert!(passed.status == 0 && passed.out.ends_with(" --help\n"), "{}{}", passed.out, passed.err);
 }
 
 #[test]
-fn a_wrong_word_is_a_usage_error_and_what_comes_later_says_so() {
+fn a_wrong_word_is_a_usage_error() {
+    workspace::build();
     let file = Dimm::blank(MIB);
     let there = file.path().display().to_string();
-    for (words, status, said) in [
-        ("--frobnicate", 2, "--frobnicate"),
-        ("frobnicate", 2, "frobnicate"),
-        ("--cpus", 2, "--cpus"),
-        ("--cpus 0", 2, "--cpus"),
-        ("--cpus two", 2, "two"),
-        ("--memory 12Q", 2, "12Q"),
-        ("--memory 1", 2, "--memory"),
-        ("--accel hax", 2, "hax"),
-        ("--boot floppy", 2, "floppy"),
-        ("--timeout soon", 2, "soon"),
-        ("--json", 2, "--exec"),
-        ("--json=yes --exec status", 2, "--json"),
-        ("--nvdimm /nowhere/x.img", 2, "size="),
-        ("--nvdimm x.img,size=100", 2, "4096"),
-        ("--nvdimm x.img,size=9999999T", 2, "9999999T"),
-        ("--nvdimm x.img,size=1M,label=4K", 2, "128K"),
-        ("--nvdimm x.img,size=128K,label=128K", 2, "label"),
-        ("--nvdimm x.img,size=1M,lable=128K", 2, "lable=128K"),
-        ("--nvdimm ,size=1M", 2, "names no file"),
-        (&format!("--nvdimm {there},size=2M"), 2, "left as it is"),
-        ("--no-nvdimm --nvdimm x.img,size=1M", 2, "exclude"),
-        ("--boot bios", 1, "later version"),
-        ("--boot=uefi", 1, "later version"),
-        ("--vhost-user ,ram=r,size=1G", 2, "names no socket"),
-        ("--vhost-user s,ram=r", 2, "both ram=FILE and size=S"),
-        ("--vhost-user s,size=1000", 2, "both ram=FILE and size=S"),
-        ("--vhost-user s,ram=r,size=1000", 2, "multiple of 1M"),
-        ("--vhost-user s,disk=d", 2, "disk=d"),
-        ("--vhost-user s,ram=r,size=1G --consumer-ram r,size=1G", 2, "--consumer-ram"),
-        ("--consumer-ram ram,size=1G", 2, "goes with one --vhost-user"),
+    for (words, said) in [
+        ("--frobnicate", "--frobnicate"),
+        ("frobnicate", "frobnicate"),
+        ("--cpus", "--cpus"),
+        ("--cpus 0", "--cpus"),
+        ("--cpus 256", "256"),
+        ("--cpus two", "two"),
+        ("--memory 12Q", "12Q"),
+        ("--memory 1", "--memory"),
+        ("--memory 33000000", "multiple of 1M from 32M up"),
+        ("--accel hax", "hax"),
+        ("--boot floppy", "floppy"),
+        // They come with a later version.
+        ("--boot bios", "[possible values: pvh]"),
+        ("--boot=uefi", "[possible values: pvh]"),
+        ("--timeout soon", "soon"),
+        ("--timeout -1", "-1"),
+        ("--no-nvdimm --hold 1", "--vhost-user"),
+        ("--json", "--exec"),
+        ("--json=yes --exec status", "--json"),
+        ("--exec mode", "`mode` is not for scripts"),
+        ("--exec status --admin a.sock", "--admin"),
+        ("--nvdimm /nowhere/x.img", "size="),
+        ("--nvdimm x.img,size=100", "4096"),
+        ("--nvdimm x.img,size=9999999T", "9999999T"),
+        ("--nvdimm x.img,size=1M,label=4K", "128K"),
+        ("--nvdimm x.img,size=128K,label=128K", "label"),
+        ("--nvdimm x.img,size=1M,lable=128K", "lable=128K"),
+        ("--nvdimm ,size=1M", "names no file"),
+        ("--nvdimm /tmp", "it is a folder"),
+        ("--nvdimm host,size=64M", "it is a folder"),
+        ("--nvdimm /dev/zero,size=64M", "it is a character device"),
+        (&format!("--nvdimm {there},size=2M"), "left as it is"),
+        ("--no-nvdimm --nvdimm x.img,size=1M", "cannot be used with"),
+        ("--vhost-user ,ram=r,size=1G", "names no socket"),
+        ("--vhost-user s,ram=r", "both ram=FILE and size=S"),
+        ("--vhost-user s,size=1000", "both ram=FILE and size=S"),
+        ("--vhost-user s,ram=r,size=1000", "multiple of 1M"),
+        ("--vhost-user s,disk=d", "disk=d"),
+        ("--vhost-user s,ram=r,size=1G --consumer-ram r,size=1G", "--consumer-ram"),
+        ("--vhost-user s --consumer-ram r,size=1G --consumer-ram q,size=1G", "--consumer-ram"),
+        ("--consumer-ram ram,size=1G", "--vhost-user"),
     ] {
-        let ran = run(&mut script(words));
-        assert_eq!((ran.status, ran.out.as_str()), (status, ""), "{words}: {}", ran.err);
-        assert!(ran.err.starts_with("run-qemu.sh: ") && ran.err.contains(said), "{words}: {}", ran.err);
+        for more in [&["--no-build"][..], &["--dry-run"]] {
+            let ran = run(script(words).args(more));
+            assert_eq!((ran.status, ran.out.as_str()), (2, ""), "{words}: {}", ran.err);
+            assert!(ran.err.contains(said), "{words}: {}", ran.err);
+        }
+    }
+    for option in "--nvdimm --cpus --memory --exec --vhost-user --timeout --qemu-arg".split(' ') {
+        let ran = run(script("--no-build").arg(option));
+        assert!(ran.status == 2 && ran.err.contains(option), "{option} without a value: {} {}", ran.status, ran.err);
     }
 }
 
 #[test]
 fn a_dry_run_prints_one_line_and_makes_nothing() {
     let file = workspace::folder("test-dimms").join("never made.img");
+    workspace::build();
     let ran = run(script("--dry-run --nvdimm").arg(format!("{},size=1G,label=128K", file.display())));
     assert_eq!((ran.status, ran.err.as_str(), ran.out.lines().count()), (0, "", 1));
     assert!(ran.out.contains("'"), "a path with a blank is quoted: {}", ran.out);
     assert!(!file.exists());
-    // Where there is no QEMU either, and no target directory.
-    let ran = run(script("--dry-run")
-        .env("PATH", "/usr/bin:/bin")
-        .env("QEMU", "/nowhere/qemu")
-        .env("CARGO_TARGET_DIR", "/nowhere/t"));
-    assert!(ran.status == 0 && ran.out.starts_with("/nowhere/qemu -nodefaults"), "{}{}", ran.out, ran.err);
+    // Where there is no QEMU either, no cargo, no image and nothing of a plain run: untornctl alone knows the line.
+    let target = PlainTarget::new();
+    fs::remove_file(target.0.join("release/untorn")).unwrap();
+    for word in ["--dry-run", "--dry-run --vhost-user=d.sock"] {
+        let ran = run(script(word)
+            .env("PATH", "/usr/bin:/bin")
+            .env("QEMU", "/nowhere/qemu")
+            .env("CARGO_HOME", "/nowhere/cargo")
+            .env("CARGO_TARGET_DIR", &target.0));
+        assert!(ran.status == 0 && ran.out.starts_with("/nowhere/qemu -nodefaults"), "{}{}", ran.out, ran.err);
+    }
+    assert_eq!(target.files(), ["release/untornctl"]);
+    assert!(!target.ram().exists());
+}
+
+#[test]
+fn without_a_build_no_cargo_is_needed_and_what_is_not_there_is_named() {
+    let _turn = turn();
+    let target = PlainTarget::new();
+    let run_without_cargo = |words: &str| {
+        let mut command = script("--no-build --timeout 100");
+        command.args(words.split_whitespace()).env("CARGO_HOME", "/nowhere").env("CARGO_TARGET_DIR", &target.0);
+        run(command.env("PATH", "/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"))
+    };
+    let ran = run_without_cargo("--no-nvdimm --exec version");
+    assert!(ran.status == 0 && ran.out.contains("untorn"), "{}{}", ran.out, ran.err);
+    assert!(!ran.err.contains("Finished") && !ran.err.contains("building"), "{}", ran.err);
+    for program in ["untorn", "untornctl"] {
+        fs::remove_file(target.0.join("release").join(program)).unwrap();
+        let ran = run_without_cargo("--nvdimm never-made.img,size=1M");
+        let named =
+            ran.err.contains(&format!("release/{program} is not there")) && ran.err.contains("without --no-build");
+        assert!(ran.status == 1 && named, "{}: {}", ran.status, ran.err);
+    }
+    assert!(!workspace::top().join("never-made.img").exists());
+    let ran = run(script("--no-build --no-nvdimm --exec version").env("QEMU", "/nowhere/qemu"));
+    assert!(ran.status == 2 && ran.err.contains("/nowhere/qemu"), "{}: {}", ran.status, ran.err);
+}
+
+#[test]
+fn the_time_for_set_up_and_build_counts_and_building_is_told() {
+    let target = PlainTarget::new();
+    fs::remove_file(target.0.join("release/untornctl")).unwrap();
+    let path = target.with_cargo("exec sleep 60");
+    let start = Instant::now();
+    let ran = run(script("--timeout 1.5 --exec version").env("PATH", path).env("CARGO_TARGET_DIR", &target.0));
+    assert_eq!((ran.status, ran.out.as_str()), (124, ""), "{}", ran.err);
+    assert!(ran.err.contains("building host") && ran.err.contains("cargo build --locked --release"), "{}", ran.err);
+    assert!(start.elapsed() < Duration::from_secs(30));
+    let late = Command::new(workspace::target().join("release/untornctl"))
+        .args(["qemu", "--no-nvdimm", "--timeout", "5", "--since", "1000", "--exec", "version"])
+        .output()
+        .unwrap();
+    assert_eq!(late.status.code(), Some(124), "the time has passed before untornctl was there");
+}
+
+#[test]
+fn a_slip_in_the_options_does_not_wait_for_the_image_and_a_failed_build_starts_nothing() {
+    let target = PlainTarget::new();
+    let built = |cargo: &str, words: &str| {
+        let mut command = script(words);
+        run(command.env("PATH", target.with_cargo(cargo)).env("CARGO_TARGET_DIR", &target.0))
+    };
+    // The last has an option without its value, which must not take one of ours.
+    for words in ["--cpus zero", "--nvdimm /tmp", "--exec version --qemu-arg"] {
+        let ran = built("true", words);
+        assert_eq!((ran.status, ran.out.as_str()), (2, ""), "{words}: {}", ran.err);
+        assert!(ran.err.contains("--package host") && !ran.err.contains("--package kernel"), "{words}: {}", ran.err);
+    }
+    let ran = built("case $* in *kernel*) exit 101 ;; esac", "--exec version");
+    assert!(ran.status == 1 && ran.err.contains("building kernel failed"), "{}: {}", ran.status, ran.err);
+    assert!(!target.0.join("nvdimm0.img").exists());
 }
 
 #[test]
@@ -218,6 +313,21 @@ fn an_nvdimm_is_made_sparse_where_it_is_absent_and_belongs_to_one_run_at_a_time(
 }
 
 #[test]
+fn a_file_that_fails_under_the_machine_is_named_when_that_ends_by_sigbus() {
+    let _turn = turn();
+    let dimm = Dimm::blank(32 * MIB);
+    let mut plain = spawn(script("--no-build --timeout 100 --nvdimm").arg(dimm.path()));
+    wait_for_prompt(&mut plain);
+    fs::File::options().write(true).open(dimm.path()).unwrap().set_len(4096).unwrap();
+    plain.stdin.take().unwrap().write_all(b"create-namespace -f\n").unwrap();
+    let output = plain.wait_with_output().unwrap();
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(5), "{err}");
+    let told = format!("{} was cut short: it has 4096 bytes, not 33554432", dimm.path().display());
+    assert!(err.contains("SIGBUS") && err.contains(&told), "{err}");
+}
+
+#[test]
 fn qemu_ends_with_the_script_however_that_ends() {
     let _turn = turn();
     // The script killed; the script asked to end; its time being up.
@@ -277,7 +387,14 @@ fn a_plain_run_formats_the_blank_nvdimm_that_it_makes_and_only_that_once() {
 
     let mut second = spawn(&mut plain("--timeout 100"));
     wait_for_prompt(&mut second);
-    let (out, err) = talk(second, "read pmem0s 0\npoweroff\n");
+    assert!(target.ram().exists(), "the consumer's RAM has a name of this folder's own");
+    // untornctl knows where to ask: cargo would mark the folder.
+    fs::write(target.0.join("CACHEDIR.TAG"), "").unwrap();
+    let asked = run(Command::new(target.0.join("release/untornctl")).args(["admin", "version"]));
+    assert!(asked.status == 0 && asked.out.contains("untorn"), "{}{}", asked.out, asked.err);
+    let (out, err) = talk(second, "read pmem0s 0 # what was written\n# nothing\npoweroff\n");
+    assert!(err.contains(&format!("mem-path={},size=512M", target.ram().display())), "{err}");
+    assert!(err.contains("release/untornctl admin --socket") && !out.contains("error"), "{out}{err}");
     assert!(out.contains("77 77 77 77") && !err.contains("formatted"), "{out}{err}");
 
     // Something else's data are left alone.
@@ -306,24 +423,58 @@ fn open_file_descriptors_reach_qemu() {
     assert_ne!(with("9<&-").status, 0, "QEMU sees that it is not open");
 }
 
-/// A target directory with a built appliance, removed when it is dropped.
+/// A target directory with a built appliance, removed when it is dropped, as is the RAM file of its disk's consumer.
 struct PlainTarget(PathBuf);
 
 impl PlainTarget {
     fn new() -> Self {
-        let target = workspace::folder(&format!("test-plain-{}", std::process::id()));
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        workspace::build();
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let target = workspace::folder(&format!("test-plain-{}-{number}", std::process::id()));
         fs::create_dir_all(target.join("release")).unwrap();
         for program in ["untorn", "untornctl"] {
-            fs::copy(workspace::target().join("release").join(program), target.join("release").join(program)).unwrap();
+            // No copy: a file that was just written cannot be run while another thread's child has it open.
+            let built = workspace::target().join("release").join(program);
+            fs::hard_link(built, target.join("release").join(program)).unwrap();
         }
         Self(target)
+    }
+
+    /// A PATH on which cargo tells how it was called, and does what `script` has it do.
+    fn with_cargo(&self, script: &str) -> String {
+        let bin = self.0.join("bin");
+        fs::create_dir_all(&bin).unwrap();
+        fs::write(bin.join("cargo"), format!("#!/bin/sh\necho \"cargo $*\"\n{script}\n")).unwrap();
+        fs::set_permissions(bin.join("cargo"), fs::Permissions::from_mode(0o755)).unwrap();
+        format!("{}:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin", bin.display())
+    }
+
+    /// The files in it.
+    fn files(&self) -> Vec<String> {
+        let (mut files, mut folders) = (Vec::new(), vec![self.0.clone()]);
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                match path.is_dir() {
+                    true => folders.push(path),
+                    false => files.push(path.strip_prefix(&self.0).unwrap().display().to_string()),
+                }
+            }
+        }
+        files
+    }
+
+    /// The RAM file of the consumer of its disk.
+    fn ram(&self) -> PathBuf {
+        ExportWords::parse(&self.0.join("vhost.sock").display().to_string()).unwrap().spec().ram
     }
 }
 
 impl Drop for PlainTarget {
     fn drop(&mut self) {
         // Someone else cleaned up: as good.
-        let _ = fs::remove_dir_all(&self.0);
+        let _ = (fs::remove_dir_all(&self.0), fs::remove_file(self.ram()));
     }
 }
 

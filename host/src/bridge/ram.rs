@@ -10,8 +10,7 @@
 //! ([`RamFile::is_whole`]), and nobody else anything.
 
 use std::fmt;
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::hash::{BuildHasher, RandomState};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -37,39 +36,6 @@ pub const RAM_BYTES_MAX: u64 = 1 << 46;
 
 /// How long another bridge may hold the file's lock.
 const LOCK: Duration = Duration::from_secs(2);
-
-/// A file for a run that names none: its name is its own, and no other run's or user's. Removed when this is dropped.
-#[derive(Debug)]
-pub struct OwnName(PathBuf);
-
-impl OwnName {
-    /// A name in memory, `/dev/shm/untorn-UID-RANDOM.ram`. The file itself is made by [`RamFile::open`].
-    #[must_use]
-    pub fn new() -> Self {
-        // Made of the process's own randomness: nobody knows it before it is there.
-        let random = RandomState::new().hash_one(std::process::id());
-        Self(PathBuf::from(format!("/dev/shm/untorn-{}-{random:016x}.ram", geteuid())))
-    }
-
-    /// Where it is.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Default for OwnName {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl Drop for OwnName {
-    fn drop(&mut self) {
-        // It may never have been made.
-        let _ = fs::remove_file(&self.0);
-    }
-}
 
 /// A file, by what stays the same however it is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -331,7 +297,7 @@ mod tests {
 
     use service::memory::{MemoryOffset, SharedMemory};
 
-    use super::{OwnName, RamError, RamFile};
+    use super::{RamError, RamFile};
 
     /// A folder that is gone when the test is.
     struct Folder(std::path::PathBuf);
@@ -402,17 +368,6 @@ mod tests {
         drop(cut);
         let again = RamFile::open(&folder.0.join("cut"), 3 << 20).unwrap();
         assert!(again.is_whole() && again.load_u16(at) == Ok(0));
-    }
-
-    #[test]
-    fn a_run_that_names_no_file_has_one_of_its_own_which_goes_with_it() {
-        let [one, other] = [OwnName::new(), OwnName::new()];
-        assert_ne!(one.path(), other.path());
-        let path = one.path().to_owned();
-        drop(RamFile::open(&path, 1 << 20).unwrap());
-        assert!(path.exists());
-        drop(one);
-        assert!(!path.exists());
     }
 
     #[test]

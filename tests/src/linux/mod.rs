@@ -33,6 +33,7 @@ const LIFE: Duration = Duration::from_secs(600);
 /// When the guest cannot be made or does not come to its end; with its last words.
 #[must_use]
 pub fn judge(dimms: &[&Dimm], job: &Job, guest: &str) -> Vec<Report> {
+    workspace::build();
     let kernel = initramfs::kernel();
     let initrd = workspace::folder("linux").join(format!("{}.cpio", std::process::id()));
     let turn = workspace::take_turn("qemu");

@@ -1,0 +1,370 @@
+//! An NVDIMM that is a file: its words, what is there, how it is made and claimed, and what QEMU is told about it.
+
+use std::fs::{File, Metadata, OpenOptions};
+use std::io::{self, ErrorKind, Seek, SeekFrom};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::fcntl::{FallocateFlags, FcntlArg, FdFlag, fallocate, fcntl};
+use nix::libc::{O_EXCL, O_NONBLOCK};
+
+use crate::backing::Backing;
+use crate::deadline::Deadline;
+use crate::quantity;
+
+/// What QEMU maps is a multiple of this.
+const PAGE_BYTES: u64 = 4096;
+
+/// The least label area that QEMU takes.
+const LABEL_BYTES_MIN: u64 = 128 << 10;
+
+/// How long a run that has just ended may stand in the way of the next one.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// `FILE[,size=S][,label=S][,unarmed][,reserve]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DimmWords {
+    /// The file.
+    pub file: String,
+    /// Its size in bytes, if it is said.
+    pub size: Option<u64>,
+    /// The size of the label area at its end, in bytes, if it has one.
+    pub label: Option<u64>,
+    /// The machine may not write to it.
+    pub unarmed: bool,
+    /// The file is to have all of its place on the disk.
+    pub reserve: bool,
+}
+
+impl DimmWords {
+    /// Reads the words.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let mut fields = text.split(',');
+        let file = fields.next().filter(|file| !file.is_empty()).ok_or("it names no file")?;
+        let mut words = Self { file: file.into(), ..Self::default() };
+        let bytes = |what, text| quantity::bytes(text).map_err(|why| format!("{what}: {why}"));
+        for field in fields {
+            match field.split_once('=') {
+                Some(("size", text)) => words.size = Some(bytes("size", text)?),
+                Some(("label", text)) => words.label = Some(bytes("label", text)?),
+                None if field == "unarmed" => words.unarmed = true,
+                None if field == "reserve" => words.reserve = true,
+                _ => return Err(format!("'{field}' is none of size=S, label=S, unarmed and reserve")),
+            }
+        }
+        Ok(words)
+    }
+}
+
+/// An NVDIMM whose words fit what is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dimm {
+    /// Its file, as the words have it.
+    pub path: PathBuf,
+    /// The file's size, label area included.
+    pub bytes: u64,
+    label_bytes: Option<u64>,
+    unarmed: bool,
+    reserve: bool,
+}
+
+/// What stands where a DIMM's file is to be.
+enum There {
+    /// Nothing, or an empty file: one of any size can be made of it.
+    Nothing,
+    /// A file or a block device with so many bytes.
+    Bytes(u64),
+}
+
+impl There {
+    /// Only what keeps bytes at their places can be a DIMM. QEMU would take a folder, too, and put a file into it that
+    /// has no name and vanishes with the machine.
+    fn of(metadata: &Metadata, path: &Path) -> Result<Self, String> {
+        let kind = metadata.file_type();
+        let what = match () {
+            () if kind.is_file() && metadata.len() == 0 => return Ok(Self::Nothing),
+            () if kind.is_file() => return Ok(Self::Bytes(metadata.len())),
+            () if kind.is_block_device() => {
+                let end = File::open(path).and_then(|mut device| device.seek(SeekFrom::End(0)));
+                return end.map(Self::Bytes).map_err(|error| error.to_string());
+            }
+            () if kind.is_dir() => "a folder",
+            () if kind.is_fifo() => "a pipe",
+            () if kind.is_socket() => "a socket",
+            () if kind.is_char_device() => "a character device",
+            () => "of an unknown kind",
+        };
+        Err(format!("it is {what}: an NVDIMM is a regular file or a block device"))
+    }
+}
+
+impl Dimm {
+    /// Compares words with what is there, of which nothing is changed.
+    ///
+    /// # Errors
+    /// What does not fit.
+    pub fn look(words: &DimmWords) -> Result<Self, String> {
+        let path = PathBuf::from(&words.file);
+        let fail = |why: String| Err(format!("--nvdimm {}: {why}", words.file));
+        let there = match path.metadata() {
+            Ok(metadata) => There::of(&metadata, &path),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(There::Nothing),
+            Err(error) => Err(error.to_string()),
+        };
+        let bytes = match (there, words.size) {
+            (Err(why), _) => return fail(why),
+            (Ok(There::Bytes(there)), Some(size)) if size != there => {
+                return fail(format!("the file has {there} bytes, not size={size}, and is left as it is"));
+            }
+            (Ok(There::Bytes(bytes)), _) | (Ok(There::Nothing), Some(bytes)) => bytes,
+            (Ok(There::Nothing), None) => return fail("there is no such file; with size=S it is made".into()),
+        };
+        if bytes == 0 || !bytes.is_multiple_of(PAGE_BYTES) {
+            return fail(format!("{bytes} bytes are not a multiple of {PAGE_BYTES}"));
+        }
+        if let Some(label) = words.label
+            && (label < LABEL_BYTES_MIN || label >= bytes || !label.is_multiple_of(PAGE_BYTES))
+        {
+            return fail(format!(
+                "a label area of {label} bytes: it takes 128K or more, a multiple of {PAGE_BYTES}, less than the file"
+            ));
+        }
+        let DimmWords { label, unarmed, reserve, .. } = *words;
+        Ok(Self { path, bytes, label_bytes: label, unarmed, reserve })
+    }
+
+    /// Makes the file if it is absent, and claims it for one run at a time: the lock goes on to the program that the
+    /// run starts, and ends with the last of both. `say` gets what is worth telling.
+    ///
+    /// # Errors
+    /// Why it cannot be this run's.
+    pub fn claim(&self, say: impl Fn(&str)) -> Result<File, String> {
+        self.claimed(say).map_err(|why| format!("--nvdimm {}: {why}", self.path.display()))
+    }
+
+    fn claimed(&self, say: impl Fn(&str)) -> Result<File, String> {
+        let absent = !self.path.exists();
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(absent);
+        // Another kind of file may have come in the meantime: no pipe may stop us here. A device that somebody has
+        // mounted, or another run uses, is not to be had.
+        let device = self.path.metadata().is_ok_and(|there| there.file_type().is_block_device());
+        options.custom_flags(if device { O_NONBLOCK | O_EXCL } else { O_NONBLOCK });
+        let file =
+            options.open(&self.path).map_err(|error| match Errno::from_raw(error.raw_os_error().unwrap_or(0)) {
+                Errno::EBUSY => "the device is in use".into(),
+                Errno::EACCES | Errno::EPERM | Errno::EROFS => "this user may not read and write it".to_owned(),
+                _ => format!("it could not be {}: {error}", if absent { "made" } else { "opened" }),
+            })?;
+        let end = Deadline::after(GRACE);
+        while let Err(error) = file.try_lock() {
+            match error {
+                std::fs::TryLockError::WouldBlock if !end.passed() => sleep(Duration::from_millis(50)),
+                std::fs::TryLockError::WouldBlock => return Err("in use by another run, or given twice".into()),
+                std::fs::TryLockError::Error(error) => return Err(format!("it could not be locked: {error}")),
+            }
+        }
+        let metadata = file.metadata().map_err(|error| error.to_string())?;
+        let made = match There::of(&metadata, &self.path)? {
+            There::Nothing => true,
+            There::Bytes(bytes) if bytes == self.bytes => false,
+            There::Bytes(bytes) => return Err(format!("it has {bytes} bytes by now, and is left as it is")),
+        };
+        let outcome = if made { file.set_len(self.bytes) } else { Ok(()) };
+        let outcome = outcome
+            .map_err(|error| format!("it could not be made: {error}"))
+            .and_then(|()| if self.reserve && metadata.is_file() { self.reserve(&file) } else { Ok(()) });
+        if let Err(why) = outcome {
+            if made {
+                // It was absent or empty, and so it is again, and takes no place.
+                let _ = if absent { std::fs::remove_file(&self.path) } else { file.set_len(0) };
+            }
+            return Err(why);
+        }
+        if made {
+            say(&format!("made {}, a blank NVDIMM of {} bytes", self.path.display(), self.bytes));
+        }
+        if let Some(warning) = self.backing().warning() {
+            say(&format!("{warning} (--nvdimm FILE,reserve takes the place now, or says that there is not enough)"));
+        }
+        let inherited = FcntlArg::F_SETFD(FdFlag::empty());
+        fcntl(&file, inherited).map_err(|error| format!("its lock cannot be handed on: {error}"))?;
+        Ok(file)
+    }
+
+    /// Gives the file all of its place on the disk; its bytes stay what they are.
+    fn reserve(&self, file: &File) -> Result<(), String> {
+        let bytes = i64::try_from(self.bytes).map_err(|error| error.to_string())?;
+        loop {
+            return match fallocate(file.as_fd(), FallocateFlags::empty(), 0, bytes) {
+                Ok(()) => Ok(()),
+                Err(Errno::EINTR) => continue,
+                Err(Errno::ENOSPC) => Err(format!("reserve: its file system has not {} bytes for it", self.bytes)),
+                Err(Errno::EOPNOTSUPP) => Err("reserve: its file system cannot do that".into()),
+                Err(error) => Err(format!("reserve: {}", io::Error::from(error))),
+            };
+        }
+    }
+
+    /// The file as memory of the machine.
+    #[must_use]
+    pub fn backing(&self) -> Backing {
+        Backing { path: self.path.clone(), bytes: self.bytes }
+    }
+
+    /// What QEMU is told about it, as the DIMM of this number.
+    #[must_use]
+    pub fn arguments(&self, number: usize) -> [String; 4] {
+        let (path, bytes) = (self.path.display(), self.bytes);
+        let label = self.label_bytes.map(|bytes| format!(",label-size={bytes}")).unwrap_or_default();
+        let unarmed = if self.unarmed { ",unarmed=on" } else { "" };
+        [
+            "-object".into(),
+            format!("memory-backend-file,id=nvdimm{number}-file,share=on,mem-path={path},size={bytes}"),
+            "-device".into(),
+            format!("nvdimm,id=nvdimm{number},memdev=nvdimm{number}-file{label}{unarmed}"),
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test ends where it is surprised")]
+
+    use std::fs;
+    use std::os::unix::fs::{MetadataExt, symlink};
+    use std::os::unix::net::UnixListener;
+    use std::path::PathBuf;
+
+    use nix::sys::stat::Mode;
+    use nix::unistd::mkfifo;
+
+    use super::{Dimm, DimmWords};
+
+    /// A folder that is gone when the test is.
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Self {
+            let folder = std::env::temp_dir().join(format!("untorn-dimm-{name}-{}", std::process::id()));
+            fs::create_dir_all(&folder).unwrap();
+            Self(folder)
+        }
+
+        fn words(&self, words: &str) -> String {
+            self.0.join(words).display().to_string()
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn look(words: &str) -> Result<Dimm, String> {
+        Dimm::look(&DimmWords::parse(words)?)
+    }
+
+    #[test]
+    fn only_what_keeps_bytes_at_their_places_is_an_nvdimm() {
+        let folder = Folder::new("kinds");
+        let path = |name: &str| folder.0.join(name);
+        fs::create_dir(path("folder")).unwrap();
+        mkfifo(&path("pipe"), Mode::S_IRWXU).unwrap();
+        let _socket = UnixListener::bind(path("socket")).unwrap();
+        symlink("folder", path("to-folder")).unwrap();
+        symlink("pipe", path("to-pipe")).unwrap();
+        symlink("loop", path("loop")).unwrap();
+        fs::write(path("file"), [7; 8192]).unwrap();
+        for (name, why) in [
+            ("folder", "it is a folder"),
+            ("folder/", "it is a folder"),
+            ("to-folder", "it is a folder"),
+            ("pipe", "it is a pipe"),
+            ("to-pipe", "it is a pipe"),
+            ("socket", "it is a socket"),
+            ("loop", "symbolic links"),
+            ("file/below", "Not a directory"),
+            ("/dev/null", "it is a character device"),
+            ("/dev/zero", "it is a character device"),
+        ] {
+            for words in ["", ",size=1M"] {
+                let refused = look(&folder.words(&format!("{name}{words}"))).unwrap_err();
+                assert!(refused.contains(why), "{name}{words}: {refused}");
+            }
+        }
+        // A name of a file is as good as the file; and one of none yet says where it is to be.
+        symlink("file", path("to-file")).unwrap();
+        symlink("new", path("to-new")).unwrap();
+        assert_eq!(look(&folder.words("to-file")).unwrap().bytes, 8192);
+        look(&folder.words("to-new,size=4096")).unwrap().claim(|_| {}).unwrap();
+        assert_eq!(fs::metadata(path("new")).unwrap().len(), 4096);
+        assert!(look(&folder.words("file,size=4096")).unwrap_err().contains("left as it is"));
+        // Between the look and the claim it turned into something else.
+        let dimm = look(&folder.words("late,size=1M")).unwrap();
+        mkfifo(&path("late"), Mode::S_IRWXU).unwrap();
+        assert!(dimm.claim(|_| {}).unwrap_err().contains("it is a pipe"));
+        assert_eq!(fs::read(path("file")).unwrap(), [7; 8192]);
+    }
+
+    #[test]
+    fn a_file_is_made_sparse_or_with_all_of_its_place_and_claimed_once() {
+        let folder = Folder::new("made");
+        let told = std::cell::RefCell::new(String::new());
+        let say = |words: &str| *told.borrow_mut() += words;
+        let sparse = look(&folder.words("sparse,size=8M")).unwrap();
+        let claimed = sparse.claim(say).unwrap();
+        let there = fs::metadata(&sparse.path).unwrap();
+        assert_eq!((there.len(), there.blocks()), (8 << 20, 0));
+        assert!(told.borrow().ends_with("a blank NVDIMM of 8388608 bytes"), "{}", told.borrow());
+        assert!(sparse.claim(say).unwrap_err().contains("in use by another run"));
+        drop(claimed);
+
+        fs::write(&sparse.path, vec![9; 8 << 20]).unwrap();
+        let file = fs::OpenOptions::new().write(true).open(&sparse.path).unwrap();
+        file.set_len(4 << 20).and_then(|()| file.set_len(8 << 20)).unwrap();
+        let whole = look(&folder.words("sparse,reserve")).unwrap();
+        let _claimed = whole.claim(say).unwrap();
+        let (there, bytes) = (fs::metadata(&whole.path).unwrap(), fs::read(&whole.path).unwrap());
+        assert!(there.blocks() * 512 >= 8 << 20, "{} blocks", there.blocks());
+        assert!(bytes[..4 << 20] == vec![9; 4 << 20] && bytes[4 << 20..] == vec![0; 4 << 20], "its bytes stay");
+
+        // More than any disk has: nothing is left of it; nor is a file that was there changed.
+        told.borrow_mut().clear();
+        let huge = look(&folder.words("huge,size=1024T,reserve")).unwrap();
+        let refused = huge.claim(say).unwrap_err();
+        assert!(refused.contains("huge: ") && !huge.path.exists(), "{refused}");
+        // Without it there is a warning, if the file system takes such a length at all.
+        let wide = look(&folder.words("wide,size=8T")).unwrap();
+        let _claimed = wide.claim(say).unwrap();
+        assert!(told.borrow().contains("wide can come to take 8796093022208 bytes more"), "{}", told.borrow());
+    }
+
+    #[test]
+    fn words_that_fit_nothing_are_refused() {
+        for (words, why) in [
+            ("", "names no file"),
+            (",size=1M", "names no file"),
+            ("x.img,size=9999999T", "9999999T"),
+            ("x.img,lable=128K", "lable=128K"),
+            ("x.img,unarmed=on", "unarmed=on"),
+            ("/nowhere/x.img", "with size=S it is made"),
+            ("x.img,size=0", "multiple of 4096"),
+            ("x.img,size=100", "multiple of 4096"),
+            ("x.img,size=1M,label=4K", "128K"),
+            ("x.img,size=128K,label=128K", "label area"),
+            ("x.img,size=1M,label=131073", "label area"),
+        ] {
+            let refused = look(words).unwrap_err();
+            assert!(refused.contains(why), "{words}: {refused}");
+        }
+    }
+}

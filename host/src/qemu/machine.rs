@@ -1,0 +1,168 @@
+//! QEMU's command line: `-machine q35 -nodefaults`, RAM of exactly what was asked for, and nothing of ours on the PCI bus
+//! but a consumer's RAM, so that others can add what they like in slots 04 to 1e.
+
+use std::ffi::OsString;
+use std::os::fd::RawFd;
+use std::path::Path;
+
+use super::dimm::Dimm;
+use super::options::{Accel, Boot};
+use crate::bridge::ram::TAIL_BYTES_MIN;
+
+/// The most DIMMs that QEMU has slots for.
+pub const DIMMS_MAX: usize = 256;
+
+const GIB: u64 = 1 << 30;
+
+/// Where the 40 address bits end that the processor has by default.
+const DEFAULT_REACH: u64 = 1 << 40;
+
+/// From here up to [`DEFAULT_REACH`] nothing may be: QEMU starts above it only (the AMD HyperTransport range).
+const RESERVED_FROM: u64 = 1012 * GIB;
+
+/// A consumer's RAM, as a device of the appliance's.
+#[derive(Clone, Copy, Debug)]
+pub struct Window {
+    /// The consumer's RAM in bytes.
+    pub ram_bytes: u64,
+    /// Where QEMU finds the socket of the device.
+    pub fd: RawFd,
+}
+
+/// A machine for the appliance.
+#[derive(Debug)]
+pub struct Machine<'a> {
+    /// QEMU.
+    pub qemu: OsString,
+    /// How many processors.
+    pub cpus: u8,
+    /// RAM, in bytes: a multiple of 1 MiB.
+    pub memory_bytes: u64,
+    /// Who executes the processors' code.
+    pub accel: Accel,
+    /// The way the image is started.
+    pub boot: Boot,
+    /// The image.
+    pub image: &'a Path,
+    /// The NVDIMMs.
+    pub dimms: &'a [Dimm],
+    /// Where QEMU finds the socket for the second serial port, if disks are served.
+    pub control_fd: Option<RawFd>,
+    /// The consumers' RAM.
+    pub windows: &'a [Window],
+    /// What comes after all of ours.
+    pub more: &'a [OsString],
+}
+
+impl Machine<'_> {
+    /// Its command line.
+    #[must_use]
+    pub fn line(&self) -> Vec<OsString> {
+        let mut line = vec![self.qemu.clone(), "-nodefaults".into()];
+        let mut add = |words: &[&str]| line.extend(words.iter().map(OsString::from));
+        let nvdimm = if self.dimms.is_empty() { "" } else { ",nvdimm=on" };
+        add(&["-machine", &format!("q35{nvdimm}"), "-accel", self.accel.word(), "-cpu", &self.cpu()]);
+        add(&["-smp", &self.smp(), "-m", &self.memory(), "-display", "none", "-serial", "stdio"]);
+        add(&["-device", "isa-debug-exit,iobase=0xf4,iosize=0x04"]);
+        for (number, dimm) in self.dimms.iter().enumerate() {
+            line.extend(dimm.arguments(number).map(OsString::from));
+        }
+        line.extend(self.bridge().into_iter().map(OsString::from));
+        match self.boot {
+            Boot::Pvh => line.extend(["-kernel".into(), self.image.into()]),
+        }
+        line.extend_from_slice(self.more);
+        line
+    }
+
+    /// Under TCG a machine that can only ever have one processor leaves out its memory barriers: room for a second.
+    fn smp(&self) -> String {
+        if self.cpus == 1 { "1,maxcpus=2".into() } else { self.cpus.to_string() }
+    }
+
+    fn memory(&self) -> String {
+        let mib = self.memory_bytes >> 20;
+        match self.dimms.len() {
+            0 => format!("{mib}M"),
+            slots => format!("{mib}M,slots={slots},maxmem={}M", self.memory_bytes_max() >> 20),
+        }
+    }
+
+    /// RAM and DIMMs. QEMU aligns what it plugs in; up to a GiB for each makes room for that.
+    fn memory_bytes_max(&self) -> u64 {
+        self.memory_bytes + self.dimms.iter().map(|dimm| (dimm.bytes / GIB + 1) * GIB).sum::<u64>()
+    }
+
+    /// The processor, with as many address bits as it takes to reach all that is above 4 GiB: RAM, the DIMMs with a GiB
+    /// of alignment each, 32 GiB for PCI and there the consumers' RAM, each aligned to its size.
+    fn cpu(&self) -> String {
+        // A window's BAR has the length of its file.
+        let bars: u64 = self.windows.iter().map(|window| (window.ram_bytes + TAIL_BYTES_MIN).next_power_of_two()).sum();
+        let slots = self.dimms.len() as u64;
+        let top = 4 * GIB + self.memory_bytes_max() + (slots + 33) * GIB + 2 * bars;
+        if top <= RESERVED_FROM {
+            return "max".into();
+        }
+        format!("max,phys-bits={}", (top + DEFAULT_REACH).next_power_of_two().trailing_zeros())
+    }
+
+    /// The second serial port, and a device for each consumer's RAM.
+    fn bridge(&self) -> Vec<String> {
+        let Some(control) = self.control_fd else { return Vec::new() };
+        let mut words = vec!["-chardev".into(), format!("socket,id=untorn-control,fd={control}")];
+        words.extend(["-serial".into(), "chardev:untorn-control".into()]);
+        let functions = if self.windows.len() > 3 { ",multifunction=on" } else { "" };
+        for (number, window) in self.windows.iter().enumerate() {
+            // In slots 01 to 03, then their other functions.
+            let address = format!("{}.{}{functions}", 1 + number % 3, number / 3);
+            words.extend(["-chardev".into(), format!("socket,id=untorn-ram{number},fd={}", window.fd)]);
+            words.push("-device".into());
+            words.push(format!("ivshmem-doorbell,chardev=untorn-ram{number},vectors=256,addr={address}"));
+        }
+        words
+    }
+}
+
+/// A command line as a shell takes it.
+#[must_use]
+pub fn shell_line(words: &[OsString]) -> Vec<u8> {
+    let mut line = Vec::new();
+    for word in words {
+        if !line.is_empty() {
+            line.push(b' ');
+        }
+        let bytes = word.as_encoded_bytes();
+        if !bytes.is_empty() && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || b"_,.=/:+@%-".contains(byte)) {
+            line.extend(bytes);
+            continue;
+        }
+        line.push(b'\'');
+        for byte in bytes {
+            match byte {
+                b'\'' => line.extend(br"'\''"),
+                other => line.push(*other),
+            }
+        }
+        line.push(b'\'');
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test ends where it is surprised")]
+
+    use std::ffi::OsString;
+    use std::process::Command;
+
+    use super::shell_line;
+
+    #[test]
+    fn a_shell_reads_a_line_back_as_the_words_that_it_was() {
+        let words =
+            ["printf", "%s\\n", "plain", "", "a b", "it's", "$HOME `x` \"y\" \\", "*", "#", "a;b|c&d", "-x=~", "a\nb"];
+        let line = shell_line(&words.map(OsString::from));
+        let output = Command::new("sh").arg("-c").arg(String::from_utf8(line).unwrap()).output().unwrap();
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), words[2..].join("\n") + "\n");
+    }
+}

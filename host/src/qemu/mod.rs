@@ -1,0 +1,251 @@
+//! `untornctl qemu`, which is what `run-qemu.sh` does once all is built: an appliance in QEMU on NVDIMMs made of files.
+//!
+//! [`options`] are the words; [`Plan::new`] compares them with what is there, and changes nothing of it;
+//! [`Plan::prepare`] makes and claims the files. [`dimm`] knows NVDIMMs, [`machine`] knows QEMU's command line.
+
+pub mod dimm;
+pub mod machine;
+pub mod options;
+
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
+use std::os::fd::{AsRawFd, RawFd};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use nix::unistd::{AccessFlags, access};
+
+use self::dimm::{Dimm, DimmWords};
+use self::machine::{DIMMS_MAX, Machine, Window};
+use self::options::Options;
+use crate::backing::Backing;
+use crate::bridge::{EXPORTS_MAX, ExportSpec, HOLD};
+use crate::deadline::Deadline;
+use crate::export_words::ExportWords;
+use crate::launch::Launch;
+
+/// The NVDIMM of a plain run, below the target directory, and its size when it is made.
+const PLAIN_NVDIMM: &str = "nvdimm0.img";
+const PLAIN_NVDIMM_BYTES: u64 = 128 << 20;
+
+/// The sockets of a plain run, below the target directory.
+const PLAIN_DISK: &str = "vhost.sock";
+pub(crate) const PLAIN_ADMIN: &str = "admin.sock";
+
+/// The longest target directory whose sockets surely fit a socket's name, which takes 107 bytes.
+const PLAIN_TARGET_BYTES_MAX: usize = 79;
+
+/// Why there is no such machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum QemuError {
+    /// The options, or what they name, do not fit.
+    Usage(String),
+    /// Something could not be had.
+    Failed(String),
+    /// `--timeout` has struck already.
+    Late,
+}
+
+/// An appliance in QEMU as it is to be. Nothing of it is there yet.
+#[derive(Debug)]
+pub struct Plan {
+    image: PathBuf,
+    dimms: Vec<Dimm>,
+    qemu: OsString,
+    program: Vec<OsString>,
+    deadline: Deadline,
+    admin: Option<PathBuf>,
+    exports: Vec<ExportSpec>,
+    hold: Duration,
+    control: Option<File>,
+    windows: Vec<File>,
+    /// Whether it is a plain run of a person's, which has its NVDIMM formatted if it is blank.
+    pub formats_blank: bool,
+}
+
+impl Plan {
+    /// What these options ask for.
+    ///
+    /// # Errors
+    /// [`QemuError`]: what does not go together, or does not fit what is there.
+    pub fn new(options: &Options) -> Result<Self, QemuError> {
+        let usage = |why: String| Err(QemuError::Usage(why));
+        let target = Path::new(&options.target);
+        let mut nvdimms = options.nvdimm.clone();
+        let mut vhost_user = options.vhost_user.clone();
+        let mut admin = options.admin.clone();
+        let plain = nvdimms.is_empty() && !options.no_nvdimm;
+        // A script says what it wants.
+        let of_person = plain && options.exec.is_none();
+        if plain {
+            let file = target.join(PLAIN_NVDIMM);
+            if options.target.contains(',') {
+                return usage(format!(
+                    "the target directory '{}' has a comma in its name: give a --nvdimm FILE",
+                    options.target
+                ));
+            }
+            // A size for the first run only.
+            let there = fs::metadata(&file).is_ok_and(|there| there.len() > 0);
+            let size = (!there).then_some(PLAIN_NVDIMM_BYTES);
+            nvdimms.push(DimmWords { file: file.display().to_string(), size, ..DimmWords::default() });
+        }
+        // Who puts devices into the machine says what else it is to have.
+        let serves = of_person && vhost_user.is_empty() && options.qemu_arg.is_empty();
+        if serves && options.target.len() <= PLAIN_TARGET_BYTES_MAX {
+            vhost_user.push(ExportWords { socket: target.join(PLAIN_DISK), dev: None, ram: None });
+            admin.get_or_insert_with(|| target.join(PLAIN_ADMIN));
+        }
+        match &options.consumer_ram[..] {
+            [] => {}
+            [ram] if vhost_user.len() == 1 && vhost_user[0].ram.is_none() => vhost_user[0].ram = Some(ram.clone()),
+            _ => {
+                return usage(
+                    "--consumer-ram goes with one --vhost-user that has no ram=FILE: give each its own there".into(),
+                );
+            }
+        }
+        if options.hold.is_some() && vhost_user.is_empty() {
+            return usage("--hold goes with --vhost-user".into());
+        }
+        if vhost_user.len() > EXPORTS_MAX {
+            return usage(format!("--vhost-user: {} are more than {EXPORTS_MAX}", vhost_user.len()));
+        }
+        if nvdimms.len() > DIMMS_MAX {
+            return usage(format!("--nvdimm: {} are more than QEMU's {DIMMS_MAX} slots", nvdimms.len()));
+        }
+        let dimms: Vec<Dimm> = nvdimms.iter().map(Dimm::look).collect::<Result<_, _>>().map_err(QemuError::Usage)?;
+        let exports: Vec<ExportSpec> = vhost_user.iter().map(ExportWords::spec).collect();
+        let rams = rams(&exports);
+
+        let keep = || File::open("/dev/null").map_err(|error| QemuError::Failed(format!("/dev/null: {error}")));
+        let control = if exports.is_empty() { None } else { Some(keep()?) };
+        let windows: Vec<File> = rams.iter().map(|_| keep()).collect::<Result<_, _>>()?;
+        let qemu = env::var_os("QEMU").filter(|qemu| !qemu.is_empty()).unwrap_or("qemu-system-x86_64".into());
+        let image = target.join("release").join("untorn");
+        let program = Machine {
+            qemu: qemu.clone(),
+            cpus: options.cpus,
+            memory_bytes: options.memory,
+            accel: options.accel,
+            boot: options.boot,
+            image: &image,
+            dimms: &dimms,
+            control_fd: control.as_ref().map(AsRawFd::as_raw_fd),
+            windows: &rams
+                .iter()
+                .zip(&windows)
+                .map(|(ram, place)| Window { ram_bytes: ram.bytes, fd: place.as_raw_fd() })
+                .collect::<Vec<_>>(),
+            more: &options.qemu_arg,
+        }
+        .line();
+        let deadline = options.timeout.map_or(Ok(Deadline::NEVER), |bound| {
+            let spent = options.since.map_or(Duration::ZERO, since);
+            bound.checked_sub(spent).map(Deadline::after).ok_or(QemuError::Late)
+        })?;
+        let hold = options.hold.unwrap_or(HOLD);
+        Ok(Self {
+            image,
+            dimms,
+            qemu,
+            program,
+            deadline,
+            admin,
+            exports,
+            hold,
+            control,
+            windows,
+            formats_blank: of_person,
+        })
+    }
+
+    /// QEMU's command line, as a shell takes it.
+    #[must_use]
+    pub fn line(&self) -> Vec<u8> {
+        machine::shell_line(&self.program)
+    }
+
+    /// How each disk is given to another QEMU: a line for each.
+    pub fn consumers(&self) -> impl Iterator<Item = String> {
+        self.exports.iter().map(|export| {
+            let (ram, mib, socket) = (export.ram.display(), export.ram_bytes >> 20, export.socket.display());
+            format!(
+                "{} -smp 2 -m {mib}M -machine q35,memory-backend=mem -object \
+                 memory-backend-file,id=mem,share=on,mem-path={ram},size={mib}M -chardev \
+                 socket,id=disk,path={socket},reconnect=1 -device vhost-user-blk-pci,chardev=disk,disable-legacy=on",
+                self.qemu.display()
+            )
+        })
+    }
+
+    /// The admin socket that it is to have.
+    #[must_use]
+    pub fn admin(&self) -> Option<&Path> {
+        self.admin.as_deref()
+    }
+
+    /// Makes the NVDIMMs' files if they are absent, and claims them. `say` gets what is worth telling.
+    ///
+    /// # Errors
+    /// [`QemuError`]: a program or a file that is not to be had.
+    pub fn prepare(self, say: impl Fn(&str)) -> Result<Launch, QemuError> {
+        if !is_program(&self.qemu) {
+            return Err(QemuError::Usage(format!("'{}' is no program: $QEMU names another", self.qemu.display())));
+        }
+        if !self.image.is_file() {
+            let image = self.image.display();
+            return Err(QemuError::Failed(format!(
+                "{image} is not there: please run ./run-qemu.sh without --no-build"
+            )));
+        }
+        let mut held = Vec::new();
+        for dimm in &self.dimms {
+            held.push(dimm.claim(&say).map_err(QemuError::Failed)?);
+        }
+        let memory = self.dimms.iter().map(Dimm::backing).chain(rams(&self.exports)).collect();
+        let control_fd = self.control.as_ref().map(AsRawFd::as_raw_fd);
+        let ivshmem_fds: Vec<RawFd> = self.windows.iter().map(AsRawFd::as_raw_fd).collect();
+        held.extend(self.control);
+        held.extend(self.windows);
+        Ok(Launch {
+            program: self.program,
+            deadline: self.deadline,
+            admin: self.admin,
+            exports: self.exports,
+            hold: self.hold,
+            control_fd,
+            ivshmem_fds,
+            memory,
+            held,
+        })
+    }
+}
+
+/// The RAM files of all consumers, in their order: the same file is the same consumer, by whatever name.
+fn rams(exports: &[ExportSpec]) -> Vec<Backing> {
+    let mut rams: Vec<(PathBuf, Backing)> = Vec::new();
+    for export in exports {
+        let whole = fs::canonicalize(&export.ram).unwrap_or_else(|_| export.ram.clone());
+        if rams.iter().all(|(other, _)| *other != whole) {
+            rams.push((whole, Backing { path: export.ram.clone(), bytes: export.ram_bytes }));
+        }
+    }
+    rams.into_iter().map(|(_, backing)| backing).collect()
+}
+
+/// How long ago that was, in seconds since 1970.
+fn since(began: Duration) -> Duration {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    now.saturating_sub(began)
+}
+
+/// Whether a word is a program, as a shell finds one.
+fn is_program(word: &OsStr) -> bool {
+    let runs = |path: &Path| path.is_file() && access(path, AccessFlags::X_OK).is_ok();
+    if Path::new(word).components().count() > 1 {
+        return runs(Path::new(word));
+    }
+    env::var_os("PATH").is_some_and(|path| env::split_paths(&path).any(|folder| runs(&folder.join(word))))
+}
