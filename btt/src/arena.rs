@@ -1,10 +1,10 @@
 //! One arena: where its areas are, whether it takes writes, and how a map entry is followed.
 
-use crate::error::{BttError, OpenError, ReadOnlyReason};
+use crate::chain::Found;
+use crate::error::{BttError, ReadOnlyReason};
 use crate::flog::Slots;
-use crate::geometry::{Area, GeometryError};
-use crate::info_block::{self, InfoBlock, InfoBlockError, Version, read_raw};
-use crate::layout::{ARENA_MAX_BYTES, ARENA_MIN_BYTES, MAP_ENTRY_BYTES, PAGE_BYTES};
+use crate::geometry::Area;
+use crate::info_block::{self, InfoBlock};
 use crate::map::{MapEntry, MapLocks};
 use crate::media::{LINE_BYTES, MediaError, Namespace, NsOffset};
 use crate::recover::{Findings, Pending, Unknown};
@@ -12,17 +12,6 @@ use crate::rtt::Rtt;
 use crate::sync::Once;
 use crate::units::{ArenaIndex, ExternalLba, PostmapAba, PremapAba};
 use alloc::vec::Vec;
-use uuid::Uuid;
-use zerocopy::IntoBytes;
-
-/// An info block that was found sound, and its place.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Found {
-    pub(crate) at: NsOffset,
-    pub(crate) info: InfoBlock,
-    /// Whether the copy at the arena's end is the same, byte for byte.
-    pub(crate) backup_agrees: bool,
-}
 
 /// What the map does not say, or not yet, of an arena that takes no writes. Empty otherwise.
 pub(crate) struct Overlay {
@@ -85,18 +74,6 @@ impl Arena {
         (size_of::<Self>() + size_of::<Findings>() + MapLocks::BYTES) as u64 + lanes as u64 * Rtt::LANE_BYTES as u64
     }
 
-    /// Where a sector's map entry is.
-    #[inline]
-    pub(crate) fn entry_at(&self, premap: PremapAba) -> NsOffset {
-        self.map_at().plus(u64::from(premap.0) * MAP_ENTRY_BYTES)
-    }
-
-    /// Where the map is.
-    #[inline]
-    pub(crate) fn map_at(&self) -> NsOffset {
-        self.found.at.plus(self.found.info.geometry.mapoff)
-    }
-
     /// Where a block is.
     #[inline]
     pub(crate) fn block_at(&self, block: PostmapAba) -> NsOffset {
@@ -124,7 +101,7 @@ impl Arena {
         {
             return known.map(MapEntry::encode);
         }
-        media.load_u32(self.entry_at(premap)).map_err(|why| match why {
+        media.load_u32(self.found.entry_at(premap)).map_err(|why| match why {
             MediaError::Poisoned { .. } => self.found_damage(media, ReadOnlyReason::Metadata(why)),
             why => self.metadata_failed(why),
         })
@@ -219,89 +196,5 @@ pub(crate) fn born_read_only<N: Namespace>(media: &N, found: &Found) -> Option<R
         Some(ReadOnlyReason::Misaligned(Area::Flog))
     } else {
         None
-    }
-}
-
-/// Walks the chain of info blocks. Writes nothing.
-///
-/// # Errors
-/// The first block that is not sound, and where a sound copy of it is.
-pub(crate) fn find_all<N: Namespace>(media: &N, version: Version, parent: Uuid) -> Result<Vec<Found>, OpenError> {
-    let bytes = media.len_bytes();
-    let start = version.initial_offset();
-    let mut remaining = bytes.saturating_sub(start.0);
-    if remaining < ARENA_MIN_BYTES {
-        return Err(OpenError::TooSmall { bytes });
-    }
-    // Nobody makes arenas below 512 GiB but the last one; a few more do no harm, many would only cost memory.
-    let most = bytes / ARENA_MAX_BYTES + 16;
-    let mut all: Vec<Found> = Vec::new();
-    let mut at = start;
-    loop {
-        let index = ArenaIndex(u32::try_from(all.len()).map_err(|_| OpenError::TooManyArenas)?);
-        let block = match read_raw(media, at) {
-            Ok(raw) => InfoBlock::decode(&raw, version, parent, remaining).map(|info| (info, raw)),
-            Err(MediaError::Poisoned { .. }) => Err(InfoBlockError::Lost),
-            Err(why) => return Err(why.into()),
-        };
-        let (info, raw) = match block {
-            Ok(block) => block,
-            // The later arenas are to be like the first one.
-            Err(InfoBlockError::Geometry(GeometryError::SectorSize { found })) if index.0 == 0 => {
-                return Err(OpenError::SectorSize { found });
-            }
-            Err(why) => {
-                let backup = find_backup(media, version, parent, at, remaining)?;
-                if index.0 == 0 && why == InfoBlockError::Signature && backup.is_none() {
-                    return Err(OpenError::NotABtt);
-                }
-                return Err(OpenError::InfoBlock { arena: index, at, why, backup });
-            }
-        };
-        let backup_agrees = match read_raw(media, at.plus(info.geometry.info2off)) {
-            Ok(copy) => copy.as_bytes() == raw.as_bytes(),
-            Err(MediaError::Poisoned { .. }) => false,
-            Err(why) => return Err(why.into()),
-        };
-        if let Some(first) = all.first() {
-            let (a, b) = (&first.info, &info);
-            if a.uuid != b.uuid || a.geometry.external_lbasize != b.geometry.external_lbasize {
-                return Err(OpenError::ArenaDiffers { arena: index, at });
-            }
-        }
-        all.try_reserve(1).map_err(|_| OpenError::OutOfMemory)?;
-        all.push(Found { at, info, backup_agrees });
-        let next = info.geometry.nextoff;
-        if next == 0 {
-            return Ok(all);
-        }
-        if all.len() as u64 >= most {
-            return Err(OpenError::TooManyArenas);
-        }
-        at = at.plus(next);
-        remaining -= next;
-        if remaining < ARENA_MIN_BYTES {
-            let why = InfoBlockError::Geometry(GeometryError::NextArena { nextoff: next });
-            return Err(OpenError::InfoBlock { arena: index, at: NsOffset(at.0 - next), why, backup: None });
-        }
-    }
-}
-
-/// Where the copy of an arena's lost info block is: in the arena's last page, which is 512 GiB on, or the namespace's
-/// last whole page.
-fn find_backup<N: Namespace>(
-    media: &N,
-    version: Version,
-    parent: Uuid,
-    at: NsOffset,
-    remaining: u64,
-) -> Result<Option<NsOffset>, MediaError> {
-    let end = remaining.min(ARENA_MAX_BYTES) / PAGE_BYTES * PAGE_BYTES;
-    let copy = at.plus(end - PAGE_BYTES);
-    match read_raw(media, copy) {
-        Ok(raw) => Ok(InfoBlock::decode(&raw, version, parent, remaining).is_ok().then_some(copy)),
-        // The copy is lost as well: that is not the news here.
-        Err(MediaError::Poisoned { .. }) => Ok(None),
-        Err(why) => Err(why),
     }
 }

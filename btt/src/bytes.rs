@@ -69,7 +69,7 @@ pub struct Zeroes {
 }
 
 /// As many zeroes as the largest sector has bytes.
-static ZEROES: [u8; 4224] = [0; 4224];
+pub(crate) static ZEROES: [u8; 4224] = [0; 4224];
 const _: () = assert!(SECTOR_SIZES[SECTOR_SIZES.len() - 1] as usize == ZEROES.len());
 
 impl Zeroes {

@@ -2,12 +2,10 @@
 //!
 //! Reports, and writes nothing.
 
-use crate::arena::{Found, find_all};
+use crate::chain::{Found, OpenError, find_all};
 use crate::device::Placement;
-use crate::error::OpenError;
 use crate::flog::{self, FlogError};
 use crate::info_block::{InfoBlock, InfoBlockError};
-use crate::layout::MAP_ENTRY_BYTES;
 use crate::map::MapEntry;
 use crate::media::{MediaError, Namespace, NsOffset};
 use crate::survey::{Groups, Progress, Seen, survey};
@@ -264,7 +262,7 @@ pub(crate) fn check_arena<N: Namespace>(
         Ok(groups) => groups,
         Err(why) => return report(Finding::Chain(why)),
     };
-    let flog = one.at.plus(geometry.logoff);
+    let flog = one.flog_at();
     let mut unsound = 0;
     for (group, why) in groups.unsound() {
         unsound += 1;
@@ -274,7 +272,7 @@ pub(crate) fn check_arena<N: Namespace>(
         }
     }
     let mut see = |seen| {
-        let at = |premap: PremapAba| one.at.plus(geometry.mapoff + u64::from(premap.0) * MAP_ENTRY_BYTES);
+        let at = |premap: PremapAba| one.entry_at(premap);
         match seen {
             Seen::Blank { count } => summary.initial += u64::from(count),
             Seen::Entry { premap, entry, interrupted } => {

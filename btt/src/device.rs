@@ -1,20 +1,18 @@
 //! The device: sectors over all arenas, opened with O(nfree) work and memory, whatever the capacity.
 
-use crate::arena::{Arena, Found, Overlay, born_read_only, find_all};
-use crate::error::{BttError, OpenError, ReadOnlyReason};
+use crate::arena::{Arena, Overlay, born_read_only};
+use crate::chain::{Found, OpenError, find_all};
+use crate::error::{BttError, ReadOnlyReason};
 use crate::flog::Slots;
 use crate::geometry::SectorSize;
 use crate::info_block::{InfoBlock, Version};
-use crate::lane::{Counters, Lane, LaneGuard, LaneState};
+use crate::lane::{Counters, Lane, LaneState};
 use crate::media::{Namespace, NsOffset};
 use crate::recover::{Findings, KEPT_BYTES, LOOK_BYTES};
-use crate::units::{ArenaIndex, CpuIndex, ExternalLba, LaneIndex, PremapAba};
+use crate::units::{ArenaIndex, ExternalLba, PremapAba};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use uuid::Uuid;
-
-/// The most sectors that share the fences of one run. Longer requests are cut up.
-pub const RUN_MAX: usize = crate::sync::sized(32, 2);
 
 /// Where a namespace's BTT is and whose it must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +25,7 @@ pub struct Placement {
 
 /// A namespace in sector mode.
 ///
-/// Order of locks: lane → map stripes. Nobody holds two lanes, but [`Btt::exclusively`], which takes them all, in order.
+/// Order of locks: lane → map stripes (invariant 9). Only [`Btt::exclusively`] holds two lanes: all of them, in order.
 pub struct Btt<N> {
     media: N,
     pub(crate) arenas: Vec<Arena>,
@@ -92,7 +90,7 @@ impl<N: Namespace> Btt<N> {
             let findings = Findings::inspect(&media, ArenaIndex(index), one.at, &one.info)?;
             inspected.push((*one, findings));
         }
-        let nfree = found.iter().map(|one| one.info.geometry.nfree).min().unwrap_or(1);
+        let nfree = found.iter().map(|one| one.info.geometry.nfree).min().expect("the chain has a first arena");
         Self::assemble(media, inspected, nfree.min(cpus), memory.kept_bytes)
     }
 
@@ -104,10 +102,10 @@ impl<N: Namespace> Btt<N> {
         for (index, (found, findings)) in (0..).zip(inspected) {
             let unknown = findings.unknown.why.map(ReadOnlyReason::Metadata);
             let read_only = born_read_only(&media, &found).or(unknown);
-            let map = found.at.plus(found.info.geometry.mapoff);
+            let map = found.map_at();
             if read_only.is_none() && !findings.pending.is_empty() {
                 findings.finish(&media, map)?;
-                recovered += u32::try_from(findings.pending.len()).unwrap_or(u32::MAX);
+                recovered += u32::try_from(findings.pending.len()).expect("at most nfree");
             }
             for (lane, state) in states.iter_mut().enumerate() {
                 state.take_entries(findings.entries.iter().skip(lane).step_by(lanes as usize).copied())?;
@@ -133,13 +131,9 @@ impl<N: Namespace> Btt<N> {
         &self.media
     }
 
-    /// Gives the medium back. What is not durable yet is made so first.
-    ///
-    /// # Errors
-    /// What the medium says; it is gone then.
-    pub fn close(self) -> Result<N, BttError> {
-        self.drain()?;
-        Ok(self.media)
+    /// The medium below, without looking at what is not durable yet.
+    pub(crate) fn into_media(self) -> N {
+        self.media
     }
 
     /// How many sectors there are, over all arenas.
@@ -195,42 +189,6 @@ impl<N: Namespace> Btt<N> {
         })
     }
 
-    /// Takes the lane of `cpu`, waiting for whoever shares it. The guard reads and writes sectors.
-    ///
-    /// Until the guard is dropped, it must stay with one CPU, or what moves it must order stores as a locked
-    /// instruction does (a thread switch does): a fence covers only what its own CPU started to write back.
-    #[allow(clippy::cast_possible_truncation)] // nfree is far below 2^32
-    pub fn lane(&self, cpu: CpuIndex) -> LaneGuard<'_, N> {
-        let index = cpu.0 % self.lanes.len() as u32;
-        LaneGuard::new(self, LaneIndex(index))
-    }
-
-    /// Makes every finished write's map entry durable, lane by lane. A cut would not lose a write without this:
-    /// recovery would finish it. It is for whoever reads the medium directly, or takes it away; and now and then for lanes
-    /// without another write, as until then a lost flog line takes an acknowledged write with it.
-    ///
-    /// # Errors
-    /// What the medium says.
-    pub fn drain(&self) -> Result<(), BttError> {
-        for cpu in 0..self.lanes.len() {
-            self.lane(CpuIndex(u32::try_from(cpu).unwrap_or(0))).drain()?;
-        }
-        Ok(())
-    }
-
-    /// Runs `f` on the drained medium while nobody reads or writes.
-    ///
-    /// # Errors
-    /// What the medium says while it is drained.
-    pub fn exclusively<T>(&self, f: impl FnOnce(&N) -> T) -> Result<T, BttError> {
-        let mut guards: Vec<LaneGuard<'_, N>> =
-            (0..).zip(&self.lanes).map(|(index, _)| LaneGuard::new(self, LaneIndex(index))).collect();
-        for guard in &mut guards {
-            guard.drain()?;
-        }
-        Ok(f(&self.media))
-    }
-
     /// What all lanes have done since their counters were last taken.
     pub fn counters(&self) -> Counters {
         self.lanes.iter().fold(Counters::default(), |sum, lane| sum.plus(&lane.counters()))
@@ -249,7 +207,7 @@ impl<N: Namespace> Btt<N> {
     #[inline]
     pub(crate) fn locate(&self, lba: ExternalLba) -> (&Arena, PremapAba) {
         let arena = &self.arenas[self.arenas.partition_point(|arena| arena.first_lba <= lba) - 1];
-        let premap = u32::try_from(lba.0 - arena.first_lba.0).unwrap_or(u32::MAX); // below external_nlba
+        let premap = u32::try_from(lba.0 - arena.first_lba.0).expect("below external_nlba");
         (arena, PremapAba(premap))
     }
 }

@@ -13,16 +13,15 @@
 
 use crate::arena::Arena;
 use crate::bytes::{SectorsMut, Zeroes};
-use crate::device::RUN_MAX;
 use crate::error::BttError;
 use crate::format::is_zero;
+use crate::guard::LaneGuard;
 use crate::info_block::InfoBlock;
-use crate::lane::LaneGuard;
 use crate::layout::MAP_ENTRY_BYTES;
 use crate::map::{MapEntry, lines};
 use crate::media::{LINE_BYTES, Namespace};
 use crate::scan::Extent;
-use crate::units::{ExternalLba, PremapAba};
+use crate::units::{ExternalLba, PremapAba, RUN_MAX};
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -160,8 +159,8 @@ impl<N: Namespace> LaneGuard<'_, N> {
         }
         let failed = |why| arena.metadata_failed(why);
         self.settle(&mut guard).map_err(failed)?;
-        media.store_u32(arena.entry_at(premap), MapEntry::Error(found.block()).encode()).map_err(failed)?;
-        media.start_write_back(arena.entry_at(premap), MAP_ENTRY_BYTES).map_err(failed)?;
+        media.store_u32(arena.found.entry_at(premap), MapEntry::Error(found.block()).encode()).map_err(failed)?;
+        media.start_write_back(arena.found.entry_at(premap), MAP_ENTRY_BYTES).map_err(failed)?;
         self.state.counters.write_backs += 1;
         self.fence().map_err(failed)?;
         Ok(Lost::Kept)
@@ -187,9 +186,9 @@ impl<N: Namespace> LaneGuard<'_, N> {
         let failed = |why| arena.metadata_failed(why);
         self.settle(&mut guard).map_err(failed)?;
         for (word, premap) in words.iter().zip(first.0..first.0 + count) {
-            media.store_u32(arena.entry_at(PremapAba(premap)), *word).map_err(failed)?;
+            media.store_u32(arena.found.entry_at(PremapAba(premap)), *word).map_err(failed)?;
         }
-        for line in lines(arena.map_at(), first, count) {
+        for line in lines(arena.found.map_at(), first, count) {
             media.start_write_back(line, LINE_BYTES).map_err(failed)?;
             self.state.counters.write_backs += 1;
         }
@@ -210,5 +209,5 @@ pub(crate) enum Lost {
 /// How many of `wanted` sectors from `first` on one run takes, as far as the arena reaches.
 pub(crate) fn run_length(arena: &Arena, first: PremapAba, wanted: u64) -> u32 {
     let in_arena = u64::from(arena.found.info.geometry.external_nlba - first.0);
-    u32::try_from(in_arena.min(wanted).min(RUN_MAX as u64)).unwrap_or(1)
+    u32::try_from(in_arena.min(wanted).min(RUN_MAX as u64)).expect("at most RUN_MAX")
 }

@@ -3,7 +3,7 @@
 //! The namespace becomes a BTT with one 8-byte store, the first half of the first info block's signature: a cut before
 //! it leaves a namespace that holds none, a cut after it one that is complete, its backup included.
 
-use crate::error::FormatError;
+use crate::bytes::ZEROES;
 use crate::flog::initial_group;
 use crate::geometry::{Geometry, GeometryError, SectorSize, arena_sizes};
 use crate::info_block::{InfoBlock, Version};
@@ -11,6 +11,7 @@ use crate::layout::{RawInfoBlock, SIGNATURE};
 use crate::media::{MediaError, Namespace, NsOffset};
 use alloc::vec;
 use alloc::vec::Vec;
+use core::fmt;
 use uuid::Uuid;
 use zerocopy::IntoBytes;
 
@@ -35,8 +36,34 @@ pub struct Recipe {
 
 /// How much is read and zeroed at a time.
 const CHUNK_BYTES: usize = 1 << 16;
-/// A page of zeroes.
-static ZEROES: [u8; size_of::<RawInfoBlock>()] = [0; size_of::<RawInfoBlock>()];
+/// An info block's size, and the unit in which what is not zero is zeroed.
+const PAGE: usize = size_of::<RawInfoBlock>();
+
+/// Why a namespace could not be formatted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FormatError {
+    /// There is no room for an arena.
+    Geometry(GeometryError),
+    /// The medium failed; the namespace holds no BTT.
+    Media(MediaError),
+}
+
+impl From<MediaError> for FormatError {
+    fn from(why: MediaError) -> Self {
+        Self::Media(why)
+    }
+}
+
+impl fmt::Display for FormatError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Geometry(why) => why.fmt(f),
+            Self::Media(why) => why.fmt(f),
+        }
+    }
+}
+
+impl core::error::Error for FormatError {}
 
 /// Makes a BTT of the whole namespace. What already reads zero is not written again, so that sparse files stay so.
 /// `progress` is told how many of how many bytes have been dealt with.
@@ -115,14 +142,14 @@ fn erase<N: Namespace>(media: &N, arenas: &[(NsOffset, InfoBlock)]) -> Result<()
 
 /// Zeroes a page that is not as it may stay, or that the medium lost. Durable when it returns.
 fn erase_page<N: Namespace>(media: &N, at: NsOffset, must_go: impl Fn(&[u8]) -> bool) -> Result<(), MediaError> {
-    let mut page = [0; ZEROES.len()];
+    let mut page = [0; PAGE];
     let must_go = match media.read(at, &mut page) {
         Ok(()) => must_go(&page),
         Err(MediaError::Poisoned { .. }) => true,
         Err(why) => return Err(why),
     };
     if must_go {
-        media.write(at, &ZEROES)?;
+        media.write(at, &ZEROES[..PAGE])?;
         media.fence()?;
     }
     Ok(())
@@ -133,7 +160,7 @@ fn zero<N: Namespace>(media: &N, at: NsOffset, bytes: u64, step: &mut dyn FnMut(
     let mut buffer = vec![0_u8; CHUNK_BYTES];
     let mut done = 0;
     while done < bytes {
-        let size = usize::try_from(bytes - done).unwrap_or(CHUNK_BYTES).min(CHUNK_BYTES);
+        let size = usize::try_from((bytes - done).min(CHUNK_BYTES as u64)).expect("at most a chunk");
         let chunk = &mut buffer[..size];
         let here = at.plus(done);
         let lost = match media.read(here, chunk) {
@@ -141,7 +168,7 @@ fn zero<N: Namespace>(media: &N, at: NsOffset, bytes: u64, step: &mut dyn FnMut(
             Err(MediaError::Poisoned { .. }) => true,
             Err(why) => return Err(why),
         };
-        for (page, offset) in chunk.chunks(ZEROES.len()).zip((0..).step_by(ZEROES.len())) {
+        for (page, offset) in chunk.chunks(PAGE).zip((0..).step_by(PAGE)) {
             if lost || !is_zero(page) {
                 media.write(here.plus(offset), &ZEROES[..page.len()])?;
             }

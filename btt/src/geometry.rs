@@ -5,6 +5,7 @@
 use crate::layout::{
     ARENA_MAX_BYTES, ARENA_MIN_BYTES, FLOG_GROUP_BYTES, INTERNAL_ALIGN_BYTES, MAP_ENTRY_BYTES, NFREE, PAGE_BYTES,
 };
+use crate::units::clamp_u32;
 use core::fmt;
 
 /// The sector sizes that Linux knows: 512 or 4096 data bytes, the rest metadata of the sector.
@@ -187,7 +188,7 @@ impl Geometry {
         let available = arena_bytes / PAGE_BYTES * PAGE_BYTES - 2 * PAGE_BYTES - log_bytes;
         // One page is kept back so that rounding the map up to a page always fits.
         let blocks = (available - PAGE_BYTES) / (u64::from(internal_lbasize) + MAP_ENTRY_BYTES);
-        let internal_nlba = u32::try_from(blocks).unwrap_or(POSTMAP_LIMIT).min(POSTMAP_LIMIT);
+        let internal_nlba = clamp_u32(blocks, POSTMAP_LIMIT);
         let external_nlba = internal_nlba
             .checked_sub(NFREE)
             .filter(|count| *count > 0)

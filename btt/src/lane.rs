@@ -4,13 +4,12 @@
 //! It owns the flog groups lane, lane + lanes, … of every arena, and with each the one block that the group frees, so
 //! that a run of sectors can share fences.
 
-use crate::device::Btt;
-use crate::error::{BttError, OpenError};
+use crate::chain::OpenError;
 use crate::flog::FlogEntry;
 use crate::map::Unfenced;
-use crate::media::{LINE_BYTES, MediaError, Namespace, NsOffset};
+use crate::media::NsOffset;
 use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering};
-use crate::units::{ExternalLba, LaneIndex};
+use crate::units::ArenaIndex;
 use alloc::vec::Vec;
 
 /// What a lane has done.
@@ -60,6 +59,18 @@ impl LaneState {
         Self { arenas: Vec::new(), unfenced: Vec::new(), counters: Counters::default() }
     }
 
+    /// The lane's flog entries of an arena.
+    #[inline]
+    pub(crate) fn entries(&self, arena: ArenaIndex) -> &[FlogEntry] {
+        &self.arenas[arena.0 as usize]
+    }
+
+    /// The same, to be changed.
+    #[inline]
+    pub(crate) fn entries_mut(&mut self, arena: ArenaIndex) -> &mut [FlogEntry] {
+        &mut self.arenas[arena.0 as usize]
+    }
+
     /// Takes the lane's flog entries of the next arena.
     pub(crate) fn take_entries(&mut self, entries: impl ExactSizeIterator<Item = FlogEntry>) -> Result<(), OpenError> {
         let mut own = Vec::new();
@@ -86,87 +97,25 @@ impl Lane {
         self.state.lock().counters
     }
 
-    /// Whether a map change may still be in a cache only.
-    fn may_lose(&self, change: &Unfenced) -> bool {
-        // Acquire pairs with the release in `fence_data`: if the count has moved on, so has that fence.
-        self.fenced.load(Ordering::Acquire) <= change.epoch
-    }
-}
-
-/// A lane, locked: the way to read and write sectors.
-pub struct LaneGuard<'a, N> {
-    pub(crate) btt: &'a Btt<N>,
-    pub(crate) index: LaneIndex,
-    pub(crate) state: MutexGuard<'a, LaneState>,
-}
-
-/// Proof that the data of a run are durable: only then may its flog records be stored.
-#[must_use]
-pub(crate) struct DataDurable(());
-
-impl<'a, N: Namespace> LaneGuard<'a, N> {
-    pub(crate) fn new(btt: &'a Btt<N>, index: LaneIndex) -> Self {
-        Self { btt, index, state: btt.lanes[index.0 as usize].state.lock() }
+    /// Locks the lane.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, LaneState> {
+        self.state.lock()
     }
 
-    /// What the lane has done since this was last asked.
-    pub fn take_counters(&mut self) -> Counters {
-        core::mem::take(&mut self.state.counters)
-    }
-
-    /// Which lane this is.
-    #[must_use]
-    pub fn index(&self) -> LaneIndex {
-        self.index
-    }
-
-    pub(crate) fn lane(&self) -> &'a Lane {
-        &self.btt.lanes[self.index.0 as usize]
-    }
-
-    /// Makes the map entries of this lane's finished writes durable.
-    ///
-    /// # Errors
-    /// What the medium says.
-    pub fn drain(&mut self) -> Result<(), BttError> {
-        if self.state.unfenced.is_empty() {
-            return Ok(());
-        }
-        self.fence_data().map(|DataDurable(())| ()).map_err(|why| BttError::Data { lba: ExternalLba(0), why })
-    }
-
-    /// The data fence, which carries the map changes of the run before.
-    ///
-    /// Crash before it: this run's data are wholly or partly on the medium, in blocks that no map entry names once
-    /// recovery has finished the run before: old sectors stand. Crash after it: the same, and nothing waits for
-    /// recovery.
-    pub(crate) fn fence_data(&mut self) -> Result<DataDurable, MediaError> {
-        let media = self.btt.media();
-        for line in &self.state.unfenced {
-            media.start_write_back(*line, LINE_BYTES)?;
-        }
-        let lines = self.state.unfenced.len() as u64;
-        self.state.counters.write_backs += lines;
-        self.fence()?;
-        self.state.unfenced.clear();
-        let lane = self.lane();
-        // Release: pairs with the acquire in `may_lose`. Only the holder of the lane stores it.
-        lane.fenced.store(lane.fenced.load(Ordering::Relaxed) + 1, Ordering::Release);
-        Ok(DataDurable(()))
-    }
-
-    pub(crate) fn fence(&mut self) -> Result<(), MediaError> {
-        self.state.counters.fences += 1;
-        self.btt.media().fence()
-    }
-
-    /// The epoch of the map changes that this lane makes now.
+    /// How many data fences the lane has done: the epoch of the map changes that it makes now. For its holder.
     pub(crate) fn epoch(&self) -> u64 {
-        self.lane().fenced.load(Ordering::Relaxed)
+        self.fenced.load(Ordering::Relaxed)
     }
 
-    /// Whether `change` is another lane's, and may not be durable yet.
-    pub(crate) fn must_settle(&self, change: &Unfenced) -> bool {
-        change.lane != self.index && self.btt.lanes[change.lane.0 as usize].may_lose(change)
+    /// The holder of the lane has done a data fence.
+    pub(crate) fn count_fence(&self) {
+        // Release: pairs with the acquire in `may_lose`. Only the holder of the lane stores it.
+        self.fenced.store(self.epoch() + 1, Ordering::Release);
+    }
+
+    /// Whether a map change of this lane may still be in a cache only.
+    pub(crate) fn may_lose(&self, change: &Unfenced) -> bool {
+        // Acquire pairs with the release in `count_fence`: if the count has moved on, so has that fence.
+        self.fenced.load(Ordering::Acquire) <= change.epoch
     }
 }

@@ -18,6 +18,11 @@ pub const SIGNATURE: [u8; 16] = *b"BTT_ARENA_INFO\0\0";
 pub const NFREE: u32 = 256;
 /// A map entry's size.
 pub const MAP_ENTRY_BYTES: u64 = 4;
+/// A map entry's size, as memory counts.
+pub(crate) const ENTRY: usize = size_of::<u32>();
+const _: () = assert!(ENTRY as u64 == MAP_ENTRY_BYTES);
+/// How many map entries are read at a time where all of a map is read.
+pub(crate) const CHUNK_ENTRIES: u32 = 1 << 14;
 /// How many map entries stand in a 64-byte line.
 pub const LINE_ENTRIES: u32 = 16;
 const _: () = assert!(LINE_ENTRIES as u64 * MAP_ENTRY_BYTES == crate::media::LINE_BYTES);

@@ -56,7 +56,8 @@
 //! | [`geometry`], [`info_block`] | how an arena is cut up, and the block that says so |
 //! | [`map`], [`flog`] | sector to block; the log of free blocks |
 //! | `rtt`, [`lane`] | keeping readers and writers apart |
-//! | `arena`, `recover`, [`device`] | opening |
+//! | [`chain`], `recover`, `arena`, [`device`] | opening |
+//! | [`guard`] | a lane in use: the way to the sectors |
 //! | `write`, `read`, [`bytes`] | runs of sectors |
 //! | `edit`, [`scan`] | sectors that read zeroes or an error, set and found |
 //! | [`format`](mod@format) | making one |
@@ -70,6 +71,7 @@ extern crate alloc;
 
 mod arena;
 pub mod bytes;
+pub mod chain;
 pub mod check;
 pub mod checksum;
 pub mod device;
@@ -78,6 +80,7 @@ pub mod error;
 pub mod flog;
 pub mod format;
 pub mod geometry;
+pub mod guard;
 pub mod info_block;
 pub mod lane;
 pub mod layout;
@@ -96,6 +99,8 @@ mod sync;
 mod units;
 mod write;
 
-pub use device::{ArenaInfo, Btt, Placement, RUN_MAX};
-pub use error::{BttError, FormatError, OpenError, ReadOnlyReason};
-pub use units::{ArenaIndex, CpuIndex, ExternalLba, LaneIndex, PostmapAba, PremapAba};
+pub use chain::OpenError;
+pub use device::{ArenaInfo, Btt, Placement};
+pub use error::{BttError, ReadOnlyReason};
+pub use format::FormatError;
+pub use units::{ArenaIndex, CpuIndex, ExternalLba, LaneIndex, PostmapAba, PremapAba, RUN_MAX};

@@ -9,15 +9,11 @@
 //! Entries are hashed to stripes by 64-byte map line, not by LBA: two lanes must not share a line, or one could write
 //! back the other's half of it. (The 2015 text says LBA modulo nfree; the code it came with, and this, use the line.)
 
-use crate::layout::MAP_ENTRY_BYTES;
+use crate::layout::{LINE_ENTRIES, MAP_ENTRY_BYTES};
 use crate::media::{LINE_BYTES, NsOffset};
 use crate::sync::{Mutex, MutexGuard, sized};
-use crate::units::{LaneIndex, PostmapAba, PremapAba};
+use crate::units::{LaneIndex, PostmapAba, PremapAba, RUN_MAX};
 use alloc::boxed::Box;
-
-/// Map entries in a line.
-const ENTRIES_PER_LINE: u32 = 16;
-const _: () = assert!(ENTRIES_PER_LINE as u64 * MAP_ENTRY_BYTES == LINE_BYTES);
 
 /// How many stripes an arena has. Memory only; the medium knows nothing of it.
 const STRIPES: usize = sized(64, 2);
@@ -74,6 +70,12 @@ impl MapEntry {
     }
 }
 
+/// Where a sector's entry is in the map that begins at `map`.
+#[inline]
+pub(crate) fn entry_at(map: NsOffset, premap: PremapAba) -> NsOffset {
+    map.plus(u64::from(premap.0) * MAP_ENTRY_BYTES)
+}
+
 /// A map change that may not be durable yet. It becomes so with its lane's next data fence; whoever finds it earlier
 /// writes the line back and fences on its own CPU.
 #[derive(Clone, Copy, Debug)]
@@ -107,8 +109,8 @@ impl MapLocks {
     // Order: lane → stripes, ascending. Never the reverse. Nobody waits for the RTT while holding one.
     #[inline]
     pub(crate) fn lock(&self, first: PremapAba, count: u32) -> MapGuard<'_> {
-        let begin = first.0 / ENTRIES_PER_LINE;
-        let lines = (first.0 + count - 1) / ENTRIES_PER_LINE - begin + 1;
+        let begin = first.0 / LINE_ENTRIES;
+        let lines = (first.0 + count - 1) / LINE_ENTRIES - begin + 1;
         // Ascending lines are not ascending stripes, because the hash wraps once; a run is too short to wrap twice, so
         // no stripe comes up two times.
         let stripe = |line: u32| (begin + line) as usize % STRIPES;
@@ -128,7 +130,7 @@ pub(crate) struct MapGuard<'a>([Option<MutexGuard<'a, Option<Unfenced>>>; MapGua
 
 impl MapGuard<'_> {
     /// The most lines that a run touches: it may begin anywhere in a line.
-    const MOST: usize = (crate::device::RUN_MAX - 1).div_ceil(ENTRIES_PER_LINE as usize) + 1;
+    const MOST: usize = (RUN_MAX - 1).div_ceil(LINE_ENTRIES as usize) + 1;
 
     /// The records of the locked stripes, in the order of the run's lines.
     #[inline]

@@ -1,7 +1,7 @@
 //! The medium below a BTT: one namespace of byte-addressable persistent memory.
 //!
-//! [`Namespace`] is all that this crate knows of hardware (Linux calls its counterpart `rw_bytes`). It keeps "start to write back"
-//! apart from "fence", so that one fence can serve a whole run of sectors.
+//! [`Namespace`] is all that this crate knows of hardware. It keeps "start to write
+//! back" apart from "fence", so that one fence can serve a whole run of sectors. (Linux calls its counterpart `rw_bytes`.)
 //!
 //! # What may be on the medium after a power cut
 //! Until a [`Namespace::fence`] that covers them has returned, stores persist like this:
@@ -65,6 +65,8 @@ pub enum MediaError {
     },
     /// The medium may not be written (an unarmed DIMM, a read-only namespace). Nothing was stored.
     ReadOnly,
+    /// The caller's own memory, from which or to which a sector is copied, could not be reached. The medium is well.
+    CallersMemory,
     /// The device in front of the medium refused or failed the access.
     Device {
         /// Where the access began.
@@ -81,6 +83,7 @@ impl fmt::Display for MediaError {
             Self::Misaligned { at } => write!(f, "the access at {at} is not aligned"),
             Self::Poisoned { at } => write!(f, "media error at {at}"),
             Self::ReadOnly => write!(f, "the medium is read-only"),
+            Self::CallersMemory => write!(f, "the caller's memory is gone"),
             Self::Device { at, status } => write!(f, "the device failed at {at}, status {status:#x}"),
         }
     }

@@ -3,13 +3,12 @@
 //! A sector whose data the medium has lost becomes an error in the map, never bytes.
 
 use crate::arena::Arena;
-use crate::device::RUN_MAX;
 use crate::edit::{Lost, run_length};
 use crate::error::BttError;
-use crate::lane::LaneGuard;
+use crate::guard::LaneGuard;
 use crate::map::MapEntry;
 use crate::media::{MediaError, Namespace, SectorSink};
-use crate::units::{ExternalLba, PremapAba};
+use crate::units::{ExternalLba, PremapAba, RUN_MAX};
 
 impl<N: Namespace> LaneGuard<'_, N> {
     /// Reads `count` sectors from `lba` on, each wholly as some write left it.
@@ -89,7 +88,7 @@ impl<N: Namespace> LaneGuard<'_, N> {
         }
         for (index, (word, premap)) in words.iter().zip(first.0..).enumerate() {
             let lba = arena.lba(PremapAba(premap));
-            let index = usize::try_from(done).unwrap_or(usize::MAX).saturating_add(index);
+            let index = usize::try_from(done).expect("a request's sectors are in memory") + index;
             let entry = arena.decode(media, PremapAba(premap), *word)?;
             match entry {
                 MapEntry::Initial(block) | MapEntry::Normal(block) => {

@@ -19,11 +19,11 @@
 //! Where the map entry of a record cannot be read, which of these it is stays open: the sector has no certain content then
 //! ([`Unknown`]), and the arena takes no writes; what recovery would have written for its other sectors is an overlay.
 
-use crate::error::OpenError;
+use crate::chain::OpenError;
 use crate::flog::{self, FlogEntry, FlogError, Record, Slots};
 use crate::info_block::InfoBlock;
 use crate::layout::{MAP_ENTRY_BYTES, RawFlogGroup};
-use crate::map::MapEntry;
+use crate::map::{self, MapEntry};
 use crate::media::{MediaError, Namespace, NsOffset};
 use crate::units::{ArenaIndex, PostmapAba, PremapAba};
 use alloc::vec::Vec;
@@ -139,7 +139,7 @@ impl Findings {
             return Ok(());
         }
         for p in &self.pending {
-            let at = map.plus(u64::from(p.premap.0) * MAP_ENTRY_BYTES);
+            let at = map::entry_at(map, p.premap);
             media.store_u32(at, MapEntry::Normal(p.block).encode())?;
             media.start_write_back(at, MAP_ENTRY_BYTES)?;
         }
@@ -156,7 +156,7 @@ enum State {
 }
 
 fn look_up<N: Namespace>(media: &N, map: NsOffset, record: &Record) -> Result<State, MediaError> {
-    let word = media.load_u32(map.plus(u64::from(record.lba.0) * MAP_ENTRY_BYTES))?;
+    let word = media.load_u32(map::entry_at(map, record.lba))?;
     let block = MapEntry::decode(word, record.lba).block();
     Ok(if block == record.new {
         State::Finished

@@ -11,9 +11,8 @@
 //! does, the writer sees the block published and waits; if the writer's does, the reader sees that the map has moved
 //! on, and tries again. With either missing, both can look too early, and a reader returns half of another sector.
 
-use crate::device::RUN_MAX;
 use crate::sync::{AtomicU32, Ordering, fence, relax};
-use crate::units::{LaneIndex, PostmapAba};
+use crate::units::{LaneIndex, PostmapAba, RUN_MAX};
 use alloc::boxed::Box;
 use core::array::from_fn;
 

@@ -2,18 +2,12 @@
 
 use crate::device::Btt;
 use crate::error::BttError;
-use crate::layout::MAP_ENTRY_BYTES;
+use crate::layout::{CHUNK_ENTRIES, ENTRY};
 use crate::map::MapEntry;
 use crate::media::{Namespace, NsOffset};
-use crate::units::{ExternalLba, PremapAba};
+use crate::units::{ExternalLba, PremapAba, clamp_u32};
 use alloc::vec;
 use core::ops::Range;
-
-/// How many map entries are read at a time.
-const CHUNK_ENTRIES: u32 = 1 << 14;
-/// A map entry's size, as memory counts.
-const ENTRY: usize = size_of::<u32>();
-const _: () = assert!(ENTRY as u64 == MAP_ENTRY_BYTES);
 
 /// Sectors that follow one another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,10 +66,10 @@ impl<N: Namespace> Btt<N> {
             self.check_range(ExternalLba(next), 1)?;
             let (arena, first) = self.locate(ExternalLba(next));
             let in_arena = CHUNK_ENTRIES.min(arena.found.info.geometry.external_nlba - first.0);
-            let count = u32::try_from(sectors.end - next).unwrap_or(u32::MAX).min(in_arena);
+            let count = clamp_u32(sectors.end - next, in_arena);
             let bytes = &mut buffer[..count as usize * ENTRY];
             let failed = |why| BttError::Data { lba: ExternalLba(next), why };
-            self.media().read(arena.entry_at(first), bytes).map_err(failed)?;
+            self.media().read(arena.found.entry_at(first), bytes).map_err(failed)?;
             let (words, _) = bytes.as_chunks::<ENTRY>();
             for (premap, word) in (first.0..).map(PremapAba).zip(words) {
                 if !wanted(MapEntry::decode(u32::from_le_bytes(*word), premap)) {

@@ -3,12 +3,11 @@
 //! Reports, and writes nothing. It streams: memory is one bit for each block of a window, and where the memory for all
 //! blocks of an arena is not there, the map is read once for each window.
 
-use crate::arena::Found;
-use crate::error::OpenError;
+use crate::chain::{Found, OpenError};
 use crate::flog::{self, FlogError, Record, Slots};
 use crate::format::is_zero;
-use crate::layout::{MAP_ENTRY_BYTES, RawFlogGroup};
-use crate::map::MapEntry;
+use crate::layout::{CHUNK_ENTRIES, ENTRY, RawFlogGroup};
+use crate::map::{self, MapEntry};
 use crate::media::{MediaError, Namespace, NsOffset};
 use crate::recover::{Pending, with_capacity};
 use crate::units::{PostmapAba, PremapAba};
@@ -35,7 +34,7 @@ impl Groups {
     /// What the medium says, other than that it lost a group; not enough memory.
     pub(crate) fn read<N: Namespace>(media: &N, one: &Found) -> Result<Self, OpenError> {
         let geometry = &one.info.geometry;
-        let flog = one.at.plus(geometry.logoff);
+        let flog = one.flog_at();
         let mut raw: Vec<RawFlogGroup> = with_capacity(geometry.nfree)?;
         let mut records = with_capacity(geometry.nfree)?;
         for index in 0..geometry.nfree {
@@ -76,9 +75,9 @@ impl Groups {
     }
 
     fn find_pending<N: Namespace>(&mut self, media: &N, one: &Found) -> Result<(), OpenError> {
-        let map = one.at.plus(one.info.geometry.mapoff);
+        let map = one.map_at();
         for record in self.records.iter().flatten().filter(|record| record.old != record.new) {
-            match media.load_u32(map.plus(u64::from(record.lba.0) * MAP_ENTRY_BYTES)) {
+            match media.load_u32(map::entry_at(map, record.lba)) {
                 Ok(word) if MapEntry::decode(word, record.lba).block() == record.old => {
                     self.pending.push(Pending { premap: record.lba, block: record.new });
                 }
@@ -144,12 +143,6 @@ impl<'a> Progress<'a> {
         (self.tell)(self.done, self.total.max(self.done));
     }
 }
-
-/// How many map entries are read at a time.
-const CHUNK_ENTRIES: u32 = 1 << 14;
-/// A map entry's size, as memory counts.
-const ENTRY: usize = size_of::<u32>();
-const _: () = assert!(ENTRY as u64 == MAP_ENTRY_BYTES);
 
 /// Reads the map, once for each window of blocks.
 ///
@@ -253,7 +246,7 @@ pub(crate) fn read_map<N: Namespace>(
     look: &mut dyn FnMut(Read),
     progress: &mut Progress<'_>,
 ) -> Result<(), MediaError> {
-    let (map, entries) = (one.at.plus(one.info.geometry.mapoff), one.info.geometry.external_nlba);
+    let (map, entries) = (one.map_at(), one.info.geometry.external_nlba);
     let mut buffer = vec![0_u8; CHUNK_ENTRIES as usize * ENTRY];
     let mut first = 0;
     while first < entries {
@@ -285,7 +278,7 @@ pub(crate) fn read_map<N: Namespace>(
 }
 
 fn entry_at(map: NsOffset, premap: u32) -> NsOffset {
-    map.plus(u64::from(premap) * MAP_ENTRY_BYTES)
+    map::entry_at(map, PremapAba(premap))
 }
 
 /// A bit for each block of a window.

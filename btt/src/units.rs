@@ -1,4 +1,4 @@
-//! Numbers that must not be mixed up, each its own type.
+//! Numbers that must not be mixed up, each its own type; and the one bound that all modules share.
 
 use core::fmt;
 
@@ -39,4 +39,13 @@ number! {
 number! {
     /// The number of a CPU as the caller counts them, from 0.
     CpuIndex(u32)
+}
+
+/// The most sectors that share the fences of one run. Longer requests are cut up.
+pub const RUN_MAX: usize = crate::sync::sized(32, 2);
+
+/// The smaller of the two.
+#[inline]
+pub(crate) fn clamp_u32(value: u64, most: u32) -> u32 {
+    u32::try_from(value).map_or(most, |value| value.min(most))
 }

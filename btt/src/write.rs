@@ -17,15 +17,13 @@
 //!   recovery takes them would decide.
 
 use crate::arena::Arena;
-use crate::device::RUN_MAX;
+use crate::bytes::ZEROES;
 use crate::error::BttError;
 use crate::flog::Move;
-use crate::lane::{DataDurable, LaneGuard};
+use crate::guard::{DataDurable, LaneGuard};
 use crate::map::{MapEntry, MapGuard, Unfenced, lines};
 use crate::media::{LINE_BYTES, MediaError, Namespace, SectorSource};
-use crate::units::{ExternalLba, PostmapAba, PremapAba};
-
-static ZEROES: [u8; 4096] = [0; 4096];
+use crate::units::{ExternalLba, PostmapAba, PremapAba, RUN_MAX, clamp_u32};
 
 /// Proof that a run's flog records are durable: only now may the map change, and the write be acknowledged.
 #[must_use]
@@ -55,8 +53,8 @@ impl<N: Namespace> LaneGuard<'_, N> {
         Ok(())
     }
 
-    /// Writes as many sectors as one run takes, and says how many. None, and nothing has changed, where the map entry of
-    /// one of them is not such as `replaces` asks for by the time that it cannot change any more.
+    /// Writes one run and returns its length in sectors. Returns 0, with nothing changed, if `replaces`, asked under the
+    /// stripe locks, rejects an entry that the run would replace.
     pub(crate) fn write_run(
         &mut self,
         arena: &Arena,
@@ -68,9 +66,9 @@ impl<N: Namespace> LaneGuard<'_, N> {
     ) -> Result<u32, BttError> {
         arena.check_writable()?;
         let in_arena = arena.found.info.geometry.external_nlba - first.0;
-        let owned = self.state.arenas[arena.index.0 as usize].len();
-        let most = in_arena.min(u32::try_from(owned.min(RUN_MAX)).unwrap_or(1));
-        let count = most.min(u32::try_from(wanted).unwrap_or(u32::MAX));
+        let owned = self.state.entries(arena.index).len();
+        let most = in_arena.min(u32::try_from(owned.min(RUN_MAX)).expect("at most RUN_MAX"));
+        let count = clamp_u32(wanted, most);
 
         let data_failed = |why| BttError::Data { lba: arena.lba(first), why };
         let count = self.place_data(arena, count, done, source).map_err(data_failed)?;
@@ -111,12 +109,15 @@ impl<N: Namespace> LaneGuard<'_, N> {
         done: u64,
         source: &(impl SectorSource<N> + ?Sized),
     ) -> Result<u32, MediaError> {
-        for tries_left in (0..self.state.arenas[arena.index.0 as usize].len()).rev() {
+        for tries_left in (0..self.state.entries(arena.index).len()).rev() {
             let Err((stored, why)) = self.store_data(arena, count, done, source) else { break };
-            self.state.arenas[arena.index.0 as usize][stored..].rotate_left(1);
+            if why == MediaError::CallersMemory {
+                return Err(why); // another block would not help
+            }
+            self.state.entries_mut(arena.index)[stored..].rotate_left(1);
             self.state.counters.refusals += 1;
             if stored > 0 {
-                return Ok(u32::try_from(stored).unwrap_or(count));
+                return Ok(u32::try_from(stored).expect("below count"));
             }
             if tries_left == 0 {
                 return Err(why);
@@ -137,7 +138,7 @@ impl<N: Namespace> LaneGuard<'_, N> {
         source: &(impl SectorSource<N> + ?Sized),
     ) -> Result<(), (usize, MediaError)> {
         let media = self.btt.media();
-        let entries = &self.state.arenas[arena.index.0 as usize][..count as usize];
+        let entries = &self.state.entries(arena.index)[..count as usize];
         let mut blocks = [PostmapAba(0); RUN_MAX];
         for (block, entry) in blocks.iter_mut().zip(entries) {
             *block = entry.free;
@@ -145,7 +146,7 @@ impl<N: Namespace> LaneGuard<'_, N> {
         let targets = &blocks[..count as usize];
         arena.rtt.wait_for_readers(targets);
         for (index, (&block, entry)) in targets.iter().zip(entries).enumerate() {
-            let sector = usize::try_from(done).unwrap_or(usize::MAX).saturating_add(index);
+            let sector = usize::try_from(done).expect("a request's sectors are in memory") + index;
             let store = || source.store(sector, media, arena.block_at(block));
             let fresh = || if entry.suspect { self.scrub(arena, block) } else { Ok(()) };
             match fresh().and_then(|()| store()) {
@@ -195,7 +196,7 @@ impl<N: Namespace> LaneGuard<'_, N> {
     /// Stores the flog records of a run and makes them durable.
     fn commit(&mut self, arena: &Arena, moves: &[Move], _data: DataDurable) -> Result<Committed, MediaError> {
         let media = self.btt.media();
-        let entries = &self.state.arenas[arena.index.0 as usize];
+        let entries = self.state.entries(arena.index);
         let pairs = || entries.iter().zip(moves);
         if media.keeps_line_order() {
             // Both halves lie in one line, which persists in program order: the sequence number is never there without
@@ -234,15 +235,15 @@ impl<N: Namespace> LaneGuard<'_, N> {
         _committed: &Committed,
     ) -> Result<(), MediaError> {
         let media = self.btt.media();
-        let entries = &mut self.state.arenas[arena.index.0 as usize];
+        let entries = self.state.entries_mut(arena.index);
         for (entry, change) in entries.iter_mut().zip(moves) {
-            media.store_u32(arena.entry_at(change.lba), MapEntry::Normal(entry.free).encode())?;
+            media.store_u32(arena.found.entry_at(change.lba), MapEntry::Normal(entry.free).encode())?;
             entry.advance(change.old);
         }
         let (epoch, lane) = (self.epoch(), self.index);
         let first = moves[0].lba;
-        let count = u32::try_from(moves.len()).unwrap_or(0);
-        for (record, line) in guard.records().zip(lines(arena.map_at(), first, count)) {
+        let count = u32::try_from(moves.len()).expect("at most RUN_MAX");
+        for (record, line) in guard.records().zip(lines(arena.found.map_at(), first, count)) {
             *record = Some(Unfenced { line, lane, epoch });
             self.state.unfenced.push(line);
         }

@@ -22,7 +22,9 @@ fn is_planned_open(why: OpenError) -> bool {
 
 fn is_planned_use(why: BttError) -> bool {
     match why {
-        BttError::Data { why, .. } | BttError::ReadOnly { why: ReadOnlyReason::Metadata(why), .. } => is_planned(why),
+        BttError::Data { why, .. }
+        | BttError::Drain { why }
+        | BttError::ReadOnly { why: ReadOnlyReason::Metadata(why), .. } => is_planned(why),
         _ => false,
     }
 }

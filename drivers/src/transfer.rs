@@ -9,9 +9,6 @@ use service::memory::{Scatter, SharedMemory};
 
 use crate::medium::Medium;
 
-/// The status of a [`MediaError::Device`] that means: the consumer's memory is gone, the medium is well.
-pub const MEMORY_GONE: u32 = u32::MAX;
-
 /// Sectors in a consumer's memory, one after the other.
 pub struct Transfer<'a, M: ?Sized> {
     data: &'a Scatter<'a, M>,
@@ -33,7 +30,7 @@ impl<'a, M: SharedMemory + ?Sized> Transfer<'a, M> {
         at: NsOffset,
         mut copy: impl FnMut(*mut u8, NsOffset, usize) -> Result<(), MediaError>,
     ) -> Result<(), MediaError> {
-        let gone = MediaError::Device { at, status: MEMORY_GONE };
+        let gone = MediaError::CallersMemory;
         let first = (index as u64).checked_mul(self.sector_bytes).ok_or(gone)?;
         let mut done = 0;
         for (place, bytes) in self.data.pieces(first, self.sector_bytes) {
@@ -61,7 +58,7 @@ impl<M: SharedMemory + ?Sized> SectorSink<Medium> for Transfer<'_, M> {
     }
 
     fn zero(&mut self, index: usize) {
-        // A memory that is gone has nobody left to read it.
+        // Nothing reads a memory that is gone.
         let _ = self.data.zero((index as u64).saturating_mul(self.sector_bytes), self.sector_bytes);
     }
 }

@@ -14,10 +14,10 @@
 //! 4. The unsound groups get the rest.
 
 use super::{Failure, Orders, group};
-use crate::arena::Found;
+use crate::chain::Found;
 use crate::flog::FlogError;
 use crate::layout::{LINE_ENTRIES, MAP_ENTRY_BYTES};
-use crate::map::MapEntry;
+use crate::map::{self, MapEntry};
 use crate::media::{MediaError, Namespace, NsOffset};
 use crate::survey::{Groups, Progress, Read, Seen, read_map, survey};
 use crate::units::{PostmapAba, PremapAba};
@@ -54,7 +54,7 @@ pub(super) fn mend<N: Namespace>(
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<(), Failure> {
     let groups = Groups::read(media, one)?;
-    let map = Map { media, at: one.at.plus(one.info.geometry.mapoff) };
+    let map = Map { media, at: one.map_at() };
     for pending in &groups.pending {
         map.store(pending.premap, MapEntry::Normal(pending.block))?;
     }
@@ -144,7 +144,7 @@ fn doubtful_sectors<N: Namespace>(
             if slot.is_padding() || old == new || lba.0 >= geometry.external_nlba || !unowned {
                 continue;
             }
-            let at = one.at.plus(geometry.mapoff + u64::from(lba.0) * MAP_ENTRY_BYTES);
+            let at = one.entry_at(lba);
             match media.load_u32(at) {
                 Ok(word) if MapEntry::decode(word, lba).block() == old => found.push((lba, old)),
                 Ok(_) | Err(MediaError::Poisoned { .. }) => {}
@@ -163,7 +163,7 @@ struct Map<'a, N> {
 
 impl<N: Namespace> Map<'_, N> {
     fn store(&self, premap: PremapAba, entry: MapEntry) -> Result<(), MediaError> {
-        let at = self.at.plus(u64::from(premap.0) * MAP_ENTRY_BYTES);
+        let at = map::entry_at(self.at, premap);
         self.media.store_u32(at, entry.encode())?;
         self.media.start_write_back(at, MAP_ENTRY_BYTES)
     }
@@ -231,14 +231,14 @@ impl<N: Namespace> Map<'_, N> {
     /// a cut leaves as damaged as they were.
     fn mend_lost_lines(&self, one: &Found, damage: &Damage) -> Result<(), MediaError> {
         for premap in &damage.homeless {
-            let lost = self.media.load_u32(self.at.plus(u64::from(premap.0) * MAP_ENTRY_BYTES)).is_err();
+            let lost = self.media.load_u32(map::entry_at(self.at, *premap)).is_err();
             if lost {
                 let first = premap.0 / LINE_ENTRIES * LINE_ENTRIES;
                 let mut line = [0_u8; LINE_ENTRIES as usize * size_of::<u32>()];
                 for (_, entry) in (first..one.info.geometry.external_nlba).zip(line.as_chunks_mut().0) {
                     *entry = u32::MAX.to_le_bytes();
                 }
-                self.media.write(self.at.plus(u64::from(first) * MAP_ENTRY_BYTES), &line)?;
+                self.media.write(map::entry_at(self.at, PremapAba(first)), &line)?;
             }
         }
         // The lines have arrived: a CPU that changes a part of one may load the rest of it first.

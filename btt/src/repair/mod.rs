@@ -21,10 +21,9 @@ mod group;
 mod info;
 mod rewrite;
 
-use crate::arena::{Found, find_all};
+use crate::chain::{Found, OpenError, find_all};
 use crate::check::{Finding, Summary, check, check_arena};
 use crate::device::Placement;
-use crate::error::OpenError;
 use crate::info_block::{InfoBlock, store_both};
 use crate::media::{MediaError, Namespace};
 use crate::survey::Progress;
@@ -81,7 +80,7 @@ pub fn repair<N: Namespace>(
 }
 
 /// Takes back the permission to leave TRIM entries in the map ([`InfoBlock::ZERO_ENTRIES`]). Those that are there have
-/// been written out before ([`crate::lane::LaneGuard::write_out_zero_entries`]).
+/// been written out before ([`crate::guard::LaneGuard::write_out_zero_entries`]).
 ///
 /// # Errors
 /// What keeps the BTT from being opened; what the medium says.

@@ -5,7 +5,7 @@
 //! in slot 0 with sequence 1, as the very first record of a group does; then the other slot is cleared, its commit half
 //! first. A group with one slot fits both layouts, so a cut between any two stores leaves a flog that everybody accepts.
 
-use crate::arena::Found;
+use crate::chain::Found;
 use crate::flog::{FlogEntry, Slots, group_at};
 use crate::map::MapEntry;
 use crate::media::{MediaError, Namespace};
@@ -23,7 +23,7 @@ pub(super) fn single_slot_groups<N: Namespace>(media: &N, one: &Found) -> Result
         return Ok(());
     };
     // The records of interrupted writes are about to be replaced.
-    findings.finish(media, one.at.plus(one.info.geometry.mapoff))?;
+    findings.finish(media, one.map_at())?;
     let flog = one.at.plus(one.info.geometry.logoff);
     for (index, mut entry) in (0..).zip(findings.entries) {
         while !entry.is_first_record() {

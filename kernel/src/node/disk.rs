@@ -156,7 +156,7 @@ impl<N: Namespace> Disk<N> {
         let mut sector = vec![0; self.sector_bytes()];
         for lba in lba..lba.saturating_add(count) {
             match self.read(cpu, lba, &mut sector) {
-                Ok(()) | Err(BttError::SectorError { .. } | BttError::Data { .. }) => {}
+                Ok(()) | Err(BttError::SectorError { .. } | BttError::Data { .. } | BttError::Drain { .. }) => {}
                 Err(why) => return Err(why),
             }
         }
@@ -212,7 +212,7 @@ pub(super) fn admin_error(dev: &str, why: &BttError) -> AdminError {
         BttError::SectorError { .. } | BttError::Data { why: MediaError::Poisoned { .. }, .. } => {
             AdminError::damaged(message)
         }
-        BttError::Data { .. } => AdminError::failed(message),
+        BttError::Data { .. } | BttError::Drain { .. } => AdminError::failed(message),
         BttError::ReadOnly { why: ReadOnlyReason::Medium | ReadOnlyReason::ErrorFlag, .. } => {
             AdminError::read_only(message)
         }

@@ -3,7 +3,7 @@
 use btt::media::MediaError;
 use btt::{BttError, CpuIndex};
 use drivers::medium::Medium;
-use drivers::transfer::{MEMORY_GONE, Transfer};
+use drivers::transfer::Transfer;
 use service::backend::{BackendError, BlockBackend, Sector};
 use service::memory::{Scatter, SharedMemory};
 
@@ -65,7 +65,7 @@ const fn backend_error(why: &BttError) -> BackendError {
     match why {
         BttError::OutOfRange { .. } => BackendError::OutOfRange,
         BttError::ReadOnly { .. } => BackendError::ReadOnly,
-        BttError::Data { why: MediaError::Device { status: MEMORY_GONE, .. }, .. } => BackendError::Memory,
-        BttError::SectorError { .. } | BttError::Data { .. } => BackendError::Media,
+        BttError::Data { why: MediaError::CallersMemory, .. } => BackendError::Memory,
+        BttError::SectorError { .. } | BttError::Data { .. } | BttError::Drain { .. } => BackendError::Media,
     }
 }

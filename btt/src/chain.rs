@@ -1,0 +1,239 @@
+//! The chain of info blocks: what arenas a namespace holds, and why it cannot be opened.
+
+use crate::flog::FlogError;
+use crate::geometry::{GeometryError, SECTOR_SIZES};
+use crate::info_block::{InfoBlock, InfoBlockError, Version, read_raw};
+use crate::layout::{ARENA_MAX_BYTES, ARENA_MIN_BYTES, PAGE_BYTES};
+use crate::map;
+use crate::media::{MediaError, Namespace, NsOffset};
+use crate::units::{ArenaIndex, PremapAba};
+use alloc::vec::Vec;
+use core::fmt;
+use uuid::Uuid;
+use zerocopy::IntoBytes;
+
+/// An info block that was found sound, and its place.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Found {
+    pub(crate) at: NsOffset,
+    pub(crate) info: InfoBlock,
+    /// Whether the copy at the arena's end is the same, byte for byte.
+    pub(crate) backup_agrees: bool,
+}
+
+impl Found {
+    /// Where the map is.
+    #[inline]
+    pub(crate) fn map_at(&self) -> NsOffset {
+        self.at.plus(self.info.geometry.mapoff)
+    }
+
+    /// Where a sector's map entry is.
+    #[inline]
+    pub(crate) fn entry_at(&self, premap: PremapAba) -> NsOffset {
+        map::entry_at(self.map_at(), premap)
+    }
+
+    /// Where the flog is.
+    pub(crate) fn flog_at(&self) -> NsOffset {
+        self.at.plus(self.info.geometry.logoff)
+    }
+}
+
+/// Why a namespace could not be opened as a BTT. Nothing was written to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpenError {
+    /// There is no BTT: neither an info block nor a copy of one.
+    NotABtt,
+    /// The namespace is too small to hold one.
+    TooSmall {
+        /// Its length.
+        bytes: u64,
+    },
+    /// There is a BTT, whose sectors have a size that is none of [`crate::geometry::SECTOR_SIZES`]. Nothing else is known
+    /// to be wrong with it.
+    SectorSize {
+        /// Bytes of a sector.
+        found: u32,
+    },
+    /// An arena's info block is not sound.
+    InfoBlock {
+        /// Which arena.
+        arena: ArenaIndex,
+        /// Where its info block is.
+        at: NsOffset,
+        /// What is wrong with it.
+        why: InfoBlockError,
+        /// Where a sound copy of it is, if there is one.
+        backup: Option<NsOffset>,
+    },
+    /// An arena's uuid, sector size or version is not that of the first one.
+    ArenaDiffers {
+        /// Which arena.
+        arena: ArenaIndex,
+        /// Where its info block is.
+        at: NsOffset,
+    },
+    /// More arenas than a namespace of this size can have.
+    TooManyArenas,
+    /// A flog group is not sound.
+    Flog {
+        /// Which arena.
+        arena: ArenaIndex,
+        /// Which group.
+        group: u32,
+        /// Where it is.
+        at: NsOffset,
+        /// What is wrong with it.
+        why: FlogError,
+    },
+    /// The medium failed.
+    Media(MediaError),
+    /// There is not enough memory for the arenas' free lists.
+    OutOfMemory,
+    /// The arenas' free lists would take more memory than the caller allows.
+    OverBudget {
+        /// How many free blocks there are, in all arenas.
+        free_blocks: u64,
+        /// Bytes that are needed.
+        needed: u64,
+        /// Bytes that are allowed.
+        most: u64,
+    },
+}
+
+impl OpenError {
+    /// Whether the medium holds a BTT that is damaged, rather than none at all.
+    #[must_use]
+    pub const fn is_damage(&self) -> bool {
+        !matches!(
+            self,
+            Self::NotABtt
+                | Self::TooSmall { .. }
+                | Self::SectorSize { .. }
+                | Self::OutOfMemory
+                | Self::OverBudget { .. }
+        )
+    }
+}
+
+impl From<MediaError> for OpenError {
+    fn from(why: MediaError) -> Self {
+        Self::Media(why)
+    }
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotABtt => write!(f, "no BTT"),
+            Self::TooSmall { bytes } => write!(f, "{bytes} bytes are too small for a BTT"),
+            Self::SectorSize { found } => {
+                write!(f, "a BTT with sectors of {found} bytes: those of {SECTOR_SIZES:?} are supported")
+            }
+            Self::InfoBlock { arena, at, why, backup } => {
+                write!(f, "arena {arena}, info block at {at}: {why}")?;
+                match backup {
+                    Some(copy) => write!(f, "; a sound copy is at {copy}"),
+                    None => write!(f, "; there is no sound copy"),
+                }
+            }
+            Self::ArenaDiffers { arena, at } => {
+                write!(f, "arena {arena}, info block at {at}: uuid, sector size or version differ from arena 0")
+            }
+            Self::TooManyArenas => write!(f, "more arenas than the namespace can hold"),
+            Self::Flog { arena, group, at, why } => write!(f, "arena {arena}, flog group {group} at {at}: {why}"),
+            Self::Media(why) => why.fmt(f),
+            Self::OutOfMemory => write!(f, "not enough memory for the free lists"),
+            Self::OverBudget { free_blocks, needed, most } => {
+                write!(f, "{needed} bytes of memory are needed for its {free_blocks} free blocks, and {most} are left")
+            }
+        }
+    }
+}
+
+impl core::error::Error for OpenError {}
+
+/// Walks the chain of info blocks. Writes nothing.
+///
+/// # Errors
+/// The first block that is not sound, and where a sound copy of it is.
+pub(crate) fn find_all<N: Namespace>(media: &N, version: Version, parent: Uuid) -> Result<Vec<Found>, OpenError> {
+    let bytes = media.len_bytes();
+    let start = version.initial_offset();
+    let mut remaining = bytes.saturating_sub(start.0);
+    if remaining < ARENA_MIN_BYTES {
+        return Err(OpenError::TooSmall { bytes });
+    }
+    // Nobody makes arenas below 512 GiB but the last one; a few more do no harm, many would only cost memory.
+    let most = bytes / ARENA_MAX_BYTES + 16;
+    let mut all: Vec<Found> = Vec::new();
+    let mut at = start;
+    loop {
+        let index = ArenaIndex(u32::try_from(all.len()).map_err(|_| OpenError::TooManyArenas)?);
+        let block = match read_raw(media, at) {
+            Ok(raw) => InfoBlock::decode(&raw, version, parent, remaining).map(|info| (info, raw)),
+            Err(MediaError::Poisoned { .. }) => Err(InfoBlockError::Lost),
+            Err(why) => return Err(why.into()),
+        };
+        let (info, raw) = match block {
+            Ok(block) => block,
+            // The later arenas are to be like the first one.
+            Err(InfoBlockError::Geometry(GeometryError::SectorSize { found })) if index.0 == 0 => {
+                return Err(OpenError::SectorSize { found });
+            }
+            Err(why) => {
+                let backup = find_backup(media, version, parent, at, remaining)?;
+                if index.0 == 0 && why == InfoBlockError::Signature && backup.is_none() {
+                    return Err(OpenError::NotABtt);
+                }
+                return Err(OpenError::InfoBlock { arena: index, at, why, backup });
+            }
+        };
+        let backup_agrees = match read_raw(media, at.plus(info.geometry.info2off)) {
+            Ok(copy) => copy.as_bytes() == raw.as_bytes(),
+            Err(MediaError::Poisoned { .. }) => false,
+            Err(why) => return Err(why.into()),
+        };
+        if let Some(first) = all.first() {
+            let (a, b) = (&first.info, &info);
+            if a.uuid != b.uuid || a.geometry.external_lbasize != b.geometry.external_lbasize {
+                return Err(OpenError::ArenaDiffers { arena: index, at });
+            }
+        }
+        all.try_reserve(1).map_err(|_| OpenError::OutOfMemory)?;
+        all.push(Found { at, info, backup_agrees });
+        let next = info.geometry.nextoff;
+        if next == 0 {
+            return Ok(all);
+        }
+        if all.len() as u64 >= most {
+            return Err(OpenError::TooManyArenas);
+        }
+        at = at.plus(next);
+        remaining -= next;
+        if remaining < ARENA_MIN_BYTES {
+            let why = InfoBlockError::Geometry(GeometryError::NextArena { nextoff: next });
+            return Err(OpenError::InfoBlock { arena: index, at: NsOffset(at.0 - next), why, backup: None });
+        }
+    }
+}
+
+/// Where the copy of an arena's lost info block is: in the arena's last page, which is 512 GiB on, or the namespace's
+/// last whole page.
+fn find_backup<N: Namespace>(
+    media: &N,
+    version: Version,
+    parent: Uuid,
+    at: NsOffset,
+    remaining: u64,
+) -> Result<Option<NsOffset>, MediaError> {
+    let end = remaining.min(ARENA_MAX_BYTES) / PAGE_BYTES * PAGE_BYTES;
+    let copy = at.plus(end - PAGE_BYTES);
+    match read_raw(media, copy) {
+        Ok(raw) => Ok(InfoBlock::decode(&raw, version, parent, remaining).is_ok().then_some(copy)),
+        // The copy is lost as well: that is not the news here.
+        Err(MediaError::Poisoned { .. }) => Ok(None),
+        Err(why) => Err(why),
+    }
+}

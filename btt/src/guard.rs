@@ -1,0 +1,133 @@
+//! A lane in use: the way to the sectors, and what makes their map entries durable.
+
+use crate::device::Btt;
+use crate::error::BttError;
+use crate::lane::{Counters, Lane, LaneState};
+use crate::map::Unfenced;
+use crate::media::{LINE_BYTES, MediaError, Namespace};
+use crate::sync::MutexGuard;
+use crate::units::{CpuIndex, LaneIndex};
+use alloc::vec::Vec;
+
+/// A lane, locked: the way to read and write sectors.
+pub struct LaneGuard<'a, N> {
+    pub(crate) btt: &'a Btt<N>,
+    pub(crate) index: LaneIndex,
+    pub(crate) state: MutexGuard<'a, LaneState>,
+}
+
+/// Proof that the data of a run are durable: only then may its flog records be stored.
+#[must_use]
+pub(crate) struct DataDurable(());
+
+impl<'a, N: Namespace> LaneGuard<'a, N> {
+    pub(crate) fn new(btt: &'a Btt<N>, index: LaneIndex) -> Self {
+        Self { btt, index, state: btt.lanes[index.0 as usize].lock() }
+    }
+
+    /// What the lane has done since this was last asked.
+    pub fn take_counters(&mut self) -> Counters {
+        core::mem::take(&mut self.state.counters)
+    }
+
+    /// Which lane this is.
+    #[must_use]
+    pub fn index(&self) -> LaneIndex {
+        self.index
+    }
+
+    pub(crate) fn lane(&self) -> &'a Lane {
+        &self.btt.lanes[self.index.0 as usize]
+    }
+
+    /// Makes the map entries of this lane's finished writes durable.
+    ///
+    /// # Errors
+    /// What the medium says.
+    pub fn drain(&mut self) -> Result<(), BttError> {
+        if self.state.unfenced.is_empty() {
+            return Ok(());
+        }
+        self.fence_data().map(|DataDurable(())| ()).map_err(|why| BttError::Drain { why })
+    }
+
+    /// The data fence, which carries the map changes of the run before.
+    ///
+    /// Crash before it: this run's data are wholly or partly on the medium, in blocks that no map entry names once
+    /// recovery has finished the run before: old sectors stand. Crash after it: the same, and nothing waits for
+    /// recovery.
+    pub(crate) fn fence_data(&mut self) -> Result<DataDurable, MediaError> {
+        let media = self.btt.media();
+        for line in &self.state.unfenced {
+            media.start_write_back(*line, LINE_BYTES)?;
+        }
+        let lines = self.state.unfenced.len() as u64;
+        self.state.counters.write_backs += lines;
+        self.fence()?;
+        self.state.unfenced.clear();
+        self.lane().count_fence();
+        Ok(DataDurable(()))
+    }
+
+    pub(crate) fn fence(&mut self) -> Result<(), MediaError> {
+        self.state.counters.fences += 1;
+        self.btt.media().fence()
+    }
+
+    /// The epoch of the map changes that this lane makes now.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.lane().epoch()
+    }
+
+    /// Whether `change` is another lane's, and may not be durable yet.
+    pub(crate) fn must_settle(&self, change: &Unfenced) -> bool {
+        change.lane != self.index && self.btt.lanes[change.lane.0 as usize].may_lose(change)
+    }
+}
+
+impl<N: Namespace> Btt<N> {
+    /// Takes the lane of `cpu`, and waits for another CPU that has it. The guard reads and writes sectors.
+    ///
+    /// Until the guard is dropped, it must stay with one CPU, or what moves it must order stores as a locked
+    /// instruction does (a thread switch does): a fence covers only what its own CPU started to write back.
+    #[allow(clippy::cast_possible_truncation)] // nfree is far below 2^32
+    pub fn lane(&self, cpu: CpuIndex) -> LaneGuard<'_, N> {
+        let index = cpu.0 % self.lanes.len() as u32;
+        LaneGuard::new(self, LaneIndex(index))
+    }
+
+    /// Makes every finished write's map entry durable, lane by lane. A cut would not lose a write without this:
+    /// recovery would finish it. It comes before the medium is read directly or given away; and now and then, for lanes
+    /// without another write: until then a lost flog line takes an acknowledged write with it.
+    ///
+    /// # Errors
+    /// What the medium says.
+    pub fn drain(&self) -> Result<(), BttError> {
+        for (index, _) in (0..).zip(&self.lanes) {
+            LaneGuard::new(self, LaneIndex(index)).drain()?;
+        }
+        Ok(())
+    }
+
+    /// Runs `f` on the drained medium, with all lanes taken: no other CPU reads or writes meanwhile.
+    ///
+    /// # Errors
+    /// What the medium says while it is drained.
+    pub fn exclusively<T>(&self, f: impl FnOnce(&N) -> T) -> Result<T, BttError> {
+        let mut guards: Vec<LaneGuard<'_, N>> =
+            (0..).zip(&self.lanes).map(|(index, _)| LaneGuard::new(self, LaneIndex(index))).collect();
+        for guard in &mut guards {
+            guard.drain()?;
+        }
+        Ok(f(self.media()))
+    }
+
+    /// Gives the medium back. What is not durable yet is made so first.
+    ///
+    /// # Errors
+    /// What the medium says; it is gone then.
+    pub fn close(self) -> Result<N, BttError> {
+        self.drain()?;
+        Ok(self.into_media())
+    }
+}
