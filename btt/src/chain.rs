@@ -12,6 +12,15 @@ use core::fmt;
 use uuid::Uuid;
 use zerocopy::IntoBytes;
 
+/// Where a namespace's BTT is and whose it must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Placement {
+    /// The version that the namespace's claim class asks for; it tells the first info block's place.
+    pub version: Version,
+    /// The namespace's own uuid; nil where it has none.
+    pub parent_uuid: Uuid,
+}
+
 /// An info block that was found sound, and its place.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Found {
@@ -236,4 +245,13 @@ fn find_backup<N: Namespace>(
         Err(MediaError::Poisoned { .. }) => Ok(None),
         Err(why) => Err(why),
     }
+}
+
+/// Whether any arena's info block lets TRIM entries be left in the map ([`InfoBlock::ZERO_ENTRIES`]).
+///
+/// # Errors
+/// The first block that is not sound.
+pub fn allows_zero_entries<N: Namespace>(media: &N, placement: Placement) -> Result<bool, OpenError> {
+    let found = find_all(media, placement.version, placement.parent_uuid)?;
+    Ok(found.iter().any(|one| one.info.flags & InfoBlock::ZERO_ENTRIES != 0))
 }

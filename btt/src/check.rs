@@ -2,8 +2,7 @@
 //!
 //! Reports, and writes nothing.
 
-use crate::chain::{Found, OpenError, find_all};
-use crate::device::Placement;
+use crate::chain::{Found, OpenError, Placement, find_all};
 use crate::flog::{self, FlogError};
 use crate::info_block::{InfoBlock, InfoBlockError};
 use crate::map::MapEntry;

@@ -1,7 +1,7 @@
 //! The device: sectors over all arenas, opened with O(nfree) work and memory, whatever the capacity.
 
 use crate::arena::{Arena, Overlay, born_read_only};
-use crate::chain::{Found, OpenError, find_all};
+use crate::chain::{Found, OpenError, Placement, find_all};
 use crate::error::{BttError, ReadOnlyReason};
 use crate::flog::Slots;
 use crate::geometry::SectorSize;
@@ -13,15 +13,6 @@ use crate::units::{ArenaIndex, ExternalLba, PremapAba};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use uuid::Uuid;
-
-/// Where a namespace's BTT is and whose it must be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Placement {
-    /// The version that the namespace's claim class asks for; it tells the first info block's place.
-    pub version: Version,
-    /// The namespace's own uuid; nil where it has none.
-    pub parent_uuid: Uuid,
-}
 
 /// A namespace in sector mode.
 ///

@@ -1,13 +1,9 @@
 //! The info block: read with every check before its meaning is trusted, written so that a cut leaves the old state.
 
-use crate::arena::find_all;
 use crate::checksum::fletcher64;
-use crate::device::Placement;
-use crate::error::OpenError;
 use crate::geometry::{Geometry, GeometryError, SectorSize};
 use crate::layout::{PAGE_BYTES, RawInfoBlock, SIGNATURE};
 use crate::media::{MediaError, Namespace, NsOffset};
-use alloc::vec::Vec;
 use core::fmt;
 use uuid::Uuid;
 use zerocopy::little_endian::{U16, U32, U64};
@@ -222,24 +218,6 @@ pub(crate) fn store_both<N: Namespace + ?Sized>(media: &N, at: NsOffset, info: &
         media.fence()?;
     }
     Ok(())
-}
-
-/// Where the info blocks of all arenas are, each before its copy.
-///
-/// # Errors
-/// The first block that is not sound.
-pub fn places<N: Namespace>(media: &N, placement: Placement) -> Result<Vec<NsOffset>, OpenError> {
-    let found = find_all(media, placement.version, placement.parent_uuid)?;
-    Ok(found.iter().flat_map(|one| [one.at, one.at.plus(one.info.geometry.info2off)]).collect())
-}
-
-/// Whether any arena's info block lets TRIM entries be left in the map ([`InfoBlock::ZERO_ENTRIES`]).
-///
-/// # Errors
-/// The first block that is not sound.
-pub fn allows_zero_entries<N: Namespace>(media: &N, placement: Placement) -> Result<bool, OpenError> {
-    let found = find_all(media, placement.version, placement.parent_uuid)?;
-    Ok(found.iter().any(|one| one.info.flags & InfoBlock::ZERO_ENTRIES != 0))
 }
 
 /// Reads the bytes at an info block's place.

@@ -60,7 +60,7 @@
 //! | [`guard`] | a lane in use: the way to the sectors |
 //! | `write`, `read`, [`bytes`] | runs of sectors |
 //! | `edit`, [`scan`] | sectors that read zeroes or an error, set and found |
-//! | [`format`](mod@format) | making one |
+//! | [`format`](mod@format), [`unmake`] | making one, and taking it away |
 //! | [`check`], `survey` | looking at the whole of it |
 //! | [`repair`] | mending what is damaged, where the answer is certain |
 //! | `sim` (feature `sim`) | a medium that remembers, and makes crashes |
@@ -97,10 +97,11 @@ pub mod sim;
 mod survey;
 mod sync;
 mod units;
+pub mod unmake;
 mod write;
 
-pub use chain::OpenError;
-pub use device::{ArenaInfo, Btt, Placement};
+pub use chain::{OpenError, Placement};
+pub use device::{ArenaInfo, Btt};
 pub use error::{BttError, ReadOnlyReason};
 pub use format::FormatError;
 pub use units::{ArenaIndex, CpuIndex, ExternalLba, LaneIndex, PostmapAba, PremapAba, RUN_MAX};

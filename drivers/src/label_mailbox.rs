@@ -11,7 +11,7 @@
 use core::ptr::NonNull;
 use core::sync::atomic::{Ordering, compiler_fence};
 
-use nvdimm::dimm::DeviceHandle;
+use nvdimm::identity::DeviceHandle;
 use nvdimm::label::{LabelError, LabelSource, LabelStore};
 use x86_64::instructions::port::Port;
 

@@ -12,7 +12,7 @@ use btt::CpuIndex;
 use drivers::phys::{Attribute, MapError, PhysAddr, PhysMap};
 use drivers::shared::SharedWindow;
 use kernel::node::export::{Alarm, Consumer, Means};
-use nvdimm::dimm::DeviceHandle;
+use nvdimm::identity::DeviceHandle;
 use nvdimm::label::{LabelError, LabelSource, LabelStore};
 use service::control::MemoryId;
 use service::link::ByteLink;

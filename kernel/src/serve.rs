@@ -11,7 +11,7 @@ use drivers::label_mailbox::LabelMailbox;
 use drivers::shared::SharedWindow;
 use kernel::node::export::{Alarm, Consumer, Exports, Means};
 use kernel::node::{self, Node};
-use nvdimm::dimm::DeviceHandle;
+use nvdimm::identity::DeviceHandle;
 use nvdimm::label::{LabelError, LabelSource, LabelStore, NoLabels};
 use service::appliance::Appliance;
 use service::console::{Activity, Session};

@@ -6,8 +6,21 @@
 
 use alloc::vec::Vec;
 
-use crate::error::What;
+use crate::finding::faults;
 use crate::nfit::{Interleave, RegionMapping, SystemPhysicalRange};
+
+faults! {
+    /// Why an interleaved DIMM's bytes cannot be found.
+    pub enum Fault {
+        /// A share begins, or windows lie, beyond their address range.
+        refused WindowsLeaveRange { index: u16 } => "the windows leave address range {index}";
+        /// A line lies outside of the set.
+        refused LinesCollide { line: u32 } =>
+            "interleave line {line} collides with another line, or lies outside the set";
+        /// The interleave structure has no lines.
+        refused NoLines => "the interleave structure has no lines";
+    }
+}
 
 /// A DIMM's share of an address range, as a space of its own that begins at offset 0.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,14 +44,14 @@ impl DeviceSpace {
     /// The share that `mapping` describes, of the range that it names.
     ///
     /// # Errors
-    /// [`What::WindowsLeaveRange`] when the share begins beyond the range, [`What::LinesCollide`] when a line lies
+    /// [`Fault::WindowsLeaveRange`] when the share begins beyond the range, [`Fault::LinesCollide`] when a line lies
     /// outside of the pattern, so that the pattern's next turn would hit it again.
     pub fn new(
         range: &SystemPhysicalRange,
         mapping: &RegionMapping,
         interleave: Option<&Interleave>,
-    ) -> Result<Self, What> {
-        let leaves = What::WindowsLeaveRange { index: range.index.0 };
+    ) -> Result<Self, Fault> {
+        let leaves = Fault::WindowsLeaveRange { index: range.index.0 };
         let limit = range.bytes.checked_sub(mapping.region_offset).ok_or(leaves)?;
         let base = range.base.checked_add(mapping.region_offset).ok_or(leaves)?;
         let lines = match interleave {
@@ -46,12 +59,12 @@ impl DeviceSpace {
             Some(table) => {
                 let pattern = table.offsets.len() as u64 * u64::from(mapping.ways);
                 if let Some(&line) = table.offsets.iter().find(|&&line| u64::from(line) >= pattern) {
-                    return Err(What::LinesCollide { line });
+                    return Err(Fault::LinesCollide { line });
                 }
                 let line_bytes = u64::from(table.line_bytes);
                 let turn_bytes = pattern.checked_mul(line_bytes).ok_or(leaves)?;
                 if turn_bytes == 0 {
-                    return Err(What::NoLines);
+                    return Err(Fault::NoLines);
                 }
                 Some(Lines { line_bytes, turn_bytes, offsets: table.offsets.clone() })
             }
@@ -101,7 +114,7 @@ impl DeviceSpace {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dimm::DeviceHandle;
+    use crate::identity::DeviceHandle;
     use crate::nfit::{ControlRegionIndex, InterleaveIndex, MappingFlags, RangeFlags, RangeIndex, RangeKind};
     use alloc::vec;
 
@@ -189,8 +202,8 @@ mod tests {
     #[test]
     fn lines_outside_of_the_pattern_and_shares_outside_of_the_range_are_refused() {
         let far = DeviceSpace::new(&range(0x1000), &mapping(0, 2), Some(&table(256, &[0, 4])));
-        assert_eq!(far, Err(What::LinesCollide { line: 4 }));
+        assert_eq!(far, Err(Fault::LinesCollide { line: 4 }));
         let beyond = DeviceSpace::new(&range(0x1000), &mapping(0x1001, 1), None);
-        assert_eq!(beyond, Err(What::WindowsLeaveRange { index: 1 }));
+        assert_eq!(beyond, Err(Fault::WindowsLeaveRange { index: 1 }));
     }
 }

@@ -1,4 +1,4 @@
-//! From firmware bytes to regions, namespaces and lane counts.
+//! From firmware bytes to regions and namespaces.
 //!
 //! [`discover`] takes the machine's NFITs and something that reads DIMMs' label areas, and gives an [`Inventory`].
 //! Nothing in this crate touches hardware, and no bytes make it fail: what cannot be trusted is left out, with a
@@ -23,30 +23,38 @@
 //! # assert_eq!(inventory.namespaces.len(), 1);
 //! ```
 //!
-//! | module | |
+//! | module | one thing, on what is above it |
 //! |---|---|
+//! | [`identity`] | the handle and the identity of a DIMM |
+//! | [`finding`] | faults with their places, a list of them for each layer |
+//! | [`extent`] | bytes of a region |
 //! | [`nfit`] | tables to structures (ACPI 6.5, 5.2.25) |
 //! | [`dimm`] | who the DIMMs are |
-//! | [`region`] | structures to regions |
 //! | [`interleave`] | where the registers and windows of interleaved DIMMs lie |
+//! | [`cookie`] | the number that ties labels to a set of DIMMs |
+//! | [`region`] | structures to regions |
 //! | [`label`] | label areas to labels (UEFI 2.10, 13.19) |
 //! | [`namespace`] | regions and labels to namespaces |
 //! | [`space`] | where new namespaces may go |
-//! | [`lanes`](mod@lanes) | how many sectors can be written at once |
-//! | [`error`] | findings |
+//! | [`change`] | the steps that change labels |
+//! | [`error`] | the findings of all layers as one type |
 
 #![no_std]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
 
+pub mod change;
+pub mod cookie;
 pub mod dimm;
 pub mod error;
+pub mod extent;
+pub mod finding;
 mod fletcher;
 mod guid;
+pub mod identity;
 pub mod interleave;
 pub mod label;
-pub mod lanes;
 pub mod namespace;
 pub mod nfit;
 pub mod region;
@@ -55,14 +63,14 @@ pub mod space;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use dimm::{DeviceHandle, Dimm};
-use error::{Finding, Findings};
-use label::{LabelSource, Labels};
-use namespace::{LabelsByDimm, Namespace};
+use dimm::Dimm;
+use error::Finding;
+use finding::Findings;
+use identity::DeviceHandle;
+use label::{LabelSource, Labels, LabelsByDimm};
+use namespace::Namespace;
 use nfit::Nfit;
 use region::{LeftOut, PersistenceDomain, Region, RegionId};
-
-pub use lanes::lanes;
 
 /// What a machine has.
 #[derive(Clone, Debug)]
@@ -80,11 +88,11 @@ pub struct Inventory {
     /// Namespaces, by region and number.
     pub namespaces: Vec<Namespace>,
     /// What was found wrong with each DIMM's labels.
-    label_findings: BTreeMap<DeviceHandle, Findings>,
+    label_findings: BTreeMap<DeviceHandle, Findings<label::Fault>>,
     /// What was found wrong with regions.
-    region_findings: Findings,
+    region_findings: Findings<region::Fault>,
     /// What was found wrong with namespaces.
-    namespace_findings: Findings,
+    namespace_findings: Findings<namespace::Fault>,
 }
 
 /// Finds all persistent memory: NFITs in the order in which the firmware lists them, and the DIMMs' labels.
@@ -127,9 +135,9 @@ impl Inventory {
 
     /// Every finding: of the tables, then of what was built from them.
     pub fn findings(&self) -> impl Iterator<Item = Finding> + '_ {
-        let labels = self.label_findings.values().flat_map(Findings::iter);
-        let regions = self.region_findings.iter();
-        self.nfit.findings.iter().chain(labels).chain(regions).chain(self.namespace_findings.iter())
+        let labels = self.label_findings.values().flat_map(error::all);
+        let regions = error::all(&self.region_findings);
+        error::all(&self.nfit.findings).chain(labels).chain(regions).chain(error::all(&self.namespace_findings))
     }
 
     /// How far a store must have come to survive power loss, on this platform.

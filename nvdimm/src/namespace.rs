@@ -26,11 +26,12 @@ use core::fmt;
 
 use uuid::Uuid;
 
-use crate::dimm::DeviceHandle;
-use crate::error::{Findings, Place, What};
+use crate::cookie::Cookies;
+use crate::extent::Extent;
+use crate::finding::{Findings, Place, faults};
 use crate::guid;
-use crate::label::cookie::Cookies;
-use crate::label::{Claim, Label, LabelFlags, LabelSet, LabelVersion, Labels};
+use crate::identity::DeviceHandle;
+use crate::label::{Claim, Label, LabelFlags, LabelSet, LabelVersion, Labels, LabelsByDimm};
 use crate::region::{Kind, Mapping, Region, RegionId};
 
 /// A namespace's number: `namespace<region>.<number>`.
@@ -46,15 +47,6 @@ impl fmt::Display for NamespaceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "namespace{}.{}", self.region.0, self.number)
     }
-}
-
-/// Bytes of a region that belong to a namespace.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Extent {
-    /// Where they begin: from the region's first byte in a PMEM region, a DIMM physical address in a BLK region.
-    pub start: u64,
-    /// How many.
-    pub bytes: u64,
 }
 
 /// Where a namespace's BTT begins, if it has one, and of which version it must then be (Linux's `nd_btt_version`).
@@ -160,19 +152,41 @@ impl fmt::Display for Torn {
     }
 }
 
-/// What all DIMMs' label areas hold.
-pub type LabelsByDimm = BTreeMap<DeviceHandle, Labels>;
+faults! {
+    /// A fault of a region's labels, as a whole.
+    pub enum Fault {
+        /// The labels were written for another set of DIMMs.
+        refused ForeignCookie { slot: u32, cookie: u64 } => "label {slot} belongs to another interleave set ({cookie:#x})";
+        /// The label's type is not the region's.
+        refused ForeignType { slot: u32 } => "label {slot} is for another type of region";
+        /// The set of labels is not whole: a DIMM has none, or two, or they disagree.
+        refused TornSet { slot: u32, why: Torn, updating: bool } =>
+            "the label set of label {slot} is torn: {why}{}", if *updating { " (an update was under way)" } else { "" };
+        /// The label's extent is not in a region of its kind.
+        refused LabelOutsideRegion { slot: u32 } => "label {slot} describes bytes outside of the region";
+        /// Two labels of a DIMM claim the same bytes: neither's namespace is served.
+        refused LabelsOverlap { slot: u32 } => "the extent of label {slot} overlaps another label's";
+        /// The label says that an update was under way; the set is whole all the same.
+        remark Updating { slot: u32 } => "label {slot} is marked as being updated; its set is whole";
+        /// The region's set has no cookie to match labels with.
+        refused NoCookie { slot: u32 } => "label {slot} cannot be matched: the interleave set has no cookie";
+        /// Without labels, bytes that a range of memory has too are memory.
+        remark AliasesMemory => "the DIMM's bytes are memory, too: without labels they are that, and not behind windows";
+        /// Some DIMM of the region cannot tell its labels: no namespace can be told from free space.
+        refused LabelsUnknown { dimm: DeviceHandle } => "the labels of DIMM {dimm} are unknown: no namespace is served";
+    }
+}
 
 /// The namespaces of all regions, by region and number.
 #[must_use]
-pub fn namespaces(regions: &[Region], labels: &LabelsByDimm, findings: &mut Findings) -> Vec<Namespace> {
+pub fn namespaces(regions: &[Region], labels: &LabelsByDimm, findings: &mut Findings<Fault>) -> Vec<Namespace> {
     let overlapping = overlapping_labels(labels);
     report_stray_labels(regions, labels, findings);
     let mut all = Vec::new();
     for region in regions {
         let of = |mapping: &Mapping| labels.get(&mapping.dimm).unwrap_or(&Labels::None);
         if let Some(unknown) = region.mappings().iter().find(|mapping| *of(mapping) == Labels::Damaged) {
-            findings.note(region.at, What::LabelsUnknown { dimm: unknown.dimm });
+            findings.note(region.at, Fault::LabelsUnknown { dimm: unknown.dimm });
             continue;
         }
         let labelled = region.mappings().iter().any(|mapping| matches!(of(mapping), Labels::Valid(_)));
@@ -184,7 +198,7 @@ pub fn namespaces(regions: &[Region], labels: &LabelsByDimm, findings: &mut Find
                 labelling: None,
             }],
             Kind::Blk(blk) if !labelled && blk.is_memory_too => {
-                findings.note(region.at, What::AliasesMemory);
+                findings.note(region.at, Fault::AliasesMemory);
                 Vec::new()
             }
             Kind::Blk(blk) if !labelled => vec![Namespace {
@@ -223,7 +237,7 @@ fn labelled_namespaces(
     region: &Region,
     labels: &LabelsByDimm,
     overlapping: &BTreeSet<(DeviceHandle, u32)>,
-    findings: &mut Findings,
+    findings: &mut Findings<Fault>,
 ) -> Vec<Namespace> {
     let mut sets: BTreeMap<Uuid, Vec<Member<'_>>> = BTreeMap::new();
     for mapping in region.mappings() {
@@ -243,7 +257,7 @@ fn labelled_namespaces(
                 found.push(namespace);
                 let updating = members.iter().find(|member| member.label.flags.contains(LabelFlags::UPDATING));
                 if let Some(member) = updating {
-                    findings.note(member.place(), What::Updating { slot: member.label.slot });
+                    findings.note(member.place(), Fault::Updating { slot: member.label.slot });
                 }
             }
             Err((member, what)) => findings.note(member.place(), what),
@@ -265,7 +279,7 @@ pub(crate) fn is_of(region: &Region, mapping: &Mapping, label: &Label) -> bool {
 }
 
 /// Why a label is not of this set of DIMMs.
-fn foreign(region: &Region, member: &Member<'_>) -> Option<What> {
+fn foreign(region: &Region, member: &Member<'_>) -> Option<Fault> {
     let Label { slot, set_cookie, .. } = *member.label;
     let blk = matches!(region.kind, Kind::Blk(_));
     let right_type = match member.label.type_guid {
@@ -274,7 +288,7 @@ fn foreign(region: &Region, member: &Member<'_>) -> Option<What> {
         Some(found) => found == guid::range::PERSISTENT,
     };
     if !right_type {
-        return Some(What::ForeignType { slot });
+        return Some(Fault::ForeignType { slot });
     }
     let right_cookie = |Cookies { v1_1, v1_2, compatible }| match member.label.version {
         // BLK labels 1.1 carry no cookie.
@@ -282,9 +296,9 @@ fn foreign(region: &Region, member: &Member<'_>) -> Option<What> {
         LabelVersion::V1_2 => set_cookie == v1_2 || (!blk && set_cookie == compatible),
     };
     match region.cookies() {
-        None => Some(What::NoCookie { slot }),
+        None => Some(Fault::NoCookie { slot }),
         Some(cookies) if right_cookie(cookies) => None,
-        Some(_) => Some(What::ForeignCookie { slot, cookie: set_cookie }),
+        Some(_) => Some(Fault::ForeignCookie { slot, cookie: set_cookie }),
     }
 }
 
@@ -293,21 +307,21 @@ fn namespace_of<'m, 'l>(
     region: &Region,
     members: &'m [Member<'l>],
     overlapping: &BTreeSet<(DeviceHandle, u32)>,
-) -> Result<Namespace, (&'m Member<'l>, What)> {
+) -> Result<Namespace, (&'m Member<'l>, Fault)> {
     // Sets are made with a first member.
     let first = &members[0];
     let torn = |member: &'m Member<'l>, why| {
         let updating = members.iter().any(|member| member.label.flags.contains(LabelFlags::UPDATING));
-        Err((member, What::TornSet { slot: member.label.slot, why, updating }))
+        Err((member, Fault::TornSet { slot: member.label.slot, why, updating }))
     };
     for member in members {
         let Label { slot, .. } = *member.label;
         if overlapping.contains(&(member.mapping.dimm, slot)) {
-            return Err((member, What::LabelsOverlap { slot }));
+            return Err((member, Fault::LabelsOverlap { slot }));
         }
         // The label begins inside (`belongs`); its end does not overflow.
         if member.label.dpa_end() - member.mapping.dpa > member.mapping.bytes {
-            return Err((member, What::LabelOutsideRegion { slot }));
+            return Err((member, Fault::LabelOutsideRegion { slot }));
         }
     }
     let extents = match &region.kind {
@@ -423,7 +437,7 @@ fn overlapping_labels(labels: &LabelsByDimm) -> BTreeSet<(DeviceHandle, u32)> {
 }
 
 /// Labels that no region takes up.
-fn report_stray_labels(regions: &[Region], labels: &LabelsByDimm, findings: &mut Findings) {
+fn report_stray_labels(regions: &[Region], labels: &LabelsByDimm, findings: &mut Findings<Fault>) {
     for (&dimm, labels) in labels {
         let Labels::Valid(LabelSet { labels, .. }) = labels else { continue };
         let shares: Vec<(&Region, &Mapping)> = regions
@@ -434,7 +448,7 @@ fn report_stray_labels(regions: &[Region], labels: &LabelsByDimm, findings: &mut
         for label in labels {
             if !shares.iter().any(|(region, mapping)| belongs(region, mapping, label)) {
                 let at = Place::Labels { dimm, offset: label.offset };
-                findings.note(at, What::LabelOutsideRegion { slot: label.slot });
+                findings.note(at, Fault::LabelOutsideRegion { slot: label.slot });
             }
         }
     }

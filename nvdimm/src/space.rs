@@ -6,8 +6,8 @@
 
 use alloc::vec::Vec;
 
-use crate::label::{LabelSet, Labels};
-use crate::namespace::{Extent, LabelsByDimm};
+use crate::extent::Extent;
+use crate::label::{LabelSet, Labels, LabelsByDimm};
 use crate::region::{Kind, Mapping, Region};
 
 /// What places and sizes in labels are multiples of.

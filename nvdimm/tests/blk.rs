@@ -5,11 +5,13 @@
 mod common;
 
 use common::{Areas, Spec, area, regions_of};
+use nvdimm::change::{ChangeError, NewNamespace, carry_out, create, destroy};
 use nvdimm::discover;
 use nvdimm::error::What;
-use nvdimm::label::change::{ChangeError, NewNamespace, carry_out, create, destroy};
+use nvdimm::extent::Extent;
 use nvdimm::label::{Claim, NoLabels};
-use nvdimm::namespace::{Extent, Torn};
+use nvdimm::namespace;
+use nvdimm::namespace::Torn;
 use nvdimm::region::{BlkRegion, Kind};
 use nvdimm::space;
 
@@ -76,7 +78,7 @@ fn without_labels_bytes_that_are_memory_too_are_memory_only() {
         let names: Vec<_> = inventory.namespaces.iter().map(|namespace| namespace.id.to_string()).collect();
         assert_eq!(names, ["namespace0.0"], "from {start} MiB on");
         let found: Vec<_> = inventory.findings().map(|finding| finding.what).collect();
-        assert_eq!(found, [What::AliasesMemory]);
+        assert_eq!(found, [What::Namespace(namespace::Fault::AliasesMemory)]);
     }
 }
 
@@ -98,8 +100,10 @@ fn labels_say_which_bytes_are_memory_and_which_are_behind_windows() {
     let claimed = [memory(5, 16 * MIB, 16 * MIB), extent(6, (1, 0), 24 * MIB, 16 * MIB), extent(7, (1, 0), 0, MIB)];
     let mut areas = Areas([(1, area([1, 2], &claimed))].into());
     assert_eq!(shown(GOOD, &mut areas), [("namespace1.0".into(), vec![(0, 1)])]);
-    let refused =
-        discover(&[GOOD], &mut areas).findings().filter(|it| matches!(it.what, What::LabelsOverlap { .. })).count();
+    let refused = discover(&[GOOD], &mut areas)
+        .findings()
+        .filter(|it| matches!(it.what, What::Namespace(namespace::Fault::LabelsOverlap { .. })))
+        .count();
     assert_eq!(refused, 2);
 }
 
@@ -151,7 +155,7 @@ fn a_list_of_extents_that_is_not_whole_is_refused() {
         let mut areas = Areas([(1, area([1, 2], &labels))].into());
         let inventory = discover(&[GOOD], &mut areas);
         let found: Vec<_> = inventory.findings().map(|finding| finding.what).collect();
-        assert_eq!(found, [What::TornSet { slot: 0, why: Torn::Count, updating: false }]);
+        assert_eq!(found, [What::Namespace(namespace::Fault::TornSet { slot: 0, why: Torn::Count, updating: false })]);
         assert!(inventory.namespaces.is_empty());
     }
 }

@@ -5,11 +5,11 @@
 mod common;
 
 use common::{Areas, Builder, Spec, area};
-use nvdimm::dimm::DeviceHandle;
+use nvdimm::change::{ChangeError, NewNamespace, Step, carry_out, create, destroy, initialise, reclaim};
 use nvdimm::error::What;
-use nvdimm::label::change::{ChangeError, NewNamespace, Step, carry_out, create, destroy, initialise, reclaim};
+use nvdimm::extent::Extent;
+use nvdimm::identity::DeviceHandle;
 use nvdimm::label::{Claim, LabelVersion, Labels};
-use nvdimm::namespace::Extent;
 use nvdimm::space;
 use nvdimm::{Inventory, discover};
 use proptest::prelude::*;

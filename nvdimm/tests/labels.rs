@@ -11,6 +11,7 @@ use nvdimm::error::What;
 use nvdimm::label::{Claim, IndexFault, LABELS_MAX, LabelFault, LabelVersion, Labels, NoLabels};
 use nvdimm::namespace::{BttPlace, Torn};
 use nvdimm::{Inventory, discover};
+use nvdimm::{label, namespace};
 
 macro_rules! golden {
     ($name:literal) => {
@@ -112,18 +113,24 @@ fn labels_without_namespaces_leave_the_region_empty() {
 #[test]
 fn one_damaged_index_block_is_enough_told_and_two_stop_the_region() {
     let mut area = golden!("l12-512").to_vec();
-    let Labels::Valid(set) = qemu(&area).labels_of(nvdimm::dimm::DeviceHandle(1)).clone() else { panic!("valid") };
+    let Labels::Valid(set) = qemu(&area).labels_of(nvdimm::identity::DeviceHandle(1)).clone() else { panic!("valid") };
     let spare = usize::from(1 - set.block);
     area[256 * spare + 100] ^= 1;
     let inventory = qemu(&area);
     assert_eq!(inventory.namespaces.len(), 1);
-    assert_eq!(whats(&inventory), [What::BadIndex { block: 1 - set.block, why: IndexFault::Checksum }]);
+    assert_eq!(
+        whats(&inventory),
+        [What::Label(label::Fault::BadIndex { block: 1 - set.block, why: IndexFault::Checksum })]
+    );
 
     area[256 * usize::from(set.block) + 100] ^= 1;
     let inventory = qemu(&area);
     assert!(inventory.namespaces.is_empty(), "nothing is laid over what may be there");
-    assert!(whats(&inventory).contains(&What::NoIndex));
-    assert!(whats(&inventory).contains(&What::LabelsUnknown { dimm: nvdimm::dimm::DeviceHandle(1) }));
+    assert!(whats(&inventory).contains(&What::Label(label::Fault::NoIndex)));
+    assert!(
+        whats(&inventory)
+            .contains(&What::Namespace(namespace::Fault::LabelsUnknown { dimm: nvdimm::identity::DeviceHandle(1) }))
+    );
 }
 
 #[test]
@@ -142,7 +149,7 @@ fn the_index_block_with_the_following_sequence_number_is_in_force() {
         ([0, 0], None),
     ] {
         let inventory = qemu(&area(sequences, &[]));
-        let block = match inventory.labels_of(nvdimm::dimm::DeviceHandle(1)) {
+        let block = match inventory.labels_of(nvdimm::identity::DeviceHandle(1)) {
             Labels::Valid(set) => Some(set.block),
             _ => None,
         };
@@ -174,7 +181,10 @@ fn index_blocks_with_wrong_fields_are_not_valid() {
         block[*at..at + bytes.len()].copy_from_slice(bytes);
         seal(block, 64);
         let found = whats(&qemu(&area));
-        assert!(found.contains(&What::BadIndex { block: 0, why: *expected }), "{at} {bytes:?}: {found:?}");
+        assert!(
+            found.contains(&What::Label(label::Fault::BadIndex { block: 0, why: *expected })),
+            "{at} {bytes:?}: {found:?}"
+        );
     }
 }
 
@@ -184,12 +194,15 @@ fn an_index_block_that_counts_less_than_its_place_is_summed_over_what_it_counts(
     let block = &mut area[..256];
     block[32..40].copy_from_slice(&136u64.to_le_bytes());
     seal(&mut block[..136], 64);
-    assert!(matches!(qemu(&area).labels_of(nvdimm::dimm::DeviceHandle(1)), Labels::Valid(_)));
+    assert!(matches!(qemu(&area).labels_of(nvdimm::identity::DeviceHandle(1)), Labels::Valid(_)));
     let block = &mut area[..256];
     block[32..40].copy_from_slice(&128u64.to_le_bytes());
     seal(&mut block[..128], 64);
     let why = IndexFault::Size;
-    assert!(whats(&qemu(&area)).contains(&What::BadIndex { block: 0, why }), "no room for 510 bits");
+    assert!(
+        whats(&qemu(&area)).contains(&What::Label(label::Fault::BadIndex { block: 0, why })),
+        "no room for 510 bits"
+    );
 }
 
 #[test]
@@ -203,7 +216,9 @@ fn labels_with_wrong_fields_are_refused_and_the_others_stay() {
     ];
     for &(at, value, sealed, why) in cases {
         let mut area = golden!("l12-two").to_vec();
-        let Labels::Valid(set) = qemu(&area).labels_of(nvdimm::dimm::DeviceHandle(1)).clone() else { panic!("valid") };
+        let Labels::Valid(set) = qemu(&area).labels_of(nvdimm::identity::DeviceHandle(1)).clone() else {
+            panic!("valid")
+        };
         let slot = set.labels[0].slot;
         let start = 512 + 256 * slot as usize;
         let label = &mut area[start..start + 256];
@@ -216,7 +231,7 @@ fn labels_with_wrong_fields_are_refused_and_the_others_stay() {
             seal(label, 248);
         }
         let inventory = qemu(&area);
-        assert_eq!(whats(&inventory), [What::BadLabel { slot, why }], "{at}");
+        assert_eq!(whats(&inventory), [What::Label(label::Fault::BadLabel { slot, why })], "{at}");
         assert_eq!(inventory.namespaces.len(), 1, "{at}");
     }
 }
@@ -250,7 +265,7 @@ fn a_set_over_two_dimms_is_one_namespace() {
 #[test]
 fn a_set_that_is_not_whole_is_refused_and_the_others_go_on() {
     let whole = [spec(9, 0), spec(9, 1)].map(|spec| Spec { dpa: 0, bytes: 16 * MIB, ..spec });
-    let second = nvdimm::dimm::DeviceHandle(2);
+    let second = nvdimm::identity::DeviceHandle(2);
     type Change = fn(&mut Spec);
     let cases: &[(Option<Change>, Torn)] = &[
         (None, Torn::Missing(second)),
@@ -273,7 +288,10 @@ fn a_set_that_is_not_whole_is_refused_and_the_others_go_on() {
             }
             let inventory = pair([area([1, 2], &[whole[0].clone(), first]), area([1, 2], &on_second)].map(Some));
             let slot = 1;
-            assert_eq!(whats(&inventory), [What::TornSet { slot, why: *why, updating: flag != 0 }]);
+            assert_eq!(
+                whats(&inventory),
+                [What::Namespace(namespace::Fault::TornSet { slot, why: *why, updating: flag != 0 })]
+            );
             assert_eq!(
                 shown(&inventory),
                 ["namespace0.0 09090909-0909-0909-0909-090909090909 0x0+0x2000000 Some(V1_1)"]
@@ -286,8 +304,8 @@ fn a_set_that_is_not_whole_is_refused_and_the_others_go_on() {
 fn two_labels_of_one_set_on_one_dimm_are_refused() {
     let elsewhere = Spec { dpa: 48 * MIB, bytes: 4096, ..spec(7, 0) };
     let inventory = pair([area([1, 2], &[spec(7, 0), elsewhere]), area([1, 2], &[spec(7, 1)])].map(Some));
-    let why = Torn::Twice(nvdimm::dimm::DeviceHandle(1));
-    assert_eq!(whats(&inventory), [What::TornSet { slot: 1, why, updating: false }]);
+    let why = Torn::Twice(nvdimm::identity::DeviceHandle(1));
+    assert_eq!(whats(&inventory), [What::Namespace(namespace::Fault::TornSet { slot: 1, why, updating: false })]);
     assert!(inventory.namespaces.is_empty());
 }
 
@@ -298,7 +316,7 @@ fn a_set_that_agrees_is_served_though_it_is_marked_as_being_updated() {
         let mut marked = labels.into_iter().zip(flags).map(|(spec, flags)| area([1, 2], &[Spec { flags, ..spec }]));
         let inventory = pair([marked.next(), marked.next()]);
         assert_eq!(inventory.namespaces.len(), 1);
-        assert_eq!(whats(&inventory), [What::Updating { slot: 0 }]);
+        assert_eq!(whats(&inventory), [What::Namespace(namespace::Fault::Updating { slot: 0 })]);
     }
 }
 
@@ -307,18 +325,24 @@ fn labels_of_other_dimms_are_refused() {
     let cookie = 0x1234;
     let foreign = [spec(7, 0), spec(7, 1)].map(|spec| Some(area([1, 2], &[Spec { cookie, ..spec }])));
     let inventory = pair(foreign);
-    assert_eq!(whats(&inventory), [What::ForeignCookie { slot: 0, cookie }; 2]);
+    assert_eq!(whats(&inventory), [What::Namespace(namespace::Fault::ForeignCookie { slot: 0, cookie }); 2]);
     assert!(inventory.namespaces.is_empty());
     // The second DIMM's labels in the first one's slot.
     let inventory = pair([area([1, 2], &[]), area([1, 2], &[spec(7, 1)])].map(Some));
-    assert!(matches!(whats(&inventory)[..], [What::TornSet { why: Torn::Missing(_), .. }]));
+    assert!(matches!(
+        whats(&inventory)[..],
+        [What::Namespace(namespace::Fault::TornSet { why: Torn::Missing(_), .. })]
+    ));
 }
 
 #[test]
 fn a_region_with_one_dimm_without_labels_has_only_torn_sets() {
     let inventory = pair([Some(area([1, 2], &[spec(7, 0)])), None]);
     assert!(inventory.namespaces.is_empty());
-    assert!(matches!(whats(&inventory)[..], [What::TornSet { why: Torn::Missing(_), .. }]));
+    assert!(matches!(
+        whats(&inventory)[..],
+        [What::Namespace(namespace::Fault::TornSet { why: Torn::Missing(_), .. })]
+    ));
 }
 
 #[test]
@@ -328,15 +352,21 @@ fn labels_that_overlap_or_leave_their_region_are_refused() {
         pair([area([1, 2], &of(0)), area([1, 2], &of(1))].map(Some))
     };
     let inventory = on_both([spec(7, 0), Spec { dpa: 40 * MIB, bytes: 16 * MIB, ..spec(9, 0) }]);
-    assert_eq!(whats(&inventory), [What::LabelsOverlap { slot: 0 }, What::LabelsOverlap { slot: 1 }]);
+    assert_eq!(
+        whats(&inventory),
+        [
+            What::Namespace(namespace::Fault::LabelsOverlap { slot: 0 }),
+            What::Namespace(namespace::Fault::LabelsOverlap { slot: 1 })
+        ]
+    );
     assert!(inventory.namespaces.is_empty());
 
     let inventory = on_both([spec(7, 0), Spec { dpa: 56 * MIB, bytes: 16 * MIB, ..spec(9, 0) }]);
-    assert_eq!(whats(&inventory), [What::LabelOutsideRegion { slot: 1 }]);
+    assert_eq!(whats(&inventory), [What::Namespace(namespace::Fault::LabelOutsideRegion { slot: 1 })]);
     assert_eq!(inventory.namespaces.len(), 1);
 
     let inventory = on_both([spec(7, 0), Spec { dpa: 64 * MIB, bytes: 16 * MIB, ..spec(9, 0) }]);
-    assert_eq!(whats(&inventory), [What::LabelOutsideRegion { slot: 1 }; 2]);
+    assert_eq!(whats(&inventory), [What::Namespace(namespace::Fault::LabelOutsideRegion { slot: 1 }); 2]);
     assert_eq!(inventory.namespaces.len(), 1);
 }
 
@@ -360,12 +390,12 @@ fn a_read_only_label_makes_its_namespace_read_only() {
 fn an_area_that_cannot_be_read_stops_its_region() {
     struct Mute;
     impl nvdimm::label::LabelSource for Mute {
-        fn area_bytes(&mut self, _: nvdimm::dimm::DeviceHandle) -> Result<Option<u64>, nvdimm::label::LabelError> {
+        fn area_bytes(&mut self, _: nvdimm::identity::DeviceHandle) -> Result<Option<u64>, nvdimm::label::LabelError> {
             Ok(Some(128 << 10))
         }
         fn read(
             &mut self,
-            _: nvdimm::dimm::DeviceHandle,
+            _: nvdimm::identity::DeviceHandle,
             _: u64,
             _: &mut [u8],
         ) -> Result<(), nvdimm::label::LabelError> {
@@ -375,7 +405,7 @@ fn an_area_that_cannot_be_read_stops_its_region() {
     let inventory = discover(&[include_bytes!("fixtures/nfit/qemu-one-dimm.nfit")], &mut Mute);
     assert!(inventory.namespaces.is_empty());
     let error = nvdimm::label::LabelError::Status(3);
-    assert_eq!(whats(&inventory)[0], What::LabelsUnreadable { error });
+    assert_eq!(whats(&inventory)[0], What::Label(label::Fault::LabelsUnreadable { error }));
 }
 
 #[test]
@@ -401,7 +431,10 @@ fn labels_of_all_dimms_together_are_bounded_and_those_beyond_are_told_of() {
     let mut inventory = discover(&[table.table()], &mut areas);
     let kept = |inventory: &Inventory| inventory.labels.values().map(Labels::count).sum::<usize>();
     let beyond = |inventory: &Inventory| {
-        whats(inventory).into_iter().filter(|what| matches!(what, What::TooManyLabels { labels: 510, .. })).count()
+        whats(inventory)
+            .into_iter()
+            .filter(|what| matches!(what, What::Label(label::Fault::TooManyLabels { labels: 510, .. })))
+            .count()
     };
     assert_eq!((kept(&inventory), beyond(&inventory)), (LABELS_MAX / 510 * 510, 2));
     // A DIMM that is read again does not count twice.

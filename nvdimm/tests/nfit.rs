@@ -5,12 +5,13 @@
 mod common;
 
 use common::{Builder, regions_of};
-use nvdimm::dimm::DeviceHandle;
 use nvdimm::discover;
-use nvdimm::error::{Place, What};
+use nvdimm::error::{Finding, Place, What};
+use nvdimm::identity::DeviceHandle;
 use nvdimm::label::NoLabels;
 use nvdimm::nfit::{Capabilities, MappingFlags};
 use nvdimm::region::{Kind, PersistenceDomain, RegionId};
+use nvdimm::{namespace, nfit, region};
 
 macro_rules! fixture {
     ($name:literal) => {
@@ -84,11 +85,9 @@ fn several_tables_are_one() {
     // The one DIMM is in both tables, and in the second one at the same place: its structures repeat.
     let inventory = discover(&[first, second], &mut NoLabels);
     assert_eq!(regions_of(&inventory), "0p 1p 2p 3p");
-    assert!(
-        inventory
-            .findings()
-            .all(|finding| { finding.what == What::Repeated && matches!(finding.at, Place::Nfit { table: 1, .. }) })
-    );
+    assert!(inventory.findings().all(|finding| {
+        finding.what == What::Nfit(nfit::Fault::Repeated) && matches!(finding.at, Place::Nfit { table: 1, .. })
+    }));
     // A damaged table takes nothing from the other.
     let inventory = discover(&[&first[..100], second], &mut NoLabels);
     assert_eq!(regions_of(&inventory), "0p 1p 2p 3p");
@@ -104,7 +103,7 @@ fn an_interleaved_set_has_its_dimms_in_order_of_their_offsets() {
     let positions: Vec<_> =
         inventory.regions[0].mappings().iter().map(|mapping| (mapping.dimm.0, mapping.position)).collect();
     assert_eq!(positions, [(7, 1), (3, 0)]);
-    assert_eq!(inventory.dimm_number(nvdimm::dimm::DeviceHandle(7)), Some(1));
+    assert_eq!(inventory.dimm_number(nvdimm::identity::DeviceHandle(7)), Some(1));
 }
 
 #[test]
@@ -119,7 +118,7 @@ fn a_set_of_more_dimms_than_linux_takes_is_refused() {
     let refused = set(33);
     assert_eq!(regions_of(&refused), "");
     let finding = refused.findings().next().unwrap();
-    assert_eq!(finding.what, What::TooManyMappings { mappings: 33, limit: 32 });
+    assert_eq!(finding.what, What::Region(region::Fault::TooManyMappings { mappings: 33, limit: 32 }));
     assert_eq!(finding.at, Place::Nfit { table: 0, offset: 40 });
 }
 
@@ -138,7 +137,7 @@ fn regions_beyond_sixty_four_are_left_out_and_told_once() {
     assert_eq!(inventory.regions.len(), 64);
     let findings: Vec<_> = inventory.findings().collect();
     assert_eq!(findings.len(), 1);
-    assert_eq!(findings[0].what, What::TooManyRegions { limit: 64, left_out: 36 });
+    assert_eq!(findings[0].what, What::Region(region::Fault::TooManyRegions { limit: 64, left_out: 36 }));
     assert_eq!(findings[0].at, Place::Nfit { table: 0, offset: 40 + 64 * 56 });
 }
 
@@ -148,7 +147,7 @@ fn a_table_of_ten_thousand_structures_is_cut_off_and_told() {
     let inventory = discover(&[table.table()], &mut NoLabels);
     let findings: Vec<_> = inventory.findings().collect();
     assert!(findings.len() < 1000, "findings are bounded");
-    assert!(matches!(findings.last().unwrap().what, What::MoreFindings { .. }));
+    assert!(matches!(findings.last().unwrap().what, What::More { .. }));
 }
 
 #[test]
@@ -180,9 +179,12 @@ fn windows_that_make_no_region_are_told_of() {
     const CONTROL: [usize; 2] = [96, 256];
     let dimm = DeviceHandle(1);
     for (offsets, expected) in [
-        (&CONTROL[..], &[What::NoControlRange { dimm }][..]),
-        (&[96, 256, 304], &[What::DataWindowsUnmapped, What::WindowsNowhere]),
-        (&[96, 256, 152, 304], &[What::WindowsNowhere]),
+        (&CONTROL[..], &[What::Region(region::Fault::NoControlRange { dimm })][..]),
+        (
+            &[96, 256, 304],
+            &[What::Region(region::Fault::DataWindowsUnmapped), What::Region(region::Fault::WindowsNowhere)],
+        ),
+        (&[96, 256, 152, 304], &[What::Region(region::Fault::WindowsNowhere)]),
         // What is not there at all has nothing to be told of.
         (&[96, 256, 152, 304, 432], &[]),
     ] {
@@ -200,13 +202,13 @@ fn one_handle_with_two_physical_ids_is_told_of() {
     let mut table = two.dimm(7, 1, 1 << 20, 0, 1).dimm(7, 2, 1 << 20, 0, 1).table();
     let handle_of_second = table.len() - 32 - 48 + 4;
     for (physical_id, expected) in
-        [(0, None), (3, Some(What::HandleShared { dimm: DeviceHandle(7), first: 0, other: 3 }))]
+        [(0, None), (3, Some(What::Nfit(nfit::Fault::HandleShared { dimm: DeviceHandle(7), first: 0, other: 3 })))]
     {
         table[handle_of_second + 4] = physical_id;
         common::seal_table(&mut table);
         let inventory = discover(&[&table], &mut NoLabels);
         let found: Vec<_> = inventory.findings().map(|finding| (finding.what, finding.refuses())).collect();
-        let found = found.into_iter().find(|(what, _)| matches!(what, What::HandleShared { .. }));
+        let found = found.into_iter().find(|(what, _)| matches!(what, What::Nfit(nfit::Fault::HandleShared { .. })));
         assert_eq!(found, expected.map(|what| (what, false)));
         // They are one DIMM all the same, as Linux has it.
         assert_eq!((inventory.dimms.len(), regions_of(&inventory).as_str()), (1, "0p 1p"));
@@ -219,8 +221,12 @@ fn a_region_that_is_left_out_is_known_by_its_number() {
     let inventory = discover(&[table.table()], &mut NoLabels);
     assert_eq!(regions_of(&inventory), "1p");
     let [left_out] = &inventory.left_out[..] else { panic!("{:?}", inventory.left_out) };
-    assert_eq!((left_out.id, left_out.why.what), (RegionId(0), What::WrongShare { shares: 1 << 19, length: 1 << 20 }));
-    assert!(inventory.findings().any(|finding| finding == left_out.why));
+    assert_eq!(
+        (left_out.id, left_out.why.what),
+        (RegionId(0), region::Fault::WrongShare { shares: 1 << 19, length: 1 << 20 })
+    );
+    let (at, what) = (left_out.why.at, left_out.why.what.into());
+    assert!(inventory.findings().any(|finding| finding == Finding { at, what }));
 }
 
 /// A damaged variant of `good`: its name, the regions that are left (`p`MEM or `b`LK), and what is found where.
@@ -320,10 +326,12 @@ fn each_damaged_table_loses_what_is_damaged_and_says_where() {
         // In all of them the DIMM's blocks are memory, too, as blk.rs has it.
         let found: Vec<_> = inventory
             .findings()
-            .filter(|finding| finding.what != What::AliasesMemory)
+            .filter(|finding| finding.what != What::Namespace(namespace::Fault::AliasesMemory))
             .map(|finding| {
                 let Place::Nfit { table: 0, offset } = finding.at else { panic!("{name}: {finding}") };
-                let what = format!("{:?}", finding.what);
+                let layered = format!("{:?}", finding.what);
+                let (_, what) = layered.split_once('(').expect("a layer and its fault");
+                let what = what.strip_prefix("Interleave { why: ").unwrap_or(what);
                 format!("{offset} {}", what.split(|c: char| !c.is_alphanumeric()).next().unwrap())
             })
             .collect();

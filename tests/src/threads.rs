@@ -12,7 +12,7 @@ use btt::CpuIndex;
 use drivers::phys::{Attribute, MapError, PhysAddr, PhysMap};
 use kernel::node::export::Means;
 use kernel::node::{Machine, Node};
-use nvdimm::dimm::DeviceHandle;
+use nvdimm::identity::DeviceHandle;
 use nvdimm::label::{LabelError, LabelSource, LabelStore};
 use serde_json::Value;
 use service::console::{Activity, Session};

@@ -10,9 +10,8 @@
 //! first.
 
 use super::Orders;
-use crate::chain::{Found, OpenError, find_all};
+use crate::chain::{Found, OpenError, Placement, find_all};
 use crate::check::Finding;
-use crate::device::Placement;
 use crate::geometry::{Geometry, SECTOR_SIZES, SectorSize};
 use crate::info_block::{InfoBlock, InfoBlockError, read_raw, store_both};
 use crate::layout::{ARENA_MAX_BYTES, ARENA_MIN_BYTES, PAGE_BYTES, RawInfoBlock, SIGNATURE};

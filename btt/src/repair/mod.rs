@@ -21,9 +21,8 @@ mod group;
 mod info;
 mod rewrite;
 
-use crate::chain::{Found, OpenError, find_all};
+use crate::chain::{Found, OpenError, Placement, find_all};
 use crate::check::{Finding, Summary, check, check_arena};
-use crate::device::Placement;
 use crate::info_block::{InfoBlock, store_both};
 use crate::media::{MediaError, Namespace};
 use crate::survey::Progress;

@@ -36,7 +36,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use btt::media::{MediaError, Namespace, NsOffset};
-use nvdimm::namespace::Extent;
+use nvdimm::extent::Extent;
 use nvdimm::region::{BlkRegion as Described, BlockWindows};
 use spin::{Mutex, MutexGuard};
 

@@ -1,9 +1,10 @@
 //! A DIMM's label area: what is read from it, and what becomes of it when it is changed.
 
-use nvdimm::dimm::DeviceHandle;
-use nvdimm::label::change::{NewNamespace, Step, carry_out, create, destroy, initialise, reclaim};
+use nvdimm::change::{NewNamespace, Step, carry_out, create, destroy, initialise, reclaim};
+use nvdimm::extent::Extent;
+use nvdimm::identity::DeviceHandle;
 use nvdimm::label::{Claim, LabelError, LabelSource, LabelStore, LabelVersion};
-use nvdimm::namespace::{Extent, Namespace};
+use nvdimm::namespace::Namespace;
 use nvdimm::{Inventory, discover, space};
 use uuid::Uuid;
 

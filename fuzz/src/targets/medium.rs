@@ -124,7 +124,7 @@ fn sectors(media: &Sim) -> Option<Vec<Seen>> {
                 panic!("LBA {lba}: {why}, and the medium is sound")
             }
             Err(BttError::ReadOnly { .. }) => Seen::Refused,
-            Err(why @ BttError::OutOfRange { .. }) => panic!("LBA {lba}: {why}"),
+            Err(why @ (BttError::OutOfRange { .. } | BttError::Drain { .. })) => panic!("LBA {lba}: {why}"),
         }
     };
     let last = count.saturating_sub(LOOKED_AT).max(LOOKED_AT.min(count));

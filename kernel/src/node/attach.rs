@@ -13,7 +13,8 @@ use core::fmt;
 use drivers::blk_window::BlkRegion;
 use drivers::medium::Medium;
 use drivers::pmem::{Access, PmemRegion};
-use nvdimm::namespace::{BttPlace, Extent, Namespace, NamespaceId};
+use nvdimm::extent::Extent;
+use nvdimm::namespace::{BttPlace, Namespace, NamespaceId};
 use service::error::AdminError;
 use uuid::Uuid;
 
@@ -198,7 +199,7 @@ impl<M: Machine> Node<M> {
         };
         let cpus = self.machine.cpus();
         // The BTT itself has no more lanes than free blocks.
-        let lanes = nvdimm::lanes(u32::MAX, cpus, medium.window_count());
+        let lanes = lanes(cpus, medium.window_count());
         match self.open_within_budget(&medium, placement, lanes) {
             Ok(btt) => {
                 let name = device_name(namespace.id, medium.window_count().is_some(), true);
@@ -214,4 +215,9 @@ impl<M: Machine> Node<M> {
             }
         }
     }
+}
+
+/// How many CPUs write at once at most: no more than there are windows, where there are some.
+fn lanes(cpus: u32, windows: Option<u16>) -> u32 {
+    windows.map_or(cpus, |windows| cpus.min(u32::from(windows).max(1)))
 }

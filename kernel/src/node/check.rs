@@ -139,7 +139,7 @@ impl<M: Machine> Node<M> {
             self.disable(place)?;
             let id = self.at(place).namespace.id;
             forbid_zero_entries(medium, placement).map_err(|why| AdminError::failed(format!("{id}: {why}")))?;
-            if btt::info_block::allows_zero_entries(medium, placement) != Ok(false) {
+            if btt::chain::allows_zero_entries(medium, placement) != Ok(false) {
                 let what = "the info blocks do not read as they were written";
                 return Err(AdminError::damaged(format!("{id}: {what}")));
             }

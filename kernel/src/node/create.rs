@@ -12,7 +12,6 @@ use super::attach::{State, medium, placement};
 use super::content::{Content, recognise};
 use super::export::not_exported;
 use super::probe::{Fault, all_over};
-use super::switch::{erase, info_blocks, signed_pages};
 use super::{Machine, NamespaceSlot, Node, RegionSlot, SlotPlace};
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -21,12 +20,14 @@ use btt::FormatError;
 use btt::format::{Recipe, format};
 use btt::geometry::SectorSize;
 use btt::info_block::Version;
+use btt::unmake::{erase, info_blocks, signed_pages};
 use drivers::medium::Medium;
 use drivers::pmem::Access;
-use nvdimm::dimm::DeviceHandle;
-use nvdimm::label::change::{self, ChangeError, NewNamespace};
+use nvdimm::change::{self, ChangeError, NewNamespace};
+use nvdimm::extent::Extent;
+use nvdimm::identity::DeviceHandle;
+use nvdimm::label::LabelsByDimm;
 use nvdimm::label::{Claim, LabelSet, LabelVersion, Labels};
-use nvdimm::namespace::{Extent, LabelsByDimm};
 use nvdimm::region::{Kind, LeftOut};
 use nvdimm::space;
 use service::admin::command::{CreateNamespace, NamespaceMode, RegionType};
@@ -255,7 +256,7 @@ impl<M: Machine> Node<M> {
         let closed = self.close(&[place])?;
         let result =
             all_over(&medium).map_err(|why| not_kept(&name.to_string(), why)).and_then(|()| match request.mode {
-                NamespaceMode::Raw => erase(&medium, &info_blocks(&medium, &namespace))
+                NamespaceMode::Raw => erase(&medium, &info_blocks(&medium, Some(placement)))
                     .map_err(|why| AdminError::damaged(format!("{name} was not made: {why}"))),
                 NamespaceMode::Sector => {
                     let recipe = Recipe {
@@ -369,8 +370,10 @@ impl<M: Machine> Node<M> {
         let media = places.iter().map(|place| self.bytes_of(place.region, &self.at(*place).namespace.extents));
         let media = media.collect::<Result<Vec<_>, _>>()?;
         let closed = self.close(&places)?;
-        let old =
-            places.iter().zip(media).map(|(place, medium)| (info_blocks(&medium, &self.at(*place).namespace), medium));
+        let old = places
+            .iter()
+            .zip(media)
+            .map(|(place, medium)| (info_blocks(&medium, placement(&self.at(*place).namespace)), medium));
         let old: Vec<_> = old.collect();
         let steps = change::initialise(dimm, area_bytes, &Labels::Blank { area_bytes }, version);
         if let Err(why) = self.change_labels(&steps) {

@@ -7,11 +7,8 @@ use super::{Machine, NamespaceSlot, Node, SlotPlace};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
-use btt::layout::{PAGE_BYTES, RawInfoBlock, SIGNATURE};
-use btt::media::{MediaError, Namespace as _, NsOffset};
-use core::fmt;
-use drivers::medium::Medium;
-use nvdimm::label::change;
+use btt::unmake::{erase, info_blocks};
+use nvdimm::change;
 use nvdimm::namespace::Namespace;
 use service::error::AdminError;
 
@@ -25,9 +22,6 @@ pub(super) fn alike(one: &Namespace, other: &Namespace) -> bool {
     let Namespace { extents, read_only, labelling, .. } = one;
     (extents, read_only, labelling) == (&other.extents, &other.read_only, &other.labelling)
 }
-
-/// A page of zeroes.
-static ZEROES: [u8; size_of::<RawInfoBlock>()] = [0; size_of::<RawInfoBlock>()];
 
 impl<M: Machine> Node<M> {
     /// Opens a namespace, if it is not.
@@ -115,7 +109,7 @@ impl<M: Machine> Node<M> {
             None => Vec::new(),
         };
         let closed = self.close(&[place])?;
-        let info_blocks = info_blocks(&medium, &namespace);
+        let info_blocks = info_blocks(&medium, placement(&namespace));
         if namespace.labelling.is_none() && info_blocks.is_empty() {
             self.reopen(closed);
             let why = "there is no BTT to destroy, and a region without labels is always one namespace";
@@ -139,59 +133,4 @@ impl<M: Machine> Node<M> {
         erased.map_err(|why| AdminError::damaged(format!("{id}: its info blocks were not erased: {why}")))?;
         Ok(id.to_string())
     }
-}
-
-/// Where the info blocks of a namespace that is not open are, the first one first.
-pub(super) fn info_blocks(medium: &Medium, namespace: &Namespace) -> Vec<NsOffset> {
-    let found = placement(namespace).and_then(|placement| btt::info_block::places(medium, placement).ok());
-    found.unwrap_or_else(|| signed_pages(medium))
-}
-
-/// Pages that begin as an info block does, where one may be without any other: where any version begins, and the last
-/// page, which has the last arena's copy.
-pub(super) fn signed_pages(medium: &Medium) -> Vec<NsOffset> {
-    let last = (medium.len_bytes() / PAGE_BYTES).saturating_sub(1) * PAGE_BYTES;
-    let signed = |at: &NsOffset| {
-        let mut found = [0; SIGNATURE.len()];
-        medium.read(*at, &mut found).is_ok() && found == SIGNATURE
-    };
-    [0, PAGE_BYTES, last].map(NsOffset).into_iter().filter(signed).collect()
-}
-
-/// Why info blocks are still there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum EraseError {
-    /// The medium failed.
-    Media(MediaError),
-    /// It does not read as zeroes afterwards.
-    NotKept(NsOffset),
-}
-
-impl fmt::Display for EraseError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Media(why) => why.fmt(f),
-            Self::NotKept(at) => write!(f, "the medium does not keep the zeroes stored at {at}"),
-        }
-    }
-}
-
-impl From<MediaError> for EraseError {
-    fn from(why: MediaError) -> Self {
-        Self::Media(why)
-    }
-}
-
-/// Zeroes info blocks, the first one first: without it there is no BTT. Each reads as zeroes when it returns.
-pub(super) fn erase<N: btt::media::Namespace>(medium: &N, info_blocks: &[NsOffset]) -> Result<(), EraseError> {
-    for &at in info_blocks {
-        medium.write(at, &ZEROES)?;
-        medium.fence()?;
-        let mut page = [0xff; ZEROES.len()];
-        medium.read(at, &mut page)?;
-        if page != ZEROES {
-            return Err(EraseError::NotKept(at));
-        }
-    }
-    Ok(())
 }

@@ -121,7 +121,7 @@ const NEXT: [u8; 4] = [0, 2, 3, 1];
 
 /// Bytes of one index block in an area of `area_bytes` bytes: Linux's and ndctl's computation, which readers must repeat
 /// to find the second block.
-pub(super) const fn index_bytes(area_bytes: u64, version: LabelVersion) -> u64 {
+pub(crate) const fn index_bytes(area_bytes: u64, version: LabelVersion) -> u64 {
     let label = version.label_bytes();
     let most = area_bytes / label;
     let slots = most.saturating_sub((2 * bytes_for(most)).div_ceil(label));
@@ -177,7 +177,7 @@ impl IndexBlock {
     }
 
     /// An index block without labels, for an area of `area_bytes` bytes.
-    pub(super) fn empty(area_bytes: u64, version: LabelVersion, sequence: u8) -> Self {
+    pub(crate) fn empty(area_bytes: u64, version: LabelVersion, sequence: u8) -> Self {
         let label_offset = 2 * index_bytes(area_bytes, version);
         // `label::read` bounds areas to 16 MiB.
         let slots = u32::try_from(area_bytes.saturating_sub(label_offset) / version.label_bytes()).unwrap_or(0);
@@ -187,7 +187,7 @@ impl IndexBlock {
     }
 
     /// The block as it stands on media as number `number` (0 or 1).
-    pub(super) fn encode(&self, number: u8) -> Vec<u8> {
+    pub(crate) fn encode(&self, number: u8) -> Vec<u8> {
         let place = self.label_offset / 2;
         let (mine, other) = if number == 0 { (0, place) } else { (place, 0) };
         let (label_size, minor) = match self.version {
@@ -230,12 +230,12 @@ impl IndexBlock {
     }
 
     /// The slots that hold none, ascending.
-    pub(super) fn free_slots(&self) -> impl Iterator<Item = u32> + '_ {
+    pub(crate) fn free_slots(&self) -> impl Iterator<Item = u32> + '_ {
         (0..self.slots).filter(|&slot| self.is_free(slot))
     }
 
     /// Marks a slot as free, or as holding a label.
-    pub(super) fn mark(&mut self, slot: u32, free: bool) {
+    pub(crate) fn mark(&mut self, slot: u32, free: bool) {
         let byte = usize::try_from(slot / 8).ok().and_then(|byte| self.free.get_mut(byte));
         if let Some(byte) = byte {
             let bit = 1 << (slot % 8);
@@ -250,7 +250,7 @@ impl IndexBlock {
     }
 
     /// Takes the number that comes after this one's.
-    pub(super) fn advance(&mut self) {
+    pub(crate) fn advance(&mut self) {
         self.sequence = NEXT[usize::from(self.sequence & 3)];
     }
 
@@ -270,6 +270,20 @@ pub(super) fn checksum_without_itself(bytes: &[u8], at: usize) -> Option<u64> {
     let mut copy = bytes.to_vec();
     copy.get_mut(at..at.checked_add(8)?)?.fill(0);
     Some(fletcher64(&copy))
+}
+
+/// Whether the head of an area is what a cut in the first initialisation of its index blocks leaves: each 8 bytes of it
+/// blank, or as that would write them.
+pub(super) fn is_part_of_an_initialisation(head: &[u8], area_bytes: u64, version: LabelVersion) -> bool {
+    let Ok(room) = usize::try_from(index_bytes(area_bytes, version)) else { return false };
+    let Some(blocks) = head.get(..2 * room) else { return false };
+    let is_part = |block: &[u8], whole: &[u8]| {
+        let (pieces, wholes) = (block.as_chunks::<8>().0, whole.as_chunks::<8>().0);
+        pieces.iter().zip(wholes).all(|(piece, whole)| piece == whole || *piece == [0; 8] || *piece == [0xff; 8])
+    };
+    (0..2).zip(blocks.chunks(room)).all(|(number, block)| {
+        (1..=3).any(|sequence| is_part(block, &IndexBlock::empty(area_bytes, version, sequence).encode(number)))
+    })
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! A DIMM's label area: what [`read`] makes of it, and how [`change`] writes it.
+//! A DIMM's label area: what [`read`] makes of it, and how [`crate::change`] writes it.
 //!
 //! Two index blocks at its start, then slots for labels. Index blocks are validated by Linux's rules and UEFI's; of two
 //! valid ones the later counts. Only the index blocks and the active labels are read.
@@ -10,20 +10,22 @@
 //! until someone decides: behind damaged labels there may be several namespaces, and to lay one over them all would
 //! offer to write over each.
 
-pub mod change;
-pub mod cookie;
+mod fault;
 mod index;
 mod slot;
 
+use alloc::collections::BTreeMap;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
 
+pub use fault::Fault;
+pub(crate) use index::index_bytes;
 pub use index::{IndexBlock, IndexFault, LabelVersion};
 pub use slot::{Claim, Label, LabelFault, LabelFlags};
 
-use crate::dimm::DeviceHandle;
-use crate::error::{Findings, Place, What};
+use crate::finding::{Findings, Place};
+use crate::identity::DeviceHandle;
 
 /// Why a label area could not be read or written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,6 +115,9 @@ pub enum Labels {
     Valid(LabelSet),
 }
 
+/// What all DIMMs' label areas hold.
+pub type LabelsByDimm = BTreeMap<DeviceHandle, Labels>;
+
 impl Labels {
     /// How many labels are kept of them.
     #[must_use]
@@ -152,12 +157,12 @@ const MAX_AREA_BYTES: u64 = 16 << 20;
 pub const LABELS_MAX: usize = 1 << 15;
 
 /// Reads and validates the label area of a DIMM, which has no more than `room` labels.
-pub fn read(source: &mut dyn LabelSource, dimm: DeviceHandle, room: usize, findings: &mut Findings) -> Labels {
+pub fn read(source: &mut dyn LabelSource, dimm: DeviceHandle, room: usize, findings: &mut Findings<Fault>) -> Labels {
     let at = Place::Labels { dimm, offset: 0 };
     match try_read(source, dimm, room, findings) {
         Ok(labels) => labels,
         Err(error) => {
-            findings.note(at, What::LabelsUnreadable { error });
+            findings.note(at, Fault::LabelsUnreadable { error });
             Labels::Damaged
         }
     }
@@ -167,14 +172,14 @@ fn try_read(
     source: &mut dyn LabelSource,
     dimm: DeviceHandle,
     room: usize,
-    findings: &mut Findings,
+    findings: &mut Findings<Fault>,
 ) -> Result<Labels, LabelError> {
     let place = |offset| Place::Labels { dimm, offset };
     let Some(area_bytes) = source.area_bytes(dimm)? else { return Ok(Labels::None) };
     let largest = index::index_bytes(area_bytes.min(MAX_AREA_BYTES), LabelVersion::V1_1)
         .max(index::index_bytes(area_bytes.min(MAX_AREA_BYTES), LabelVersion::V1_2));
     if area_bytes > MAX_AREA_BYTES || area_bytes < 2 * largest + LabelVersion::V1_2.label_bytes() {
-        findings.note(place(0), What::BadLabelAreaSize { bytes: area_bytes });
+        findings.note(place(0), Fault::BadLabelAreaSize { bytes: area_bytes });
         return Ok(Labels::Damaged);
     }
     // Below 16 MiB / 128 / 8 * 2 bytes: it fits memory.
@@ -185,7 +190,7 @@ fn try_read(
     }
     let never_used = || {
         let versions = [LabelVersion::V1_1, LabelVersion::V1_2];
-        versions.into_iter().any(|version| change::is_part_of_an_initialisation(&head, area_bytes, version))
+        versions.into_iter().any(|version| index::is_part_of_an_initialisation(&head, area_bytes, version))
     };
 
     // The size of labels is known from the index blocks only, and where they stand from the size of labels: Linux tries
@@ -205,11 +210,11 @@ fn try_read(
         let (block, index) = match (parse(0), parse(1)) {
             (Ok(first), Ok(second)) => IndexBlock::newer(first, second),
             (Ok(first), Err(why)) => {
-                findings.note(place(size), What::BadIndex { block: 1, why });
+                findings.note(place(size), Fault::BadIndex { block: 1, why });
                 (0, first)
             }
             (Err(why), Ok(second)) => {
-                findings.note(place(0), What::BadIndex { block: 0, why });
+                findings.note(place(0), Fault::BadIndex { block: 0, why });
                 (1, second)
             }
             (Err(first), Err(second)) => {
@@ -219,7 +224,7 @@ fn try_read(
         };
         let active = index.active_slots().count();
         if active > room {
-            findings.note(place(0), What::TooManyLabels { labels: active, limit: room });
+            findings.note(place(0), Fault::TooManyLabels { labels: active, limit: room });
             return Ok(Labels::Damaged);
         }
         let labels = read_labels(source, dimm, &index, findings)?;
@@ -229,10 +234,10 @@ fn try_read(
         return Ok(Labels::Blank { area_bytes });
     }
     for (size, first, second) in faults {
-        findings.note(place(0), What::BadIndex { block: 0, why: first });
-        findings.note(place(size), What::BadIndex { block: 1, why: second });
+        findings.note(place(0), Fault::BadIndex { block: 0, why: first });
+        findings.note(place(size), Fault::BadIndex { block: 1, why: second });
     }
-    findings.note(place(0), What::NoIndex);
+    findings.note(place(0), Fault::NoIndex);
     Ok(Labels::Damaged)
 }
 
@@ -240,7 +245,7 @@ fn read_labels(
     source: &mut dyn LabelSource,
     dimm: DeviceHandle,
     index: &IndexBlock,
-    findings: &mut Findings,
+    findings: &mut Findings<Fault>,
 ) -> Result<Vec<Label>, LabelError> {
     let mut buffer = [0; 256];
     let bytes = match index.version {
@@ -254,7 +259,7 @@ fn read_labels(
         source.read(dimm, offset, bytes)?;
         match Label::parse(bytes, slot, offset, index.version) {
             Ok(label) => labels.push(label),
-            Err(why) => findings.note(Place::Labels { dimm, offset }, What::BadLabel { slot, why }),
+            Err(why) => findings.note(Place::Labels { dimm, offset }, Fault::BadLabel { slot, why }),
         }
     }
     Ok(labels)

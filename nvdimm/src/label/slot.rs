@@ -192,7 +192,7 @@ impl Label {
     }
 
     /// The label as it stands on media, in its slot.
-    pub(super) fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
         let raw = RawLabel {
             uuid: self.uuid.into_bytes(),
             name: self.name,

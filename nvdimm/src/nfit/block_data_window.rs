@@ -5,8 +5,8 @@ use core::fmt;
 use zerocopy::little_endian::{U16, U64};
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 
+use super::Fault;
 use super::{ControlRegionIndex, wrong_size};
-use crate::error::What;
 
 #[derive(FromBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
@@ -40,7 +40,7 @@ pub struct BlockDataWindow {
 }
 
 impl BlockDataWindow {
-    pub(super) fn decode(bytes: &[u8]) -> Result<Self, What> {
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, Fault> {
         let raw = RawBlockDataWindow::ref_from_bytes(bytes)
             .map_err(|_| wrong_size(bytes, size_of::<RawBlockDataWindow>()))?;
         Ok(Self {

@@ -5,9 +5,9 @@ use core::fmt;
 use zerocopy::little_endian::{U16, U64};
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 
+use super::Fault;
 use super::{ControlRegionIndex, wrong_size};
-use crate::dimm::Identity;
-use crate::error::What;
+use crate::identity::Identity;
 
 #[derive(FromBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
@@ -101,7 +101,7 @@ impl ControlRegion {
     const SHORT: usize = 32;
     const FULL: usize = 80;
 
-    pub(super) fn decode(bytes: &[u8]) -> Result<Self, What> {
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, Fault> {
         let (raw, rest) = RawControlRegion::ref_from_prefix(bytes).map_err(|_| wrong_size(bytes, Self::SHORT))?;
         let registers = match rest {
             [] => None,
@@ -137,11 +137,11 @@ impl ControlRegion {
     }
 
     /// What is wrong with the structure by itself.
-    pub(super) fn fault(&self) -> Option<What> {
+    pub(super) fn fault(&self) -> Option<Fault> {
         if self.index == ControlRegionIndex(0) {
-            return Some(What::IndexZero);
+            return Some(Fault::IndexZero);
         }
-        (self.windows != 0 && self.registers.is_none()).then_some(What::NoRegisterLayout)
+        (self.windows != 0 && self.registers.is_none()).then_some(Fault::NoRegisterLayout)
     }
 }
 

@@ -7,8 +7,8 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
+use super::fault::{Fault, Reference};
 use super::{ControlRegionIndex, InterleaveIndex, Nfit, RangeIndex, RangeKind, Structure};
-use crate::error::{Reference, What};
 
 pub(super) fn check(nfit: &mut Nfit) {
     refuse_duplicates(nfit);
@@ -18,7 +18,7 @@ pub(super) fn check(nfit: &mut Nfit) {
 }
 
 /// Notes `what` of entry `i`, and refuses it.
-fn refuse(nfit: &mut Nfit, i: usize, what: What) {
+fn refuse(nfit: &mut Nfit, i: usize, what: Fault) {
     nfit.findings.note(nfit.entries[i].at, what);
     nfit.entries[i].refused = true;
 }
@@ -41,7 +41,7 @@ fn refuse_duplicates(nfit: &mut Nfit) {
             Structure::RegionMapping(_) | Structure::Smbios(_) => continue,
         };
         if !seen.insert((class, index)) {
-            refuse(nfit, i, What::DuplicateIndex { kind, index });
+            refuse(nfit, i, Fault::DuplicateIndex { kind, index });
         }
     }
 }
@@ -61,7 +61,7 @@ fn refuse_overlaps(nfit: &mut Nfit) {
         let place = standing.partition_point(|&(other, ..)| other < end);
         match place.checked_sub(1).map(|before| standing[before]) {
             Some((_, other_end, index)) if other_end > base => {
-                refuse(nfit, i, What::RangeOverlaps { index: index.0 });
+                refuse(nfit, i, Fault::RangeOverlaps { index: index.0 });
             }
             _ => standing.insert(place, (base, end, range.index)),
         }
@@ -74,7 +74,7 @@ fn refuse_dangling(nfit: &mut Nfit) {
     let control_regions: BTreeSet<_> = nfit.control_regions().map(|(_, it)| it.index).collect();
     for i in 0..nfit.entries.len() {
         let entry = &nfit.entries[i];
-        let dangling = |kind, index: u16| Some(What::Dangling { kind, index: index.into() });
+        let dangling = |kind, index: u16| Some(Fault::Dangling { kind, index: index.into() });
         let what = match &entry.structure {
             _ if entry.refused => None,
             Structure::RegionMapping(it) => {
@@ -85,7 +85,7 @@ fn refuse_dangling(nfit: &mut Nfit) {
                 } else if it.interleave != InterleaveIndex(0) && !interleaves.contains(&it.interleave) {
                     dangling(Reference::Interleave, it.interleave.0)
                 } else if it.interleave != InterleaveIndex(0) && it.ways == 0 {
-                    Some(What::NoWays)
+                    Some(Fault::NoWays)
                 } else {
                     None
                 }
@@ -108,7 +108,7 @@ fn refuse_dangling(nfit: &mut Nfit) {
                     && !devices.contains(&it.device)
                 {
                     let index = it.device.0;
-                    refuse(nfit, i, What::Dangling { kind: Reference::Device, index });
+                    refuse(nfit, i, Fault::Dangling { kind: Reference::Device, index });
                 }
             }
         }
@@ -124,18 +124,18 @@ fn remark(nfit: &mut Nfit) {
             let (dimm, other) = (it.device, it.physical_id);
             let first = *physical_ids.entry(dimm).or_insert(other);
             if first != other {
-                findings.note(entry.at, What::HandleShared { dimm, first, other });
+                findings.note(entry.at, Fault::HandleShared { dimm, first, other });
             }
         }
         let what = match &entry.structure {
             Structure::SystemPhysicalRange(it)
                 if matches!(it.kind, RangeKind::Volatile | RangeKind::Virtual { .. }) =>
             {
-                What::RangeNotServed
+                Fault::RangeNotServed
             }
-            Structure::RegionMapping(it) if it.ways == 0 => What::WaysZero,
-            Structure::ControlRegion(it) if !it.format.is_known() => What::UnknownFormat { code: it.format.0 },
-            Structure::FlushHint(it) if it.addresses.is_empty() => What::NoFlushHints,
+            Structure::RegionMapping(it) if it.ways == 0 => Fault::WaysZero,
+            Structure::ControlRegion(it) if !it.format.is_known() => Fault::UnknownFormat { code: it.format.0 },
+            Structure::FlushHint(it) if it.addresses.is_empty() => Fault::NoFlushHints,
             _ => continue,
         };
         findings.note(entry.at, what);

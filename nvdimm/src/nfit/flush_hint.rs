@@ -6,9 +6,9 @@ use core::fmt;
 use zerocopy::little_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 
+use super::Fault;
 use super::wrong_size;
-use crate::dimm::DeviceHandle;
-use crate::error::What;
+use crate::identity::DeviceHandle;
 
 #[derive(FromBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
@@ -31,13 +31,13 @@ pub struct FlushHint {
 }
 
 impl FlushHint {
-    pub(super) fn decode(bytes: &[u8]) -> Result<Self, What> {
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, Fault> {
         let (raw, rest) =
             RawFlushHint::ref_from_prefix(bytes).map_err(|_| wrong_size(bytes, size_of::<RawFlushHint>()))?;
         let addresses = rest.as_chunks::<8>();
         let (count, room) = (raw.count.get(), addresses.0.len());
         if usize::from(count) != room || !addresses.1.is_empty() {
-            return Err(What::BadCount { count: count.into(), room });
+            return Err(Fault::BadCount { count: count.into(), room });
         }
         Ok(Self {
             device: DeviceHandle(raw.device.get()),
@@ -46,9 +46,9 @@ impl FlushHint {
     }
 
     /// What is wrong with the structure by itself.
-    pub(super) fn fault(&self) -> Option<What> {
+    pub(super) fn fault(&self) -> Option<Fault> {
         let wrong = self.addresses.iter().find(|address| !address.is_multiple_of(8))?;
-        Some(What::HintMisaligned { address: *wrong })
+        Some(Fault::HintMisaligned { address: *wrong })
     }
 }
 

@@ -6,8 +6,8 @@ use core::fmt;
 use zerocopy::little_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 
+use super::Fault;
 use super::{InterleaveIndex, wrong_size};
-use crate::error::What;
 
 #[derive(FromBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
@@ -33,13 +33,13 @@ pub struct Interleave {
 }
 
 impl Interleave {
-    pub(super) fn decode(bytes: &[u8]) -> Result<Self, What> {
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, Fault> {
         let (raw, rest) =
             RawInterleave::ref_from_prefix(bytes).map_err(|_| wrong_size(bytes, size_of::<RawInterleave>()))?;
         let offsets = rest.as_chunks::<4>();
         let room = offsets.0.len();
         if usize::try_from(raw.lines.get()) != Ok(room) || !offsets.1.is_empty() {
-            return Err(What::BadCount { count: raw.lines.get().into(), room });
+            return Err(Fault::BadCount { count: raw.lines.get().into(), room });
         }
         Ok(Self {
             index: InterleaveIndex(raw.index.get()),
@@ -49,20 +49,20 @@ impl Interleave {
     }
 
     /// What is wrong with the structure by itself.
-    pub(super) fn fault(&self) -> Option<What> {
+    pub(super) fn fault(&self) -> Option<Fault> {
         if self.index == InterleaveIndex(0) {
-            return Some(What::IndexZero);
+            return Some(Fault::IndexZero);
         }
         if self.offsets.is_empty() {
-            return Some(What::NoLines);
+            return Some(Fault::NoLines);
         }
         if !self.line_bytes.is_power_of_two() {
-            return Some(What::BadLineSize { line_bytes: self.line_bytes });
+            return Some(Fault::BadLineSize { line_bytes: self.line_bytes });
         }
         let mut sorted = self.offsets.clone();
         sorted.sort_unstable();
         let twin = sorted.windows(2).find(|pair| pair[0] == pair[1])?;
-        Some(What::LinesCollide { line: twin[0] })
+        Some(Fault::LinesCollide { line: twin[0] })
     }
 }
 

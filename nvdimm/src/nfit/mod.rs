@@ -1,7 +1,7 @@
 //! NVDIMM firmware interface table (NFIT; ACPI 6.5, 5.2.25): from bytes to structures that can be trusted.
 //!
 //! [`Nfit::parse`] walks one or several tables, each bounded by its own bytes; decodes the eight structure types; and
-//! refuses, with a [`Finding`](crate::error::Finding), each structure that is malformed, or clashes with an earlier one,
+//! refuses, with a [`Fault`], each structure that is malformed, or clashes with an earlier one,
 //! or leans on something that is missing or refused. Where two structures claim one index or one range of addresses, the
 //! first stands.
 //!
@@ -11,6 +11,7 @@
 mod block_data_window;
 mod control_region;
 mod cross_check;
+mod fault;
 mod flush_hint;
 mod interleave;
 mod platform_capabilities;
@@ -24,6 +25,7 @@ use core::fmt;
 
 pub use block_data_window::BlockDataWindow;
 pub use control_region::{ControlRegion, Format, Registers};
+pub use fault::{Fault, Reference};
 pub use flush_hint::FlushHint;
 pub use interleave::Interleave;
 pub use platform_capabilities::{Capabilities, PlatformCapabilities};
@@ -31,7 +33,7 @@ pub use region_mapping::{MappingFlags, RegionMapping};
 pub use smbios::Smbios;
 pub use spa_range::{RangeFlags, RangeKind, SystemPhysicalRange};
 
-use crate::error::{Findings, Place, What};
+use crate::finding::{Findings, Place};
 
 const PAGE_BYTES: u64 = 4096;
 
@@ -85,7 +87,7 @@ pub enum Structure {
 
 impl Structure {
     /// `Ok(None)` for a type that is unknown.
-    fn decode(kind: u16, bytes: &[u8]) -> Result<Option<Self>, What> {
+    fn decode(kind: u16, bytes: &[u8]) -> Result<Option<Self>, Fault> {
         Ok(Some(match kind {
             0 => Self::SystemPhysicalRange(SystemPhysicalRange::decode(bytes)?),
             1 => Self::RegionMapping(RegionMapping::decode(bytes)?),
@@ -100,7 +102,7 @@ impl Structure {
     }
 
     /// What is wrong with the structure by itself.
-    fn fault(&self) -> Option<What> {
+    fn fault(&self) -> Option<Fault> {
         match self {
             Self::SystemPhysicalRange(it) => it.fault(),
             Self::Interleave(it) => it.fault(),
@@ -143,7 +145,7 @@ pub struct Nfit {
     /// The decoded structures, refused ones among them.
     pub entries: Vec<Entry>,
     /// Every finding.
-    pub findings: Findings,
+    pub findings: Findings<Fault>,
     /// Whether there was a mapping that could not even be decoded.
     undecoded_mapping: bool,
 }
@@ -191,10 +193,10 @@ impl Nfit {
             };
             left = &left[bytes.len()..];
             if seen.len() == Self::MAX_STRUCTURES {
-                return self.findings.note(at, What::TooManyStructures { limit: Self::MAX_STRUCTURES });
+                return self.findings.note(at, Fault::TooManyStructures { limit: Self::MAX_STRUCTURES });
             }
             if !seen.insert(bytes) {
-                self.findings.note(at, What::Repeated);
+                self.findings.note(at, Fault::Repeated);
                 continue;
             }
             match Structure::decode(kind, bytes) {
@@ -205,7 +207,7 @@ impl Nfit {
                     }
                     self.entries.push(Entry { at, structure, refused: fault.is_some() });
                 }
-                Ok(None) => self.findings.note(at, What::UnknownType { kind }),
+                Ok(None) => self.findings.note(at, Fault::UnknownType { kind }),
                 Err(what) => {
                     self.findings.note(at, what);
                     self.undecoded_mapping |= kind == 1;
@@ -275,43 +277,43 @@ impl Nfit {
 const STRUCTURES: usize = 40;
 
 /// Checks a table's header (ACPI 6.5, 5.2.6) and gives the bytes of its structures.
-fn structures_of(table: &[u8]) -> Result<&[u8], What> {
+fn structures_of(table: &[u8]) -> Result<&[u8], Fault> {
     let Some((signature, rest)) = table.split_first_chunk::<4>() else {
-        return Err(What::TableCut { bytes: table.len(), said: STRUCTURES });
+        return Err(Fault::TableCut { bytes: table.len(), said: STRUCTURES });
     };
     if signature != b"NFIT" {
-        return Err(What::BadSignature);
+        return Err(Fault::BadSignature);
     }
     let said = rest
         .first_chunk()
         .map_or(STRUCTURES, |length| usize::try_from(u32::from_le_bytes(*length)).unwrap_or(usize::MAX));
-    let cut = What::TableCut { bytes: table.len().min(said), said: said.max(STRUCTURES) };
+    let cut = Fault::TableCut { bytes: table.len().min(said), said: said.max(STRUCTURES) };
     let bytes = table.get(..said).ok_or(cut)?;
     let structures = bytes.get(STRUCTURES..).ok_or(cut)?;
     // Revision 1 is the only one there is; ACPI keeps later ones compatible with it.
     if bytes[8] == 0 {
-        return Err(What::BadRevision { revision: 0 });
+        return Err(Fault::BadRevision { revision: 0 });
     }
     match bytes.iter().fold(0u8, |sum, byte| sum.wrapping_add(*byte)) {
         0 => Ok(structures),
-        sum => Err(What::BadTableChecksum { sum }),
+        sum => Err(Fault::BadTableChecksum { sum }),
     }
 }
 
 /// The first structure of what is left: its type and its bytes, header included.
-fn split_structure(left: &[u8]) -> Result<(u16, &[u8]), What> {
+fn split_structure(left: &[u8]) -> Result<(u16, &[u8]), Fault> {
     let &[k0, k1, l0, l1, ..] = left else {
-        return Err(What::StructureLeavesTable { length: 4, left: left.len() });
+        return Err(Fault::StructureLeavesTable { length: 4, left: left.len() });
     };
     match usize::from(u16::from_le_bytes([l0, l1])) {
-        length @ 0..4 => Err(What::StructureTooShort { length }),
+        length @ 0..4 => Err(Fault::StructureTooShort { length }),
         length => match left.get(..length) {
             Some(bytes) => Ok((u16::from_le_bytes([k0, k1]), bytes)),
-            None => Err(What::StructureLeavesTable { length, left: left.len() }),
+            None => Err(Fault::StructureLeavesTable { length, left: left.len() }),
         },
     }
 }
 
-fn wrong_size(bytes: &[u8], expected: usize) -> What {
-    What::WrongSize { length: bytes.len(), expected }
+fn wrong_size(bytes: &[u8], expected: usize) -> Fault {
+    Fault::WrongSize { length: bytes.len(), expected }
 }

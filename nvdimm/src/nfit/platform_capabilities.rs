@@ -5,8 +5,8 @@ use core::fmt;
 use zerocopy::little_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 
+use super::Fault;
 use super::wrong_size;
-use crate::error::What;
 
 bitflags::bitflags! {
     /// What the platform does by itself when power fails.
@@ -43,7 +43,7 @@ pub struct PlatformCapabilities {
 }
 
 impl PlatformCapabilities {
-    pub(super) fn decode(bytes: &[u8]) -> Result<Self, What> {
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, Fault> {
         let raw = RawPlatformCapabilities::ref_from_bytes(bytes)
             .map_err(|_| wrong_size(bytes, size_of::<RawPlatformCapabilities>()))?;
         // A mask of the bits 0 to highest_valid: all 32 of them when the firmware names bit 31 or more.

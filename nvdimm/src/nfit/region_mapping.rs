@@ -5,9 +5,9 @@ use core::fmt;
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 
+use super::Fault;
 use super::{ControlRegionIndex, InterleaveIndex, RangeIndex, wrong_size};
-use crate::dimm::DeviceHandle;
-use crate::error::What;
+use crate::identity::DeviceHandle;
 
 bitflags::bitflags! {
     /// The state of the DIMM behind a mapping.
@@ -78,7 +78,7 @@ pub struct RegionMapping {
 }
 
 impl RegionMapping {
-    pub(super) fn decode(bytes: &[u8]) -> Result<Self, What> {
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, Fault> {
         let raw =
             RawRegionMapping::ref_from_bytes(bytes).map_err(|_| wrong_size(bytes, size_of::<RawRegionMapping>()))?;
         Ok(Self {

@@ -2,8 +2,8 @@
 
 use core::fmt;
 
+use super::Fault;
 use super::wrong_size;
-use crate::error::What;
 
 const HEADER_BYTES: usize = 8;
 
@@ -15,7 +15,7 @@ pub struct Smbios {
 }
 
 impl Smbios {
-    pub(super) fn decode(bytes: &[u8]) -> Result<Self, What> {
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, Fault> {
         match bytes.len().checked_sub(HEADER_BYTES) {
             Some(data_bytes) => Ok(Self { data_bytes }),
             None => Err(wrong_size(bytes, HEADER_BYTES)),

@@ -6,8 +6,8 @@ use uuid::Uuid;
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 
+use super::Fault;
 use super::{PAGE_BYTES, RangeIndex, wrong_size};
-use crate::error::What;
 use crate::guid;
 
 bitflags::bitflags! {
@@ -99,7 +99,7 @@ impl SystemPhysicalRange {
     /// No x86-64 CPU has wider physical addresses. The kernel checks the width that its CPU has.
     const ADDRESS_END: u64 = 1 << 52;
 
-    pub(super) fn decode(bytes: &[u8]) -> Result<Self, What> {
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, Fault> {
         let short = wrong_size(bytes, size_of::<RawSystemPhysicalRange>());
         let (raw, rest) = RawSystemPhysicalRange::ref_from_prefix(bytes).map_err(|_| short)?;
         let flags = RangeFlags::from_bits_retain(raw.flags.get());
@@ -133,7 +133,7 @@ impl SystemPhysicalRange {
     }
 
     /// What is wrong with the range by itself.
-    pub(super) fn fault(&self) -> Option<What> {
+    pub(super) fn fault(&self) -> Option<Fault> {
         let (base, length) = (self.base, self.bytes);
         let paged = match self.kind {
             RangeKind::Persistent => base.is_multiple_of(PAGE_BYTES) && length.is_multiple_of(PAGE_BYTES),
@@ -141,15 +141,15 @@ impl SystemPhysicalRange {
             _ => true,
         };
         match base.checked_add(length) {
-            _ if matches!(self.kind, RangeKind::Unknown(_)) => Some(What::UnknownRangeType),
+            _ if matches!(self.kind, RangeKind::Unknown(_)) => Some(Fault::UnknownRangeType),
             // Virtual disks are not named by mappings and may have no index.
             _ if self.index == RangeIndex(0) && !matches!(self.kind, RangeKind::Virtual { .. }) => {
-                Some(What::IndexZero)
+                Some(Fault::IndexZero)
             }
-            _ if length == 0 => Some(What::EmptyRange),
-            None => Some(What::RangeBeyondAddresses { base, length }),
-            Some(end) if end > Self::ADDRESS_END => Some(What::RangeBeyondAddresses { base, length }),
-            Some(_) if !paged => Some(What::RangeNotPaged { base, length }),
+            _ if length == 0 => Some(Fault::EmptyRange),
+            None => Some(Fault::RangeBeyondAddresses { base, length }),
+            Some(end) if end > Self::ADDRESS_END => Some(Fault::RangeBeyondAddresses { base, length }),
+            Some(_) if !paged => Some(Fault::RangeNotPaged { base, length }),
             Some(_) => None,
         }
     }

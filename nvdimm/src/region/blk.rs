@@ -6,10 +6,11 @@
 
 use alloc::collections::{BTreeMap, BTreeSet};
 
+use super::Fault;
 use super::{Kind, Mapping, state_of};
-use crate::error::{Findings, Place, What};
+use crate::cookie::{Cookies, SetMember};
+use crate::finding::{Findings, Place};
 use crate::interleave::DeviceSpace;
-use crate::label::cookie::{Cookies, SetMember};
 use crate::nfit::{Format, Nfit, RangeIndex, RangeKind, RegionMapping, Registers, Structure, SystemPhysicalRange};
 
 /// The windows of a DIMM.
@@ -78,7 +79,7 @@ impl<'n> DataRanges<'n> {
 
 /// Notes the windows that make no region because nothing leads to their control registers. Where that is because a
 /// mapping was refused, it has been said.
-pub(super) fn note_unreachable(nfit: &Nfit, findings: &mut Findings) {
+pub(super) fn note_unreachable(nfit: &Nfit, findings: &mut Findings<Fault>) {
     let kinds: BTreeMap<RangeIndex, RangeKind> = nfit.ranges().map(|(_, range)| (range.index, range.kind)).collect();
     let is_of = |mapping: &RegionMapping, kind| kinds.get(&mapping.range) == Some(&kind);
     let lost_one = |lost: &dyn Fn(&RegionMapping) -> bool| {
@@ -95,11 +96,11 @@ pub(super) fn note_unreachable(nfit: &Nfit, findings: &mut Findings) {
     for (at, range) in nfit.ranges().filter(|(_, range)| range.kind == RangeKind::BlockDataWindow) {
         let mut members = nfit.mappings().filter(|(_, it)| it.range == range.index).peekable();
         if members.peek().is_none() && !nfit.refused_mapping_of(range.index) {
-            findings.note(at, What::DataWindowsUnmapped);
+            findings.note(at, Fault::DataWindowsUnmapped);
         }
         for (at, it) in members.filter(|(_, it)| !controlled.contains(&(it.device, it.control_region))) {
             if !lost_one(&|lost| lost.device == it.device) {
-                findings.note(at, What::NoControlRange { dimm: it.device });
+                findings.note(at, Fault::NoControlRange { dimm: it.device });
             }
         }
     }
@@ -107,7 +108,7 @@ pub(super) fn note_unreachable(nfit: &Nfit, findings: &mut Findings) {
         let shows = |it: &RegionMapping| it.control_region == windows.control_region;
         let of_windows = |it| is_of(it, RangeKind::ControlRegion) || is_of(it, RangeKind::BlockDataWindow);
         if !nfit.mappings().any(|(_, it)| shows(it) && of_windows(it)) && !lost_one(&shows) {
-            findings.note(at, What::WindowsNowhere);
+            findings.note(at, Fault::WindowsNowhere);
         }
     }
 }
@@ -118,38 +119,38 @@ pub(super) fn resolve(
     range: &SystemPhysicalRange,
     mapping: &RegionMapping,
     at: Place,
-    findings: &mut Findings,
-) -> Result<(Kind, bool), What> {
-    let control_region = nfit.control_region(mapping.control_region).ok_or(What::NoBlockWindows)?;
+    findings: &mut Findings<Fault>,
+) -> Result<(Kind, bool), Fault> {
+    let control_region = nfit.control_region(mapping.control_region).ok_or(Fault::NoBlockWindows)?;
     if control_region.windows == 0 {
-        return Err(What::WindowsZero);
+        return Err(Fault::WindowsZero);
     }
     if control_region.format != Format::BLOCK {
-        return Err(What::NotBlockFormat { code: control_region.format.0 });
+        return Err(Fault::NotBlockFormat { code: control_region.format.0 });
     }
-    let registers = control_region.registers.ok_or(What::NoRegisterLayout)?;
+    let registers = control_region.registers.ok_or(Fault::NoRegisterLayout)?;
     let (_, data_window) = nfit
         .block_data_windows()
         .find(|(_, it)| it.control_region == control_region.index)
-        .ok_or(What::NoBlockWindows)?;
+        .ok_or(Fault::NoBlockWindows)?;
     let (count, data_count) = (control_region.windows, data_window.windows);
     if count != data_count {
-        return Err(What::WindowsDiffer { control: count, data: data_count });
+        return Err(Fault::WindowsDiffer { control: count, data: data_count });
     }
     check_registers(&registers)?;
 
     let aperture = data_window.window_bytes;
     if aperture == 0 || !aperture.is_multiple_of(LINE_BYTES) || !data_window.offset.is_multiple_of(LINE_BYTES) {
-        return Err(What::BadAperture { bytes: aperture });
+        return Err(Fault::BadAperture { bytes: aperture });
     }
     let (start, bytes) = (data_window.start_dpa, data_window.capacity);
     let lines = bytes != 0 && bytes.is_multiple_of(LINE_BYTES) && start.is_multiple_of(LINE_BYTES);
     match start.checked_add(bytes) {
         Some(end) if lines && end <= DPA_END => {}
-        _ => return Err(What::BadCapacity { start, bytes }),
+        _ => return Err(Fault::BadCapacity { start, bytes }),
     }
 
-    let (data_range, data_mapping) = data_ranges.find(nfit, mapping).ok_or(What::NoWindowRange)?;
+    let (data_range, data_mapping) = data_ranges.find(nfit, mapping).ok_or(Fault::NoWindowRange)?;
     let control = DeviceSpace::new(range, mapping, nfit.interleave(mapping.interleave))?;
     let data = DeviceSpace::new(data_range, data_mapping, nfit.interleave(data_mapping.interleave))?;
     let windows = BlockWindows {
@@ -165,7 +166,7 @@ pub(super) fn resolve(
 
     let read_only = state_of(mapping, at, findings)?;
     if aperture > MAX_TRANSFER {
-        findings.note(at, What::ApertureTooLarge { bytes: aperture });
+        findings.note(at, Fault::ApertureTooLarge { bytes: aperture });
     }
     let set = [SetMember { region_offset: mapping.region_offset, identity: control_region.identity }];
     let mapping = Mapping { dimm: mapping.device, dpa: start, bytes, position: 0 };
@@ -193,7 +194,7 @@ fn is_memory_too(nfit: &Nfit, blk: &Mapping) -> bool {
     })
 }
 
-fn check_registers(r: &Registers) -> Result<(), What> {
+fn check_registers(r: &Registers) -> Result<(), Fault> {
     let inside = |offset: u64, bytes| offset.checked_add(bytes).is_some_and(|end| end <= r.window_bytes);
     let sized = r.command_bytes == COMMAND_BYTES && r.status_bytes == STATUS_BYTES;
     let placed = inside(r.command_offset, COMMAND_BYTES) && inside(r.status_offset, STATUS_BYTES);
@@ -203,7 +204,7 @@ fn check_registers(r: &Registers) -> Result<(), What> {
     // Both ends were found inside of the window, so the sums do not wrap.
     let apart = placed
         && (r.command_offset + COMMAND_BYTES <= r.status_offset || r.status_offset + STATUS_BYTES <= r.command_offset);
-    if sized && aligned && apart { Ok(()) } else { Err(What::BadRegisters) }
+    if sized && aligned && apart { Ok(()) } else { Err(Fault::BadRegisters) }
 }
 
 /// All registers and apertures of all windows lie in their ranges; registers lie in one piece.
@@ -211,26 +212,26 @@ fn check_places(
     windows: &BlockWindows,
     control_range: &SystemPhysicalRange,
     data_range: &SystemPhysicalRange,
-) -> Result<(), What> {
+) -> Result<(), Fault> {
     let BlockWindows { count, registers: r, control, data, .. } = windows;
-    let control_leaves = What::WindowsLeaveRange { index: control_range.index.0 };
+    let control_leaves = crate::interleave::Fault::WindowsLeaveRange { index: control_range.index.0 };
     // 16 bits of windows: few enough to look at each.
     for window in 0..u64::from(*count) {
         for (offset, bytes) in [(r.command_offset, COMMAND_BYTES), (r.status_offset, STATUS_BYTES)] {
             let at = window.checked_mul(r.window_bytes).and_then(|start| start.checked_add(offset));
             let (address, together) = at.and_then(|at| control.locate(at)).ok_or(control_leaves)?;
             if !address.is_multiple_of(bytes) {
-                return Err(What::BadRegisters);
+                return Err(Fault::BadRegisters);
             }
             if together < bytes {
                 let crosses = at.and_then(|at| at.checked_add(bytes - 1)).and_then(|last| control.locate(last));
-                return Err(if crosses.is_some() { What::RegisterCrossesLine } else { control_leaves });
+                return Err(if crosses.is_some() { Fault::RegisterCrossesLine } else { control_leaves.into() });
             }
         }
     }
     let apertures = windows.data_stride.checked_mul(u64::from(*count));
     if !apertures.is_some_and(|bytes| data.holds(windows.data_offset, bytes)) {
-        return Err(What::WindowsLeaveRange { index: data_range.index.0 });
+        return Err(crate::interleave::Fault::WindowsLeaveRange { index: data_range.index.0 }.into());
     }
     Ok(())
 }

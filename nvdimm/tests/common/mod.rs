@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 
 use nvdimm::Inventory;
-use nvdimm::dimm::DeviceHandle;
-use nvdimm::label::change::Step;
+use nvdimm::change::Step;
+use nvdimm::identity::DeviceHandle;
 use nvdimm::label::{LabelError, LabelSource, LabelStore};
 use nvdimm::region::Kind;
 

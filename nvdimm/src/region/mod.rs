@@ -6,15 +6,17 @@
 //! range of control windows.
 
 mod blk;
+mod fault;
 
 use alloc::vec::Vec;
 use core::fmt;
 
 pub use blk::{BlkRegion, BlockWindows};
+pub use fault::Fault;
 
-use crate::dimm::DeviceHandle;
-use crate::error::{Finding, Findings, Place, What};
-use crate::label::cookie::{Cookies, SetMember};
+use crate::cookie::{Cookies, SetMember};
+use crate::finding::{Findings, Found, Place};
+use crate::identity::DeviceHandle;
 use crate::nfit::{Capabilities, MappingFlags, Nfit, RangeKind, RegionMapping, SystemPhysicalRange};
 
 /// A region's number: the `k` of `region<k>`.
@@ -152,11 +154,11 @@ pub struct LeftOut {
     /// Its number.
     pub id: RegionId,
     /// Why.
-    pub why: Finding,
+    pub why: Found<Fault>,
 }
 
 /// All regions that can be served, in their order, and those that cannot; what else is wrong is in `findings`, too.
-pub fn regions(nfit: &Nfit, findings: &mut Findings) -> (Vec<Region>, Vec<LeftOut>) {
+pub fn regions(nfit: &Nfit, findings: &mut Findings<Fault>) -> (Vec<Region>, Vec<LeftOut>) {
     let mut regions = Vec::new();
     let mut refused = Vec::new();
     let mut left_out: Option<(Place, usize)> = None;
@@ -174,7 +176,7 @@ pub fn regions(nfit: &Nfit, findings: &mut Findings) -> (Vec<Region>, Vec<LeftOu
             RangeKind::BlockDataWindow | RangeKind::Unknown(_) => 0,
         };
         if range.kind == RangeKind::ControlRegion && members.is_empty() {
-            findings.note(at, What::WindowsUnmapped);
+            findings.note(at, Fault::WindowsUnmapped);
         }
         for number in 0..numbers {
             let id = RegionId(next_id);
@@ -196,7 +198,7 @@ pub fn regions(nfit: &Nfit, findings: &mut Findings) -> (Vec<Region>, Vec<LeftOu
                 Err(what) => {
                     findings.note(at, what);
                     if refused.len() < MAX_REGIONS {
-                        refused.push(LeftOut { id, why: Finding { at, what } });
+                        refused.push(LeftOut { id, why: Found { at, what } });
                     }
                 }
             }
@@ -204,24 +206,24 @@ pub fn regions(nfit: &Nfit, findings: &mut Findings) -> (Vec<Region>, Vec<LeftOu
     }
     blk::note_unreachable(nfit, findings);
     if let Some((at, left_out)) = left_out {
-        findings.note(at, What::TooManyRegions { limit: MAX_REGIONS, left_out });
+        findings.note(at, Fault::TooManyRegions { limit: MAX_REGIONS, left_out });
     }
     (regions, refused)
 }
 
 /// The flags of a DIMM in a region: whether it makes the region read-only, or refuses it.
-fn state_of(mapping: &RegionMapping, at: Place, findings: &mut Findings) -> Result<bool, What> {
+fn state_of(mapping: &RegionMapping, at: Place, findings: &mut Findings<Fault>) -> Result<bool, Fault> {
     let dimm = mapping.device;
     if mapping.flags.contains(MappingFlags::MAP_FAILED) {
-        return Err(What::MapFailed { dimm });
+        return Err(Fault::MapFailed { dimm });
     }
     let lost = MappingFlags::SAVE_FAILED | MappingFlags::RESTORE_FAILED | MappingFlags::FLUSH_FAILED;
     if mapping.flags.intersects(lost) {
-        findings.note(at, What::DataLost { dimm });
+        findings.note(at, Fault::DataLost { dimm });
     }
     let not_armed = mapping.flags.contains(MappingFlags::NOT_ARMED);
     if not_armed {
-        findings.note(at, What::NotArmed { dimm });
+        findings.note(at, Fault::NotArmed { dimm });
     }
     Ok(not_armed)
 }
@@ -230,16 +232,16 @@ fn pmem(
     nfit: &Nfit,
     range: &SystemPhysicalRange,
     members: &[(Place, &RegionMapping)],
-    findings: &mut Findings,
-) -> Result<(Kind, bool), What> {
+    findings: &mut Findings<Fault>,
+) -> Result<(Kind, bool), Fault> {
     if nfit.refused_mapping_of(range.index) {
-        return Err(What::MappingRefused { index: range.index.0 });
+        return Err(Fault::MappingRefused { index: range.index.0 });
     }
     if members.is_empty() && nfit.lost_a_mapping() {
-        return Err(What::MappingLost);
+        return Err(Fault::MappingLost);
     }
     if members.len() > MAX_MAPPINGS {
-        return Err(What::TooManyMappings { mappings: members.len(), limit: MAX_MAPPINGS });
+        return Err(Fault::TooManyMappings { mappings: members.len(), limit: MAX_MAPPINGS });
     }
     let mut read_only = false;
     let mut shares = 0u64;
@@ -247,13 +249,13 @@ fn pmem(
     for (place, (at, mapping)) in members.iter().enumerate() {
         let dimm = mapping.device;
         if members[..place].iter().any(|(_, other)| other.device == dimm) {
-            return Err(What::MappedTwice { dimm });
+            return Err(Fault::MappedTwice { dimm });
         }
         // 0 ways without interleaving are read as 1 (see nfit::cross_check).
         if usize::from(mapping.ways.max(1)) != members.len() {
-            return Err(What::WrongWays { ways: mapping.ways, mappings: members.len() });
+            return Err(Fault::WrongWays { ways: mapping.ways, mappings: members.len() });
         }
-        let wrong_share = What::WrongShare { shares: mapping.region_bytes, length: range.bytes };
+        let wrong_share = Fault::WrongShare { shares: mapping.region_bytes, length: range.bytes };
         if mapping.dpa.checked_add(mapping.region_bytes).is_none() {
             return Err(wrong_share);
         }
@@ -265,11 +267,11 @@ fn pmem(
         read_only |= state_of(mapping, *at, findings)?;
         match nfit.control_region(mapping.control_region) {
             Some(control) => set.push(SetMember { region_offset: mapping.region_offset, identity: control.identity }),
-            None => findings.note(*at, What::NoIdentity { dimm }),
+            None => findings.note(*at, Fault::NoIdentity { dimm }),
         }
     }
     if !members.is_empty() && shares != range.bytes {
-        return Err(What::WrongShare { shares, length: range.bytes });
+        return Err(Fault::WrongShare { shares, length: range.bytes });
     }
     // Positions follow the offsets in the range; a stable sort keeps the table's order where they are equal.
     let mut by_offset: Vec<usize> = (0..members.len()).collect();

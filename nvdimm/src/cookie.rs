@@ -5,8 +5,8 @@ use alloc::vec::Vec;
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{Immutable, IntoBytes, Unaligned};
 
-use crate::dimm::Identity;
 use crate::fletcher::fletcher64;
+use crate::identity::Identity;
 
 /// One DIMM of a set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

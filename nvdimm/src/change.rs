@@ -29,12 +29,15 @@ use core::fmt;
 
 use uuid::Uuid;
 
-use super::index::index_bytes;
-use super::{Claim, IndexBlock, Label, LabelError, LabelFlags, LabelSet, LabelStore, LabelVersion, Labels};
-use crate::dimm::DeviceHandle;
+use crate::cookie::Cookies;
+use crate::extent::Extent;
 use crate::guid;
-use crate::label::cookie::Cookies;
-use crate::namespace::{Extent, LabelsByDimm, is_of};
+use crate::identity::DeviceHandle;
+use crate::label::{
+    Claim, IndexBlock, Label, LabelError, LabelFlags, LabelSet, LabelStore, LabelVersion, Labels, LabelsByDimm,
+    index_bytes,
+};
+use crate::namespace::is_of;
 use crate::region::{Kind, Region};
 use crate::space;
 
@@ -170,20 +173,6 @@ fn bring_into_force(dimm: DeviceHandle, index: &IndexBlock, number: u8) -> [Step
     let (commit, rest) = block.split_at(COMMIT_BYTES);
     let step = |offset, bytes: &[u8]| Step { dimm, offset, bytes: bytes.into() };
     [step(at, &[0; COMMIT_BYTES]), step(at + COMMIT_BYTES as u64, rest), step(at, commit)]
-}
-
-/// Whether the head of an area is what a cut in the first initialisation of its index blocks leaves: each 8 bytes of it
-/// blank, or as that would write them.
-pub(super) fn is_part_of_an_initialisation(head: &[u8], area_bytes: u64, version: LabelVersion) -> bool {
-    let Ok(room) = usize::try_from(index_bytes(area_bytes, version)) else { return false };
-    let Some(blocks) = head.get(..2 * room) else { return false };
-    let is_part = |block: &[u8], whole: &[u8]| {
-        let (pieces, wholes) = (block.as_chunks::<8>().0, whole.as_chunks::<8>().0);
-        pieces.iter().zip(wholes).all(|(piece, whole)| piece == whole || *piece == [0; 8] || *piece == [0xff; 8])
-    };
-    (0..2).zip(blocks.chunks(room)).all(|(number, block)| {
-        (1..=3).any(|sequence| is_part(block, &IndexBlock::empty(area_bytes, version, sequence).encode(number)))
-    })
 }
 
 /// The steps that make a namespace: its labels are written, then the index blocks that name them. On several DIMMs the

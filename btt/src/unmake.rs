@@ -1,0 +1,74 @@
+//! Taking a BTT away: its info blocks are zeroed, the first one first, so that no reader finds one any more.
+
+use crate::bytes::ZEROES;
+use crate::chain::{Placement, find_all};
+use crate::layout::{PAGE_BYTES, RawInfoBlock, SIGNATURE};
+use crate::media::{MediaError, Namespace, NsOffset};
+use alloc::vec::Vec;
+use core::fmt;
+
+/// Where the info blocks of a namespace are, the first one first: those of a sound chain, or else [`signed_pages`].
+pub fn info_blocks<N: Namespace>(media: &N, placement: Option<Placement>) -> Vec<NsOffset> {
+    let chain = placement.and_then(|it| find_all(media, it.version, it.parent_uuid).ok());
+    let places = |chain: Vec<crate::chain::Found>| {
+        chain.iter().flat_map(|one| [one.at, one.at.plus(one.info.geometry.info2off)]).collect()
+    };
+    chain.map_or_else(|| signed_pages(media), places)
+}
+
+/// Pages that begin as an info block does, where one may be without any other: where any version begins, and the last
+/// page, which has the last arena's copy.
+pub fn signed_pages<N: Namespace>(media: &N) -> Vec<NsOffset> {
+    let last = (media.len_bytes() / PAGE_BYTES).saturating_sub(1) * PAGE_BYTES;
+    let signed = |at: &NsOffset| {
+        let mut found = [0; SIGNATURE.len()];
+        media.read(*at, &mut found).is_ok() && found == SIGNATURE
+    };
+    [0, PAGE_BYTES, last].map(NsOffset).into_iter().filter(signed).collect()
+}
+
+/// Why info blocks are still there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EraseError {
+    /// The medium failed.
+    Media(MediaError),
+    /// This place does not read as zeroes afterwards.
+    NotKept(NsOffset),
+}
+
+impl fmt::Display for EraseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Media(why) => why.fmt(f),
+            Self::NotKept(at) => write!(f, "the medium does not keep the zeroes stored at {at}"),
+        }
+    }
+}
+
+impl core::error::Error for EraseError {}
+
+impl From<MediaError> for EraseError {
+    fn from(why: MediaError) -> Self {
+        Self::Media(why)
+    }
+}
+
+/// Zeroes info blocks, in this order, each durable before the next. Each reads as zeroes when it returns.
+///
+/// Crash before the first is durable: the BTT is there, or its first block is torn, beside a sound copy. Crash after it:
+/// there is no BTT, and creation treats what is left as it treats any bytes.
+///
+/// # Errors
+/// [`EraseError`]; blocks after that place are still there.
+pub fn erase<N: Namespace>(media: &N, info_blocks: &[NsOffset]) -> Result<(), EraseError> {
+    for &at in info_blocks {
+        media.write(at, &ZEROES[..size_of::<RawInfoBlock>()])?;
+        media.fence()?;
+        let mut page = [0xff; size_of::<RawInfoBlock>()];
+        media.read(at, &mut page)?;
+        if page.iter().any(|byte| *byte != 0) {
+            return Err(EraseError::NotKept(at));
+        }
+    }
+    Ok(())
+}
