@@ -2,14 +2,14 @@
 
 use core::fmt::{self, Write};
 use core::panic::PanicInfo;
-use core::sync::atomic::{AtomicBool, Ordering};
 
 use service::link::ByteLink;
+use x86_64::instructions::interrupts;
 use x86_64::instructions::port::Port;
-use x86_64::instructions::{hlt, interrupts};
 
 use crate::console::{self, Console};
-use crate::{cpu, log};
+use crate::cpu::{self, halt};
+use crate::log;
 
 /// QEMU's isa-debug-exit, where it is present: QEMU exits with 2 * value + 1.
 const DEBUG_EXIT: u16 = 0xf4;
@@ -17,12 +17,10 @@ const DEBUG_EXIT: u16 = 0xf4;
 /// QEMU exits with 35.
 const PANICKED: u32 = 0x11;
 
-static PANICKING: AtomicBool = AtomicBool::new(false);
-
 #[panic_handler]
 fn panic(info: &PanicInfo<'_>) -> ! {
     interrupts::disable();
-    if !PANICKING.swap(true, Ordering::SeqCst) {
+    if halt::first_to_panic() {
         cpu::stop_others();
         // SAFETY: the other CPUs have stopped, and this function does not return.
         unsafe { console::seize() };
@@ -36,20 +34,7 @@ fn panic(info: &PanicInfo<'_>) -> ! {
         // SAFETY: the port belongs to QEMU's exit device or, on other machines, to nothing that matters any more.
         unsafe { Port::new(DEBUG_EXIT).write(PANICKED) };
     }
-    halt()
-}
-
-/// Whether some CPU has panicked.
-pub(crate) fn in_progress() -> bool {
-    PANICKING.load(Ordering::SeqCst)
-}
-
-/// Stops this CPU for good.
-pub(crate) fn halt() -> ! {
-    loop {
-        interrupts::disable();
-        hlt();
-    }
+    halt::halt()
 }
 
 struct Writer;

@@ -10,7 +10,8 @@ use x86_64::instructions::tables::lidt;
 use x86_64::structures::DescriptorTablePointer;
 use x86_64::{VirtAddr, instructions};
 
-use crate::{clock, console, memory, panic};
+use crate::cpu::halt;
+use crate::{clock, console, memory};
 
 /// PM1 control: power management belongs to us, not to the firmware (ACPI 6.5, 4.8.3.2.1).
 const SCI_ENABLED: u16 = 1;
@@ -45,7 +46,7 @@ pub(crate) fn off() -> ! {
         _ => log!("power: firmware's tables do not say how to turn the machine off; halted"),
     }
     console::drain();
-    panic::halt()
+    halt::halt()
 }
 
 /// Starts the machine over: by the reset register, by the chipset's, by a triple fault.
@@ -66,7 +67,7 @@ pub(crate) fn reboot() -> ! {
     // SAFETY: an exception without a way to handle it resets the CPU: that is the purpose.
     unsafe { lidt(&nothing) };
     instructions::interrupts::int3();
-    panic::halt()
+    halt::halt()
 }
 
 fn sleep(fadt: &Fadt, off: SleepType) {

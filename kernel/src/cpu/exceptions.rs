@@ -1,9 +1,9 @@
 //! Exceptions and interrupts: the table that all CPUs share, and what its entries do.
 //!
-//! An exception is the end: a panic that names it; only a machine check may be none (`super::machine_check`). An interrupt
-//! only wakes: its handler acknowledges it and returns, and whoever halted looks for work. Interrupts are on only around a
-//! `hlt` (see `super::idle`), so they never strike in the middle of anything, and their handler needs to save no vector
-//! registers.
+//! Every exception panics and names itself, except a machine check that `super::machine_check` can recover from. An
+//! interrupt only wakes: its handler acknowledges it and returns, and the CPU that halted looks for work. Interrupts are
+//! on only around a `hlt` (`super::work`, and `super::wait` for one CPU), so they never strike in the middle of anything, and their handler
+//! needs to save no vector registers (invariant 15).
 
 use core::arch::global_asm;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -14,8 +14,9 @@ use x86_64::registers::control::Cr2;
 use x86_64::structures::idt::{Entry, EntryOptions, InterruptDescriptorTable};
 
 use super::descriptors::Ist;
+use super::halt;
 use super::machine_check::machine_check_entry;
-use crate::{memory, panic};
+use crate::memory;
 
 /// Another CPU, or a consumer, has work for this one.
 pub(super) const WAKE: u8 = 0x40;
@@ -192,8 +193,8 @@ const fn name(vector: u64) -> &'static str {
 extern "C" fn exception(frame: &Frame) -> ! {
     const NMI: u64 = 2;
     const PAGE_FAULT: u64 = 14;
-    if frame.vector == NMI && panic::in_progress() {
-        panic::halt(); // another CPU has panicked and stops this one
+    if frame.vector == NMI && halt::is_panicking() {
+        halt::halt(); // another CPU has panicked and stops this one
     }
     let Frame { vector, error, rip, rsp, .. } = *frame;
     let cpu = super::current().0;

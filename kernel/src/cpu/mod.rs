@@ -8,6 +8,7 @@ mod apic;
 mod descriptors;
 mod exceptions;
 mod features;
+pub(crate) mod halt;
 mod machine_check;
 mod patience;
 mod start;

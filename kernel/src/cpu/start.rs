@@ -14,9 +14,9 @@ use spin::{Mutex, Once};
 
 use super::apic::{Command, LocalApic};
 use super::descriptors::Descriptors;
-use super::{CpuIndex, exceptions, features, machine_check, work};
+use super::{CpuIndex, exceptions, features, halt, machine_check, work};
+use crate::clock;
 use crate::memory::{AddressSpace, PAGE_BYTES};
-use crate::{clock, panic};
 
 /// A started CPU's own stack.
 const STACK_BYTES: u64 = 128 << 10;
@@ -116,12 +116,12 @@ fn low(page: u64) -> u32 {
 /// Where a started CPU lands.
 extern "C" fn came(ticket: u64) -> ! {
     features::enable();
-    let Some(door) = DOOR.get() else { panic::halt() };
+    let Some(door) = DOOR.get() else { halt::halt() };
     let ticket = usize::try_from(ticket).unwrap_or(usize::MAX);
     super::set_current(CpuIndex(ticket.saturating_add(1))); // until it has signed: for a panic on the way there
     let place = door.descriptors.get(ticket);
     let taken = place.and_then(|place| NonNull::new(place.swap(core::ptr::null_mut(), Ordering::AcqRel)));
-    let Some(mut descriptors) = taken else { panic::halt() };
+    let Some(mut descriptors) = taken else { halt::halt() };
     // SAFETY: they live for good, and swapping the pointer out made them this CPU's alone.
     unsafe { descriptors.as_mut() }.load();
     exceptions::load();
@@ -132,7 +132,7 @@ extern "C" fn came(ticket: u64) -> ! {
         let mut register = door.register.lock();
         if !register.open {
             drop(register);
-            panic::halt();
+            halt::halt();
         }
         register.signed.push(id);
         register.signed.len()

@@ -1,12 +1,16 @@
 //! The crates stand on each other as ARCHITECTURE.md draws it: nothing points up, and the pure ones stay pure.
 #![allow(clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
+mod imports;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use tests::workspace;
+
+use imports::Sources;
 
 /// Each crate, and the crates of ours that it may stand on.
 const LAYERS: [(&str, &[&str]); 11] = [
@@ -81,4 +85,52 @@ fn rust_files(folder: &Path) -> Vec<PathBuf> {
         }
     }
     files
+}
+
+/// The roots of the crates whose files stand on each other without circles.
+const ROOTS: [&str; 9] = [
+    "boot/src/lib.rs",
+    "btt/src/lib.rs",
+    "drivers/src/lib.rs",
+    "fuzz/src/lib.rs",
+    "host/src/lib.rs",
+    "kernel/src/lib.rs",
+    "kernel/src/main.rs",
+    "nvdimm/src/lib.rs",
+    "service/src/lib.rs",
+];
+
+#[test]
+fn no_files_of_a_crate_stand_on_each_other_in_a_circle() {
+    let mut found = Vec::new();
+    for root in ROOTS {
+        let sources = Sources::read(&workspace::top().join(root));
+        let arrows = sources.arrows();
+        for circle in sources.circles() {
+            let name = |file: &Path| file.strip_prefix(workspace::top()).unwrap().display().to_string();
+            found.push(format!("a circle of {} files:", circle.len()));
+            for file in &circle {
+                let to: Vec<_> = arrows[file].intersection(&circle).map(|file| name(file)).collect();
+                found.push(format!("    {} takes names from {}", name(file), to.join(", ")));
+            }
+        }
+    }
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
+fn a_circle_of_files_is_found_also_through_a_name_that_is_passed_on() {
+    let folder = workspace::folder("layering").join(std::process::id().to_string());
+    fs::create_dir_all(&folder).unwrap();
+    let circles = |files: [(&str, &str); 3]| {
+        files.iter().for_each(|(name, text)| fs::write(folder.join(name), text).unwrap());
+        Sources::read(&folder.join("lib.rs")).circles().len()
+    };
+    // What the door of a folder takes from it is no arrow.
+    let root = ("lib.rs", "mod a;\nmod b;\npub use a::A;\npub use b::B;\n");
+    let a = ("a.rs", "use crate::B;\npub struct A(B);\n");
+    assert_eq!(circles([root, a, ("b.rs", "pub struct B;\n")]), 0);
+    assert_eq!(circles([root, a, ("b.rs", "pub struct B(Option<Box<super::a::A>>);\n")]), 1);
+    assert_eq!(circles([root, a, ("b.rs", "pub struct B;\n#[cfg(test)]\nmod tests {\n    use crate::A;\n}\n")]), 0);
+    fs::remove_dir_all(&folder).unwrap();
 }
