@@ -48,7 +48,7 @@ impl Sources {
             let places = [folder.join(format!("{child}.rs")), folder.join(child).join("mod.rs")];
             let found = places.iter().find(|place| place.exists());
             let found = found.unwrap_or_else(|| panic!("{}: there is no file for mod {child}", file.display()));
-            self.add(found, [&path[..], &[child.clone()]].concat());
+            self.add(found, [&path[..], std::slice::from_ref(child)].concat());
         }
         let Reader { children, uses, paths } = reader;
         self.0.insert(path.clone(), Module { file: file.into(), path, children, uses, paths });
