@@ -13,14 +13,16 @@ pub struct Lossy {
     pub unaware: bool,
     /// Takes no data here.
     pub refused: Mutex<Vec<Range<u64>>>,
+    /// Takes data that begin here, and keeps none of them.
+    pub forgotten: Mutex<Vec<Range<u64>>>,
     /// Done once, in the middle of the next read that fails.
     pub meanwhile: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
 
 impl Lossy {
     pub fn new(inner: Sim) -> Self {
-        let (lost, refused, meanwhile) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Self { inner, lost, unaware: false, refused, meanwhile }
+        let (lost, refused, forgotten) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Self { inner, lost, unaware: false, refused, forgotten, meanwhile: Mutex::default() }
     }
 
     pub fn lose(&self, at: u64, bytes: u64) {
@@ -65,6 +67,9 @@ impl Namespace for Lossy {
         let range = at.0..at.0 + from.len() as u64;
         if self.refused.lock().expect("no panic").iter().any(|r| r.start < range.end && range.start < r.end) {
             return Err(MediaError::Device { at, status: 3 });
+        }
+        if self.forgotten.lock().expect("no panic").iter().any(|r| r.contains(&at.0)) {
+            return Ok(());
         }
         self.lost.lock().expect("no panic").retain(|line| !(range.start <= line.start && line.end <= range.end));
         self.mends_lines(at, from.len())?;
