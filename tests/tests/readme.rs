@@ -1,4 +1,5 @@
-//! README.md can be followed from top to bottom, twice: each line of its blocks is run as it stands, and does not fail.
+//! README.md can be followed from top to bottom, twice: each line of its indented blocks is run as it stands, and does not
+//! fail. What is not to be run stands between fences.
 #![allow(clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
 use std::fs;
