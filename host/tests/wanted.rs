@@ -63,12 +63,14 @@ fn written(request: Option<Request>) -> Option<(u8, Vec<u8>)> {
     }
 }
 
-/// The configuration space as the appliance has it after all requests, with each answer after so many more changes.
-fn told(changes: &[(u8, &[u8])], late: usize) -> [u8; 60] {
+/// The configuration space as the appliance has it after all requests: so many changes come before the first one, and so
+/// many more before each answer.
+fn told(changes: &[(u8, &[u8])], early: usize, late: usize) -> [u8; 60] {
     let mut export = attached();
     let mut space = [0; 60];
     let mut changes = changes.iter();
     let mut change = |export: &mut Export| changes.next().map(|(at, bytes)| write(export, *at, bytes)).is_some();
+    (0..early).for_each(|_| _ = change(&mut export));
     loop {
         let changed = change(&mut export);
         let Some((at, bytes)) = written(next(&mut export)) else {
@@ -100,8 +102,8 @@ fn the_last_change_of_the_configuration_is_told_however_late_answers_come() {
         for (at, bytes) in changes {
             expected[usize::from(*at)..][..bytes.len()].copy_from_slice(bytes);
         }
-        for late in 0..4 {
-            assert_eq!(told(changes, late), expected, "{changes:?}, {late} late");
+        for (early, late) in (0..5).flat_map(|early| (0..4).map(move |late| (early, late))) {
+            assert_eq!(told(changes, early, late), expected, "{changes:?}, {early} early, {late} late");
         }
     }
 }
