@@ -20,9 +20,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use service::admin::command::{self, Command};
 use service::admin::line::LineBuffer;
-use service::admin::{Reply as Outcome, machine, parse, text};
+use service::admin::reply::{self, RS};
+use service::admin::{self, Outcome, parse};
 use service::error::AdminError;
 
 use crate::bridge::Listener;
@@ -257,17 +257,19 @@ impl Client<'_> {
             }
             let reply = match line.map(|line| (parse(&line), line)) {
                 Err(error) => reply_of_error(mode, error),
-                Ok((Ok(Command::Mode(command::Mode::Console)), _)) => {
-                    reply_of_error(mode, AdminError::usage("this socket has mode json and mode text"))
-                }
-                Ok((Ok(Command::Mode(wanted)), _)) => {
-                    mode = if wanted == command::Mode::Json { Mode::Json } else { Mode::Text };
-                    reply_of(mode, &Ok(Outcome::Mode(wanted)))
-                }
-                // Whatever it is, the appliance has the answer.
-                Ok((_, line)) => match self.ask(mode, line) {
-                    Some(reply) => whole(mode, reply),
-                    None => return Ok(()),
+                Ok((request, line)) => match request.ok().and_then(|request| request.mode()) {
+                    Some(admin::Mode::Console) => {
+                        reply_of_error(mode, AdminError::usage("this socket has mode json and mode text"))
+                    }
+                    Some(wanted) => {
+                        mode = if wanted == admin::Mode::Json { Mode::Json } else { Mode::Text };
+                        reply_of(mode, &Ok(Outcome::Mode(wanted)))
+                    }
+                    // Whatever it is, the appliance has the answer.
+                    None => match self.ask(mode, line) {
+                        Some(reply) => whole(mode, reply),
+                        None => return Ok(()),
+                    },
                 },
             };
             stream.write_all(reply.as_bytes())?;
@@ -343,7 +345,7 @@ fn crowded() -> String {
 fn whole(mode: Mode, reply: Reply) -> String {
     match mode {
         Mode::Json => reply.text,
-        Mode::Text => format!("{}\x1e{}\n", reply.text, reply.exit_code),
+        Mode::Text => format!("{}{RS}{}\n", reply.text, reply.exit_code),
     }
 }
 
@@ -353,13 +355,10 @@ fn reply_of_error(mode: Mode, error: AdminError) -> String {
 
 /// A reply of ours, in the appliance's own form.
 fn reply_of(mode: Mode, outcome: &Result<Outcome, AdminError>) -> String {
-    let mut reply = String::new();
+    let mut text = String::new();
     // A string takes all that is written.
-    let _ = match mode {
-        Mode::Json => machine::write_for_program(outcome, &mut reply),
-        Mode::Text => text::write_for_program(outcome, &mut reply),
-    };
-    reply
+    let _ = reply::write(mode.into(), outcome, &mut text);
+    text
 }
 
 #[cfg(test)]

@@ -11,16 +11,13 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use serde_json::Value;
+use service::admin;
+use service::admin::reply::RS;
 use service::admin::words;
+pub use service::console::PROMPT;
 use service::error::ErrorCode;
 
 use crate::deadline::Deadline;
-
-/// What the console shows when it waits for a line. Nothing is sent before it was seen.
-pub const PROMPT: &str = "untorn> ";
-
-/// Ends a reply in text mode: this byte, then the exit code in decimal.
-const REPLY_END: char = '\x1e';
 
 /// The longest line that is taken, bytes. The longest honest one is a read's: 1 MiB in base64.
 const LINE_BYTES_MAX: usize = 16 << 20;
@@ -35,20 +32,6 @@ const TAIL_LINE_CHARS: usize = 400;
 /// How long an appliance that panics may take over its last words.
 const LAST_WORDS: Duration = Duration::from_secs(3);
 
-/// Every code that an error of machine mode may carry.
-const ERROR_CODES: [ErrorCode; 10] = [
-    ErrorCode::Failed,
-    ErrorCode::Usage,
-    ErrorCode::UnknownCommand,
-    ErrorCode::NotFound,
-    ErrorCode::Damaged,
-    ErrorCode::Unavailable,
-    ErrorCode::Busy,
-    ErrorCode::ReadOnly,
-    ErrorCode::TooLong,
-    ErrorCode::OutOfRange,
-];
-
 /// How replies are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -56,6 +39,15 @@ pub enum Mode {
     Text,
     /// Machine mode: a JSON object a line.
     Json,
+}
+
+impl From<Mode> for admin::Mode {
+    fn from(mode: Mode) -> Self {
+        match mode {
+            Mode::Text => Self::Text,
+            Mode::Json => Self::Json,
+        }
+    }
 }
 
 /// A command's reply.
@@ -191,7 +183,7 @@ impl Session {
     /// Everything that can go wrong below.
     pub fn enter(&mut self, mode: Mode, deadline: Deadline) -> Result<(), SessionError> {
         let (word, first) = match mode {
-            Mode::Text => ("text", REPLY_END),
+            Mode::Text => ("text", RS),
             Mode::Json => ("json", '{'),
         };
         self.send(&format!("mode {word}"), deadline)?;
@@ -367,7 +359,7 @@ pub fn ends(line: &str, exit_code: u8) -> bool {
 /// The exit code in a line of a reply, when it is the reply's last.
 fn exit_code_in(mode: Mode, line: &str) -> Result<Option<u8>, SessionError> {
     match mode {
-        Mode::Text => match line.strip_prefix(REPLY_END) {
+        Mode::Text => match line.strip_prefix(RS) {
             None => Ok(None),
             Some(code) => match code.parse() {
                 Ok(code) => Ok(Some(code)),
@@ -384,7 +376,7 @@ fn exit_code_in(mode: Mode, line: &str) -> Result<Option<u8>, SessionError> {
 /// The exit code that a machine-mode reply stands for.
 fn exit_code(reply: &Value) -> u8 {
     if reply["ok"] != Value::Bool(true) {
-        let code = ERROR_CODES.into_iter().find(|code| reply["error"]["code"] == code.as_str());
+        let code = ErrorCode::ALL.into_iter().find(|code| reply["error"]["code"] == code.as_str());
         return code.unwrap_or(ErrorCode::Failed).exit_code();
     }
     // A check or a verification that did its work and found damage says so here.

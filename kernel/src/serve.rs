@@ -13,7 +13,7 @@ use kernel::node::export::{Alarm, Consumer, Exports, Means};
 use kernel::node::{self, Node};
 use nvdimm::identity::DeviceHandle;
 use nvdimm::label::{LabelError, LabelSource, LabelStore, NoLabels};
-use service::appliance::Appliance;
+use service::admin::commands::machine::MachineAdmin;
 use service::console::{Activity, Session};
 use service::control::MemoryId;
 use service::link::ByteLink;

@@ -1,6 +1,6 @@
 //! What an admin command answers when it does not do what was asked.
 //!
-//! A code is for programs (the contract's strings, each with the exit status a script ends with), the message for
+//! A code is for programs (a string, with the exit status a script ends with), the message for
 //! people: it says what is wrong, where, and what to do.
 
 use alloc::string::String;
@@ -22,19 +22,30 @@ pub enum ErrorCode {
     NotFound,
     /// Media or metadata are damaged.
     Damaged,
-    /// The command exists, but this version does not have it yet.
-    Unavailable,
     /// Another command is under way: nothing was done, ask again.
     Busy,
     /// The target may not be written.
     ReadOnly,
-    /// The request line, or the reply that it asks for, is longer than the contract allows.
+    /// The request line, or the reply that it asks for, is longer than allowed.
     TooLong,
     /// The sectors asked for are not all on the device.
     OutOfRange,
 }
 
 impl ErrorCode {
+    /// All codes.
+    pub const ALL: [Self; 9] = [
+        Self::Failed,
+        Self::Usage,
+        Self::UnknownCommand,
+        Self::NotFound,
+        Self::Damaged,
+        Self::Busy,
+        Self::ReadOnly,
+        Self::TooLong,
+        Self::OutOfRange,
+    ];
+
     /// The code as machine mode spells it.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -44,7 +55,6 @@ impl ErrorCode {
             Self::UnknownCommand => "unknown-command",
             Self::NotFound => "not-found",
             Self::Damaged => "damaged",
-            Self::Unavailable => "unavailable",
             Self::Busy => "busy",
             Self::ReadOnly => "read-only",
             Self::TooLong => "too-long",
@@ -56,7 +66,7 @@ impl ErrorCode {
     #[must_use]
     pub const fn exit_code(self) -> u8 {
         match self {
-            Self::Failed | Self::Unavailable | Self::Busy | Self::ReadOnly => 1,
+            Self::Failed | Self::Busy | Self::ReadOnly => 1,
             Self::Usage | Self::UnknownCommand | Self::TooLong | Self::OutOfRange => 2,
             Self::NotFound => 3,
             Self::Damaged => EXIT_DAMAGED,
@@ -113,11 +123,6 @@ impl AdminError {
     /// Media or metadata are damaged.
     pub fn damaged(message: impl Into<String>) -> Self {
         Self::new(ErrorCode::Damaged, message)
-    }
-
-    /// This version does not have it.
-    pub fn unavailable(message: impl Into<String>) -> Self {
-        Self::new(ErrorCode::Unavailable, message)
     }
 
     /// Another command is under way.

@@ -6,9 +6,11 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use serde::Serialize;
 use uuid::Uuid;
 
-pub use crate::admin::command::RegionType;
+/// Bytes of an external sector that BTTs are made with. The kernel asserts that they are those of the `btt` crate.
+pub const SECTOR_SIZES: [u32; 7] = [512, 520, 528, 4096, 4104, 4160, 4224];
 
 /// Everything that was found.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -126,6 +128,16 @@ pub struct Region {
     pub persistence_domain: PersistenceDomain,
     /// What lies in it. A label-less region has exactly one.
     pub namespaces: Vec<Namespace>,
+}
+
+/// Kinds of region.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RegionType {
+    /// Memory in the address space.
+    Pmem,
+    /// Reached through block data windows.
+    Blk,
 }
 
 /// A region's share of a DIMM.

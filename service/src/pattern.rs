@@ -24,7 +24,7 @@ use core::fmt;
 
 use serde::Serialize;
 
-use crate::admin::command::Lba;
+use crate::lba::Lba;
 
 /// The first word of every sector of the pattern: `untornP1`.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"untornP1");

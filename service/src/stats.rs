@@ -158,3 +158,12 @@ impl DeviceStats {
         Self { dev: dev.into(), total, cpus }
     }
 }
+
+/// All counters.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Stats {
+    /// Counters since boot, per device.
+    pub devices: Vec<DeviceStats>,
+    /// Counters of consumers' queues, since each was started.
+    pub queues: Vec<QueueStats>,
+}

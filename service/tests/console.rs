@@ -3,8 +3,8 @@
 mod common;
 
 use common::{Desk, Screen};
-use service::admin::LINE_BYTES_MAX;
-use service::admin::command::Mode;
+use service::admin::Mode;
+use service::admin::line::LINE_BYTES_MAX;
 use service::console::Activity;
 
 /// What the row with the prompt shows after these bytes, and where its cursor is.

@@ -1,69 +1,107 @@
 //! The grammar: what lines mean, and what wrong ones are told.
 
-use service::admin::command::{
-    BenchRequest, Command, CreateNamespace, Extent, LabelVersion, Lba, ListRequest, Mode, NamespaceMode, RegionType,
-    WriteData,
-};
-use service::admin::{parse, table::COMMANDS};
+use service::admin::commands::inventory::ShowStatus;
+use service::admin::commands::machine::ShowStats;
+use service::admin::commands::namespaces::check::CheckNamespace;
+use service::admin::commands::namespaces::create::{CreateNamespace, NamespaceMode};
+use service::admin::commands::namespaces::labels::{InitLabels, LabelVersion};
+use service::admin::commands::namespaces::{DestroyNamespace, DisableNamespace, EnableNamespace};
+use service::admin::commands::sectors::bench::BenchRequest;
+use service::admin::commands::sectors::write::{Write, WriteData};
+use service::admin::commands::sectors::{self, ClearErrors, InjectError, Read, SectorRange, ShowErrors, Trim};
+use service::admin::commands::session::{ChangeMode, Help};
+use service::admin::commands::{inventory, machine, namespaces, session};
+use service::admin::list::ListRequest;
+use service::admin::request::Request;
+use service::admin::table::{AnyRequest, specs};
+use service::admin::{Mode, parse};
 use service::error::ErrorCode;
+use service::inventory::RegionType;
+use service::lba::Lba;
 use uuid::uuid;
 
-fn parsed(line: &str) -> Command {
-    parse(line).unwrap_or_else(|error| panic!("{line}: {error}"))
+fn of_session(request: impl Request<session::Part> + 'static) -> AnyRequest {
+    AnyRequest::Session(Box::new(request))
+}
+
+fn of_inventory(request: impl Request<inventory::Part> + 'static) -> AnyRequest {
+    AnyRequest::Inventory(Box::new(request))
+}
+
+fn of_namespaces(request: impl Request<namespaces::Part> + 'static) -> AnyRequest {
+    AnyRequest::Namespaces(Box::new(request))
+}
+
+fn of_sectors(request: impl Request<sectors::Part> + 'static) -> AnyRequest {
+    AnyRequest::Sectors(Box::new(request))
+}
+
+fn of_machine(request: impl Request<machine::Part> + 'static) -> AnyRequest {
+    AnyRequest::Machine(Box::new(request))
+}
+
+/// A line means this request: of that type, with those values. Both derive what they show from their fields.
+fn means(line: &str, expected: AnyRequest) {
+    let request = parse(line).unwrap_or_else(|error| panic!("{line}: {error}"));
+    assert_eq!(format!("{request:?}"), format!("{expected:?}"), "{line}");
+}
+
+fn range(lba: u64, count: u64) -> SectorRange {
+    SectorRange { dev: "pmem0s".into(), lba: Lba(lba), count }
 }
 
 #[test]
 fn lines_mean_what_they_say() {
-    let read = |lba, count| Command::Read { dev: "pmem0s".into(), lba: Lba(lba), count };
-    let write = |data| Command::Write { dev: "pmem0s".into(), lba: Lba(7), data, force: false };
-    let extent = || Extent { dev: "pmem0s".into(), lba: Lba(1), count: 2 };
+    let read = |lba, count| of_sectors(Read(range(lba, count)));
+    let write = |data, force| of_sectors(Write { dev: "pmem0s".into(), lba: Lba(7), data, force });
     let everything =
         ListRequest { buses: true, dimms: true, regions: true, namespaces: true, idle: true, health: true, verbose: 0 };
     for (line, command) in [
-        ("help", Command::Help { topic: None }),
-        ("? read", Command::Help { topic: Some("read".into()) }),
-        ("mode json", Command::Mode(Mode::Json)),
-        ("  status\t", Command::Status),
+        ("help", of_session(Help { topic: None })),
+        ("? read", of_session(Help { topic: Some("read".into()) })),
+        ("mode json", of_session(ChangeMode(Mode::Json))),
+        ("  status\t", of_inventory(ShowStatus)),
         ("read pmem0s 0", read(0, 1)),
         ("read pmem0s 0x10 0x20", read(16, 32)),
         ("read -- pmem0s 5 2", read(5, 2)),
         ("'read' \"pmem0s\" '1'", read(1, 1)),
-        ("write pmem0s 7 --data AAEC", write(WriteData::Bytes(vec![0, 1, 2]))),
-        ("write --fill=0xff pmem0s 7", write(WriteData::Fill { byte: 255, count: 1 })),
-        ("write pmem0s --count 9 7 --fill 1", write(WriteData::Fill { byte: 1, count: 9 })),
+        ("write pmem0s 7 --data AAEC", write(WriteData::Bytes(vec![0, 1, 2]), false)),
+        ("write --fill=0xff pmem0s 7", write(WriteData::Fill { byte: 255, count: 1 }, false)),
+        ("write pmem0s --count 9 7 --fill 1", write(WriteData::Fill { byte: 1, count: 9 }, false)),
+        ("write -f pmem0s 7 --fill 1", write(WriteData::Fill { byte: 1, count: 1 }, true)),
+        ("trim pmem0s 1 2", of_sectors(Trim { range: range(1, 2), force: false })),
+        ("trim --force pmem0s 1 2", of_sectors(Trim { range: range(1, 2), force: true })),
+        ("list", of_inventory(ListRequest::default())),
+        ("list -BDRNiH", of_inventory(everything)),
+        ("list --buses --dimms --regions --namespaces --idle --health", of_inventory(everything)),
+        ("list -v -vv", of_inventory(ListRequest { verbose: 3, ..ListRequest::default() })),
+        ("stats --prometheus", of_machine(ShowStats { prometheus: true })),
         (
-            "write -f pmem0s 7 --fill 1",
-            Command::Write {
-                dev: "pmem0s".into(),
-                lba: Lba(7),
-                data: WriteData::Fill { byte: 1, count: 1 },
-                force: true,
-            },
+            "init-labels nmem0",
+            of_namespaces(InitLabels { dimm: "nmem0".into(), version: LabelVersion::V1_2, force: false }),
         ),
-        ("trim pmem0s 1 2", Command::Trim { extent: extent(), force: false }),
-        ("trim --force pmem0s 1 2", Command::Trim { extent: extent(), force: true }),
-        ("inject-error pmem0s 1 2 -f", Command::InjectError { extent: extent(), media: false, force: true }),
-        ("inject-error pmem0s 1 2 --media", Command::InjectError { extent: extent(), media: true, force: false }),
-        ("clear-errors -f pmem0s 1 2", Command::ClearErrors { extent: extent(), force: true }),
-        ("clear-errors pmem0s 1 2", Command::ClearErrors { extent: extent(), force: false }),
-        ("list", Command::List(ListRequest::default())),
-        ("list -BDRNiH", Command::List(everything)),
-        ("list --buses --dimms --regions --namespaces --idle --health", Command::List(everything)),
-        ("list -v -vv", Command::List(ListRequest { verbose: 3, ..ListRequest::default() })),
-        ("stats --prometheus", Command::Stats { prometheus: true }),
-        ("init-labels nmem0", Command::InitLabels { dimm: "nmem0".into(), version: LabelVersion::V1_2, force: false }),
         (
             "init-labels -fV1.1 nmem1",
-            Command::InitLabels { dimm: "nmem1".into(), version: LabelVersion::V1_1, force: true },
+            of_namespaces(InitLabels { dimm: "nmem1".into(), version: LabelVersion::V1_1, force: true }),
         ),
         (
             "destroy-namespace -f namespace0.0",
-            Command::DestroyNamespace { namespace: "namespace0.0".into(), force: true },
+            of_namespaces(DestroyNamespace { namespace: "namespace0.0".into(), force: true }),
         ),
-        ("enable-namespace namespace0.1", Command::EnableNamespace { namespace: "namespace0.1".into() }),
-        ("disable-namespace pmem0s", Command::DisableNamespace { namespace: "pmem0s".into() }),
+        ("enable-namespace namespace0.1", of_namespaces(EnableNamespace { namespace: "namespace0.1".into() })),
+        ("disable-namespace pmem0s", of_namespaces(DisableNamespace { namespace: "pmem0s".into() })),
+        (
+            "check-namespace -RLf pmem0s",
+            of_namespaces(CheckNamespace {
+                namespace: "pmem0s".into(),
+                repair: true,
+                rewrite_log: true,
+                force: true,
+                portable: false,
+            }),
+        ),
     ] {
-        assert_eq!(parsed(line), command, "{line}");
+        means(line, command);
     }
 }
 
@@ -80,7 +118,7 @@ fn create_namespace_has_ndctls_defaults_and_options() {
         force: false,
         zero_entries: false,
     };
-    assert_eq!(parsed("create-namespace"), Command::CreateNamespace(default.clone()));
+    means("create-namespace", of_namespaces(default.clone()));
     let all = CreateNamespace {
         region: Some("region0".into()),
         region_type: Some(RegionType::Pmem),
@@ -93,7 +131,7 @@ fn create_namespace_has_ndctls_defaults_and_options() {
         "create-namespace -r region0 -t pmem -m sector -l 512 -u e412ddd9-4a9e-42e8-9953-05cfdd8f0459 -f",
         "create-namespace -fl512 -rregion0 -tpmem --uuid=e412ddd9-4a9e-42e8-9953-05cfdd8f0459",
     ] {
-        assert_eq!(parsed(line), Command::CreateNamespace(all.clone()), "{line}");
+        means(line, of_namespaces(all.clone()));
     }
     let labelled = CreateNamespace {
         size_bytes: Some(48 << 20),
@@ -101,7 +139,7 @@ fn create_namespace_has_ndctls_defaults_and_options() {
         name: Some("a disk".into()),
         ..default
     };
-    assert_eq!(parsed("create-namespace -s 48M -m raw -n 'a disk'"), Command::CreateNamespace(labelled));
+    means("create-namespace -s 48M -m raw -n 'a disk'", of_namespaces(labelled));
 }
 
 #[test]
@@ -115,13 +153,13 @@ fn bench_loads_for_five_seconds_unless_it_only_verifies() {
         verify: false,
         force: false,
     };
-    assert_eq!(parsed("bench pmem0s"), Command::Bench(bench.clone()));
+    means("bench pmem0s", of_sectors(bench.clone()));
     let verify = BenchRequest { seconds: 0, verify: true, ..bench.clone() };
-    assert_eq!(parsed("bench pmem0s --verify"), Command::Bench(verify));
+    means("bench pmem0s --verify", of_sectors(verify));
     let both = BenchRequest { seconds: 2, seed: 9, mix_write_percent: 70, run: 16, verify: true, ..bench };
-    assert_eq!(parsed("bench --verify --seconds 2 --seed 9 --mix 70% --run 16 pmem0s"), Command::Bench(both.clone()));
+    means("bench --verify --seconds 2 --seed 9 --mix 70% --run 16 pmem0s", of_sectors(both.clone()));
     let forced = BenchRequest { force: true, ..both };
-    assert_eq!(parsed("bench -f --verify --seconds 2 --seed 9 --mix 70 --run 16 pmem0s"), Command::Bench(forced));
+    means("bench -f --verify --seconds 2 --seed 9 --mix 70 --run 16 pmem0s", of_sectors(forced));
 }
 
 #[test]
@@ -170,19 +208,22 @@ fn wrong_lines_are_told_what_is_wrong_and_how_it_is_written() {
 
 #[test]
 fn error_commands_name_sectors_and_say_where_the_fault_lies() {
-    let extent = |lba, count| Extent { dev: "pmem0s".into(), lba: Lba(lba), count };
-    assert_eq!(parsed("trim pmem0s 3 4"), Command::Trim { extent: extent(3, 4), force: false });
-    assert_eq!(
-        parsed("inject-error pmem0s 3"),
-        Command::InjectError { extent: extent(3, 1), media: false, force: false }
-    );
-    assert_eq!(
-        parsed("inject-error --media pmem0s 3 2"),
-        Command::InjectError { extent: extent(3, 2), media: true, force: false }
-    );
-    assert_eq!(parsed("clear-errors pmem0s 0 0x10"), Command::ClearErrors { extent: extent(0, 16), force: false });
-    assert_eq!(parsed("errors"), Command::Errors { dev: None });
-    assert_eq!(parsed("errors pmem0s"), Command::Errors { dev: Some("pmem0s".into()) });
+    let inject = |range, media, force| of_sectors(InjectError { range, media, force });
+    means("inject-error pmem0s 3", inject(range(3, 1), false, false));
+    means("inject-error --media pmem0s 3 2", inject(range(3, 2), true, false));
+    means("inject-error pmem0s 1 2 -f", inject(range(1, 2), false, true));
+    means("clear-errors pmem0s 0 0x10", of_sectors(ClearErrors { range: range(0, 16), force: false }));
+    means("clear-errors -f pmem0s 1 2", of_sectors(ClearErrors { range: range(1, 2), force: true }));
+    means("errors", of_sectors(ShowErrors { dev: None }));
+    means("errors pmem0s", of_sectors(ShowErrors { dev: Some("pmem0s".into()) }));
+}
+
+#[test]
+fn only_the_mode_command_asks_for_a_mode() {
+    for (line, mode) in [("mode console", Some(Mode::Console)), ("'mode' text", Some(Mode::Text)), ("help mode", None)]
+    {
+        assert_eq!(parse(line).expect(line).mode(), mode, "{line}");
+    }
 }
 
 #[test]
@@ -200,8 +241,9 @@ fn a_command_that_lacks_words_is_a_usage_error() {
 
 #[test]
 fn the_table_is_sound() {
-    for (index, spec) in COMMANDS.iter().enumerate() {
-        assert!(COMMANDS[..index].iter().all(|other| other.name != spec.name), "{} twice", spec.name);
+    assert!(specs().count() >= 25);
+    for (index, spec) in specs().enumerate() {
+        assert!(specs().take(index).all(|other| other.name != spec.name), "{} twice", spec.name);
         let required = spec.words.iter().take_while(|word| word.required).count();
         assert!(spec.words[required..].iter().all(|word| !word.required), "{}: optional words come last", spec.name);
         assert!(spec.details.is_empty() || spec.details.ends_with('\n'), "{}", spec.name);

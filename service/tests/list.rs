@@ -2,10 +2,9 @@
 
 mod common;
 
-use common::{Machine, labelled, unlabelled};
-use service::admin::command::{Command, ListRequest};
-use service::admin::{Reply, execute, parse};
+use common::Desk;
 use service::inventory::{BadBlocks, DimmHealth, Inventory};
+use service::mock::{labelled, unlabelled};
 
 /// What `ndctl list -BDRNi` printed of a 32 MiB DIMM without labels.
 const NDCTL_UNLABELLED: &str = concat!(
@@ -37,11 +36,11 @@ const BTT: &str = concat!(
 );
 
 fn list(inventory: Inventory, options: &str) -> String {
-    let command = parse(&format!("list {options}")).expect("options");
-    match execute(command, &mut Machine { inventory, ..Machine::default() }) {
-        Ok(Reply::List(json)) => json,
-        other => panic!("{other:?}"),
-    }
+    let mut desk = Desk::in_mode("json");
+    desk.machine.inventory = inventory;
+    let reply = desk.say(format!("list {options}\n").as_bytes());
+    let list = reply.strip_prefix(r#"{"ok":true,"result":"#).and_then(|list| list.strip_suffix("}\n"));
+    list.unwrap_or_else(|| panic!("{reply}")).into()
 }
 
 /// A list without what is ours: the `btt` objects.
@@ -151,9 +150,4 @@ fn verbosity_adds_details_then_types_then_everything() {
         r#""capabilities":[{"mode":"sector","sector_sizes":[512,520,528,4096,4104,4160,4224]}],"persistence_domain""#
     ));
     assert!(list(inventory, "-DH").contains("health_state"));
-}
-
-#[test]
-fn an_empty_request_is_the_default_request() {
-    assert_eq!(parse("list"), Ok(Command::List(ListRequest::default())));
 }

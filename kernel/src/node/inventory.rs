@@ -1,8 +1,9 @@
-//! What was found, as `list` shows it: ndctl's objects, made from ours.
+//! What was found, for `status`, `list` and `nfit`: the admin side's objects, made from ours.
 
 use super::attach::State;
 use super::disk::Disk;
-use super::{Machine, NamespaceSlot, Node, RegionSlot, SlotPlace};
+use super::{Machine, NamespaceSlot, Node, RegionSlot, SlotPlace, nfit};
+use alloc::format;
 use alloc::string::ToString;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -16,10 +17,25 @@ use nvdimm::label::{LabelVersion, Labels};
 use nvdimm::nfit::MappingFlags;
 use nvdimm::region::{Kind, PersistenceDomain, Region};
 use nvdimm::space;
+use service::admin::commands::inventory::{InventoryAdmin, NamespaceStatus, Nfit, Status};
 use service::inventory as out;
 
-impl<M: Machine> Node<M> {
-    pub(super) fn inventory_now(&self) -> out::Inventory {
+impl<M: Machine> InventoryAdmin for Node<M> {
+    fn status(&mut self) -> Status {
+        Status {
+            version: service::VERSION.to_string(),
+            cpus: self.machine.cpus(),
+            memory: self.machine.memory_bytes(),
+            tables: self.machine.tables(),
+            namespaces: self.slots().map(namespace_status).collect(),
+            exports: self.exports.names(),
+            uptime: self.machine.now_ns() / 1_000_000,
+            unclean_shutdowns_recovered: self.unclean_shutdowns,
+            persist: self.persist.to_string(),
+        }
+    }
+
+    fn inventory(&mut self) -> out::Inventory {
         if self.machine.nfits().is_empty() {
             return out::Inventory::default();
         }
@@ -32,6 +48,12 @@ impl<M: Machine> Node<M> {
         out::Inventory { buses: vec![bus] }
     }
 
+    fn nfit(&mut self) -> Nfit {
+        nfit::reply(&self.found)
+    }
+}
+
+impl<M: Machine> Node<M> {
     /// One namespace, as `list` shows it.
     pub(super) fn shown(&self, place: SlotPlace) -> out::Namespace {
         let numa_node = self.regions[place.region].region.proximity_domain;
@@ -41,7 +63,7 @@ impl<M: Machine> Node<M> {
     fn dimm(&self, number: usize, dimm: &Dimm) -> out::Dimm {
         let has = |flag| dimm.flags.contains(flag);
         out::Dimm {
-            dev: alloc::format!("nmem{number}"),
+            dev: format!("nmem{number}"),
             id: dimm.identity.map(|identity| identity.to_string()),
             handle: dimm.handle.0,
             phys_id: dimm.physical_id,
@@ -98,7 +120,7 @@ impl<M: Machine> Node<M> {
             .mappings()
             .iter()
             .map(|mapping| out::Mapping {
-                dimm: alloc::format!("nmem{}", number(mapping.dimm)),
+                dimm: format!("nmem{}", number(mapping.dimm)),
                 offset: mapping.dpa,
                 length: mapping.bytes,
                 position: Some(u32::from(mapping.position)),
@@ -202,4 +224,23 @@ fn summary(disk: &Disk<Medium>) -> out::Btt {
         },
         state: disk.read_only().map_or(out::BttState::Active, out::BttState::ReadOnly),
     }
+}
+
+fn namespace_status(slot: &NamespaceSlot) -> NamespaceStatus {
+    let id = slot.namespace.id;
+    let (mode, size, blockdev, state) = match &slot.state {
+        State::Sector(disk) => {
+            let size = disk.btt.capacity_sectors() * u64::from(disk.btt.sector_size().data_bytes());
+            let state = disk.read_only().map_or_else(|| "active".into(), |why| format!("read-only: {why}"));
+            ("sector", size, Some(disk.name.clone()), state)
+        }
+        State::Raw(content) => {
+            ("raw", slot.namespace.bytes(), Some(slot.device_name(false)), format!("active: {content}"))
+        }
+        State::Damaged(why) => ("sector", slot.namespace.bytes(), None, format!("damaged: {why}")),
+        State::Unsupported(why) => ("sector", slot.namespace.bytes(), None, format!("unsupported: {why}")),
+        State::Held(held) => ("raw", slot.namespace.bytes(), None, format!("disabled: {}", held.why)),
+        State::Disabled => ("raw", slot.namespace.bytes(), None, "disabled".into()),
+    };
+    NamespaceStatus { dev: id.to_string(), mode: mode.to_string(), size, blockdev, state }
 }

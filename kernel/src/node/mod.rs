@@ -1,30 +1,39 @@
 //! The node: what the machine's firmware and media hold, and what is done with it.
 //!
 //! [`Node::assemble`] goes from firmware bytes to open disks; the node then answers the admin commands
-//! ([`service::appliance::Appliance`]). It touches no hardware but through [`Machine`] and the drivers, so it runs on a
-//! host as well.
+//! ([`service::admin::Appliance`]). It touches no hardware but through [`Machine`] and the drivers, so it runs on a host as
+//! well. Each part of the admin commands has a room of its own:
+//!
+//! | room | commands |
+//! |---|---|
+//! | `inventory`, with `nfit` | status, list, nfit |
+//! | `namespaces` | arenas, init-labels, create-, destroy-, enable-, disable-, check-namespace |
+//! | `sectors` | read, write, trim, inject-error, clear-errors, errors, bench |
+//! | [`export`] | export, unexport; what serves consumers |
+//! | `upkeep` | stats, trace, poweroff, reboot |
+//!
+//! Below them: `attach` opens a namespace, `content` and `probe` look at one without a BTT, `disk` is an open one.
 
-mod appliance;
 mod attach;
-mod bench;
-mod check;
 mod content;
-mod create;
 mod disk;
-mod errors;
 pub mod export;
 mod inventory;
-mod labels;
 mod machine;
+mod namespaces;
 mod nfit;
 mod probe;
-mod switch;
+mod sectors;
+mod upkeep;
 
+use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use attach::{Mapped, State, device_name};
+use disk::Disk;
 use drivers::blk_window::BlkRegion;
+use drivers::medium::Medium;
 use drivers::persist::Persist;
 use drivers::phys::PhysAddr;
 use drivers::pmem::{Access, PmemRegion};
@@ -33,6 +42,7 @@ pub use machine::Machine;
 use nvdimm::Inventory;
 use nvdimm::namespace::Namespace;
 use nvdimm::region::{Kind, PersistenceDomain, Region};
+use service::error::AdminError;
 
 /// Everything that was found, and what is open.
 pub struct Node<M: Machine> {
@@ -74,6 +84,23 @@ impl NamespaceSlot {
     fn device_name(&self, sector_mode: bool) -> String {
         device_name(self.namespace.id, self.behind_windows, sector_mode)
     }
+
+    /// Refuses a namespace that cannot be used, or whose BTT cannot.
+    fn check_usable(&self) -> Result<(), AdminError> {
+        let id = self.namespace.id;
+        match &self.state {
+            State::Sector(_) | State::Raw(_) | State::Disabled => Ok(()),
+            State::Damaged(why) => Err(AdminError::damaged(format!("{id}: {why}"))),
+            State::Unsupported(why) => Err(AdminError::failed(format!("{id} holds {why}"))),
+            State::Held(held) => Err(held.error(id)),
+        }
+    }
+
+    /// What to do about a namespace that an admin disabled.
+    fn how_to_enable(&self) -> String {
+        let id = self.namespace.id;
+        format!("{id} is disabled: enable-namespace {id} serves it")
+    }
 }
 
 impl<M: Machine> Node<M> {
@@ -99,6 +126,23 @@ impl<M: Machine> Node<M> {
     /// What serves consumers: each CPU polls it.
     pub const fn exports(&self) -> &Arc<Exports> {
         &self.exports
+    }
+
+    fn slots(&self) -> impl Iterator<Item = &NamespaceSlot> {
+        self.regions.iter().flat_map(|slot| &slot.namespaces)
+    }
+
+    /// The disks that are open.
+    fn disks(&self) -> impl Iterator<Item = &Arc<Disk<Medium>>> {
+        self.slots().filter_map(|slot| match &slot.state {
+            State::Sector(disk) => Some(disk),
+            _ => None,
+        })
+    }
+
+    /// Offers every disk that consumers have not seen yet.
+    pub fn offer_new(&self) {
+        self.disks().for_each(|disk| self.exports.offer_new(disk));
     }
 
     /// Maps a region. One that cannot be mapped stays visible, with the reason.

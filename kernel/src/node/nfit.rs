@@ -6,10 +6,11 @@ use alloc::vec::Vec;
 use nvdimm::Inventory;
 use nvdimm::error::{Finding, Place};
 use nvdimm::nfit::Structure;
-use service::reply::{self, FieldValue, Fields, NfitStructure, Refusal};
+use service::admin::commands::inventory::{Nfit, NfitStructure, Refusal};
+use service::admin::fields::{FieldValue, Fields};
 
 /// Every structure that was decoded, and everything that was refused or remarked.
-pub(super) fn reply(found: &Inventory) -> reply::Nfit {
+pub(super) fn reply(found: &Inventory) -> Nfit {
     let structures = found.nfit.entries.iter().map(|entry| {
         let (table, offset) = numbers(entry.at);
         let (kind, fields) = describe(&entry.structure);
@@ -17,7 +18,7 @@ pub(super) fn reply(found: &Inventory) -> reply::Nfit {
     });
     let (refused, remarks): (Vec<Finding>, Vec<Finding>) = found.findings().partition(Finding::refuses);
     let shown = |findings: Vec<Finding>| findings.into_iter().map(refusal).collect();
-    reply::Nfit { structures: structures.collect(), refused: shown(refused), remarks: shown(remarks) }
+    Nfit { structures: structures.collect(), refused: shown(refused), remarks: shown(remarks) }
 }
 
 fn numbers(at: Place) -> (u32, u32) {

@@ -1,4 +1,4 @@
-//! `help`, from the table of commands.
+//! The texts and objects of `help`, from the commands' specifications.
 
 use alloc::format;
 use alloc::string::String;
@@ -7,24 +7,14 @@ use core::fmt;
 
 use serde::Serialize;
 
-use super::table::{COMMANDS, CommandSpec, OptionSpec};
-use crate::error::AdminError;
-
-/// The command that `help CMD` explains.
-///
-/// # Errors
-/// Not found.
-pub(super) fn find(topic: &str) -> Result<&'static CommandSpec, AdminError> {
-    CommandSpec::find(topic)
-        .ok_or_else(|| AdminError::not_found(format!("no command \"{topic}\": help lists the commands")))
-}
+use super::grammar::{CommandSpec, OptionSpec};
 
 /// All commands, one a line.
 ///
 /// # Errors
 /// The writer's.
-pub(super) fn all(out: &mut dyn fmt::Write) -> fmt::Result {
-    for spec in COMMANDS {
+pub(super) fn all(specs: &[&CommandSpec], out: &mut dyn fmt::Write) -> fmt::Result {
+    for spec in specs {
         writeln!(out, "{:<18} {}", spec.name, spec.summary)?;
     }
     writeln!(out, "help CMD explains one.")
@@ -59,7 +49,6 @@ pub(super) struct CommandHelp {
     name: &'static str,
     usage: String,
     summary: &'static str,
-    available: bool,
 }
 
 /// A command in `help CMD`'s JSON.
@@ -78,10 +67,12 @@ struct ArgumentHelp {
     help: &'static str,
 }
 
+/// A command for `help`'s JSON.
 pub(super) fn brief(spec: &CommandSpec) -> CommandHelp {
-    CommandHelp { name: spec.name, usage: spec.synopsis(), summary: spec.summary, available: true }
+    CommandHelp { name: spec.name, usage: spec.synopsis(), summary: spec.summary }
 }
 
+/// A command for `help CMD`'s JSON.
 pub(super) fn in_full(spec: &CommandSpec) -> CommandHelpInFull {
     let words =
         spec.words.iter().map(|word| ArgumentHelp { name: word.name.into(), required: word.required, help: word.help });

@@ -11,8 +11,11 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::{LINE_BYTES_MAX, words};
+use super::words;
 use crate::error::AdminError;
+
+/// The longest request line, bytes, its end not counted.
+pub const LINE_BYTES_MAX: usize = 64 << 10;
 
 /// The line that is being received.
 #[derive(Debug, Default)]

@@ -15,11 +15,28 @@ use alloc::vec::Vec;
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::command::{ListRequest, RegionType};
-use super::table::SECTOR_SIZES;
-use crate::inventory::{self, BadBlocks, BttState, Inventory};
+use crate::inventory::{self, BadBlocks, BttState, Inventory, RegionType, SECTOR_SIZES};
 
-/// What is shown, after `-v` has had its say.
+/// What `list` shows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ListRequest {
+    /// `-B`: buses.
+    pub buses: bool,
+    /// `-D`: DIMMs.
+    pub dimms: bool,
+    /// `-R`: regions.
+    pub regions: bool,
+    /// `-N`: namespaces; the default when no type is asked for.
+    pub namespaces: bool,
+    /// `-i`: what is disabled, too.
+    pub idle: bool,
+    /// `-H`: the DIMMs' health.
+    pub health: bool,
+    /// `-v`, counted: 1 adds details and bad blocks, 2 all types, 3 everything.
+    pub verbose: u8,
+}
+
+/// What is shown: a request with the meaning of `-v` worked in.
 #[derive(Clone, Copy)]
 struct Choice {
     buses: bool,

@@ -1,28 +1,36 @@
-//! The admin commands: a line becomes a [`command::Command`] ([`parse()`]), a command a [`Reply`] ([`execute()`]), a reply
-//! text ([`text`]) or a line of JSON ([`machine`]).
+//! The admin commands: a line becomes a request, a request a reply, a reply text or a line of JSON.
 //!
-//! [`table`] is the one place that names the commands.
+//! | module | is |
+//! |---|---|
+//! | [`commands`] | the commands by family: how they are written, what they do, what they reply |
+//! | [`table`] | all families |
+//! | [`appliance`] | what the commands need of the machine |
+//! | [`line`](mod@line), [`words`], `parse` | a program's bytes to lines, a line to words, words to a request |
+//! | [`grammar`], [`values`] | the words and options of a command, the values in them |
+//! | [`request`] | a command, and what it makes of its arguments |
+//! | [`reply`] | replies, and how each mode writes them |
+//! | [`list`] | the inventory in ndctl's JSON |
+//! | [`fields`] | named values, for replies whose keys are data |
+//! | `help`, `hexdump`, `pretty`, `prometheus`, `text` | texts |
 
-pub mod command;
-mod execute;
+pub mod appliance;
+pub mod commands;
+pub mod fields;
+pub mod grammar;
 mod help;
 mod hexdump;
 pub mod line;
 pub mod list;
-pub mod machine;
 mod parse;
 mod pretty;
 mod prometheus;
+pub mod reply;
+pub mod request;
 pub mod table;
-pub mod text;
+mod text;
 pub mod values;
 pub mod words;
 
-pub use execute::{Data, Reply, execute};
-pub use parse::{Arguments, parse};
-
-/// The longest request line, bytes, its end not counted.
-pub const LINE_BYTES_MAX: usize = 64 << 10;
-
-/// The most data that one `read` answers, bytes.
-pub const READ_BYTES_MAX: u64 = 1 << 20;
+pub use appliance::{AnyAppliance, Appliance};
+pub use parse::parse;
+pub use reply::{Mode, Outcome};

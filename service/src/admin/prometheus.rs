@@ -2,8 +2,7 @@
 
 use core::fmt;
 
-use crate::reply::Stats;
-use crate::stats::{Counter, QueueStats};
+use crate::stats::{Counter, QueueStats, Stats};
 
 /// Writes every counter as `untorn_<name>_total{dev="…",cpu="…"}` under its HELP and TYPE lines.
 ///

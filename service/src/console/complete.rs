@@ -4,8 +4,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::admin::table::{COMMANDS, CommandSpec};
-use crate::appliance::Appliance;
+use crate::admin::{AnyAppliance, Mode, table};
 
 /// What Tab offers.
 #[derive(Debug, PartialEq, Eq)]
@@ -19,7 +18,7 @@ pub(super) enum Completion {
 }
 
 /// Completes the last word of `before`, the text before the cursor.
-pub(super) fn complete<A: Appliance + ?Sized>(before: &str, appliance: &mut A) -> Completion {
+pub(super) fn complete(before: &str, appliance: &mut AnyAppliance) -> Completion {
     let (start, word) = match before.rfind([' ', '\t']) {
         Some(blank) => (before[..blank].split_whitespace().next(), &before[blank + 1..]),
         None => (None, before),
@@ -39,12 +38,12 @@ pub(super) fn complete<A: Appliance + ?Sized>(before: &str, appliance: &mut A) -
 }
 
 /// All words that may stand after `start`, the line's first word.
-fn choices<A: Appliance + ?Sized>(start: Option<&str>, word: &str, appliance: &mut A) -> Vec<String> {
-    let commands = || COMMANDS.iter().map(|spec| spec.name.into()).collect();
+fn choices(start: Option<&str>, word: &str, appliance: &mut AnyAppliance) -> Vec<String> {
+    let commands = || table::specs().map(|spec| spec.name.into()).collect();
     match start {
         None | Some("help" | "?") => commands(),
-        Some("mode") => ["console", "text", "json"].map(Into::into).into(),
-        Some(command) if word.starts_with('-') => match CommandSpec::find(command) {
+        Some("mode") => Mode::ALL.map(|mode| mode.as_str().into()).into(),
+        Some(command) if word.starts_with('-') => match table::specs().find(|spec| spec.is_called(command)) {
             Some(spec) => spec.options.iter().map(|option| format!("--{}", option.long)).collect(),
             None => Vec::new(),
         },

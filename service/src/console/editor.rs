@@ -10,11 +10,11 @@ use core::fmt::Write as _;
 use super::history::History;
 use super::keys::Key;
 use super::output::Output;
-use crate::admin::LINE_BYTES_MAX;
+use crate::admin::line::LINE_BYTES_MAX;
 use crate::link::ByteLink;
 
-/// What invites a command. Scripts wait for it.
-pub(super) const PROMPT: &str = "untorn> ";
+/// The prompt. Scripts wait for it: before it, a console takes no line.
+pub const PROMPT: &str = "untorn> ";
 
 /// Columns for the line: one stays free, since a terminal wraps when its last one is written.
 const COLUMNS: usize = 80 - PROMPT.len() - 1;

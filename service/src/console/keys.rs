@@ -3,7 +3,7 @@
 //! Every byte belongs to exactly one key, an ignored escape sequence, or is reported as [`Key::Binary`]; nothing waits
 //! for time to pass, and a line's end is a key whatever came before it.
 
-use crate::admin::command::Mode;
+use crate::admin::Mode;
 use crate::admin::words::is_text;
 
 /// What a person pressed.

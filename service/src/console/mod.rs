@@ -36,14 +36,13 @@ use alloc::string::String;
 use core::fmt::{self, Write as _};
 
 use complete::{Completion, complete};
+pub use editor::PROMPT;
 use editor::{Editor, Entered};
 use keys::{Key, Keys};
 use output::Output;
 
-use crate::admin::command::{Command, Mode};
 use crate::admin::line::{LineBuffer, too_long_error};
-use crate::admin::{Reply, execute, machine, parse, text, words};
-use crate::appliance::Appliance;
+use crate::admin::{AnyAppliance, Mode, Outcome, parse, reply, words};
 use crate::error::AdminError;
 use crate::link::ByteLink;
 
@@ -129,7 +128,7 @@ impl Session {
 
     /// Takes the bytes that have arrived, up to and including one command, and answers it. Call it again while it is
     /// [`Activity::Busy`], after a look at [`Session::is_quiet`].
-    pub fn poll<L: ByteLink + ?Sized, A: Appliance + ?Sized>(&mut self, link: &mut L, appliance: &mut A) -> Activity {
+    pub fn poll<L: ByteLink + ?Sized>(&mut self, link: &mut L, appliance: &mut AnyAppliance) -> Activity {
         let mut activity = Activity::Idle;
         for _ in 0..POLL_BYTES_MAX {
             let Some(byte) = link.receive() else { break };
@@ -155,11 +154,11 @@ impl Session {
     }
 
     /// Takes a byte; returns the request that it completes.
-    fn take<L: ByteLink + ?Sized, A: Appliance + ?Sized>(
+    fn take<L: ByteLink + ?Sized>(
         &mut self,
         byte: u8,
         link: &mut L,
-        appliance: &mut A,
+        appliance: &mut AnyAppliance,
     ) -> Option<Result<String, AdminError>> {
         let of_program = self.mode != Mode::Console || self.beside.is_some();
         let after_return = core::mem::replace(&mut self.after_return, !of_program && byte == b'\r');
@@ -192,11 +191,11 @@ impl Session {
     }
 
     /// Carries out a request and sends its reply.
-    fn answer<L: ByteLink + ?Sized, A: Appliance + ?Sized>(
+    fn answer<L: ByteLink + ?Sized>(
         &mut self,
         request: Result<String, AdminError>,
         link: &mut L,
-        appliance: &mut A,
+        appliance: &mut AnyAppliance,
     ) -> Activity {
         if let Some(mode) = self.beside.take() {
             return answer_beside(mode, request, link, appliance);
@@ -206,8 +205,8 @@ impl Session {
             self.editor.prompt(link);
             return Activity::Busy;
         }
-        let outcome = request.and_then(|line| parse(&line)).and_then(|command| execute(command, appliance));
-        if let Ok(Reply::Mode(mode)) = &outcome {
+        let outcome = request.and_then(|line| parse(&line)).and_then(|request| request.execute(appliance));
+        if let Ok(Outcome::Mode(mode)) = &outcome {
             self.mode = *mode;
         }
         // A link takes all that is written.
@@ -219,7 +218,7 @@ impl Session {
         activity
     }
 
-    fn complete<L: ByteLink + ?Sized, A: Appliance + ?Sized>(&mut self, link: &mut L, appliance: &mut A) {
+    fn complete<L: ByteLink + ?Sized>(&mut self, link: &mut L, appliance: &mut AnyAppliance) {
         match complete(&self.editor.before_cursor(), appliance) {
             Completion::None => {}
             Completion::Insert(rest) => self.editor.insert_all(&rest, link),
@@ -234,18 +233,16 @@ impl Session {
 }
 
 /// Carries out a request beside a person and sends its reply. The editor knows nothing of it.
-fn answer_beside<L: ByteLink + ?Sized, A: Appliance + ?Sized>(
+fn answer_beside<L: ByteLink + ?Sized>(
     mode: Mode,
     request: Result<String, AdminError>,
     link: &mut L,
-    appliance: &mut A,
+    appliance: &mut AnyAppliance,
 ) -> Activity {
-    let outcome = request.and_then(|line| parse(&line)).and_then(|command| match command {
+    let outcome = request.and_then(|line| parse(&line)).and_then(|request| match request.mode() {
         // The person's mode is not the program's to change.
-        Command::Mode(_) => {
-            Err(AdminError::usage("a request beside a person's console has its own form: no mode here"))
-        }
-        command => execute(command, appliance),
+        Some(_) => Err(AdminError::usage("a request beside a person's console has its own form: no mode here")),
+        None => request.execute(appliance),
     });
     link.send(BESIDE_START);
     // A link takes all that is written.
@@ -255,10 +252,10 @@ fn answer_beside<L: ByteLink + ?Sized, A: Appliance + ?Sized>(
 }
 
 /// What is to be done after a reply.
-fn ends(outcome: &Result<Reply, AdminError>) -> Activity {
+fn ends(outcome: &Result<Outcome, AdminError>) -> Activity {
     match outcome {
-        Ok(Reply::Poweroff) => Activity::Poweroff,
-        Ok(Reply::Reboot) => Activity::Reboot,
+        Ok(Outcome::Poweroff) => Activity::Poweroff,
+        Ok(Outcome::Reboot) => Activity::Reboot,
         _ => Activity::Busy,
     }
 }
@@ -282,10 +279,10 @@ fn entered(entered: Entered) -> Result<String, AdminError> {
 }
 
 /// Sends a reply as the mode has it.
-fn send<L: ByteLink + ?Sized>(mode: Mode, outcome: &Result<Reply, AdminError>, link: &mut L) -> fmt::Result {
-    match mode {
-        Mode::Console => text::write(outcome, &mut Output::terminal(link)),
-        Mode::Text => text::write_for_program(outcome, &mut Output::plain(link)),
-        Mode::Json => machine::write_for_program(outcome, &mut Output::plain(link)),
-    }
+fn send<L: ByteLink + ?Sized>(mode: Mode, outcome: &Result<Outcome, AdminError>, link: &mut L) -> fmt::Result {
+    let mut out = match mode {
+        Mode::Console => Output::terminal(link),
+        Mode::Text | Mode::Json => Output::plain(link),
+    };
+    reply::write(mode, outcome, &mut out)
 }

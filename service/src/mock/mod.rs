@@ -1,17 +1,20 @@
-//! A driver for tests: it does what a driver does, and whatever else a test wants of it.
+//! Peers for tests: a driver that does what a test wants of it, and an appliance in memory.
 //!
 //! | part | plays |
 //! |---|---|
 //! | [`Driver`] | a driver's side of a split virtqueue, with every byte of it in reach |
 //! | [`RamDisk`] | a back end in memory that remembers its runs and fails when told |
 //! | [`Consumer`] | both, and our device between them: requests in, answers out |
+//! | [`FakeAppliance`] | the machine behind the admin commands |
 //! | [`harm()`] | a driver that does what any bytes say: the body of a fuzz target |
 
+mod appliance;
 mod consumer;
 mod disk;
 mod driver;
 mod harm;
 
+pub use appliance::{FakeAppliance, arena, labelled, unlabelled};
 pub use consumer::{Answer, Consumer, Parts};
 pub use disk::RamDisk;
 pub use driver::{Descriptor, Driver, INDIRECT, NEXT, WRITE};

@@ -77,7 +77,7 @@ pub fn judge<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use service::admin::command::Lba;
+    use service::lba::Lba;
     use service::pattern::{Tag, fill};
 
     #[test]

@@ -14,7 +14,7 @@ use std::thread;
 
 use clap::Args;
 use nix::fcntl::OFlag;
-use service::admin::command::Lba;
+use service::lba::Lba;
 use service::pattern::{Choices, Tag, Verdict, fill, verify};
 
 use super::history::{self, Load};

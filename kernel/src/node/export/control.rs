@@ -10,6 +10,7 @@ use core::sync::atomic::Ordering;
 
 use btt::CpuIndex;
 use drivers::medium::Medium;
+use service::admin::commands::machine::TraceEvent;
 use service::blk::{self, BlkQueue, Device};
 use service::control::dialogue::{Greeting, introduction};
 use service::control::{
@@ -18,7 +19,6 @@ use service::control::{
 use service::error::AdminError;
 use service::link::ByteLink;
 use service::memory::{MemoryOffset, MemoryTable, SharedMemory};
-use service::reply::TraceEvent;
 use service::virtqueue::{Layout, QUEUE_SIZE_MAX};
 
 use super::station::{Counts, Running};

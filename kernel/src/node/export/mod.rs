@@ -2,6 +2,7 @@
 //!
 //! | part | does | who |
 //! |---|---|---|
+//! | `admin` | the commands `export` and `unexport` | CPU 0 |
 //! | `control` | what the bridge asks for over the control link | whoever polls it: CPU 0 |
 //! | `station` | the queues of one CPU, polled | that CPU, or the keeper of the watch |
 //! | `backend` | a request, on a disk | the CPU that polls its queue |
@@ -20,6 +21,7 @@
 //! Order of locks: control → station → lanes of a disk → a disk's map stripes; `reports` and nothing below it.
 //! A queue that control removes under its station's lock is not touched any more: a poll answers what it has taken.
 
+mod admin;
 mod backend;
 mod control;
 mod station;
@@ -36,10 +38,10 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use btt::CpuIndex;
 use drivers::medium::Medium;
 use drivers::shared::SharedWindow;
+use service::admin::commands::machine::TraceEvent;
 use service::control::{MemoryId, Report};
 use service::error::AdminError;
 use service::link::ByteLink;
-use service::reply::TraceEvent;
 use spin::Mutex;
 
 use super::disk::Disk;

@@ -7,10 +7,10 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 
 use btt::CpuIndex;
 use drivers::medium::Medium;
+use service::admin::commands::machine::TraceEvent;
 use service::blk::{BlkQueue, Device, Progress};
 use service::control::{Call, DiskIndex, Report};
 use service::memory::MemoryTable;
-use service::reply::TraceEvent;
 use service::stats::QueueStats;
 use service::virtqueue::QueueError;
 use spin::Mutex;

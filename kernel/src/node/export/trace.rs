@@ -5,8 +5,8 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
+use service::admin::commands::machine::TraceEvent;
 use service::control::{ExportIndex, QueueIndex};
-use service::reply::TraceEvent;
 
 /// How many events a ring keeps.
 const EVENTS: usize = 128;

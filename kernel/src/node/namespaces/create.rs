@@ -8,17 +8,17 @@
 //! Before anything of it is stored, the space is probed: memory that keeps no bytes gets no namespace. Afterwards, what is
 //! there is read back, and only that is success.
 
-use super::attach::{State, medium, placement};
-use super::content::{Content, recognise};
-use super::export::not_exported;
-use super::probe::{Fault, all_over};
-use super::{Machine, NamespaceSlot, Node, RegionSlot, SlotPlace};
+use crate::node::attach::{State, medium, placement};
+use crate::node::content::{Content, recognise};
+use crate::node::export::not_exported;
+use crate::node::probe::{Fault, all_over};
+use crate::node::{Machine, NamespaceSlot, Node, RegionSlot, SlotPlace};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use btt::FormatError;
 use btt::format::{Recipe, format};
-use btt::geometry::SectorSize;
+use btt::geometry::{SECTOR_SIZES, SectorSize};
 use btt::info_block::Version;
 use btt::unmake::{erase, info_blocks, signed_pages};
 use drivers::medium::Medium;
@@ -30,9 +30,20 @@ use nvdimm::label::LabelsByDimm;
 use nvdimm::label::{Claim, LabelSet, LabelVersion, Labels};
 use nvdimm::region::{Kind, LeftOut};
 use nvdimm::space;
-use service::admin::command::{CreateNamespace, NamespaceMode, RegionType};
+use service::admin::commands::namespaces::create::{CreateNamespace, NamespaceMode};
 use service::error::AdminError;
+use service::inventory::RegionType;
 use uuid::{Builder, Uuid};
+
+// The grammar offers the sector sizes that a BTT may have, all of them.
+const _: () = {
+    assert!(service::inventory::SECTOR_SIZES.len() == SECTOR_SIZES.len());
+    let mut index = 0;
+    while index < SECTOR_SIZES.len() {
+        assert!(service::inventory::SECTOR_SIZES[index] == SECTOR_SIZES[index]);
+        index += 1;
+    }
+};
 
 /// No BTT is smaller.
 const SECTOR_MODE_BYTES: u64 = 16 << 20;

@@ -1,9 +1,9 @@
 //! `enable-namespace`, `disable-namespace`, `destroy-namespace`.
 
-use super::attach::{State, medium, placement};
-use super::disk::admin_error;
-use super::export::not_exported;
-use super::{Machine, NamespaceSlot, Node, SlotPlace};
+use crate::node::attach::{State, medium, placement};
+use crate::node::disk::admin_error;
+use crate::node::export::not_exported;
+use crate::node::{Machine, NamespaceSlot, Node, SlotPlace};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -30,14 +30,7 @@ impl<M: Machine> Node<M> {
             return Ok(());
         }
         self.open(place);
-        let slot = self.at(place);
-        let id = slot.namespace.id;
-        match &slot.state {
-            State::Sector(_) | State::Raw(_) | State::Disabled => Ok(()),
-            State::Damaged(why) => Err(AdminError::damaged(format!("{id}: {why}"))),
-            State::Unsupported(why) => Err(AdminError::failed(format!("{id} holds {why}"))),
-            State::Held(held) => Err(held.error(id)),
-        }
+        self.at(place).check_usable()
     }
 
     /// Makes durable what a namespace's disk has not yet, and closes it.

@@ -1,9 +1,9 @@
 //! `check-namespace`: looking at the whole of a BTT, and mending it when asked.
 
-use super::attach::{State, medium, placement};
-use super::content::Content;
-use super::disk::admin_error;
-use super::{Machine, Node, SlotPlace};
+use crate::node::attach::{State, medium, placement};
+use crate::node::content::Content;
+use crate::node::disk::admin_error;
+use crate::node::{Machine, Node, SlotPlace};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -11,9 +11,8 @@ use btt::Placement;
 use btt::check::{self, check};
 use btt::repair::{Orders, forbid_zero_entries, repair};
 use drivers::medium::Medium;
-use service::admin::command::CheckNamespace;
+use service::admin::commands::namespaces::check::{Check, CheckNamespace, Finding};
 use service::error::AdminError;
-use service::reply::{Check, Finding};
 use uuid::Builder;
 
 /// How many findings a check names; the rest are counted.

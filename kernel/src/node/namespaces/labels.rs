@@ -2,31 +2,24 @@
 
 use super::create::may_format;
 use super::switch::alike;
-use super::{Machine, NamespaceSlot, Node, SlotPlace};
+use crate::node::{Machine, NamespaceSlot, Node, SlotPlace};
 use alloc::format;
 use alloc::string::ToString;
 use alloc::vec::Vec;
 use nvdimm::change::{self, Step};
 use nvdimm::identity::DeviceHandle;
 use nvdimm::label::{self, Labels};
-use service::admin::command::LabelVersion;
+use service::admin::commands::namespaces::labels::{InitLabels, LabelArea, LabelVersion};
 use service::error::AdminError;
-use service::reply::LabelArea;
 
 impl<M: Machine> Node<M> {
-    /// `init-labels`.
-    pub(super) fn initialise_labels(
+    /// Gives a DIMM label index blocks, and no labels. The namespaces on it go.
+    pub(super) fn initialise_label_area(
         &mut self,
-        name: &str,
-        version: LabelVersion,
-        force: bool,
+        dimm: DeviceHandle,
+        request: &InitLabels,
     ) -> Result<LabelArea, AdminError> {
-        let number = name.strip_prefix("nmem").and_then(|number| number.parse::<usize>().ok());
-        let found =
-            number.filter(|number| number.to_string() == name[4..]).and_then(|number| self.found.dimms.get(number));
-        let Some(dimm) = found.map(|dimm| dimm.handle) else {
-            return Err(AdminError::not_found(format!("no DIMM \"{name}\": list -D shows what there is")));
-        };
+        let &InitLabels { dimm: ref name, version, force } = request;
         let refused = |why: &str| Err(AdminError::failed(format!("{name}: {why}")));
         let area_bytes = match self.found.labels_of(dimm) {
             Labels::None => return refused("it has no label area"),

@@ -1,15 +1,15 @@
 //! The load generator: all CPUs at once, with sectors that tell when they are torn.
 
-use super::disk::Disk;
-use super::export::Exports;
-use super::machine::Machine;
+use crate::node::disk::Disk;
+use crate::node::export::Exports;
+use crate::node::machine::Machine;
 use alloc::vec;
 use btt::CpuIndex;
 use btt::media::Namespace;
 use core::sync::atomic::{AtomicU64, Ordering};
-use service::admin::command::{BenchRequest, Lba};
+use service::admin::commands::sectors::bench::{Bench, BenchRequest, Verify};
+use service::lba::Lba;
 use service::pattern::{self, Choices, Tag, Verdict};
-use service::reply::{Bench, Verify};
 use service::stats::Counts;
 use spin::Mutex;
 

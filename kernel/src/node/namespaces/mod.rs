@@ -1,0 +1,135 @@
+//! The admin commands about namespaces: names are resolved here, the rooms below work on places.
+//!
+//! | room | commands |
+//! |---|---|
+//! | [`create`] | create-namespace |
+//! | [`switch`] | enable-, disable-, destroy-namespace |
+//! | [`labels`] | init-labels; what a change of labels changes in the node |
+//! | [`check`] | check-namespace |
+
+mod check;
+mod create;
+mod labels;
+mod switch;
+
+use super::attach::State;
+use super::disk::read_only_reason;
+use super::{Machine, Node, SlotPlace};
+use alloc::format;
+use alloc::string::{String, ToString};
+use btt::ArenaInfo;
+use btt::flog::Slots;
+use nvdimm::identity::DeviceHandle;
+use service::admin::commands::namespaces::NamespaceAdmin;
+use service::admin::commands::namespaces::arenas::{Arena, Arenas};
+use service::admin::commands::namespaces::check::{Check, CheckNamespace};
+use service::admin::commands::namespaces::create::CreateNamespace;
+use service::admin::commands::namespaces::labels::{InitLabels, LabelArea};
+use service::error::AdminError;
+use service::inventory::Namespace;
+
+impl<M: Machine> NamespaceAdmin for Node<M> {
+    fn arenas(&mut self, name: &str) -> Result<Arenas, AdminError> {
+        let slot = self.at(self.place(name)?);
+        let id = slot.namespace.id;
+        slot.check_usable()?;
+        match &slot.state {
+            State::Sector(disk) => {
+                Ok(Arenas { dev: id.to_string(), arenas: disk.btt.arenas().map(|arena| describe(&arena)).collect() })
+            }
+            State::Raw(content) => Err(AdminError::failed(format!("{id} is not in sector mode: {content}"))),
+            _ => Err(AdminError::failed(slot.how_to_enable())),
+        }
+    }
+
+    fn init_labels(&mut self, request: &InitLabels) -> Result<LabelArea, AdminError> {
+        let dimm = self.dimm_named(&request.dimm)?;
+        self.initialise_label_area(dimm, request)
+    }
+
+    fn create_namespace(&mut self, request: &CreateNamespace) -> Result<Namespace, AdminError> {
+        let place = self.create(request)?;
+        Ok(self.shown(place))
+    }
+
+    fn destroy_namespace(&mut self, name: &str, force: bool) -> Result<String, AdminError> {
+        let place = self.place(name)?;
+        self.destroy(place, force)
+    }
+
+    fn enable_namespace(&mut self, name: &str) -> Result<Namespace, AdminError> {
+        let place = self.place(name)?;
+        self.enable(place)?;
+        Ok(self.shown(place))
+    }
+
+    fn disable_namespace(&mut self, name: &str) -> Result<String, AdminError> {
+        let place = self.place(name)?;
+        self.disable(place)?;
+        Ok(self.at(place).namespace.id.to_string())
+    }
+
+    fn check_namespace(&mut self, request: &CheckNamespace) -> Result<Check, AdminError> {
+        let place = self.place(&request.namespace)?;
+        self.check(place, request)
+    }
+}
+
+impl<M: Machine> Node<M> {
+    /// The place of a namespace, by its own name, its BTT's, or its block device's.
+    fn place(&self, name: &str) -> Result<SlotPlace, AdminError> {
+        for (region, slots) in self.regions.iter().enumerate() {
+            for (namespace, slot) in slots.namespaces.iter().enumerate() {
+                let id = slot.namespace.id;
+                let (own, btt) = (id.to_string(), format!("btt{}.{}", id.region.0, id.number));
+                let mut names = [own, btt, slot.device_name(true), slot.device_name(false)].into_iter();
+                if names.any(|known| known == name) {
+                    return Ok(SlotPlace { region, namespace });
+                }
+            }
+        }
+        Err(AdminError::not_found(format!("no namespace \"{name}\": list -Ni shows what there is")))
+    }
+
+    /// The DIMM of that name: `nmem<number>`.
+    fn dimm_named(&self, name: &str) -> Result<DeviceHandle, AdminError> {
+        let mut named = self.found.dimms.iter().enumerate().filter(|(number, _)| format!("nmem{number}") == name);
+        named
+            .next()
+            .map(|(_, dimm)| dimm.handle)
+            .ok_or_else(|| AdminError::not_found(format!("no DIMM \"{name}\": list -D shows what there is")))
+    }
+}
+
+/// An arena in the words and with the offsets of Linux's debugfs: from the first info block on, not from the arena's
+/// own.
+fn describe(arena: &ArenaInfo) -> Arena {
+    let g = &arena.info.geometry;
+    let start = arena.at.0 - arena.info.version.initial_offset().0;
+    let (version_major, version_minor) = arena.info.version.numbers();
+    let (log_index_0, log_index_1) = match arena.slots {
+        Slots::ZeroOne => (0, 1),
+        Slots::ZeroTwo => (0, 2),
+    };
+    Arena {
+        size: if g.nextoff == 0 { g.info2off + btt::layout::PAGE_BYTES } else { g.nextoff },
+        external_lba_start: arena.first_lba.0,
+        internal_nlba: g.internal_nlba,
+        internal_lbasize: g.internal_lbasize,
+        external_nlba: g.external_nlba,
+        external_lbasize: g.external_lbasize.bytes(),
+        nfree: g.nfree,
+        version_major,
+        version_minor,
+        nextoff: if g.nextoff == 0 { 0 } else { start + g.nextoff },
+        infooff: start,
+        dataoff: start + g.dataoff,
+        mapoff: start + g.mapoff,
+        logoff: start + g.logoff,
+        info2off: start + g.info2off,
+        flags: arena.info.flags,
+        read_only: read_only_reason(arena),
+        log_index_0,
+        log_index_1,
+    }
+}

@@ -1,0 +1,183 @@
+//! The admin commands about sectors: a block device in the hands of one command, and what is known to be lost.
+
+mod bench;
+
+use super::attach::State;
+use super::disk::{Disk, admin_error};
+use super::{Machine, Node};
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
+use btt::{BttError, ExternalLba};
+use drivers::medium::Medium;
+use service::admin::commands::sectors::bench::{Bench, BenchRequest};
+use service::admin::commands::sectors::errors::{Errors, MediaErrors, SectorErrors};
+use service::admin::commands::sectors::{BlockDevice, SectorAdmin, no_such_device};
+use service::error::AdminError;
+use service::lba::Lba;
+
+/// How many sectors change before consumers and their bridge are attended to.
+const SECTORS_A_TURN: u64 = 512;
+
+impl<M: Machine> SectorAdmin for Node<M> {
+    fn device(&mut self, dev: &str) -> Result<Box<dyn BlockDevice + '_>, AdminError> {
+        let node = &*self;
+        Ok(Box::new(NodeDevice { disk: node.disk(dev)?, node }))
+    }
+
+    fn errors(&mut self, dev: Option<&str>) -> Result<Errors, AdminError> {
+        let only = dev.map(|dev| self.disk(dev).map(|disk| &*disk.name)).transpose()?;
+        let mut all = Errors::default();
+        for slot in self.slots() {
+            let State::Sector(disk) = &slot.state else { continue };
+            if only.is_some_and(|name| name != disk.name) {
+                continue;
+            }
+            let mut found = |extent: btt::scan::Extent| {
+                if all.errors.len() == Errors::SHOWN_MAX {
+                    all.more += 1;
+                } else {
+                    let (dev, lba) = (disk.name.clone(), Lba(extent.lba.0));
+                    all.errors.push(SectorErrors { dev, lba, count: extent.count });
+                }
+            };
+            disk.btt
+                .error_sectors(&mut found, &mut |_, _| self.exports.attend(M::this_cpu()))
+                .map_err(|why| AdminError::damaged(format!("{}: {why}", disk.name)))?;
+            let dev = || slot.namespace.id.to_string();
+            let lost = disk.btt.media().lost().into_iter();
+            all.media.extend(lost.map(|(at, length)| MediaErrors { dev: dev(), offset: at.0, length }));
+        }
+        Ok(all)
+    }
+}
+
+impl<M: Machine> Node<M> {
+    /// The disk of that name; another namespace's device is refused with what to do.
+    pub(super) fn disk(&self, dev: &str) -> Result<&Arc<Disk<Medium>>, AdminError> {
+        if let Some(disk) = self.disks().find(|disk| disk.name == dev) {
+            return Ok(disk);
+        }
+        for slot in self.slots() {
+            let id = slot.namespace.id;
+            if dev == slot.device_name(false) || dev == slot.device_name(true) || dev == id.to_string() {
+                slot.check_usable()?;
+                return Err(AdminError::not_found(match &slot.state {
+                    State::Sector(disk) => format!("the block device of {id} is {}", disk.name),
+                    State::Disabled => slot.how_to_enable(),
+                    _ => format!(
+                        "{id} is not formatted, so it has no sectors: create-namespace -r {} formats it",
+                        id.region
+                    ),
+                }));
+            }
+        }
+        Err(no_such_device(dev))
+    }
+}
+
+/// A block device of the node.
+struct NodeDevice<'node, M: Machine> {
+    node: &'node Node<M>,
+    disk: &'node Disk<Medium>,
+}
+
+impl<M: Machine> NodeDevice<'_, M> {
+    fn error(&self, why: &BttError) -> AdminError {
+        admin_error(&self.disk.name, why)
+    }
+
+    /// Changes sectors that are all on the disk, some at a time: consumers may share it meanwhile.
+    fn by_turns(
+        &self,
+        Lba(first): Lba,
+        count: u64,
+        change: impl Fn(&Disk<Medium>, ExternalLba, u64) -> Result<(), BttError>,
+    ) -> Result<(), AdminError> {
+        let mut done = 0;
+        while done < count {
+            let now = SECTORS_A_TURN.min(count - done);
+            change(self.disk, ExternalLba(first + done), now).map_err(|why| self.error(&why))?;
+            done += now;
+            self.node.exports.attend(M::this_cpu());
+        }
+        Ok(())
+    }
+}
+
+impl<M: Machine> BlockDevice for NodeDevice<'_, M> {
+    fn sector_bytes(&self) -> u32 {
+        self.disk.btt.sector_size().bytes()
+    }
+
+    fn sectors(&self) -> u64 {
+        self.disk.btt.capacity_sectors()
+    }
+
+    fn read_only(&self) -> Option<String> {
+        // As long as one arena can be written, each write fails or succeeds by itself.
+        self.disk.read_only().filter(|_| self.disk.all_read_only())
+    }
+
+    fn is_in_use(&self) -> bool {
+        self.node.exports.has_consumer(&self.disk.name)
+    }
+
+    fn content(&mut self) -> Option<&'static str> {
+        self.disk.content(M::this_cpu())
+    }
+
+    fn read(&mut self, lba: Lba, into: &mut [u8]) -> Result<(), AdminError> {
+        self.disk.read(M::this_cpu(), lba.0, into).map_err(|why| self.error(&why))
+    }
+
+    fn write(&mut self, lba: Lba, from: &[u8]) -> Result<(), AdminError> {
+        self.disk.write(M::this_cpu(), lba.0, from).map_err(|why| self.error(&why))?;
+        // A command that fills many sectors calls this many times.
+        self.node.exports.attend(M::this_cpu());
+        Ok(())
+    }
+
+    fn trim(&mut self, lba: Lba, count: u64) -> Result<(), AdminError> {
+        self.by_turns(lba, count, |disk, lba, count| disk.btt.lane(M::this_cpu()).zero(lba, count))
+    }
+
+    fn inject_error(&mut self, lba: Lba, count: u64, media: bool) -> Result<(), AdminError> {
+        self.by_turns(lba, count, |disk, lba, count| match media {
+            true => lose(disk, lba, count),
+            false => disk.btt.lane(M::this_cpu()).mark_errors(lba, count),
+        })
+    }
+
+    fn clear_errors(&mut self, lba: Lba, count: u64) -> Result<(), AdminError> {
+        self.by_turns(lba, count, |disk, lba, count| {
+            disk.settle_losses(M::this_cpu(), lba.0, count)?;
+            disk.btt.lane(M::this_cpu()).clear_errors(lba, count).map(|_| ())
+        })
+    }
+
+    fn bench(&mut self, request: &BenchRequest) -> Result<Bench, AdminError> {
+        let (machine, disk) = (&self.node.machine, self.disk);
+        if let Some(why) = disk.read_only().filter(|_| request.writes()) {
+            return Err(AdminError::read_only(format!("{}: {why}", disk.name)));
+        }
+        let buffers = disk.sector_bytes() as u64 * u64::from(request.run) * u64::from(machine.cpus());
+        if buffers > machine.heap_bytes() / 8 {
+            return Err(AdminError::failed(format!("{}: not enough memory for runs of {}", disk.name, request.run)));
+        }
+        Ok(bench::run(machine, &self.node.exports, disk, request))
+    }
+}
+
+/// Lets the medium fail where the sectors lie now, while nobody moves them.
+fn lose(disk: &Disk<Medium>, lba: ExternalLba, count: u64) -> Result<(), BttError> {
+    let bytes = disk.sector_bytes() as u64;
+    disk.btt.exclusively(|media| {
+        for lba in (lba.0..lba.0 + count).map(ExternalLba) {
+            let at = disk.btt.place_of(lba)?;
+            media.lose(at, bytes).map_err(|why| BttError::Data { lba, why })?;
+        }
+        Ok(())
+    })?
+}

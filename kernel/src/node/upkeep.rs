@@ -1,0 +1,27 @@
+//! The admin commands about the running machine: counters, events, and what it does before it ends.
+
+use super::disk::admin_error;
+use super::{Machine, Node};
+use service::admin::commands::machine::{MachineAdmin, Trace};
+use service::error::AdminError;
+use service::stats::Stats;
+
+impl<M: Machine> MachineAdmin for Node<M> {
+    fn stats(&mut self) -> Stats {
+        Stats { devices: self.disks().map(|disk| disk.stats()).collect(), queues: self.exports.stats() }
+    }
+
+    fn trace(&mut self) -> Trace {
+        Trace { events: self.exports.trace() }
+    }
+
+    fn quiesce(&mut self) -> Result<(), AdminError> {
+        let mut result = Ok(());
+        for disk in self.disks() {
+            if let Err(why) = disk.btt.drain() {
+                result = Err(admin_error(&disk.name, &why));
+            }
+        }
+        result
+    }
+}

@@ -1,0 +1,22 @@
+//! The seam between the admin side and the machine: [`Appliance`], which the kernel implements, part by part.
+
+use super::commands::exports::ExportAdmin;
+use super::commands::inventory::InventoryAdmin;
+use super::commands::machine::MachineAdmin;
+use super::commands::namespaces::NamespaceAdmin;
+use super::commands::sectors::SectorAdmin;
+
+/// What the admin commands need of the machine: all parts.
+///
+/// The admin side has done what needs no machine before it calls: the line is parsed, numbers are in range of their types,
+/// sectors are on their device, sizes within the protocol's limits. No method may panic on any argument.
+///
+/// Names (`dev`, `namespace`, `region`, `dimm`) are as the person typed them: an unknown one is
+/// [`ErrorCode::NotFound`](crate::error::ErrorCode::NotFound) with a message that says what there is, or where to look
+/// (`no block device "pmem9s": see list`).
+pub trait Appliance: InventoryAdmin + NamespaceAdmin + SectorAdmin + ExportAdmin + MachineAdmin {}
+
+impl<T: InventoryAdmin + NamespaceAdmin + SectorAdmin + ExportAdmin + MachineAdmin> Appliance for T {}
+
+/// Any appliance, which lives as long as it must.
+pub type AnyAppliance = dyn Appliance;

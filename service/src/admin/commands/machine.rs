@@ -1,0 +1,190 @@
+//! The machine while it runs, and its end: `stats`, `trace`, `poweroff`, `reboot`.
+
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+
+use serde::Serialize;
+
+use crate::admin::grammar::{CommandSpec, long_flag};
+use crate::admin::prometheus;
+use crate::admin::reply::{Object, Outcome, Reply};
+use crate::admin::request::{Command, Request};
+use crate::error::AdminError;
+use crate::stats::{Counter, Counts, QueueStats, Stats};
+
+/// What the machine counts, remembers, and does before it ends.
+pub trait MachineAdmin {
+    /// The counters.
+    fn stats(&mut self) -> Stats;
+
+    /// The newest events.
+    fn trace(&mut self) -> Trace;
+
+    /// Leaves the media as a clean shutdown should, so that no write waits for recovery: before the machine stops or starts
+    /// anew, and now and then in between.
+    ///
+    /// # Errors
+    /// Failed: some writes could not be made durable. The machine goes on.
+    fn quiesce(&mut self) -> Result<(), AdminError>;
+}
+
+/// The part of the appliance that the commands are for.
+pub type Part = dyn MachineAdmin;
+
+/// The commands.
+pub static COMMANDS: &[Command<Part>] = &[
+    Command {
+        spec: CommandSpec {
+            name: "stats",
+            summary: "counters since boot",
+            words: &[],
+            options: &[long_flag("prometheus", "in Prometheus's text format")],
+            details: "",
+        },
+        parse: |line| Ok(Box::new(ShowStats { prometheus: line.flag("prometheus") })),
+    },
+    Command {
+        spec: CommandSpec { name: "trace", summary: "the newest events", words: &[], options: &[], details: "" },
+        parse: |_| Ok(Box::new(ShowTrace)),
+    },
+    Command {
+        spec: CommandSpec {
+            name: "poweroff",
+            summary: "make everything durable and stop the machine",
+            words: &[],
+            options: &[],
+            details: "",
+        },
+        parse: |_| Ok(Box::new(Poweroff)),
+    },
+    Command {
+        spec: CommandSpec {
+            name: "reboot",
+            summary: "make everything durable and start the machine anew",
+            words: &[],
+            options: &[],
+            details: "",
+        },
+        parse: |_| Ok(Box::new(Reboot)),
+    },
+];
+
+/// `stats`.
+#[derive(Debug)]
+pub struct ShowStats {
+    /// In Prometheus's text format.
+    pub prometheus: bool,
+}
+
+/// `trace`.
+#[derive(Debug)]
+pub struct ShowTrace;
+
+/// `poweroff`.
+#[derive(Debug)]
+pub struct Poweroff;
+
+/// `reboot`.
+#[derive(Debug)]
+pub struct Reboot;
+
+impl Request<Part> for ShowStats {
+    fn execute(self: Box<Self>, part: &mut Part) -> Result<Outcome, AdminError> {
+        let stats = part.stats();
+        Ok(if self.prometheus { Prometheus(stats).into() } else { stats.into() })
+    }
+}
+
+impl Request<Part> for ShowTrace {
+    fn execute(self: Box<Self>, part: &mut Part) -> Result<Outcome, AdminError> {
+        Ok(part.trace().into())
+    }
+}
+
+impl Request<Part> for Poweroff {
+    fn execute(self: Box<Self>, part: &mut Part) -> Result<Outcome, AdminError> {
+        part.quiesce()?;
+        Ok(Outcome::Poweroff)
+    }
+}
+
+impl Request<Part> for Reboot {
+    fn execute(self: Box<Self>, part: &mut Part) -> Result<Outcome, AdminError> {
+        part.quiesce()?;
+        Ok(Outcome::Reboot)
+    }
+}
+
+impl Reply for Stats {
+    fn text(&self, out: &mut dyn fmt::Write) -> fmt::Result {
+        for device in &self.devices {
+            writeln!(out, "{}", device.dev)?;
+            for counter in Counter::ALL {
+                let by_cpu = |counts: &Counts| format!(" {:>12}", counts.get(counter));
+                let cpus: String = device.cpus.iter().map(by_cpu).collect();
+                writeln!(out, "  {:<20}{}{cpus}", counter.name(), by_cpu(&device.total))?;
+            }
+        }
+        for queue in &self.queues {
+            let QueueStats { export, queue: number, cpu, requests, failed, interrupts, rests, .. } = queue;
+            let (dev, broken) = (queue.dev.as_str(), if queue.broken { ", broken by its driver" } else { "" });
+            write!(out, "export {export} ({dev}) queue {number}, CPU {cpu}: {requests} requests, {failed} failed, ")?;
+            writeln!(out, "{interrupts} interrupts, {rests} rests{broken}")?;
+        }
+        Ok(())
+    }
+
+    fn json(&self, object: &mut Object<'_>) -> fmt::Result {
+        object.members(self)
+    }
+}
+
+/// The reply to `stats --prometheus`.
+#[derive(Debug)]
+struct Prometheus(Stats);
+
+impl Reply for Prometheus {
+    fn text(&self, out: &mut dyn fmt::Write) -> fmt::Result {
+        prometheus::write(&self.0, out)
+    }
+
+    fn json(&self, object: &mut Object<'_>) -> fmt::Result {
+        let mut text = String::new();
+        prometheus::write(&self.0, &mut text)?;
+        object.member("prometheus", &text)
+    }
+}
+
+/// The reply to `trace`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Trace {
+    /// The newest events, oldest first.
+    pub events: Vec<TraceEvent>,
+}
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TraceEvent {
+    /// When: microseconds since the image began.
+    pub at: u64,
+    /// The CPU that saw it.
+    pub cpu: u32,
+    /// What happened, in words.
+    pub event: String,
+}
+
+impl Reply for Trace {
+    fn text(&self, out: &mut dyn fmt::Write) -> fmt::Result {
+        for TraceEvent { at, cpu, event } in &self.events {
+            writeln!(out, "{:>6}.{:06} cpu {cpu}: {event}", at / 1_000_000, at % 1_000_000)?;
+        }
+        Ok(())
+    }
+
+    fn json(&self, object: &mut Object<'_>) -> fmt::Result {
+        object.members(self)
+    }
+}

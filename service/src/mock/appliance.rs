@@ -1,0 +1,435 @@
+//! An appliance in memory: one region, one namespace in sector mode, and its device.
+//!
+//! It stands in for the node in tests of sessions. A test sets its fields to what the commands are to meet.
+
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
+
+use uuid::uuid;
+
+use crate::admin::commands::exports::ExportAdmin;
+use crate::admin::commands::inventory::{InventoryAdmin, NamespaceStatus, Nfit, NfitStructure, Refusal, Status};
+use crate::admin::commands::machine::{MachineAdmin, Trace, TraceEvent};
+use crate::admin::commands::namespaces::NamespaceAdmin;
+use crate::admin::commands::namespaces::arenas::{Arena, Arenas};
+use crate::admin::commands::namespaces::check::{Check, CheckNamespace, Finding};
+use crate::admin::commands::namespaces::create::{CreateNamespace, NamespaceMode};
+use crate::admin::commands::namespaces::labels::{InitLabels, LabelArea};
+use crate::admin::commands::sectors::bench::{Bench, BenchRequest, Verify};
+use crate::admin::commands::sectors::errors::{Errors, SectorErrors};
+use crate::admin::commands::sectors::{BlockDevice, SectorAdmin, no_such_device};
+use crate::admin::fields::{FieldValue, Fields};
+use crate::error::AdminError;
+use crate::inventory::{
+    Btt, BttState, Bus, Dimm, DimmFlags, Inventory, Mapping, Namespace, PersistenceDomain, Region, RegionType,
+};
+use crate::lba::Lba;
+use crate::pattern::{Tag, fill, verify};
+use crate::stats::{Counter, Counters, DeviceStats, QueueStats, Stats};
+
+/// An appliance with one region, one namespace in sector mode, and its device in memory.
+#[derive(Debug)]
+pub struct FakeAppliance {
+    /// What `list` shows.
+    pub inventory: Inventory,
+    /// Bytes of a sector.
+    pub sector_size: u32,
+    /// The device's sectors.
+    pub disk: Vec<u8>,
+    /// Why the device takes no writes.
+    pub read_only: Option<String>,
+    /// Whether a consumer uses it.
+    pub in_use: bool,
+    /// What is recognised on it.
+    pub content: Option<&'static str>,
+    /// A sector that fails to read.
+    pub bad_lba: Option<u64>,
+    /// What a check finds.
+    pub findings: Vec<Finding>,
+    /// The counters of two CPUs.
+    pub counters: [Counters; 2],
+    /// How often it was quiesced.
+    pub quiesced: u32,
+    /// What a quiesce fails with.
+    pub quiesce_error: Option<AdminError>,
+    /// How often a device was looked up.
+    pub lookups: u32,
+}
+
+impl Default for FakeAppliance {
+    fn default() -> Self {
+        Self {
+            inventory: unlabelled(),
+            sector_size: 512,
+            disk: vec![0; 512 * 4096],
+            read_only: None,
+            in_use: false,
+            content: None,
+            bad_lba: None,
+            findings: Vec::new(),
+            counters: [const { Counters::new() }; 2],
+            quiesced: 0,
+            quiesce_error: None,
+            lookups: 0,
+        }
+    }
+}
+
+impl FakeAppliance {
+    fn range(&self, lba: Lba, bytes: usize) -> core::ops::Range<usize> {
+        let start = usize::try_from(lba.0).expect("the caller keeps to the device") * self.sector_size as usize;
+        assert!(bytes.is_multiple_of(self.sector_size as usize), "whole sectors only");
+        start..start + bytes
+    }
+}
+
+impl InventoryAdmin for FakeAppliance {
+    fn status(&mut self) -> Status {
+        Status {
+            version: crate::VERSION.into(),
+            cpus: 2,
+            memory: 256 << 20,
+            tables: vec!["RSDP".into(), "APIC".into(), "NFIT".into()],
+            namespaces: vec![NamespaceStatus {
+                dev: "namespace0.0".into(),
+                mode: "sector".into(),
+                size: 33_130_496,
+                blockdev: Some("pmem0s".into()),
+                state: "active".into(),
+            }],
+            exports: Vec::new(),
+            uptime: 12_345,
+            unclean_shutdowns_recovered: 1,
+            persist: "clwb".into(),
+        }
+    }
+
+    fn inventory(&mut self) -> Inventory {
+        self.inventory.clone()
+    }
+
+    fn nfit(&mut self) -> Nfit {
+        Nfit {
+            structures: vec![NfitStructure {
+                table: 0,
+                offset: 40,
+                kind: "spa_range".into(),
+                fields: Fields::new()
+                    .with("index", 2_u16)
+                    .with("base", FieldValue::Hex(1 << 32))
+                    .with("guid", "66f0d379-b4f3-4074-ac43-0d3318b78cdb")
+                    .with("lines", FieldValue::List(vec![FieldValue::Hex(16), FieldValue::Hex(32)]))
+                    .with("hot_add", false),
+            }],
+            refused: vec![Refusal {
+                table: 1,
+                offset: 96,
+                what: "structure type 1".into(),
+                why: "its length 0 is less than its header".into(),
+            }],
+            remarks: vec![Refusal {
+                table: 0,
+                offset: 40,
+                what: "structure".into(),
+                why: "volatile memory is left alone".into(),
+            }],
+        }
+    }
+}
+
+impl NamespaceAdmin for FakeAppliance {
+    fn arenas(&mut self, namespace: &str) -> Result<Arenas, AdminError> {
+        if namespace != "namespace0.0" {
+            return Err(AdminError::not_found(format!("no namespace \"{namespace}\"")));
+        }
+        Ok(Arenas { dev: namespace.into(), arenas: vec![arena()] })
+    }
+
+    fn init_labels(&mut self, request: &InitLabels) -> Result<LabelArea, AdminError> {
+        if !request.force {
+            return Err(AdminError::failed("nmem0: its labels are valid"));
+        }
+        Ok(LabelArea { dev: request.dimm.clone(), label_version: request.version, slots: 510 })
+    }
+
+    fn create_namespace(&mut self, request: &CreateNamespace) -> Result<Namespace, AdminError> {
+        assert_eq!(request.mode, NamespaceMode::Sector);
+        Ok(self.inventory.namespaces().next().expect("one namespace").clone())
+    }
+
+    fn destroy_namespace(&mut self, namespace: &str, force: bool) -> Result<String, AdminError> {
+        if force { Ok(namespace.into()) } else { Err(AdminError::failed("namespace0.0 is enabled")) }
+    }
+
+    fn enable_namespace(&mut self, _: &str) -> Result<Namespace, AdminError> {
+        Ok(self.inventory.namespaces().next().expect("one namespace").clone())
+    }
+
+    fn disable_namespace(&mut self, _: &str) -> Result<String, AdminError> {
+        Ok("namespace0.0".into())
+    }
+
+    fn check_namespace(&mut self, request: &CheckNamespace) -> Result<Check, AdminError> {
+        Ok(Check { dev: request.namespace.clone(), arenas: 1, findings: self.findings.clone() })
+    }
+}
+
+impl SectorAdmin for FakeAppliance {
+    fn device(&mut self, dev: &str) -> Result<Box<dyn BlockDevice + '_>, AdminError> {
+        self.lookups += 1;
+        if dev == "pmem0s" { Ok(Box::new(self)) } else { Err(no_such_device(dev)) }
+    }
+
+    fn errors(&mut self, dev: Option<&str>) -> Result<Errors, AdminError> {
+        if let Some(dev) = dev {
+            self.device(dev)?;
+        }
+        let bad = |lba| SectorErrors { dev: "pmem0s".into(), lba: Lba(lba), count: 1 };
+        Ok(Errors { errors: self.bad_lba.map(bad).into_iter().collect(), ..Errors::default() })
+    }
+}
+
+/// The device `pmem0s`.
+impl BlockDevice for &mut FakeAppliance {
+    fn sector_bytes(&self) -> u32 {
+        self.sector_size
+    }
+
+    fn sectors(&self) -> u64 {
+        self.disk.len() as u64 / u64::from(self.sector_size)
+    }
+
+    fn read_only(&self) -> Option<String> {
+        self.read_only.clone()
+    }
+
+    fn is_in_use(&self) -> bool {
+        self.in_use
+    }
+
+    fn content(&mut self) -> Option<&'static str> {
+        self.content
+    }
+
+    fn read(&mut self, lba: Lba, into: &mut [u8]) -> Result<(), AdminError> {
+        let range = self.range(lba, into.len());
+        let sectors = lba.0..lba.0 + into.len() as u64 / u64::from(self.sector_size);
+        if let Some(bad) = self.bad_lba.filter(|bad| sectors.contains(bad)) {
+            return Err(AdminError::damaged(format!("LBA {bad}: media error")));
+        }
+        into.copy_from_slice(&self.disk[range]);
+        Ok(())
+    }
+
+    fn write(&mut self, lba: Lba, from: &[u8]) -> Result<(), AdminError> {
+        let range = self.range(lba, from.len());
+        self.disk[range].copy_from_slice(from);
+        Ok(())
+    }
+
+    fn trim(&mut self, lba: Lba, count: u64) -> Result<(), AdminError> {
+        let zeroes = vec![0; usize::try_from(count).expect("small") * self.sector_size as usize];
+        self.write(lba, &zeroes)
+    }
+
+    fn inject_error(&mut self, lba: Lba, _: u64, _: bool) -> Result<(), AdminError> {
+        self.bad_lba = Some(lba.0);
+        Ok(())
+    }
+
+    fn clear_errors(&mut self, _: Lba, _: u64) -> Result<(), AdminError> {
+        self.bad_lba = None;
+        Ok(())
+    }
+
+    fn bench(&mut self, request: &BenchRequest) -> Result<Bench, AdminError> {
+        let sector = self.sector_size as usize;
+        let seed = request.seed;
+        if request.seconds > 0 {
+            for (lba, bytes) in (0..).map(Lba).zip(self.disk.chunks_exact_mut(sector).take(8)) {
+                fill(bytes, Tag { lba, version: 2, seed });
+            }
+        }
+        let mut verdicts = Verify::default();
+        for (lba, bytes) in (0..).map(Lba).zip(self.disk.chunks_exact(sector)) {
+            verdicts.count(lba, seed, Some(verify(bytes)));
+        }
+        Ok(Bench {
+            dev: request.dev.clone(),
+            seconds: f64::from(request.seconds),
+            cpus: 2,
+            seed,
+            mix: request.mix_write_percent,
+            run: request.run,
+            ops: 8,
+            sectors_read: 0,
+            sectors_written: 8,
+            errors: 0,
+            ops_per_second: 1.6,
+            fences_per_sector: 2.5,
+            write_backs_per_sector: 3.0,
+            verify: request.verify.then_some(verdicts),
+        })
+    }
+}
+
+impl ExportAdmin for FakeAppliance {
+    fn export(&mut self, dev: &str) -> Result<(), AdminError> {
+        self.device(dev).map(|_| ())
+    }
+
+    fn unexport(&mut self, dev: &str) -> Result<(), AdminError> {
+        self.device(dev).map(|_| ())
+    }
+}
+
+impl MachineAdmin for FakeAppliance {
+    fn stats(&mut self) -> Stats {
+        self.counters[0].add(Counter::Reads, 3);
+        self.counters[1].add(Counter::Reads, 4);
+        self.counters[1].add(Counter::Fences, 1);
+        Stats {
+            devices: vec![DeviceStats::new("pmem0s", self.counters.iter().map(Counters::snapshot).collect())],
+            queues: vec![QueueStats {
+                dev: "pmem0s".into(),
+                export: 1,
+                queue: 0,
+                cpu: 1,
+                requests: 9,
+                failed: 2,
+                interrupts: 5,
+                rests: 3,
+                broken: false,
+            }],
+        }
+    }
+
+    fn trace(&mut self) -> Trace {
+        Trace { events: vec![TraceEvent { at: 1_234_567, cpu: 1, event: "export 0: attached".into() }] }
+    }
+
+    fn quiesce(&mut self) -> Result<(), AdminError> {
+        self.quiesced += 1;
+        self.quiesce_error.clone().map_or(Ok(()), Err)
+    }
+}
+
+/// The arena of a label-less 32 MiB namespace with 512-byte sectors, as Linux made and shows it.
+#[must_use]
+pub fn arena() -> Arena {
+    Arena {
+        size: 0x1ff_f000,
+        external_lba_start: 0,
+        internal_nlba: 0xfdc4,
+        internal_lbasize: 512,
+        external_nlba: 0xfcc4,
+        external_lbasize: 512,
+        nfree: 256,
+        version_major: 1,
+        version_minor: 1,
+        nextoff: 0,
+        infooff: 0,
+        dataoff: 0x1000,
+        mapoff: 0x1fb_a000,
+        logoff: 0x1ff_a000,
+        info2off: 0x1ff_e000,
+        flags: 0,
+        read_only: None,
+        log_index_0: 0,
+        log_index_1: 1,
+    }
+}
+
+fn dimm() -> Dimm {
+    Dimm {
+        dev: "nmem0".into(),
+        id: Some("8680-56341200".into()),
+        handle: 1,
+        phys_id: 0,
+        enabled: true,
+        flags: DimmFlags::default(),
+        health: None,
+    }
+}
+
+fn region(size: u64, iset_id: Option<u64>, namespaces: Vec<Namespace>) -> Region {
+    Region {
+        dev: "region0".into(),
+        size,
+        align: Some(16 << 20),
+        available_size: 0,
+        max_available_extent: Some(0),
+        region_type: RegionType::Pmem,
+        numa_node: None,
+        iset_id,
+        mappings: vec![Mapping { dimm: "nmem0".into(), offset: 0, length: size, position: Some(0) }],
+        enabled: true,
+        badblocks: Vec::new(),
+        persistence_domain: PersistenceDomain::Unknown,
+        namespaces,
+    }
+}
+
+fn inventory(region: Region) -> Inventory {
+    let bus = Bus { provider: "ACPI.NFIT".into(), dev: "ndbus0".into(), dimms: vec![dimm()], regions: vec![region] };
+    Inventory { buses: vec![bus] }
+}
+
+/// A DIMM of 32 MiB without labels, made by Linux with 512-byte sectors.
+#[must_use]
+pub fn unlabelled() -> Inventory {
+    let namespace = Namespace {
+        dev: "namespace0.0".into(),
+        size: 33_130_496,
+        label_uuid: None,
+        sector_size: 512,
+        blockdev: Some("pmem0s".into()),
+        enabled: true,
+        name: None,
+        numa_node: None,
+        badblock_count: 0,
+        btt: Some(Btt {
+            uuid: uuid!("e412ddd9-4a9e-42e8-9953-05cfdd8f0459"),
+            version: (1, 1),
+            arenas: 1,
+            nfree: 256,
+            lanes: 2,
+            flog_slots: (0, 1),
+            state: BttState::Active,
+        }),
+    };
+    inventory(region(32 << 20, None, vec![namespace]))
+}
+
+/// A DIMM of 64 MiB with v1.2 labels and two namespaces, made by Linux; the third is Linux's seed for a new one.
+#[must_use]
+pub fn labelled() -> Inventory {
+    let mut first = unlabelled().buses.remove(0).regions.remove(0).namespaces.remove(0);
+    let mut second = first.clone();
+    let mut seed = first.clone();
+    first.size = 33_134_592;
+    first.label_uuid = Some(uuid!("11111111-2222-4333-8444-555555555555"));
+    if let Some(btt) = &mut first.btt {
+        btt.uuid = uuid!("9ef20213-98a5-48e9-a16f-fcb751b776d5");
+        btt.version = (2, 0);
+    }
+    second.dev = "namespace0.1".into();
+    second.size = 32_444_416;
+    second.sector_size = 4096;
+    second.blockdev = Some("pmem0.1s".into());
+    if let Some(btt) = &mut second.btt {
+        btt.uuid = uuid!("e2d298c0-6e75-4ec8-ae0d-cff9fe03db0b");
+        btt.version = (2, 0);
+        btt.state = BttState::ReadOnly("arena 0: flog entry 3 is not consistent".into());
+    }
+    seed.dev = "namespace0.2".into();
+    seed.size = 0;
+    seed.label_uuid = Some(uuid!("00000000-0000-0000-0000-000000000000"));
+    seed.blockdev = None;
+    seed.enabled = false;
+    seed.btt = None;
+    inventory(region(64 << 20, Some(52_512_752_653_219_036), vec![first, second, seed]))
+}
