@@ -3,6 +3,7 @@
 mod common;
 
 use common::Desk;
+use service::admin::commands::inventory::{HealthFinding, Severity};
 use service::admin::commands::namespaces::check::Finding;
 use service::console::Activity;
 use service::error::AdminError;
@@ -305,6 +306,38 @@ fn damage_that_a_check_or_a_verification_finds_is_exit_status_4() {
     assert_eq!(text(&mut desk, "bench pmem0s --verify").1, 0);
     desk.machine.findings.truncate(1);
     assert_eq!(text(&mut desk, "check-namespace namespace0.0").1, 0);
+}
+
+#[test]
+fn health_is_as_bad_as_its_worst_finding() {
+    let finding = |severity| HealthFinding {
+        what: "it is not armed: stores would not last".into(),
+        place: "nmem0".into(),
+        severity,
+    };
+    let (warning, error) = (finding(Severity::Warning), finding(Severity::Error));
+    let mut desk = Desk::in_mode("json");
+    assert_eq!(json(&mut desk, "health"), r#"{"ok":true,"state":"ok","findings":[]}"#);
+    desk.machine.health.findings = vec![warning.clone()];
+    assert_eq!(
+        json(&mut desk, "health"),
+        concat!(
+            r#"{"ok":true,"state":"degraded","findings":[{"what":"it is not armed: stores would not last","#,
+            r#""where":"nmem0","severity":"warning"}],"exit":1}"#
+        )
+    );
+    for findings in [vec![error.clone()], vec![warning.clone(), error.clone()], vec![error.clone(), warning.clone()]] {
+        desk.machine.health.findings = findings;
+        let reply = json(&mut desk, "health");
+        assert!(reply.contains(r#""state":"failed""#) && reply.ends_with(r#","exit":4}"#), "{reply}");
+        assert!(reply.contains(r#""severity":"error""#), "{reply}");
+    }
+    desk.say(b"mode text\n");
+    let (shown, status) = text(&mut desk, "health");
+    let lines = ["failed", "error: nmem0: it is not armed", "warning: nmem0: it is not armed"];
+    assert!(shown.lines().zip(lines).all(|(shown, line)| shown.starts_with(line)) && status == 4, "{shown}");
+    desk.machine.health.findings.clear();
+    assert_eq!(text(&mut desk, "health"), ("ok\n".into(), 0));
 }
 
 #[test]

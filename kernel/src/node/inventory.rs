@@ -1,23 +1,29 @@
-//! What was found, for `status`, `list` and `nfit`: the admin side's objects, made from ours.
+//! What was found, for `status`, `list`, `nfit` and `health`: the admin side's objects, made from ours.
 
 use super::attach::State;
-use super::disk::Disk;
+use super::disk::{Disk, read_only_reason};
 use super::{Machine, NamespaceSlot, Node, RegionSlot, SlotPlace, nfit};
 use alloc::format;
-use alloc::string::ToString;
+use alloc::string::{String, ToString};
 use alloc::vec;
 use alloc::vec::Vec;
+use btt::ReadOnlyReason;
 use btt::flog::Slots;
 use btt::media::NsOffset;
+use core::fmt;
 use drivers::medium::Medium;
 use drivers::pmem::Access;
 use nvdimm::dimm::Dimm;
+use nvdimm::error::Finding;
 use nvdimm::extent::Extent;
 use nvdimm::label::{LabelVersion, Labels};
 use nvdimm::nfit::MappingFlags;
 use nvdimm::region::{Kind, PersistenceDomain, Region};
 use nvdimm::space;
-use service::admin::commands::inventory::{InventoryAdmin, NamespaceStatus, Nfit, Status};
+use service::admin::commands::inventory::{
+    Health, HealthFinding, InventoryAdmin, NamespaceStatus, Nfit, Severity, Status,
+};
+use service::error::ErrorCode;
 use service::inventory as out;
 
 impl<M: Machine> InventoryAdmin for Node<M> {
@@ -50,6 +56,69 @@ impl<M: Machine> InventoryAdmin for Node<M> {
 
     fn nfit(&mut self) -> Nfit {
         nfit::reply(&self.found)
+    }
+
+    fn health(&mut self) -> Health {
+        let mut health = Health::default();
+        let mut add = |place: &dyn fmt::Display, what: String, severity| {
+            health.findings.push(HealthFinding { what, place: place.to_string(), severity });
+        };
+        for left_out in &self.found.left_out {
+            add(&left_out.id, format!("it is left out: {}", left_out.why), Severity::Error);
+        }
+        let of_left_out = |finding: &Finding| self.found.left_out.iter().any(|left_out| left_out.why == *finding);
+        for finding in self.found.findings().filter(|finding| finding.refuses() && !of_left_out(finding)) {
+            add(&finding.at, format!("refused: {}", finding.what), Severity::Warning);
+        }
+        for (number, dimm) in self.found.dimms.iter().enumerate() {
+            for (_, what, severity) in DIMM_FLAGS.into_iter().filter(|(flag, ..)| dimm.flags.contains(*flag)) {
+                add(&format_args!("nmem{number}"), what.to_string(), severity);
+            }
+        }
+        for region in &self.regions {
+            if let Err(why) = &region.medium {
+                add(&region.region.id, format!("it is not mapped: {why}"), Severity::Error);
+                continue;
+            }
+            for slot in &region.namespaces {
+                if let State::Sector(disk) = &slot.state {
+                    disk_health(disk, |what, severity| add(&slot.namespace.id, what, severity));
+                } else if let Err(why) = slot.check_usable() {
+                    let of_medium = why.code == ErrorCode::Damaged;
+                    let severity = if of_medium { Severity::Error } else { Severity::Warning };
+                    add(&slot.namespace.id, format!("it is not served: {why}"), severity);
+                }
+            }
+        }
+        health
+    }
+}
+
+/// What a DIMM's state flags mean for what is stored on it (ACPI 6.5, table 5.135).
+const DIMM_FLAGS: [(MappingFlags, &str, Severity); 6] = [
+    (MappingFlags::MAP_FAILED, "the firmware could not map it", Severity::Error),
+    (MappingFlags::SAVE_FAILED, "its last save to flash failed: what was written before may be lost", Severity::Error),
+    (MappingFlags::RESTORE_FAILED, "its last restore failed: what it held may be lost", Severity::Error),
+    (MappingFlags::FLUSH_FAILED, "the last flush failed: what was written before may be lost", Severity::Error),
+    (MappingFlags::NOT_ARMED, "it is not armed: stores would not last, so none are made", Severity::Warning),
+    (MappingFlags::HEALTH_EVENT, "it reported a health event before the firmware started", Severity::Warning),
+];
+
+/// What is wrong with an open BTT.
+fn disk_health(disk: &Disk<Medium>, mut add: impl FnMut(String, Severity)) {
+    for arena in disk.btt.arenas() {
+        if let (Some(why), Some(reason)) = (read_only_reason(&arena), arena.read_only) {
+            let of_medium = reason == ReadOnlyReason::Medium;
+            add(format!("it is read-only: {why}"), if of_medium { Severity::Warning } else { Severity::Error });
+        }
+        if !arena.backup_agrees {
+            add(format!("arena {}: the info block and its copy differ", arena.index), Severity::Warning);
+        }
+    }
+    let lost = disk.btt.media().lost();
+    if !lost.is_empty() {
+        let bytes: u64 = lost.iter().map(|(_, bytes)| bytes).sum();
+        add(format!("the medium has lost {bytes} bytes: errors shows where"), Severity::Error);
     }
 }
 

@@ -11,7 +11,9 @@ use alloc::vec::Vec;
 use uuid::uuid;
 
 use crate::admin::commands::exports::ExportAdmin;
-use crate::admin::commands::inventory::{InventoryAdmin, NamespaceStatus, Nfit, NfitStructure, Refusal, Status};
+use crate::admin::commands::inventory::{
+    Health, InventoryAdmin, NamespaceStatus, Nfit, NfitStructure, Refusal, Status,
+};
 use crate::admin::commands::machine::{MachineAdmin, Trace, TraceEvent};
 use crate::admin::commands::namespaces::NamespaceAdmin;
 use crate::admin::commands::namespaces::arenas::{Arena, Arenas};
@@ -55,6 +57,8 @@ pub struct FakeAppliance {
     pub quiesced: u32,
     /// What a quiesce fails with.
     pub quiesce_error: Option<AdminError>,
+    /// What is wrong.
+    pub health: Health,
     /// How often a device was looked up.
     pub lookups: u32,
 }
@@ -73,6 +77,7 @@ impl Default for FakeAppliance {
             counters: [const { Counters::new() }; 2],
             quiesced: 0,
             quiesce_error: None,
+            health: Health::default(),
             lookups: 0,
         }
     }
@@ -137,6 +142,10 @@ impl InventoryAdmin for FakeAppliance {
                 why: "volatile memory is left alone".into(),
             }],
         }
+    }
+
+    fn health(&mut self) -> Health {
+        self.health.clone()
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod check;
 mod export;
+mod health;
 mod labels;
 mod namespaces;
 mod sectors;

@@ -1,4 +1,4 @@
-//! What the machine has, and what its firmware says: `status`, `list`, `nfit`.
+//! What the machine has, what its firmware says, and what is wrong: `status`, `list`, `nfit`, `health`.
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -14,7 +14,7 @@ use crate::admin::pretty::pretty;
 use crate::admin::reply::{Object, Outcome, Reply};
 use crate::admin::request::{Command, Request};
 use crate::admin::text::{bytes, line};
-use crate::error::AdminError;
+use crate::error::{AdminError, EXIT_DAMAGED};
 use crate::inventory::Inventory;
 
 /// What was found.
@@ -27,6 +27,9 @@ pub trait InventoryAdmin {
 
     /// The decoded NFITs with what was refused. Empty where there is none.
     fn nfit(&mut self) -> Nfit;
+
+    /// What is known to be wrong, without a look at the media.
+    fn health(&mut self) -> Health;
 
     /// Names of devices, for completion.
     fn names(&mut self) -> Vec<String> {
@@ -89,6 +92,18 @@ pub static COMMANDS: &[Command<Part>] = &[
         },
         parse: |_| Ok(Box::new(ShowNfit)),
     },
+    Command {
+        spec: CommandSpec {
+            name: "health",
+            summary: "whether all is well, and what is not",
+            words: &[],
+            options: &[],
+            details: "ok: nothing is known to be wrong. degraded: less is served than there is, or not as it should be.\n\
+                      failed: data are lost, damaged or out of reach. Exit status 0, 1 or 4.\n\
+                      Reads no media: check-namespace and errors look closer.\n",
+        },
+        parse: |_| Ok(Box::new(ShowHealth)),
+    },
 ];
 
 /// `status`.
@@ -98,6 +113,10 @@ pub struct ShowStatus;
 /// `nfit`.
 #[derive(Debug)]
 pub struct ShowNfit;
+
+/// `health`.
+#[derive(Debug)]
+pub struct ShowHealth;
 
 impl Request<Part> for ShowStatus {
     fn execute(self: Box<Self>, part: &mut Part) -> Result<Outcome, AdminError> {
@@ -114,6 +133,12 @@ impl Request<Part> for ListRequest {
 impl Request<Part> for ShowNfit {
     fn execute(self: Box<Self>, part: &mut Part) -> Result<Outcome, AdminError> {
         Ok(part.nfit().into())
+    }
+}
+
+impl Request<Part> for ShowHealth {
+    fn execute(self: Box<Self>, part: &mut Part) -> Result<Outcome, AdminError> {
+        Ok(part.health().into())
     }
 }
 
@@ -277,5 +302,68 @@ impl Reply for Nfit {
 
     fn json(&self, object: &mut Object<'_>) -> fmt::Result {
         object.members(self)
+    }
+}
+
+/// The reply to `health`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Health {
+    /// What is wrong.
+    pub findings: Vec<HealthFinding>,
+}
+
+/// Something that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct HealthFinding {
+    /// What is wrong, in a sentence.
+    pub what: String,
+    /// The DIMM, region, namespace or table.
+    #[serde(rename = "where")]
+    pub place: String,
+    /// How bad it is.
+    pub severity: Severity,
+}
+
+/// How bad a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// Less is served than there is, or not as it should be.
+    Warning,
+    /// Data are lost, damaged or out of reach.
+    Error,
+}
+
+impl Health {
+    /// The state in a word, and its exit status.
+    fn state(&self) -> (&'static str, u8) {
+        match self.findings.iter().map(|finding| finding.severity).max() {
+            None => ("ok", 0),
+            Some(Severity::Warning) => ("degraded", 1),
+            Some(Severity::Error) => ("failed", EXIT_DAMAGED),
+        }
+    }
+}
+
+impl Reply for Health {
+    fn text(&self, out: &mut dyn fmt::Write) -> fmt::Result {
+        writeln!(out, "{}", self.state().0)?;
+        for HealthFinding { what, place, severity } in &self.findings {
+            let severity = match severity {
+                Severity::Warning => "warning",
+                Severity::Error => "error",
+            };
+            writeln!(out, "{severity}: {place}: {what}")?;
+        }
+        Ok(())
+    }
+
+    fn json(&self, object: &mut Object<'_>) -> fmt::Result {
+        object.member("state", self.state().0)?;
+        object.member("findings", &self.findings)
+    }
+
+    fn exit_code(&self) -> u8 {
+        self.state().1
     }
 }

@@ -4,7 +4,7 @@
 //! | family | its part | commands |
 //! |---|---|---|
 //! | [`session`] | `Manual`: the specifications of all commands | help, version, mode |
-//! | [`inventory`] | `InventoryAdmin` | status, list, nfit |
+//! | [`inventory`] | `InventoryAdmin` | status, list, nfit, health |
 //! | [`namespaces`] | `NamespaceAdmin` | arenas, init-labels, create-, destroy-, enable-, disable-, check-namespace |
 //! | [`sectors`] | `SectorAdmin` | read, write, trim, inject-error, clear-errors, errors, bench |
 //! | [`exports`] | `ExportAdmin` | export, unexport |
