@@ -6,7 +6,7 @@
 //!
 //! Every line gets one reply, also one that is no command. When a command gets none (the appliance ends over it), the
 //! connection is closed. So it is, after an error that says why, when its client says nothing for [`IDLE`], or when
-//! [`CLIENTS_MAX`] others are there and it is the one that has been silent for longest: clients are never as many as to
+//! [`ADMIN_CLIENTS_MAX`] others are there and it is the one that has been silent for longest: clients are never as many as to
 //! take descriptors away from consumers.
 
 use std::collections::{HashMap, VecDeque};
@@ -25,12 +25,10 @@ use service::admin::reply::{self, RS};
 use service::admin::{self, Outcome, parse};
 use service::error::AdminError;
 
-use crate::bridge::Listener;
 use crate::bridge::state::{eventfd, signal};
+use crate::limits::ADMIN_CLIENTS_MAX;
+use crate::listener::Listener;
 use crate::session::{Mode, Reply};
-
-/// How many clients there may be.
-pub const CLIENTS_MAX: usize = 64;
 
 /// How long a client may take from one reply to the end of its next line.
 pub const IDLE: Duration = Duration::from_secs(300);
@@ -193,7 +191,7 @@ impl Clients {
     /// of them wait for replies.
     fn welcome(&self, id: u64, stream: &Arc<UnixStream>) -> bool {
         self.change(|table| {
-            if table.len() >= CLIENTS_MAX {
+            if table.len() >= ADMIN_CLIENTS_MAX {
                 let silent = table.iter().filter_map(|(id, it)| Some((it.idle?, *id))).min();
                 let Some(known) = silent.and_then(|(_, id)| table.remove(&id)) else { return false };
                 // Its thread sees the end of the stream, and that it is not in the table any more.
@@ -333,11 +331,11 @@ impl Lines<'_> {
 }
 
 fn displaced() -> String {
-    format!("{CLIENTS_MAX} clients are connected, and this one was silent for longest: its connection is closed")
+    format!("{ADMIN_CLIENTS_MAX} clients are connected, and this one was silent for longest: its connection is closed")
 }
 
 fn crowded() -> String {
-    let why = format!("{CLIENTS_MAX} clients wait for replies already: please ask again");
+    let why = format!("{ADMIN_CLIENTS_MAX} clients wait for replies already: please ask again");
     reply_of_error(Mode::Json, AdminError::busy(why))
 }
 
@@ -371,7 +369,7 @@ mod tests {
     use std::thread::spawn;
     use std::time::Duration;
 
-    use super::{Bounds, CLIENTS_MAX, Reply, Requests, listen_with};
+    use super::{ADMIN_CLIENTS_MAX, Bounds, Reply, Requests, listen_with};
 
     /// A socket that is gone when the test is, and an appliance that answers each line with itself.
     fn socket(name: &str, idle: Duration) -> (PathBuf, Requests) {
@@ -450,13 +448,13 @@ mod tests {
     #[test]
     fn the_client_that_was_silent_for_longest_makes_room_for_the_next() {
         let (path, mut requests) = socket("crowd", Duration::from_secs(60));
-        let mut crowd: Vec<UnixStream> = (0..CLIENTS_MAX).map(|_| connect(&path)).collect();
+        let mut crowd: Vec<UnixStream> = (0..ADMIN_CLIENTS_MAX).map(|_| connect(&path)).collect();
         // All but the second and third wait for replies.
         for (_, client) in crowd.iter_mut().enumerate().filter(|(n, _)| !matches!(n, 1 | 2)) {
             client.write_all(b"status\n").unwrap();
         }
         let mut asked = Vec::new();
-        while asked.len() < CLIENTS_MAX - 2 {
+        while asked.len() < ADMIN_CLIENTS_MAX - 2 {
             asked.extend(requests.next(None));
         }
         let mut replaced = Vec::new();
@@ -464,7 +462,7 @@ mod tests {
             // Whoever comes next takes the place, and asks.
             let mut next = connect(&path);
             next.write_all(b"status\n").unwrap();
-            while asked.len() < CLIENTS_MAX - 1 + replaced.len() {
+            while asked.len() < ADMIN_CLIENTS_MAX - 1 + replaced.len() {
                 asked.extend(requests.next(None));
             }
             assert!(rest(crowd.remove(n)).contains("silent for longest"));

@@ -2,6 +2,7 @@
 //!
 //! From the bottom up:
 //! - [`deadline`]: nothing here waits without a bound; [`quantity`]: sizes and times as people write them;
+//! - [`identity`]: which file it is; [`listener`]: a socket that is this user's alone; [`limits`]: shared bounds;
 //! - [`session`]: the admin service at the end of a byte stream: prompt, modes, commands and their replies;
 //! - [`appliance`]: a program (QEMU) that is an appliance, its console on standard input and output;
 //! - [`backing`]: the files that are a machine's memory, and what its end by SIGBUS means;
@@ -24,7 +25,10 @@ pub mod client;
 pub mod console;
 pub mod deadline;
 pub mod export_words;
+pub mod identity;
 pub mod launch;
+pub mod limits;
+pub mod listener;
 pub mod options;
 pub mod qemu;
 pub mod quantity;

@@ -9,7 +9,8 @@ use std::path::PathBuf;
 
 use vhost::vhost_user::message::VhostUserMemoryRegion;
 
-use super::ram::{Identity, RamFile};
+use super::ram::RamFile;
+use crate::identity::Identity;
 
 /// The most regions that a table may have: QEMU's q35 has two or three.
 pub const REGIONS_MAX: usize = 8;

@@ -57,13 +57,13 @@ use std::time::{Duration, Instant};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use service::control::{ExportIndex, MemoryId};
 
-pub use self::listen::Listener;
-
 use self::ivshmem::{PeerId, Server};
-use self::ram::{Identity, RamError, RamFile};
+use self::ram::{RamError, RamFile};
 use self::shared::{Machine, Shared, State};
 use self::state::{Export, QUEUES_MAX, RELAYED_VECTORS, VECTORS, eventfd};
 use self::window::Window;
+use crate::identity::Identity;
+use crate::listener;
 
 /// How long requests are held for an appliance that is gone, unless somebody says otherwise: it boots meanwhile.
 pub const HOLD: Duration = Duration::from_secs(30);
@@ -157,7 +157,7 @@ impl Bridge {
             if specs.iter().filter(|other| other.socket == spec.socket).count() > 1 {
                 return Err(BridgeError::Usage(format!("the socket {} is given twice", spec.socket.display())));
             }
-            listen::check_path(&spec.socket).map_err(BridgeError::Socket)?;
+            listener::check_path(&spec.socket).map_err(BridgeError::Socket)?;
             // A file that is given by two names is one consumer's all the same.
             let there = Identity::at(&spec.ram).ok();
             let found = there.and_then(|it| windows.iter().position(|window| window.ram.identity() == it));
@@ -292,7 +292,7 @@ fn reserve_descriptors(exports: usize) {
     /// A socket and its front end; RAM file, ivshmem socket, watch and kicks.
     const OF_EXPORT: usize = 8 + RELAYED_VECTORS as usize;
     /// Admin clients, the appliance's program, the terminal and what we start with.
-    const OTHERS: usize = crate::admin::CLIENTS_MAX + 64;
+    const OTHERS: usize = crate::limits::ADMIN_CLIENTS_MAX + 64;
     let wanted = (exports * (QUEUES_MAX as usize * OF_QUEUE + OF_EXPORT) + OTHERS) as u64;
     if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
         && soft < wanted

@@ -24,6 +24,7 @@ use nix::unistd::geteuid;
 use service::memory::{MemoryOffset, OutsideMemory, SharedMemory, check};
 
 use super::guard::Guarded;
+use crate::identity::Identity;
 
 /// The least that the tail behind the RAM has.
 pub const TAIL_BYTES_MIN: u64 = 4096;
@@ -36,33 +37,6 @@ pub const RAM_BYTES_MAX: u64 = 1 << 46;
 
 /// How long another bridge may hold the file's lock.
 const LOCK: Duration = Duration::from_secs(2);
-
-/// A file, by what stays the same however it is opened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Identity {
-    /// The device that it is on.
-    pub device: u64,
-    /// Its number there.
-    pub inode: u64,
-}
-
-impl Identity {
-    /// Of an open file.
-    ///
-    /// # Errors
-    /// The system's.
-    pub fn of(file: &File) -> io::Result<Self> {
-        file.metadata().map(|it| Self { device: it.dev(), inode: it.ino() })
-    }
-
-    /// Of what has that name, which is not opened.
-    ///
-    /// # Errors
-    /// The system's.
-    pub fn at(path: &Path) -> io::Result<Self> {
-        path.symlink_metadata().map(|it| Self { device: it.dev(), inode: it.ino() })
-    }
-}
 
 /// A consumer's RAM.
 #[derive(Debug)]

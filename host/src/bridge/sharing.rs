@@ -4,7 +4,7 @@
 use std::fs;
 
 use super::memory_table::Region;
-use super::ram::Identity;
+use crate::identity::Identity;
 
 /// Whether the process has a private copy of one of these pieces of the file. False where the system does not tell.
 pub(super) fn is_private(pid: i32, regions: &[Region], file: Identity) -> bool {

@@ -325,7 +325,8 @@ fn what_a_driver_does_to_a_queue_without_an_appliance_touches_nothing_else() {
         consumer.stop(queue);
     }
     consumer.start();
-    assert_eq!(consumer.ask(1, Some(3), 0), (0, 3));
+    // Requests are refused until the appliance has told its disks.
+    eventually("it is served again", || consumer.ask(1, Some(3), 0) == (0, 3));
     assert_eq!(consumer.ask(2, None, 0), (0, 3));
 }
 

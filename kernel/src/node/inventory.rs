@@ -14,7 +14,7 @@ use core::fmt;
 use drivers::medium::Medium;
 use drivers::pmem::Access;
 use nvdimm::dimm::Dimm;
-use nvdimm::error::Finding;
+use nvdimm::error::{Finding, What};
 use nvdimm::extent::Extent;
 use nvdimm::label::{LabelVersion, Labels};
 use nvdimm::nfit::MappingFlags;
@@ -66,7 +66,9 @@ impl<M: Machine> InventoryAdmin for Node<M> {
         for left_out in &self.found.left_out {
             add(&left_out.id, format!("it is left out: {}", left_out.why), Severity::Error);
         }
-        let of_left_out = |finding: &Finding| self.found.left_out.iter().any(|left_out| left_out.why == *finding);
+        let of_left_out = |finding: &Finding| {
+            self.found.left_out.iter().any(|it| it.why.at == finding.at && What::from(it.why.what) == finding.what)
+        };
         for finding in self.found.findings().filter(|finding| finding.refuses() && !of_left_out(finding)) {
             add(&finding.at, format!("refused: {}", finding.what), Severity::Warning);
         }

@@ -1,6 +1,6 @@
 //! A buffer that a driver made available: its descriptors, copied and checked.
 
-use super::queue::Queue;
+use super::layout::Layout;
 use super::{CHAIN_MAX, QueueError};
 use crate::memory::{GuestAddress, MemoryOffset, MemoryTable, Segments, SharedMemory, Span, TranslateError};
 
@@ -164,7 +164,8 @@ impl Chain {
     /// fault.
     pub(super) fn follow<M: SharedMemory + ?Sized>(
         &mut self,
-        queue: &Queue,
+        layout: &Layout,
+        may_be_indirect: bool,
         memory: &M,
         memory_table: &MemoryTable,
         head: u16,
@@ -178,13 +179,13 @@ impl Chain {
         let mut taken = 0;
         let mut written = false;
         // A chain that visits more descriptors than its table has visits one twice.
-        let mut left = u32::from(queue.layout().size());
+        let mut left = u32::from(layout.size());
         let end_found = loop {
             let mut bytes = [0; DESCRIPTOR_BYTES as usize];
             match table {
-                Table::Ring if index >= queue.layout().size() => return Err(QueueError::Next { found: index }),
+                Table::Ring if index >= layout.size() => return Err(QueueError::Next { found: index }),
                 Table::Ring if left == 0 => return Err(QueueError::Loop { head }),
-                Table::Ring => memory.read(queue.layout().descriptor(index), &mut bytes)?,
+                Table::Ring => memory.read(layout.descriptor(index), &mut bytes)?,
                 Table::Indirect { entries, .. } if u32::from(index) >= entries => {
                     self.fails(ChainFault::Next { found: index });
                     break false;
@@ -205,7 +206,7 @@ impl Chain {
             self.descriptors += 1;
             let descriptor = Descriptor::decode(bytes);
             if descriptor.has(INDIRECT) {
-                let Some(entries) = self.enter(queue, table, &descriptor) else { break false };
+                let Some(entries) = self.enter(may_be_indirect, table, &descriptor) else { break false };
                 table = Table::Indirect { at: descriptor.addr, entries };
                 index = 0;
                 left = entries.min(FOLLOWED_MAX);
@@ -239,9 +240,9 @@ impl Chain {
     /// The length of the indirect table that a descriptor names (2.7.5.3). Its write flag is ignored, as 2.7.5.3.2 wants
     /// it. A table that may not be there is entered all the same, to find the chain's end; none if nobody can tell what
     /// is meant.
-    fn enter(&mut self, queue: &Queue, table: Table, descriptor: &Descriptor) -> Option<u32> {
+    fn enter(&mut self, may_be_indirect: bool, table: Table, descriptor: &Descriptor) -> Option<u32> {
         let nested = matches!(table, Table::Indirect { .. });
-        if nested || !queue.indirect() || descriptor.has(NEXT) {
+        if nested || !may_be_indirect || descriptor.has(NEXT) {
             self.fails(ChainFault::IndirectNotAllowed);
         }
         if descriptor.len == 0 || !descriptor.len.is_multiple_of(DESCRIPTOR_BYTES) {

@@ -78,7 +78,7 @@ impl Queue {
         if head >= self.layout.size() {
             return Err(QueueError::Head { found: head });
         }
-        chain.follow(self, memory, table, head)?;
+        chain.follow(&self.layout, self.indirect, memory, table, head)?;
         Ok(true)
     }
 
