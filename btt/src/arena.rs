@@ -6,7 +6,7 @@ use crate::flog::Slots;
 use crate::geometry::Area;
 use crate::info_block::{self, InfoBlock};
 use crate::map::{MapEntry, MapLocks};
-use crate::media::{LINE_BYTES, MediaError, Namespace, NsOffset};
+use crate::media::{LINE_BYTES, MediaError, Medium, NsOffset};
 use crate::recover::{Findings, Pending, Unknown};
 use crate::rtt::Rtt;
 use crate::sync::Once;
@@ -89,13 +89,13 @@ impl Arena {
 
     /// Follows the map. An entry past the arena's end turns the arena read-only.
     #[inline]
-    pub(crate) fn entry<N: Namespace>(&self, media: &N, premap: PremapAba) -> Result<MapEntry, BttError> {
+    pub(crate) fn entry<N: Medium>(&self, media: &N, premap: PremapAba) -> Result<MapEntry, BttError> {
         self.word(media, premap).and_then(|word| self.decode(media, premap, word))
     }
 
     /// The word of a sector's map entry, as it is once interrupted writes are finished.
     #[inline]
-    pub(crate) fn word<N: Namespace>(&self, media: &N, premap: PremapAba) -> Result<u32, BttError> {
+    pub(crate) fn word<N: Medium>(&self, media: &N, premap: PremapAba) -> Result<u32, BttError> {
         if !self.overlay.is_empty()
             && let Some(known) = self.overlaid(premap)
         {
@@ -109,7 +109,7 @@ impl Arena {
 
     /// What the word of a map entry means. One that leads past the arena's end turns the arena read-only.
     #[inline]
-    pub(crate) fn decode<N: Namespace>(&self, media: &N, premap: PremapAba, word: u32) -> Result<MapEntry, BttError> {
+    pub(crate) fn decode<N: Medium>(&self, media: &N, premap: PremapAba, word: u32) -> Result<MapEntry, BttError> {
         let entry = MapEntry::decode(word, premap);
         if entry.block().0 < self.found.info.geometry.internal_nlba {
             return Ok(entry);
@@ -150,7 +150,7 @@ impl Arena {
     /// The arena's metadata are damaged: from now on it takes no writes, and its info block says so, for whoever comes
     /// next. That is kept to media whose copy of the block is sound, so that nothing that a cut may leave is worse.
     #[cold]
-    fn found_damage<N: Namespace>(&self, media: &N, why: ReadOnlyReason) -> BttError {
+    fn found_damage<N: Medium>(&self, media: &N, why: ReadOnlyReason) -> BttError {
         let error = self.turn_read_only(why);
         // The first reason stands: another place of the same kind, or one that has nothing to do with damage.
         let lost = |why| matches!(why, ReadOnlyReason::Metadata(MediaError::Poisoned { .. }));
@@ -183,7 +183,7 @@ impl Arena {
 }
 
 /// Why an arena with this info block could not be written, before anything has gone wrong.
-pub(crate) fn born_read_only<N: Namespace>(media: &N, found: &Found) -> Option<ReadOnlyReason> {
+pub(crate) fn born_read_only<N: Medium>(media: &N, found: &Found) -> Option<ReadOnlyReason> {
     let geometry = &found.info.geometry;
     let aligned = |offset: u64| (found.at.0 + offset).is_multiple_of(LINE_BYTES);
     if media.read_only() {

@@ -1,7 +1,7 @@
 //! Sectors in ordinary memory, as the source or the sink of a run.
 
 use crate::geometry::{SECTOR_SIZES, SectorSize};
-use crate::media::{MediaError, Namespace, NsOffset, SectorSink, SectorSource};
+use crate::media::{MediaError, Medium, NsOffset, SectorSink, SectorSource};
 
 /// Whole external sectors, one after the other, to be written.
 #[derive(Clone, Copy, Debug)]
@@ -25,7 +25,7 @@ impl<'a> Sectors<'a> {
     }
 }
 
-impl<N: Namespace + ?Sized> SectorSource<N> for Sectors<'_> {
+impl<N: Medium + ?Sized> SectorSource<N> for Sectors<'_> {
     fn store(&self, index: usize, media: &N, at: NsOffset) -> Result<(), MediaError> {
         media.write(at, &self.bytes[index * self.size..][..self.size])
     }
@@ -52,7 +52,7 @@ impl<'a> SectorsMut<'a> {
     }
 }
 
-impl<N: Namespace + ?Sized> SectorSink<N> for SectorsMut<'_> {
+impl<N: Medium + ?Sized> SectorSink<N> for SectorsMut<'_> {
     fn load(&mut self, index: usize, media: &N, at: NsOffset) -> Result<(), MediaError> {
         media.read(at, self.sector(index))
     }
@@ -80,7 +80,7 @@ impl Zeroes {
     }
 }
 
-impl<N: Namespace + ?Sized> SectorSource<N> for Zeroes {
+impl<N: Medium + ?Sized> SectorSource<N> for Zeroes {
     fn store(&self, _: usize, media: &N, at: NsOffset) -> Result<(), MediaError> {
         media.write(at, &ZEROES[..self.size])
     }

@@ -5,7 +5,7 @@ use crate::geometry::{GeometryError, SECTOR_SIZES};
 use crate::info_block::{InfoBlock, InfoBlockError, Version, read_raw};
 use crate::layout::{ARENA_MAX_BYTES, ARENA_MIN_BYTES, PAGE_BYTES};
 use crate::map;
-use crate::media::{MediaError, Namespace, NsOffset};
+use crate::media::{MediaError, Medium, NsOffset};
 use crate::units::{ArenaIndex, PremapAba};
 use alloc::vec::Vec;
 use core::fmt;
@@ -167,7 +167,7 @@ impl core::error::Error for OpenError {}
 ///
 /// # Errors
 /// The first block that is not sound, and where a sound copy of it is.
-pub(crate) fn find_all<N: Namespace>(media: &N, version: Version, parent: Uuid) -> Result<Vec<Found>, OpenError> {
+pub(crate) fn find_all<N: Medium>(media: &N, version: Version, parent: Uuid) -> Result<Vec<Found>, OpenError> {
     let bytes = media.len_bytes();
     let start = version.initial_offset();
     let mut remaining = bytes.saturating_sub(start.0);
@@ -230,7 +230,7 @@ pub(crate) fn find_all<N: Namespace>(media: &N, version: Version, parent: Uuid) 
 
 /// Where the copy of an arena's lost info block is: in the arena's last page, which is 512 GiB on, or the namespace's
 /// last whole page.
-fn find_backup<N: Namespace>(
+fn find_backup<N: Medium>(
     media: &N,
     version: Version,
     parent: Uuid,
@@ -251,7 +251,7 @@ fn find_backup<N: Namespace>(
 ///
 /// # Errors
 /// The first block that is not sound.
-pub fn allows_zero_entries<N: Namespace>(media: &N, placement: Placement) -> Result<bool, OpenError> {
+pub fn allows_zero_entries<N: Medium>(media: &N, placement: Placement) -> Result<bool, OpenError> {
     let found = find_all(media, placement.version, placement.parent_uuid)?;
     Ok(found.iter().any(|one| one.info.flags & InfoBlock::ZERO_ENTRIES != 0))
 }

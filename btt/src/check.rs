@@ -6,7 +6,7 @@ use crate::chain::{Found, OpenError, Placement, find_all};
 use crate::flog::{self, FlogError};
 use crate::info_block::{InfoBlock, InfoBlockError};
 use crate::map::MapEntry;
-use crate::media::{MediaError, Namespace, NsOffset};
+use crate::media::{MediaError, Medium, NsOffset};
 use crate::survey::{Groups, Progress, Seen, survey};
 use crate::units::{ArenaIndex, PostmapAba, PremapAba};
 use core::fmt;
@@ -213,7 +213,7 @@ pub struct Summary {
 ///
 /// `window_blocks` bounds the memory: a bit for each of so many blocks. `report` gets each finding, `progress` how many
 /// of how many map entries have been read.
-pub fn check<N: Namespace>(
+pub fn check<N: Medium>(
     media: &N,
     placement: Placement,
     window_blocks: u32,
@@ -240,7 +240,7 @@ pub fn check<N: Namespace>(
 }
 
 /// Looks at one arena.
-pub(crate) fn check_arena<N: Namespace>(
+pub(crate) fn check_arena<N: Medium>(
     media: &N,
     arena: ArenaIndex,
     one: &Found,

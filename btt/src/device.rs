@@ -7,7 +7,7 @@ use crate::flog::Slots;
 use crate::geometry::SectorSize;
 use crate::info_block::{InfoBlock, Version};
 use crate::lane::{Counters, Lane, LaneState};
-use crate::media::{Namespace, NsOffset};
+use crate::media::{Medium, NsOffset};
 use crate::recover::{Findings, KEPT_BYTES, LOOK_BYTES};
 use crate::units::{ArenaIndex, ExternalLba, PremapAba};
 use alloc::boxed::Box;
@@ -45,7 +45,7 @@ pub struct ArenaInfo {
     pub read_only: Option<ReadOnlyReason>,
 }
 
-impl<N: Namespace> Btt<N> {
+impl<N: Medium> Btt<N> {
     /// Opens the BTT on a namespace, for `cpus` CPUs. All arenas are looked at before recovery writes anything; on a
     /// medium that may not be written, what recovery would write is kept in memory instead.
     ///

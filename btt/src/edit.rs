@@ -19,7 +19,7 @@ use crate::guard::LaneGuard;
 use crate::info_block::InfoBlock;
 use crate::layout::MAP_ENTRY_BYTES;
 use crate::map::{MapEntry, lines};
-use crate::media::{LINE_BYTES, Namespace};
+use crate::media::{LINE_BYTES, Medium};
 use crate::scan::Extent;
 use crate::units::{ExternalLba, PremapAba, RUN_MAX};
 use alloc::vec;
@@ -30,7 +30,7 @@ const SECTORS_AT_ONCE: u64 = 1 << 14;
 /// How many sectors are written out before that is told.
 const SECTORS_A_STEP: u64 = 512;
 
-impl<N: Namespace> LaneGuard<'_, N> {
+impl<N: Medium> LaneGuard<'_, N> {
     /// Makes `count` sectors from `lba` on read as zeroes, metadata bytes included; durable when it returns.
     ///
     /// Where the BTT was made for it ([`crate::format::Recipe::zero_entries`]) the map says so (state Z), and the blocks

@@ -8,7 +8,7 @@ use crate::flog::initial_group;
 use crate::geometry::{Geometry, GeometryError, SectorSize, arena_sizes};
 use crate::info_block::{InfoBlock, Version};
 use crate::layout::{RawInfoBlock, SIGNATURE};
-use crate::media::{MediaError, Namespace, NsOffset};
+use crate::media::{MediaError, Medium, NsOffset};
 use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
@@ -70,7 +70,7 @@ impl core::error::Error for FormatError {}
 ///
 /// # Errors
 /// [`FormatError::Geometry`] before anything is written; otherwise what the medium says.
-pub fn format<N: Namespace>(media: &N, recipe: &Recipe, progress: &mut dyn FnMut(u64, u64)) -> Result<(), FormatError> {
+pub fn format<N: Medium>(media: &N, recipe: &Recipe, progress: &mut dyn FnMut(u64, u64)) -> Result<(), FormatError> {
     let arenas = plan(media.len_bytes(), recipe)?;
     erase(media, &arenas)?;
     let total = arenas.iter().map(|(_, info)| work_bytes(info, recipe)).sum();
@@ -130,7 +130,7 @@ fn work_bytes(info: &InfoBlock, recipe: &Recipe) -> u64 {
 /// Takes away whatever info blocks stand where any version has them, the one that counts first, so that no cut leaves
 /// an old BTT over a new one's areas. Where this one's will be, all goes that is not zero: what a cut left of another
 /// creation may be a block without some pieces, and the first ones of ours to arrive could be just those.
-fn erase<N: Namespace>(media: &N, arenas: &[(NsOffset, InfoBlock)]) -> Result<(), MediaError> {
+fn erase<N: Medium>(media: &N, arenas: &[(NsOffset, InfoBlock)]) -> Result<(), MediaError> {
     for at in [Version::V1_1, Version::V2_0].map(Version::initial_offset) {
         erase_page(media, at, |page| page.starts_with(&SIGNATURE))?;
     }
@@ -141,7 +141,7 @@ fn erase<N: Namespace>(media: &N, arenas: &[(NsOffset, InfoBlock)]) -> Result<()
 }
 
 /// Zeroes a page that is not as it may stay, or that the medium lost. Durable when it returns.
-fn erase_page<N: Namespace>(media: &N, at: NsOffset, must_go: impl Fn(&[u8]) -> bool) -> Result<(), MediaError> {
+fn erase_page<N: Medium>(media: &N, at: NsOffset, must_go: impl Fn(&[u8]) -> bool) -> Result<(), MediaError> {
     let mut page = [0; PAGE];
     let must_go = match media.read(at, &mut page) {
         Ok(()) => must_go(&page),
@@ -156,7 +156,7 @@ fn erase_page<N: Namespace>(media: &N, at: NsOffset, must_go: impl Fn(&[u8]) -> 
 }
 
 /// Zeroes what is not zero yet. Durable with the next fence.
-fn zero<N: Namespace>(media: &N, at: NsOffset, bytes: u64, step: &mut dyn FnMut(u64)) -> Result<(), MediaError> {
+fn zero<N: Medium>(media: &N, at: NsOffset, bytes: u64, step: &mut dyn FnMut(u64)) -> Result<(), MediaError> {
     let mut buffer = vec![0_u8; CHUNK_BYTES];
     let mut done = 0;
     while done < bytes {
@@ -186,7 +186,7 @@ pub(crate) fn is_zero(bytes: &[u8]) -> bool {
 }
 
 /// Backups first, then the primaries from the last arena to the first, whose signature makes the BTT.
-fn write_info_blocks<N: Namespace>(media: &N, arenas: &[(NsOffset, InfoBlock)]) -> Result<(), MediaError> {
+fn write_info_blocks<N: Medium>(media: &N, arenas: &[(NsOffset, InfoBlock)]) -> Result<(), MediaError> {
     for (at, info) in arenas {
         media.write(at.plus(info.geometry.info2off), info.encode().as_bytes())?;
     }

@@ -4,7 +4,7 @@ use crate::device::Btt;
 use crate::error::BttError;
 use crate::lane::{Counters, Lane, LaneState};
 use crate::map::Unfenced;
-use crate::media::{LINE_BYTES, MediaError, Namespace};
+use crate::media::{LINE_BYTES, MediaError, Medium};
 use crate::sync::MutexGuard;
 use crate::units::{CpuIndex, LaneIndex};
 use alloc::vec::Vec;
@@ -20,7 +20,7 @@ pub struct LaneGuard<'a, N> {
 #[must_use]
 pub(crate) struct DataDurable(());
 
-impl<'a, N: Namespace> LaneGuard<'a, N> {
+impl<'a, N: Medium> LaneGuard<'a, N> {
     pub(crate) fn new(btt: &'a Btt<N>, index: LaneIndex) -> Self {
         Self { btt, index, state: btt.lanes[index.0 as usize].lock() }
     }
@@ -85,7 +85,7 @@ impl<'a, N: Namespace> LaneGuard<'a, N> {
     }
 }
 
-impl<N: Namespace> Btt<N> {
+impl<N: Medium> Btt<N> {
     /// Takes the lane of `cpu`, and waits for another CPU that has it. The guard reads and writes sectors.
     ///
     /// Until the guard is dropped, it must stay with one CPU, or what moves it must order stores as a locked

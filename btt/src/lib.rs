@@ -2,7 +2,7 @@
 //! and PMDK, bit for bit.
 //!
 //! Every sector is wholly old or wholly new whenever the power goes, and an acknowledged write survives. The crate
-//! knows no hardware: it stands on [`media::Namespace`], which anything that reads and writes bytes can be.
+//! knows no hardware: it stands on [`media::Medium`], which anything that reads and writes bytes can be.
 //!
 //! # An example
 //! A BTT in ordinary memory ([`ram`]); the example `file` does the same on a mapped file.

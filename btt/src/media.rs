@@ -1,13 +1,13 @@
 //! The medium below a BTT: one namespace of byte-addressable persistent memory.
 //!
-//! [`Namespace`] is all that this crate knows of hardware. It keeps "start to write
+//! [`Medium`] is all that this crate knows of hardware. It keeps "start to write
 //! back" apart from "fence", so that one fence can serve a whole run of sectors. (Linux calls its counterpart `rw_bytes`.)
 //!
 //! # What may be on the medium after a power cut
-//! Until a [`Namespace::fence`] that covers them has returned, stores persist like this:
-//! - aligned stores ([`Namespace::store_u32`], [`Namespace::store_u64`]) to one 64-byte line: a prefix of them, in
-//!   program order, if [`Namespace::keeps_line_order`] says so; any subset otherwise;
-//! - stores to different lines, and the streaming stores of [`Namespace::write`]: any subset of aligned 8-byte pieces.
+//! Until a [`Medium::fence`] that covers them has returned, stores persist like this:
+//! - aligned stores ([`Medium::store_u32`], [`Medium::store_u64`]) to one 64-byte line: a prefix of them, in
+//!   program order, if [`Medium::keeps_line_order`] says so; any subset otherwise;
+//! - stores to different lines, and the streaming stores of [`Medium::write`]: any subset of aligned 8-byte pieces.
 //!
 //! A store may persist before any fence, too: "not flushed" never means "not persisted". A fence covers what the CPU
 //! that executes it has stored or started to write back; it says nothing of other CPUs' stores.
@@ -94,12 +94,12 @@ impl core::error::Error for MediaError {}
 /// A namespace of persistent memory. The module documentation states what a power cut may leave.
 ///
 /// # Rules for implementers
-/// 1. Every access is checked against [`Namespace::len_bytes`]; one that would leave it stores nothing.
-/// 2. [`Namespace::load_u32`], [`Namespace::load_u64`] are atomic with acquire order, [`Namespace::store_u32`],
-///    [`Namespace::store_u64`] atomic with release order.
-/// 3. [`Namespace::read`] and [`Namespace::write`] may race with each other on one range; the bytes are then any mix,
+/// 1. Every access is checked against [`Medium::len_bytes`]; one that would leave it stores nothing.
+/// 2. [`Medium::load_u32`], [`Medium::load_u64`] are atomic with acquire order, [`Medium::store_u32`],
+///    [`Medium::store_u64`] atomic with release order.
+/// 3. [`Medium::read`] and [`Medium::write`] may race with each other on one range; the bytes are then any mix,
 ///    but nothing else goes wrong (the BTT keeps readers and writers of one block apart).
-pub trait Namespace {
+pub trait Medium {
     /// The namespace's length in bytes.
     fn len_bytes(&self) -> u64;
 
@@ -127,26 +127,26 @@ pub trait Namespace {
     /// Loads an aligned little-endian word, atomically.
     ///
     /// # Errors
-    /// As [`Namespace::read`], and [`MediaError::Misaligned`].
+    /// As [`Medium::read`], and [`MediaError::Misaligned`].
     fn load_u32(&self, at: NsOffset) -> Result<u32, MediaError>;
 
     /// Loads an aligned little-endian double word, atomically.
     ///
     /// # Errors
-    /// As [`Namespace::read`], and [`MediaError::Misaligned`].
+    /// As [`Medium::read`], and [`MediaError::Misaligned`].
     fn load_u64(&self, at: NsOffset) -> Result<u64, MediaError>;
 
     /// Stores an aligned little-endian word, atomically, through the cache. Durable after
-    /// [`Namespace::start_write_back`] of it and then a fence, both on one CPU.
+    /// [`Medium::start_write_back`] of it and then a fence, both on one CPU.
     ///
     /// # Errors
-    /// As [`Namespace::write`], and [`MediaError::Misaligned`]. A word is always a part of a line.
+    /// As [`Medium::write`], and [`MediaError::Misaligned`]. A word is always a part of a line.
     fn store_u32(&self, at: NsOffset, value: u32) -> Result<(), MediaError>;
 
-    /// Stores an aligned little-endian double word, as [`Namespace::store_u32`] does a word.
+    /// Stores an aligned little-endian double word, as [`Medium::store_u32`] does a word.
     ///
     /// # Errors
-    /// As [`Namespace::write`], and [`MediaError::Misaligned`].
+    /// As [`Medium::write`], and [`MediaError::Misaligned`].
     fn store_u64(&self, at: NsOffset, value: u64) -> Result<(), MediaError>;
 
     /// Starts to write back the cache lines that hold `bytes` bytes from `at` on. The next fence on this CPU waits
@@ -164,7 +164,7 @@ pub trait Namespace {
 }
 
 /// A borrowed namespace is one, too.
-impl<N: Namespace + ?Sized> Namespace for &N {
+impl<N: Medium + ?Sized> Medium for &N {
     fn len_bytes(&self) -> u64 {
         (**self).len_bytes()
     }

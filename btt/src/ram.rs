@@ -3,7 +3,7 @@
 //! All that is stored is there at once, whatever a fence says: nothing of it tells what real media lose. `sim` does that,
 //! for tests.
 
-use crate::media::{MediaError, Namespace, NsOffset};
+use crate::media::{MediaError, Medium, NsOffset};
 use alloc::vec;
 use alloc::vec::Vec;
 use spin::Mutex;
@@ -56,7 +56,7 @@ impl Ram {
     }
 }
 
-impl Namespace for Ram {
+impl Medium for Ram {
     fn len_bytes(&self) -> u64 {
         self.bytes.lock().len() as u64
     }

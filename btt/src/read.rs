@@ -7,10 +7,10 @@ use crate::edit::{Lost, run_length};
 use crate::error::BttError;
 use crate::guard::LaneGuard;
 use crate::map::MapEntry;
-use crate::media::{MediaError, Namespace, SectorSink};
+use crate::media::{MediaError, Medium, SectorSink};
 use crate::units::{ExternalLba, PremapAba, RUN_MAX};
 
-impl<N: Namespace> LaneGuard<'_, N> {
+impl<N: Medium> LaneGuard<'_, N> {
     /// Reads `count` sectors from `lba` on, each wholly as some write left it.
     ///
     /// # Errors

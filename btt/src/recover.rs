@@ -24,7 +24,7 @@ use crate::flog::{self, FlogEntry, FlogError, Record, Slots};
 use crate::info_block::InfoBlock;
 use crate::layout::{MAP_ENTRY_BYTES, RawFlogGroup};
 use crate::map::{self, MapEntry};
-use crate::media::{MediaError, Namespace, NsOffset};
+use crate::media::{MediaError, Medium, NsOffset};
 use crate::units::{ArenaIndex, PostmapAba, PremapAba};
 use alloc::vec::Vec;
 use zerocopy::{FromZeros, IntoBytes};
@@ -76,7 +76,7 @@ impl Findings {
     /// # Errors
     /// The first group that writes and cuts cannot explain, or a block with two owners among those seen here; a flog that
     /// cannot be read. A map entry that cannot be read is no error: see [`Unknown`].
-    pub(crate) fn inspect<N: Namespace>(
+    pub(crate) fn inspect<N: Medium>(
         media: &N,
         arena: ArenaIndex,
         base: NsOffset,
@@ -134,7 +134,7 @@ impl Findings {
     ///
     /// # Errors
     /// What the medium says.
-    pub(crate) fn finish<N: Namespace>(&self, media: &N, map: NsOffset) -> Result<(), MediaError> {
+    pub(crate) fn finish<N: Medium>(&self, media: &N, map: NsOffset) -> Result<(), MediaError> {
         if self.pending.is_empty() {
             return Ok(());
         }
@@ -155,7 +155,7 @@ enum State {
     Elsewhere(PostmapAba),
 }
 
-fn look_up<N: Namespace>(media: &N, map: NsOffset, record: &Record) -> Result<State, MediaError> {
+fn look_up<N: Medium>(media: &N, map: NsOffset, record: &Record) -> Result<State, MediaError> {
     let word = media.load_u32(map::entry_at(map, record.lba))?;
     let block = MapEntry::decode(word, record.lba).block();
     Ok(if block == record.new {

@@ -4,7 +4,7 @@ use crate::device::Btt;
 use crate::error::BttError;
 use crate::layout::{CHUNK_ENTRIES, ENTRY};
 use crate::map::MapEntry;
-use crate::media::{Namespace, NsOffset};
+use crate::media::{Medium, NsOffset};
 use crate::units::{ExternalLba, PremapAba, clamp_u32};
 use alloc::vec;
 use core::ops::Range;
@@ -18,7 +18,7 @@ pub struct Extent {
     pub count: u64,
 }
 
-impl<N: Namespace> Btt<N> {
+impl<N: Medium> Btt<N> {
     /// Finds the sectors that read as an error because their map entries say so. Reads all of the map, 64 KiB at a time;
     /// entries that change meanwhile may be seen or not. `progress` is told after each piece how many sectors of how many
     /// have been looked at.

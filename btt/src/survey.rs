@@ -8,7 +8,7 @@ use crate::flog::{self, FlogError, Record, Slots};
 use crate::format::is_zero;
 use crate::layout::{CHUNK_ENTRIES, ENTRY, RawFlogGroup};
 use crate::map::{self, MapEntry};
-use crate::media::{MediaError, Namespace, NsOffset};
+use crate::media::{MediaError, Medium, NsOffset};
 use crate::recover::{Pending, with_capacity};
 use crate::units::{PostmapAba, PremapAba};
 use alloc::vec;
@@ -32,7 +32,7 @@ impl Groups {
     ///
     /// # Errors
     /// What the medium says, other than that it lost a group; not enough memory.
-    pub(crate) fn read<N: Namespace>(media: &N, one: &Found) -> Result<Self, OpenError> {
+    pub(crate) fn read<N: Medium>(media: &N, one: &Found) -> Result<Self, OpenError> {
         let geometry = &one.info.geometry;
         let flog = one.flog_at();
         let mut raw: Vec<RawFlogGroup> = with_capacity(geometry.nfree)?;
@@ -74,7 +74,7 @@ impl Groups {
         Ok(())
     }
 
-    fn find_pending<N: Namespace>(&mut self, media: &N, one: &Found) -> Result<(), OpenError> {
+    fn find_pending<N: Medium>(&mut self, media: &N, one: &Found) -> Result<(), OpenError> {
         let map = one.map_at();
         for record in self.records.iter().flatten().filter(|record| record.old != record.new) {
             match media.load_u32(map::entry_at(map, record.lba)) {
@@ -148,7 +148,7 @@ impl<'a> Progress<'a> {
 ///
 /// # Errors
 /// What the medium says, other than that it lost entries.
-pub(crate) fn survey<N: Namespace>(
+pub(crate) fn survey<N: Medium>(
     media: &N,
     one: &Found,
     groups: &Groups,
@@ -240,7 +240,7 @@ pub(crate) enum Read {
 }
 
 /// Reads every map entry.
-pub(crate) fn read_map<N: Namespace>(
+pub(crate) fn read_map<N: Medium>(
     media: &N,
     one: &Found,
     look: &mut dyn FnMut(Read),

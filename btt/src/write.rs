@@ -22,14 +22,14 @@ use crate::error::BttError;
 use crate::flog::Move;
 use crate::guard::{DataDurable, LaneGuard};
 use crate::map::{MapEntry, MapGuard, Unfenced, lines};
-use crate::media::{LINE_BYTES, MediaError, Namespace, SectorSource};
+use crate::media::{LINE_BYTES, MediaError, Medium, SectorSource};
 use crate::units::{ExternalLba, PostmapAba, PremapAba, RUN_MAX, clamp_u32};
 
 /// Proof that a run's flog records are durable: only now may the map change, and the write be acknowledged.
 #[must_use]
 struct Committed(());
 
-impl<N: Namespace> LaneGuard<'_, N> {
+impl<N: Medium> LaneGuard<'_, N> {
     /// Writes `count` sectors from `lba` on. When it returns, they are durable; each is wholly old or new whenever the
     /// power goes. Sectors of one request are not one unit: a cut may leave some of them written.
     ///

@@ -8,7 +8,7 @@ mod common;
 use btt::format::{Recipe, format};
 use btt::info_block::{InfoBlock, Version};
 use btt::layout::ARENA_MAX_BYTES;
-use btt::media::{Namespace, NsOffset};
+use btt::media::{Medium, NsOffset};
 use btt::repair::{Orders, repair};
 use btt::sim::Seeded;
 use btt::{Btt, BttError, OpenError, Placement, PremapAba, ReadOnlyReason};

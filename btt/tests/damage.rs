@@ -6,7 +6,7 @@ mod common;
 use btt::check::Finding;
 use btt::flog::FlogError;
 use btt::info_block::InfoBlockError;
-use btt::media::{MediaError, Namespace, NsOffset};
+use btt::media::{MediaError, Medium, NsOffset};
 use btt::repair::{Orders, repair};
 use btt::sim::{Choose, Seeded, Sim};
 use btt::{ArenaIndex, Btt, BttError, OpenError, PostmapAba, PremapAba, ReadOnlyReason};

@@ -4,7 +4,7 @@
 mod common;
 
 use btt::format::{Recipe, format};
-use btt::media::{MediaError, Namespace, NsOffset};
+use btt::media::{MediaError, Medium, NsOffset};
 use btt::scan::Extent;
 use btt::sim::{Choose, Seeded, Sim};
 use btt::{ArenaIndex, Btt, BttError, CpuIndex, ExternalLba, PremapAba, ReadOnlyReason};
@@ -36,7 +36,7 @@ impl Edit {
         }
     }
 
-    fn make<N: Namespace>(self, btt: &Btt<N>, cpu: u32, lba: u64, count: u64) {
+    fn make<N: Medium>(self, btt: &Btt<N>, cpu: u32, lba: u64, count: u64) {
         let mut lane = btt.lane(CpuIndex(cpu));
         let at = ExternalLba(lba);
         match self {
@@ -63,7 +63,7 @@ impl Edit {
     }
 }
 
-fn content<N: Namespace>(btt: &Btt<N>, lba: u64) -> Content {
+fn content<N: Medium>(btt: &Btt<N>, lba: u64) -> Content {
     match read(btt, 0, lba) {
         Ok(tag) => Content::Tag(tag),
         Err(BttError::SectorError { .. }) => Content::Error,
@@ -207,7 +207,7 @@ fn a_read_only_arena_takes_no_edits() {
 }
 
 /// Where a sector's block is.
-fn block_at<N: Namespace>(btt: &Btt<N>, lba: u32) -> u64 {
+fn block_at<N: Medium>(btt: &Btt<N>, lba: u32) -> u64 {
     let arena = btt.arenas().next().expect("one arena");
     let (at, g) = (arena.at.0, arena.info.geometry);
     let word = btt.media().load_u32(NsOffset(at + g.mapoff + u64::from(lba) * 4)).expect("in range");

@@ -4,7 +4,7 @@
 mod common;
 
 use btt::check::{Finding, check};
-use btt::media::{MediaError, Namespace};
+use btt::media::{MediaError, Medium};
 use btt::sim::{Choose, Plan, Sim};
 use btt::{Btt, BttError, CpuIndex, ExternalLba, FormatError, OpenError, ReadOnlyReason};
 use common::lossy::Lossy;

@@ -7,7 +7,7 @@ use btt::format::{Recipe, format};
 use btt::geometry::{Area, Geometry, GeometryError, NFREE_MAX, SECTOR_SIZES, SectorSize};
 use btt::info_block::{InfoBlock, InfoBlockError, Version};
 use btt::layout::PAGE_BYTES;
-use btt::media::{Namespace, NsOffset};
+use btt::media::{Medium, NsOffset};
 use btt::repair::{Orders, repair};
 use btt::sim::{Seeded, Sim};
 use btt::{Btt, BttError, OpenError, ReadOnlyReason};

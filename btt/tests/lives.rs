@@ -6,7 +6,7 @@ mod common;
 use btt::flog::Slots;
 use btt::format::{Recipe, format};
 use btt::layout::{FLOG_GROUP_BYTES, FLOG_SLOT_BYTES};
-use btt::media::Namespace as _;
+use btt::media::Medium as _;
 use btt::repair::{Orders, repair};
 use btt::sim::{Choose as _, Event, Seeded, Sim};
 use btt::{Btt, CpuIndex, ExternalLba};

@@ -2,7 +2,7 @@
 
 mod common;
 
-use btt::media::{MediaError, Namespace, NsOffset, SectorSink};
+use btt::media::{MediaError, Medium, NsOffset, SectorSink};
 use btt::sim::Sim;
 use btt::{Btt, CpuIndex, ExternalLba};
 use common::*;
@@ -17,7 +17,7 @@ struct Slow<'a> {
     bytes: Vec<u8>,
 }
 
-impl<N: Namespace> SectorSink<N> for Slow<'_> {
+impl<N: Medium> SectorSink<N> for Slow<'_> {
     fn load(&mut self, _: usize, media: &N, at: NsOffset) -> Result<(), MediaError> {
         self.started.send(()).expect("the writer waits for it");
         std::thread::sleep(Duration::from_millis(100));
@@ -59,7 +59,7 @@ struct Busy {
     other: std::sync::OnceLock<Btt<&'static Self>>,
 }
 
-impl Namespace for &'static Busy {
+impl Medium for &'static Busy {
     fn load_u32(&self, at: NsOffset) -> Result<u32, MediaError> {
         let word = self.sim.load_u32(at)?;
         if self.loads_left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)) == Ok(1) {

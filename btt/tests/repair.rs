@@ -5,7 +5,7 @@ mod common;
 
 use btt::check::{Finding, check};
 use btt::info_block::InfoBlockError;
-use btt::media::{Namespace, NsOffset};
+use btt::media::{Medium, NsOffset};
 use btt::repair::{Orders, repair};
 use btt::sim::{Choose, Seeded, Sim};
 use btt::{Btt, BttError, OpenError, ReadOnlyReason};
@@ -19,7 +19,7 @@ const REPAIR: Orders =
 const FORCE: Orders = Orders { force: true, ..REPAIR };
 const REWRITE: Orders = Orders { repair: false, rewrite_log: true, ..REPAIR };
 
-fn mend<N: Namespace>(media: &N, orders: &Orders) -> Vec<(Finding, bool)> {
+fn mend<N: Medium>(media: &N, orders: &Orders) -> Vec<(Finding, bool)> {
     let mut found = Vec::new();
     repair(media, PLACEMENT, orders, &mut |finding, repaired| found.push((finding, repaired)), &mut |_, _| ());
     found
@@ -75,7 +75,7 @@ fn poke_words(sim: &Sim, at: u64, words: &[u32]) {
     poke(sim, at, &bytes);
 }
 
-fn assert_all_there<N: Namespace>(media: &N, what: &str) {
+fn assert_all_there<N: Medium>(media: &N, what: &str) {
     let btt = Btt::open(media, PLACEMENT, 2).unwrap_or_else(|why| panic!("{what}: {why}"));
     assert_eq!(read_run(&btt, 0, 0, WRITTEN), Ok(tags()), "{what}");
 }

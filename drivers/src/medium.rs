@@ -2,14 +2,14 @@
 
 use alloc::vec::Vec;
 
-use btt::media::{MediaError, Namespace, NsOffset};
+use btt::media::{MediaError, Medium, NsOffset};
 
 use crate::blk_window::Blk;
 use crate::pmem::Pmem;
 
 /// A namespace's bytes.
 #[derive(Clone, Debug)]
-pub enum Medium {
+pub enum AnyMedium {
     /// Mapped persistent memory.
     Pmem(Pmem),
     /// Behind block data windows.
@@ -26,7 +26,7 @@ macro_rules! each {
     };
 }
 
-impl Medium {
+impl AnyMedium {
     /// How many windows it is reached through; `None` of memory, which any number of CPUs reach at once.
     #[must_use]
     pub fn window_count(&self) -> Option<u16> {
@@ -53,7 +53,7 @@ impl Medium {
     /// As [`Pmem::read_raw`].
     ///
     /// # Errors
-    /// As [`Namespace::read`].
+    /// As [`Medium::read`].
     ///
     /// # Safety
     /// As [`Pmem::read_raw`].
@@ -66,7 +66,7 @@ impl Medium {
     /// As [`Pmem::write_raw`].
     ///
     /// # Errors
-    /// As [`Namespace::write`].
+    /// As [`Medium::write`].
     ///
     /// # Safety
     /// As [`Pmem::write_raw`].
@@ -77,7 +77,7 @@ impl Medium {
     }
 }
 
-impl Namespace for Medium {
+impl Medium for AnyMedium {
     #[inline]
     fn len_bytes(&self) -> u64 {
         each!(self, medium => medium.len_bytes())

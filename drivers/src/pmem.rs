@@ -1,7 +1,7 @@
 //! Persistent memory that is mapped: a region, and the namespaces in it.
 //!
 //! [`PmemRegion`] owns the knowledge about a mapped range, [`Pmem`] is one namespace of it and implements
-//! [`btt::media::Namespace`].
+//! [`btt::media::Medium`].
 //!
 //! # Why this is sound
 //! The medium is never a Rust object. Its bytes are reached by [`crate::persist`]'s copies and by atomic accesses to
@@ -26,7 +26,7 @@ use core::fmt;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use btt::media::{LINE_BYTES, MediaError, Namespace, NsOffset};
+use btt::media::{LINE_BYTES, MediaError, Medium, NsOffset};
 
 use crate::bad_ranges::BadRanges;
 use crate::flush_hints::FlushHints;
@@ -230,10 +230,10 @@ impl Pmem {
         }
     }
 
-    /// Copies bytes out of the namespace, as [`Namespace::read`] does, to where no Rust object is: a peer's memory.
+    /// Copies bytes out of the namespace, as [`Medium::read`] does, to where no Rust object is: a peer's memory.
     ///
     /// # Errors
-    /// As [`Namespace::read`].
+    /// As [`Medium::read`].
     ///
     /// # Safety
     /// `bytes` bytes from `to` on are writable and not this namespace's, and no Rust reference to them exists.
@@ -272,10 +272,10 @@ impl Pmem {
         }
     }
 
-    /// Copies bytes into the namespace, as [`Namespace::write`] does, from where no Rust object is: a peer's memory.
+    /// Copies bytes into the namespace, as [`Medium::write`] does, from where no Rust object is: a peer's memory.
     ///
     /// # Errors
-    /// As [`Namespace::write`].
+    /// As [`Medium::write`].
     ///
     /// # Safety
     /// `bytes` bytes from `from` on are readable and not this namespace's. They may change meanwhile.
@@ -300,7 +300,7 @@ impl Pmem {
     }
 }
 
-impl Namespace for Pmem {
+impl Medium for Pmem {
     #[inline]
     fn len_bytes(&self) -> u64 {
         self.0.len_bytes()

@@ -7,7 +7,7 @@
 use btt::media::{MediaError, NsOffset, SectorSink, SectorSource};
 use service::memory::{Scatter, SharedMemory};
 
-use crate::medium::Medium;
+use crate::medium::AnyMedium;
 
 /// Sectors in a consumer's memory, one after the other.
 pub struct Transfer<'a, M: ?Sized> {
@@ -42,17 +42,17 @@ impl<'a, M: SharedMemory + ?Sized> Transfer<'a, M> {
     }
 }
 
-impl<M: SharedMemory + ?Sized> SectorSource<Medium> for Transfer<'_, M> {
+impl<M: SharedMemory + ?Sized> SectorSource<AnyMedium> for Transfer<'_, M> {
     #[inline]
-    fn store(&self, index: usize, media: &Medium, at: NsOffset) -> Result<(), MediaError> {
+    fn store(&self, index: usize, media: &AnyMedium, at: NsOffset) -> Result<(), MediaError> {
         // SAFETY: `pointer` answers for the bytes (SharedMemory), which are no persistent memory.
         self.each(index, at, |from, at, bytes| unsafe { media.write_raw(at, from, bytes) })
     }
 }
 
-impl<M: SharedMemory + ?Sized> SectorSink<Medium> for Transfer<'_, M> {
+impl<M: SharedMemory + ?Sized> SectorSink<AnyMedium> for Transfer<'_, M> {
     #[inline]
-    fn load(&mut self, index: usize, media: &Medium, at: NsOffset) -> Result<(), MediaError> {
+    fn load(&mut self, index: usize, media: &AnyMedium, at: NsOffset) -> Result<(), MediaError> {
         // SAFETY: `pointer` answers for the bytes (SharedMemory), which are no persistent memory and no Rust object.
         self.each(index, at, |to, at, bytes| unsafe { media.read_raw(at, to, bytes) })
     }

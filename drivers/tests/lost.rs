@@ -5,7 +5,7 @@ use std::num::NonZero;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 
-use btt::media::{MediaError, Namespace, NsOffset};
+use btt::media::{MediaError, Medium, NsOffset};
 use drivers::persist::Persist;
 use drivers::phys::{Attribute, MapError, PhysAddr, PhysMap};
 use drivers::pmem::{Access, Pmem, PmemRegion};

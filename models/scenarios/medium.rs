@@ -17,7 +17,7 @@ use btt::geometry::{Geometry, SectorSize};
 use btt::info_block::{InfoBlock, Version};
 use btt::layout::{RawFlogSlot, SIGNATURE};
 use btt::map::MapEntry;
-use btt::media::{LINE_BYTES, MediaError, Namespace, NsOffset};
+use btt::media::{LINE_BYTES, MediaError, Medium, NsOffset};
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, OnceLock};
@@ -62,7 +62,7 @@ struct State {
 }
 
 /// The medium.
-pub(crate) struct Medium {
+pub(crate) struct ModelMedium {
     state: Mutex<State>,
     entries: BTreeMap<usize, Entry>,
     blocks: BTreeMap<u32, Guarded>,
@@ -117,7 +117,7 @@ pub(crate) const fn tag(lba: u32, version: u32) -> u64 {
     (lba as u64) << 32 | version as u64
 }
 
-impl Medium {
+impl ModelMedium {
     /// A fresh BTT with so many free blocks. `lbas` are the sectors that the model touches.
     pub(crate) fn new(groups: u32, lbas: &[u32]) -> Self {
         static IMAGES: OnceLock<Vec<Vec<u8>>> = OnceLock::new();
@@ -319,7 +319,7 @@ fn range(at: NsOffset, bytes: usize) -> Result<Range<usize>, MediaError> {
     Ok(start..start + bytes)
 }
 
-impl Namespace for Medium {
+impl Medium for ModelMedium {
     fn len_bytes(&self) -> u64 {
         NAMESPACE_BYTES
     }

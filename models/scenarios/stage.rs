@@ -1,7 +1,7 @@
 //! What a model's CPUs do, and what must be true when they are done.
 
 use crate::checker::thread;
-use crate::medium::{Medium, tag};
+use crate::medium::{ModelMedium, tag};
 use btt::check::{Finding, check};
 use btt::info_block::Version;
 use btt::media::{MediaError, NsOffset, SectorSink, SectorSource};
@@ -11,9 +11,9 @@ use uuid::Uuid;
 
 const PLACEMENT: Placement = Placement { version: Version::V2_0, parent_uuid: Uuid::nil() };
 
-/// A BTT on a [`Medium`], and the CPUs that use it.
+/// A BTT on a [`ModelMedium`], and the CPUs that use it.
 #[derive(Clone)]
-pub(crate) struct Stage(Arc<Btt<Medium>>);
+pub(crate) struct Stage(Arc<Btt<ModelMedium>>);
 
 /// The sectors of a write: only their first bytes count.
 struct Tags {
@@ -21,8 +21,8 @@ struct Tags {
     version: u32,
 }
 
-impl SectorSource<Medium> for Tags {
-    fn store(&self, index: usize, media: &Medium, at: NsOffset) -> Result<(), MediaError> {
+impl SectorSource<ModelMedium> for Tags {
+    fn store(&self, index: usize, media: &ModelMedium, at: NsOffset) -> Result<(), MediaError> {
         let index = u32::try_from(index).expect("a few");
         media.write_sector(at, tag(self.lba + index, self.version))
     }
@@ -34,8 +34,8 @@ struct Versions {
     found: Vec<u32>,
 }
 
-impl SectorSink<Medium> for Versions {
-    fn load(&mut self, index: usize, media: &Medium, at: NsOffset) -> Result<(), MediaError> {
+impl SectorSink<ModelMedium> for Versions {
+    fn load(&mut self, index: usize, media: &ModelMedium, at: NsOffset) -> Result<(), MediaError> {
         let found = media.read_sector(at)?;
         let lba = self.lba + u32::try_from(index).expect("a few");
         assert_eq!(found >> 32, u64::from(lba), "sector {lba} reads another sector's data");
@@ -51,23 +51,23 @@ impl SectorSink<Medium> for Versions {
 impl Stage {
     /// A fresh BTT with `groups` free blocks, opened for `lanes` CPUs; the model touches the sectors `lbas`.
     pub(crate) fn new(groups: u32, lanes: u32, lbas: &[u32]) -> Self {
-        Self::open(Medium::new(groups, lbas), lanes)
+        Self::open(ModelMedium::new(groups, lbas), lanes)
     }
 
     /// The same behind as many block windows as there are lanes.
     #[cfg(feature = "loom")]
     pub(crate) fn behind_windows(groups: u32, windows: u32, lbas: &[u32]) -> Self {
-        Self::open(Medium::new(groups, lbas).behind_windows(windows), windows)
+        Self::open(ModelMedium::new(groups, lbas).behind_windows(windows), windows)
     }
 
-    fn open(medium: Medium, lanes: u32) -> Self {
+    fn open(medium: ModelMedium, lanes: u32) -> Self {
         // A model's threads are fibres of one; its types know nothing of real ones.
         #[allow(clippy::arc_with_non_send_sync)]
         Self(Arc::new(Btt::open(medium, PLACEMENT, lanes).expect("a sound BTT")))
     }
 
     /// The medium below.
-    pub(crate) fn medium(&self) -> &Medium {
+    pub(crate) fn medium(&self) -> &ModelMedium {
         self.0.media()
     }
 

@@ -5,7 +5,7 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
-use btt::media::{MediaError, Namespace, NsOffset};
+use btt::media::{MediaError, Medium, NsOffset};
 
 /// `bytes` bytes of a file, from `start` on.
 #[derive(Debug)]
@@ -44,7 +44,7 @@ impl FileNamespace {
     }
 }
 
-impl Namespace for FileNamespace {
+impl Medium for FileNamespace {
     fn len_bytes(&self) -> u64 {
         self.bytes
     }

@@ -5,7 +5,7 @@ use btt::bytes::{Sectors, SectorsMut};
 use btt::format::{Recipe, format};
 use btt::geometry::SectorSize;
 use btt::info_block::Version;
-use btt::media::{MediaError, Namespace, NsOffset};
+use btt::media::{MediaError, Medium, NsOffset};
 use btt::sim::{Choose, Event, Seeded, Sim};
 use btt::{Btt, CpuIndex, ExternalLba, Placement};
 use drivers::blk_window::{Blk, BlkRegion, ExtentError};
@@ -295,7 +295,7 @@ fn recipe(sector: u32) -> Recipe {
 }
 
 /// Writes to a BTT: single sectors, a run, the same sector twice, and an edit of the map.
-fn work<N: Namespace>(btt: &Btt<N>) {
+fn work<N: Medium>(btt: &Btt<N>) {
     let size = btt.sector_size();
     for (lba, count, byte) in [(3, 1, 0xaa), (3, 1, 0xbb), (15, 4, 0xcc), (3, 2, 0xdd)] {
         let data = vec![byte; count * size.bytes() as usize];
@@ -406,7 +406,7 @@ fn write(btt: &Btt<Blk>, (lba, count, byte): (u64, usize, u8)) -> Result<(), btt
 }
 
 /// What a medium must hold when the power went after so many of the writes were acknowledged.
-fn judge<N: Namespace>(media: N, done: usize, what: &str) {
+fn judge<N: Medium>(media: N, done: usize, what: &str) {
     let btt = Btt::open(media, PLACEMENT, 1).unwrap_or_else(|why| panic!("{what}: {why}"));
     let mut found = [0; SECTOR * 20];
     let mut sink = SectorsMut::new(&mut found, btt.sector_size()).unwrap();

@@ -3,7 +3,7 @@
 //! Durability is the file system's: a fence is `fdatasync`. Aligned words are read and written by one system call each,
 //! under a lock, which makes them atomic among the users of this value.
 
-use btt::media::{MediaError, Namespace, NsOffset};
+use btt::media::{MediaError, Medium, NsOffset};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -61,7 +61,7 @@ fn poisoned(at: NsOffset) -> MediaError {
     MediaError::Device { at, status: 0 }
 }
 
-impl Namespace for FileNamespace {
+impl Medium for FileNamespace {
     fn len_bytes(&self) -> u64 {
         self.bytes
     }

@@ -18,7 +18,7 @@ use crate::chain::Found;
 use crate::flog::FlogError;
 use crate::layout::{LINE_ENTRIES, MAP_ENTRY_BYTES};
 use crate::map::{self, MapEntry};
-use crate::media::{MediaError, Namespace, NsOffset};
+use crate::media::{MediaError, Medium, NsOffset};
 use crate::survey::{Groups, Progress, Read, Seen, read_map, survey};
 use crate::units::{PostmapAba, PremapAba};
 use alloc::vec::Vec;
@@ -46,7 +46,7 @@ struct Damage {
 ///
 /// # Errors
 /// What the medium says. What is not mended is found by the next look.
-pub(super) fn mend<N: Namespace>(
+pub(super) fn mend<N: Medium>(
     media: &N,
     one: &Found,
     orders: &Orders,
@@ -85,7 +85,7 @@ pub(super) fn mend<N: Namespace>(
 }
 
 impl Damage {
-    fn find<N: Namespace>(
+    fn find<N: Medium>(
         media: &N,
         one: &Found,
         groups: &Groups,
@@ -125,7 +125,7 @@ fn push<T>(list: &mut Vec<T>, one: T) -> bool {
 
 /// Sectors of which an unsound group holds a record that may be an interrupted write: the map names the record's old
 /// block, and its new one has no owner. Whether the old data or the new ones are right, nobody knows.
-fn doubtful_sectors<N: Namespace>(
+fn doubtful_sectors<N: Medium>(
     media: &N,
     one: &Found,
     groups: &Groups,
@@ -161,7 +161,7 @@ struct Map<'a, N> {
     at: NsOffset,
 }
 
-impl<N: Namespace> Map<'_, N> {
+impl<N: Medium> Map<'_, N> {
     fn store(&self, premap: PremapAba, entry: MapEntry) -> Result<(), MediaError> {
         let at = map::entry_at(self.at, premap);
         self.media.store_u32(at, entry.encode())?;

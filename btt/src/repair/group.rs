@@ -10,7 +10,7 @@
 
 use crate::flog::{self, Slots};
 use crate::layout::{RawFlogGroup, RawFlogSlot};
-use crate::media::{MediaError, Namespace, NsOffset};
+use crate::media::{MediaError, Medium, NsOffset};
 use crate::units::PostmapAba;
 use zerocopy::IntoBytes;
 
@@ -21,7 +21,7 @@ const IMPOSSIBLE_SEQ: u32 = 7;
 ///
 /// # Errors
 /// What the medium says; the groups not done yet are unsound then.
-pub(super) fn rebuild<N: Namespace>(
+pub(super) fn rebuild<N: Medium>(
     media: &N,
     flog: NsOffset,
     slots: Slots,

@@ -15,7 +15,7 @@ use crate::check::Finding;
 use crate::geometry::{Geometry, SECTOR_SIZES, SectorSize};
 use crate::info_block::{InfoBlock, InfoBlockError, read_raw, store_both};
 use crate::layout::{ARENA_MAX_BYTES, ARENA_MIN_BYTES, PAGE_BYTES, RawInfoBlock, SIGNATURE};
-use crate::media::{MediaError, Namespace, NsOffset};
+use crate::media::{MediaError, Medium, NsOffset};
 use crate::survey::{Groups, Progress, Seen, survey};
 use crate::units::ArenaIndex;
 use alloc::vec::Vec;
@@ -28,7 +28,7 @@ const INTERNAL_ALIGNMENTS: [u32; 2] = [64, 256];
 
 /// Sets right each info block that has to be. Says whether the chain of arenas is sound then; what is wrong with it
 /// otherwise has been reported.
-pub(super) fn mend<N: Namespace>(
+pub(super) fn mend<N: Medium>(
     media: &N,
     placement: Placement,
     orders: &Orders,
@@ -66,7 +66,7 @@ struct Place<'a, N> {
     remaining: u64,
 }
 
-impl<N: Namespace> Place<'_, N> {
+impl<N: Medium> Place<'_, N> {
     fn mend(
         &self,
         backup: Option<NsOffset>,

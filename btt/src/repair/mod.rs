@@ -24,7 +24,7 @@ mod rewrite;
 use crate::chain::{Found, OpenError, Placement, find_all};
 use crate::check::{Finding, Summary, check, check_arena};
 use crate::info_block::{InfoBlock, store_both};
-use crate::media::{MediaError, Namespace};
+use crate::media::{MediaError, Medium};
 use crate::survey::Progress;
 use crate::units::ArenaIndex;
 use alloc::vec::Vec;
@@ -53,7 +53,7 @@ const FINDINGS_MAX: usize = 1 << 14;
 /// much of how much has been read (the count starts anew for each look).
 ///
 /// On a medium that may not be written nothing is.
-pub fn repair<N: Namespace>(
+pub fn repair<N: Medium>(
     media: &N,
     placement: Placement,
     orders: &Orders,
@@ -83,7 +83,7 @@ pub fn repair<N: Namespace>(
 ///
 /// # Errors
 /// What keeps the BTT from being opened; what the medium says.
-pub fn forbid_zero_entries<N: Namespace>(media: &N, placement: Placement) -> Result<(), OpenError> {
+pub fn forbid_zero_entries<N: Medium>(media: &N, placement: Placement) -> Result<(), OpenError> {
     for mut one in find_all(media, placement.version, placement.parent_uuid)? {
         if one.info.flags & InfoBlock::ZERO_ENTRIES != 0 {
             one.info.flags &= !InfoBlock::ZERO_ENTRIES;
@@ -120,7 +120,7 @@ impl From<Failure> for Finding {
     }
 }
 
-fn mend_arena<N: Namespace>(
+fn mend_arena<N: Medium>(
     media: &N,
     arena: ArenaIndex,
     one: &Found,

@@ -8,7 +8,7 @@
 use crate::chain::Found;
 use crate::flog::{FlogEntry, Slots, group_at};
 use crate::map::MapEntry;
-use crate::media::{MediaError, Namespace};
+use crate::media::{MediaError, Medium};
 use crate::recover::Findings;
 use crate::repair::Failure;
 use crate::units::ArenaIndex;
@@ -17,7 +17,7 @@ use crate::units::ArenaIndex;
 ///
 /// # Errors
 /// What the medium says, or what is wrong with the flog: then nothing is written.
-pub(super) fn single_slot_groups<N: Namespace>(media: &N, one: &Found) -> Result<(), Failure> {
+pub(super) fn single_slot_groups<N: Medium>(media: &N, one: &Found) -> Result<(), Failure> {
     let Ok(findings) = Findings::inspect(media, ArenaIndex(0), one.at, &one.info) else {
         // The second look reports it.
         return Ok(());
@@ -35,7 +35,7 @@ pub(super) fn single_slot_groups<N: Namespace>(media: &N, one: &Found) -> Result
 }
 
 /// Appends a record that moves nothing.
-fn append_nothing<N: Namespace>(media: &N, entry: &mut FlogEntry) -> Result<(), MediaError> {
+fn append_nothing<N: Medium>(media: &N, entry: &mut FlogEntry) -> Result<(), MediaError> {
     entry.store_body_of_nothing(media)?;
     entry.start_write_back(media)?;
     // Whatever the medium: a flog that others aligned to 8 bytes only may have the halves in two lines.
@@ -48,7 +48,7 @@ fn append_nothing<N: Namespace>(media: &N, entry: &mut FlogEntry) -> Result<(), 
     Ok(())
 }
 
-fn clear_other_slot<N: Namespace>(media: &N, group: crate::media::NsOffset, slots: Slots) -> Result<(), MediaError> {
+fn clear_other_slot<N: Medium>(media: &N, group: crate::media::NsOffset, slots: Slots) -> Result<(), MediaError> {
     let slot = group.plus(slots.indices()[1] as u64 * crate::layout::FLOG_SLOT_BYTES);
     if media.load_u64(slot)? == 0 && media.load_u64(slot.plus(8))? == 0 {
         return Ok(());

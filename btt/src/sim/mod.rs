@@ -9,7 +9,7 @@
 //! it again to another, so that a crash can be made after each event.
 //!
 //! ```
-//! use btt::media::{Namespace, NsOffset};
+//! use btt::media::{Medium, NsOffset};
 //! use btt::sim::{Seeded, Sim};
 //!
 //! let medium = Sim::new(4096);
@@ -26,7 +26,7 @@
 mod image;
 mod pending;
 
-use crate::media::{MediaError, Namespace, NsOffset};
+use crate::media::{MediaError, Medium, NsOffset};
 #[cfg(feature = "sim")]
 pub use crate::sync::scheduled::{Turn, set_scheduler};
 use alloc::boxed::Box;
@@ -369,7 +369,7 @@ impl State {
     }
 }
 
-impl Namespace for Sim {
+impl Medium for Sim {
     fn len_bytes(&self) -> u64 {
         self.bytes
     }

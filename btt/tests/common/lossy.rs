@@ -1,6 +1,6 @@
 //! A medium that loses lines.
 
-use btt::media::{MediaError, Namespace, NsOffset};
+use btt::media::{MediaError, Medium, NsOffset};
 use btt::sim::Sim;
 use std::ops::Range;
 use std::sync::Mutex;
@@ -49,7 +49,7 @@ impl Lossy {
     }
 }
 
-impl Namespace for Lossy {
+impl Medium for Lossy {
     fn len_bytes(&self) -> u64 {
         self.inner.len_bytes()
     }

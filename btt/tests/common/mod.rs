@@ -9,7 +9,7 @@ use btt::check::{Finding, Summary, check};
 use btt::format::{Recipe, format};
 use btt::geometry::SectorSize;
 use btt::info_block::Version;
-use btt::media::Namespace;
+use btt::media::Medium;
 use btt::sim::Sim;
 use btt::{Btt, BttError, CpuIndex, ExternalLba, Placement};
 use uuid::Uuid;
@@ -36,7 +36,7 @@ pub fn made(sector: u32) -> Sim {
     sim
 }
 
-pub fn open<N: Namespace>(media: N, cpus: u32) -> Btt<N> {
+pub fn open<N: Medium>(media: N, cpus: u32) -> Btt<N> {
     Btt::open(media, PLACEMENT, cpus).expect("a sound BTT")
 }
 
@@ -45,7 +45,7 @@ pub fn content(size: usize, tag: u64) -> Vec<u8> {
     tag.to_le_bytes().iter().copied().cycle().take(size).collect()
 }
 
-pub fn write<N: Namespace>(btt: &Btt<N>, cpu: u32, lba: u64, tags: &[u64]) -> Result<(), BttError> {
+pub fn write<N: Medium>(btt: &Btt<N>, cpu: u32, lba: u64, tags: &[u64]) -> Result<(), BttError> {
     let size = btt.sector_size();
     let bytes: Vec<u8> = tags.iter().flat_map(|tag| content(size.bytes() as usize, *tag)).collect();
     let source = Sectors::new(&bytes, size).expect("whole sectors");
@@ -53,11 +53,11 @@ pub fn write<N: Namespace>(btt: &Btt<N>, cpu: u32, lba: u64, tags: &[u64]) -> Re
 }
 
 /// The tag of one sector; panics if it is torn.
-pub fn read<N: Namespace>(btt: &Btt<N>, cpu: u32, lba: u64) -> Result<u64, BttError> {
+pub fn read<N: Medium>(btt: &Btt<N>, cpu: u32, lba: u64) -> Result<u64, BttError> {
     read_run(btt, cpu, lba, 1).map(|tags| tags[0])
 }
 
-pub fn read_run<N: Namespace>(btt: &Btt<N>, cpu: u32, lba: u64, count: u64) -> Result<Vec<u64>, BttError> {
+pub fn read_run<N: Medium>(btt: &Btt<N>, cpu: u32, lba: u64, count: u64) -> Result<Vec<u64>, BttError> {
     let size = btt.sector_size();
     let mut bytes = vec![0xee; size.bytes() as usize * count as usize];
     let mut sink = SectorsMut::new(&mut bytes, size).expect("whole sectors");
@@ -72,14 +72,14 @@ pub fn read_run<N: Namespace>(btt: &Btt<N>, cpu: u32, lba: u64, count: u64) -> R
         .collect())
 }
 
-pub fn findings<N: Namespace>(media: &N) -> (Vec<Finding>, Summary) {
+pub fn findings<N: Medium>(media: &N) -> (Vec<Finding>, Summary) {
     let mut found = Vec::new();
     let summary = check(media, PLACEMENT, u32::MAX, &mut |f| found.push(f), &mut |_, _| ());
     (found, summary)
 }
 
 /// No damage, whatever waits to be finished.
-pub fn assert_sound<N: Namespace>(media: &N) {
+pub fn assert_sound<N: Medium>(media: &N) {
     let (found, _) = findings(media);
     let damage: Vec<_> = found.into_iter().filter(Finding::is_damage).collect();
     assert!(damage.is_empty(), "{damage:?}");

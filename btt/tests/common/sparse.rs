@@ -1,6 +1,6 @@
 //! A medium of any size that keeps only the pages that were stored to, and counts what is read.
 
-use btt::media::{MediaError, Namespace, NsOffset};
+use btt::media::{MediaError, Medium, NsOffset};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -80,7 +80,7 @@ impl Sparse {
     }
 }
 
-impl Namespace for Sparse {
+impl Medium for Sparse {
     fn len_bytes(&self) -> u64 {
         self.bytes
     }

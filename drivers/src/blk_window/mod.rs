@@ -11,10 +11,10 @@
 //!
 //! # What a power cut leaves
 //! Each store is durable when it returns: it is a window write of whole lines, fenced, flushed by the DIMM's hint, with
-//! its status checked, so [`Namespace::start_write_back`] and [`Namespace::fence`] have nothing left to do. A cut within
+//! its status checked, so [`Medium::start_write_back`] and [`Medium::fence`] have nothing left to do. A cut within
 //! a window write leaves any subset of its 8-byte pieces; a window promises no order among them
-//! ([`Namespace::keeps_line_order`] is false).
-//! - A word of metadata ([`Namespace::store_u32`], [`Namespace::store_u64`]) lies in one piece. Its line is read, changed
+//! ([`Medium::keeps_line_order`] is false).
+//! - A word of metadata ([`Medium::store_u32`], [`Medium::store_u64`]) lies in one piece. Its line is read, changed
 //!   and written as a whole, and the other seven pieces are written as they were: the cut leaves the old word or the
 //!   new one, and nothing else changes. The lock of the line keeps two CPUs from undoing each other's words.
 //! - So the two halves of a flog record are two window writes, and the first is durable before the second begins. No
@@ -35,7 +35,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 
-use btt::media::{MediaError, Namespace, NsOffset};
+use btt::media::{MediaError, Medium, NsOffset};
 use nvdimm::extent::Extent;
 use nvdimm::region::{BlkRegion as Described, BlockWindows};
 use spin::{Mutex, MutexGuard};
@@ -473,10 +473,10 @@ impl Blk {
         Ok(())
     }
 
-    /// Copies bytes out of the namespace, as [`Namespace::read`] does, to where no Rust object is: a peer's memory.
+    /// Copies bytes out of the namespace, as [`Medium::read`] does, to where no Rust object is: a peer's memory.
     ///
     /// # Errors
-    /// As [`Namespace::read`].
+    /// As [`Medium::read`].
     ///
     /// # Safety
     /// `bytes` bytes from `to` on are writable, and no Rust reference to them exists.
@@ -501,10 +501,10 @@ impl Blk {
         Ok(())
     }
 
-    /// Copies bytes into the namespace, as [`Namespace::write`] does, from where no Rust object is: a peer's memory.
+    /// Copies bytes into the namespace, as [`Medium::write`] does, from where no Rust object is: a peer's memory.
     ///
     /// # Errors
-    /// As [`Namespace::write`].
+    /// As [`Medium::write`].
     ///
     /// # Safety
     /// `bytes` bytes from `from` on are readable. They may change meanwhile.
@@ -584,7 +584,7 @@ impl Blk {
     }
 }
 
-impl Namespace for Blk {
+impl Medium for Blk {
     fn len_bytes(&self) -> u64 {
         self.bytes
     }

@@ -13,7 +13,7 @@ use btt::check::{Finding, check};
 use btt::checksum::fletcher64;
 use btt::info_block::Version;
 use btt::layout::{ARENA_MIN_BYTES, RawInfoBlock};
-use btt::media::{Namespace as _, NsOffset};
+use btt::media::{Medium as _, NsOffset};
 use btt::repair::{Orders, repair};
 use btt::sim::Sim;
 use btt::{Btt, BttError, CpuIndex, ExternalLba, OpenError, Placement, ReadOnlyReason};

@@ -7,11 +7,11 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use btt::info_block::Version;
-use btt::media::{MediaError, Namespace as _};
+use btt::media::{MediaError, Medium as _};
 use btt::{Btt, OpenError, Placement};
 use core::fmt;
 use drivers::blk_window::BlkRegion;
-use drivers::medium::Medium;
+use drivers::medium::AnyMedium;
 use drivers::pmem::{Access, PmemRegion};
 use nvdimm::extent::Extent;
 use nvdimm::namespace::{BttPlace, Namespace, NamespaceId};
@@ -24,7 +24,7 @@ const ORDINARY_BYTES: u64 = 512 << 10;
 /// What a namespace is, once somebody has looked.
 pub(super) enum State {
     /// It is in sector mode, and open.
-    Sector(Arc<Disk<Medium>>),
+    Sector(Arc<Disk<AnyMedium>>),
     /// It holds no BTT.
     Raw(Content),
     /// It holds a BTT that cannot be opened.
@@ -139,15 +139,15 @@ impl Mapped {
     ///
     /// # Errors
     /// Why they cannot be reached, in words.
-    pub(super) fn bytes_of(&self, extents: &[Extent], access: Access) -> Result<Medium, String> {
+    pub(super) fn bytes_of(&self, extents: &[Extent], access: Access) -> Result<AnyMedium, String> {
         match (self, extents) {
             (Self::Pmem(region), [only]) => {
                 let slice = region.namespace(only.start, only.bytes, access);
-                slice.map(Medium::Pmem).map_err(|why| why.to_string())
+                slice.map(AnyMedium::Pmem).map_err(|why| why.to_string())
             }
             (Self::Pmem(_), _) => Err("it lies in several pieces of memory".to_string()),
             (Self::Blk(region), extents) => {
-                region.namespace(extents, access).map(Medium::Blk).map_err(|why| why.to_string())
+                region.namespace(extents, access).map(AnyMedium::Blk).map_err(|why| why.to_string())
             }
         }
     }
@@ -157,13 +157,13 @@ impl Mapped {
 ///
 /// # Errors
 /// Why they cannot be reached, in words.
-pub(super) fn medium(region: &Mapped, namespace: &Namespace) -> Result<Medium, String> {
+pub(super) fn medium(region: &Mapped, namespace: &Namespace) -> Result<AnyMedium, String> {
     let access = if namespace.read_only { Access::ReadOnly } else { Access::ReadWrite };
     region.bytes_of(&namespace.extents, access)
 }
 
 /// Looks at a namespace without a BTT, and at whether it keeps what would be stored there.
-fn look_at_content(medium: &Medium) -> State {
+fn look_at_content(medium: &AnyMedium) -> State {
     match recognise(medium) {
         Ok(Content::Blank) if !medium.read_only() => match probe::ends(medium) {
             Ok(()) => State::Raw(Content::Blank),
@@ -178,7 +178,12 @@ impl<M: Machine> Node<M> {
     /// Opens the BTT on a medium, if there is memory for it: how much it wants stands on the medium. All that are open may
     /// take half of the heap; a quarter more is for ordinary ones, so that greedy ones do not keep them out; the last
     /// quarter is for everything else.
-    fn open_within_budget(&self, medium: &Medium, placement: Placement, lanes: u32) -> Result<Btt<Medium>, OpenError> {
+    fn open_within_budget(
+        &self,
+        medium: &AnyMedium,
+        placement: Placement,
+        lanes: u32,
+    ) -> Result<Btt<AnyMedium>, OpenError> {
         let open: u64 = self.disks().map(|disk| disk.btt.memory_bytes()).sum();
         let quarter = self.machine.heap_bytes() / 4;
         let try_with = |bytes: u64| Btt::open_within(medium.clone(), placement, lanes, bytes.saturating_sub(open));

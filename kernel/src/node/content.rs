@@ -5,7 +5,7 @@
 
 use super::probe::{ENDS_BYTES, LINE, is_left_over, places_at_ends};
 use btt::layout::{PAGE_BYTES, SIGNATURE};
-use btt::media::{LINE_BYTES, MediaError, Namespace, NsOffset};
+use btt::media::{LINE_BYTES, MediaError, Medium, NsOffset};
 use core::fmt;
 use core::ops::Range;
 
@@ -118,7 +118,7 @@ fn holds<E>(bytes: u64, read: &mut Read<'_, E>, at: u64, magic: &[u8]) -> Result
 ///
 /// # Errors
 /// What the medium says.
-pub(super) fn recognise<N: Namespace>(media: &N) -> Result<Content, MediaError> {
+pub(super) fn recognise<N: Medium>(media: &N) -> Result<Content, MediaError> {
     let bytes = media.len_bytes();
     let mut read = |at, into: &mut [u8]| media.read(NsOffset(at), into);
     if let Some(what) = name_of(bytes, &mut read)? {
@@ -154,7 +154,7 @@ pub(super) fn recognise<N: Namespace>(media: &N) -> Result<Content, MediaError> 
 }
 
 /// Whether all these bytes are `byte`, those of the lines `but` left out.
-fn is_all<N: Namespace>(media: &N, range: Range<u64>, byte: u8, but: [Option<u64>; 2]) -> Result<bool, MediaError> {
+fn is_all<N: Medium>(media: &N, range: Range<u64>, byte: u8, but: [Option<u64>; 2]) -> Result<bool, MediaError> {
     let mut buffer = [0_u8; 1024];
     let mut at = range.start;
     while at < range.end {

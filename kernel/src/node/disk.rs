@@ -9,7 +9,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use super::content::name_of;
 use btt::bytes::{Sectors, SectorsMut};
-use btt::media::{MediaError, Namespace, SectorSink, SectorSource};
+use btt::media::{MediaError, Medium, SectorSink, SectorSource};
 use btt::{ArenaInfo, Btt, BttError, CpuIndex, ExternalLba, ReadOnlyReason};
 use service::error::AdminError;
 use service::pattern::{self, Verdict};
@@ -26,7 +26,7 @@ pub(super) struct Disk<N> {
     held: AtomicBool,
 }
 
-impl<N: Namespace> Disk<N> {
+impl<N: Medium> Disk<N> {
     /// The disk of that name, on a machine with `cpus` CPUs.
     pub(super) fn new(name: String, btt: Btt<N>, cpus: u32) -> Self {
         Self { name, btt, counters: (0..cpus).map(|_| Counters::new()).collect(), held: AtomicBool::new(false) }

@@ -11,7 +11,7 @@ use btt::ReadOnlyReason;
 use btt::flog::Slots;
 use btt::media::NsOffset;
 use core::fmt;
-use drivers::medium::Medium;
+use drivers::medium::AnyMedium;
 use drivers::pmem::Access;
 use nvdimm::dimm::Dimm;
 use nvdimm::error::{Finding, What};
@@ -107,7 +107,7 @@ const DIMM_FLAGS: [(MappingFlags, &str, Severity); 6] = [
 ];
 
 /// What is wrong with an open BTT.
-fn disk_health(disk: &Disk<Medium>, mut add: impl FnMut(String, Severity)) {
+fn disk_health(disk: &Disk<AnyMedium>, mut add: impl FnMut(String, Severity)) {
     for arena in disk.btt.arenas() {
         if let (Some(why), Some(reason)) = (read_only_reason(&arena), arena.read_only) {
             let of_medium = reason == ReadOnlyReason::Medium;
@@ -280,7 +280,7 @@ fn namespace(slot: &NamespaceSlot) -> out::Namespace {
     }
 }
 
-fn summary(disk: &Disk<Medium>) -> out::Btt {
+fn summary(disk: &Disk<AnyMedium>) -> out::Btt {
     let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
     let arenas: Vec<_> = disk.btt.arenas().collect();
     out::Btt {

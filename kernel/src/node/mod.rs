@@ -33,7 +33,7 @@ use alloc::vec::Vec;
 use attach::{Mapped, State, device_name};
 use disk::Disk;
 use drivers::blk_window::BlkRegion;
-use drivers::medium::Medium;
+use drivers::medium::AnyMedium;
 use drivers::persist::Persist;
 use drivers::phys::PhysAddr;
 use drivers::pmem::{Access, PmemRegion};
@@ -133,7 +133,7 @@ impl<M: Machine> Node<M> {
     }
 
     /// The disks that are open.
-    fn disks(&self) -> impl Iterator<Item = &Arc<Disk<Medium>>> {
+    fn disks(&self) -> impl Iterator<Item = &Arc<Disk<AnyMedium>>> {
         self.slots().filter_map(|slot| match &slot.state {
             State::Sector(disk) => Some(disk),
             _ => None,

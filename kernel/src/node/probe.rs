@@ -14,7 +14,7 @@
 //! by their place and their bytes ([`is_left_over`]): it is still blank, and the next probe takes them away.
 
 use alloc::vec::Vec;
-use btt::media::{LINE_BYTES, MediaError, Namespace, NsOffset};
+use btt::media::{LINE_BYTES, MediaError, Medium, NsOffset};
 use core::fmt;
 
 /// How much of either end of a namespace is looked at to see whether it is blank.
@@ -87,7 +87,7 @@ pub(super) fn places_at_ends(bytes: u64) -> impl Iterator<Item = NsOffset> {
 ///
 /// # Errors
 /// [`Fault`].
-pub(super) fn ends<N: Namespace>(media: &N) -> Result<(), Fault> {
+pub(super) fn ends<N: Medium>(media: &N) -> Result<(), Fault> {
     places_at_ends(media.len_bytes()).try_for_each(|at| probe(media, at))
 }
 
@@ -95,7 +95,7 @@ pub(super) fn ends<N: Namespace>(media: &N) -> Result<(), Fault> {
 ///
 /// # Errors
 /// [`Fault`].
-pub(super) fn all_over<N: Namespace>(media: &N) -> Result<(), Fault> {
+pub(super) fn all_over<N: Medium>(media: &N) -> Result<(), Fault> {
     let bytes = media.len_bytes();
     let mut places: Vec<NsOffset> = places_at_ends(bytes).collect();
     let lines = bytes / LINE_BYTES;
@@ -107,7 +107,7 @@ pub(super) fn all_over<N: Namespace>(media: &N) -> Result<(), Fault> {
 }
 
 /// Probes one line, if it is blank.
-fn probe<N: Namespace>(media: &N, at: NsOffset) -> Result<(), Fault> {
+fn probe<N: Medium>(media: &N, at: NsOffset) -> Result<(), Fault> {
     let Some(before) = read(media, at)? else { return Ok(()) };
     let left_over = is_left_over(at, &before);
     if !left_over && before != [0xff; LINE] {
@@ -127,7 +127,7 @@ fn probe<N: Namespace>(media: &N, at: NsOffset) -> Result<(), Fault> {
 }
 
 /// Where the line shows a second time, if address bits are missing.
-fn find_twin<N: Namespace>(media: &N, at: NsOffset, own: &Line) -> Result<Option<NsOffset>, Fault> {
+fn find_twin<N: Medium>(media: &N, at: NsOffset, own: &Line) -> Result<Option<NsOffset>, Fault> {
     for distance in (LINE_BYTES.ilog2()..u64::BITS).map(|bit| 1_u64 << bit).take_while(|distance| *distance <= at.0) {
         let place = NsOffset(at.0 - distance);
         if read(media, place)?.as_ref() == Some(own) {
@@ -138,12 +138,12 @@ fn find_twin<N: Namespace>(media: &N, at: NsOffset, own: &Line) -> Result<Option
 }
 
 /// Durable when it returns.
-fn store<N: Namespace>(media: &N, at: NsOffset, line: &Line) -> Result<(), Fault> {
+fn store<N: Medium>(media: &N, at: NsOffset, line: &Line) -> Result<(), Fault> {
     media.write(at, line).and_then(|()| media.fence()).map_err(Fault::Media)
 }
 
 /// A line; none where the medium has lost it.
-fn read<N: Namespace>(media: &N, at: NsOffset) -> Result<Option<Line>, Fault> {
+fn read<N: Medium>(media: &N, at: NsOffset) -> Result<Option<Line>, Fault> {
     let mut line = [0; LINE];
     match media.read(at, &mut line) {
         Ok(()) => Ok(Some(line)),
@@ -171,7 +171,7 @@ mod tests {
         rom: bool,
     }
 
-    impl Namespace for Behind {
+    impl Medium for Behind {
         fn len_bytes(&self) -> u64 {
             self.len
         }

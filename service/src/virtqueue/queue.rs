@@ -47,10 +47,6 @@ impl Queue {
         &self.layout
     }
 
-    pub(super) const fn indirect(&self) -> bool {
-        self.indirect
-    }
-
     /// used.idx, and the index in the available ring to take next: where another device would go on.
     #[must_use]
     pub const fn base(&self) -> u16 {

@@ -3,7 +3,7 @@
 use btt::geometry::SectorSize;
 use btt::info_block::InfoBlock;
 use btt::map::MapEntry;
-use btt::media::{Namespace as _, NsOffset};
+use btt::media::{Medium as _, NsOffset};
 use btt::sim::Sim;
 use btt::{PostmapAba, PremapAba};
 use uuid::Uuid;

@@ -10,7 +10,7 @@ use btt::format::{Recipe, format};
 use btt::geometry::{Geometry, SectorSize};
 use btt::info_block::{InfoBlock, Version, read_raw};
 use btt::layout::{FLOG_GROUP_BYTES, FLOG_SLOT_BYTES, MAP_ENTRY_BYTES, RawFlogSlot};
-use btt::media::{Namespace as _, NsOffset};
+use btt::media::{Medium as _, NsOffset};
 use btt::sim::Sim;
 use btt::{Btt, CpuIndex, ExternalLba, Placement};
 use uuid::Uuid;

@@ -6,12 +6,12 @@ use btt::format::{Recipe, format};
 use btt::geometry::{Geometry, SectorSize};
 use btt::info_block::{Version, read_raw};
 use btt::layout::{ARENA_MIN_BYTES, PAGE_BYTES, RawInfoBlock};
-use btt::media::{Namespace as _, NsOffset};
+use btt::media::{Medium as _, NsOffset};
 use btt::sim::{Event, Sim};
 use btt::{Btt, CpuIndex, ExternalLba, OpenError, Placement};
 use uuid::Uuid;
 
-use super::medium::Medium;
+use super::medium::CutMedium;
 use super::single::Operation;
 
 /// How large the namespace is: one arena.
@@ -68,7 +68,7 @@ const fn placement(version: Version) -> Placement {
 
 impl Creation {
     /// A BTT that opened: it is the old one with its data, or the new one without any.
-    fn look(&self, btt: &Btt<&Medium>, medium: &Medium, placement: Placement) -> Result<(), String> {
+    fn look(&self, btt: &Btt<&CutMedium>, medium: &CutMedium, placement: Placement) -> Result<(), String> {
         let new = btt.uuid() == Uuid::from_u128(NEW);
         if !new && !matches!(self.over, Over::Btt(_)) {
             return Err("a BTT that nobody made".into());
@@ -96,7 +96,7 @@ impl Creation {
         }
     }
 
-    fn open(&self, medium: &Medium, version: Version) -> Result<Found, String> {
+    fn open(&self, medium: &CutMedium, version: Version) -> Result<Found, String> {
         let placement = placement(version);
         match Btt::open(medium, placement, 1) {
             Ok(btt) => {
@@ -156,7 +156,7 @@ impl Operation for Creation {
         format(sim, &recipe(self.version, NEW, true), &mut |_, _| ()).map_err(|why| why.to_string())
     }
 
-    fn judge(&self, medium: &Medium, done: bool) -> Result<Vec<Event>, String> {
+    fn judge(&self, medium: &CutMedium, done: bool) -> Result<Vec<Event>, String> {
         let found = self.open(medium, self.version)?;
         if done && found != Found::New {
             return Err("creation has ended, and there is no new BTT".into());

@@ -19,7 +19,7 @@ use std::time::Instant;
 use btt::sim::{Choose as _, Event, PIECE_BYTES, Pending, Seeded, Store};
 
 use super::frame::{Frame, mix};
-use super::medium::Medium;
+use super::medium::CutMedium;
 use super::{Stop, Violation};
 
 /// More choices than this at one cut are sampled, not enumerated. Only creation has so many.
@@ -103,14 +103,14 @@ pub trait Scene {
     ///
     /// # Errors
     /// The promise that is broken.
-    fn judge(&self, medium: &Medium) -> Result<Vec<Event>, String>;
+    fn judge(&self, medium: &CutMedium) -> Result<Vec<Event>, String>;
 }
 
 /// One worker.
 #[derive(Debug)]
 pub struct Explorer<'a> {
     shared: &'a Shared,
-    medium: Medium,
+    medium: CutMedium,
     /// The hashes of all images, if they are to be kept for comparison.
     pub keep_images: Option<HashSet<u64>>,
 }
@@ -122,7 +122,7 @@ impl<'a> Explorer<'a> {
     /// A worker of a run, for media of `len` bytes.
     #[must_use]
     pub fn new(shared: &'a Shared) -> Self {
-        Self { shared, medium: Medium::new(0, true), keep_images: None }
+        Self { shared, medium: CutMedium::new(0, true), keep_images: None }
     }
 
     /// The run.
@@ -133,7 +133,7 @@ impl<'a> Explorer<'a> {
 
     /// From now on media have this size and kind.
     pub fn set_medium(&mut self, len: u64, line_order: bool) {
-        self.medium = Medium::new(len, line_order);
+        self.medium = CutMedium::new(len, line_order);
     }
 
     /// Judges every state that a cut can leave: all of `durable`, and any choice of what is pending.
@@ -279,7 +279,7 @@ impl<'a> Explorer<'a> {
         }
         // The power goes again, at each fence of the recovery.
         let mut durable = frame.clone();
-        let mut pending = Pending::new(btt::media::Namespace::keeps_line_order(&self.medium));
+        let mut pending = Pending::new(btt::media::Medium::keeps_line_order(&self.medium));
         for event in &events {
             if *event == Event::Fence {
                 self.cut_at(&mut durable, &pending, cut.scene, cut.depth + 1)?;

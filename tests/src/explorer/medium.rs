@@ -6,14 +6,14 @@
 use std::cell::{Cell, RefCell};
 use std::ops::Range;
 
-use btt::media::{MediaError, Namespace, NsOffset};
+use btt::media::{MediaError, Medium, NsOffset};
 use btt::sim::Event;
 
 use super::frame::{Frame, Windows};
 
 /// The medium. One thread's.
 #[derive(Debug)]
-pub struct Medium {
+pub struct CutMedium {
     windows: RefCell<Windows>,
     bytes: RefCell<Vec<u8>>,
     undecided: RefCell<Vec<Range<u64>>>,
@@ -24,7 +24,7 @@ pub struct Medium {
     read_only: Cell<bool>,
 }
 
-impl Medium {
+impl CutMedium {
     /// A medium of `len` bytes, all zero until [`Medium::load`].
     #[must_use]
     pub fn new(len: u64, line_order: bool) -> Self {
@@ -111,7 +111,7 @@ impl Medium {
     }
 }
 
-impl Namespace for Medium {
+impl Medium for CutMedium {
     fn len_bytes(&self) -> u64 {
         self.len
     }

@@ -7,7 +7,7 @@ use btt::{Btt, BttError, CpuIndex, ExternalLba};
 
 use super::cut::Scene;
 use super::frame::mix;
-use super::medium::Medium;
+use super::medium::CutMedium;
 use super::small::{LOST_TAG, PLACEMENT, SECTOR, Small, tag_of};
 
 /// What each sector may read after a cut.
@@ -33,7 +33,7 @@ impl Scene for Promise {
         self.small.is_data(at)
     }
 
-    fn judge(&self, medium: &Medium) -> Result<Vec<Event>, String> {
+    fn judge(&self, medium: &CutMedium) -> Result<Vec<Event>, String> {
         medium.set_read_only(true);
         let frozen = Btt::open(medium, PLACEMENT, self.cpus).map_err(|why| format!("it does not open: {why}"))?;
         let shown = self.read(&frozen, "read-only")?;
@@ -64,7 +64,7 @@ impl Scene for Promise {
 }
 
 impl Promise {
-    fn read<N: btt::media::Namespace>(&self, btt: &Btt<N>, how: &str) -> Result<Vec<u64>, String> {
+    fn read<N: btt::media::Medium>(&self, btt: &Btt<N>, how: &str) -> Result<Vec<u64>, String> {
         let mut bytes = vec![0; self.allowed.len() * SECTOR];
         let mut sink = SectorsMut::new(&mut bytes, btt.sector_size()).ok_or("sectors of another size")?;
         let mut lost = vec![false; self.allowed.len()];

@@ -4,7 +4,7 @@ use btt::check::check;
 use btt::info_block::{InfoBlock, read_raw};
 use btt::layout::{FLOG_GROUP_BYTES, FLOG_SLOT_BYTES, MAP_ENTRY_BYTES};
 use btt::map::MapEntry;
-use btt::media::{Namespace, NsOffset};
+use btt::media::{Medium, NsOffset};
 use btt::repair::{Orders, repair};
 use btt::sim::{Event, Sim};
 use btt::{Btt, PostmapAba};
@@ -12,7 +12,7 @@ use uuid::Uuid;
 use zerocopy::IntoBytes as _;
 
 use super::cut::Scene as _;
-use super::medium::Medium;
+use super::medium::CutMedium;
 use super::promise::Promise;
 use super::single::Operation;
 use super::small::{BYTES, LOST_TAG, PLACEMENT, Small, first_tag};
@@ -99,11 +99,11 @@ impl Repair {
         }
     }
 
-    fn mend<N: Namespace>(&self, media: &N) {
+    fn mend<N: Medium>(&self, media: &N) {
         repair(media, PLACEMENT, &self.orders(), &mut |_, _| (), &mut |_, _| ());
     }
 
-    fn groups_have_one_record(&self, medium: &Medium) -> bool {
+    fn groups_have_one_record(&self, medium: &CutMedium) -> bool {
         let Small { nfree, .. } = self.small();
         let groups = (0..u64::from(nfree)).map(|number| self.small().geometry().logoff + number * FLOG_GROUP_BYTES);
         let mut others = groups.flat_map(|group| (group + FLOG_SLOT_BYTES..group + FLOG_GROUP_BYTES).step_by(8));
@@ -123,7 +123,7 @@ impl Repair {
     }
 }
 
-fn is_clean(media: &Medium) -> Result<(), String> {
+fn is_clean(media: &CutMedium) -> Result<(), String> {
     let mut found = None;
     check(media, PLACEMENT, u32::MAX, &mut |finding| found = found.or(Some(finding)), &mut |_, _| ());
     found.map_or(Ok(()), |finding| Err(finding.to_string()))
@@ -186,7 +186,7 @@ impl Operation for Repair {
         Ok(())
     }
 
-    fn judge(&self, medium: &Medium, done: bool) -> Result<Vec<Event>, String> {
+    fn judge(&self, medium: &CutMedium, done: bool) -> Result<Vec<Event>, String> {
         if self.opens() {
             medium.set_read_only(true);
             Btt::open(medium, PLACEMENT, 2).map_err(|why| format!("a sound BTT does not open any more: {why}"))?;

@@ -5,12 +5,12 @@
 
 use std::collections::BTreeSet;
 
-use btt::media::{Namespace, NsOffset};
+use btt::media::{Medium, NsOffset};
 use btt::sim::{Event, Pending, Sim};
 
 use super::cut::{Explorer, Scene, apply};
 use super::frame::{Frame, Windows};
-use super::medium::Medium;
+use super::medium::CutMedium;
 use super::{Scenario, Stop, Violation};
 
 const PAGE: u64 = 4096;
@@ -33,7 +33,7 @@ pub trait Operation: Send + Sync {
     ///
     /// # Errors
     /// The promise that is broken.
-    fn judge(&self, medium: &Medium, done: bool) -> Result<Vec<Event>, String>;
+    fn judge(&self, medium: &CutMedium, done: bool) -> Result<Vec<Event>, String>;
 
     /// Whether a place holds sector data, which nobody reads unless it is mapped.
     fn is_data(&self, at: u64) -> bool;
@@ -57,7 +57,7 @@ impl Scene for At<'_> {
         self.operation.is_data(at)
     }
 
-    fn judge(&self, medium: &Medium) -> Result<Vec<Event>, String> {
+    fn judge(&self, medium: &CutMedium) -> Result<Vec<Event>, String> {
         self.operation.judge(medium, self.done)
     }
 }

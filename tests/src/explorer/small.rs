@@ -5,7 +5,7 @@ use btt::geometry::{Geometry, SectorSize};
 use btt::info_block::{InfoBlock, Version};
 use btt::layout::{ARENA_MIN_BYTES, FLOG_GROUP_BYTES, MAP_ENTRY_BYTES, PAGE_BYTES, RawFlogGroup, RawFlogSlot};
 use btt::map::MapEntry;
-use btt::media::{Namespace as _, NsOffset};
+use btt::media::{Medium as _, NsOffset};
 use btt::sim::Sim;
 use uuid::Uuid;
 use zerocopy::IntoBytes;

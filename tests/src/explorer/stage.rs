@@ -16,7 +16,7 @@ use std::collections::HashMap;
 use std::ptr;
 use std::rc::Rc;
 
-use btt::media::{LINE_BYTES, MediaError, Namespace, NsOffset};
+use btt::media::{LINE_BYTES, MediaError, Medium, NsOffset};
 use btt::sim::{Pending, Turn, set_scheduler};
 use corosensei::{Coroutine, CoroutineResult, Yielder};
 
@@ -303,7 +303,7 @@ impl Stage {
 #[derive(Clone, Debug)]
 pub struct Acting(pub Rc<Stage>);
 
-impl Namespace for Acting {
+impl Medium for Acting {
     fn len_bytes(&self) -> u64 {
         super::small::BYTES
     }

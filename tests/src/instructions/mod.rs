@@ -19,7 +19,7 @@ use btt::bytes::Sectors;
 use btt::format::{Recipe, format};
 use btt::geometry::SectorSize;
 use btt::layout::PAGE_BYTES;
-use btt::media::{LINE_BYTES, Namespace, NsOffset};
+use btt::media::{LINE_BYTES, Medium, NsOffset};
 use btt::sim::{Event, Sim};
 use btt::{Btt, CpuIndex, ExternalLba};
 use uuid::Uuid;
@@ -91,7 +91,7 @@ impl Operation {
     ///
     /// # Panics
     /// If it fails.
-    pub fn perform<N: Namespace>(self, media: &N, border: impl Fn()) {
+    pub fn perform<N: Medium>(self, media: &N, border: impl Fn()) {
         match self {
             Self::Create => {
                 border();

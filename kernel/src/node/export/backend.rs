@@ -2,7 +2,7 @@
 
 use btt::media::MediaError;
 use btt::{BttError, CpuIndex};
-use drivers::medium::Medium;
+use drivers::medium::AnyMedium;
 use drivers::transfer::Transfer;
 use service::backend::{BackendError, BlockBackend, Sector};
 use service::memory::{Scatter, SharedMemory};
@@ -12,12 +12,12 @@ use crate::node::disk::Disk;
 /// A disk as one CPU uses it.
 pub(super) struct OnDisk<'a> {
     /// None once it is withdrawn: nothing is there.
-    pub(super) disk: Option<&'a Disk<Medium>>,
+    pub(super) disk: Option<&'a Disk<AnyMedium>>,
     pub(super) cpu: CpuIndex,
 }
 
 impl<'a> OnDisk<'a> {
-    fn disk(&self) -> Result<&'a Disk<Medium>, BackendError> {
+    fn disk(&self) -> Result<&'a Disk<AnyMedium>, BackendError> {
         self.disk.ok_or(BackendError::OutOfRange)
     }
 }

@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 
 use btt::CpuIndex;
-use drivers::medium::Medium;
+use drivers::medium::AnyMedium;
 use service::admin::commands::machine::TraceEvent;
 use service::blk::{self, BlkQueue, Device};
 use service::control::dialogue::{Greeting, introduction};
@@ -55,7 +55,7 @@ struct Offer {
     name: String,
     shape: blk::Disk,
     /// None while it is withdrawn.
-    disk: Option<Arc<Disk<Medium>>>,
+    disk: Option<Arc<Disk<AnyMedium>>>,
 }
 
 /// A disk that a consumer has.
@@ -300,7 +300,7 @@ impl Control {
     }
 
     /// Offers a disk that is new, or again one that was withdrawn if `again`. False if it stays withdrawn.
-    pub(super) fn offer(&mut self, exports: &Exports, disk: &Arc<Disk<Medium>>, again: bool) -> bool {
+    pub(super) fn offer(&mut self, exports: &Exports, disk: &Arc<Disk<AnyMedium>>, again: bool) -> bool {
         if self.link.is_none() {
             return false;
         }
@@ -334,7 +334,7 @@ impl Control {
         true
     }
 
-    pub(super) fn export(&mut self, exports: &Exports, disk: &Arc<Disk<Medium>>) -> Result<(), AdminError> {
+    pub(super) fn export(&mut self, exports: &Exports, disk: &Arc<Disk<AnyMedium>>) -> Result<(), AdminError> {
         let name = &disk.name;
         if self.link.is_none() {
             return Err(AdminError::failed(format!(
@@ -425,7 +425,7 @@ impl Offer {
 }
 
 /// A disk as virtio has it; none if its sectors carry metadata.
-fn shape(disk: &Disk<Medium>) -> Option<blk::Disk> {
+fn shape(disk: &Disk<AnyMedium>) -> Option<blk::Disk> {
     let size = disk.btt.sector_size();
     (size.bytes() == size.data_bytes()).then(|| blk::Disk {
         sector_bytes: size.bytes(),

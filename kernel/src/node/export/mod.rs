@@ -36,7 +36,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use btt::CpuIndex;
-use drivers::medium::Medium;
+use drivers::medium::AnyMedium;
 use drivers::shared::SharedWindow;
 use service::admin::commands::machine::TraceEvent;
 use service::control::{MemoryId, Report};
@@ -68,7 +68,7 @@ pub trait Consumer: Send + Sync {
 ///
 /// # Errors
 /// Failed, with what to do.
-pub(super) fn not_exported(disk: &Arc<Disk<Medium>>) -> Result<(), AdminError> {
+pub(super) fn not_exported(disk: &Arc<Disk<AnyMedium>>) -> Result<(), AdminError> {
     if Arc::strong_count(disk) > 1 {
         return Err(AdminError::failed(format!("{} is exported: unexport {} first", disk.name, disk.name)));
     }
@@ -217,7 +217,7 @@ impl Exports {
     }
 
     /// Has consumers' requests on a disk wait until what this answers is dropped: the caller may take all lanes of it.
-    pub(super) fn hold<'a>(&'a self, disk: &'a Disk<Medium>) -> Hold<'a> {
+    pub(super) fn hold<'a>(&'a self, disk: &'a Disk<AnyMedium>) -> Hold<'a> {
         disk.hold(true);
         // Who polls a station now may not have seen that. Whoever comes after us does.
         for station in &self.stations {
@@ -227,12 +227,12 @@ impl Exports {
     }
 
     /// Offers a disk to consumers, unless it was withdrawn before.
-    pub(super) fn offer_new(&self, disk: &Arc<Disk<Medium>>) {
+    pub(super) fn offer_new(&self, disk: &Arc<Disk<AnyMedium>>) {
         self.control.lock().offer(self, disk, false);
     }
 
     /// Offers a disk to consumers, again if it was withdrawn.
-    pub(super) fn export(&self, disk: &Arc<Disk<Medium>>) -> Result<(), AdminError> {
+    pub(super) fn export(&self, disk: &Arc<Disk<AnyMedium>>) -> Result<(), AdminError> {
         self.control.lock().export(self, disk)
     }
 
@@ -300,7 +300,7 @@ impl Exports {
 /// A disk whose requests wait.
 pub(super) struct Hold<'a> {
     exports: &'a Exports,
-    disk: &'a Disk<Medium>,
+    disk: &'a Disk<AnyMedium>,
 }
 
 impl Drop for Hold<'_> {

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 use btt::CpuIndex;
-use drivers::medium::Medium;
+use drivers::medium::AnyMedium;
 use service::admin::commands::machine::TraceEvent;
 use service::blk::{BlkQueue, Device, Progress};
 use service::control::{Call, DiskIndex, Report};
@@ -33,7 +33,7 @@ pub(super) struct Running {
     pub(super) ring: BlkQueue,
     pub(super) disk_index: DiskIndex,
     /// None once it is withdrawn: then its requests fail.
-    pub(super) disk: Option<Arc<Disk<Medium>>>,
+    pub(super) disk: Option<Arc<Disk<AnyMedium>>>,
     /// It has had nothing to do since it last rested.
     pub(super) resting: bool,
     pub(super) counts: Counts,

@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 use btt::Placement;
 use btt::check::{self, check};
 use btt::repair::{Orders, forbid_zero_entries, repair};
-use drivers::medium::Medium;
+use drivers::medium::AnyMedium;
 use service::admin::commands::namespaces::check::{Check, CheckNamespace, Finding};
 use service::error::AdminError;
 use uuid::Builder;
@@ -66,7 +66,7 @@ impl<M: Machine> Node<M> {
         u32::try_from(self.machine.memory_bytes() / 32 * 8).unwrap_or(u32::MAX)
     }
 
-    fn medium_at(&self, place: SlotPlace) -> Result<Medium, AdminError> {
+    fn medium_at(&self, place: SlotPlace) -> Result<AnyMedium, AdminError> {
         let failed = |why: String| AdminError::failed(format!("{}: {why}", self.at(place).namespace.id));
         let region = self.regions[place.region].medium.as_ref().map_err(|why| failed(why.clone()))?;
         medium(region, &self.at(place).namespace).map_err(failed)
@@ -75,7 +75,7 @@ impl<M: Machine> Node<M> {
     /// How many arenas were looked at.
     fn look(&self, place: SlotPlace, placement: Placement, found: &mut Findings) -> Result<u32, AdminError> {
         let mut progress = self.progress(place, "checked");
-        let mut look = |media: &Medium| {
+        let mut look = |media: &AnyMedium| {
             let mut report = |finding| found.add(&finding, false);
             check(media, placement, self.window_blocks(), &mut report, &mut progress).arenas
         };
@@ -122,7 +122,7 @@ impl<M: Machine> Node<M> {
         &mut self,
         place: SlotPlace,
         placement: Placement,
-        medium: &Medium,
+        medium: &AnyMedium,
         found: &mut Findings,
     ) -> Result<(), AdminError> {
         self.open(place);

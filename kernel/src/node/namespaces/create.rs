@@ -21,7 +21,7 @@ use btt::format::{Recipe, format};
 use btt::geometry::{SECTOR_SIZES, SectorSize};
 use btt::info_block::Version;
 use btt::unmake::{erase, info_blocks, signed_pages};
-use drivers::medium::Medium;
+use drivers::medium::AnyMedium;
 use drivers::pmem::Access;
 use nvdimm::change::{self, ChangeError, NewNamespace};
 use nvdimm::extent::Extent;
@@ -240,7 +240,7 @@ impl<M: Machine> Node<M> {
         }
     }
 
-    fn bytes_of(&self, region: usize, extents: &[Extent]) -> Result<Medium, AdminError> {
+    fn bytes_of(&self, region: usize, extents: &[Extent]) -> Result<AnyMedium, AdminError> {
         let slot = &self.regions[region];
         let failed = |why: String| AdminError::failed(format!("{}: {why}", slot.region.id));
         let medium = slot.medium.as_ref().map_err(|why| failed(why.clone()))?;

@@ -5,7 +5,7 @@ use crate::node::export::Exports;
 use crate::node::machine::Machine;
 use alloc::vec;
 use btt::CpuIndex;
-use btt::media::Namespace;
+use btt::media::Medium;
 use core::sync::atomic::{AtomicU64, Ordering};
 use service::admin::commands::sectors::bench::{Bench, BenchRequest, Verify};
 use service::lba::Lba;
@@ -17,7 +17,7 @@ use spin::Mutex;
 const RUNS_PER_LOOK: u32 = 16;
 
 /// Loads the disk as asked, and verifies it as asked. Consumers and their bridge are served meanwhile.
-pub(super) fn run<M: Machine, N: Namespace + Sync>(
+pub(super) fn run<M: Machine, N: Medium + Sync>(
     machine: &M,
     exports: &Exports,
     disk: &Disk<N>,
@@ -94,7 +94,7 @@ struct Load<'a, N> {
     errors: AtomicU64,
 }
 
-impl<'a, N: Namespace> Load<'a, N> {
+impl<'a, N: Medium> Load<'a, N> {
     fn new(disk: &'a Disk<N>, request: &BenchRequest) -> Self {
         let sectors = u32::try_from(disk.btt.capacity_sectors()).unwrap_or(u32::MAX);
         Self {
@@ -150,7 +150,7 @@ impl<'a, N: Namespace> Load<'a, N> {
 }
 
 /// Reads every sector and judges it, each CPU a part of the disk.
-fn verify<M: Machine, N: Namespace + Sync>(machine: &M, exports: &Exports, disk: &Disk<N>, seed: u64) -> Verify {
+fn verify<M: Machine, N: Medium + Sync>(machine: &M, exports: &Exports, disk: &Disk<N>, seed: u64) -> Verify {
     let total = Mutex::new(Verify::default());
     let share = disk.btt.capacity_sectors().div_ceil(u64::from(machine.cpus()));
     machine.run_on_all(&|cpu| {
@@ -163,7 +163,7 @@ fn verify<M: Machine, N: Namespace + Sync>(machine: &M, exports: &Exports, disk:
     total.into_inner()
 }
 
-fn verify_part<N: Namespace>(
+fn verify_part<N: Medium>(
     disk: &Disk<N>,
     cpu: CpuIndex,
     lbas: core::ops::Range<u64>,

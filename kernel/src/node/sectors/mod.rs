@@ -10,7 +10,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use btt::{BttError, ExternalLba};
-use drivers::medium::Medium;
+use drivers::medium::AnyMedium;
 use service::admin::commands::sectors::bench::{Bench, BenchRequest};
 use service::admin::commands::sectors::errors::{Errors, MediaErrors, SectorErrors};
 use service::admin::commands::sectors::{BlockDevice, SectorAdmin, no_such_device};
@@ -55,7 +55,7 @@ impl<M: Machine> SectorAdmin for Node<M> {
 
 impl<M: Machine> Node<M> {
     /// The disk of that name; another namespace's device is refused with what to do.
-    pub(super) fn disk(&self, dev: &str) -> Result<&Arc<Disk<Medium>>, AdminError> {
+    pub(super) fn disk(&self, dev: &str) -> Result<&Arc<Disk<AnyMedium>>, AdminError> {
         if let Some(disk) = self.disks().find(|disk| disk.name == dev) {
             return Ok(disk);
         }
@@ -80,7 +80,7 @@ impl<M: Machine> Node<M> {
 /// A block device of the node.
 struct NodeDevice<'node, M: Machine> {
     node: &'node Node<M>,
-    disk: &'node Disk<Medium>,
+    disk: &'node Disk<AnyMedium>,
 }
 
 impl<M: Machine> NodeDevice<'_, M> {
@@ -93,7 +93,7 @@ impl<M: Machine> NodeDevice<'_, M> {
         &self,
         Lba(first): Lba,
         count: u64,
-        change: impl Fn(&Disk<Medium>, ExternalLba, u64) -> Result<(), BttError>,
+        change: impl Fn(&Disk<AnyMedium>, ExternalLba, u64) -> Result<(), BttError>,
     ) -> Result<(), AdminError> {
         let mut done = 0;
         while done < count {
@@ -171,7 +171,7 @@ impl<M: Machine> BlockDevice for NodeDevice<'_, M> {
 }
 
 /// Lets the medium fail where the sectors lie now, while nobody moves them.
-fn lose(disk: &Disk<Medium>, lba: ExternalLba, count: u64) -> Result<(), BttError> {
+fn lose(disk: &Disk<AnyMedium>, lba: ExternalLba, count: u64) -> Result<(), BttError> {
     let bytes = disk.sector_bytes() as u64;
     disk.btt.exclusively(|media| {
         for lba in (lba.0..lba.0 + count).map(ExternalLba) {
