@@ -34,7 +34,7 @@ fn attached() -> Export {
     };
     assert!(export.offer(&disk));
     export.begin();
-    export.features = Some(0);
+    export.features = Some(1 << 32); // VERSION_1
     export.table = Some(MemoryTable::default());
     let attach = next(&mut export).unwrap();
     assert!(matches!(attach, Request::Attach(_)));

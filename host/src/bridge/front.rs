@@ -332,7 +332,7 @@ impl VhostUserBackendReqHandler for Front {
         self.of_disk(|export, disk| {
             let mut config = disk.config.clone();
             config.resize(CONFIG_BYTES_MAX as usize, 0);
-            if export.is_refused() {
+            if export.is_gone() {
                 // A disk that is not there has no sectors.
                 config[..8].fill(0);
             }

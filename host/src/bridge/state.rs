@@ -245,10 +245,16 @@ impl Export {
         self.session && self.features.is_some_and(|features| features & Features::VERSION_1.bits() == 0)
     }
 
+    /// Whether there is no disk for its driver any more: its capacity is 0.
+    #[must_use]
+    pub const fn is_gone(&self) -> bool {
+        self.withdrawn || self.left_out
+    }
+
     /// Whether its requests are refused, though an appliance is there.
     #[must_use]
     pub fn is_refused(&self) -> bool {
-        self.session && (self.withdrawn || self.left_out || self.is_legacy())
+        self.session && (self.is_gone() || self.is_legacy())
     }
 
     /// Whether the appliance serves none of its queues.
