@@ -96,7 +96,7 @@ impl<M: Machine> InventoryAdmin for Node<M> {
     }
 }
 
-/// What a DIMM's state flags mean for what is stored on it (ACPI 6.5, table 5.135).
+/// What a DIMM's state flags mean for what is stored on it (ACPI 6.5, 5.2.25.3).
 const DIMM_FLAGS: [(MappingFlags, &str, Severity); 6] = [
     (MappingFlags::MAP_FAILED, "the firmware could not map it", Severity::Error),
     (MappingFlags::SAVE_FAILED, "its last save to flash failed: what was written before may be lost", Severity::Error),

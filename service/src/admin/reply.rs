@@ -71,7 +71,7 @@ pub trait Reply: fmt::Debug {
     fn json(&self, object: &mut Object<'_>) -> fmt::Result;
 
     /// The exit status of a script whose command got this reply. Other than 0 where the command did its work and found
-    /// damage.
+    /// something wrong.
     fn exit_code(&self) -> u8 {
         0
     }
@@ -135,7 +135,7 @@ fn write_text(outcome: &Result<Outcome, AdminError>, out: &mut dyn fmt::Write) -
     }
 }
 
-/// A command that did its work and found damage has `"exit":4` as its last member.
+/// A command that did its work and found something wrong has its exit status as the last member: `"exit":4`.
 fn write_json(outcome: &Result<Outcome, AdminError>, out: &mut dyn fmt::Write) -> fmt::Result {
     let outcome = match outcome {
         Ok(outcome) => outcome,
