@@ -1,7 +1,7 @@
-//! What an admin command answers when it does not do what was asked.
+//! The errors of admin commands: what was asked for was not done.
 //!
-//! A code is for programs (a string, with the exit status a script ends with), the message for
-//! people: it says what is wrong, where, and what to do.
+//! A code is for programs (a string, and the exit status that a script ends with), the message for people: what is wrong,
+//! where, and what to do.
 
 use alloc::string::String;
 use core::fmt;
@@ -74,7 +74,7 @@ impl ErrorCode {
     }
 }
 
-/// The exit status that says: media or metadata are damaged. A command that did its work and found damage (a check, a
+/// The exit status for damaged media or metadata. A command that did its work and found damage (a check, a
 /// verification) ends with it too.
 pub const EXIT_DAMAGED: u8 = 4;
 

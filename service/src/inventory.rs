@@ -69,9 +69,9 @@ pub struct Dimm {
     pub phys_id: u16,
     /// Whether it can be used (Linux: whether the nvdimm driver holds it).
     pub enabled: bool,
-    /// What the firmware says went wrong.
+    /// The faults that the firmware reports.
     pub flags: DimmFlags,
-    /// What it says of its health, where it can be asked. None prints no `health`, as ndctl does.
+    /// Its own report of its health, where it can be asked. None prints no `health`, as ndctl does.
     pub health: Option<DimmHealth>,
 }
 
@@ -171,7 +171,7 @@ pub enum PersistenceDomain {
     CpuCache,
     /// Whatever reached the memory controller.
     MemoryController,
-    /// The firmware does not say.
+    /// The firmware does not tell.
     Unknown,
 }
 

@@ -1,11 +1,25 @@
-//! What serves a block back end, free of hardware: to consumers, and to whoever administers it.
+//! Serves a block back end, free of hardware: to consumers, and to administrators.
 //!
-//! A consumer's requests come by virtqueues ([`virtqueue`]) in memory that it shares ([`memory`]); they are virtio-blk's
-//! ([`blk`]) and end at a [`backend`]. Where those queues are comes from a bridge, by the [`control`] protocol.
+//! | for consumers | |
+//! |---|---|
+//! | [`virtqueue`] | the device side of virtio's split queues |
+//! | [`memory`] | the memory that a consumer shares, where the queues are |
+//! | [`blk`] | virtio-blk's requests |
+//! | [`backend`] | where a request ends: a disk |
+//! | [`control`] | the protocol with the bridge, which tells where the queues are |
 //!
-//! A person or a program sends lines over a [`link`] to a [`console`]; each line is one command ([`admin`]), each command
-//! gets one reply or an [`error`]. The machine stands behind one trait, [`admin::Appliance`]; [`inventory`] is what it has.
-//! [`stats`] counts, [`pattern`] makes sectors that tell when they are torn, [`mod@lba`] numbers them.
+//! | for administrators | |
+//! |---|---|
+//! | [`link`] | the bytes of a line to a person or a program |
+//! | [`console`] | a session on it: editing, history, completion, modes |
+//! | [`admin`] | the commands, one a line, and their replies |
+//! | [`error`] | the errors of commands |
+//! | [`inventory`] | what the machine has |
+//! | [`pattern`] | sectors that tell when they are torn |
+//! | [`stats`] | counters |
+//! | [`mod@lba`] | sector numbers |
+//!
+//! `mock`, behind the feature of that name, has peers for the tests of either side.
 
 #![no_std]
 #![deny(unsafe_code)] // but for one unsafe trait, in `memory`

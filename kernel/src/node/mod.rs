@@ -1,6 +1,6 @@
 //! The node: what the machine's firmware and media hold, and what is done with it.
 //!
-//! [`Node::assemble`] goes from firmware bytes to open disks; the node then answers the admin commands
+//! [`Node::assemble`] goes from firmware bytes to open disks; the node then carries out the admin commands
 //! ([`service::admin::Appliance`]). It touches no hardware but through [`Machine`] and the drivers, so it runs on a host as
 //! well. Each part of the admin commands has a room of its own:
 //!

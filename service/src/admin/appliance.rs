@@ -18,5 +18,5 @@ pub trait Appliance: InventoryAdmin + NamespaceAdmin + SectorAdmin + ExportAdmin
 
 impl<T: InventoryAdmin + NamespaceAdmin + SectorAdmin + ExportAdmin + MachineAdmin> Appliance for T {}
 
-/// Any appliance, which lives as long as it must.
+/// The type of any appliance. Without borrowed parts: a request takes its part as `dyn` and `'static`.
 pub type AnyAppliance = dyn Appliance;

@@ -1,7 +1,7 @@
 //! The request lines of a program, out of the bytes of its stream: one rule for the serial port and for sockets.
 //!
 //! - A line is what ends in LF. A CR directly before the LF belongs to the end.
-//! - What comes before the end of the stream without an LF is no line: whoever sent it was cut off.
+//! - What comes before the end of the stream without an LF is no line: its sender was cut off.
 //! - A line over [`LINE_BYTES_MAX`], and one with a byte that is not text (a control character other than TAB, or no
 //!   UTF-8), is one error. Nothing of it is a command, and the next line begins after its LF.
 //!

@@ -16,7 +16,7 @@ macro_rules! families {
         /// A request to one of the parts.
         #[derive(Debug)]
         pub enum AnyRequest {
-            $(#[allow(missing_docs, reason = "the family's module says it")] $family(Box<dyn Request<$module::Part>>),)*
+            $(#[allow(missing_docs, reason = "the family's module explains it")] $family(Box<dyn Request<$module::Part>>),)*
         }
 
         /// The specifications of all commands, in the order of `help`.

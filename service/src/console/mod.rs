@@ -1,6 +1,6 @@
 //! The session: requests from a byte link, replies to it.
 //!
-//! Bytes are taken in the order they came; a line's command is carried out and answered before the next byte is read,
+//! Bytes are taken in the order they came; a line's command is carried out and its reply sent before the next byte is read,
 //! so a paste of many lines is as good as typing them. In the console a line ends with CR, LF or CR LF, in the modes for
 //! programs with LF or CR LF (`admin::line` has their rule).
 //!
@@ -10,9 +10,9 @@
 //! | text | no | text, then a line of RS (0x1E) and the exit status | the same |
 //! | json | no | one JSON object on one line | `{"ok":false,"error":…}` |
 //!
-//! Whatever comes in, each line gets exactly one answer and nothing else is said (in the console, a blank line gets a
-//! new prompt). A line over 64 KiB is swallowed to its end and answered "too-long"; one with a byte that is neither text
-//! nor a key is answered "usage", with the byte and its column; one of whose bytes the link lost some is answered "failed".
+//! Each line gets exactly one reply, and nothing else is sent (in the console, a blank line gets a new prompt). A line over
+//! 64 KiB is dropped to its end, and its reply is the error "too-long"; for a byte that is neither text nor a key it is
+//! "usage", with the byte and its column; for a line of which the link lost bytes it is "failed".
 //!
 //! # Requests beside a person
 //! A program that shares the line with a person asks in the console itself, whatever is half typed there:
@@ -69,7 +69,7 @@ pub enum Activity {
     Idle,
     /// Bytes were taken; more may be waiting.
     Busy,
-    /// `poweroff` was answered and everything is durable: stop the machine.
+    /// The reply to `poweroff` was sent and everything is durable: stop the machine.
     Poweroff,
     /// `reboot`, likewise.
     Reboot,
@@ -126,7 +126,7 @@ impl Session {
         self.mode != Mode::Console || self.beside.is_some()
     }
 
-    /// Takes the bytes that have arrived, up to and including one command, and answers it. Call it again while it is
+    /// Takes the bytes that have arrived, up to and including one command, and sends its reply. Call it again while it is
     /// [`Activity::Busy`], after a look at [`Session::is_quiet`].
     pub fn poll<L: ByteLink + ?Sized>(&mut self, link: &mut L, appliance: &mut AnyAppliance) -> Activity {
         let mut activity = Activity::Idle;
@@ -135,7 +135,7 @@ impl Session {
             activity = Activity::Busy;
             let quiet = self.is_quiet();
             if let Some(request) = self.take(byte, link, appliance) {
-                return self.answer(request, link, appliance);
+                return self.reply_to(request, link, appliance);
             }
             if quiet != self.is_quiet() {
                 break;
@@ -144,7 +144,7 @@ impl Session {
         activity
     }
 
-    /// Shows a line that nobody asked for (a log line) above the prompt. In the modes for programs it is dropped.
+    /// Shows a line that is no reply (a log line) above the prompt. In the modes for programs it is dropped.
     pub fn log<L: ByteLink + ?Sized>(&mut self, line: &str, link: &mut L) {
         if !self.is_quiet() {
             // A link takes all that is written.
@@ -191,14 +191,14 @@ impl Session {
     }
 
     /// Carries out a request and sends its reply.
-    fn answer<L: ByteLink + ?Sized>(
+    fn reply_to<L: ByteLink + ?Sized>(
         &mut self,
         request: Result<String, AdminError>,
         link: &mut L,
         appliance: &mut AnyAppliance,
     ) -> Activity {
         if let Some(mode) = self.beside.take() {
-            return answer_beside(mode, request, link, appliance);
+            return reply_beside(mode, request, link, appliance);
         }
         let blank = self.mode == Mode::Console && request.as_ref().is_ok_and(|line| words::is_blank(line));
         if blank {
@@ -233,7 +233,7 @@ impl Session {
 }
 
 /// Carries out a request beside a person and sends its reply. The editor knows nothing of it.
-fn answer_beside<L: ByteLink + ?Sized>(
+fn reply_beside<L: ByteLink + ?Sized>(
     mode: Mode,
     request: Result<String, AdminError>,
     link: &mut L,

@@ -127,7 +127,7 @@ impl<M: Machine> Node<M> {
     ) -> Result<(), AdminError> {
         self.open(place);
         if let State::Sector(disk) = &self.at(place).state {
-            // Nobody else has the disk: it has not been offered.
+            // No consumer has the disk: it has not been offered.
             let mut progress = self.progress(place, "made portable");
             let written = disk.btt.lane(M::this_cpu()).write_out_zero_entries(&mut progress);
             drop(progress);

@@ -354,7 +354,7 @@ impl<M: Machine> Node<M> {
                 uuid: btt_uuid,
                 parent_uuid: uuid,
                 version,
-                // What stood here belonged to nobody any more; its bytes are nobody's to read.
+                // The space was free: its old bytes belong to no namespace, and the new one must not show them.
                 zero_data: request.force || piece.content != Content::Blank,
                 zero_entries: request.zero_entries,
             };
@@ -443,7 +443,7 @@ pub(super) fn may_format(slot: &NamespaceSlot, force: bool) -> Result<(), AdminE
         }
         State::Damaged(why) => unless_forced(format!("holds a BTT that is damaged ({why})")),
         State::Disabled => unless_forced("is disabled, and may hold something".into()),
-        // It is somebody's who has the tools for it: nothing here offers to write over it.
+        // Its owner has the tools for it: nothing here offers to write over it.
         State::Unsupported(why) if !force => Err(AdminError::failed(format!("{name} holds {why}"))),
         State::Unsupported(_) => Ok(()),
         State::Held(held) => Err(held.error(name)),

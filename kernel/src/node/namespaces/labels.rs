@@ -82,11 +82,11 @@ impl<M: Machine> Node<M> {
         written.map_err(|why| AdminError::failed(format!("the labels were not written: {why}")))
     }
 
-    /// Brings the node's namespaces to what the labels say.
+    /// Brings the node's namespaces to those that the labels describe.
     fn follow_labels(&mut self) {
         let found = self.found.namespaces.clone();
         for region in &mut self.regions {
-            // Labels that cannot be read do not say that anything is gone.
+            // Labels that cannot be read do not mean that anything is gone.
             if region.region.mappings().iter().any(|it| *self.found.labels_of(it.dimm) == Labels::Damaged) {
                 continue;
             }

@@ -170,7 +170,7 @@ impl<M: Machine> BlockDevice for NodeDevice<'_, M> {
     }
 }
 
-/// Lets the medium fail where the sectors lie now, while nobody moves them.
+/// Lets the medium fail where the sectors lie now. No lane moves them meanwhile.
 fn lose(disk: &Disk<AnyMedium>, lba: ExternalLba, count: u64) -> Result<(), BttError> {
     let bytes = disk.sector_bytes() as u64;
     disk.btt.exclusively(|media| {

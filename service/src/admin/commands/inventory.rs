@@ -1,4 +1,4 @@
-//! What the machine has, what its firmware says, and what is wrong: `status`, `list`, `nfit`, `health`.
+//! What the machine has, what its firmware's tables hold, and what is wrong: `status`, `list`, `nfit`, `health`.
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -233,7 +233,7 @@ impl Reply for List {
     }
 }
 
-/// The reply to `nfit`: all that the firmware says of its NVDIMMs, and what was not believed.
+/// The reply to `nfit`: the firmware's tables about its NVDIMMs, decoded, and what was refused of them.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Nfit {
     /// The structures, in the order of the tables.

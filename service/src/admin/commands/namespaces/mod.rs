@@ -30,7 +30,7 @@ pub trait NamespaceAdmin {
     /// The arenas of a namespace.
     ///
     /// # Errors
-    /// Not found; failed, if it is not in sector mode; damaged, if its metadata do not say.
+    /// Not found; failed, if it is not in sector mode; damaged, if its metadata cannot be read.
     fn arenas(&mut self, namespace: &str) -> Result<Arenas, AdminError>;
 
     /// Gives a DIMM label index blocks, and no labels. Durable when it returns.
