@@ -2,8 +2,8 @@
 //!
 //! Every exception panics and names itself, except a machine check that `super::machine_check` can recover from. An
 //! interrupt only wakes: its handler acknowledges it and returns, and the CPU that halted looks for work. Interrupts are
-//! on only around a `hlt` (`super::work`, and `super::wait` for one CPU), so they never strike in the middle of anything, and their handler
-//! needs to save no vector registers (invariant 15).
+//! on only around a `hlt` (`super::work`, and `super::wait` for one CPU), so they never strike in the middle of anything,
+//! and their handler needs to save no vector registers (invariant 15).
 
 use core::arch::global_asm;
 use core::sync::atomic::{AtomicU64, Ordering};
