@@ -1,5 +1,8 @@
-//! The sources are tidy: each file says what it promises, nothing is unfinished, nothing names one machine.
+//! The sources are tidy: each file says what it promises, nothing is unfinished, nothing names one machine, and documents
+//! name what is there.
 #![allow(clippy::unwrap_used, reason = "a test ends where it is surprised")]
+
+mod documents;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -25,25 +28,29 @@ const NEVER: [&str; 12] = [
     concat!("#[ign", "ore"),
 ];
 
-/// The sources: text that people write.
-fn sources() -> Vec<PathBuf> {
-    let (mut sources, mut folders) = (Vec::new(), vec![workspace::top().to_owned()]);
+/// Every file and folder of the project, but for what is built.
+fn tree() -> Vec<PathBuf> {
+    let (mut found, mut folders) = (Vec::new(), vec![workspace::top().to_owned()]);
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder).unwrap() {
             let path = entry.unwrap().path();
-            let name = path.file_name().unwrap().to_str().unwrap();
-            if path.is_dir() {
-                let foreign = name == ".git" || name == "fixtures" || path.join("CACHEDIR.TAG").exists();
-                if !foreign && name != "target" {
-                    folders.push(path);
+            if !path.ends_with(".git") && !path.ends_with("target") && !path.join("CACHEDIR.TAG").exists() {
+                if path.is_dir() {
+                    folders.push(path.clone());
                 }
-            } else if ["rs", "sh", "toml", "md", "ld"].iter().any(|kind| path.extension().is_some_and(|it| it == *kind))
-                || name == "run"
-            {
-                sources.push(path);
+                found.push(path);
             }
         }
     }
+    found
+}
+
+/// The sources: text that people write.
+fn sources() -> Vec<PathBuf> {
+    let kinds = ["rs", "sh", "toml", "md", "ld"];
+    let is_source = |path: &PathBuf| kinds.iter().any(|kind| is(path, kind)) || path.ends_with("run") && path.is_file();
+    let is_fixture = |path: &PathBuf| path.iter().any(|part| part == "fixtures") && !is(path, "md");
+    let sources: Vec<_> = tree().into_iter().filter(|path| is_source(path) && !is_fixture(path)).collect();
     assert!(sources.len() > 40, "the sources are found: {}", sources.len());
     sources
 }
