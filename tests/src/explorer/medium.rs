@@ -25,7 +25,7 @@ pub struct CutMedium {
 }
 
 impl CutMedium {
-    /// A medium of `len` bytes, all zero until [`Medium::load`].
+    /// A medium of `len` bytes, all zero until [`CutMedium::load`].
     #[must_use]
     pub fn new(len: u64, line_order: bool) -> Self {
         Self {
