@@ -1,7 +1,7 @@
 //! Changes to labels: from what the areas hold and what is wished to the writes that bring it about.
 //!
 //! A change is a list of [`Step`]s; each must be durable before the next begins ([`carry_out`]). Power may fail between
-//! two steps or within one, where any 8-byte pieces of it may have arrived: [`read`](super::read) then finds the old
+//! two steps or within one, where any 8-byte pieces of it may have arrived: [`read`](crate::label::read) then finds the old
 //! namespaces or the new ones, and all others in either case.
 //!
 //! | step | a cut within it leaves |
