@@ -6,13 +6,15 @@
 //!
 //! | room | commands |
 //! |---|---|
-//! | `inventory`, with `nfit` | status, list, nfit |
+//! | `inventory`, with `nfit` | status, list, nfit, health |
 //! | `namespaces` | arenas, init-labels, create-, destroy-, enable-, disable-, check-namespace |
 //! | `sectors` | read, write, trim, inject-error, clear-errors, errors, bench |
 //! | [`export`] | export, unexport; what serves consumers |
 //! | `upkeep` | stats, trace, poweroff, reboot |
 //!
 //! Below them: `attach` opens a namespace, `content` and `probe` look at one without a BTT, `disk` is an open one.
+//!
+//! Its tests are in `tests/tests/node`, on a machine made of memory and threads.
 
 mod attach;
 mod content;
