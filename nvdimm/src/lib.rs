@@ -8,7 +8,8 @@
 //! use nvdimm::label::NoLabels;
 //! use nvdimm::region::Kind;
 //!
-//! # let table = include_bytes!("../tests/fixtures/nfit/qemu-one-dimm.nfit");
+//! // QEMU's, for one DIMM. Linux shows the machine's own in /sys/firmware/acpi/tables/NFIT.
+//! let table = include_bytes!("../tests/fixtures/nfit/qemu-one-dimm.nfit");
 //! let inventory = nvdimm::discover(&[table], &mut NoLabels);
 //! for finding in inventory.findings() {
 //!     println!("{finding}");
@@ -20,7 +21,7 @@
 //!         println!("{} at {:#x}", namespace.id, pmem.base + namespace.extents[0].start);
 //!     }
 //! }
-//! # assert_eq!(inventory.namespaces.len(), 1);
+//! assert_eq!(inventory.namespaces.len(), 1);
 //! ```
 //!
 //! | module | one thing, on what is above it |
