@@ -1,20 +1,21 @@
 //! Real hardware behind the traits of `btt`, `nvdimm` and `service`.
 //!
-//! | module | drives |
+//! | module | is |
 //! |---|---|
-//! | [`phys`] | nothing: the trait by which a driver has physical memory mapped |
+//! | [`phys`] | the trait by which a driver asks for physical memory to be mapped |
 //! | [`persist`] | write-back instructions, fences, streaming copies |
+//! | [`guarded`] | loads that a machine check may end |
+//! | [`raw`] | the trait of both media: raw copies, and what is lost |
 //! | [`pmem`] | mapped persistent memory, as regions and namespaces |
 //! | [`blk_window`] | block data windows, as regions and namespaces |
-//! | [`medium`] | nothing: either of the two |
+//! | [`medium`] | a namespace's medium: [`pmem::Pmem`] or [`blk_window::Blk`] |
+//! | [`transfer`] | a run of sectors, moved once between a consumer's memory and a medium |
 //! | `flush_hints` | registers that make durable what was posted to a DIMM |
-//! | [`guarded`] | loads that a machine check may end |
-//! | [`poison`] | nothing: finds the region that holds a lost line |
-//! | `bad_ranges` | nothing: what a region has lost |
-//! | [`label_mailbox`] | QEMU's way to DIMMs' label areas |
+//! | `bad_ranges` | the list of lines that a region has lost |
+//! | [`poison`] | from the physical address of a lost line to its region's list |
+//! | [`label_mailbox`] | QEMU's interface to DIMMs' label areas |
 //! | [`pci`] | PCI configuration space: functions, BARs, MSI-X |
-//! | [`shared`] | nothing: memory that a peer writes to at the same time |
-//! | [`transfer`] | nothing: moves sectors between such memory and persistent memory, once |
+//! | [`shared`] | memory that a peer writes to at the same time |
 //! | [`ivshmem`] | QEMU's ivshmem-doorbell: a consumer's memory, and interrupts both ways |
 //! | [`uart`] | a 16550 UART, as a byte link |
 //!
@@ -39,6 +40,7 @@ pub mod persist;
 pub mod phys;
 pub mod pmem;
 pub mod poison;
+pub mod raw;
 pub mod shared;
 pub mod transfer;
 pub mod uart;

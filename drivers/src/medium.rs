@@ -1,4 +1,4 @@
-//! Whatever a namespace lies on: memory, or a DIMM behind windows.
+//! A namespace's medium, whichever kind it is: memory, or a DIMM behind windows.
 
 use alloc::vec::Vec;
 
@@ -6,6 +6,7 @@ use btt::media::{MediaError, Medium, NsOffset};
 
 use crate::blk_window::Blk;
 use crate::pmem::Pmem;
+use crate::raw::RawMedium;
 
 /// A namespace's bytes.
 #[derive(Clone, Debug)]
@@ -16,7 +17,7 @@ pub enum AnyMedium {
     Blk(Blk),
 }
 
-/// What both can do.
+/// Calls the same method of either medium.
 macro_rules! each {
     ($self:ident, $medium:ident => $what:expr) => {
         match $self {
@@ -27,7 +28,7 @@ macro_rules! each {
 }
 
 impl AnyMedium {
-    /// How many windows it is reached through; `None` of memory, which any number of CPUs reach at once.
+    /// Returns how many windows reach it; `None` for memory, which any number of CPUs reach at once.
     #[must_use]
     pub fn window_count(&self) -> Option<u16> {
         match self {
@@ -35,45 +36,27 @@ impl AnyMedium {
             Self::Blk(blk) => Some(blk.window_count()),
         }
     }
+}
 
-    /// As [`Pmem::lose`].
-    ///
-    /// # Errors
-    /// [`MediaError::OutOfRange`].
-    pub fn lose(&self, at: NsOffset, bytes: u64) -> Result<(), MediaError> {
-        each!(self, medium => medium.lose(at, bytes))
-    }
-
-    /// What the medium has lost: places and lengths in bytes.
-    #[must_use]
-    pub fn lost(&self) -> Vec<(NsOffset, u64)> {
-        each!(self, medium => medium.lost())
-    }
-
-    /// As [`Pmem::read_raw`].
-    ///
-    /// # Errors
-    /// As [`Medium::read`].
-    ///
-    /// # Safety
-    /// As [`Pmem::read_raw`].
+impl RawMedium for AnyMedium {
     #[inline]
-    pub unsafe fn read_raw(&self, at: NsOffset, to: *mut u8, bytes: usize) -> Result<(), MediaError> {
+    unsafe fn read_raw(&self, at: NsOffset, to: *mut u8, bytes: usize) -> Result<(), MediaError> {
         // SAFETY: the caller's.
         unsafe { each!(self, medium => medium.read_raw(at, to, bytes)) }
     }
 
-    /// As [`Pmem::write_raw`].
-    ///
-    /// # Errors
-    /// As [`Medium::write`].
-    ///
-    /// # Safety
-    /// As [`Pmem::write_raw`].
     #[inline]
-    pub unsafe fn write_raw(&self, at: NsOffset, from: *const u8, bytes: usize) -> Result<(), MediaError> {
+    unsafe fn write_raw(&self, at: NsOffset, from: *const u8, bytes: usize) -> Result<(), MediaError> {
         // SAFETY: the caller's.
         unsafe { each!(self, medium => medium.write_raw(at, from, bytes)) }
+    }
+
+    fn lose(&self, at: NsOffset, bytes: u64) -> Result<(), MediaError> {
+        each!(self, medium => medium.lose(at, bytes))
+    }
+
+    fn lost(&self) -> Vec<(NsOffset, u64)> {
+        each!(self, medium => medium.lost())
     }
 }
 

@@ -1,13 +1,13 @@
 //! A consumer's data as the source or the sink of a run of sectors: each piece moves once, straight between the
 //! consumer's memory and the medium.
 //!
-//! A consumer may change its data while they are copied. Each byte is loaded once: a sector is then wholly what was
-//! loaded.
+//! A consumer may change its data while they are copied. Each byte is loaded once: the sector that is stored is wholly
+//! what was loaded (invariant 11).
 
 use btt::media::{MediaError, NsOffset, SectorSink, SectorSource};
 use service::memory::{Scatter, SharedMemory};
 
-use crate::medium::AnyMedium;
+use crate::raw::RawMedium;
 
 /// Sectors in a consumer's memory, one after the other.
 pub struct Transfer<'a, M: ?Sized> {
@@ -16,7 +16,7 @@ pub struct Transfer<'a, M: ?Sized> {
 }
 
 impl<'a, M: SharedMemory + ?Sized> Transfer<'a, M> {
-    /// The sectors, of `sector_bytes` bytes, in `data`.
+    /// Makes a run of the sectors in `data`, each of `sector_bytes` bytes.
     #[must_use]
     pub const fn new(data: &'a Scatter<'a, M>, sector_bytes: u32) -> Self {
         Self { data, sector_bytes: sector_bytes as u64 }
@@ -42,23 +42,23 @@ impl<'a, M: SharedMemory + ?Sized> Transfer<'a, M> {
     }
 }
 
-impl<M: SharedMemory + ?Sized> SectorSource<AnyMedium> for Transfer<'_, M> {
+impl<M: SharedMemory + ?Sized, N: RawMedium> SectorSource<N> for Transfer<'_, M> {
     #[inline]
-    fn store(&self, index: usize, media: &AnyMedium, at: NsOffset) -> Result<(), MediaError> {
-        // SAFETY: `pointer` answers for the bytes (SharedMemory), which are no persistent memory.
+    fn store(&self, index: usize, media: &N, at: NsOffset) -> Result<(), MediaError> {
+        // SAFETY: `pointer` vouches for the bytes (SharedMemory), which are no persistent memory.
         self.each(index, at, |from, at, bytes| unsafe { media.write_raw(at, from, bytes) })
     }
 }
 
-impl<M: SharedMemory + ?Sized> SectorSink<AnyMedium> for Transfer<'_, M> {
+impl<M: SharedMemory + ?Sized, N: RawMedium> SectorSink<N> for Transfer<'_, M> {
     #[inline]
-    fn load(&mut self, index: usize, media: &AnyMedium, at: NsOffset) -> Result<(), MediaError> {
-        // SAFETY: `pointer` answers for the bytes (SharedMemory), which are no persistent memory and no Rust object.
+    fn load(&mut self, index: usize, media: &N, at: NsOffset) -> Result<(), MediaError> {
+        // SAFETY: `pointer` vouches for the bytes (SharedMemory), which are no persistent memory and no Rust object.
         self.each(index, at, |to, at, bytes| unsafe { media.read_raw(at, to, bytes) })
     }
 
     fn zero(&mut self, index: usize) {
-        // Nothing reads a memory that is gone.
+        // If the memory is gone, no driver reads it: the error is dropped.
         let _ = self.data.zero((index as u64).saturating_mul(self.sector_bytes), self.sector_bytes);
     }
 }

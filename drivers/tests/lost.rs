@@ -9,6 +9,7 @@ use btt::media::{MediaError, Medium, NsOffset};
 use drivers::persist::Persist;
 use drivers::phys::{Attribute, MapError, PhysAddr, PhysMap};
 use drivers::pmem::{Access, Pmem, PmemRegion};
+use drivers::raw::RawMedium;
 use drivers::{guarded, poison};
 
 const PAGE: u64 = 4096;
@@ -28,7 +29,7 @@ extern "C" fn struck(_: libc::c_int, info: *mut libc::siginfo_t, context: *mut l
     // SAFETY: the kernel passes both, valid for the time of the handler, which has been set with SA_SIGINFO.
     let (address, rip) = unsafe {
         let context = &mut *context.cast::<libc::ucontext_t>();
-        ((*info).si_addr() as u64, &mut context.uc_mcontext.gregs[usize::try_from(libc::REG_RIP).unwrap_or(0)])
+        ((*info).si_addr() as u64, &mut context.uc_mcontext.gregs[libc::REG_RIP as usize])
     };
     STRUCK.fetch_add(1, Ordering::Relaxed);
     let spurious = SPURIOUS.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok();

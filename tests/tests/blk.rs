@@ -12,6 +12,7 @@ use drivers::blk_window::{Blk, BlkRegion, ExtentError};
 use drivers::persist::Persist;
 use drivers::phys::PhysAddr;
 use drivers::pmem::{self, PmemRegion};
+use drivers::raw::RawMedium as _;
 use memmap2::{MmapMut, MmapOptions};
 use nvdimm::extent::Extent;
 use nvdimm::label::NoLabels;

@@ -13,6 +13,7 @@ use btt::media::NsOffset;
 use core::fmt;
 use drivers::medium::AnyMedium;
 use drivers::pmem::Access;
+use drivers::raw::RawMedium as _;
 use nvdimm::dimm::Dimm;
 use nvdimm::error::{Finding, What};
 use nvdimm::extent::Extent;

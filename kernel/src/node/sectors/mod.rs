@@ -11,6 +11,7 @@ use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use btt::{BttError, ExternalLba};
 use drivers::medium::AnyMedium;
+use drivers::raw::RawMedium as _;
 use service::admin::commands::sectors::bench::{Bench, BenchRequest};
 use service::admin::commands::sectors::errors::{Errors, MediaErrors, SectorErrors};
 use service::admin::commands::sectors::{BlockDevice, SectorAdmin, no_such_device};
