@@ -1,12 +1,12 @@
-//! Lines of a region that the medium has lost: reads of them fail, until they are written again as a whole.
+//! The lines of a region that the medium has lost: reads of them fail until they are written again as a whole.
 //!
-//! The list is memory only. Whoever learns of a lost line adds it (a machine check handler, the admin side's
-//! inject-error). While it is empty, asking costs one load.
+//! The list is kept in memory only. A machine check handler and the admin side's inject-error add to it. While it is
+//! empty, a query costs one load.
 //!
-//! | | who | how |
+//! | | used by | how |
 //! |---|---|---|
-//! | the ranges | anybody but a handler | under their lock |
-//! | the inbox | a handler puts, whoever takes the lock next empties it | atomics only |
+//! | the ranges | all code but a handler | under their lock |
+//! | the inbox | a handler adds, the next holder of the lock empties it | atomics only |
 
 use alloc::vec::Vec;
 use core::array;
@@ -15,11 +15,11 @@ use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use btt::media::LINE_BYTES;
 use spin::Mutex;
 
-/// How many reports may wait until somebody looks.
+/// The number of reports that may wait for the next holder of the lock.
 const INBOX: usize = 32;
 
-/// How many ranges are kept apart. Where there are more, what lies between two of them counts for lost, too: an error where
-/// there might be data, never the other way round.
+/// The number of ranges that are kept apart. If there are more, the bytes between two of them count as lost, too: that
+/// may give an error in place of data, never the other way round.
 const RANGES_MAX: usize = 4096;
 
 /// The inbox has no room.
@@ -49,17 +49,17 @@ impl BadRanges {
     /// The bits of an inbox entry that hold the length, as a number of lines that is a power of two, plus one.
     const LENGTH: u64 = LINE_BYTES - 1;
 
-    /// Takes the news of lost lines in the middle of anything, from a machine check handler: `bytes` are rounded up to a
+    /// Takes a machine check handler's report of lost lines, which may interrupt any code. `bytes` are rounded up to a
     /// power of two.
     pub(crate) fn report(&self, at: u64, bytes: u64) -> Result<(), InboxFull> {
-        let lines = bytes.div_ceil(LINE_BYTES).max(1).checked_next_power_of_two().unwrap_or(1 << 63);
+        let lines = bytes.div_ceil(LINE_BYTES).max(1).next_power_of_two();
         let entry = at & !Self::LENGTH | u64::from(lines.ilog2() + 1) & Self::LENGTH;
         let take = |slot: &AtomicU64| match slot.compare_exchange(0, entry, Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => true,
             Err(there) => there == entry,
         };
         let taken = self.inbox.iter().any(take);
-        // After the entry: whoever clears this bit looks at the inbox afterwards.
+        // After the entry: the code that clears this bit reads the inbox afterwards.
         self.known.fetch_or(Self::NEWS, Ordering::AcqRel);
         if taken { Ok(()) } else { Err(InboxFull) }
     }
@@ -69,7 +69,7 @@ impl BadRanges {
         self.change(|ranges| insert(ranges, at, bytes));
     }
 
-    /// Removes the lines that lie wholly in the `bytes` bytes from `at` on: they have been written.
+    /// Removes the lines that lie wholly in the `bytes` bytes from `at` on, which have been written.
     #[inline]
     pub(crate) fn written(&self, at: u64, bytes: u64) {
         if !self.is_empty() {
@@ -90,14 +90,14 @@ impl BadRanges {
         });
     }
 
-    /// Whether nothing is lost.
+    /// Returns whether nothing is lost.
     #[inline]
     fn is_empty(&self) -> bool {
         // Relaxed: a range that is added at this very moment may be missed, as if it had been added a moment later.
         self.known.load(Ordering::Relaxed) == 0
     }
 
-    /// The first lost byte among `bytes` bytes from `at` on.
+    /// Returns the first lost byte among `bytes` bytes from `at` on.
     #[inline]
     pub(crate) fn first_in(&self, at: u64, bytes: u64) -> Option<u64> {
         if self.is_empty() { None } else { self.search(at, bytes) }
@@ -112,8 +112,8 @@ impl BadRanges {
         })
     }
 
-    /// The first lost line that a store to `bytes` bytes from `at` on would write in part only: what is stored into such a
-    /// line is lost with it.
+    /// Returns the first lost line that a store to `bytes` bytes from `at` on would write in part only: bytes that are
+    /// stored into such a line are lost with it.
     #[inline]
     pub(crate) fn torn_by(&self, at: u64, bytes: u64) -> Option<u64> {
         if self.is_empty() { None } else { self.search_torn(at, bytes) }
@@ -132,14 +132,14 @@ impl BadRanges {
         [head, tail].into_iter().filter(in_part).find_map(lost)
     }
 
-    /// All ranges that touch the `bytes` bytes from `at` on, as offset and length, cut to them.
+    /// Returns all ranges that touch the `bytes` bytes from `at` on, as offset and length, cut to them.
     pub(crate) fn all_in(&self, at: u64, bytes: u64) -> Vec<(u64, u64)> {
         let end = at.saturating_add(bytes);
         let cut = |&(s, e): &(u64, u64)| (s.max(at), e.min(end));
         self.change(|ranges| ranges.iter().map(cut).filter(|(s, e)| s < e).map(|(s, e)| (s, e - s)).collect())
     }
 
-    /// Does something with the ranges, those that were reported among them.
+    /// Takes the reports in, and runs `how` on the ranges.
     fn change<T>(&self, how: impl FnOnce(&mut Vec<(u64, u64)>) -> T) -> T {
         let mut ranges = self.ranges.lock();
         if self.known.fetch_and(!Self::NEWS, Ordering::AcqRel) & Self::NEWS != 0 {
@@ -149,7 +149,7 @@ impl BadRanges {
             }
         }
         let result = how(&mut ranges);
-        // The bit of the news is the handlers' to set: it may have come back meanwhile.
+        // NEWS is left alone: a handler may have set it again meanwhile.
         if ranges.is_empty() {
             self.known.fetch_and(!Self::RANGES, Ordering::Relaxed);
         } else {
@@ -162,8 +162,9 @@ impl BadRanges {
 /// Adds the lines that hold `bytes` bytes from `at` on to sorted ranges.
 fn insert(ranges: &mut Vec<(u64, u64)>, at: u64, bytes: u64) {
     let mut start = at / LINE_BYTES * LINE_BYTES;
+    // Reports come from hardware: what leaves 64 bits is cut there.
     let mut end = at.saturating_add(bytes).checked_next_multiple_of(LINE_BYTES).unwrap_or(u64::MAX);
-    // What touches it becomes one with it.
+    // Ranges that touch it are merged with it.
     ranges.retain(|&(other, stop)| {
         let apart = stop < start || end < other;
         if !apart {
@@ -176,7 +177,7 @@ fn insert(ranges: &mut Vec<(u64, u64)>, at: u64, bytes: u64) {
         ranges.insert(place, (start, end));
         return;
     }
-    // There is no room for one more: the nearest takes it in.
+    // There is no room for one more: the nearest range is extended to hold it.
     let before = place.checked_sub(1).map(|index| (start - ranges[index].1, index));
     let after = ranges.get(place).map(|(other, _)| (other - end, place));
     if let Some((_, nearest)) = before.into_iter().chain(after).min() {

@@ -10,17 +10,18 @@ use crate::phys::{Attribute, MapError, PhysAddr, PhysMap};
 #[derive(Clone, Copy, Debug)]
 struct Hint(NonNull<u64>);
 
-// SAFETY: the register is mapped for good, and any CPU may write it at any time: a write means "flush", whatever it says.
+// SAFETY: the register is mapped for good, and any CPU may write it at any time: every written value flushes.
 unsafe impl Send for Hint {}
 // SAFETY: as for Send.
 unsafe impl Sync for Hint {}
 
-/// One hint of each DIMM of a region that has any. Several of one DIMM only spare CPUs from waiting for each other.
+/// One hint of each DIMM of a region that has any. More hints of a DIMM would only spare CPUs from waiting for each
+/// other.
 #[derive(Clone, Debug)]
 pub(crate) struct FlushHints(Arc<[Hint]>);
 
 impl FlushHints {
-    /// No hints: what has left the caches is durable.
+    /// Returns no hints: stores that have left the caches are durable.
     pub(crate) fn none() -> Self {
         Self(Arc::new([]))
     }
@@ -28,7 +29,7 @@ impl FlushHints {
     /// Maps the registers.
     ///
     /// # Errors
-    /// What the kernel's map says; a hint that is no multiple of 8 is [`MapError::Misaligned`].
+    /// The map's; a hint that is no multiple of 8 is [`MapError::Misaligned`].
     pub(crate) fn map(phys: &impl PhysMap, hints: &[PhysAddr]) -> Result<Self, MapError> {
         let map = |&at: &PhysAddr| {
             if !at.0.is_multiple_of(8) {
@@ -40,8 +41,8 @@ impl FlushHints {
     }
 
     /// Waits until all that this CPU streamed, started to write back or stored uncached is durable. Writes the hints
-    /// whatever the platform says of its memory controller: what Linux's `nvdimm_flush` does. The first fence makes
-    /// earlier stores reach the controller before the hint does, the second one waits for the hints.
+    /// whatever the platform's capabilities say about its memory controller, as Linux's `nvdimm_flush` does. The first
+    /// fence makes earlier stores reach the controller before the hint does, the second one waits for the hints.
     #[inline]
     pub(crate) fn fence(&self) {
         persist::fence();

@@ -1,16 +1,16 @@
-//! Loads that may end in a machine check: a CPU that is given poison instead of bytes raises #MC on the load itself.
+//! Loads that may end in a machine check: a CPU that receives poison instead of bytes raises #MC on the load itself.
 //!
-//! All loads from persistent memory are made here, in one piece of assembly that keeps nothing on the stack. So whoever
-//! handles the exception can end any of them: it goes on at [`resume_at`] instead of at the load, and the caller is told
-//! [`Interrupted`]. On a host the signal handler of a test does the same with a SIGBUS.
+//! All loads from persistent memory are made here (invariant 15), in one piece of assembly that keeps nothing on the
+//! stack. So a handler of the exception can end any of them: it goes on at [`resume_at`] instead of at the load, and
+//! the load returns [`Interrupted`]. On a host a test's signal handler does the same with a SIGBUS.
 
 use core::arch::global_asm;
 
-/// A load was ended by an exception. What it has stored up to then means nothing.
+/// An exception ended a load. The bytes that it has stored before mean nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Interrupted;
 
-/// What the routines return, in RAX and RDX.
+/// The result of the routines, in RAX and RDX.
 #[repr(C)]
 struct Outcome {
     value: u64,
@@ -21,7 +21,7 @@ global_asm!(
     r#"
     .pushsection .text.untorn_guarded, "ax", @progbits
     .balign 16
-    // Whole lines (RDX bytes, not 0) from RSI to RDI. Only registers that a caller expects to lose are used, and no stack.
+    // Copies whole lines (RDX bytes, not 0) from RSI to RDI. Uses only caller-saved registers, and no stack.
     .global untorn_guarded_lines_avx
 untorn_guarded_lines_avx:
     add rdi, rdx
@@ -90,7 +90,7 @@ untorn_guarded_u64:
     xor edx, edx
     ret
 
-    // What an exception in any of the above goes on with: a return to the caller, with the news.
+    // An exception in any of the above goes on here, and so returns to the caller with `interrupted` set.
     .balign 16
     .global untorn_guarded_interrupted
 untorn_guarded_interrupted:
@@ -109,8 +109,8 @@ unsafe extern "sysv64" {
     fn untorn_guarded_interrupted();
 }
 
-/// Where execution goes on after an exception at `rip`, if that is one of the loads here: the stack and all registers
-/// stay as they are.
+/// Returns where execution goes on after an exception at `rip`, if `rip` is one of the loads here: the stack and all
+/// registers stay as they are.
 #[must_use]
 pub fn resume_at(rip: u64) -> Option<u64> {
     let first = untorn_guarded_lines_avx as *const () as u64;
@@ -158,8 +158,8 @@ pub(crate) unsafe fn copy_lines_sse2(to: *mut u8, from: *const u8, bytes: usize)
 /// [`Interrupted`].
 ///
 /// # Safety
-/// `from` is readable, or whoever handles the exception goes on at [`resume_at`]; `to` is writable, and no Rust reference
-/// to it exists but the caller's; the two do not overlap.
+/// `from` is readable, or the handler of the exception goes on at [`resume_at`]; `to` is writable, and no Rust
+/// reference to it exists but the caller's; the two do not overlap.
 #[inline]
 pub(crate) unsafe fn copy_bytes(to: *mut u8, from: *const u8, bytes: usize) -> Result<(), Interrupted> {
     // SAFETY: as in `copy_lines_avx`.
@@ -180,7 +180,7 @@ pub(crate) unsafe fn load_u32(from: *const u32) -> Result<u32, Interrupted> {
     unsafe { untorn_guarded_u32(from) }.result().map(|word| word as u32)
 }
 
-/// Loads an aligned double word, as [`load_u32`] does a word.
+/// Loads an aligned double word, as [`load_u32`] loads a word.
 ///
 /// # Errors
 /// [`Interrupted`].

@@ -3,9 +3,9 @@
 //! Register names and offsets: QEMU's `docs/specs/ivshmem-spec`, revision 1.
 //!
 //! - BAR2 is the memory. It is mapped write-back: it is RAM.
-//! - Writing DOORBELL interrupts a peer. A peer that is not there is ignored by the device.
-//! - A peer that rings one of our vectors makes the device send that vector's MSI-X message, wherever [`Ivshmem::wake`] let
-//!   it go to: to a local APIC, so that a CPU that halted looks again.
+//! - Writing DOORBELL interrupts a peer. The device ignores the number of a peer that does not exist.
+//! - A peer that rings one of our vectors makes the device send the MSI-X message that [`Ivshmem::wake`] set for the
+//!   vector: to a local APIC, so that a halted CPU polls again.
 
 use core::fmt;
 use core::ptr::NonNull;
@@ -20,14 +20,14 @@ use crate::shared::SharedWindow;
 /// The device's vendor (Red Hat) and device id.
 const ID: (u16, u16) = (0x1af4, 0x1110);
 
-/// The registers' BAR, and how much of it the device has.
+/// The registers' BAR, and the bytes of it that the device has.
 const REGISTERS: u8 = 0;
 const REGISTER_BYTES: u64 = 16;
 
 /// The memory's BAR.
 const MEMORY: u8 = 2;
 
-/// The device's own id: it is the peer that others ring. -1 while it has none.
+/// The device's own id, by which peers ring it. -1 while it has none.
 const IV_POSITION: usize = 8;
 
 /// Writing `peer << 16 | vector` interrupts that peer.
@@ -36,13 +36,13 @@ const DOORBELL: usize = 12;
 /// Why a device cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IvshmemError {
-    /// What PCI says of it is not as it should be.
+    /// Its PCI configuration is not sound.
     Pci(PciError),
     /// Its server has given it no id.
     NoId,
     /// Its memory is longer than addresses reach.
     TooLarge {
-        /// How long it is.
+        /// The length of the memory.
         bytes: u64,
     },
 }
@@ -65,7 +65,7 @@ impl From<PciError> for IvshmemError {
     }
 }
 
-/// Whether a function is such a device.
+/// Returns whether a function is such a device.
 #[must_use]
 pub fn is_ivshmem(function: &Function) -> bool {
     (function.vendor, function.device) == ID
@@ -104,32 +104,32 @@ impl Ivshmem {
         let registers = map.map(registers.at, REGISTER_BYTES, Attribute::Uncached).map_err(PciError::Map)?;
         let base = map.map(memory.at, memory.bytes, Attribute::WriteBack).map_err(PciError::Map)?;
         let msix = function.msix(config, map)?;
-        // SAFETY: the BAR's memory is mapped for good, and the map hands out nothing that holds Rust objects.
+        // SAFETY: the BAR's memory is mapped for good, and the map refuses ranges that hold Rust objects.
         let memory = unsafe { SharedWindow::new(base, bytes) };
         let mut device = Self { address: function.address, registers, msix, memory, id: 0 };
         device.id = u16::try_from(device.register(IV_POSITION).read()).map_err(|_| IvshmemError::NoId)?;
         Ok(device)
     }
 
-    /// Its id among its peers (IVPosition).
+    /// Returns its id among its peers (IVPosition).
     #[must_use]
     pub const fn id(&self) -> u16 {
         self.id
     }
 
-    /// The memory that it shows.
+    /// Returns the memory that it shows.
     #[must_use]
     pub const fn memory(&self) -> &SharedWindow {
         &self.memory
     }
 
-    /// How many vectors peers can ring.
+    /// Returns how many vectors peers can ring.
     #[must_use]
     pub const fn vectors(&self) -> u16 {
         self.msix.vectors()
     }
 
-    /// Lets a vector send this message when a peer rings it.
+    /// Makes a vector send this message when a peer rings it.
     ///
     /// # Safety
     /// A message only interrupts: its address is a local APIC's, and the handler of its vector takes it.
@@ -138,7 +138,7 @@ impl Ivshmem {
         unsafe { self.msix.send(vector, message) };
     }
 
-    /// Rings a peer: `peer << 16 | vector`. All earlier stores are visible to it when it hears.
+    /// Rings a peer: `peer << 16 | vector`. All earlier stores are visible to it when the interrupt arrives.
     pub fn ring(&self, doorbell: u32) {
         // An uncached store is ordered after all earlier stores to memory (Intel SDM volume 3, 9.2).
         self.register(DOORBELL).write(doorbell);

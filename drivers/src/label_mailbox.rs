@@ -1,12 +1,13 @@
 //! QEMU's NVDIMM mailbox: label areas without an AML interpreter.
 //!
-//! QEMU's `_DSM` for its NVDIMMs (device `NVDR`) fills a page with a request and writes the page's physical address to an
-//! I/O port; QEMU answers in the page before the next instruction. Any page will do, so this driver brings its own.
+//! QEMU's `_DSM` for its NVDIMMs (device `NVDR`) fills a page with a request and writes the page's physical address to
+//! an I/O port; QEMU writes its reply to the page before the next instruction. Any page serves, so this driver brings
+//! its own.
 //!
-//! The page on the way in: handle, revision, function (u32 each), then the function's arguments. On the way out: the
-//! answer's length with itself, then, but for function 0, a status, then the answer.
+//! A request in the page: handle, revision, function (u32 each), then the function's arguments. A reply: its length,
+//! the length field included; then, except for function 0, a status; then the data.
 //!
-//! A write is in the DIMM's file when the call returns, or was refused as a whole.
+//! A write is in the DIMM's file when the call returns, or is refused as a whole (invariant 7).
 
 use core::ptr::NonNull;
 use core::sync::atomic::{Ordering, compiler_fence};
@@ -30,15 +31,15 @@ mod request {
     pub(super) const REVISION: usize = 1;
     pub(super) const FUNCTION: usize = 2;
     pub(super) const ARGUMENTS: usize = 3;
-    /// What a write stores: behind the header, its offset and its length.
+    /// The bytes of a write: behind the header, its offset and its length.
     pub(super) const DATA: usize = 5;
-    /// All that stands before those bytes.
+    /// The bytes before those.
     pub(super) const DATA_HEADER_BYTES: usize = 4 * DATA;
 }
 
 mod reply {
     pub(super) const BYTES: usize = 0;
-    /// Function 0 alone has its answer here.
+    /// Only function 0 has its data here.
     pub(super) const STATUS: usize = 1;
     pub(super) const ANSWER: usize = 2;
     /// Length and status.
@@ -76,8 +77,8 @@ impl LabelMailbox {
     /// A mailbox over a page of memory.
     ///
     /// # Safety
-    /// 1. `page` is a page of 4096 bytes, page-aligned, readable and writable as long as the mailbox lives, that nobody
-    ///    else uses; `at` is its physical address.
+    /// 1. `page` is a page of 4096 bytes, page-aligned, readable and writable as long as the mailbox lives, for the
+    ///    mailbox alone; `at` is its physical address.
     /// 2. Port 0x0a18 is QEMU's NVDIMM mailbox, or nothing.
     ///
     /// # Errors
@@ -87,7 +88,7 @@ impl LabelMailbox {
         Ok(Self { page: page.cast(), address })
     }
 
-    /// Word `index` of the page.
+    /// Returns word `index` of the page.
     fn word(&self, index: usize) -> NonNull<u32> {
         assert!(index < PAGE_BYTES / 4, "a word of the mailbox's page");
         // SAFETY: inside of the page.
@@ -104,7 +105,7 @@ impl LabelMailbox {
         unsafe { self.word(index).write_volatile(value.to_le()) };
     }
 
-    /// Sends a request; gives the length of the reply, which is in the page then.
+    /// Sends a request. Returns the length of the reply, which is in the page then.
     fn call(&mut self, dimm: DeviceHandle, function: Function, arguments: &[u32]) -> Result<usize, LabelError> {
         self.put(request::HANDLE, dimm.0);
         self.put(request::REVISION, REVISION);
@@ -122,7 +123,7 @@ impl LabelMailbox {
         }
     }
 
-    /// Calls a function that answers with a status; gives the length of what follows it.
+    /// Calls a function whose reply has a status. Returns the length of the data behind it.
     fn call_with_status(
         &mut self,
         dimm: DeviceHandle,
@@ -136,8 +137,8 @@ impl LabelMailbox {
         }
     }
 
-    /// Whether a DIMM has a label area. An unanswered request, too, says that it has none: with nobody at the port the
-    /// page keeps the request, whose second word is the revision, 1: "no functions".
+    /// Returns whether a DIMM has a label area. A request without a reply gives false, too: without a device at the
+    /// port the page keeps the request.
     fn has_labels(&mut self, dimm: DeviceHandle) -> Result<bool, LabelError> {
         let needed = [Function::LabelSize, Function::LabelRead, Function::LabelWrite];
         let needed = needed.into_iter().fold(0, |bits, function| bits | 1 << function as u32);
@@ -150,8 +151,9 @@ impl LabelMailbox {
         }
     }
 
-    /// Where an access of `bytes` bytes at `offset` begins, and how many of them one call may move: whole words, so that
-    /// they can be copied as such, and no more than fit the page behind `header_bytes`, whatever the device says.
+    /// Returns where an access of `bytes` bytes at `offset` begins, and how many of them one call may move: whole
+    /// words, so that they can be copied as such, and no more than fit the page behind `header_bytes`, whatever the
+    /// device says.
     fn access(
         &mut self,
         dimm: DeviceHandle,
@@ -164,13 +166,13 @@ impl LabelMailbox {
         let (Ok(at), true) = (u32::try_from(offset), end <= area_bytes.into()) else {
             return Err(LabelError::OutOfRange);
         };
-        match usize::try_from(most).unwrap_or(0).min(PAGE_BYTES - header_bytes) / 4 * 4 {
+        match (most as usize).min(PAGE_BYTES - header_bytes) / 4 * 4 {
             0 => Err(LabelError::BadAnswer),
             most => Ok((at, most)),
         }
     }
 
-    /// The area's size, and how much one read or write may ask for.
+    /// Returns the area's size, and the most bytes of one read or write.
     fn size(&mut self, dimm: DeviceHandle) -> Result<(u32, u32), LabelError> {
         match self.call_with_status(dimm, Function::LabelSize, &[])? {
             8 => Ok((self.get(reply::ANSWER), self.get(reply::ANSWER + 1))),
@@ -190,15 +192,14 @@ impl LabelSource for LabelMailbox {
     fn read(&mut self, dimm: DeviceHandle, offset: u64, into: &mut [u8]) -> Result<(), LabelError> {
         let (mut at, most) = self.access(dimm, offset, into.len(), reply::HEADER_BYTES)?;
         for piece in into.chunks_mut(most) {
-            let bytes = u32::try_from(piece.len()).map_err(|_| LabelError::OutOfRange)?;
+            let bytes = u32::try_from(piece.len()).expect("less than a page");
             if self.call_with_status(dimm, Function::LabelRead, &[at, bytes])? != piece.len() {
                 return Err(LabelError::BadAnswer);
             }
             for (index, word) in (reply::ANSWER..).zip(piece.chunks_mut(4)) {
                 word.copy_from_slice(&self.get(index).to_le_bytes()[..word.len()]);
             }
-            // Does not wrap: `end` is in the area.
-            at = at.saturating_add(bytes);
+            at += bytes; // `access` has checked the end
         }
         Ok(())
     }
@@ -208,7 +209,7 @@ impl LabelStore for LabelMailbox {
     fn write(&mut self, dimm: DeviceHandle, offset: u64, from: &[u8]) -> Result<(), LabelError> {
         let (mut at, most) = self.access(dimm, offset, from.len(), request::DATA_HEADER_BYTES)?;
         for piece in from.chunks(most) {
-            let bytes = u32::try_from(piece.len()).map_err(|_| LabelError::OutOfRange)?;
+            let bytes = u32::try_from(piece.len()).expect("less than a page");
             for (index, word) in (request::DATA..).zip(piece.chunks(4)) {
                 let mut whole = [0; 4];
                 whole[..word.len()].copy_from_slice(word);
@@ -217,8 +218,7 @@ impl LabelStore for LabelMailbox {
             if self.call_with_status(dimm, Function::LabelWrite, &[at, bytes])? != 0 {
                 return Err(LabelError::BadAnswer);
             }
-            // Does not wrap: the end is in the area.
-            at = at.saturating_add(bytes);
+            at += bytes; // `access` has checked the end
         }
         Ok(())
     }

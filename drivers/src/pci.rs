@@ -1,8 +1,8 @@
-//! PCI: finding functions, what their base address registers (BARs) hold, and MSI-X.
+//! PCI: finds functions, reads their base address registers (BARs), and sets MSI-X up.
 //!
-//! Everything stays as firmware placed it; nothing is moved. What a device says about itself is bounded before it is used:
-//! the walk visits each bus once, a capability list has at most as many members as fit, and a BAR that is not sound is an
-//! error. (`pci_types` gives the addresses and the header's words; its BARs and capability lists trust the device.)
+//! BARs stay where firmware placed them. A device's data are bounded before they are used: the walk visits each bus
+//! once, a capability list has at most as many members as fit, and a BAR that is not sound is an error. (`pci_types`
+//! gives the addresses and the header's words; its BARs and capability lists trust the device.)
 //!
 //! Names are those of the PCI Local Bus specification 3.0, chapter 6, and PCI Express Base 5.0, chapter 7.
 
@@ -19,23 +19,23 @@ use x86_64::instructions::port::Port;
 
 use crate::phys::{Attribute, MapError, PhysAddr, PhysMap};
 
-/// What no function answers.
-const NOBODY: u32 = u32::MAX;
+/// The value that a read without a function returns.
+const ALL_ONES: u32 = u32::MAX;
 
 const BUSES: usize = 256;
 const DEVICES: u8 = 32;
 const FUNCTIONS: u8 = 8;
 
-/// The first capability lies behind the header, and each is a double word at least: more cannot be there.
+/// The most capabilities: the first lies behind the header, and each is a double word at least.
 const CAPABILITIES_MAX: usize = (256 - 64) / 4;
 
 /// A capability's id: MSI-X.
 const MSIX: u32 = 0x11;
 
-/// The way to configuration space.
-pub struct Config(Way);
+/// Access to configuration space.
+pub struct Config(Mechanism);
 
-enum Way {
+enum Mechanism {
     /// By memory: a page for each function (PCI Express, 7.2.2).
     Memory { base: NonNull<u8>, segment: u16, first_bus: u8, last_bus: u8 },
     /// By the ports 0xcf8 and 0xcfc: the first 256 bytes of segment 0.
@@ -49,7 +49,7 @@ impl Config {
     /// When it cannot be mapped.
     ///
     /// # Safety
-    /// The configuration space of these buses is there, and nobody else uses it as long as the result lives.
+    /// The configuration space of these buses is there, and no other code uses it as long as the result lives.
     pub unsafe fn by_memory(
         map: &impl PhysMap,
         base: PhysAddr,
@@ -61,32 +61,32 @@ impl Config {
         let skipped = u64::from(first_bus) << 20;
         let at = base.0.checked_add(skipped).ok_or(MapError::BeyondPhysicalWidth { at: base, bytes: skipped })?;
         let base = map.map(PhysAddr(at), buses << 20, Attribute::Uncached)?;
-        Ok(Self(Way::Memory { base, segment, first_bus, last_bus }))
+        Ok(Self(Mechanism::Memory { base, segment, first_bus, last_bus }))
     }
 
     /// Configuration space by ports: on every PC.
     ///
     /// # Safety
-    /// The ports 0xcf8 to 0xcff belong to a PCI host bridge or to nothing, and nobody else uses them as long as the result
-    /// lives.
+    /// The ports 0xcf8 to 0xcff belong to a PCI host bridge or to nothing, and no other code uses them as long as the
+    /// result lives.
     #[must_use]
     pub unsafe fn by_ports() -> Self {
-        Self(Way::Ports(RefCell::new((Port::new(0xcf8), Port::new(0xcfc)))))
+        Self(Mechanism::Ports(RefCell::new((Port::new(0xcf8), Port::new(0xcfc)))))
     }
 
-    /// All functions that answer, in the order of their addresses: on the first bus, and behind the bridges that firmware
+    /// Returns all functions, in the order of their addresses: on the first bus, and behind the bridges that firmware
     /// has set up.
     #[must_use]
     pub fn functions(&self) -> Vec<Function> {
         let (segment, root) = match &self.0 {
-            Way::Memory { segment, first_bus, .. } => (*segment, *first_bus),
-            Way::Ports(_) => (0, 0),
+            Mechanism::Memory { segment, first_bus, .. } => (*segment, *first_bus),
+            Mechanism::Ports(_) => (0, 0),
         };
         let mut found = Vec::new();
         let mut seen = [false; BUSES];
         let mut waiting = vec![root];
         while let Some(bus) = waiting.pop() {
-            // A bridge that leads back to a bus would lead around for ever.
+            // A bridge that leads back to a visited bus would make the walk endless.
             if core::mem::replace(&mut seen[usize::from(bus)], true) {
                 continue;
             }
@@ -116,13 +116,13 @@ impl Config {
     }
 
     fn read_at(&self, address: PciAddress, offset: u16) -> u32 {
-        // SAFETY: any register may be read: where there is none, the answer is all ones.
+        // SAFETY: any register may be read: one that does not exist reads as all ones.
         unsafe { self.read(address, offset) }
     }
 
-    /// The register, if this way leads to it.
+    /// Returns the register, if this mechanism reaches it.
     fn register(&self, address: PciAddress, offset: u16) -> Option<VolatilePtr<'_, u32>> {
-        let Way::Memory { base, segment, first_bus, last_bus } = &self.0 else { return None };
+        let Mechanism::Memory { base, segment, first_bus, last_bus } = &self.0 else { return None };
         let inside = address.segment() == *segment && (*first_bus..=*last_bus).contains(&address.bus());
         if !inside || offset >= 4096 {
             return None;
@@ -134,16 +134,17 @@ impl Config {
         Some(unsafe { VolatilePtr::new(base.byte_add(at).cast()) })
     }
 
-    /// The ports, with the address of the register in the first.
+    /// Runs `f` on the data port, after the register's address was written to the address port.
     fn ports<T>(&self, address: PciAddress, offset: u16, f: impl FnOnce(&mut Port<u32>) -> T) -> Option<T> {
-        let Way::Ports(ports) = &self.0 else { return None };
+        let Mechanism::Ports(ports) = &self.0 else { return None };
         if address.segment() != 0 || offset >= 256 {
             return None;
         }
         let [bus, device, function] = [address.bus(), address.device(), address.function()].map(u32::from);
         let (select, data) = &mut *ports.borrow_mut();
         let word = 1 << 31 | bus << 16 | device << 11 | function << 8 | u32::from(offset & !3);
-        // SAFETY: whoever made this promised that the ports belong to a host bridge. Selecting a register has no effect.
+        // SAFETY: the caller of `by_ports` promised that the ports belong to a host bridge. Selecting a register has no
+        // effect.
         unsafe { select.write(word) };
         Some(f(data))
     }
@@ -152,23 +153,23 @@ impl Config {
 impl ConfigRegionAccess for Config {
     unsafe fn read(&self, address: PciAddress, offset: u16) -> u32 {
         match &self.0 {
-            Way::Memory { .. } => self.register(address, offset).map_or(NOBODY, |register| register.read()),
-            Way::Ports(_) => {
+            Mechanism::Memory { .. } => self.register(address, offset).map_or(ALL_ONES, |register| register.read()),
+            Mechanism::Ports(_) => {
                 // SAFETY: reading the register that was selected has no effect.
-                self.ports(address, offset, |data| unsafe { data.read() }).unwrap_or(NOBODY)
+                self.ports(address, offset, |data| unsafe { data.read() }).unwrap_or(ALL_ONES)
             }
         }
     }
 
     unsafe fn write(&self, address: PciAddress, offset: u16, value: u32) {
         match &self.0 {
-            Way::Memory { .. } => {
+            Mechanism::Memory { .. } => {
                 if let Some(register) = self.register(address, offset) {
                     register.write(value);
                 }
             }
-            Way::Ports(_) => {
-                // SAFETY: the caller answers for the effect.
+            Mechanism::Ports(_) => {
+                // SAFETY: the caller vouches for the effect.
                 self.ports(address, offset, |data| unsafe { data.write(value) });
             }
         }
@@ -178,23 +179,23 @@ impl ConfigRegionAccess for Config {
 impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match &self.0 {
-            Way::Memory { .. } => "Config(memory)",
-            Way::Ports(_) => "Config(ports)",
+            Mechanism::Memory { .. } => "Config(memory)",
+            Mechanism::Ports(_) => "Config(ports)",
         })
     }
 }
 
-/// How it is reached: `by memory`, `by ports`.
+/// Its mechanism: `by memory`, `by ports`.
 impl fmt::Display for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match &self.0 {
-            Way::Memory { .. } => "by memory",
-            Way::Ports(_) => "by ports",
+            Mechanism::Memory { .. } => "by memory",
+            Mechanism::Ports(_) => "by ports",
         })
     }
 }
 
-/// What a function lacks.
+/// Why a function cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PciError {
     /// A BAR that is needed is not there, not in memory, of no size, or not placed.
@@ -204,7 +205,7 @@ pub enum PciError {
     },
     /// The function has no MSI-X capability, or its table does not lie in its BAR.
     NoMsix,
-    /// What a BAR names cannot be mapped.
+    /// The memory of a BAR cannot be mapped.
     Map(MapError),
 }
 
@@ -235,19 +236,19 @@ pub struct Bar {
     pub bytes: u64,
 }
 
-/// A function that answered.
+/// A function that was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Function {
-    /// Where it is.
+    /// Its address.
     pub address: PciAddress,
-    /// Who made it.
+    /// Its vendor's id.
     pub vendor: u16,
-    /// What it is.
+    /// Its id among the vendor's devices.
     pub device: u16,
 }
 
 impl Function {
-    /// A BAR in memory; a 64-bit one by its first slot.
+    /// Reads a BAR in memory; a 64-bit one by its first slot.
     ///
     /// The size is found by writing all ones, with decoding off: the function must not be in use.
     ///
@@ -272,7 +273,7 @@ impl Function {
         let high = if wide { config.read_at(self.address, at + 4) } else { 0 };
         let decoding = header.command(config);
         header.update_command(config, |command| command - CommandRegister::MEMORY_ENABLE);
-        // SAFETY: with decoding off nothing answers at the passing address; the register gets its old value back.
+        // SAFETY: with decoding off the passing address has no effect; the register gets its old value back.
         let mask = unsafe {
             config.write(self.address, at, u32::MAX);
             let low_mask = config.read_at(self.address, at) & !0xf;
@@ -291,7 +292,7 @@ impl Function {
         placed(u64::from(high) << 32 | u64::from(low & !0xf), mask).ok_or(error)
     }
 
-    /// Lets it answer at its BARs, and send interrupts.
+    /// Switches on its decoding of the BARs, and its interrupts.
     pub fn enable(&self, config: &Config) {
         let wanted = CommandRegister::MEMORY_ENABLE | CommandRegister::BUS_MASTER_ENABLE;
         PciHeader::new(self.address).update_command(config, |command| command | wanted);
@@ -304,9 +305,9 @@ impl Function {
     pub fn msix(&self, config: &Config, map: &impl PhysMap) -> Result<Msix, PciError> {
         let capability = self.capability(config, MSIX).ok_or(PciError::NoMsix)?;
         let control = config.read_at(self.address, capability);
-        let vectors = u16::try_from((control >> 16 & 0x7ff) + 1).unwrap_or(1);
+        let vectors = u16::try_from((control >> 16 & 0x7ff) + 1).expect("11 bits and one");
         let place = config.read_at(self.address, capability + 4);
-        let slot = u8::try_from(place & 7).unwrap_or(u8::MAX);
+        let slot = u8::try_from(place & 7).expect("three bits");
         let bar = self.bar(config, slot)?;
         let (offset, bytes) = (u64::from(place & !7), u64::from(vectors) * ENTRY_BYTES);
         if offset + bytes > bar.bytes {
@@ -321,12 +322,12 @@ impl Function {
         }
         const ENABLE: u32 = 1 << 31;
         const ALL_MASKED: u32 = 1 << 30;
-        // SAFETY: every entry is masked, so no message is sent before the caller has said where to.
+        // SAFETY: every entry is masked, so no message is sent before the caller has set its address.
         unsafe { config.write(self.address, capability, (control | ENABLE) & !ALL_MASKED) };
         Ok(msix)
     }
 
-    /// The place of a capability.
+    /// Returns the offset of a capability.
     fn capability(&self, config: &Config, wanted: u32) -> Option<u16> {
         const HAS_CAPABILITIES: u32 = 1 << 20;
         if config.read_at(self.address, 4) & HAS_CAPABILITIES == 0 {
@@ -345,7 +346,7 @@ impl Function {
     }
 }
 
-/// What a BAR's address and the bits of it that can be set say; none where that cannot be.
+/// Returns the BAR that an address and the mask of its settable bits describe; `None` if they are not sound.
 fn placed(address: u64, mask: u64) -> Option<Bar> {
     let lowest = mask & mask.wrapping_neg();
     // All bits above the lowest one can be set, in 32 bits or in 64.
@@ -360,12 +361,12 @@ const ENTRY_BYTES: u64 = 16;
 /// An entry's control: sends nothing.
 const MASKED: u32 = 1;
 
-/// What a device writes, and where, to interrupt.
+/// A message-signalled interrupt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Message {
-    /// Where to.
+    /// The address that the device writes to.
     pub address: u64,
-    /// What.
+    /// The value that it writes.
     pub data: u32,
 }
 
@@ -382,13 +383,13 @@ unsafe impl Send for Msix {}
 unsafe impl Sync for Msix {}
 
 impl Msix {
-    /// How many messages it has room for.
+    /// Returns how many messages it has room for.
     #[must_use]
     pub const fn vectors(&self) -> u16 {
         self.vectors
     }
 
-    /// Lets a vector send this message. A vector that is not there is left alone.
+    /// Makes a vector send this message. Does nothing for a vector that does not exist.
     ///
     /// # Safety
     /// A message only interrupts: its address is a local APIC's, and the handler of its vector takes it.
@@ -403,7 +404,7 @@ impl Msix {
         self.word(vector, 3).write(0);
     }
 
-    /// A word of an entry that is there.
+    /// Returns a word of an existing entry.
     fn word(&self, vector: u16, word: usize) -> VolatilePtr<'_, u32> {
         let at = usize::from(vector) * 16 + word * 4;
         // SAFETY: an aligned word of one of the entries, all of which are mapped: the callers keep to `vectors`.

@@ -1,19 +1,19 @@
 //! From the caches to the persistence domain: write-back, fences and streaming copies.
 //!
-//! [`Persist`] is chosen once, by CPUID, and copied into whatever stores to persistent memory.
+//! [`Persist`] is chosen once, by CPUID, and copied into every driver that stores to persistent memory.
 //!
 //! # What it promises
-//! - [`Persist::write_back`] starts, [`fence`] ends: after the fence the lines are in the memory controller.
-//! - [`Persist::stream`] is durable after the next fence on the same CPU, with nothing else to do.
+//! - [`Persist::write_back`] starts a write-back, [`fence`] ends it: then the lines are in the memory controller.
+//! - What [`Persist::stream`] stores is durable after the next fence on the same CPU, without a write-back.
 //! - All copies are assembly over raw addresses: the compiler sees neither a reference into the medium nor an access
 //!   that it could tear, repeat or drop. Other CPUs may store to a range while it is copied: the bytes are then any mix.
 //!
 //! # Caches that are flushed on power loss
 //! Where the platform writes its caches back by itself when power fails (NFIT platform capabilities, bit 0; ACPI 6.5,
-//! 5.2.25.9), write-back instructions are skipped: a store is durable as soon as it is globally visible, and
-//! x86 makes ordinary stores visible in program order. Fences stay: streaming stores wait in write-combining buffers,
-//! which are not caches, until a fence drains them; and an acknowledgement must not overtake the store that it is
-//! about, which may still stand in the store buffer.
+//! 5.2.25.9), write-back instructions are skipped: a store is durable as soon as it is globally visible, and x86 makes
+//! ordinary stores visible in program order. Fences stay: streaming stores wait in write-combining buffers, which are
+//! not caches, until a fence drains them; and an acknowledgement must not overtake its store, which may still be in the
+//! store buffer.
 
 use core::arch::asm;
 use core::arch::x86_64::{__cpuid, __cpuid_count};
@@ -54,7 +54,7 @@ pub struct Persist {
 }
 
 impl Persist {
-    /// Looks at the CPU that runs this. `caches_survive` says that the platform flushes its caches on power loss.
+    /// Chooses by the CPU that runs this. `caches_survive` means that the platform flushes its caches on power loss.
     ///
     /// All CPUs must be alike, and the kernel must have enabled on each what it enabled here (CR4.OSXSAVE and XCR0)
     /// before that CPU uses the result: one without AVX state raises #UD.
@@ -106,7 +106,7 @@ impl Persist {
     #[inline]
     pub unsafe fn stream(self, to: *mut u8, from: *const u8, bytes: usize) {
         let head = (to as usize).wrapping_neg() % LINE;
-        // SAFETY: head, body and tail are disjoint parts of the range that the caller answers for.
+        // SAFETY: head, body and tail are disjoint parts of the range that the caller vouches for.
         unsafe {
             if head == 0 && bytes.is_multiple_of(LINE) {
                 // The common case: a sector of 512 or 4096 bytes in its aligned block.
@@ -157,7 +157,7 @@ impl Persist {
                     "vzeroupper",
                     i = inout(reg) bytes.wrapping_neg() => _,
                     from = in(reg) from.add(bytes), to = in(reg) to.add(bytes),
-                    // VZEROUPPER touches them all.
+                    // VZEROUPPER changes them all.
                     out("xmm0") _, out("xmm1") _, out("xmm2") _, out("xmm3") _,
                     out("xmm4") _, out("xmm5") _, out("xmm6") _, out("xmm7") _,
                     out("xmm8") _, out("xmm9") _, out("xmm10") _, out("xmm11") _,
@@ -188,14 +188,14 @@ impl Persist {
     /// Copies `bytes` bytes out of persistent memory.
     ///
     /// # Errors
-    /// [`Interrupted`] where a machine check ended it: the hardware had no bytes to give.
+    /// [`Interrupted`] if a machine check ended it: the hardware had no bytes to give.
     ///
     /// # Safety
     /// `from` is readable and `to` writable for `bytes` bytes; they do not overlap.
     #[inline]
     pub unsafe fn load(self, to: *mut u8, from: *const u8, bytes: usize) -> Result<(), Interrupted> {
         let body = bytes / LINE * LINE;
-        // SAFETY: whole lines and the rest are disjoint parts of the ranges that the caller answers for; AVX was found
+        // SAFETY: whole lines and the rest are disjoint parts of the ranges that the caller vouches for; AVX was found
         // usable before it was chosen.
         unsafe {
             match self.vectors {
@@ -243,8 +243,8 @@ pub(crate) unsafe fn copy_pieces(to: *mut u8, from: *const u8, bytes: usize) {
     }
 }
 
-/// Whether this CPU has AVX and the kernel has enabled its state: CPUID.1:ECX bits 27 (OSXSAVE) and 28 (AVX), then
-/// XCR0 bits 1 and 2 (Intel SDM 1, 14.3).
+/// Returns whether this CPU has AVX and the kernel has enabled its state: CPUID.1:ECX bits 27 (OSXSAVE) and 28 (AVX),
+/// then XCR0 bits 1 and 2 (Intel SDM 1, 14.3).
 fn avx_usable() -> bool {
     const OSXSAVE_AND_AVX: u32 = 1 << 27 | 1 << 28;
     if __cpuid(1).ecx & OSXSAVE_AND_AVX != OSXSAVE_AND_AVX {
@@ -281,8 +281,8 @@ mod tests {
     use std::vec;
     use std::vec::Vec;
 
-    /// Every way that this CPU can run.
-    fn all_ways() -> impl Iterator<Item = Persist> {
+    /// Returns every variant that this CPU can run.
+    fn all_variants() -> impl Iterator<Item = Persist> {
         let best = Persist::detect(false);
         let write_backs = match best.write_back {
             WriteBack::Clwb => &[WriteBack::Clwb, WriteBack::ClflushOpt, WriteBack::Clflush, WriteBack::Skip][..],
@@ -308,7 +308,7 @@ mod tests {
     fn copies_move_exactly_their_bytes_at_every_alignment() {
         let from: Vec<u8> = (0..5000).map(|i| (i % 251) as u8 + 1).collect();
         let sizes = (0..200).chain([512, 513, 520, 528, 4096, 4104, 4160, 4224]);
-        for (persist, bytes) in all_ways().flat_map(|persist| sizes.clone().map(move |bytes| (persist, bytes))) {
+        for (persist, bytes) in all_variants().flat_map(|persist| sizes.clone().map(move |bytes| (persist, bytes))) {
             for (to_at, from_at) in [(0, 0), (0, 3), (1, 0), (7, 5), (8, 8), (56, 1), (63, 63)] {
                 for streamed in [true, false] {
                     let mut buffer = vec![0u8; 4608];

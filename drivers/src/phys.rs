@@ -29,7 +29,7 @@ pub enum Attribute {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MapError {
-    /// No bytes were asked for.
+    /// The range has no bytes.
     Empty {
         /// Where.
         at: PhysAddr,
@@ -87,7 +87,7 @@ impl core::error::Error for MapError {}
 /// Maps physical ranges, for good: read and write, never execute.
 ///
 /// # Safety
-/// For whoever implements it. When [`PhysMap::map`] returns `Ok(p)`:
+/// Duties of the implementer. When [`PhysMap::map`] returns `Ok(p)`:
 /// 1. all `bytes` bytes from `p` on stay readable and writable until the machine stops, on every CPU, and reach exactly
 ///    the physical range that was asked for, with the attribute that was asked for;
 /// 2. no Rust object lies in that range: the stack, the heap, statics, page tables and code are refused;
@@ -96,6 +96,6 @@ pub unsafe trait PhysMap {
     /// Maps `bytes` bytes from physical `at` on. A range may be mapped again with the same attribute.
     ///
     /// # Errors
-    /// A [`MapError`]; nothing is mapped then that was not before.
+    /// A [`MapError`]; then nothing new is mapped.
     fn map(&self, at: PhysAddr, bytes: u64, attribute: Attribute) -> Result<NonNull<u8>, MapError>;
 }

@@ -4,9 +4,9 @@
 //! [`Medium`] and [`RawMedium`].
 //!
 //! # Why this is sound
-//! The medium is never a Rust object (invariant 14). Its bytes are reached by [`crate::persist`]'s copies and by atomic accesses to
-//! aligned words, never by a reference; so stores by other CPUs, or by a peer that maps the same memory, are races
-//! between machine instructions only, and the worst that they give is a mix of old and new bytes.
+//! The medium is never a Rust object (invariant 14). Its bytes are reached by [`crate::persist`]'s copies and by atomic
+//! accesses to aligned words, never by a reference; so stores by other CPUs, or by a peer that maps the same memory,
+//! are races between machine instructions only, and the worst that they give is a mix of old and new bytes.
 //!
 //! | access | by | order |
 //! |---|---|---|
@@ -88,9 +88,9 @@ pub struct PmemRegion {
     access: Access,
     persist: Persist,
     hints: FlushHints,
-    /// Where it begins in its region.
+    /// Its offset in its region.
     start: u64,
-    /// What the region has lost.
+    /// The lines that the region has lost.
     bad: Arc<BadRanges>,
 }
 
@@ -104,8 +104,7 @@ impl PmemRegion {
     /// Maps `bytes` bytes at physical `at` and one flush hint address for each DIMM that has any.
     ///
     /// # Errors
-    /// What the kernel's map says; an `at` that is no multiple of 64 or a hint that is no multiple of 8 is
-    /// [`MapError::Misaligned`].
+    /// The map's; an `at` that is no multiple of 64 or a hint that is no multiple of 8 is [`MapError::Misaligned`].
     pub fn map(
         phys: &impl PhysMap,
         at: PhysAddr,
@@ -140,7 +139,7 @@ impl PmemRegion {
         Self { base, bytes, access, persist, hints: FlushHints::none(), start: 0, bad: Arc::default() }
     }
 
-    /// The region's length in bytes.
+    /// Returns the region's length in bytes.
     #[must_use]
     pub fn len_bytes(&self) -> u64 {
         self.bytes as u64
@@ -181,7 +180,7 @@ impl PmemRegion {
 pub struct Pmem(PmemRegion);
 
 impl Pmem {
-    /// The address of the `bytes` bytes at `at`.
+    /// Returns the address of the `bytes` bytes at `at`.
     #[inline]
     fn locate(&self, at: NsOffset, bytes: usize) -> Result<*mut u8, MediaError> {
         match usize::try_from(at.0) {
@@ -204,7 +203,7 @@ impl Pmem {
         Ok(self.locate(at, size_of::<T>())?.cast())
     }
 
-    /// Refuses to read what the medium has lost.
+    /// Refuses to read bytes that the medium has lost.
     #[inline]
     fn readable(&self, at: NsOffset, bytes: usize) -> Result<(), MediaError> {
         match self.0.bad.first_in(self.0.start + at.0, bytes as u64) {

@@ -3,7 +3,8 @@
 //! # Why this is sound
 //! The memory is never a Rust object. Its bytes are reached by [`crate::persist`]'s copies and by atomic accesses to
 //! aligned words, never by a reference; what the peer stores meanwhile is a race between machine instructions, and the
-//! worst that it gives is a mix of old and new bytes. Whoever needs a value to stay as it was checked copies it first.
+//! worst that it gives is a mix of old and new bytes. Code that needs a value to stay as it was checked copies it first
+//! (invariant 11).
 
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU16, Ordering};
@@ -40,7 +41,7 @@ impl SharedWindow {
         Self { base, bytes }
     }
 
-    /// The address of the `bytes` bytes at `at`.
+    /// Returns the address of the `bytes` bytes at `at`.
     #[inline]
     fn locate(&self, at: MemoryOffset, bytes: u64) -> Result<NonNull<u8>, OutsideMemory> {
         check(self.bytes as u64, at, bytes)?;
@@ -49,7 +50,7 @@ impl SharedWindow {
         Ok(unsafe { self.base.add(start) })
     }
 
-    /// An aligned word.
+    /// Returns an aligned word.
     #[inline]
     fn word(&self, at: MemoryOffset) -> Result<&AtomicU16, OutsideMemory> {
         // The base is aligned, so the offset alone decides.
@@ -63,7 +64,7 @@ impl SharedWindow {
 }
 
 // SAFETY:
-// 1. `pointer` answers a place in the window, which is mapped for as long as any copy of it is used.
+// 1. `pointer` returns a place in the window, which is mapped for as long as any copy of it is used.
 // 2. The length never changes.
 // 3. The copies are instructions of their own, not accesses that the compiler knows.
 unsafe impl SharedMemory for SharedWindow {

@@ -1,10 +1,11 @@
 //! A 16550 UART on I/O ports, as a byte link: COM1 is the admin console, COM2 the link to the bridge.
 //!
-//! - Receiving never waits. The FIFO holds 16 bytes, which arrive in 1.4 ms at 115200 baud: whoever does not poll as often
-//!   is woken by an interrupt ([`Uart::new`] enables it), when 8 bytes wait or the peer pauses. What arrives during a long
-//!   send is kept. Bytes that came faster than they were taken, or damaged, are told of ([`ByteLink::has_lost`]).
-//! - Sending waits for room, within a bound: a peer that takes nothing loses the rest of that message, and keeps losing
-//!   at once, without the wait, until it takes bytes again.
+//! - Receiving never waits. The FIFO holds 16 bytes, which arrive in 1.4 ms at 115200 baud: a caller that polls less
+//!   often is woken by an interrupt ([`Uart::new`] enables it), when 8 bytes wait or the peer pauses. Bytes that arrive
+//!   during a long send are kept. [`ByteLink::has_lost`] reports bytes that came damaged, or faster than they were
+//!   taken.
+//! - Sending waits for room, within a bound. If the peer takes no byte meanwhile, the rest of the message is dropped;
+//!   later messages are dropped at once, without the wait, until it takes bytes again.
 
 use core::hint::spin_loop;
 
@@ -19,28 +20,28 @@ pub const COM1: u16 = 0x3f8;
 /// COM2's first port.
 pub const COM2: u16 = 0x2f8;
 
-/// How often to look for room before a peer counts as dead. A look is one read from an I/O port: about a microsecond on
-/// hardware, less under emulation; so this is some ten seconds.
+/// The number of looks for room before a peer counts as dead. A look is one read from an I/O port: about a microsecond
+/// on hardware, less under emulation; so this is some ten seconds.
 const PATIENCE: u32 = 20_000_000;
 
 /// A 16550 UART.
 pub struct Uart {
     device: Uart16550<PioBackend>,
-    /// What arrived during a send.
-    kept: Kept,
+    /// Bytes that arrived during a send.
+    kept: ReceiveQueue,
     /// Where bytes were lost.
     losses: Losses,
-    /// The peer took nothing for [`PATIENCE`] looks: don't wait again until it does.
+    /// The peer took no byte for [`PATIENCE`] looks: sending does not wait again until it does.
     stalled: bool,
 }
 
 impl Uart {
-    /// Sets a UART up: 115200 baud, 8 data bits, no parity, FIFOs on, an interrupt for received bytes. None when no
-    /// UART answers there. What had arrived before is discarded.
+    /// Sets a UART up: 115200 baud, 8 data bits, no parity, FIFOs on, an interrupt for received bytes. Returns `None`
+    /// if no UART is there. Bytes that arrived before are discarded.
     ///
     /// # Safety
-    /// The eight ports from `port` on belong to a 16550 or to nothing, and nobody else uses them as long as the result
-    /// lives.
+    /// The eight ports from `port` on belong to a 16550 or to nothing, and no other code uses them as long as the
+    /// result lives.
     #[must_use]
     pub unsafe fn new(port: u16) -> Option<Self> {
         // SAFETY: the caller vouches for the ports.
@@ -53,7 +54,7 @@ impl Uart {
             ..Config::DEFAULT
         };
         device.init(config).ok()?;
-        Some(Self { device, kept: Kept::new(), losses: Losses::NONE, stalled: false })
+        Some(Self { device, kept: ReceiveQueue::new(), losses: Losses::NONE, stalled: false })
     }
 
     /// Waits until the last bit has left, within the bound that sending has.
@@ -66,7 +67,7 @@ impl Uart {
         }
     }
 
-    /// Sends as much of `bytes` as fits into the FIFO now, waiting for it to have room: how many bytes.
+    /// Waits for room in the FIFO, and sends as many of `bytes` as fit. Returns how many.
     fn send_some(&mut self, bytes: &[u8]) -> usize {
         let looks = if self.stalled { 1 } else { PATIENCE };
         for _ in 0..looks {
@@ -96,7 +97,8 @@ impl ByteLink for Uart {
     }
 
     fn has_lost(&mut self) -> bool {
-        // The device's errors since the last look at them; the driver has kept those that it saw in between.
+        // The device shows its errors since the last read of its status; the driver has kept those that it saw in
+        // between.
         if self.device.lsr().intersects(LOSS) {
             self.losses.seen(self.kept.count);
         }
@@ -114,50 +116,51 @@ impl ByteLink for Uart {
     }
 }
 
-/// What the line status says of a byte that did not arrive, or not as it was sent.
+/// The line status bits about a byte that did not arrive, or not as it was sent.
 const LOSS: LSR = LSR::OVERRUN_ERROR.union(LSR::PARITY_ERROR).union(LSR::FRAMING_ERROR).union(LSR::BREAK_INTERRUPT);
 
 /// How many bytes the device's FIFO holds.
 const FIFO_BYTES: usize = 16;
 
-/// Where bytes were lost, as far as the device tells: at an overrun those after a full FIFO, which was filled at some time
-/// since the last look. So every byte that had arrived by then, and the one that comes next, may stand beside the gap.
+/// Where bytes were lost, as far as the device shows it: an overrun loses the bytes after a full FIFO, which was filled
+/// at some time since the last look. So every byte that had arrived by then, and the next one, may stand beside the
+/// gap.
 struct Losses {
-    /// So many bytes that are still to be taken may.
+    /// The number of bytes, not taken yet, that may stand beside a gap.
     doubtful: usize,
-    /// One that was taken since the last question may, or was lost itself.
+    /// Whether a byte that was taken since the last call of `asked` may, or was lost itself.
     taken: bool,
 }
 
 impl Losses {
     const NONE: Self = Self { doubtful: 0, taken: false };
 
-    /// The device tells of a loss, while `kept` bytes wait beside its FIFO.
+    /// Notes that the device shows a loss, while `kept` bytes wait beside its FIFO.
     const fn seen(&mut self, kept: usize) {
         self.doubtful = kept + FIFO_BYTES + 1;
         self.taken = true;
     }
 
-    /// A byte was taken.
+    /// Notes that a byte was taken.
     const fn taken(&mut self) {
         self.taken |= self.doubtful > 0;
         self.doubtful = self.doubtful.saturating_sub(1);
     }
 
-    /// Whether a byte that was taken since the last question may be damaged, or stand beside a gap.
+    /// Returns whether a byte that was taken since the last call may be damaged, or stand beside a gap.
     const fn asked(&mut self) -> bool {
         core::mem::replace(&mut self.taken, false)
     }
 }
 
-/// A small queue. It lies in the driver itself, for the console speaks before there is a heap.
-struct Kept {
+/// A small queue. It lies in the driver itself, because the console is used before there is a heap.
+struct ReceiveQueue {
     bytes: [u8; Self::CAPACITY],
     first: usize,
     count: usize,
 }
 
-impl Kept {
+impl ReceiveQueue {
     const CAPACITY: usize = 256;
 
     const fn new() -> Self {
@@ -193,7 +196,7 @@ mod tests {
 
     #[test]
     fn kept_bytes_come_back_in_order_also_around_the_end() {
-        let mut kept = Kept::new();
+        let mut kept = ReceiveQueue::new();
         for round in 0..5_u8 {
             for byte in 0..200 {
                 kept.push(byte ^ round);
@@ -205,7 +208,7 @@ mod tests {
 
     #[test]
     fn every_line_that_may_have_a_gap_is_doubtful_and_no_other() {
-        // A line of bytes that are taken one after the other; the device tells of a loss when it is asked.
+        // A line of bytes that are taken one after the other; the device shows a loss when `asked` is called.
         let mut losses = Losses::NONE;
         let mut line = |bytes: usize, seen: Option<usize>| {
             (0..bytes).for_each(|_| losses.taken());
@@ -222,8 +225,8 @@ mod tests {
 
     #[test]
     fn a_full_queue_says_so() {
-        let mut kept = Kept::new();
-        for _ in 0..Kept::CAPACITY {
+        let mut kept = ReceiveQueue::new();
+        for _ in 0..ReceiveQueue::CAPACITY {
             assert!(!kept.is_full());
             kept.push(7);
         }

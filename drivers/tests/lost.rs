@@ -18,7 +18,7 @@ const BASE: u64 = 0x7_0000_0000;
 
 /// Where the file is mapped.
 static MAPPED: AtomicU64 = AtomicU64::new(0);
-/// How many loads were ended before the one whose loss is reported.
+/// The number of loads that end before the one whose loss is reported.
 static SPURIOUS: AtomicU32 = AtomicU32::new(0);
 /// A file that is to be whole again when the handler returns, which then lets the load go on; or -1.
 static HEALED: AtomicI32 = AtomicI32::new(-1);
@@ -65,7 +65,7 @@ fn half_lost() -> (Pmem, libc::c_int) {
         sa_flags: libc::SA_SIGINFO,
         sa_restorer: None,
     };
-    // SAFETY: plain system calls with valid arguments; the mapping is nobody's object.
+    // SAFETY: plain system calls with valid arguments; no object lies in the mapping.
     let (start, file) = unsafe {
         assert_eq!(libc::sigaction(libc::SIGBUS, &raw const action, ptr::null_mut()), 0);
         let file = libc::memfd_create(c"persistent".as_ptr(), 0);
@@ -87,7 +87,7 @@ fn a_load_that_fails_is_a_media_error_and_the_line_stays_lost_until_it_is_writte
     let poisoned = |at| MediaError::Poisoned { at: NsOffset(at) };
     pmem.write(NsOffset(0), &[7; 4096]).expect("the first page is there");
 
-    // Whole lines, pieces of them, and words; each time a line that nobody has touched before.
+    // Whole lines, pieces of them, and words; each time a line that was not touched before.
     let mut buffer = [0; 4096];
     let mut expected = Vec::new();
     for (at, bytes) in [(PAGE, 64), (PAGE + 128, 8), (PAGE + 256 + 7, 3), (PAGE - 512, 1024 + 64)] {
@@ -136,7 +136,7 @@ fn a_load_that_fails_is_a_media_error_and_the_line_stays_lost_until_it_is_writte
     assert_eq!(pmem.read(NsOffset(PAGE + 2048), &mut buffer[..128]), Err(poisoned(PAGE + 2048)));
     assert_eq!(HEALED.load(Ordering::Relaxed), -1);
 
-    // What nobody has mapped is nobody's.
+    // Memory that is not mapped belongs to no region.
     assert_eq!(poison::report(PhysAddr(BASE - 1), 6), Err(poison::ReportError::Elsewhere));
     assert_eq!(poison::report(PhysAddr(BASE + 2 * PAGE), 6), Err(poison::ReportError::Elsewhere));
     // More than a line, and more than the region.

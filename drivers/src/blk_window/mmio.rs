@@ -1,10 +1,10 @@
-//! What the CPU does to registers and apertures: each access is one instruction, of the width and in the order that is
-//! written here. The compiler sees neither a reference into device memory nor an access that it could tear, repeat or drop.
+//! Accesses to registers and apertures: each is one instruction, of the width and in the order that is written here.
+//! The compiler sees neither a reference into device memory nor an access that it could tear, repeat or drop.
 
 use core::arch::asm;
 use core::ptr::NonNull;
 
-/// Apertures are copied in units of this many bytes: what a DIMM takes at once, and what a power cut never tears.
+/// The unit of copies to and from apertures, in bytes: a DIMM takes one at once, and a power cut never tears it.
 pub(super) const WORD_BYTES: usize = 8;
 
 /// A mapped register or a piece of an aperture.
@@ -24,7 +24,7 @@ impl Io {
         Self(at)
     }
 
-    /// The place `bytes` further on.
+    /// Returns the place `bytes` further on.
     ///
     /// # Safety
     /// It is mapped as [`Io::new`] asks.
@@ -36,7 +36,7 @@ impl Io {
     /// Loads 8 aligned bytes.
     pub(super) fn load_u64(self) -> u64 {
         let value: u64;
-        // SAFETY: whoever made this answers for the place.
+        // SAFETY: the caller of `new` vouched for the place.
         unsafe { asm!("mov {}, [{}]", out(reg) value, in(reg) self.0.as_ptr(), options(nostack, preserves_flags)) }
         value
     }
@@ -63,12 +63,12 @@ impl Io {
 
     /// Drops the line at this place from all caches.
     pub(super) fn invalidate_line(self) {
-        // SAFETY: as in `load_u64`; nothing is cached of it but what the device gave.
+        // SAFETY: as in `load_u64`; the caches hold only what the device gave.
         unsafe { asm!("clflush [{}]", in(reg) self.0.as_ptr(), options(nostack, preserves_flags)) }
     }
 }
 
-/// No later load is done before the lines that were invalidated are gone.
+/// Makes later loads wait until the invalidated lines are gone.
 pub(super) fn fence_loads() {
     // SAFETY: MFENCE only orders.
     unsafe { asm!("mfence", options(nostack, preserves_flags)) }

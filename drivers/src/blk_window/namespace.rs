@@ -28,11 +28,11 @@ pub struct Blk {
     pub(super) access: Access,
 }
 
-/// What one command moves of an access.
+/// The part of an access that one command moves.
 struct Step {
     /// The first line.
     line: Dpa,
-    /// Where in it the access begins.
+    /// Where in the line the access begins.
     skip: usize,
     /// Bytes of the access.
     bytes: usize,
@@ -41,12 +41,12 @@ struct Step {
 }
 
 impl Step {
-    /// The lines that it touches, in bytes.
+    /// Returns the bytes of the lines that it touches.
     const fn line_bytes(&self) -> usize {
         (self.skip + self.bytes).next_multiple_of(LINE)
     }
 
-    /// Whether it is made of whole lines.
+    /// Returns whether it is made of whole lines.
     const fn is_whole(&self) -> bool {
         self.skip == 0 && self.bytes.is_multiple_of(LINE)
     }
@@ -77,19 +77,19 @@ impl Blk {
         }
     }
 
-    /// The extent that holds a byte, and how far into it that is.
+    /// Returns the extent that holds a byte, and the byte's offset in it.
     fn extent_at(&self, at: u64) -> (Extent, u64) {
         let (start, extent) = self.pieces[self.pieces.partition_point(|(start, _)| *start <= at) - 1];
         (extent, at - start)
     }
 
-    /// The DIMM address of a byte.
+    /// Returns the DIMM address of a byte.
     fn dpa(&self, at: u64) -> Dpa {
         let (extent, within) = self.extent_at(at);
         Dpa(extent.start + within)
     }
 
-    /// The byte that has this DIMM address.
+    /// Returns the byte that has this DIMM address.
     fn place_of(&self, dpa: u64) -> NsOffset {
         let holds = |(_, extent): &&(u64, Extent)| dpa.checked_sub(extent.start).is_some_and(|at| at < extent.bytes);
         let (start, extent) = self.pieces.iter().find(holds).expect("an address that an access of ours reaches");
@@ -120,7 +120,7 @@ impl Blk {
         })
     }
 
-    /// What a window's status means at this place.
+    /// Translates a window's status at this place.
     fn error(&self, at: NsOffset, bytes: u64, status: Status) -> MediaError {
         if status.is_lost() {
             return self.readable(at, bytes).err().unwrap_or(MediaError::Poisoned { at });
@@ -128,7 +128,7 @@ impl Blk {
         MediaError::Device { at, status: status.0 }
     }
 
-    /// Refuses to read what the DIMM is known to have lost.
+    /// Refuses to read bytes that the DIMM is known to have lost.
     fn readable(&self, at: NsOffset, bytes: u64) -> Result<(), MediaError> {
         let bad = &self.windows.bad;
         for step in self.steps(at, in_range(bytes), false) {
@@ -139,7 +139,7 @@ impl Blk {
         Ok(())
     }
 
-    /// The word's line, and where the 8-byte piece with the word is in it.
+    /// Returns the word's line, and the word's offset in it.
     fn line_of(&self, at: NsOffset) -> (Dpa, usize) {
         let dpa = self.dpa(at.0);
         let within = usize::try_from(dpa.0 % LINE_BYTES).expect("less than a line");

@@ -104,7 +104,8 @@ impl Places {
         })
     }
 
-    /// Maps the registers of all windows, and all apertures: each from the lowest to the highest address in use.
+    /// Maps the registers of all windows, and all apertures: each as one range from the lowest to the highest address
+    /// in use.
     pub(super) fn map(&self, phys: &impl PhysMap) -> Result<(MappedRange, MappedRange), MapError> {
         let registers = self.0.iter().flat_map(|it| [(it.command, 8), (it.status, 4)]);
         let apertures = self.0.iter().flat_map(|it| it.aperture.iter().copied());

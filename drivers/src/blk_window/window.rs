@@ -6,12 +6,12 @@
 //! | flush hint, command read back | the store may be posted: the aperture must not be touched before the DIMM has it |
 //! | to read: pending polled, aperture lines invalidated | caches may hold what the aperture showed before |
 //! | copy in 8-byte units, line by line of an interleaved aperture | |
-//! | to write: fence, flush hint, fence; pending polled | what was copied is durable once the DIMM says that it took it |
-//! | status | after the copy: it also tells of what went wrong during it |
+//! | to write: fence, flush hint, fence; pending polled | the copied bytes are durable when the DIMM reports that it took them |
+//! | status | after the copy: it also shows errors during the copy |
 //!
 //! Source: Intel, NVDIMM Block Window Driver Writer's Guide (July 2016), sections 3 and 4; the registers' layout is the
-//! control region's (ACPI 6.5, 5.2.25.6). DIMMs may say in a method that they need neither the read-back nor the
-//! invalidation; without an interpreter for such methods both are always done.
+//! control region's (ACPI 6.5, 5.2.25.6). A DIMM's AML method may report that it needs neither the read-back nor the
+//! invalidation; without an interpreter for AML both are always done.
 
 use alloc::boxed::Box;
 use core::fmt;
@@ -26,7 +26,7 @@ pub(super) struct Dpa(pub(super) u64);
 /// The unit of commands: a 64-byte line.
 pub(super) const LINE: usize = 64;
 
-/// Where the data go.
+/// The direction of a transfer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Direction {
     Read,
@@ -47,14 +47,14 @@ impl Command {
     }
 }
 
-/// The status register's bits that mean something.
+/// The status register's defined bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Status(pub(super) u32);
 
 impl Status {
     /// The DIMM has no such address.
     pub(super) const INVALID_ADDRESS: u32 = 1;
-    /// The DIMM has lost what stood there.
+    /// The DIMM has lost bytes there.
     pub(super) const UNCORRECTABLE: u32 = 1 << 1;
     /// The aperture was read after a write command, or written after a read command.
     pub(super) const MISMATCH: u32 = 1 << 2;
@@ -72,7 +72,7 @@ impl Status {
         self.0 & Self::PENDING != 0
     }
 
-    /// Whether the medium lost bytes, and nothing else is wrong.
+    /// Returns whether the medium lost bytes, and nothing else is wrong.
     pub(super) const fn is_lost(self) -> bool {
         self.0 == Self::UNCORRECTABLE
     }
@@ -95,10 +95,11 @@ impl fmt::Display for Status {
     }
 }
 
-/// Looks at a pending status before a command is given up: a read past the caches takes about a microsecond.
+/// The number of reads of a pending status before a command is given up: a read past the caches takes about a
+/// microsecond.
 pub(super) const MAX_POLLS: u32 = 100_000;
 
-/// Bytes of an aperture that lie together.
+/// Contiguous bytes of an aperture.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Piece {
     pub(super) at: Io,
@@ -106,7 +107,7 @@ pub(super) struct Piece {
     pub(super) bytes: usize,
 }
 
-/// A window, mapped. Whoever has it exclusively may command it.
+/// A window, mapped. Exclusive access to it is the right to command it.
 #[derive(Debug)]
 pub(super) struct Window {
     pub(super) command: Io,
@@ -119,7 +120,7 @@ impl Window {
     /// Copies `bytes` bytes from `at` on to `to`: whole lines, no more than the aperture has.
     ///
     /// # Errors
-    /// The status; then nothing is known of the bytes at `to`.
+    /// The status; then the bytes at `to` mean nothing.
     ///
     /// # Safety
     /// `bytes` bytes from `to` on are writable.
@@ -135,7 +136,7 @@ impl Window {
         fence_loads();
         for (piece, done, bytes) in self.pieces(bytes) {
             for word in (0..bytes).step_by(WORD_BYTES) {
-                // SAFETY: within the piece, and within what the caller answers for.
+                // SAFETY: within the piece, and within the caller's range.
                 unsafe { store_shared(to.add(done + word), piece.add(word).load_u64()) };
             }
         }
@@ -168,7 +169,7 @@ impl Window {
         self.wait()
     }
 
-    /// Gives the command, and returns when the DIMM has it.
+    /// Stores the command, and returns when the DIMM has it.
     fn begin(&mut self, command: Command, hints: &FlushHints) {
         self.command.store_u64(command.0);
         hints.fence();
@@ -188,7 +189,8 @@ impl Window {
         if status.0 == 0 { Ok(()) } else { Err(status) }
     }
 
-    /// The pieces of the first `bytes` bytes of the aperture: where, how many bytes come before, how many bytes.
+    /// Returns the pieces of the first `bytes` bytes of the aperture: the place, how many bytes come before, how many
+    /// bytes.
     fn pieces(&self, bytes: usize) -> impl Iterator<Item = (Io, usize, usize)> {
         let mut done = 0;
         self.aperture.iter().map_while(move |piece| {

@@ -14,7 +14,7 @@ use crate::pmem::Access;
 /// Locks of lines, by line modulo this.
 const LINE_LOCKS: usize = 64;
 
-/// The number of the CPU that calls. It may be wrong, at the price of CPUs that wait for each other.
+/// Returns the number of the CPU that calls. A wrong number makes CPUs wait for each other, and does no other harm.
 pub type ThisCpu = fn() -> u32;
 
 #[derive(Debug)]
@@ -28,7 +28,7 @@ pub(super) struct Windows {
     hints: FlushHints,
     lines: Box<[Mutex<()>]>,
     this_cpu: ThisCpu,
-    /// What the DIMM has lost, by DIMM address.
+    /// The lines that the DIMM has lost, by DIMM address.
     pub(super) bad: BadRanges,
 }
 
@@ -103,7 +103,7 @@ impl Windows {
         self.lines[index].lock()
     }
 
-    /// Changes a part of a line, by writing all of it. A cut leaves each of its 8-byte pieces old or new.
+    /// Changes a part of a line, by writing all of it. A power cut leaves each of its 8-byte pieces old or new.
     pub(super) fn change_line(&self, at: Dpa, change: impl FnOnce(&mut [u8; LINE])) -> Result<(), Status> {
         let _changing = self.line_lock(at);
         if self.bad.first_in(at.0, LINE_BYTES).is_some() {
