@@ -4,7 +4,7 @@
 //! and jumps to `enter_long_mode`. That function gets the address as its only argument, on the boot stack, with
 //! interrupts off, SSE on, and the first page tables of [`crate::PHYSICAL_MEMORY_OFFSET`] active.
 //!
-//! The loader zeroes what the image declares zeroed (.bss): page tables and stack rely on it.
+//! The loader zeroes the image's .bss: page tables and stack rely on it.
 
 use core::arch::global_asm;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -13,7 +13,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 #[unsafe(export_name = "boot_entry_tsc")]
 static ENTRY_TSC: AtomicU64 = AtomicU64::new(0);
 
-/// What the time stamp counter was at the image's first instruction.
+/// Returns the time stamp counter at the image's first instruction.
 #[must_use]
 pub fn entry_tsc() -> u64 {
     ENTRY_TSC.load(Ordering::Relaxed)
@@ -33,7 +33,7 @@ enter_long_mode:
     movl %eax, boot_entry_tsc
     movl %edx, boot_entry_tsc + 4
 
-    // A 64-bit CPU with no-execute pages, or a word on COM1 and the end.
+    // Without 64-bit mode and no-execute pages: a message on COM1, and halt.
     movl $0x80000000, %eax
     cpuid
     cmpl $0x80000001, %eax

@@ -1,15 +1,15 @@
-//! A firmware memory map made fit for `BootInfo`.
+//! Makes the `BootInfo` from a firmware memory map, and starts the kernel.
 //!
-//! What firmware says is checked and put in order here, once: ranges may overlap, be empty, leave 64 bits or come in any
-//! order. Afterwards *usable* means: RAM in whole pages that nothing else claims and the image does not lie in; the
-//! regions are sorted and do not overlap.
+//! The map is checked and sorted here, once: ranges may overlap, be empty, leave 64 bits or come in any order. In the
+//! result, *usable* means RAM in whole pages that no other range claims and the image does not occupy; the regions are
+//! sorted and do not overlap.
 
 use core::fmt;
 use core::ops::Range;
 
 use bootloader_api::info::{MemoryRegion, MemoryRegionKind};
 
-/// The most ranges a firmware map may have.
+/// The most ranges that a firmware map may have.
 pub const MAX_FIRMWARE_RANGES: usize = 256;
 
 /// The most regions that come out: every claimed range can split a usable one.
@@ -17,7 +17,7 @@ pub const MAX_REGIONS: usize = 2 * MAX_FIRMWARE_RANGES + 2;
 
 const PAGE_BYTES: u64 = 4096;
 
-/// One range of a firmware memory map, as it was found.
+/// One range of a firmware memory map, unchecked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FirmwareRange {
     /// The first byte.
@@ -32,7 +32,7 @@ impl FirmwareRange {
     /// Ordinary memory.
     pub const RAM: u32 = 1;
 
-    /// The end, cut off at the end of 64 bits.
+    /// Returns the end, cut off at the end of 64 bits.
     const fn end(&self) -> u64 {
         self.start.saturating_add(self.bytes)
     }
@@ -56,8 +56,8 @@ impl fmt::Display for MapFault {
     }
 }
 
-/// Puts a firmware memory map in order: writes regions to `into`, sorted and without overlap, and returns how many.
-/// Usable regions are whole pages outside every other range and outside `image`; those come out as they are claimed.
+/// Sorts a firmware memory map: writes regions to `into`, sorted and without overlap, and returns how many. Usable
+/// regions are whole pages outside every other range and outside `image`; other regions keep the type of their range.
 ///
 /// # Errors
 /// A [`MapFault`].
@@ -68,8 +68,8 @@ pub fn tidy(ranges: &[FirmwareRange], image: &Range<u64>, into: &mut [MemoryRegi
     let mut count = 0;
     let mut usable = false;
     let mut at = 0;
-    // Walks the address space from boundary to boundary. Each step ends at a boundary behind `at`, so there are at
-    // most as many steps as boundaries.
+    // Walks the address space from boundary to boundary. Each step ends at a boundary above `at`, so there are at most
+    // as many steps as boundaries.
     while let Some(next) = next_boundary(ranges, image, at) {
         let kind = if image.contains(&at) { Some(MemoryRegionKind::Bootloader) } else { claimed_as(ranges, at) };
         if let Some(kind) = kind {
@@ -90,13 +90,13 @@ pub fn tidy(ranges: &[FirmwareRange], image: &Range<u64>, into: &mut [MemoryRegi
     if usable { Ok(count) } else { Err(MapFault::NoUsableMemory) }
 }
 
-/// The nearest start or end of a range, or of the image, behind `at`.
+/// Returns the nearest start or end of a range, or of the image, above `at`.
 fn next_boundary(ranges: &[FirmwareRange], image: &Range<u64>, at: u64) -> Option<u64> {
     let ends = ranges.iter().filter(|range| range.bytes > 0).flat_map(|range| [range.start, range.end()]);
     ends.chain([image.start, image.end]).filter(|boundary| *boundary > at).min()
 }
 
-/// What `at` is: RAM only where no other range claims it.
+/// Returns what `at` is: RAM only if no other range claims it.
 fn claimed_as(ranges: &[FirmwareRange], at: u64) -> Option<MemoryRegionKind> {
     let mut kind = None;
     for range in ranges.iter().filter(|range| range.start <= at && at < range.end()) {
@@ -108,7 +108,7 @@ fn claimed_as(ranges: &[FirmwareRange], at: u64) -> Option<MemoryRegionKind> {
     kind
 }
 
-/// The whole pages inside a range.
+/// Returns the whole pages inside a range.
 fn whole_pages(start: u64, end: u64) -> Option<(u64, u64)> {
     let start = start.checked_next_multiple_of(PAGE_BYTES)?;
     let end = end - end % PAGE_BYTES;
@@ -126,10 +126,10 @@ mod jump {
     use super::{FirmwareRange, MAX_REGIONS, tidy};
     use crate::{PHYSICAL_MEMORY_OFFSET, image};
 
-    /// The place of what the kernel gets: statics that one function hands out once.
+    /// A static that one function hands out once: it holds what the kernel gets.
     struct Place<T>(UnsafeCell<T>);
 
-    // SAFETY: only `enter_kernel` reads them, which runs once, on the one CPU that runs at all then.
+    // SAFETY: only `enter_kernel` reads them, which runs once, before the other CPUs are started.
     unsafe impl<T> Sync for Place<T> {}
 
     static REGIONS: Place<[MemoryRegion; MAX_REGIONS]> = Place(UnsafeCell::new([MemoryRegion::empty(); MAX_REGIONS]));
@@ -138,7 +138,7 @@ mod jump {
     // `BootInfo` is `repr(C)`, and meant for this; only its non-exhaustiveness makes the compiler ask.
     #[allow(improper_ctypes)]
     unsafe extern "C" {
-        /// What `bootloader_api::entry_point!` exports from the kernel.
+        /// The kernel's entry, which `bootloader_api::entry_point!` exports.
         fn _start(boot_info: &'static mut BootInfo) -> !;
     }
 
@@ -150,7 +150,7 @@ mod jump {
     /// # Safety
     /// Called at most once, by the boot CPU, with the first page tables active.
     pub unsafe fn enter_kernel(ranges: &[FirmwareRange], rsdp: Option<u64>) -> ! {
-        // SAFETY: the caller runs this once: nobody else has these places, now or later.
+        // SAFETY: the caller runs this once: no other code ever has these places.
         let (regions, place) = unsafe { (&mut *REGIONS.0.get(), &mut *BOOT_INFO.0.get()) };
         let whole = image::whole();
         let count = match tidy(ranges, &whole, regions) {

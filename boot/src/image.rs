@@ -1,9 +1,9 @@
-//! Where the linker put the image's parts (`linker.ld`). The image is linked where it is loaded: these addresses are
-//! physical and virtual alike.
+//! The places of the image's parts (`linker.ld`). The image is linked where it is loaded: these addresses are physical
+//! and virtual alike.
 
 use core::ops::Range;
 
-/// What may be done with a part of the image.
+/// The permitted accesses to a part of the image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
     /// Read only.
@@ -17,9 +17,9 @@ pub enum Access {
 /// A part of the image: whole pages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Part {
-    /// From its first byte to behind its last.
+    /// Its addresses.
     pub range: Range<u64>,
-    /// What may be done with it.
+    /// The permitted accesses.
     pub access: Access,
 }
 
@@ -45,19 +45,20 @@ mod symbols {
         };
     }
 
-    /// The whole image, the boot CPU's stack included.
+    /// Returns the addresses of the whole image, the boot CPU's stack included.
     #[must_use]
     pub fn whole() -> core::ops::Range<u64> {
         range!(image_start..image_end)
     }
 
-    /// The boot CPU's stack. The page below it belongs to no part: left unmapped, it catches an overflow.
+    /// Returns the addresses of the boot CPU's stack. The page below it belongs to no part: left unmapped, it catches
+    /// an overflow.
     #[must_use]
     pub fn boot_stack() -> core::ops::Range<u64> {
         range!(boot_stack_bottom..boot_stack_top)
     }
 
-    /// The image's parts, in order of address. They do not overlap; the guard page lies between the last two.
+    /// Returns the image's parts, in order of address. They do not overlap; the guard page lies between the last two.
     #[must_use]
     pub fn parts() -> [Part; 4] {
         [

@@ -3,21 +3,21 @@
 //! | module | does |
 //! |---|---|
 //! | [`entry`] | 32-bit entry to 64-bit Rust: SSE, first page tables, long mode |
-//! | [`pvh`] | the PVH note and what its `start_info` says |
-//! | [`handoff`] | a firmware memory map made fit for `BootInfo`, and the jump to the kernel |
+//! | [`pvh`] | the PVH note, and the reader of its `start_info` |
+//! | [`handoff`] | makes `BootInfo` from a firmware memory map, and starts the kernel |
 //! | [`trampoline`] | takes the other CPUs from real mode to 64-bit Rust |
-//! | [`image`] | where the linker put the image's parts |
-//! | [`runtime`] | the symbols that a program without a C library must bring along |
+//! | [`image`] | the places of the image's parts |
+//! | [`runtime`] | the symbols that a program without a C library must define |
 //!
 //! Another protocol (multiboot2) is one more file beside [`pvh`]: an entry that names its reader to [`entry`], and a
 //! reader that ends in [`handoff`].
 //!
 //! # Why the host target
 //! The image is built for `x86_64-unknown-linux-gnu`, the target that every Rust installation on Linux has: nothing
-//! else to fetch, and SSE and AVX intrinsics work, which the bare-metal target's soft-float ABI rules out. What that
-//! target assumes and a kernel does not have is brought or avoided: no C library ([`runtime`]), position-dependent
-//! static linking (`linker.ld`), SSE on before the first Rust instruction ([`entry`]), and the red zone below the stack
-//! pointer, which is why the kernel takes every interrupt on a stack of its own.
+//! else has to be fetched, and SSE and AVX intrinsics work, which the bare-metal target's soft-float ABI rules out. The
+//! crate provides or avoids what that target assumes and a kernel does not have: no C library ([`runtime`]),
+//! position-dependent static linking (`linker.ld`), SSE on before the first Rust instruction ([`entry`]), and the red
+//! zone below the stack pointer, which is why the kernel takes every interrupt on a stack of its own.
 //!
 //! # Physical memory while this crate runs
 //! ```text
@@ -43,7 +43,7 @@ pub mod runtime;
 #[cfg(not(test))]
 pub mod trampoline;
 
-/// Where the first page tables show physical memory a second time. The kernel's own tables use the same place.
+/// Where the first page tables map physical memory a second time. The kernel's own tables use the same place.
 pub const PHYSICAL_MEMORY_OFFSET: u64 = 0xffff_8000_0000_0000;
 
 /// How much physical memory the first page tables reach: 4 GiB.

@@ -1,8 +1,8 @@
 //! PVH: how `qemu -kernel` (and Xen, Cloud Hypervisor, Firecracker) starts the image.
 //!
 //! An ELF note names a 32-bit entry point; `ebx` holds the address of an `hvm_start_info` there (Xen,
-//! docs/misc/pvh.pandoc and xen/include/public/arch-x86/hvm/start_info.h). Whatever that points to is bytes from
-//! outside: addresses are checked before they are followed, counts before they are believed.
+//! docs/misc/pvh.pandoc and xen/include/public/arch-x86/hvm/start_info.h). All that it points to comes from outside:
+//! addresses are checked before they are followed, counts before they are used.
 
 use core::fmt;
 
@@ -17,7 +17,7 @@ pub const MEMORY_ENTRY_BYTES: usize = 24;
 /// "xEn3", with the highest bit of the "E" set.
 const MAGIC: u32 = 0x336e_c578;
 
-/// What `hvm_start_info` says that we use.
+/// The fields of `hvm_start_info` that we use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StartInfo {
     /// The ACPI root pointer's address, unless it is 0.
@@ -31,7 +31,7 @@ pub struct StartInfo {
 /// Why `hvm_start_info` cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StartInfoFault {
-    /// It is not there: another number stands in its magic's place.
+    /// It is not there: its magic is another number.
     Magic(u32),
     /// Version 0 has no memory map.
     Version(u32),
@@ -143,7 +143,7 @@ pvh_entry:
         Ok(bytes)
     }
 
-    /// Where the 32-bit entry lands: reads what the loader says and starts the kernel.
+    /// The 32-bit entry's 64-bit function: reads the loader's `start_info` and starts the kernel.
     #[unsafe(no_mangle)]
     extern "C" fn pvh_start(start_info: u64) -> ! {
         let mut ranges = [FirmwareRange { start: 0, bytes: 0, kind: 0 }; MAX_FIRMWARE_RANGES];

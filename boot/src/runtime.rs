@@ -1,4 +1,4 @@
-//! The symbols that a program without a C library must bring along.
+//! The symbols that a program without a C library must define.
 //!
 //! - `memcpy`, `memmove`, `memset`, `memcmp`, `bcmp`, `strlen`: the compiler calls them for copies and comparisons, on
 //!   every target. Elsewhere the C library has them. The bodies are string instructions and loops over volatile accesses, for

@@ -6,14 +6,14 @@
 
 use core::arch::global_asm;
 
-/// What the trampoline reads, in the page behind its code. The assembly below knows the offsets.
+/// The trampoline's parameters, in the page behind its code. The assembly below relies on the offsets.
 #[derive(Debug)]
 #[repr(C)]
 pub struct Parameters {
     /// 0x00: a far pointer to the 64-bit part: offset, then segment.
     far_offset: u32,
     far_segment: u32,
-    /// 0x08: how many bytes of descriptors there are, less one; two bytes are passed over.
+    /// 0x08: the number of bytes of descriptors, less one, then two unused bytes.
     gdt_limit: u16,
     /// 0x0a: where they lie, in two halves, for the field is not aligned.
     gdt_base: [u16; 2],
@@ -93,7 +93,7 @@ unsafe extern "C" {
     static trampoline_end: u8;
 }
 
-/// The code, to be copied to the start of a page below 1 MiB.
+/// Returns the code, to be copied to the start of a page below 1 MiB.
 #[must_use]
 pub fn code() -> &'static [u8] {
     let start = &raw const trampoline_start;
@@ -105,8 +105,8 @@ pub fn code() -> &'static [u8] {
 impl Parameters {
     /// Parameters for code at `page` (below 1 MiB), with the parameters in the page behind it.
     ///
-    /// `page_tables` lie below 4 GiB. Whoever starts CPUs with them vouches for the rest: `stack_tops` points to `stacks`
-    /// tops of stacks that nobody else uses, and `entry` is an `extern "C" fn(u64) -> !` made for this.
+    /// `page_tables` lie below 4 GiB. The caller vouches for the rest when it starts CPUs: `stack_tops` are tops of
+    /// unused stacks, and `entry` is an `extern "C" fn(u64) -> !` made for this.
     #[must_use]
     pub fn new(page: u32, page_tables: u32, entry: u64, stack_tops: &'static [u64]) -> Self {
         let long_mode = (&raw const trampoline_long_mode).addr() - (&raw const trampoline_start).addr();
