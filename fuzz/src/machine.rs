@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use btt::CpuIndex;
 use drivers::phys::{Attribute, MapError, PhysAddr, PhysMap};
 use drivers::shared::SharedWindow;
-use kernel::node::export::{Alarm, Consumer, Means};
+use kernel::node::export::{self, Consumer, ExportServices, Waker};
 use nvdimm::identity::DeviceHandle;
 use nvdimm::label::{LabelError, LabelSource, LabelStore};
 use service::control::MemoryId;
@@ -101,26 +101,28 @@ impl Clock {
     }
 }
 
-/// Stands still, so that a consumer's lease lasts.
-struct Still;
+/// A clock that stands still, so that a consumer's lease lasts, and one CPU, which is never asleep.
+struct StoppedClock;
 
-impl Alarm for Still {
+impl export::Clock for StoppedClock {
     fn now_ns(&self) -> u64 {
         0
     }
+}
 
+impl Waker for StoppedClock {
     fn wake(&self, _: CpuIndex) {}
 }
 
 /// A consumer: its memory, and nobody who hears its interrupts.
 #[derive(Debug)]
-pub struct Neighbour {
+pub struct FakeConsumer {
     window: SharedWindow,
     /// What the window shows.
     _memory: Memory,
 }
 
-impl Neighbour {
+impl FakeConsumer {
     fn new() -> Self {
         let memory = Memory::new(SHARED_BYTES);
         // SAFETY: the memory is as long as that, lives as long as the window's owner, and is no Rust object.
@@ -129,7 +131,7 @@ impl Neighbour {
     }
 }
 
-impl Consumer for Neighbour {
+impl Consumer for FakeConsumer {
     fn id(&self) -> MemoryId {
         MEMORY
     }
@@ -154,7 +156,7 @@ pub struct Machine {
     clock: Clock,
     random: AtomicU8,
     link: Line,
-    consumer: Arc<Neighbour>,
+    consumer: Arc<FakeConsumer>,
 }
 
 /// The DIMM in physical memory.
@@ -188,7 +190,7 @@ impl Machine {
             clock: Clock::default(),
             random: AtomicU8::new(1),
             link: Line::default(),
-            consumer: Arc::new(Neighbour::new()),
+            consumer: Arc::new(FakeConsumer::new()),
         }
     }
 
@@ -200,7 +202,7 @@ impl Machine {
 
     /// The consumer, whose memory anybody may write.
     #[must_use]
-    pub fn consumer(&self) -> Arc<Neighbour> {
+    pub fn consumer(&self) -> Arc<FakeConsumer> {
         Arc::clone(&self.consumer)
     }
 }
@@ -275,9 +277,10 @@ impl kernel::node::Machine for Machine {
         Box::new(Area(self.labels.as_ref()))
     }
 
-    fn means(&self) -> Means {
+    fn export_services(&self) -> ExportServices {
         let consumers: Vec<Arc<dyn Consumer>> = vec![self.consumer()];
-        Means { alarm: Arc::new(Still), consumers, link: Some(Box::new(self.control())) }
+        let (clock, waker) = (Arc::new(StoppedClock), Arc::new(StoppedClock));
+        ExportServices { clock, waker, consumers, link: Some(Box::new(self.control())) }
     }
 
     fn log(&self, line: fmt::Arguments<'_>) {

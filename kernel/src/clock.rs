@@ -1,7 +1,7 @@
 //! Time since the image's first instruction, by the time stamp counter (TSC).
 //!
-//! The TSC's rate is measured once against a clock of known rate: the ACPI power management timer, or the PIT where there
-//! is none. CPUs are expected to count in step; none of our promises depends on it.
+//! The TSC's rate is measured once against a clock of known rate: the ACPI power management timer, or the PIT if there
+//! is none. CPUs are expected to count in step; no invariant depends on it.
 
 use core::arch::x86_64::_rdtsc;
 use core::fmt;
@@ -17,13 +17,13 @@ const PM_TIMER_HZ: u64 = 3_579_545;
 /// The programmable interval timer's rate.
 const PIT_HZ: u64 = 1_193_182;
 
-/// How long to measure: 5 ms, of which a microsecond of reading time is 0.02 %.
+/// The part of a second that a measurement takes: 5 ms, of which a microsecond of reading time is 0.02 %.
 const MEASURE_FRACTION: u64 = 200;
 
-/// More looks at a timer than 5 ms take on any machine: it stands still.
+/// More reads of a timer than 5 ms take on any machine: after them it counts as standing still.
 const PATIENCE: u32 = 10_000_000;
 
-/// What the rate was measured against.
+/// The clock that the rate was measured against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reference {
     /// The ACPI power management timer.
@@ -42,7 +42,7 @@ pub(crate) struct Clock {
     ns_per_4g_ticks: u64,
     /// Ticks in a second.
     pub(crate) hz: u64,
-    /// How that was found.
+    /// How the rate was found.
     pub(crate) reference: Reference,
 }
 
@@ -54,17 +54,17 @@ pub(crate) fn init(timer: Option<PmTimer>) -> Clock {
         let measured = timer.and_then(by_pm_timer).map(|hz| (hz, Reference::PmTimer));
         let measured = measured.or_else(|| by_pit().map(|hz| (hz, Reference::Pit)));
         let (hz, reference) = measured.unwrap_or((1_000_000_000, Reference::Assumed));
-        let ns_per_4g_ticks = u64::try_from((1_000_000_000_u128 << 32) / u128::from(hz)).unwrap_or(u64::MAX);
+        let ns_per_4g_ticks = (1_000_000_000_u64 << 32) / hz; // `plausible` rates are not 0
         Clock { entry: boot::entry::entry_tsc(), ns_per_4g_ticks, hz, reference }
     })
 }
 
-/// Nanoseconds since the image's first instruction; 0 before [`init`].
+/// Returns the nanoseconds since the image's first instruction; 0 before [`init`].
 pub(crate) fn now_ns() -> u64 {
     CLOCK.get().map_or(0, Clock::now_ns)
 }
 
-/// Waits, busily; not at all before [`init`].
+/// Spins for `ns` nanoseconds; returns at once before [`init`].
 pub(crate) fn spin_for(ns: u64) {
     let Some(clock) = CLOCK.get() else { return };
     let end = clock.now_ns().saturating_add(ns);
@@ -74,19 +74,20 @@ pub(crate) fn spin_for(ns: u64) {
 }
 
 impl Clock {
-    /// Nanoseconds since the image's first instruction.
+    /// Returns the nanoseconds since the image's first instruction.
     pub(crate) fn now_ns(&self) -> u64 {
         self.ns(ticks().wrapping_sub(self.entry))
     }
 
-    /// How long the TSC had counted at the image's first instruction, in nanoseconds. After power-on that is the firmware's
-    /// share; not every machine sets it to 0 when it starts anew.
+    /// Returns how long the TSC had counted at the image's first instruction, in nanoseconds. After power-on that is
+    /// the firmware's share; some machines do not set the TSC to 0 when they restart.
     pub(crate) fn entry_ns(&self) -> u64 {
         self.ns(self.entry)
     }
 
     fn ns(&self, ticks: u64) -> u64 {
         let ns = (u128::from(ticks) * u128::from(self.ns_per_4g_ticks)) >> 32;
+        // A hypervisor may set a TSC back below `entry`: the difference wraps, and time ends there.
         u64::try_from(ns).unwrap_or(u64::MAX)
     }
 }
@@ -103,7 +104,7 @@ impl fmt::Display for Clock {
     }
 }
 
-/// The TSC.
+/// Reads the TSC.
 pub(crate) fn ticks() -> u64 {
     // SAFETY: every x86-64 CPU has the instruction, and the kernel may always use it.
     unsafe { _rdtsc() }
@@ -112,9 +113,10 @@ pub(crate) fn ticks() -> u64 {
 fn by_pm_timer(timer: PmTimer) -> Option<u64> {
     let mut port = Port::<u32>::new(timer.port);
     let mask = if timer.wide { u32::MAX } else { 0x00ff_ffff };
-    // SAFETY: the FADT says that this port is the timer; reading it has no effect.
+    // SAFETY: the FADT names this port as the timer; reading it has no effect.
     let mut read = || unsafe { port.read() } & mask;
-    // A reading with the TSC before and after it: of a few, the one that took least, for the hypervisor may interrupt.
+    // Reads the timer between two reads of the TSC. Of four samples the quickest counts, for the hypervisor may
+    // interrupt.
     let mut sample = || {
         let samples = [(); 4].map(|()| {
             let before = ticks();
@@ -157,7 +159,7 @@ fn by_pit() -> Option<u64> {
     None
 }
 
-/// A rate between 10 MHz and 100 GHz, or none.
+/// Returns the TSC's rate, if it lies between 10 MHz and 100 GHz.
 fn plausible(ticks: u64, reference_hz: u64, passed: u64) -> Option<u64> {
     let hz = u64::try_from(u128::from(ticks) * u128::from(reference_hz) / u128::from(passed)).ok()?;
     (10_000_000..100_000_000_000).contains(&hz).then_some(hz)

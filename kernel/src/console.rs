@@ -6,13 +6,13 @@ use spin::Mutex;
 
 static UART: Mutex<Option<Uart>> = Mutex::new(None);
 
-/// Sets COM1 up. Without a UART there the machine runs on, unheard.
+/// Sets COM1 up. Without a UART there the machine runs on without a console.
 pub(crate) fn init() {
     // SAFETY: COM1's ports belong to a UART or to nothing on every PC; this module alone uses them, behind a lock.
     *UART.lock() = unsafe { Uart::new(COM1) };
 }
 
-/// The console as a byte link. All copies are one and the same.
+/// The console as a byte link. All copies are the same link.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Console;
 
@@ -32,20 +32,20 @@ impl ByteLink for Console {
     }
 }
 
-/// Waits until all that was sent has left: before the power goes.
+/// Waits until all bytes that were sent have left the UART: before the power is turned off.
 pub(crate) fn drain() {
     if let Some(uart) = UART.lock().as_mut() {
         uart.drain();
     }
 }
 
-/// Takes the console from whoever holds it: for last words.
+/// Takes the console from the CPU that holds it: for a panic.
 ///
 /// # Safety
 /// Only this CPU still runs, and it never returns to what it was doing.
 pub(crate) unsafe fn seize() {
-    // SAFETY: whoever held the lock will never go on, so nobody else can reach the UART. Its driver keeps no state that a
-    // half-done call could have broken.
+    // SAFETY: the CPU that held the lock has stopped for good, so no other code reaches the UART. Its driver keeps no
+    // state that a half-done call could have broken.
     unsafe { UART.force_unlock() };
     if UART.lock().is_none() {
         init();

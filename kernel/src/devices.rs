@@ -1,4 +1,4 @@
-//! The bridge and its consumers' memory: found and set up.
+//! Finds and sets up the link to the bridge and consumers' memory.
 
 use alloc::vec::Vec;
 
@@ -13,7 +13,7 @@ use crate::memory::AddressSpace;
 
 /// Sets every ivshmem device up: consumers' memory. A device that cannot be used is logged and left out.
 ///
-/// Each vector wakes a CPU of its own, as long as there are enough of them.
+/// Each vector wakes a CPU of its own, if there are enough CPUs.
 pub(crate) fn find_ivshmem(space: &'static AddressSpace, firmware: &Firmware, cpus: &Cpus) -> Vec<Ivshmem> {
     let mut found = Vec::new();
     for config in configs(space, firmware) {
@@ -38,28 +38,29 @@ pub(crate) fn find_ivshmem(space: &'static AddressSpace, firmware: &Firmware, cp
     found
 }
 
-/// The CPU that serves a queue whose kicks come by `vector` of the `number`th device: the one that the vector wakes.
+/// Returns the CPU that serves a queue whose kicks come by `vector` of the `number`th device: the vector wakes it.
 pub(crate) fn cpu_of(cpus: &Cpus, number: usize, vector: u16) -> CpuIndex {
     cpus.spread(number + usize::from(vector))
 }
 
-/// The link to the bridge: COM2, where there is one.
+/// Returns the link to the bridge: COM2, if it exists.
 pub(crate) fn control_link() -> Option<Uart> {
-    // SAFETY: COM2's ports belong to a UART or to nothing on every PC; this is called once, and nobody else uses them.
+    // SAFETY: COM2's ports belong to a UART or to nothing on every PC; this is called once, and no other code uses
+    // them.
     unsafe { Uart::new(COM2) }
 }
 
-/// The ways to configuration space: those that firmware's table names, else the old ports.
+/// Returns the accesses to configuration space: those that firmware's MCFG names, else the old ports.
 fn configs(space: &'static AddressSpace, firmware: &Firmware) -> Vec<Config> {
     let by_memory = firmware.pci.iter().filter_map(|range| {
-        // SAFETY: firmware says that it is there; nothing but this function's caller uses it.
+        // SAFETY: firmware names it; only this function's caller uses it.
         let config =
             unsafe { Config::by_memory(space, PhysAddr(range.base), range.segment, range.first_bus, range.last_bus) };
         config.inspect_err(|why| log!("pci: configuration space at {:#x}: {why}", range.base)).ok()
     });
     let mut configs: Vec<Config> = by_memory.collect();
     if configs.is_empty() {
-        // SAFETY: these ports belong to PCI on every PC; nobody else uses them.
+        // SAFETY: these ports belong to PCI on every PC; no other code uses them.
         configs.push(unsafe { Config::by_ports() });
     }
     configs

@@ -1,4 +1,4 @@
-//! What firmware says about the machine: finds the ACPI tables, keeps those that we use, and reports the rest.
+//! Finds firmware's ACPI tables, keeps those that we use, and reports the rest.
 //!
 //! The `acpi` crate walks the table of tables. It trusts lengths that firmware wrote (a table's checksum is taken over as
 //! many bytes as its header says), so everything it reads goes through [`Collector`], which hands it copies of sound
@@ -22,10 +22,11 @@ use kernel::tables::{HEADER_BYTES, Signature, Table, TableFault, is_qemu_nvdimm}
 
 use crate::memory::AddressSpace;
 
-/// More tables than any firmware has: the rest is not looked at.
+/// More tables than any firmware has: further ones are ignored.
 const MAX_TABLES: usize = 256;
 
-/// Bytes of all tables together that are kept: firmware's are far below, and the heap is for other things, too.
+/// The most bytes of all tables together that are kept: firmware's are far below, and the heap is for other data, too
+/// (invariant 16).
 const MAX_KEPT_BYTES: usize = 8 << 20;
 
 /// A table that firmware listed.
@@ -37,7 +38,7 @@ pub(crate) struct Listed {
     pub(crate) at: u64,
     /// How long it is, header included; 0 when its header is broken.
     pub(crate) bytes: usize,
-    /// What is wrong with it: then nothing of it was used.
+    /// What is wrong with it, if anything: then the table was not used.
     pub(crate) fault: Option<TableFault>,
 }
 
@@ -51,7 +52,7 @@ impl fmt::Display for Listed {
     }
 }
 
-/// What firmware's tables say.
+/// The contents of firmware's tables that we use.
 #[derive(Debug, Default)]
 pub(crate) struct Firmware {
     /// Every table that was found, in firmware's order.
@@ -70,7 +71,7 @@ pub(crate) struct Firmware {
     pub(crate) qemu_label_mailbox: bool,
 }
 
-/// Reads firmware's tables. Whatever is missing or broken is logged and left out.
+/// Reads firmware's tables. Missing and broken ones are logged and left out.
 pub(crate) fn read(space: &'static AddressSpace, rsdp: Option<u64>) -> Firmware {
     let mut firmware = Firmware::default();
     let Some(rsdp) = rsdp else {
@@ -103,10 +104,10 @@ impl Firmware {
         self.listed.push(listed);
     }
 
-    /// Takes what we use from a table. Of tables that can be there once, the first counts.
+    /// Takes what we use from a table. If a table that should be unique is there twice, the first counts.
     fn take(&mut self, space: &'static AddressSpace, table: &Table<'_>) -> Result<(), TableFault> {
         match &table.signature().0 {
-            // At most as many bytes as were kept.
+            // `MAX_KEPT_BYTES` bounds the copy.
             b"NFIT" => self.nfits.push(table.bytes().to_vec()),
             b"APIC" if self.madt.is_none() => {
                 let madt = Madt::read(table)?;
@@ -142,7 +143,7 @@ impl fmt::Display for Names<'_> {
     }
 }
 
-/// Copies a table out. One that is broken comes without its bytes.
+/// Copies a table. If it is broken, the result has no bytes.
 fn copy_table(space: &AddressSpace, at: u64) -> (Listed, Vec<u8>) {
     let mut header = [0; HEADER_BYTES];
     let mut listed = Listed { signature: Signature(*b"????"), at, bytes: 0, fault: None };
@@ -163,7 +164,7 @@ fn copy_table(space: &AddressSpace, at: u64) -> (Listed, Vec<u8>) {
     }
 }
 
-/// Stands between the `acpi` crate and physical memory, and keeps what passes by.
+/// Reads physical memory for the `acpi` crate, and keeps the tables that the crate reads.
 #[derive(Debug)]
 struct Collector {
     space: &'static AddressSpace,
@@ -171,7 +172,7 @@ struct Collector {
 }
 
 impl Collector {
-    /// Finds all tables. What is found is in `found` then.
+    /// Finds all tables, and leaves them in `found`.
     fn collect(&self, rsdp: u64) -> Result<(), RootProblem> {
         let mut bytes = [0; ROOT_POINTER_BYTES];
         self.space.read_physical(rsdp, &mut bytes).map_err(RootProblem::Unreadable)?;

@@ -1,5 +1,12 @@
-//! The part of the kernel that touches no hardware, so that it is tested on a host: what firmware's tables and the
-//! hardware's error records say, and the node that joins btt, nvdimm and service.
+//! The part of the kernel that touches no hardware, so that it is tested on a host.
+//!
+//! | module | is |
+//! |---|---|
+//! | [`node`] | joins btt, nvdimm and service: namespaces, disks, exports and the admin commands on them |
+//! | [`tables`] | decodes firmware's ACPI tables |
+//! | [`machine_check`] | judges a machine check by the hardware's error records |
+//!
+//! The program beside it (`main.rs`) brings the machine up and implements [`node::Machine`].
 #![no_std]
 #![forbid(unsafe_code)]
 

@@ -1,7 +1,7 @@
-//! What happened, a line each: on the console until told to be quiet, and always in a small ring.
+//! The log: a line for each event, on the console until the log is set quiet, and always in a small ring.
 //!
-//! In machine mode a log line among the replies would break the protocol, so a session turns the log quiet. A panic, which
-//! ends the session anyhow, shows what the ring holds.
+//! In machine mode a log line among the replies would break the protocol, so a session sets the log quiet. A panic ends
+//! the session anyhow, and writes the ring's lines.
 //!
 //! # Locks
 //! The ring's and the console's; never both at once, and no interrupt handler takes either.
@@ -17,7 +17,7 @@ use crate::console::Console;
 /// Longer lines are cut.
 const LINE_BYTES: usize = 200;
 
-/// How much the ring remembers.
+/// The bytes that the ring holds.
 const RING_BYTES: usize = 8192;
 
 static QUIET: AtomicBool = AtomicBool::new(false);
@@ -36,7 +36,7 @@ pub(crate) fn set_quiet(quiet: bool) {
 /// Logs one line. [`log!`] is how to call it.
 pub(crate) fn line(text: fmt::Arguments<'_>) {
     let mut line = Line { bytes: [0; LINE_BYTES], len: 0 };
-    // A line that is too long is cut: that is not an error here.
+    // A line that is too long is cut, and the error dropped.
     let _ = line.write_fmt(text);
     let text = &line.bytes[..line.len];
     RING.lock().push(text);
@@ -47,8 +47,8 @@ pub(crate) fn line(text: fmt::Arguments<'_>) {
     }
 }
 
-/// Calls `each` with the last lines, oldest first, if the log is quiet: they were not shown. For a panic: takes no lock that
-/// somebody holds.
+/// Calls `each` with the last lines, oldest first, if the log is quiet and so did not show them. For a panic: it does
+/// not wait for a lock.
 pub(crate) fn unshown(mut each: impl FnMut(&[u8])) {
     let Some(ring) = RING.try_lock().filter(|_| QUIET.load(Ordering::Relaxed)) else { return };
     let at = ring.written % RING_BYTES;

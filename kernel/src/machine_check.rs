@@ -1,12 +1,12 @@
-//! What a machine check means: whether the CPU can go on, and what is lost.
+//! Judges a machine check: whether the CPU can go on, and which bytes are lost.
 //!
 //! Source: Intel SDM volume 3B, chapter 16 (machine-check architecture): 16.3.2 (bank registers), 16.6 (recovery of
 //! uncorrected recoverable errors). Without software error recovery (IA32_MCG_CAP.MCG_SER_P) every uncorrected error is
-//! the end.
+//! fatal.
 
 use core::fmt;
 
-/// IA32_MCG_CAP: how many banks there are.
+/// IA32_MCG_CAP: the number of banks.
 pub const CAP_BANKS: u64 = 0xff;
 /// IA32_MCG_CAP: IA32_MCG_CTL is there.
 pub const CAP_CONTROL: u64 = 1 << 8;
@@ -30,12 +30,12 @@ const ACTION_REQUIRED: u64 = 1 << 55;
 
 /// IA32_MCi_MISC, bits 8 to 6: the address is a physical one.
 const PHYSICAL: u64 = 2;
-/// The most coarse address that we take: of a page.
+/// The coarsest address that is accepted: a page's.
 const COARSEST: u32 = 12;
 /// The bits that an address can have.
 const ADDRESS: u64 = (1 << 52) - 1;
 
-/// What one bank of error registers holds.
+/// One bank of error registers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bank {
     /// Which one.
@@ -49,13 +49,13 @@ pub struct Bank {
 }
 
 impl Bank {
-    /// Whether the bank has something to say at all.
+    /// Returns whether the bank holds an error.
     #[must_use]
     pub const fn is_valid(&self) -> bool {
         self.status & VALID != 0
     }
 
-    /// Whether IA32_MCi_MISC may be read.
+    /// Returns whether IA32_MCi_MISC may be read.
     #[must_use]
     pub const fn has_misc(status: u64) -> bool {
         status & MISC_VALID != 0
@@ -69,11 +69,11 @@ pub enum Fatal {
     Uncorrected(Bank),
     /// Memory that is not persistent was lost.
     Memory(Bank),
-    /// More was lost than can be remembered.
+    /// There is no room to note that the bytes are lost.
     TooMuch(Bank),
-    /// The lost bytes were wanted by an instruction that cannot do without them.
+    /// An instruction needs the lost bytes and cannot be skipped.
     Needed(Bank),
-    /// The CPU cannot go on where it was.
+    /// The CPU cannot resume the interrupted program.
     NoWayBack,
 }
 
@@ -91,18 +91,18 @@ impl fmt::Display for Fatal {
     }
 }
 
-/// Whether lost bytes are persistent memory, whose readers have been told now.
+/// The result of noting that bytes are lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Told {
-    /// They are, and have been.
+    /// They are persistent memory, and were noted.
     Yes,
-    /// They are something else.
+    /// They are other memory.
     Elsewhere,
-    /// They are, but there is no room to remember them.
+    /// They are persistent memory, but there is no room to note them.
     NoRoom,
 }
 
-/// What the registers hold.
+/// The machine-check registers of a CPU.
 #[derive(Clone, Copy, Debug)]
 pub struct Registers {
     /// IA32_MCG_CAP.
@@ -111,12 +111,13 @@ pub struct Registers {
     pub status: u64,
 }
 
-/// Judges a machine check that struck at an instruction that is a guarded load, or is not. `lose` is told of each place that
-/// was lost: a physical address, and the binary logarithm of how many bytes, naturally aligned.
+/// Judges a machine check. `in_guarded_load` says whether the interrupted instruction is a guarded load. Calls `lose`
+/// with each place that was lost: a physical address, and the binary logarithm of the number of bytes, which are
+/// naturally aligned.
 ///
 /// # Errors
-/// Why the machine cannot go on. Otherwise it can: at the interrupted instruction, or, where that is a guarded load, with
-/// the load ended.
+/// Why the machine cannot go on. Otherwise it can: at the interrupted instruction, or, if that is a guarded load,
+/// behind the load.
 pub fn judge(
     registers: Registers,
     banks: impl Iterator<Item = Bank>,
@@ -140,7 +141,7 @@ pub fn judge(
     if registers.status & RESTART_VALID == 0 { Err(Fatal::NoWayBack) } else { Ok(()) }
 }
 
-/// The place that a recoverable error is about.
+/// Returns the place that a recoverable error is about.
 fn lost_memory(capabilities: u64, bank: &Bank) -> Option<(u64, u32)> {
     let places = MISC_VALID | ADDRESS_VALID;
     let recoverable = capabilities & CAP_RECOVERY != 0

@@ -1,19 +1,20 @@
 //! untorn: brings the machine up, step by step, and hands it to the node.
 //!
 //! # Principles
-//! - Nothing about the machine is assumed that it can be asked: CPUs, memory, widths, features.
-//! - What firmware says is checked before it is used; what is broken is reported and left out, and the machine goes on.
-//! - One address space, no allocation in handlers, interrupts only to end a halt: nothing is ever interrupted half-way.
-//! - When we are wrong ourselves, a panic says where, and stops all CPUs.
+//! - The machine is asked for everything that it can tell: CPUs, memory, widths, features. Nothing of that is assumed.
+//! - Firmware's data are checked before they are used; broken ones are reported and left out, and the machine goes on.
+//! - One address space, no allocation in handlers, interrupts only to end a halt: they interrupt nothing half-way.
+//! - A mistake of our own is a panic, which names its place and stops all CPUs.
 //!
 //! | module | does |
 //! |---|---|
-//! | [`console`], [`log`], [`panic`] | speak |
+//! | [`console`], [`log`], [`panic`] | write to COM1: replies, log lines, last words |
 //! | [`memory`] | page tables, heap, stacks, physical ranges for drivers |
 //! | [`firmware`] | ACPI tables |
-//! | [`cpu`] | exceptions, interrupts, starting CPUs, work for all of them |
+//! | [`cpu`] | exceptions, interrupts, starting CPUs, work for all CPUs |
 //! | [`devices`] | PCI: consumers' memory |
-//! | [`clock`], [`random`], [`power`] | time, identifiers, the end |
+//! | [`clock`], [`random`], [`power`] | time, identifiers, power off and reboot |
+//! | [`hardware`] | what bring-up found |
 //! | [`serve`] | the node's machine, and the polling loop of the admin console |
 //!
 //! Unsafe code that touches the machine is in these modules and in `boot`; bytes from firmware are decoded in the library
@@ -31,7 +32,7 @@ mod console;
 mod cpu;
 mod devices;
 mod firmware;
-mod machine;
+mod hardware;
 mod memory;
 mod panic;
 mod power;
@@ -40,16 +41,16 @@ mod serve;
 
 use bootloader_api::BootInfo;
 
-use machine::Machine;
+use hardware::Hardware;
 
 bootloader_api::entry_point!(start);
 
-/// The order of bring-up.
+/// Brings the machine up in this order, and serves.
 fn start(boot_info: &'static mut BootInfo) -> ! {
     console::init();
     log!("untorn {}", env!("CARGO_PKG_VERSION"));
 
-    // From here on a mistake is reported, not a reset.
+    // From here on a mistake is reported; before, it resets the machine.
     cpu::init_early();
     let features = cpu::Features::detect();
     log!("cpu: {features}");
@@ -69,5 +70,5 @@ fn start(boot_info: &'static mut BootInfo) -> ! {
     let cpus = cpu::init(space, firmware.madt.as_ref(), &features);
     let consumers = devices::find_ivshmem(space, &firmware, &cpus);
 
-    serve::run(Machine { memory, space, firmware, clock, random, cpus, consumers, console: console::Console })
+    serve::run(Hardware { memory, space, firmware, clock, random, cpus, consumers, console: console::Console })
 }

@@ -1,4 +1,4 @@
-//! The end: says where and why on the console, tells QEMU, halts.
+//! A panic: writes its place and message to the console, ends QEMU, halts.
 
 use core::fmt::{self, Write};
 use core::panic::PanicInfo;
@@ -11,10 +11,10 @@ use crate::console::{self, Console};
 use crate::cpu::{self, halt};
 use crate::log;
 
-/// QEMU's isa-debug-exit, where it is present: QEMU exits with 2 * value + 1.
+/// The port of QEMU's isa-debug-exit, if it is present: QEMU exits with 2 * value + 1.
 const DEBUG_EXIT: u16 = 0xf4;
 
-/// QEMU exits with 35.
+/// With this value QEMU exits with 35.
 const PANICKED: u32 = 0x11;
 
 #[panic_handler]
@@ -31,7 +31,8 @@ fn panic(info: &PanicInfo<'_>) -> ! {
         };
         log::unshown(|text| Console.send(text));
         console::drain();
-        // SAFETY: the port belongs to QEMU's exit device or, on other machines, to nothing that matters any more.
+        // SAFETY: the port belongs to QEMU's exit device; on other machines it may be any device's, and the machine
+        // stops here.
         unsafe { Port::new(DEBUG_EXIT).write(PANICKED) };
     }
     halt::halt()

@@ -1,4 +1,4 @@
-//! Turning the machine off, and starting it over.
+//! Turns the machine off, and restarts it.
 
 use drivers::phys::{Attribute, PhysAddr, PhysMap};
 use kernel::tables::fadt::{Fadt, Register};
@@ -13,13 +13,13 @@ use x86_64::{VirtAddr, instructions};
 use crate::cpu::halt;
 use crate::{clock, console, memory};
 
-/// PM1 control: power management belongs to us, not to the firmware (ACPI 6.5, 4.8.3.2.1).
+/// PM1 control: the operating system, not the firmware, manages power (ACPI 6.5, 4.8.3.2.1).
 const SCI_ENABLED: u16 = 1;
 
-/// PM1 control: go to sleep as the sleep type says.
+/// PM1 control: enters the sleep state of the sleep type.
 const SLEEP_ENABLE: u16 = 1 << 13;
 
-/// How long a register may take to have its effect.
+/// The time that a register may take to have its effect.
 const PATIENCE_NS: u64 = 1_000_000_000;
 
 #[derive(Clone, Copy, Debug)]
@@ -35,7 +35,7 @@ pub(crate) fn init(fadt: Option<Fadt>, off: Option<SleepType>) {
     POWER.call_once(|| Power { fadt, off });
 }
 
-/// Turns the machine off (ACPI S5). Where that is not possible, says so and halts.
+/// Turns the machine off (ACPI S5). If that is not possible, logs it and halts.
 pub(crate) fn off() -> ! {
     console::drain();
     match POWER.get() {
@@ -49,7 +49,7 @@ pub(crate) fn off() -> ! {
     halt::halt()
 }
 
-/// Starts the machine over: by the reset register, by the chipset's, by a triple fault.
+/// Restarts the machine: by the reset register, else by the chipset's, else by a triple fault.
 pub(crate) fn reboot() -> ! {
     console::drain();
     if let Some(reset) = POWER.get().and_then(|power| power.fadt?.reset) {
@@ -57,14 +57,14 @@ pub(crate) fn reboot() -> ! {
         clock::spin_for(PATIENCE_NS / 20);
     }
     let mut chipset = Port::<u8>::new(0xcf9);
-    // SAFETY: the reset control register of every PC chipset; on one without it nothing answers.
+    // SAFETY: the reset control register of every PC chipset; on a machine without it the write has no effect.
     unsafe {
         chipset.write(0x02); // a hard reset ...
         chipset.write(0x06); // ... now
     }
     clock::spin_for(PATIENCE_NS / 20);
     let nothing = DescriptorTablePointer { limit: 0, base: VirtAddr::zero() };
-    // SAFETY: an exception without a way to handle it resets the CPU: that is the purpose.
+    // SAFETY: an exception without a handler resets the CPU: that is the purpose.
     unsafe { lidt(&nothing) };
     instructions::interrupts::int3();
     halt::halt()
@@ -102,7 +102,7 @@ fn write_u8(register: Register, value: u8) {
         Register::Port(port) => unsafe { Port::<u8>::new(port).write(value) },
         Register::Memory(at) => {
             if let Ok(place) = memory::space().map(PhysAddr(at), 1, Attribute::Uncached) {
-                // SAFETY: a mapped byte outside everything Rust owns; the FADT names it for what the caller does.
+                // SAFETY: a mapped byte outside all Rust objects; the FADT names it for what the caller does.
                 unsafe { VolatilePtr::new(place) }.write(value);
             }
         }

@@ -7,10 +7,10 @@ use x86_64::instructions::random::RdRand;
 
 use crate::clock;
 
-/// RDRAND may be drained for a moment; Intel's guide asks for ten tries.
+/// RDRAND may have no number for a moment; Intel's guide recommends ten tries.
 const TRIES: u32 = 10;
 
-/// Where random numbers come from.
+/// A source of random numbers.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Random {
     rdrand: Option<RdRand>,
@@ -30,12 +30,12 @@ impl fmt::Display for Random {
 }
 
 impl Random {
-    /// Looks for a source. `timer` is the power management timer's port.
+    /// Finds a source. `timer` is the power management timer's port.
     pub(crate) fn new(timer: Option<u16>) -> Self {
         Self { rdrand: RdRand::new(), state: clock::ticks(), timer }
     }
 
-    /// The next number.
+    /// Returns the next number.
     pub(crate) fn next_u64(&mut self) -> u64 {
         let drawn = self.rdrand.and_then(|source| (0..TRIES).find_map(|_| source.get_u64()));
         drawn.unwrap_or_else(|| self.mix())
@@ -48,9 +48,9 @@ impl Random {
         }
     }
 
-    /// SplitMix64 over clock readings.
+    /// Returns a number of SplitMix64 over clock readings.
     fn mix(&mut self) -> u64 {
-        // SAFETY: the FADT says that this port is the timer; reading it has no effect.
+        // SAFETY: the FADT names this port as the timer; reading it has no effect.
         let timer = self.timer.map_or(0, |port| unsafe { Port::<u32>::new(port).read() });
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15) ^ clock::ticks() ^ u64::from(timer) << 32;
         let mut z = self.state;

@@ -9,7 +9,7 @@ use core::fmt;
 use drivers::ivshmem::Ivshmem;
 use drivers::label_mailbox::LabelMailbox;
 use drivers::shared::SharedWindow;
-use kernel::node::export::{Alarm, Consumer, Exports, Means};
+use kernel::node::export::{self, Consumer, ExportServices, Exports, Waker};
 use kernel::node::{self, Node};
 use nvdimm::identity::DeviceHandle;
 use nvdimm::label::{LabelError, LabelSource, LabelStore, NoLabels};
@@ -20,28 +20,28 @@ use service::link::ByteLink;
 use spin::{Mutex, MutexGuard};
 
 use crate::clock::Clock;
-use crate::cpu::{self, Cpus, Duty, Idle};
-use crate::machine::Machine;
+use crate::cpu::{self, BackgroundWork, Cpus, Idle};
+use crate::hardware::Hardware;
 use crate::memory::AddressSpace;
 use crate::random::Random;
 use crate::{devices, log, power};
 
-/// The longest that the console and the bridge go unheard while this CPU is busy with consumers, or looks for what they ask.
+/// The longest time between two polls of the console and the bridge while this CPU serves or polls consumers' queues.
 const LOOK_NS: u64 = 500_000;
 
-/// How often the map entries of finished writes are made durable, which otherwise wait for their lane's next write. Until
-/// then their flog records are all that leads to the data: one line that the medium loses would take an acknowledged write
-/// with it.
+/// The time between two drains of the disks, which make the map entries of finished writes durable. Otherwise these
+/// wait for their lane's next write, and until then only a flog record leads to the data: a medium that loses that line
+/// loses an acknowledged write.
 const SETTLE_NS: u64 = 10_000_000;
 
 /// This machine, as the node sees it.
-struct Host {
-    machine: Machine,
+struct BareMachine {
+    hardware: Hardware,
     random: Mutex<Random>,
     labels: Option<Mutex<LabelMailbox>>,
 }
 
-/// The label mailbox, for as long as somebody needs it.
+/// The label mailbox, locked.
 struct Labels<'m>(MutexGuard<'m, LabelMailbox>);
 
 impl LabelSource for Labels<'_> {
@@ -60,31 +60,31 @@ impl LabelStore for Labels<'_> {
     }
 }
 
-/// QEMU's label mailbox, if there is one.
-fn mailbox(machine: &Machine) -> Option<LabelMailbox> {
-    if !machine.firmware.qemu_label_mailbox {
+/// Sets QEMU's label mailbox up, if there is one.
+fn mailbox(hardware: &Hardware) -> Option<LabelMailbox> {
+    if !hardware.firmware.qemu_label_mailbox {
         return None;
     }
-    let Some((page, at)) = machine.space.new_page() else {
+    let Some((page, at)) = hardware.space.new_page() else {
         log!("labels: no memory for the mailbox: label areas are not read");
         return None;
     };
-    // SAFETY: 1. the page was handed out to nobody else, and is never taken back. 2. QEMU's NVDIMM table is there.
+    // SAFETY: 1. the page was allocated for the mailbox alone, and is never freed. 2. QEMU's NVDIMM table is there.
     let mailbox = unsafe { LabelMailbox::new(page, at) };
     mailbox
         .inspect_err(|why| log!("labels: the mailbox's page lies too high ({}): label areas are not read", why.0))
         .ok()
 }
 
-impl node::Machine for Host {
+impl node::Machine for BareMachine {
     type Map = AddressSpace;
 
     fn map(&self) -> &AddressSpace {
-        self.machine.space
+        self.hardware.space
     }
 
     fn cpus(&self) -> u32 {
-        u32::try_from(self.machine.cpus.count()).unwrap_or(u32::MAX)
+        u32::try_from(self.hardware.cpus.count()).expect("at most MAX_CPUS")
     }
 
     fn this_cpu() -> btt::CpuIndex {
@@ -92,11 +92,11 @@ impl node::Machine for Host {
     }
 
     fn run_on_all(&self, work: &(dyn Fn(btt::CpuIndex) + Sync)) {
-        self.machine.cpus.run_on_all(&|cpu| work(index(cpu)));
+        self.hardware.cpus.run_on_all(&|cpu| work(index(cpu)));
     }
 
     fn now_ns(&self) -> u64 {
-        self.machine.clock.now_ns()
+        self.hardware.clock.now_ns()
     }
 
     fn random(&self) -> [u8; 16] {
@@ -106,20 +106,20 @@ impl node::Machine for Host {
     }
 
     fn memory_bytes(&self) -> u64 {
-        self.machine.memory.ram_bytes
+        self.hardware.memory.ram_bytes
     }
 
     fn heap_bytes(&self) -> u64 {
-        self.machine.memory.heap_bytes
+        self.hardware.memory.heap_bytes
     }
 
     fn tables(&self) -> Vec<String> {
-        let sound = self.machine.firmware.listed.iter().filter(|table| table.fault.is_none());
+        let sound = self.hardware.firmware.listed.iter().filter(|table| table.fault.is_none());
         sound.map(|table| table.signature.to_string()).collect()
     }
 
     fn nfits(&self) -> &[Vec<u8>] {
-        &self.machine.firmware.nfits
+        &self.hardware.firmware.nfits
     }
 
     fn labels(&self) -> Box<dyn LabelStore + '_> {
@@ -129,14 +129,14 @@ impl node::Machine for Host {
         }
     }
 
-    fn means(&self) -> Means {
-        let cpus = self.machine.cpus;
-        let consumers =
-            self.machine.consumers.iter().zip(0..).map(|(device, number)| {
-                Arc::new(Neighbour { device: device.clone(), number, cpus }) as Arc<dyn Consumer>
-            });
-        Means {
-            alarm: Arc::new(Rouser { clock: self.machine.clock, cpus }),
+    fn export_services(&self) -> ExportServices {
+        let cpus = self.hardware.cpus;
+        let consumers = self.hardware.consumers.iter().zip(0..).map(|(device, number)| {
+            Arc::new(IvshmemConsumer { device: device.clone(), number, cpus }) as Arc<dyn Consumer>
+        });
+        ExportServices {
+            clock: Arc::new(self.hardware.clock),
+            waker: Arc::new(cpus),
             consumers: consumers.collect(),
             link: devices::control_link().map(|link| Box::new(link) as Box<dyn ByteLink + Send>),
         }
@@ -147,14 +147,14 @@ impl node::Machine for Host {
     }
 }
 
-/// A consumer, by the device that shows its memory.
-struct Neighbour {
+/// A consumer behind an ivshmem device, which shows its memory.
+struct IvshmemConsumer {
     device: Ivshmem,
     number: usize,
     cpus: Cpus,
 }
 
-impl Consumer for Neighbour {
+impl Consumer for IvshmemConsumer {
     fn id(&self) -> MemoryId {
         MemoryId(self.device.id())
     }
@@ -172,26 +172,22 @@ impl Consumer for Neighbour {
     }
 }
 
-/// Time, and waking CPUs.
-struct Rouser {
-    clock: Clock,
-    cpus: Cpus,
-}
-
-impl Alarm for Rouser {
+impl export::Clock for Clock {
     fn now_ns(&self) -> u64 {
-        self.clock.now_ns()
-    }
-
-    fn wake(&self, cpu: btt::CpuIndex) {
-        self.cpus.wake(cpu::CpuIndex(cpu.0 as usize));
+        self.now_ns()
     }
 }
 
-/// What each CPU does when there is nothing else: it serves its consumers' queues.
+impl Waker for Cpus {
+    fn wake(&self, cpu: btt::CpuIndex) {
+        self.wake(cpu::CpuIndex(cpu.0 as usize));
+    }
+}
+
+/// The background work of each CPU: it serves its consumers' queues.
 struct ServeQueues(Arc<Exports>);
 
-impl Duty for ServeQueues {
+impl BackgroundWork for ServeQueues {
     fn poll(&self, cpu: cpu::CpuIndex) -> bool {
         self.0.poll(index(cpu))
     }
@@ -210,19 +206,19 @@ impl Duty for ServeQueues {
 }
 
 fn index(cpu: cpu::CpuIndex) -> btt::CpuIndex {
-    btt::CpuIndex(u32::try_from(cpu.0).unwrap_or(0)) // at most a few hundred
+    btt::CpuIndex(u32::try_from(cpu.0).expect("at most MAX_CPUS"))
 }
 
-/// Assembles the node and serves its console, the bridge and this CPU's queues for ever.
-pub(crate) fn run(machine: Machine) -> ! {
-    let (mut console, cpus, clock) = (machine.console, machine.cpus, machine.clock);
-    let labels = mailbox(&machine).map(Mutex::new);
-    let random = Mutex::new(machine.random);
-    let mut node = Node::assemble(Host { machine, random, labels });
+/// Assembles the node and serves its console, the bridge and this CPU's queues until the machine ends.
+pub(crate) fn run(hardware: Hardware) -> ! {
+    let (mut console, cpus, clock) = (hardware.console, hardware.cpus, hardware.clock);
+    let labels = mailbox(&hardware).map(Mutex::new);
+    let random = Mutex::new(hardware.random);
+    let mut node = Node::assemble(BareMachine { hardware, random, labels });
     log!("ready in {} ms", clock.now_ns() / 1_000_000);
 
     let exports = Arc::clone(node.exports());
-    cpus.set_duty(Box::leak(Box::new(ServeQueues(Arc::clone(&exports)))));
+    cpus.set_background(Box::leak(Box::new(ServeQueues(Arc::clone(&exports)))));
     let this_cpu = index(cpu::current());
 
     let mut idle = Idle::new(cpus);
@@ -231,7 +227,7 @@ pub(crate) fn run(machine: Machine) -> ! {
     let mut looked_at = clock.now_ns();
     let mut settled_at = looked_at;
     loop {
-        // Queues first: to ask a UART is dear in a virtual machine. Nobody waits for an answer by it for long.
+        // Queues first: reading a UART register exits to the hypervisor. The UARTs are read at least every LOOK_NS.
         let served = exports.poll(this_cpu);
         if served {
             idle.worked();
@@ -242,7 +238,7 @@ pub(crate) fn run(machine: Machine) -> ! {
         looked_at = clock.now_ns();
         if looked_at - settled_at >= SETTLE_NS {
             settled_at = looked_at;
-            // What the medium refuses here it refuses the next write, too, which says so.
+            // If the medium refuses this, it refuses the next write as well, whose error is reported.
             let _ = node.quiesce();
         }
         let activity = session.poll(&mut console, &mut node);

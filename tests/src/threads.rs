@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use btt::CpuIndex;
 use drivers::phys::{Attribute, MapError, PhysAddr, PhysMap};
-use kernel::node::export::Means;
+use kernel::node::export::ExportServices;
 use kernel::node::{Machine, Node};
 use nvdimm::identity::DeviceHandle;
 use nvdimm::label::{LabelError, LabelSource, LabelStore};
@@ -146,7 +146,7 @@ pub struct Threads {
     hurried_ns: AtomicU64,
     log: Mutex<Vec<String>>,
     /// Until the node asks.
-    means: Mutex<Option<Means>>,
+    services: Mutex<Option<ExportServices>>,
 }
 
 impl Threads {
@@ -268,8 +268,8 @@ impl Machine for Threads {
     fn labels(&self) -> Box<dyn LabelStore + '_> {
         Box::new(self.labels.clone())
     }
-    fn means(&self) -> Means {
-        self.means.lock().expect("no panic").take().unwrap_or_else(Means::none)
+    fn export_services(&self) -> ExportServices {
+        self.services.lock().expect("no panic").take().unwrap_or_else(ExportServices::none)
     }
     fn log(&self, line: fmt::Arguments<'_>) {
         self.log.lock().expect("no panic").push(line.to_string());
@@ -310,7 +310,7 @@ pub const BASE: u64 = 1 << 32;
 /// Boots on these DIMMs.
 #[must_use]
 pub fn boot(dimms: &[Dimm]) -> Booted {
-    boot_with(dimms, Means::none())
+    boot_with(dimms, ExportServices::none())
 }
 
 /// Boots on these DIMMs, with what exports need.
@@ -318,11 +318,11 @@ pub fn boot(dimms: &[Dimm]) -> Booted {
 /// # Panics
 /// When it does not come up.
 #[must_use]
-pub fn boot_with(dimms: &[Dimm], means: Means) -> Booted {
+pub fn boot_with(dimms: &[Dimm], services: ExportServices) -> Booted {
     let nfits = if dimms.is_empty() { vec![] } else { vec![nfit(dimms)] };
     let map = Map(dimms.iter().map(|dimm| (dimm.base, dimm.memory.bytes as u64, dimm.memory.start)).collect());
     let areas = (1..).zip(dimms).filter_map(|(handle, dimm)| Some((handle, dimm.labels?)));
-    Hardware { map, nfits, areas: areas.collect(), means, ..Hardware::default() }.boot()
+    Hardware { map, nfits, areas: areas.collect(), services, ..Hardware::default() }.boot()
 }
 
 /// What a machine has.
@@ -338,7 +338,7 @@ pub struct Hardware {
     /// How long the heap is said to be.
     pub heap_bytes: u64,
     /// What exports need.
-    pub means: Means,
+    pub services: ExportServices,
 }
 
 impl Default for Hardware {
@@ -349,7 +349,7 @@ impl Default for Hardware {
             areas: Vec::new(),
             cpus: 4,
             heap_bytes: 192 << 20,
-            means: Means::none(),
+            services: ExportServices::none(),
         }
     }
 }
@@ -388,7 +388,7 @@ impl Hardware {
             hurry_ns: AtomicU64::new(0),
             hurried_ns: AtomicU64::new(0),
             log: Mutex::default(),
-            means: Mutex::new(Some(self.means)),
+            services: Mutex::new(Some(self.services)),
         });
         let mut booted = Booted { node, session: Session::new(), line: Line::default() };
         booted.session.start(&mut booted.line);

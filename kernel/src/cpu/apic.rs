@@ -23,7 +23,7 @@ use crate::memory::AddressSpace;
 enum Register {
     /// The CPU's id.
     Id = 0x20,
-    /// Which interrupts are urgent enough: all.
+    /// The least urgent priority that is delivered: all are.
     TaskPriority = 0x80,
     /// End of interrupt.
     EndOfInterrupt = 0xb0,
@@ -37,20 +37,20 @@ enum Register {
     LocalTimer = 0x320,
     /// Input 0, where old interrupt controllers come in.
     LocalInput0 = 0x350,
-    /// What the timer counts down from; writing it starts it.
+    /// The count at which the timer begins; writing it starts the timer.
     InitialCount = 0x380,
-    /// Where the timer is.
+    /// The timer's present count.
     CurrentCount = 0x390,
-    /// What the timer's clock is divided by.
+    /// The divisor of the timer's clock.
     Divide = 0x3e0,
 }
 
-/// What one CPU tells another.
+/// A command to another CPU.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Command {
-    /// Wait for a start.
+    /// Waits for a start.
     Init,
-    /// Start in real mode at this page.
+    /// Starts in real mode at this page.
     Start(u8),
     /// An interrupt.
     Interrupt(u8),
@@ -74,13 +74,13 @@ const DELIVERY_PENDING: u32 = 1 << 12;
 const SOFTWARE_ENABLE: u32 = 1 << 8;
 const DIVIDE_BY_16: u32 = 0b0011;
 
-/// Looks at a command's delivery before giving up on it: far longer than any takes.
+/// The number of reads of a command's delivery status before it is given up: far more than any takes.
 const PATIENCE: u32 = 1_000_000;
 
-/// How to reach the local APIC of whichever CPU asks.
+/// Reaches the local APIC of the CPU that calls.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum LocalApic {
-    /// By memory that each CPU sees its own APIC in. Ids have 8 bits.
+    /// By memory, in which each CPU sees its own APIC. Ids have 8 bits.
     Memory(NonNull<u8>),
     /// By model-specific registers (x2APIC). Ids have 32 bits.
     Registers,
@@ -93,7 +93,7 @@ unsafe impl Send for LocalApic {}
 unsafe impl Sync for LocalApic {}
 
 impl LocalApic {
-    /// Finds out how to reach local APICs; the wide form where the CPU has it.
+    /// Finds out how to reach local APICs: by the wide form if the CPU has it.
     ///
     /// # Errors
     /// When the registers cannot be mapped.
@@ -113,11 +113,11 @@ impl LocalApic {
         const ENABLED: u64 = 1 << 11;
         let mut base = Msr::new(0x1b);
         let wide = if matches!(self, Self::Registers) { X2APIC } else { 0 };
-        // SAFETY: the APIC stays where it is; the wide form is asked for only of a CPU that has it, and never left.
+        // SAFETY: the APIC stays where it is; only a CPU that has the wide form enters it, and never leaves it.
         unsafe {
             let old = base.read();
             if old & ENABLED == 0 {
-                base.write(old | ENABLED); // to the wide form in two steps, as the SDM asks (11.12.5)
+                base.write(old | ENABLED); // to the wide form in two steps, as the SDM requires (11.12.5)
             }
             base.write(old | ENABLED | wide);
         }
@@ -127,7 +127,7 @@ impl LocalApic {
         self.write(Register::Spurious, SOFTWARE_ENABLE | u32::from(SPURIOUS));
     }
 
-    /// This CPU's id.
+    /// Returns this CPU's id.
     pub(super) fn id(&self) -> ApicId {
         match self {
             Self::Memory(_) => ApicId(self.read(Register::Id) >> 24),
@@ -135,10 +135,10 @@ impl LocalApic {
         }
     }
 
-    /// Whether a CPU can be addressed.
+    /// Returns whether a CPU can be addressed.
     pub(super) const fn reaches(&self, cpu: ApicId) -> bool {
         match self {
-            Self::Memory(_) => cpu.0 < 0xff, // 0xff is everybody
+            Self::Memory(_) => cpu.0 < 0xff, // 0xff means all CPUs
             Self::Registers => true,
         }
     }
@@ -154,8 +154,8 @@ impl LocalApic {
             }
             Self::Registers => {
                 let bits = u64::from(to.0) << 32 | u64::from(command.bits());
-                // SAFETY: a command that the callers mean; all earlier stores are made visible first, which this form
-                // does not do by itself (SDM 11.12.3).
+                // SAFETY: the callers want the command's effect; all earlier stores are made visible first, which this
+                // form does not do by itself (SDM 11.12.3).
                 unsafe {
                     core::arch::x86_64::_mm_mfence();
                     core::arch::x86_64::_mm_lfence();
@@ -174,7 +174,7 @@ impl LocalApic {
         }
     }
 
-    /// In words.
+    /// Returns its form in words.
     pub(super) const fn kind(&self) -> &'static str {
         match self {
             Self::Memory(_) => "memory (xAPIC)",
@@ -182,7 +182,7 @@ impl LocalApic {
         }
     }
 
-    /// Sets this CPU's timer up, and measures how often it counts in a millisecond.
+    /// Sets this CPU's timer up, and returns its counts per millisecond.
     pub(super) fn measure_timer(&self) -> u32 {
         self.write(Register::Divide, DIVIDE_BY_16);
         self.write(Register::InitialCount, u32::MAX);
@@ -191,7 +191,8 @@ impl LocalApic {
         let counted = u64::from(u32::MAX - self.read(Register::CurrentCount));
         let passed = (clock::now_ns() - before).max(1);
         self.write(Register::InitialCount, 0);
-        self.write(Register::LocalTimer, u32::from(TIMER)); // once, not again and again
+        self.write(Register::LocalTimer, u32::from(TIMER)); // one shot
+        // Hardware gives both numbers: a timer that counts faster than it can be set is set to its longest.
         u32::try_from(counted * 1_000_000 / passed).unwrap_or(u32::MAX).max(1)
     }
 
@@ -215,7 +216,7 @@ impl LocalApic {
     fn write(&self, register: Register, value: u32) {
         match self {
             Self::Memory(base) => {
-                // SAFETY: an aligned register in the mapped page. The callers mean its effect, which touches no memory.
+                // SAFETY: an aligned register in the mapped page. The callers want its effect, which touches no memory.
                 unsafe { VolatilePtr::new(base.byte_add(register as usize).cast::<u32>()) }.write(value);
             }
             // SAFETY: the CPU has these registers, and is in the mode that has them.
@@ -224,9 +225,9 @@ impl LocalApic {
     }
 }
 
-/// Keeps the old interrupt controllers, which no one uses, from interrupting.
+/// Masks the old interrupt controllers, which are not used.
 pub(super) fn silence_old_controllers() {
-    // SAFETY: the mask registers of the two 8259s on every PC; where there are none, nothing answers.
+    // SAFETY: the mask registers of the two 8259s on every PC; without them the writes have no effect.
     unsafe {
         Port::<u8>::new(0x21).write(0xff);
         Port::<u8>::new(0xa1).write(0xff);
@@ -239,19 +240,20 @@ pub(super) const COM1_IRQ: u8 = 4;
 /// COM2's ISA interrupt.
 pub(super) const COM2_IRQ: u8 = 3;
 
-/// Whether a device's message can reach a CPU: without interrupt remapping its id has 8 bits, and 0xff is everybody.
+/// Returns whether a device's message can reach a CPU: without interrupt remapping its id has 8 bits, and 0xff means
+/// all CPUs.
 pub(super) const fn takes_messages(cpu: ApicId) -> bool {
     cpu.0 < 0xff
 }
 
-/// What a device writes to wake a CPU that [`takes_messages`], or all of them by id 0xff: a fixed interrupt, by an edge
-/// (Intel SDM volume 3, 11.11).
+/// Returns the message by which a device wakes a CPU that [`takes_messages`], or all of them by id 0xff: a fixed
+/// interrupt, by an edge (Intel SDM volume 3, 11.11).
 pub(super) const fn wake_message(cpu: ApicId) -> Message {
     Message { address: 0xfee0_0000 | (cpu.0 as u64 & 0xff) << 12, data: WAKE as u32 }
 }
 
-/// Routes a UART's ISA interrupt to a CPU. False when the tables name no I/O APIC for it, or it cannot be mapped: then the
-/// timer alone wakes.
+/// Routes a UART's ISA interrupt to a CPU. Returns false if the tables name no I/O APIC for it, or it cannot be mapped:
+/// then only the timer wakes the CPU.
 pub(super) fn route_uart(space: &AddressSpace, madt: &Madt, irq: u8, to: ApicId) -> bool {
     let usual = IsaOverride { irq, input: u32::from(irq), active_low: false, level: false };
     let line = madt.overrides.iter().find(|line| line.irq == irq).copied().unwrap_or(usual);

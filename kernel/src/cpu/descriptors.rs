@@ -1,12 +1,12 @@
 //! Segments, the task state segment and its stacks: one set for each CPU.
 //!
-//! # Who owns which stack
+//! # The stacks
 //! | stack | bytes | used by |
 //! |---|---|---|
 //! | the boot stack, in the image | 256 KiB | the boot CPU, always |
 //! | a CPU's own | 128 KiB | each other CPU |
 //! | [`Ist::Exception`] | 32 KiB | exceptions, and the panic that they end in |
-//! | [`Ist::DoubleFault`], [`Ist::Nmi`], [`Ist::MachineCheck`] | 16 KiB each | these three, which can strike in the middle of an exception |
+//! | [`Ist::DoubleFault`], [`Ist::Nmi`], [`Ist::MachineCheck`] | 16 KiB each | these three, which can interrupt an exception's handler |
 //! | [`Ist::Interrupt`] | 8 KiB | interrupts: acknowledge and return |
 //!
 //! Below each lies an unmapped page. No handler runs on the stack it interrupted: the host target's code keeps data below
@@ -21,7 +21,7 @@ use x86_64::structures::tss::TaskStateSegment;
 
 use crate::memory::AddressSpace;
 
-/// Which of a CPU's handler stacks.
+/// One of a CPU's handler stacks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u16)]
 pub(super) enum Ist {

@@ -1,9 +1,9 @@
 //! Exceptions and interrupts: the table that all CPUs share, and what its entries do.
 //!
 //! Every exception panics and names itself, except a machine check that `super::machine_check` can recover from. An
-//! interrupt only wakes: its handler acknowledges it and returns, and the CPU that halted looks for work. Interrupts are
-//! on only around a `hlt` (`super::work`, and `super::wait` for one CPU), so they never strike in the middle of anything,
-//! and their handler needs to save no vector registers (invariant 15).
+//! interrupt only wakes: its handler acknowledges it and returns, and the CPU that halted looks for work. Interrupts
+//! are on only around a `hlt` (`super::work`, and `super::Idle` on CPU 0), so they never strike in the middle of
+//! anything, and their handler needs to save no vector registers (invariant 15).
 
 use core::arch::global_asm;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -27,21 +27,21 @@ pub(super) const TIMER: u8 = 0x41;
 /// A UART has received something.
 pub(super) const UART: u8 = 0x42;
 
-/// The local APIC withdrew an interrupt too late: not to be acknowledged.
+/// The local APIC withdrew an interrupt too late. It is not acknowledged.
 pub(super) const SPURIOUS: u8 = 0xff;
 
 static IDT: Once<InterruptDescriptorTable> = Once::new();
 
-/// Where the handler acknowledges: the local APIC's register, or 0 for the model-specific one.
+/// The register by which the handler acknowledges: the local APIC's address, or 0 for the model-specific one.
 #[unsafe(export_name = "interrupt_acknowledge_at")]
 static ACKNOWLEDGE_AT: AtomicU64 = AtomicU64::new(0);
 
-/// Tells the interrupt handler where the local APIC's end-of-interrupt register is mapped.
+/// Sets the address at which the interrupt handler finds the local APIC's end-of-interrupt register.
 pub(super) fn set_acknowledge(register: u64) {
     ACKNOWLEDGE_AT.store(register, Ordering::SeqCst);
 }
 
-/// What the CPU and the entry code push.
+/// What the CPU and the entry code push on the stack.
 #[repr(C)]
 struct Frame {
     vector: u64,
@@ -152,7 +152,7 @@ fn table() -> InterruptDescriptorTable {
         30 security_exception Exception,
     }
     set(&mut idt.machine_check, VirtAddr::from_ptr(&raw const machine_check_entry), Ist::MachineCheck);
-    // One that nobody asked for is acknowledged like any other.
+    // An unexpected interrupt is acknowledged like any other.
     for entry in idt.slice_mut(32..) {
         set(entry, VirtAddr::from_ptr(&raw const interrupt_entry), Ist::Interrupt);
     }
@@ -170,7 +170,7 @@ fn set<F>(entry: &mut Entry<F>, at: VirtAddr, stack: Ist) {
     }
 }
 
-/// What an exception is called (Intel SDM volume 3, table 6-1).
+/// Returns the name of an exception (Intel SDM volume 3, table 6-1).
 const fn name(vector: u64) -> &'static str {
     match vector {
         0 => "divide error",

@@ -1,4 +1,4 @@
-//! What each CPU is switched to, and what it can do.
+//! The features of each CPU: switches on what our code needs, and detects the rest.
 //!
 //! Every CPU runs [`enable`] before anything else of ours, so that all are alike: a function compiled for AVX may run on any.
 
@@ -9,7 +9,7 @@ use x86_64::registers::control::{Cr4, Cr4Flags};
 use x86_64::registers::model_specific::Msr;
 use x86_64::registers::xcontrol::{XCr0, XCr0Flags};
 
-/// IA32_PAT. The value it has after power-on: entry 0 is write-back, entry 3 uncached, which our page tables rely on.
+/// IA32_PAT, and its value after power-on: entry 0 is write-back, entry 3 uncached, which our page tables rely on.
 const PAT: (u32, u64) = (0x277, 0x0007_0406_0007_0406);
 
 // CPUID leaf 1, ECX.
@@ -20,7 +20,7 @@ const AVX: u32 = 1 << 28;
 const AVX2: u32 = 1 << 5;
 const AVX512F: u32 = 1 << 16;
 
-/// Switches the features of this CPU on that all our code relies on. SSE is on already: the entry code needs it.
+/// Switches on the features of this CPU that all our code relies on. SSE is on already: the entry code needs it.
 pub(crate) fn enable() {
     // SAFETY: every x86-64 CPU has a PAT; with this value each attribute bit means what it meant at power-on.
     unsafe { Msr::new(PAT.0).write(PAT.1) };
@@ -37,7 +37,7 @@ pub(crate) fn enable() {
     }
 }
 
-/// What this CPU can do, in words.
+/// The features of a CPU, and their names.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Features {
     leaf1_ecx: u32,
@@ -47,7 +47,7 @@ pub(crate) struct Features {
 }
 
 impl Features {
-    /// Asks the CPU that runs this.
+    /// Detects the features of the CPU that runs this.
     pub(crate) fn detect() -> Self {
         let leaf1 = __cpuid(1);
         let mut found = Self {
@@ -57,14 +57,14 @@ impl Features {
             extended_edx: __cpuid(0x8000_0001).edx,
         };
         if found.leaf1_ecx & XSAVE == 0 {
-            // Without XSAVE nobody can switch these on.
+            // Without XSAVE these cannot be switched on.
             found.leaf1_ecx &= !AVX;
             found.leaf7_ebx &= !(AVX2 | AVX512F);
         }
         found
     }
 
-    /// The CPU has a local APIC with wide ids, driven by model-specific registers.
+    /// Returns whether the CPU has a local APIC with wide ids, driven by model-specific registers.
     pub(crate) const fn x2apic(&self) -> bool {
         self.leaf1_ecx & 1 << 21 != 0
     }

@@ -1,4 +1,4 @@
-//! A CPU's end: it halts for good, and the others learn that one has panicked.
+//! Halts a CPU for good, and notes that one has panicked.
 
 use core::sync::atomic::{AtomicBool, Ordering};
 
@@ -6,12 +6,12 @@ use x86_64::instructions::{hlt, interrupts};
 
 static PANICKING: AtomicBool = AtomicBool::new(false);
 
-/// Notes that this CPU panics. True if it is the first one.
+/// Notes that this CPU panics. Returns true if it is the first one.
 pub(crate) fn first_to_panic() -> bool {
     !PANICKING.swap(true, Ordering::SeqCst)
 }
 
-/// Whether some CPU has panicked.
+/// Returns whether a CPU has panicked.
 pub(crate) fn is_panicking() -> bool {
     PANICKING.load(Ordering::SeqCst)
 }

@@ -1,4 +1,4 @@
-//! Machine checks: the one exception that we come back from, where it says that persistent memory was lost.
+//! Machine checks: the one exception whose handler returns, if it reports that persistent memory was lost.
 
 use core::arch::global_asm;
 use core::arch::x86_64::__cpuid;
@@ -85,8 +85,8 @@ pub(super) fn enable() {
     if __cpuid(1).edx & MCE_AND_MCA != MCE_AND_MCA {
         return;
     }
-    // SAFETY: the CPU has these registers: all ones switch every report on, and what is left of the time before us is
-    // cleared. From here on the exception has a handler.
+    // SAFETY: the CPU has these registers: all ones switch every report on, and old reports are cleared. From here on
+    // the exception has a handler.
     unsafe {
         let capabilities = read(MCG_CAP);
         if capabilities & CAP_CONTROL != 0 {
@@ -101,7 +101,7 @@ pub(super) fn enable() {
 }
 
 fn banks(capabilities: u64) -> core::ops::Range<u32> {
-    0..u32::try_from(capabilities & CAP_BANKS).unwrap_or(0)
+    0..u32::try_from(capabilities & CAP_BANKS).expect("eight bits")
 }
 
 /// # Safety
@@ -121,8 +121,8 @@ unsafe fn write(register: u32, value: u64) {
 /// Reads and clears a bank.
 fn take(number: u32) -> Bank {
     let base = MC0_CTL + 4 * number;
-    // SAFETY: the bank is one of those that the CPU says it has; address and miscellaneous registers are there when the status
-    // says so, and zero is what clears a status.
+    // SAFETY: the bank is one that the CPU counts; address and miscellaneous registers are there if the status has
+    // their bits; zero clears a status.
     unsafe {
         let status = read(base + 1);
         let address = if status & (VALID | ADDRESS_VALID) == VALID | ADDRESS_VALID { read(base + 2) } else { 0 };
@@ -134,10 +134,11 @@ fn take(number: u32) -> Bank {
     }
 }
 
-/// Goes on where it can, and panics where not. Runs in the middle of anything, so it takes no lock and allocates nothing.
+/// Returns if the CPU can go on, and panics if it cannot. It may interrupt any code, so it takes no lock and allocates
+/// nothing (invariant 15).
 #[unsafe(no_mangle)]
 extern "C" fn machine_check(frame: &mut Frame) {
-    // SAFETY: a CPU that raises machine checks has these two.
+    // SAFETY: a CPU that raises machine checks has these two registers.
     let registers = unsafe { Registers { capabilities: read(MCG_CAP), status: read(MCG_STATUS) } };
     let after_the_load = guarded::resume_at(frame.rip);
     let mut lose = |at, log2_bytes| match poison::report(PhysAddr(at), log2_bytes) {

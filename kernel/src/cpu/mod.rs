@@ -1,8 +1,8 @@
-//! CPUs: how each is set up, how all are started, and how they work together.
+//! CPUs: sets each up, starts all, and shares work among them.
 //!
-//! Interrupts are off on every CPU except in a `hlt` that waits for one: what happened meanwhile is pending in the local
-//! APIC, and ends the halt at once. Only a CPU that panics interrupts the others at any time, to stop them, and so does a
-//! machine check.
+//! Interrupts are off on every CPU except in a `hlt` that waits for one (invariant 15): an earlier one is pending in
+//! the local APIC, and ends the halt at once. Only two events interrupt a CPU at any time: another CPU's panic, which
+//! stops it, and a machine check.
 
 mod apic;
 mod descriptors;
@@ -32,9 +32,9 @@ use apic::LocalApic;
 use descriptors::Descriptors;
 pub(crate) use features::Features;
 use patience::Patience;
-pub(crate) use work::Duty;
+pub(crate) use work::BackgroundWork;
 
-/// More CPUs than this are left out: each costs 216 KiB of stacks.
+/// The most CPUs that are started: each costs 216 KiB of stacks.
 const MAX_CPUS: usize = 256;
 
 /// The longest halt of CPU 0, in milliseconds, when the UARTs' interrupts end it: only a safeguard, so that an idle machine costs
@@ -51,7 +51,7 @@ pub(crate) struct CpuIndex(pub(crate) usize);
 /// All CPUs.
 #[derive(Clone, Copy)]
 pub(crate) struct Cpus {
-    crew: &'static work::Crew,
+    workers: &'static work::Workers,
     apic: LocalApic,
     /// How far the timer counts in the longest halt.
     halt_counts: u32,
@@ -65,7 +65,7 @@ impl core::fmt::Debug for Cpus {
     }
 }
 
-/// What `gs` points to: this CPU's index.
+/// The data that `gs` points to: this CPU's index.
 #[repr(C)]
 struct Local {
     index: CpuIndex,
@@ -88,13 +88,13 @@ static EARLY: Early = Early {
     local: Local { index: CpuIndex(0) },
 };
 
-/// Sets the boot CPU up as far as is possible without memory: features, and exceptions that say what happened. All handlers
-/// share one stack until [`init`].
+/// Sets the boot CPU up as far as is possible without memory: features, and exceptions, which panic. All handlers share
+/// one stack until [`init`].
 pub(crate) fn init_early() {
     features::enable();
     GsBase::write(VirtAddr::from_ptr(&raw const EARLY.local));
     let top = EARLY.stack.get() as u64 + EARLY_STACK_BYTES as u64;
-    // SAFETY: called once, on the boot CPU, before there are others: nobody else reaches the cell, ever.
+    // SAFETY: called once, on the boot CPU, before there are others: no other code reaches the cell.
     let descriptors = unsafe { &mut *EARLY.descriptors.get() };
     *descriptors = Descriptors::new([top & !15; 5]);
     descriptors.load();
@@ -127,9 +127,9 @@ pub(crate) fn init(space: &'static AddressSpace, madt: Option<&Madt>, features: 
     let halt_ms = if routed { HALT_MS } else { UNWOKEN_HALT_MS };
     let halt_counts = counts_per_ms.saturating_mul(halt_ms);
     let halt_ns = u64::from(halt_ms) * 1_000_000;
-    let cpus = Cpus { crew: work::gather(apic, me, &came), apic, halt_counts, halt_ns };
+    let cpus = Cpus { workers: work::set_up(apic, me, &came), apic, halt_counts, halt_ns };
     if !others.is_empty() {
-        cpus.run_on_all(&|_| {}); // none of them is in the trampoline any more
+        cpus.run_on_all(&|_| {}); // afterwards none of them is in the trampoline
         start::take_trampoline_away(space);
         cpus.run_on_all(&|_| tlb::flush_all());
     }
@@ -143,7 +143,7 @@ pub(crate) fn init(space: &'static AddressSpace, madt: Option<&Madt>, features: 
     cpus
 }
 
-/// Those of the CPUs that can be started, but not this one.
+/// Returns the CPUs that can be started, without this one.
 fn callable(apic: LocalApic, me: ApicId, cpus: &[ApicId]) -> Vec<ApicId> {
     let (mut near, far): (Vec<_>, Vec<_>) = cpus.iter().filter(|cpu| **cpu != me).partition(|cpu| apic.reaches(**cpu));
     if !far.is_empty() {
@@ -157,45 +157,47 @@ fn callable(apic: LocalApic, me: ApicId, cpus: &[ApicId]) -> Vec<ApicId> {
 }
 
 impl Cpus {
-    /// How many there are.
+    /// Returns how many there are.
     pub(crate) fn count(&self) -> usize {
-        self.crew.count()
+        self.workers.count()
     }
 
     /// Runs `f` on every CPU at once, on CPU 0 by the caller, and returns when all have finished. Called on CPU 0.
     pub(crate) fn run_on_all(&self, f: &(dyn Fn(CpuIndex) + Sync)) {
-        self.crew.run(f);
+        self.workers.run(f);
     }
 
-    /// What everybody does from now on who has nothing else to do. The first call counts.
-    pub(crate) fn set_duty(&self, duty: &'static dyn Duty) {
-        self.crew.set_duty(duty);
+    /// Sets the work of CPUs that have nothing else to do. The first call counts.
+    pub(crate) fn set_background(&self, background: &'static dyn BackgroundWork) {
+        self.workers.set_background(background);
     }
 
-    /// Makes a CPU look at its duty soon, also if it halts.
+    /// Makes a CPU do its background work soon, also if it halts.
     pub(crate) fn wake(&self, cpu: CpuIndex) {
-        self.crew.wake(cpu);
+        self.workers.wake(cpu);
     }
 
-    /// The CPU that looks after the `number`th of something: CPU 0, which has the console, last. Devices' messages reach it.
+    /// Returns the CPU that serves the `number`th of several things. CPU 0, which has the console, is the last choice.
+    /// Devices' messages reach the CPU.
     pub(crate) fn spread(&self, number: usize) -> CpuIndex {
         let able: Vec<CpuIndex> = self
-            .crew
+            .workers
             .ids()
             .zip(0..)
             .filter(|(id, _)| apic::takes_messages(*id))
             .map(|(_, cpu)| CpuIndex(cpu))
             .collect();
+        // If no message reaches any CPU, CPU 0 looks after all of them, by its timer.
         able.get((number + 1) % able.len().max(1)).copied().unwrap_or(CpuIndex(0))
     }
 
-    /// What a device writes to wake a CPU that [`Cpus::spread`] named.
+    /// Returns the message by which a device wakes a CPU that [`Cpus::spread`] returned.
     pub(crate) fn wake_message(&self, cpu: CpuIndex) -> Message {
-        apic::wake_message(self.crew.ids().nth(cpu.0).unwrap_or(ApicId(0)))
+        apic::wake_message(self.workers.ids().nth(cpu.0).expect("a CPU that is up"))
     }
 }
 
-/// Lets CPU 0 rest when there is nothing to do: looks for a while after the last work, then halts.
+/// Lets CPU 0 halt when it is idle: it polls for a while after the last work, then halts.
 #[derive(Debug)]
 pub(crate) struct Idle {
     cpus: Cpus,
@@ -204,7 +206,7 @@ pub(crate) struct Idle {
 }
 
 impl Idle {
-    /// For the polling loop of CPU 0.
+    /// Starts now, for the polling loop of CPU 0.
     pub(crate) fn new(cpus: Cpus) -> Self {
         Self { cpus, patience: Patience::new(), timer_started_at: 0 }
     }
@@ -214,23 +216,26 @@ impl Idle {
         self.patience.worked();
     }
 
-    /// Whether to look for work once more before this CPU rests.
+    /// Returns whether to poll once more before this CPU halts.
     pub(crate) fn is_patient(&self) -> bool {
-        self.patience.lasts(|| self.cpus.crew.duty().is_some_and(|duty| duty.keeps_watch(CpuIndex(0))))
+        self.patience
+            .lasts(|| self.cpus.workers.background().is_some_and(|background| background.keeps_watch(CpuIndex(0))))
     }
 
-    /// Called after each round that found none: returns when it is time to look again.
+    /// Called after each round that found none: returns when it is time to poll again.
     pub(crate) fn rest(&mut self) {
-        if !self.is_patient() && self.cpus.crew.duty().is_none_or(|duty| duty.may_rest(CpuIndex(0))) {
+        if !self.is_patient()
+            && self.cpus.workers.background().is_none_or(|background| background.may_rest(CpuIndex(0)))
+        {
             self.halt_briefly();
         }
     }
 
-    /// Halts until something may have happened: a UART received a byte, a consumer rang, or [`HALT_MS`] have passed. What
-    /// happened after the caller last looked ends the halt at once.
+    /// Halts until there may be work: a UART received a byte, a consumer rang, or [`HALT_MS`] have passed. An interrupt
+    /// since the caller's last poll ends the halt at once.
     fn halt_briefly(&mut self) {
         let now = clock::now_ns();
-        // To start the timer is dear in a virtual machine. One that was started lately is not over, and will do.
+        // Starting the timer exits to the hypervisor. One that was started lately still runs, and is used.
         if now.saturating_sub(self.timer_started_at) >= self.cpus.halt_ns / 2 {
             self.timer_started_at = now;
             self.cpus.apic.start_timer(self.cpus.halt_counts);
@@ -240,7 +245,7 @@ impl Idle {
     }
 }
 
-/// Which CPU runs this.
+/// Returns the CPU that runs this.
 pub(crate) fn current() -> CpuIndex {
     let index: usize;
     // SAFETY: from `init_early` (or `set_current`) on, the base of `gs` is a `Local` that is never written again.
@@ -248,7 +253,7 @@ pub(crate) fn current() -> CpuIndex {
     CpuIndex(index)
 }
 
-/// Remembers which CPU this one is.
+/// Sets the index that [`current`] returns on this CPU.
 fn set_current(index: CpuIndex) {
     let local: &'static Local = Box::leak(Box::new(Local { index }));
     GsBase::write(VirtAddr::from_ptr(local));
@@ -256,9 +261,9 @@ fn set_current(index: CpuIndex) {
 
 /// Stops all other CPUs for good: for a panic.
 pub(crate) fn stop_others() {
-    if let Some(crew) = work::crew() {
-        crew.stop_others(current());
-        // They stop within microseconds; a CPU that does not is not waited for.
+    if let Some(workers) = work::workers() {
+        workers.stop_others(current());
+        // They stop within microseconds; this does not wait longer for one that does not.
         clock::spin_for(1_000_000);
     }
 }

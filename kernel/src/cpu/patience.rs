@@ -4,31 +4,32 @@ use core::hint::spin_loop;
 
 use crate::clock;
 
-/// How long any CPU looks: a run of jobs, or of requests, that follow each other finds it awake.
+/// The time that any CPU polls: it stays awake for jobs, or requests, that follow each other closely.
 const SHORT_NS: u64 = 10_000;
 
-/// How long a CPU looks that keeps watch for all. To kick a CPU that has halted takes a virtual machine as long as it takes
-/// a consumer to handle an answer and to ask again, 100 to 200 us: this is a little longer.
+/// The time that the CPU polls which keeps watch for all. A consumer takes 100 to 200 us to handle a completion and to
+/// send the next request, and a kick of a halted CPU takes a virtual machine as long: this is a little longer.
 const WATCH_NS: u64 = 250_000;
 
-/// What a CPU has while it finds nothing to do.
+/// Measures how long a CPU has been idle.
 #[derive(Debug)]
 pub(super) struct Patience {
     worked_at_ns: u64,
 }
 
 impl Patience {
-    /// From now on.
+    /// Starts now.
     pub(super) fn new() -> Self {
         Self { worked_at_ns: clock::now_ns() }
     }
 
-    /// There was work.
+    /// Starts again, after work.
     pub(super) fn worked(&mut self) {
         self.worked_at_ns = clock::now_ns();
     }
 
-    /// Whether to look once more before halting. `keeps_watch` is asked after a while: whether it is this CPU that does.
+    /// Returns whether to poll once more before halting. Calls `keeps_watch`, which returns whether this CPU keeps
+    /// watch, after the short time only.
     pub(super) fn lasts(&self, keeps_watch: impl FnOnce() -> bool) -> bool {
         let idle_ns = clock::now_ns().saturating_sub(self.worked_at_ns);
         let lasts = idle_ns < SHORT_NS || (idle_ns < WATCH_NS && keeps_watch());

@@ -1,4 +1,4 @@
-//! RAM that is handed out page by page, for good, and the stretch that becomes the heap.
+//! RAM that is handed out page by page, for good, and the range that becomes the heap.
 
 use core::ops::Range;
 
@@ -8,10 +8,10 @@ use x86_64::structures::paging::{FrameAllocator, PhysFrame, Size4KiB};
 
 use super::PAGE_BYTES;
 
-/// Firmware, option ROMs and the trampoline live below; we hand nothing out there.
+/// Below lie firmware, option ROMs and the trampoline: no page there is handed out.
 const FIRST: u64 = 1 << 20;
 
-/// The usable part of a region that may be handed out.
+/// Returns the part of a region that may be handed out.
 pub(super) fn usable(region: &MemoryRegion) -> Option<Range<u64>> {
     let start = region.start.max(FIRST);
     (region.kind == MemoryRegionKind::Usable && start < region.end).then_some(start..region.end)
@@ -23,12 +23,12 @@ pub(super) struct Frames {
     regions: &'static [MemoryRegion],
     /// Not handed out although usable: the heap.
     heap: Range<u64>,
-    /// No page below is left.
+    /// All pages below are handed out.
     next: u64,
 }
 
 impl Frames {
-    /// All usable memory from 1 MiB on. The regions are sorted and do not overlap (`boot::handoff`).
+    /// Manages all usable memory from 1 MiB on. The regions are sorted and do not overlap (`boot::handoff`).
     pub(super) fn new(regions: &'static [MemoryRegion]) -> Self {
         Self { regions, heap: 0..0, next: FIRST }
     }
@@ -45,7 +45,7 @@ impl Frames {
         self.heap.clone()
     }
 
-    /// How many pages are left.
+    /// Returns how many pages are left.
     pub(super) fn left(&self) -> u64 {
         let regions = self.regions.iter().filter_map(usable);
         let bytes = regions.map(|region| {

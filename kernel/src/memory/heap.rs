@@ -1,6 +1,6 @@
-//! The heap: one stretch of RAM, sized at boot, under `linked_list_allocator`.
+//! The heap: one range of RAM, sized at boot, under `linked_list_allocator`.
 //!
-//! The lock is the innermost of all: nothing else is taken while it is held, and no interrupt handler allocates.
+//! Its lock is the innermost: its holder takes no other lock, and no interrupt handler allocates.
 
 use core::alloc::{GlobalAlloc, Layout};
 use core::ptr::{self, NonNull};
@@ -13,7 +13,7 @@ static HEAP: LockedHeap = LockedHeap(Mutex::new(Heap::empty()));
 
 struct LockedHeap(Mutex<Heap>);
 
-// SAFETY: the allocator underneath keeps the promises; the lock makes it one caller at a time.
+// SAFETY: the allocator underneath keeps `GlobalAlloc`'s promises; the lock admits one caller at a time.
 unsafe impl GlobalAlloc for LockedHeap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         self.0.lock().allocate_first_fit(layout).map_or(ptr::null_mut(), NonNull::as_ptr)
@@ -30,7 +30,7 @@ unsafe impl GlobalAlloc for LockedHeap {
 /// Gives the heap its memory.
 ///
 /// # Safety
-/// The range is mapped, writable, 8-byte aligned, larger than a few words, belongs to nobody else for good, and this is
+/// The range is mapped, writable, 8-byte aligned, larger than a few words and the heap's alone for good, and this is
 /// the only call.
 pub(crate) unsafe fn init(start: NonNull<u8>, bytes: usize) {
     // SAFETY: the caller vouches for the range and that this is the first call.

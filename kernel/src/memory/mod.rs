@@ -6,14 +6,14 @@
 //! | the image's link address, 1 MiB | the image, where it is loaded; each part exactly (`boot::image`) | code: read, execute; constants: read; data and the boot CPU's stack: read, write |
 //! | two pages below 1 MiB | the trampoline, only while CPUs start | code: read, execute; parameters: read, write |
 //! | [`DIRECT_MAP`] | RAM that the firmware's map calls usable: heap, page tables | read, write |
-//! | [`DEVICES`] | what drivers had mapped: registers, persistent memory | read, write |
+//! | [`DEVICES`] | what drivers mapped: registers, persistent memory | read, write |
 //! | [`STACKS`] | stacks, an unmapped page below each | read, write |
 //!
-//! Nothing is both writable and executable, and everything else is not mapped: address 0 and the guard pages fault.
-//! One exception: while CPUs start, the trampoline's two pages are in the direct map as well.
+//! Nothing is both writable and executable (invariant 14), and everything else is not mapped: address 0 and the guard
+//! pages fault. One exception: while CPUs start, the trampoline's two pages are in the direct map as well.
 //!
 //! # Physical addresses
-//! RAM below 1 MiB stays untouched but for the trampoline. The largest stretch of RAM gives its upper three quarters to
+//! RAM below 1 MiB stays untouched but for the trampoline. The largest region of RAM gives its upper three quarters to
 //! the heap; the rest is handed out page by page, lowest first, for good: page tables and stacks.
 //!
 //! # Locks
@@ -30,7 +30,8 @@ use spin::Once;
 
 pub(crate) use space::AddressSpace;
 
-/// Where RAM is seen, at its physical address from here on: 64 TiB of room. The first page tables show it here, too.
+/// Where RAM is mapped, each byte at its physical address from here on: 64 TiB of room. The first page tables map it
+/// here, too.
 pub(crate) const DIRECT_MAP: u64 = boot::PHYSICAL_MEMORY_OFFSET;
 
 /// Where drivers' mappings lie: 32 TiB of room.
@@ -53,7 +54,7 @@ pub(crate) struct Totals {
 
 static SPACE: Once<AddressSpace> = Once::new();
 
-/// Leaves the loader's page tables for our own and sets the heap up. Called once, before anything allocates.
+/// Replaces the loader's page tables by our own and sets the heap up. Called once, before the first allocation.
 ///
 /// # Panics
 /// When there is too little memory.
@@ -62,17 +63,17 @@ pub(crate) fn init(boot_info: &'static BootInfo) -> Totals {
     let offset = offset.expect("the boot loader maps physical memory");
     let mut frames = frames::Frames::new(&boot_info.memory_regions);
     let heap = frames.take_heap();
-    // SAFETY: `init` is called once; the loader mapped what the first page tables need at `offset`; the regions are what
-    // it vouches for.
+    // SAFETY: `init` is called once; the loader mapped what the first page tables need at `offset`; it vouches for the
+    // regions.
     let space = SPACE.call_once(|| unsafe { AddressSpace::switch_to_own(&boot_info.memory_regions, frames, offset) });
     let heap_bytes = heap.end - heap.start;
     let start = space.direct(heap.start).expect("the heap lies in usable memory");
-    // SAFETY: the range is RAM in the direct map, page-aligned, taken out of `frames` and given to nobody else.
+    // SAFETY: the range is RAM in the direct map, page-aligned, taken out of `frames` for the heap alone.
     unsafe { heap::init(start, usize::try_from(heap_bytes).expect("addresses have 64 bits")) };
     Totals { ram_bytes: space.ram_bytes(), heap_bytes }
 }
 
-/// The one address space, which all CPUs share.
+/// Returns the one address space, which all CPUs share.
 ///
 /// # Panics
 /// Before [`init`].
@@ -80,13 +81,13 @@ pub(crate) fn space() -> &'static AddressSpace {
     SPACE.get().expect("memory comes first")
 }
 
-/// Whether an address lies in the unmapped page below a stack. Asks nobody: for use in a panic.
+/// Returns whether an address lies in the unmapped page below a stack. Takes no lock: for use in a panic.
 pub(crate) fn is_stack_guard(address: u64) -> bool {
     let boot_stack = boot::image::boot_stack().start;
     (boot_stack - PAGE_BYTES..boot_stack).contains(&address) || address >= STACKS
 }
 
-/// The address as a pointer.
+/// Returns the address as a pointer.
 fn pointer(virt: u64) -> Option<NonNull<u8>> {
     NonNull::new(virt as *mut u8)
 }

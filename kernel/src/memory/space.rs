@@ -27,13 +27,13 @@ const EXECUTE: PageTableFlags = PageTableFlags::PRESENT;
 /// Entry 3 of the page attribute table, which `cpu` sets to uncached on every CPU.
 const UNCACHED: PageTableFlags = PageTableFlags::NO_CACHE.union(PageTableFlags::WRITE_THROUGH);
 
-/// What CPUs may address at most, whatever CPUID says: a page table entry has room for no more.
+/// The most bits of a physical address, whatever CPUID says: a page table entry has room for no more.
 const MAX_PHYSICAL_BITS: u32 = 52;
 
 /// The address space of all CPUs.
 pub(crate) struct AddressSpace {
     regions: &'static [MemoryRegion],
-    /// One behind the highest physical address.
+    /// The end of physical addresses.
     physical_end: u64,
     giant_pages: bool,
     root: u64,
@@ -48,7 +48,7 @@ struct State {
     mapped: Vec<Mapping>,
 }
 
-/// Whole pages that a driver had mapped.
+/// Whole pages that a driver mapped.
 struct Mapping {
     physical: Range<u64>,
     virt: u64,
@@ -63,13 +63,13 @@ impl AddressSpace {
     ///
     /// # Safety
     /// 1. `offset` shows physical memory, at least the lowest usable pages, writable.
-    /// 2. The regions tell the truth, and nothing but the image uses what they call usable or the boot loader's.
+    /// 2. The regions are right, and only the image uses what they call usable or the boot loader's.
     /// 3. The stack in use lies in the image.
     pub(super) unsafe fn switch_to_own(regions: &'static [MemoryRegion], mut frames: Frames, offset: u64) -> Self {
         let giant_pages = giant_pages();
         let root = frames.allocate_frame().expect("there is memory for page tables");
         let place = (offset + root.start_address().as_u64()) as *mut PageTable;
-        // SAFETY: the page was just handed out, so nobody else has it; `offset` shows it (1).
+        // SAFETY: the page was just handed out, so no other code has it; `offset` shows it (1).
         let top = unsafe {
             place.write(PageTable::new());
             &mut *place
@@ -83,14 +83,14 @@ impl AddressSpace {
                 Access::Execute => EXECUTE,
                 Access::Write => READ_WRITE,
             };
-            let stretch = Stretch { virt: part.range.start, physical: part.range, flags };
-            map_stretch(&mut table, &mut frames, stretch, giant_pages).expect("there is memory for the image's tables");
+            let new = NewMapping { virt: part.range.start, physical: part.range, flags };
+            map_pages(&mut table, &mut frames, new, giant_pages).expect("there is memory for the image's tables");
         }
         for region in regions.iter().filter(|region| region.kind == MemoryRegionKind::Usable) {
             let physical = region.start..region.end;
             assert!(physical.end <= DEVICES - DIRECT_MAP, "memory at {:#x} is out of reach", physical.start);
-            let stretch = Stretch { virt: DIRECT_MAP + physical.start, physical, flags: READ_WRITE };
-            map_stretch(&mut table, &mut frames, stretch, giant_pages).expect("there is memory for the direct map");
+            let new = NewMapping { virt: DIRECT_MAP + physical.start, physical, flags: READ_WRITE };
+            map_pages(&mut table, &mut frames, new, giant_pages).expect("there is memory for the direct map");
         }
 
         // SAFETY: the new tables map the image as it is used: code, constants, data and the stack (3).
@@ -103,17 +103,17 @@ impl AddressSpace {
         Self { regions, physical_end: 1 << physical_bits(), giant_pages, root, state: Mutex::new(state) }
     }
 
-    /// The top page table's physical address: what CR3 holds on every CPU.
+    /// Returns the top page table's physical address, which CR3 holds on every CPU.
     pub(crate) const fn root(&self) -> u64 {
         self.root
     }
 
-    /// Usable RAM, the image included.
+    /// Returns the bytes of usable RAM, the image included.
     pub(super) fn ram_bytes(&self) -> u64 {
         self.regions.iter().filter(|region| ours(region)).map(|region| region.end - region.start).sum()
     }
 
-    /// Where usable RAM at `physical` is seen in the direct map.
+    /// Returns where the direct map has the usable RAM at `physical`.
     pub(crate) fn direct(&self, physical: u64) -> Option<NonNull<u8>> {
         let usable = |region: &&MemoryRegion| region.kind == MemoryRegionKind::Usable;
         let mut regions = self.regions.iter().filter(usable);
@@ -121,7 +121,7 @@ impl AddressSpace {
         pointer(DIRECT_MAP + physical)
     }
 
-    /// Two neighbouring pages of usable RAM that a starting CPU reaches in real mode, and that hold nothing.
+    /// Returns two adjacent pages of usable RAM that a starting CPU reaches in real mode, and that hold nothing.
     pub(crate) fn low_pages(&self) -> Option<u64> {
         // Not page 0, where the BIOS has its data; not from 0x9f000 on, where its extended data may lie.
         (0x8..0x9e).chain(0x1..0x7).map(|page| page * PAGE_BYTES).find(|at| {
@@ -130,7 +130,7 @@ impl AddressSpace {
         })
     }
 
-    /// Copies out of physical memory that something else wrote: firmware's tables.
+    /// Copies physical memory that was written from outside: firmware's tables.
     ///
     /// # Errors
     /// When the range cannot be mapped.
@@ -150,13 +150,13 @@ impl AddressSpace {
         };
         for (index, byte) in into.iter_mut().enumerate() {
             // SAFETY: `bytes` bytes from `from` on are mapped: by the direct map, which shows all of the region, or by
-            // `map`. They are plain memory; volatile, for the compiler must not assume that nobody else writes.
+            // `map`. They are plain memory; the read is volatile, because firmware may write there.
             *byte = unsafe { from.as_ptr().add(index).read_volatile() };
         }
         Ok(())
     }
 
-    /// A new stack of `bytes` (whole pages), with an unmapped page below: its top.
+    /// Makes a stack of `bytes` (whole pages), with an unmapped page below (invariant 14), and returns its top.
     ///
     /// # Panics
     /// When memory runs out: stacks are made at bring-up, so a machine without room for them is too small.
@@ -169,7 +169,7 @@ impl AddressSpace {
         for virt in (bottom..top).step_by(4096) {
             let frame = state.frames.allocate_frame().expect("there is memory for stacks");
             let page = Page::<Size4KiB>::containing_address(VirtAddr::new(virt));
-            // SAFETY: the frame is nobody else's and the page was never handed out, so nothing is aliased.
+            // SAFETY: the frame and the page were never handed out before, so nothing is aliased.
             let flush = unsafe { state.table.map_to(page, frame, READ_WRITE, &mut state.frames) };
             // Not mapped before, so no CPU can have it cached.
             flush.expect("there is memory for the stacks' tables").ignore();
@@ -177,7 +177,7 @@ impl AddressSpace {
         top
     }
 
-    /// A page of RAM for good, as the direct map shows it, and its physical address.
+    /// Hands out a page of RAM for good: its place in the direct map, and its physical address.
     pub(crate) fn new_page(&self) -> Option<(NonNull<u8>, PhysAddr)> {
         let at = self.state.lock().frames.allocate_frame()?.start_address().as_u64();
         Some((self.direct(at)?, PhysAddr(at)))
@@ -191,11 +191,11 @@ impl AddressSpace {
         let mut guard = self.state.lock();
         let state = &mut *guard;
         let flags = if executable { EXECUTE } else { READ_WRITE };
-        let stretch = Stretch { virt: at, physical: at..at + PAGE_BYTES, flags };
-        map_stretch(&mut state.table, &mut state.frames, stretch, false).expect("there is memory for a page table");
+        let new = NewMapping { virt: at, physical: at..at + PAGE_BYTES, flags };
+        map_pages(&mut state.table, &mut state.frames, new, false).expect("there is memory for a page table");
     }
 
-    /// Takes back what [`AddressSpace::map_low`] mapped. Other CPUs flush their own TLB afterwards.
+    /// Unmaps what [`AddressSpace::map_low`] mapped. Other CPUs flush their own TLB afterwards.
     pub(crate) fn unmap_low(&self, at: u64) {
         let page = Page::<Size4KiB>::containing_address(VirtAddr::new(at));
         if let Ok((_, flush)) = self.state.lock().table.unmap(page) {
@@ -212,7 +212,7 @@ impl fmt::Debug for AddressSpace {
 }
 
 // SAFETY:
-// 1. A mapping is never taken back; all CPUs use these tables; `map_stretch` maps page by page exactly what was asked.
+// 1. A mapping is never taken back; all CPUs use these tables; `map_pages` maps page by page exactly what was asked.
 // 2. Everything Rust owns lies in regions that `ours` names (image, heap, tables, stacks): such ranges are refused.
 // 3. Whole pages are mapped, and the offset in the page is kept.
 unsafe impl PhysMap for AddressSpace {
@@ -249,20 +249,20 @@ unsafe impl PhysMap for AddressSpace {
         };
         let virt = state.next_device.next_multiple_of(unit) + physical.start % unit;
         let next = virt.checked_add(pages + PAGE_BYTES).filter(|next| *next <= STACKS).ok_or(no_room)?;
-        // All the tables this can take: at the edges small pages, in between a directory for each GiB.
+        // The most tables that this can take: small pages at the edges, and a directory for each GiB in between.
         if state.frames.left() < pages / Size1GiB::SIZE + (pages >> 39) + 8 {
             return Err(no_room);
         }
         state.next_device = next;
         let flags = if attribute == Attribute::Uncached { READ_WRITE | UNCACHED } else { READ_WRITE };
-        let stretch = Stretch { virt, physical: physical.clone(), flags };
-        map_stretch(&mut state.table, &mut state.frames, stretch, self.giant_pages).map_err(|_| no_room)?;
+        let new = NewMapping { virt, physical: physical.clone(), flags };
+        map_pages(&mut state.table, &mut state.frames, new, self.giant_pages).map_err(|_| no_room)?;
         state.mapped.push(Mapping { physical, virt, attribute });
         pointer(virt + within_page).ok_or(no_room)
     }
 }
 
-/// Whether Rust objects may lie there.
+/// Returns whether Rust objects may lie there.
 fn ours(region: &MemoryRegion) -> bool {
     matches!(region.kind, MemoryRegionKind::Usable | MemoryRegionKind::Bootloader)
 }
@@ -271,8 +271,8 @@ const fn overlap(a: &Range<u64>, b: &Range<u64>) -> bool {
     a.start < b.end && b.start < a.end
 }
 
-/// What to map where: whole pages.
-struct Stretch {
+/// Pages to be mapped.
+struct NewMapping {
     virt: u64,
     physical: Range<u64>,
     flags: PageTableFlags,
@@ -282,14 +282,14 @@ struct Stretch {
 #[derive(Debug)]
 struct NotMapped;
 
-/// Maps a stretch with the largest pages that its alignment and the CPU allow.
-fn map_stretch(
+/// Maps pages: the largest that their alignment and the CPU allow.
+fn map_pages(
     table: &mut OffsetPageTable<'static>,
     frames: &mut Frames,
-    stretch: Stretch,
+    new: NewMapping,
     giant_pages: bool,
 ) -> Result<(), NotMapped> {
-    let Stretch { mut virt, physical, flags } = stretch;
+    let NewMapping { mut virt, physical, flags } = new;
     let mut at = physical.start;
     while at < physical.end {
         let left = physical.end - at;
@@ -320,7 +320,7 @@ where
     let page = Page::<S>::containing_address(VirtAddr::new(virt));
     let frame = PhysFrame::<S>::containing_address(x86_64::PhysAddr::new(physical));
     // SAFETY: callers map the image as it is used, RAM into the direct map (whose only other view is the trampoline's,
-    // see the module), and physical ranges outside everything Rust owns.
+    // see the module), and physical ranges outside all Rust objects.
     match unsafe { table.map_to(page, frame, flags, frames) } {
         Ok(flush) => {
             flush.ignore(); // not mapped before, so no CPU can have it cached
@@ -332,13 +332,13 @@ where
     }
 }
 
-/// How wide physical addresses are (CPUID leaf 8000_0008h).
+/// Returns the bits of a physical address (CPUID leaf 8000_0008h).
 fn physical_bits() -> u32 {
     let bits = if __cpuid(0x8000_0000).eax >= 0x8000_0008 { __cpuid(0x8000_0008).eax & 0xff } else { 36 };
     bits.min(MAX_PHYSICAL_BITS)
 }
 
-/// Whether the CPU has 1 GiB pages (CPUID leaf 8000_0001h, EDX bit 26).
+/// Returns whether the CPU has 1 GiB pages (CPUID leaf 8000_0001h, EDX bit 26).
 fn giant_pages() -> bool {
     __cpuid(0x8000_0001).edx & 1 << 26 != 0
 }

@@ -1,7 +1,7 @@
 //! From a namespace to what can be done with it.
 
 use super::content::{Content, recognise};
-use super::disk::Disk;
+use super::disk::BttDisk;
 use super::{Machine, Node, probe};
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -18,65 +18,65 @@ use nvdimm::namespace::{BttPlace, Namespace, NamespaceId};
 use service::error::AdminError;
 use uuid::Uuid;
 
-/// The memory that a BTT takes as everybody makes them (256 free blocks an arena), with some arenas and any number of CPUs.
+/// The memory of an ordinary BTT: 256 free blocks an arena, some arenas, any number of CPUs.
 const ORDINARY_BYTES: u64 = 512 << 10;
 
-/// What a namespace is, once somebody has looked.
+/// What the node found in a namespace.
 pub(super) enum State {
     /// It is in sector mode, and open.
-    Sector(Arc<Disk<AnyMedium>>),
+    Sector(Arc<BttDisk<AnyMedium>>),
     /// It holds no BTT.
     Raw(Content),
     /// It holds a BTT that cannot be opened.
     Damaged(OpenError),
-    /// It holds a BTT that is sound as far as anybody here can tell, of a kind that is not served.
+    /// It holds a BTT in which no damage was found, of a kind that is not served.
     Unsupported(OpenError),
     /// It cannot be used, for this reason.
-    Held(Held),
-    /// Somebody disabled it.
+    Unusable(Unusable),
+    /// An admin disabled it.
     Disabled,
 }
 
 /// Why a namespace cannot be used.
-pub(super) struct Held {
+pub(super) struct Unusable {
     /// In words.
     pub(super) why: String,
-    /// Whether the medium is at fault.
+    /// Whether the medium is the cause.
     medium: bool,
 }
 
-impl Held {
-    /// For whoever wanted to use it.
+impl Unusable {
+    /// Returns the error of a command that needs the namespace.
     pub(super) fn error(&self, id: NamespaceId) -> AdminError {
         let message = format!("{id}: {}", self.why);
         if self.medium { AdminError::damaged(message) } else { AdminError::failed(message) }
     }
 }
 
-impl From<&str> for Held {
+impl From<&str> for Unusable {
     fn from(why: &str) -> Self {
         Self { why: why.into(), medium: false }
     }
 }
 
-impl From<probe::Fault> for Held {
+impl From<probe::Fault> for Unusable {
     fn from(why: probe::Fault) -> Self {
         Self { why: why.to_string(), medium: true }
     }
 }
 
-impl From<MediaError> for Held {
+impl From<MediaError> for Unusable {
     fn from(why: MediaError) -> Self {
         Self { why: why.to_string(), medium: true }
     }
 }
 
 impl State {
-    /// Whether it has a block device.
+    /// Returns whether it has a block device.
     pub(super) const fn is_enabled(&self) -> bool {
         match self {
             Self::Sector(_) | Self::Raw(_) | Self::Damaged(_) | Self::Unsupported(_) => true,
-            Self::Held(_) | Self::Disabled => false,
+            Self::Unusable(_) | Self::Disabled => false,
         }
     }
 }
@@ -100,13 +100,13 @@ impl fmt::Display for State {
             Self::Raw(content) => write!(f, "no BTT, {content}"),
             Self::Damaged(why) => write!(f, "damaged: {why}"),
             Self::Unsupported(why) => write!(f, "not supported: {why}"),
-            Self::Held(held) => write!(f, "not served: {}", held.why),
+            Self::Unusable(it) => write!(f, "not served: {}", it.why),
             Self::Disabled => write!(f, "disabled"),
         }
     }
 }
 
-/// Where a namespace's BTT is and whose it must be; `None` where its label says that it holds something else.
+/// Returns where a namespace's BTT lies and which parent it must have; `None` if its label names another use.
 pub(super) fn placement(namespace: &Namespace) -> Option<Placement> {
     let version = match namespace.btt_place()? {
         BttPlace::V1_1 => Version::V1_1,
@@ -116,7 +116,8 @@ pub(super) fn placement(namespace: &Namespace) -> Option<Placement> {
     Some(Placement { version, parent_uuid })
 }
 
-/// The block device of a namespace, as Linux names it: `pmem0s`, `pmem0.1s`, `ndblk0.0s`; raw ones without the `s`.
+/// Returns the name that Linux gives a namespace's block device: `pmem0s`, `pmem0.1s`, `ndblk0.0s`; without the `s` for
+/// a raw one.
 pub(super) fn device_name(id: NamespaceId, behind_windows: bool, sector_mode: bool) -> String {
     let (region, suffix) = (id.region.0, if sector_mode { "s" } else { "" });
     match id.number {
@@ -135,7 +136,7 @@ pub(super) enum Mapped {
 }
 
 impl Mapped {
-    /// These bytes of it.
+    /// Returns a medium of these bytes of it.
     ///
     /// # Errors
     /// Why they cannot be reached, in words.
@@ -153,7 +154,7 @@ impl Mapped {
     }
 }
 
-/// The bytes of a namespace.
+/// Returns the medium of a namespace.
 ///
 /// # Errors
 /// Why they cannot be reached, in words.
@@ -162,22 +163,22 @@ pub(super) fn medium(region: &Mapped, namespace: &Namespace) -> Result<AnyMedium
     region.bytes_of(&namespace.extents, access)
 }
 
-/// Looks at a namespace without a BTT, and at whether it keeps what would be stored there.
+/// Recognises the content of a namespace without a BTT, and probes a blank one (invariant 5).
 fn look_at_content(medium: &AnyMedium) -> State {
     match recognise(medium) {
         Ok(Content::Blank) if !medium.read_only() => match probe::ends(medium) {
             Ok(()) => State::Raw(Content::Blank),
-            Err(why) => State::Held(why.into()),
+            Err(why) => State::Unusable(why.into()),
         },
         Ok(content) => State::Raw(content),
-        Err(why) => State::Held(why.into()),
+        Err(why) => State::Unusable(why.into()),
     }
 }
 
 impl<M: Machine> Node<M> {
-    /// Opens the BTT on a medium, if there is memory for it: how much it wants stands on the medium. All that are open may
-    /// take half of the heap; a quarter more is for ordinary ones, so that greedy ones do not keep them out; the last
-    /// quarter is for everything else.
+    /// Opens the BTT on a medium, if there is memory for it: the medium says how much it needs (invariant 16). All open
+    /// BTTs may take half of the heap together. Ordinary ones may take a quarter more, so that large ones cannot keep
+    /// them out; the last quarter is for everything else.
     fn open_within_budget(
         &self,
         medium: &AnyMedium,
@@ -193,36 +194,36 @@ impl<M: Machine> Node<M> {
         }
     }
 
-    /// Opens a namespace. On media that may not be written nothing is.
+    /// Opens a namespace. Writes nothing to a medium that is read-only.
     pub(super) fn attach(&self, region: &Mapped, namespace: &Namespace) -> State {
         let Some(placement) = placement(namespace) else {
-            return State::Held("its label says that it is no sector-mode namespace".into());
+            return State::Unusable("its label says that it is no sector-mode namespace".into());
         };
         let medium = match medium(region, namespace) {
             Ok(medium) => medium,
-            Err(why) => return State::Held(why.as_str().into()),
+            Err(why) => return State::Unusable(why.as_str().into()),
         };
         let cpus = self.machine.cpus();
-        // The BTT itself has no more lanes than free blocks.
+        // The BTT itself limits lanes to its free blocks.
         let lanes = lanes(cpus, medium.window_count());
         match self.open_within_budget(&medium, placement, lanes) {
             Ok(btt) => {
                 let name = device_name(namespace.id, medium.window_count().is_some(), true);
-                State::Sector(Arc::new(Disk::new(name, btt, cpus)))
+                State::Sector(Arc::new(BttDisk::new(name, btt, cpus)))
             }
             Err(OpenError::NotABtt | OpenError::TooSmall { .. }) => look_at_content(&medium),
             Err(why @ OpenError::SectorSize { .. }) => State::Unsupported(why),
             Err(why) if why.is_damage() => State::Damaged(why),
-            // What is left is about memory.
+            // The other errors are about memory.
             Err(why) => {
                 let what_to_do = "disable another namespace and enable this one, or give the machine more memory";
-                State::Held(format!("{why}: {what_to_do}").as_str().into())
+                State::Unusable(format!("{why}: {what_to_do}").as_str().into())
             }
         }
     }
 }
 
-/// How many CPUs write at once at most: no more than there are windows, where there are some.
+/// Returns how many lanes make sense: one for each CPU, and no more than there are windows, if there are any.
 fn lanes(cpus: u32, windows: Option<u16>) -> u32 {
     windows.map_or(cpus, |windows| cpus.min(u32::from(windows).max(1)))
 }

@@ -1,4 +1,4 @@
-//! What a namespace without a BTT holds, as far as its bytes tell: so that nothing of value is formatted unasked.
+//! Recognises the content of a namespace without a BTT, so that nothing of value is formatted unless it is forced.
 //!
 //! Offsets and magic numbers are those of blkid (util-linux, libblkid/src/superblocks) and of the formats' own
 //! specifications.
@@ -9,27 +9,27 @@ use btt::media::{LINE_BYTES, MediaError, Medium, NsOffset};
 use core::fmt;
 use core::ops::Range;
 
-/// What stands at the start and the end of a namespace.
+/// The content at the start and the end of a namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Content {
     /// The first and the last MiB are zero.
     Blank,
-    /// They are ones: an erased medium, or none at all.
+    /// They are ones: an erased medium, or no medium.
     Ones,
-    /// Bytes that mean nothing to us.
+    /// Bytes that are not recognised.
     Unknown,
-    /// Something that somebody made.
+    /// A format that is recognised.
     Recognised(&'static str),
 }
 
 impl Content {
-    /// Whether it is what is left of a BTT.
+    /// Returns whether it is a BTT or the rest of one.
     pub(super) fn is_btt(self) -> bool {
         matches!(self, Self::Recognised("a BTT" | LONE_BACKUP))
     }
 }
 
-/// An info block's copy without the first block: a creation that was cut, or a block that was lost.
+/// An info block's copy without the first block: a power cut ended the creation, or the medium lost the block.
 const LONE_BACKUP: &str = "the backup of a BTT whose first info block is lost";
 
 impl fmt::Display for Content {
@@ -54,7 +54,8 @@ const fn magic(at: u64, bytes: &'static [u8], what: &'static str) -> Magic {
     Magic { at, bytes, what }
 }
 
-/// From the start of the namespace. What says more comes first: a partition table before the boot sector's mark.
+/// Places count from the start of the namespace. The more specific format comes first: a partition table before the
+/// boot sector's mark.
 const MAGICS: [Magic; 33] = [
     magic(0, &SIGNATURE, "a BTT"),
     magic(PAGE_BYTES, &SIGNATURE, "a BTT"),
@@ -94,7 +95,7 @@ const MAGICS: [Magic; 33] = [
 /// Reads bytes at a place.
 pub(super) type Read<'a, E> = dyn FnMut(u64, &mut [u8]) -> Result<(), E> + 'a;
 
-/// The name of what begins here, by its magic number. `read` is asked for bytes among the first `bytes` only.
+/// Returns the name of the format whose magic number is found. Calls `read` for bytes among the first `bytes` only.
 pub(super) fn name_of<E>(bytes: u64, read: &mut Read<'_, E>) -> Result<Option<&'static str>, E> {
     for magic in &MAGICS {
         if holds(bytes, read, magic.at, magic.bytes)? {
@@ -117,7 +118,7 @@ fn holds<E>(bytes: u64, read: &mut Read<'_, E>, at: u64, magic: &[u8]) -> Result
 /// Looks at a namespace. Reads at most 4 MiB and some pages.
 ///
 /// # Errors
-/// What the medium says.
+/// The medium's.
 pub(super) fn recognise<N: Medium>(media: &N) -> Result<Content, MediaError> {
     let bytes = media.len_bytes();
     let mut read = |at, into: &mut [u8]| media.read(NsOffset(at), into);
@@ -134,7 +135,7 @@ pub(super) fn recognise<N: Medium>(media: &N) -> Result<Content, MediaError> {
         }
     }
     let ends = [0..bytes.min(ENDS_BYTES), bytes.saturating_sub(ENDS_BYTES)..bytes];
-    // What a cut left of a probe counts for the zeroes that were there.
+    // The rest of a probe that a power cut ended counts as the zeroes that were there.
     let mut left_over = [None; 2];
     for (slot, at) in left_over.iter_mut().zip(places_at_ends(bytes)) {
         let mut line = [0; LINE];
@@ -153,7 +154,7 @@ pub(super) fn recognise<N: Medium>(media: &N) -> Result<Content, MediaError> {
     Ok(Content::Unknown)
 }
 
-/// Whether all these bytes are `byte`, those of the lines `but` left out.
+/// Returns whether all these bytes are `byte`, except those of the lines `but`.
 fn is_all<N: Medium>(media: &N, range: Range<u64>, byte: u8, but: [Option<u64>; 2]) -> Result<bool, MediaError> {
     let mut buffer = [0_u8; 1024];
     let mut at = range.start;
@@ -162,10 +163,10 @@ fn is_all<N: Medium>(media: &N, range: Range<u64>, byte: u8, but: [Option<u64>; 
             at = line + LINE_BYTES;
             continue;
         }
-        // Up to the next line that is left out.
+        // Read up to the next line that is left out.
         let next = but.into_iter().flatten().filter(|line| *line > at).min();
         let left = next.unwrap_or(range.end).min(range.end) - at;
-        let size = usize::try_from(left).unwrap_or(buffer.len()).min(buffer.len());
+        let size = usize::try_from(left.min(buffer.len() as u64)).expect("at most the buffer");
         media.read(NsOffset(at), &mut buffer[..size])?;
         if buffer[..size].iter().any(|found| *found != byte) {
             return Ok(false);
@@ -234,7 +235,7 @@ mod tests {
             let (sim, line) = probed(probe_of);
             sim.write(NsOffset(at), &line).expect("in range");
             assert_eq!(recognise(&sim), Ok(content), "{at:#x}");
-            // One byte more is somebody's.
+            // One byte more is data.
             sim.write(NsOffset(at - 1), &[1]).expect("in range");
             assert_eq!(recognise(&sim), Ok(Content::Unknown), "{at:#x}");
         }

@@ -1,4 +1,4 @@
-//! A namespace in sector mode, open: what reads, writes and counts.
+//! An open namespace in sector mode: its BTT, name and counters.
 
 use alloc::boxed::Box;
 use alloc::format;
@@ -16,33 +16,33 @@ use service::pattern::{self, Verdict};
 use service::stats::{Counter, Counters, DeviceStats};
 
 /// An open BTT with its name and its counters.
-pub(super) struct Disk<N> {
+pub(super) struct BttDisk<N> {
     /// `pmem0s`.
     pub(super) name: String,
     /// The device.
     pub(super) btt: Btt<N>,
     counters: Box<[Counters]>,
-    /// Consumers' requests wait: see [`super::export::Exports::hold`].
-    held: AtomicBool,
+    /// Whether consumers' requests wait: see [`super::export::Exports::suspend`].
+    suspended: AtomicBool,
 }
 
-impl<N: Medium> Disk<N> {
-    /// The disk of that name, on a machine with `cpus` CPUs.
+impl<N: Medium> BttDisk<N> {
+    /// Makes the disk of that name, on a machine with `cpus` CPUs.
     pub(super) fn new(name: String, btt: Btt<N>, cpus: u32) -> Self {
-        Self { name, btt, counters: (0..cpus).map(|_| Counters::new()).collect(), held: AtomicBool::new(false) }
+        Self { name, btt, counters: (0..cpus).map(|_| Counters::new()).collect(), suspended: AtomicBool::new(false) }
     }
 
-    /// Whether consumers' requests wait.
-    pub(super) fn is_held(&self) -> bool {
-        self.held.load(Ordering::Acquire)
+    /// Returns whether consumers' requests wait.
+    pub(super) fn is_suspended(&self) -> bool {
+        self.suspended.load(Ordering::Acquire)
     }
 
-    /// Has consumers' requests wait, or be served again: for [`super::export::Exports::hold`].
-    pub(super) fn hold(&self, held: bool) {
-        self.held.store(held, Ordering::Release);
+    /// Sets whether consumers' requests wait. Only [`super::export::Exports::suspend`] and its guard call it.
+    pub(super) fn set_suspended(&self, suspended: bool) {
+        self.suspended.store(suspended, Ordering::Release);
     }
 
-    /// Bytes of an external sector.
+    /// Returns the bytes of an external sector.
     pub(super) fn sector_bytes(&self) -> usize {
         self.btt.sector_size().bytes() as usize
     }
@@ -51,7 +51,7 @@ impl<N: Medium> Disk<N> {
     ///
     /// # Errors
     /// The first sector that could not be read.
-    pub(super) fn read(&self, cpu: CpuIndex, lba: u64, into: &mut [u8]) -> Result<(), BttError> {
+    pub(super) fn read(&self, cpu: CpuIndex, lba: ExternalLba, into: &mut [u8]) -> Result<(), BttError> {
         let count = (into.len() / self.sector_bytes()) as u64;
         match SectorsMut::new(into, self.btt.sector_size()) {
             Some(mut sink) => self.read_to(cpu, lba, count, &mut sink),
@@ -59,67 +59,68 @@ impl<N: Medium> Disk<N> {
         }
     }
 
-    /// Reads whole external sectors to wherever `sink` has them.
+    /// Reads whole external sectors to the places that `sink` names.
     ///
     /// # Errors
     /// The first sector that could not be read.
     pub(super) fn read_to(
         &self,
         cpu: CpuIndex,
-        lba: u64,
+        lba: ExternalLba,
         count: u64,
         sink: &mut impl SectorSink<N>,
     ) -> Result<(), BttError> {
         let mut lane = self.btt.lane(cpu);
-        let result = lane.read(ExternalLba(lba), count, sink);
+        let result = lane.read(lba, count, sink);
         let counted = if result.is_ok() { Counter::Reads } else { Counter::ReadErrors };
         self.count(cpu, counted, &lane.take_counters());
         result
     }
 
-    /// Writes whole external sectors; `from` holds a whole number of them. Durable when it returns.
+    /// Writes whole external sectors; `from` holds a whole number of them. They are durable when it returns.
     ///
     /// # Errors
     /// Where it stopped.
-    pub(super) fn write(&self, cpu: CpuIndex, lba: u64, from: &[u8]) -> Result<(), BttError> {
+    pub(super) fn write(&self, cpu: CpuIndex, lba: ExternalLba, from: &[u8]) -> Result<(), BttError> {
         match Sectors::new(from, self.btt.sector_size()) {
             Some(source) => self.write_from(cpu, lba, source.count() as u64, &source),
             None => Err(self.not_whole(lba, 0)),
         }
     }
 
-    /// Makes sectors read as zeroes, by the map where the BTT was made for it. Durable when it returns.
+    /// Makes sectors read as zeroes, by the map if the BTT was made for it. The change is durable when it returns.
     ///
     /// # Errors
     /// Where it stopped.
-    pub(super) fn zero(&self, cpu: CpuIndex, lba: u64, count: u64) -> Result<(), BttError> {
+    pub(super) fn zero(&self, cpu: CpuIndex, lba: ExternalLba, count: u64) -> Result<(), BttError> {
         let mut lane = self.btt.lane(cpu);
-        let result = lane.zero(ExternalLba(lba), count);
+        let result = lane.zero(lba, count);
         let counted = if result.is_ok() { Counter::Writes } else { Counter::WriteErrors };
         self.count(cpu, counted, &lane.take_counters());
         result
     }
 
-    /// Writes whole external sectors from wherever `source` has them. Durable when it returns.
+    /// Writes whole external sectors from the places that `source` names. They are durable when it returns (invariant
+    /// 3).
     ///
     /// # Errors
     /// Where it stopped.
     pub(super) fn write_from(
         &self,
         cpu: CpuIndex,
-        lba: u64,
+        lba: ExternalLba,
         count: u64,
         source: &impl SectorSource<N>,
     ) -> Result<(), BttError> {
         let mut lane = self.btt.lane(cpu);
-        let result = lane.write(ExternalLba(lba), count, source);
+        let result = lane.write(lba, count, source);
         let counted = if result.is_ok() { Counter::Writes } else { Counter::WriteErrors };
         self.count(cpu, counted, &lane.take_counters());
         result
     }
 
-    /// The name of what somebody made on it, if it is recognised. Sectors that cannot be read hold nothing, and sectors of
-    /// a load ([`service::pattern`]) nothing but that, whatever their bytes look like.
+    /// Returns the name of the content that is recognised on it, if any. A sector that cannot be read counts as zeroes,
+    /// and so does a sector of `bench`'s pattern ([`service::pattern`]), whose bytes may look like anything.
     pub(super) fn content(&self, cpu: CpuIndex) -> Option<&'static str> {
         let size = self.btt.sector_size();
         let data_bytes = u64::from(size.data_bytes());
@@ -128,9 +129,9 @@ impl<N: Medium> Disk<N> {
             let mut done = 0;
             while done < into.len() {
                 let here = at + done as u64;
-                let sound = self.read(cpu, here / data_bytes, &mut sector).is_ok();
+                let sound = self.read(cpu, ExternalLba(here / data_bytes), &mut sector).is_ok();
                 let meant = sound && !matches!(pattern::verify(&sector), Verdict::Whole(_));
-                let from = usize::try_from(here % data_bytes).unwrap_or(0);
+                let from = usize::try_from(here % data_bytes).expect("less than a sector");
                 let count = (size.data_bytes() as usize - from).min(into.len() - done);
                 let part = &mut into[done..done + count];
                 if meant {
@@ -148,13 +149,13 @@ impl<N: Medium> Disk<N> {
         }
     }
 
-    /// Lets the map know of sectors that the medium has lost: those that cannot be read become errors.
+    /// Reads sectors so that the map learns which of them the medium has lost: those become errors.
     ///
     /// # Errors
-    /// What keeps the map from being read or written.
-    pub(super) fn settle_losses(&self, cpu: CpuIndex, lba: u64, count: u64) -> Result<(), BttError> {
+    /// The error that kept the map from being read or written.
+    pub(super) fn settle_losses(&self, cpu: CpuIndex, lba: ExternalLba, count: u64) -> Result<(), BttError> {
         let mut sector = vec![0; self.sector_bytes()];
-        for lba in lba..lba.saturating_add(count) {
+        for lba in (lba.0..lba.0.saturating_add(count)).map(ExternalLba) {
             match self.read(cpu, lba, &mut sector) {
                 Ok(()) | Err(BttError::SectorError { .. } | BttError::Data { .. } | BttError::Drain { .. }) => {}
                 Err(why) => return Err(why),
@@ -163,9 +164,9 @@ impl<N: Medium> Disk<N> {
         Ok(())
     }
 
-    /// Bytes that are no whole number of sectors are asked for by nobody; if somebody does, nothing is done.
-    fn not_whole(&self, lba: u64, count: u64) -> BttError {
-        BttError::OutOfRange { lba: ExternalLba(lba), count, capacity: self.btt.capacity_sectors() }
+    /// Callers pass whole sectors; anything else is refused before the medium is touched.
+    fn not_whole(&self, lba: ExternalLba, count: u64) -> BttError {
+        BttError::OutOfRange { lba, count, capacity: self.btt.capacity_sectors() }
     }
 
     fn count(&self, cpu: CpuIndex, outcome: Counter, done: &btt::lane::Counters) {
@@ -180,23 +181,23 @@ impl<N: Medium> Disk<N> {
         counters.add(Counter::Refusals, done.refusals);
     }
 
-    /// The counters since boot.
+    /// Returns the counters since boot.
     pub(super) fn stats(&self) -> DeviceStats {
         DeviceStats::new(self.name.as_str(), self.counters.iter().map(Counters::snapshot).collect())
     }
 
-    /// Why it takes no writes, if one of its arenas does not.
+    /// Returns why an arena takes no writes, if one does not.
     pub(super) fn read_only(&self) -> Option<String> {
         self.btt.arenas().find_map(|arena| read_only_reason(&arena))
     }
 
-    /// Whether its medium as a whole takes no writes.
+    /// Returns whether none of its arenas takes writes.
     pub(super) fn all_read_only(&self) -> bool {
         self.btt.arenas().all(|arena| arena.read_only.is_some())
     }
 }
 
-/// Why an arena takes no writes, in words.
+/// Returns in words why an arena takes no writes, if it does not.
 pub(super) fn read_only_reason(arena: &ArenaInfo) -> Option<String> {
     arena.read_only.map(|why| match why {
         ReadOnlyReason::Medium => why.to_string(),
@@ -204,7 +205,7 @@ pub(super) fn read_only_reason(arena: &ArenaInfo) -> Option<String> {
     })
 }
 
-/// A device's error as the admin side says it. The one place where they meet.
+/// Translates a device's error to the admin side's. It is translated here only.
 pub(super) fn admin_error(dev: &str, why: &BttError) -> AdminError {
     let message = format!("{dev}: {why}");
     match why {

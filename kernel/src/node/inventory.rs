@@ -1,7 +1,7 @@
-//! What was found, for `status`, `list`, `nfit` and `health`: the admin side's objects, made from ours.
+//! `status`, `list`, `nfit` and `health`: the admin side's objects, made from the node's.
 
 use super::attach::State;
-use super::disk::{Disk, read_only_reason};
+use super::disk::{BttDisk, read_only_reason};
 use super::{Machine, NamespaceSlot, Node, RegionSlot, SlotPlace, nfit};
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -97,7 +97,7 @@ impl<M: Machine> InventoryAdmin for Node<M> {
     }
 }
 
-/// What a DIMM's state flags mean for what is stored on it (ACPI 6.5, 5.2.25.3).
+/// The meaning of a DIMM's state flags for the data on it (ACPI 6.5, table 5.135).
 const DIMM_FLAGS: [(MappingFlags, &str, Severity); 6] = [
     (MappingFlags::MAP_FAILED, "the firmware could not map it", Severity::Error),
     (MappingFlags::SAVE_FAILED, "its last save to flash failed: what was written before may be lost", Severity::Error),
@@ -107,8 +107,8 @@ const DIMM_FLAGS: [(MappingFlags, &str, Severity); 6] = [
     (MappingFlags::HEALTH_EVENT, "it reported a health event before the firmware started", Severity::Warning),
 ];
 
-/// What is wrong with an open BTT.
-fn disk_health(disk: &Disk<AnyMedium>, mut add: impl FnMut(String, Severity)) {
+/// Adds the findings about an open BTT.
+fn disk_health(disk: &BttDisk<AnyMedium>, mut add: impl FnMut(String, Severity)) {
     for arena in disk.btt.arenas() {
         if let (Some(why), Some(reason)) = (read_only_reason(&arena), arena.read_only) {
             let of_medium = reason == ReadOnlyReason::Medium;
@@ -126,7 +126,7 @@ fn disk_health(disk: &Disk<AnyMedium>, mut add: impl FnMut(String, Severity)) {
 }
 
 impl<M: Machine> Node<M> {
-    /// One namespace, as `list` shows it.
+    /// Returns one namespace, as `list` shows it.
     pub(super) fn shown(&self, place: SlotPlace) -> out::Namespace {
         let numa_node = self.regions[place.region].region.proximity_domain;
         out::Namespace { numa_node, ..namespace(self.at(place)) }
@@ -187,7 +187,7 @@ impl<M: Machine> Node<M> {
     }
 
     fn mappings(&self, region: &Region) -> Vec<out::Mapping> {
-        let number = |handle| self.found.dimm_number(handle).unwrap_or(0); // every mapping's DIMM is there
+        let number = |handle| self.found.dimm_number(handle).expect("a mapping names a DIMM that was found");
         region
             .mappings()
             .iter()
@@ -200,12 +200,12 @@ impl<M: Machine> Node<M> {
             .collect()
     }
 
-    /// The label areas of a region's DIMMs.
+    /// Returns the label areas of a region's DIMMs.
     fn areas<'a>(&'a self, region: &'a Region) -> impl Iterator<Item = &'a Labels> {
         region.mappings().iter().map(|mapping| self.found.labels_of(mapping.dimm))
     }
 
-    /// The cookie that labels of this region carry, in the version that its label areas have: 1.1 only where their
+    /// Returns the cookie that labels of this region carry, in the version that its label areas have: 1.1 only if their
     /// index blocks say so.
     fn set_cookie(&self, region: &Region) -> Option<u64> {
         let mut version = None;
@@ -224,7 +224,7 @@ impl<M: Machine> Node<M> {
     }
 }
 
-/// What a region is known to have lost, in blocks as Linux counts them.
+/// Returns what a region is known to have lost, in blocks of 512 bytes, as Linux counts them.
 fn bad_blocks(slot: &RegionSlot) -> Vec<out::BadBlocks> {
     let all = Extent { start: 0, bytes: slot.region.bytes() };
     let medium = match (&slot.region.kind, &slot.medium) {
@@ -235,7 +235,7 @@ fn bad_blocks(slot: &RegionSlot) -> Vec<out::BadBlocks> {
     blocks(&lost).into_iter().map(|(offset, length)| out::BadBlocks { offset, length, dimms: Vec::new() }).collect()
 }
 
-/// The blocks of 512 bytes that hold any of these bytes: first ones and counts.
+/// Returns the blocks of 512 bytes that hold any of these bytes: pairs of a first block and a count.
 fn blocks(lost: &[(NsOffset, u64)]) -> Vec<(u64, u64)> {
     let mut blocks: Vec<(u64, u64)> = Vec::new();
     for &(NsOffset(at), bytes) in lost {
@@ -262,7 +262,7 @@ fn namespace(slot: &NamespaceSlot) -> out::Namespace {
         State::Raw(_) | State::Damaged(_) | State::Unsupported(_) => {
             (namespace.bytes(), 512, Some(slot.device_name(false)), None)
         }
-        State::Held(_) | State::Disabled => (namespace.bytes(), 512, None, None),
+        State::Unusable(_) | State::Disabled => (namespace.bytes(), 512, None, None),
     };
     out::Namespace {
         dev: namespace.id.to_string(),
@@ -281,14 +281,14 @@ fn namespace(slot: &NamespaceSlot) -> out::Namespace {
     }
 }
 
-fn summary(disk: &Disk<AnyMedium>) -> out::Btt {
-    let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+fn summary(disk: &BttDisk<AnyMedium>) -> out::Btt {
+    let count = |number: usize| u32::try_from(number).expect("each takes more than a byte of the heap");
     let arenas: Vec<_> = disk.btt.arenas().collect();
     out::Btt {
         uuid: disk.btt.uuid(),
         version: disk.btt.version().numbers(),
         arenas: count(arenas.len()),
-        nfree: arenas.iter().map(|arena| arena.info.geometry.nfree).min().unwrap_or(0),
+        nfree: arenas.iter().map(|arena| arena.info.geometry.nfree).min().expect("a BTT has an arena"),
         lanes: count(disk.btt.lane_count()),
         flog_slots: match arenas.first().map(|arena| arena.slots) {
             Some(Slots::ZeroTwo) => (0, 2),
@@ -311,7 +311,7 @@ fn namespace_status(slot: &NamespaceSlot) -> NamespaceStatus {
         }
         State::Damaged(why) => ("sector", slot.namespace.bytes(), None, format!("damaged: {why}")),
         State::Unsupported(why) => ("sector", slot.namespace.bytes(), None, format!("unsupported: {why}")),
-        State::Held(held) => ("raw", slot.namespace.bytes(), None, format!("disabled: {}", held.why)),
+        State::Unusable(it) => ("raw", slot.namespace.bytes(), None, format!("disabled: {}", it.why)),
         State::Disabled => ("raw", slot.namespace.bytes(), None, "disabled".into()),
     };
     NamespaceStatus { dev: id.to_string(), mode: mode.to_string(), size, blockdev, state }

@@ -1,4 +1,4 @@
-//! What the node needs of the machine below it: the seam that lets the node run on a host, too.
+//! The seam between the node and the machine below it, which lets the node run on a host, too.
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -8,49 +8,50 @@ use core::fmt;
 use drivers::phys::PhysMap;
 use nvdimm::label::LabelStore;
 
-use super::export::Means;
+use super::export::ExportServices;
 
 /// A machine that has been brought up.
 pub trait Machine: Sync {
-    /// How it maps physical memory.
+    /// The type of its map of physical memory.
     type Map: PhysMap;
 
-    /// Maps physical memory.
+    /// Returns its map of physical memory.
     fn map(&self) -> &Self::Map;
 
-    /// How many CPUs run.
+    /// Returns how many CPUs run.
     fn cpus(&self) -> u32;
 
-    /// The CPU that asks.
+    /// Returns the CPU that calls.
     fn this_cpu() -> CpuIndex;
 
-    /// Runs `work` on every CPU, this one included, and returns when all have done it.
+    /// Runs `work` on every CPU, this one included, and returns when all have finished.
     fn run_on_all(&self, work: &(dyn Fn(CpuIndex) + Sync));
 
-    /// Nanoseconds since the image began. Never goes back.
+    /// Returns the nanoseconds since the image began. Never goes back.
     fn now_ns(&self) -> u64;
 
-    /// Random bytes, for a uuid.
+    /// Returns random bytes, for a uuid.
     fn random(&self) -> [u8; 16];
 
-    /// Bytes of RAM.
+    /// Returns the bytes of RAM.
     fn memory_bytes(&self) -> u64;
 
-    /// Bytes of the heap, used or not: what others choose (media, firmware, peers) may take a part of it.
+    /// Returns the bytes of the heap, used or not. Sizes that media, firmware and peers choose are limited to a part of
+    /// it.
     fn heap_bytes(&self) -> u64;
 
-    /// Signatures of the firmware tables that were found, in order.
+    /// Returns the signatures of the firmware tables that were found, in order.
     fn tables(&self) -> Vec<String>;
 
-    /// The NFITs, each from its header on.
+    /// Returns the NFITs, each from its header on.
     fn nfits(&self) -> &[Vec<u8>];
 
-    /// Where the DIMMs' labels are read and written.
+    /// Returns the store through which the DIMMs' labels are read and written.
     fn labels(&self) -> Box<dyn LabelStore + '_>;
 
-    /// What exports need. Asked once. Without it nothing is exported.
-    fn means(&self) -> Means {
-        Means::none()
+    /// Returns what exports need. The node calls it once. Without a link nothing is exported.
+    fn export_services(&self) -> ExportServices {
+        ExportServices::none()
     }
 
     /// Adds a line to the log.

@@ -1,8 +1,8 @@
-//! The node: what the machine's firmware and media hold, and what is done with it.
+//! The node: the namespaces that the machine's firmware and media describe, and the admin commands on them.
 //!
 //! [`Node::assemble`] goes from firmware bytes to open disks; the node then carries out the admin commands
-//! ([`service::admin::Appliance`]). It touches no hardware but through [`Machine`] and the drivers, so it runs on a host as
-//! well. Each part of the admin commands has a room of its own:
+//! ([`service::admin::Appliance`]). It reaches hardware through [`Machine`] and the drivers only, so it runs on a host
+//! as well; its tests are in `tests/tests/node`. Each family of admin commands has a room of its own:
 //!
 //! | room | commands |
 //! |---|---|
@@ -33,7 +33,7 @@ use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use attach::{Mapped, State, device_name};
-use disk::Disk;
+use disk::BttDisk;
 use drivers::blk_window::BlkRegion;
 use drivers::medium::AnyMedium;
 use drivers::persist::Persist;
@@ -46,14 +46,14 @@ use nvdimm::namespace::Namespace;
 use nvdimm::region::{Kind, PersistenceDomain, Region};
 use service::error::AdminError;
 
-/// Everything that was found, and what is open.
+/// Everything that was found, and the disks that are open.
 pub struct Node<M: Machine> {
     machine: M,
     found: Inventory,
     /// The regions of `found`, mapped, with their namespaces.
     regions: Vec<RegionSlot>,
     persist: Persist,
-    /// How often a BTT was opened that had interrupted writes to finish.
+    /// The number of BTTs whose opening finished interrupted writes.
     unclean_shutdowns: u64,
     exports: Arc<Exports>,
 }
@@ -66,23 +66,23 @@ struct RegionSlot {
     namespaces: Vec<NamespaceSlot>,
 }
 
-/// Where a namespace stands in the node.
+/// A namespace's place in the node.
 #[derive(Clone, Copy)]
 struct SlotPlace {
     region: usize,
     namespace: usize,
 }
 
-/// A namespace, and what became of it.
+/// A namespace, and its state.
 struct NamespaceSlot {
     namespace: Namespace,
-    /// Whether it is in a BLK region.
+    /// Whether it lies in a BLK region.
     behind_windows: bool,
     state: State,
 }
 
 impl NamespaceSlot {
-    /// Its block device in sector mode, or raw.
+    /// Returns the name of its block device, in sector mode or raw.
     fn device_name(&self, sector_mode: bool) -> String {
         device_name(self.namespace.id, self.behind_windows, sector_mode)
     }
@@ -94,11 +94,11 @@ impl NamespaceSlot {
             State::Sector(_) | State::Raw(_) | State::Disabled => Ok(()),
             State::Damaged(why) => Err(AdminError::damaged(format!("{id}: {why}"))),
             State::Unsupported(why) => Err(AdminError::failed(format!("{id} holds {why}"))),
-            State::Held(held) => Err(held.error(id)),
+            State::Unusable(it) => Err(it.error(id)),
         }
     }
 
-    /// What to do about a namespace that an admin disabled.
+    /// Returns what to do about a namespace that an admin disabled.
     fn how_to_enable(&self) -> String {
         let id = self.namespace.id;
         format!("{id} is disabled: enable-namespace {id} serves it")
@@ -106,7 +106,8 @@ impl NamespaceSlot {
 }
 
 impl<M: Machine> Node<M> {
-    /// Finds and opens all that the firmware names. What cannot be used is logged, and left out.
+    /// Finds and opens all namespaces that the firmware describes. What cannot be used is logged and left out
+    /// (invariant 16).
     pub fn assemble(machine: M) -> Self {
         let found = nvdimm::discover(machine.nfits(), machine.labels().as_mut());
         for finding in found.findings() {
@@ -115,7 +116,7 @@ impl<M: Machine> Node<M> {
         let persist = Persist::detect(found.persistence_domain() == PersistenceDomain::CpuCache);
         let [a, b, c, d, e, f, g, h, ..] = machine.random();
         let boot = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
-        let exports = Arc::new(Exports::new(machine.means(), machine.cpus(), boot));
+        let exports = Arc::new(Exports::new(machine.export_services(), machine.cpus(), boot));
         let mut node = Self { machine, found, regions: Vec::new(), persist, unclean_shutdowns: 0, exports };
         node.regions = node.found.regions.iter().map(|region| node.slot(region)).collect();
         for namespace in node.found.namespaces.clone() {
@@ -125,7 +126,7 @@ impl<M: Machine> Node<M> {
         node
     }
 
-    /// What serves consumers: each CPU polls it.
+    /// Returns the exports, which each CPU polls.
     pub const fn exports(&self) -> &Arc<Exports> {
         &self.exports
     }
@@ -134,8 +135,8 @@ impl<M: Machine> Node<M> {
         self.regions.iter().flat_map(|slot| &slot.namespaces)
     }
 
-    /// The disks that are open.
-    fn disks(&self) -> impl Iterator<Item = &Arc<Disk<AnyMedium>>> {
+    /// Returns the disks that are open.
+    fn disks(&self) -> impl Iterator<Item = &Arc<BttDisk<AnyMedium>>> {
         self.slots().filter_map(|slot| match &slot.state {
             State::Sector(disk) => Some(disk),
             _ => None,
@@ -174,7 +175,8 @@ impl<M: Machine> Node<M> {
 
     /// Opens a namespace and puts it in its region.
     fn add(&mut self, namespace: Namespace) {
-        let Some(region) = self.regions.iter().position(|slot| slot.region.id == namespace.id.region) else { return };
+        let region = self.regions.iter().position(|slot| slot.region.id == namespace.id.region);
+        let region = region.expect("a namespace lies in a region that was found");
         let behind_windows = matches!(self.regions[region].region.kind, Kind::Blk(_));
         let slots = &mut self.regions[region].namespaces;
         slots.push(NamespaceSlot { namespace, behind_windows, state: State::Disabled });
@@ -189,7 +191,7 @@ impl<M: Machine> Node<M> {
         let start = self.machine.now_ns();
         let state = match &region.medium {
             Ok(medium) => self.attach(medium, namespace),
-            Err(why) => State::Held(why.as_str().into()),
+            Err(why) => State::Unusable(why.as_str().into()),
         };
         let took_us = self.machine.now_ns().saturating_sub(start) / 1000;
         self.machine.log(format_args!("{}: {state}; looked at in {took_us} us", namespace.id));
@@ -209,7 +211,7 @@ impl<M: Machine> Node<M> {
         &mut self.regions[place.region].namespaces[place.namespace]
     }
 
-    /// The machine below.
+    /// Returns the machine below.
     pub const fn machine(&self) -> &M {
         &self.machine
     }

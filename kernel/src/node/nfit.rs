@@ -9,7 +9,7 @@ use nvdimm::nfit::Structure;
 use service::admin::commands::inventory::{Nfit, NfitStructure, Refusal};
 use service::admin::fields::{FieldValue, Fields};
 
-/// Every structure that was decoded, and everything that was refused or remarked.
+/// Returns every structure that was decoded, and every finding.
 pub(super) fn reply(found: &Inventory) -> Nfit {
     let structures = found.nfit.entries.iter().map(|entry| {
         let (table, offset) = numbers(entry.at);
@@ -22,14 +22,15 @@ pub(super) fn reply(found: &Inventory) -> Nfit {
 }
 
 fn numbers(at: Place) -> (u32, u32) {
-    let small = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+    let small = |number: usize| u32::try_from(number).expect("a table counts its bytes in 32 bits");
     match at {
         Place::Nfit { table, offset } => (small(table), small(offset)),
+        // A device may claim an area of any size: an offset that the reply has no room for is cut.
         Place::Labels { offset, .. } => (0, u32::try_from(offset).unwrap_or(u32::MAX)),
     }
 }
 
-/// Something that was refused or remarked, and its place.
+/// Returns a finding and its place.
 fn refusal(finding: Finding) -> Refusal {
     let (table, offset) = numbers(finding.at);
     let what = match finding.at {
@@ -47,7 +48,7 @@ fn list(numbers: impl IntoIterator<Item = u64>) -> FieldValue {
     FieldValue::List(numbers.into_iter().map(FieldValue::Hex).collect::<Vec<_>>())
 }
 
-/// A structure's kind and its fields, in the specification's order (ACPI 6.5, 5.2.25).
+/// Returns a structure's kind and its fields, in the specification's order (ACPI 6.5, 5.2.25).
 fn describe(structure: &Structure) -> (&'static str, Fields) {
     match structure {
         Structure::SystemPhysicalRange(it) => (

@@ -1,8 +1,8 @@
-//! Whether a medium keeps what is stored: firmware may name ranges with no memory behind them, with too little, or with a
-//! ROM.
+//! Probes whether a medium keeps what is stored (invariant 5): firmware may describe ranges with no memory behind them,
+//! with too little, or with a ROM.
 //!
-//! A probe stores a line of its own where all bytes are zero (or all are ones), reads it back, and stores what was there.
-//! What is not blank is never written.
+//! A probe stores a line of its own where all bytes are zero (or all are ones), reads it back, and stores the old bytes
+//! again. A line that is not blank is never written.
 //!
 //! | behind the range is | the line |
 //! |---|---|
@@ -10,26 +10,27 @@
 //! | memory for its first part only | does not read back at the end |
 //! | memory with fewer address bits than the range | is at a power of two before its place, too |
 //!
-//! A cut in the middle leaves pieces of 8 bytes, each the line's own or what was there. In a blank namespace they are known
-//! by their place and their bytes ([`is_left_over`]): it is still blank, and the next probe takes them away.
+//! A power cut during a probe leaves pieces of 8 bytes, each of the probe's line or of the old one. In a blank
+//! namespace they are known by their place and their bytes ([`is_left_over`]): it still counts as blank, and the next
+//! probe removes them.
 
 use alloc::vec::Vec;
 use btt::media::{LINE_BYTES, MediaError, Medium, NsOffset};
 use core::fmt;
 
-/// How much of either end of a namespace is looked at to see whether it is blank.
+/// The bytes at either end of a namespace that decide whether it is blank.
 pub(super) const ENDS_BYTES: u64 = 1 << 20;
 
-/// How many places, evenly spaced, are probed before a namespace is made.
+/// The number of places, evenly spaced, that are probed before a namespace is made.
 const PLACES: u64 = 64;
 
-/// A line's bytes.
+/// The bytes of a line.
 pub(super) const LINE: usize = 64;
 const _: () = assert!(LINE as u64 == LINE_BYTES);
 
 type Line = [u8; LINE];
 
-/// What a probe stores at a place. No piece of 8 bytes is zero.
+/// Returns the line that a probe stores at a place. No piece of 8 bytes is zero.
 fn line(at: NsOffset) -> Line {
     let mut line = *b"untorn: a probe of what this memory keeps (may be erased)...\0\0\0\0";
     line[48..56].copy_from_slice(&(at.0 | 1).to_le_bytes());
@@ -37,7 +38,7 @@ fn line(at: NsOffset) -> Line {
     line
 }
 
-/// Whether this is what a cut may leave of a probe of a line that was zero.
+/// Returns whether a power cut during a probe of a line of zeroes may leave these bytes.
 pub(super) fn is_left_over(at: NsOffset, found: &Line) -> bool {
     let own = line(at);
     found.as_chunks::<8>().0.iter().zip(own.as_chunks::<8>().0).all(|(found, own)| *found == [0; 8] || found == own)
@@ -46,16 +47,16 @@ pub(super) fn is_left_over(at: NsOffset, found: &Line) -> bool {
 /// A medium that does not keep what is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// What was stored does not read back.
+    /// The bytes that were stored do not read back.
     NotKept {
         /// Where.
         at: NsOffset,
     },
-    /// Two places are one.
+    /// Two places reach the same bytes.
     Twin {
-        /// Where something was stored.
+        /// Where the line was stored.
         at: NsOffset,
-        /// Where it was found, too.
+        /// Where it was found as well.
         twin: NsOffset,
     },
     /// The medium failed.
@@ -76,7 +77,7 @@ impl fmt::Display for Fault {
     }
 }
 
-/// The lines at the ends that [`ends`] probes.
+/// Returns the lines at the ends that [`ends`] probes.
 pub(super) fn places_at_ends(bytes: u64) -> impl Iterator<Item = NsOffset> {
     let last_before = |end: u64| (end / LINE_BYTES).checked_sub(1).map(|line| NsOffset(line * LINE_BYTES));
     let (first, last) = (last_before(bytes.min(ENDS_BYTES)), last_before(bytes));
@@ -99,9 +100,9 @@ pub(super) fn all_over<N: Medium>(media: &N) -> Result<(), Fault> {
     let bytes = media.len_bytes();
     let mut places: Vec<NsOffset> = places_at_ends(bytes).collect();
     let lines = bytes / LINE_BYTES;
-    // Between the places, and not at powers of two, where they would be each other's twins.
+    // Not at powers of two, where the places could be each other's twins.
     places.extend((0..PLACES.min(lines)).map(|n| NsOffset((lines * (2 * n + 1) / (2 * PLACES)) * LINE_BYTES)));
-    // From the end on: what a place's twin may be has not been read yet, so no cache hides it.
+    // From the end to the start: a place's possible twins have not been read yet, so no cache hides them.
     places.sort_unstable_by(|a, b| b.cmp(a));
     places.into_iter().try_for_each(|at| probe(media, at))
 }
@@ -126,7 +127,7 @@ fn probe<N: Medium>(media: &N, at: NsOffset) -> Result<(), Fault> {
     }
 }
 
-/// Where the line shows a second time, if address bits are missing.
+/// Returns the place where the line is found a second time, if address bits are missing.
 fn find_twin<N: Medium>(media: &N, at: NsOffset, own: &Line) -> Result<Option<NsOffset>, Fault> {
     for distance in (LINE_BYTES.ilog2()..u64::BITS).map(|bit| 1_u64 << bit).take_while(|distance| *distance <= at.0) {
         let place = NsOffset(at.0 - distance);
@@ -137,12 +138,12 @@ fn find_twin<N: Medium>(media: &N, at: NsOffset, own: &Line) -> Result<Option<Ns
     Ok(None)
 }
 
-/// Durable when it returns.
+/// Stores a line. It is durable when this returns.
 fn store<N: Medium>(media: &N, at: NsOffset, line: &Line) -> Result<(), Fault> {
     media.write(at, line).and_then(|()| media.fence()).map_err(Fault::Media)
 }
 
-/// A line; none where the medium has lost it.
+/// Reads a line; `None` if the medium has lost it.
 fn read<N: Medium>(media: &N, at: NsOffset) -> Result<Option<Line>, Fault> {
     let mut line = [0; LINE];
     match media.read(at, &mut line) {
@@ -163,7 +164,7 @@ mod tests {
     struct Behind {
         inner: Sim,
         len: u64,
-        /// Where in the memory an address leads; none: it leads nowhere.
+        /// Where in the memory an address leads; `None` if it leads nowhere.
         to: fn(u64) -> Option<u64>,
         /// What reads as this where it leads nowhere.
         open_bus: u8,
@@ -276,7 +277,7 @@ mod tests {
     fn what_is_not_blank_is_not_written_for_a_moment_either() {
         const SMALL: usize = 1 << 16;
         let sim = Sim::new(SMALL as u64);
-        // Half of the places are somebody's.
+        // Half of the places hold data.
         for line in (0..SMALL as u64 / LINE_BYTES).filter(|line| line / 16 % 2 == 0) {
             sim.write(NsOffset(line * LINE_BYTES), &[7; 64]).expect("in range");
         }

@@ -1,4 +1,4 @@
-//! The admin commands about the running machine: counters, events, and what it does before it ends.
+//! The admin commands about the running machine: counters, events, and what must be durable before it ends.
 
 use super::disk::admin_error;
 use super::{Machine, Node};

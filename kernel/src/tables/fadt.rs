@@ -20,7 +20,7 @@ pub struct PmTimer {
     pub wide: bool,
 }
 
-/// What to write where for the machine to start over.
+/// The write that restarts the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reset {
     /// Where.
@@ -29,7 +29,7 @@ pub struct Reset {
     pub value: u8,
 }
 
-/// What the table says that we use. A register that it does not have, or has in a place we cannot reach, is None.
+/// The contents of the table that we use. A register that is absent, or in a place that we cannot reach, is `None`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fadt {
     /// Where the differentiated description table (DSDT) lies.
@@ -42,7 +42,7 @@ pub struct Fadt {
     pub pm1b_control: Option<u16>,
     /// The timer.
     pub timer: Option<PmTimer>,
-    /// How to start over.
+    /// How to restart.
     pub reset: Option<Reset>,
     /// The sleep control register of a hardware-reduced machine, which has no PM1 registers.
     pub sleep_control: Option<Register>,
@@ -88,7 +88,7 @@ impl Fadt {
     }
 }
 
-/// A PM1 control port: the extended field where there is one, else the old one.
+/// Returns a PM1 control port: of the extended field if there is one, else of the old one.
 fn control(table: &Table<'_>, extended: usize, old: usize) -> Result<Option<u16>, TableFault> {
     match register(table, extended).or(port(table.u32(old)?)) {
         Some(Register::Port(port)) => Ok(Some(port)),
@@ -100,7 +100,7 @@ fn port(number: u32) -> Option<Register> {
     u16::try_from(number).ok().filter(|port| *port != 0).map(Register::Port)
 }
 
-/// A generic address structure: space, width, offset, access size, address.
+/// Reads a generic address structure: space, width, offset, access size, address.
 fn register(table: &Table<'_>, at: usize) -> Option<Register> {
     let address = table.u64(at + 4).ok().filter(|address| *address != 0)?;
     match table.u8(at).ok()? {

@@ -1,4 +1,4 @@
-//! The multiple APIC description table (MADT, 5.2.12): which CPUs there are, and where interrupts come in.
+//! The multiple APIC description table (MADT, 5.2.12): the CPUs, and the inputs of interrupts.
 
 use alloc::vec::Vec;
 
@@ -17,20 +17,20 @@ pub struct IoApic {
     pub first_input: u32,
 }
 
-/// Where an ISA interrupt really arrives (5.2.12.5).
+/// The input at which an ISA interrupt arrives (5.2.12.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IsaOverride {
     /// The ISA interrupt.
     pub irq: u8,
     /// The I/O APIC input.
     pub input: u32,
-    /// Low instead of high.
+    /// Active low instead of high.
     pub active_low: bool,
-    /// Level instead of edge.
+    /// Triggered by level instead of edge.
     pub level: bool,
 }
 
-/// What the table says that we use.
+/// The contents of the table that we use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Madt {
     /// Where local APICs have their registers.
@@ -52,14 +52,14 @@ const ISA_OVERRIDE: u8 = 2;
 const LOCAL_APIC_ADDRESS: u8 = 5;
 const LOCAL_X2APIC: u8 = 9;
 
-/// More CPUs than are ever started, and more of the rest than any machine has: the rest of them is not looked at.
+/// More CPUs than are ever started, and more of the other entries than any machine has: further ones are ignored.
 const MAX_OF_A_KIND: usize = 4096;
 
 /// The CPU is ready to be used; without it, it may appear later at most.
 const ENABLED: u32 = 1;
 
 impl Madt {
-    /// Reads the table. An entry that is broken ends the walk: what came before stands.
+    /// Reads the table. A broken entry ends the walk: the entries before it count.
     ///
     /// # Errors
     /// [`TableFault::TooShort`].
@@ -88,7 +88,7 @@ impl Madt {
         Ok(madt)
     }
 
-    /// Takes one entry. Kinds we do not use, and entries too short for their kind, are passed over.
+    /// Takes one entry. Kinds that we do not use, and entries too short for their kind, are skipped.
     fn take(&mut self, entry: &[u8]) {
         match (entry[0], entry) {
             (LOCAL_APIC, [_, _, _, id, rest @ ..]) => self.take_cpu(u32::from(*id), word(rest, 0)),
@@ -120,7 +120,7 @@ impl Madt {
 
     fn take_cpu(&mut self, id: u32, flags: Option<u32>) {
         let enabled = flags.is_some_and(|flags| flags & ENABLED != 0);
-        // All bits set is the address of everybody, never of one.
+        // All bits set addresses all CPUs, never one.
         let room = self.cpus.len() < MAX_OF_A_KIND;
         if enabled && room && id != u32::MAX && !self.cpus.contains(&ApicId(id)) {
             self.cpus.push(ApicId(id));

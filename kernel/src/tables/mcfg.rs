@@ -7,7 +7,7 @@ use super::{Table, TableFault};
 /// The configuration space of some buses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Range {
-    /// Where bus 0's would lie.
+    /// The address at which bus 0's would lie.
     pub base: u64,
     /// The segment.
     pub segment: u16,
@@ -20,7 +20,7 @@ pub struct Range {
 const FIRST_ENTRY: usize = 44;
 const ENTRY_BYTES: usize = 16;
 
-/// More ranges than any machine has: the rest is not looked at.
+/// More ranges than any machine has: further ones are ignored.
 const MAX_RANGES: usize = 64;
 
 /// Reads the table. Entries whose buses are the wrong way around are left out; a last one that is cut, too.

@@ -14,7 +14,7 @@ use core::fmt;
 /// A table's header: 36 bytes (5.2.6).
 pub const HEADER_BYTES: usize = 36;
 
-/// The longest table we take. Firmware's are far below; a length beyond it is a broken one.
+/// The longest table that is accepted. Firmware's are far shorter; a greater length counts as broken.
 pub const MAX_TABLE_BYTES: usize = 1 << 20;
 
 /// A table's name: four characters.
@@ -38,7 +38,7 @@ pub enum TableFault {
     Unreadable,
     /// The tables before it take all the memory that there is for tables.
     TooMany,
-    /// A field that its kind needs lies behind its end.
+    /// A field that its kind needs lies past its end.
     TooShort {
         /// Where the field begins.
         at: usize,
@@ -62,7 +62,7 @@ impl fmt::Display for TableFault {
 pub struct Table<'a>(&'a [u8]);
 
 impl<'a> Table<'a> {
-    /// How long the table is that begins with `header`.
+    /// Returns the length of the table that begins with `header`.
     ///
     /// # Errors
     /// [`TableFault::Length`].
@@ -74,7 +74,7 @@ impl<'a> Table<'a> {
         }
     }
 
-    /// Takes a whole table: exactly as many bytes as its header says.
+    /// Checks a whole table: exactly as many bytes as its header says.
     ///
     /// # Errors
     /// [`TableFault::Length`], [`TableFault::Checksum`].
@@ -82,7 +82,7 @@ impl<'a> Table<'a> {
         let header = bytes.first_chunk().ok_or(TableFault::TooShort { at: 0 })?;
         let length = Self::length(header)?;
         if length != bytes.len() {
-            return Err(TableFault::Length(u32::try_from(bytes.len()).unwrap_or(u32::MAX)));
+            return Err(TableFault::Length(u32::try_from(bytes.len()).expect("callers copy 1 MiB at most")));
         }
         if bytes.iter().fold(0_u8, |sum, byte| sum.wrapping_add(*byte)) != 0 {
             return Err(TableFault::Checksum);
@@ -90,25 +90,25 @@ impl<'a> Table<'a> {
         Ok(Self(bytes))
     }
 
-    /// All bytes, the header's included.
+    /// Returns all bytes, the header's included.
     #[must_use]
     pub const fn bytes(&self) -> &'a [u8] {
         self.0
     }
 
-    /// Its name.
+    /// Returns its name.
     #[must_use]
     pub fn signature(&self) -> Signature {
         Signature(self.array(0).unwrap_or_default())
     }
 
-    /// Who made it calls it so (OEM Table ID), without padding.
+    /// Returns its maker's name for it (OEM Table ID), without padding.
     #[must_use]
     pub fn oem_table_id(&self) -> &'a [u8] {
         self.0[16..24].trim_ascii_end().split(|byte| *byte == 0).next().unwrap_or_default()
     }
 
-    /// The program that made it (Creator ID).
+    /// Returns the program that made it (Creator ID).
     #[must_use]
     pub fn creator(&self) -> Signature {
         Signature(self.array(28).unwrap_or_default())
@@ -132,7 +132,7 @@ impl<'a> Table<'a> {
     }
 }
 
-/// Whether this is the SSDT of QEMU's NVDIMMs: it says that the label mailbox at I/O port 0xa18 is there.
+/// Returns whether this is the SSDT of QEMU's NVDIMMs, which describes the label mailbox at I/O port 0xa18.
 #[must_use]
 pub fn is_qemu_nvdimm(table: &Table<'_>) -> bool {
     table.signature() == Signature(*b"SSDT")

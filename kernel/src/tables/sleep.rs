@@ -1,15 +1,15 @@
 //! The sleep type that means "off" (S5), found among the DSDT's bytes without interpreting them.
 //!
-//! `Name (_S5, Package () {a, b, ...})` is encoded as NameOp, the name (after a `\` perhaps), PackageOp, a package length
-//! of 1 to 4 bytes, the number of elements, then the elements (20.2.5.1, 20.2.5.4). Elements that are not constants are not
-//! understood: then there is no answer.
+//! `Name (_S5, Package () {a, b, ...})` is encoded as NameOp, the name (after a `\` perhaps), PackageOp, a package
+//! length of 1 to 4 bytes, the number of elements, then the elements (20.2.5.1, 20.2.5.4). Elements that are not
+//! constants are not understood: then nothing is found.
 
 const NAME_OP: u8 = 0x08;
 const PACKAGE_OP: u8 = 0x12;
 const BYTE_PREFIX: u8 = 0x0a;
 const ROOT: u8 = b'\\';
 
-/// What to write into the sleep type fields of PM1a and PM1b control.
+/// The values of the sleep type fields of PM1a and PM1b control.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SleepType {
     /// For PM1a control, or the sleep control register.
@@ -18,7 +18,7 @@ pub struct SleepType {
     pub b: u8,
 }
 
-/// Looks for S5 in a table's bytes.
+/// Finds S5 in a table's bytes.
 #[must_use]
 pub fn find_off(bytes: &[u8]) -> Option<SleepType> {
     let found = |at: &usize| {
@@ -32,7 +32,7 @@ pub fn find_off(bytes: &[u8]) -> Option<SleepType> {
 /// The first two elements of the package that begins here.
 fn package(bytes: &[u8]) -> Option<SleepType> {
     let [PACKAGE_OP, rest @ ..] = bytes else { return None };
-    // The upper two bits of a package length's first byte say how many bytes follow it.
+    // The upper two bits of a package length's first byte are the number of bytes that follow it.
     let length_bytes = 1 + usize::from(rest.first()? >> 6);
     let (count, rest) = rest.get(length_bytes..)?.split_first()?;
     if *count < 2 {

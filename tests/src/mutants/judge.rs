@@ -39,7 +39,7 @@ pub const JUDGES: [Judge; 17] = [
     judge("model", "btt", &["--test", "model"]),
     judge("errors", "btt", &["--test", "errors"]),
     judge("crash", "btt", &["--test", "crash"]),
-    judge("drivers", "drivers", &["--lib"]),
+    judge("drivers", "drivers", &["--lib", "--test", "pmem"]),
     judge("lost", "drivers", &["--test", "lost"]),
     judge("labels", "nvdimm", &["--test", "labels"]),
     judge("change", "nvdimm", &["--test", "change"]),

@@ -2,7 +2,7 @@
 
 use btt::CpuIndex;
 use drivers::shared::SharedWindow;
-use kernel::node::export::{Alarm, Consumer, Means};
+use kernel::node::export::{self, Consumer, ExportServices, Waker};
 use service::control::{
     Attach, Deframer, DiskIndex, ExportIndex, MemoryId, Outcome, QueueIndex, Region, Report, Request, Start,
 };
@@ -17,12 +17,12 @@ use tests::nfit::Table;
 use tests::threads::{BASE, Booted, Dimm, Hardware, Line, MIB, Memory, boot_with};
 
 /// A consumer: its memory, a driver, and a bridge that speaks for it.
-struct Neighbour {
+struct FakeConsumer {
     window: SharedWindow,
     rung: Mutex<Vec<u32>>,
 }
 
-impl Consumer for Neighbour {
+impl Consumer for FakeConsumer {
     fn id(&self) -> MemoryId {
         MemoryId(3)
     }
@@ -44,10 +44,13 @@ struct Clock {
     woken: Mutex<Vec<CpuIndex>>,
 }
 
-impl Alarm for Clock {
+impl export::Clock for Clock {
     fn now_ns(&self) -> u64 {
         *self.now_ns.lock().expect("no panic")
     }
+}
+
+impl Waker for Clock {
     fn wake(&self, cpu: CpuIndex) {
         self.woken.lock().expect("no panic").push(cpu);
     }
@@ -71,7 +74,7 @@ struct Bridge {
     booted: Booted,
     wire: Wire,
     clock: Arc<Clock>,
-    consumer: Arc<Neighbour>,
+    consumer: Arc<FakeConsumer>,
     driver: Driver,
     /// The node's run, as it says itself.
     boot: u64,
@@ -90,28 +93,29 @@ impl Bridge {
     /// The same with so many DIMMs, of which the first one is formatted.
     fn with_dimms(dimms: u64, sector: u32) -> Self {
         let dimm = |number| Dimm { base: BASE * number, memory: Memory::new(32 * MIB), flags: 0, labels: None };
-        Self::on(sector, |means| boot_with(&(1..=dimms).map(dimm).collect::<Vec<_>>(), means))
+        Self::on(sector, |services| boot_with(&(1..=dimms).map(dimm).collect::<Vec<_>>(), services))
     }
 
     /// The same, with a namespace behind block windows.
     fn behind_windows(sector: u32) -> Self {
         let dimm = Trapped::new(Model::blank(Layout::plain(1, 0xfe90_0000, 2, 20 << 20)));
         let table = dimm.model().layout().describe(Table::default()).finish();
-        Self::on(sector, |means| dimm.plug(Hardware { nfits: vec![table], means, ..Hardware::default() }).boot())
+        Self::on(sector, |services| dimm.plug(Hardware { nfits: vec![table], services, ..Hardware::default() }).boot())
     }
 
-    fn on(sector: u32, boot: impl FnOnce(Means) -> Booted) -> Self {
+    fn on(sector: u32, boot: impl FnOnce(ExportServices) -> Booted) -> Self {
         let memory = Memory::new(MIB);
         // SAFETY: the memory is never freed, and nothing but the window leads there.
         let window = unsafe { SharedWindow::new(memory.start, memory.bytes) };
         let (wire, clock) = (Wire::default(), Arc::new(Clock::default()));
-        let consumer = Arc::new(Neighbour { window, rung: Mutex::default() });
-        let means = Means {
-            alarm: Arc::clone(&clock) as Arc<dyn Alarm>,
+        let consumer = Arc::new(FakeConsumer { window, rung: Mutex::default() });
+        let services = ExportServices {
+            clock: Arc::clone(&clock) as Arc<dyn export::Clock>,
+            waker: Arc::clone(&clock) as Arc<dyn Waker>,
             consumers: vec![Arc::clone(&consumer) as Arc<dyn Consumer>],
             link: Some(Box::new(wire.clone())),
         };
-        let mut booted = boot(means);
+        let mut booted = boot(services);
         booted.done(&format!("create-namespace -r region0 -l {sector}"));
         booted.node.offer_new();
         let mut bridge = Self { booted, wire, clock, consumer, driver: Driver::new(RINGS, 0), boot: 0 };

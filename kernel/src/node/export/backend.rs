@@ -1,28 +1,28 @@
 //! A consumer's requests on a disk: data move once, between the consumer's memory and persistent memory.
 
 use btt::media::MediaError;
-use btt::{BttError, CpuIndex};
+use btt::{BttError, CpuIndex, ExternalLba};
 use drivers::medium::AnyMedium;
 use drivers::transfer::Transfer;
 use service::backend::{BackendError, BlockBackend, Sector};
 use service::memory::{Scatter, SharedMemory};
 
-use crate::node::disk::Disk;
+use crate::node::disk::BttDisk;
 
 /// A disk as one CPU uses it.
-pub(super) struct OnDisk<'a> {
-    /// None once it is withdrawn: nothing is there.
-    pub(super) disk: Option<&'a Disk<AnyMedium>>,
+pub(super) struct DiskBackend<'a> {
+    /// `None` after the disk was withdrawn: then every sector is out of range.
+    pub(super) disk: Option<&'a BttDisk<AnyMedium>>,
     pub(super) cpu: CpuIndex,
 }
 
-impl<'a> OnDisk<'a> {
-    fn disk(&self) -> Result<&'a Disk<AnyMedium>, BackendError> {
+impl<'a> DiskBackend<'a> {
+    fn disk(&self) -> Result<&'a BttDisk<AnyMedium>, BackendError> {
         self.disk.ok_or(BackendError::OutOfRange)
     }
 }
 
-impl BlockBackend for OnDisk<'_> {
+impl BlockBackend for DiskBackend<'_> {
     fn read<M: SharedMemory + ?Sized>(
         &mut self,
         first: Sector,
@@ -31,7 +31,7 @@ impl BlockBackend for OnDisk<'_> {
     ) -> Result<(), BackendError> {
         let disk = self.disk()?;
         let mut sink = Transfer::new(into, disk.btt.sector_size().bytes());
-        disk.read_to(self.cpu, first.0, count, &mut sink).map_err(|why| backend_error(&why))
+        disk.read_to(self.cpu, external(first), count, &mut sink).map_err(|why| backend_error(&why))
     }
 
     fn write<M: SharedMemory + ?Sized>(
@@ -42,25 +42,30 @@ impl BlockBackend for OnDisk<'_> {
     ) -> Result<(), BackendError> {
         let disk = self.disk()?;
         let source = Transfer::new(from, disk.btt.sector_size().bytes());
-        disk.write_from(self.cpu, first.0, count, &source).map_err(|why| backend_error(&why))
+        disk.write_from(self.cpu, external(first), count, &source).map_err(|why| backend_error(&why))
     }
 
-    /// Every write that was answered is durable.
+    /// Does nothing: a write is durable before its request is in the used ring (invariant 12).
     fn flush(&mut self) -> Result<(), BackendError> {
         self.disk().map(|_| ())
     }
 
-    /// What is discarded reads as zeroes: a consumer that is moved to another appliance finds no old data.
+    /// Zeroes the sectors: a consumer that is moved to another appliance finds no old data.
     fn discard(&mut self, first: Sector, count: u64) -> Result<(), BackendError> {
-        self.disk()?.zero(self.cpu, first.0, count).map_err(|why| backend_error(&why))
+        self.disk()?.zero(self.cpu, external(first), count).map_err(|why| backend_error(&why))
     }
 
     fn write_zeroes(&mut self, first: Sector, count: u64, _unmap: bool) -> Result<(), BackendError> {
-        self.disk()?.zero(self.cpu, first.0, count).map_err(|why| backend_error(&why))
+        self.disk()?.zero(self.cpu, external(first), count).map_err(|why| backend_error(&why))
     }
 }
 
-/// A disk's error as a consumer's request has it. The one place where they meet.
+/// A sector number in btt's words: a disk shows its BTT's sectors as they are.
+const fn external(sector: Sector) -> ExternalLba {
+    ExternalLba(sector.0)
+}
+
+/// Translates a disk's error to a consumer's. It is translated here only.
 const fn backend_error(why: &BttError) -> BackendError {
     match why {
         BttError::OutOfRange { .. } => BackendError::OutOfRange,

@@ -1,4 +1,5 @@
-//! What the bridge asks for, and the answers: the appliance's side of [`service::control`], whose rules this keeps.
+//! Carries out the bridge's requests and replies to them: the appliance's side of [`service::control`], whose rules
+//! this keeps.
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -24,9 +25,9 @@ use service::virtqueue::{Layout, QUEUE_SIZE_MAX};
 use super::station::{Counts, Running};
 use super::trace::{Event, Name, Ring};
 use super::{Consumer, Exports};
-use crate::node::disk::Disk;
+use crate::node::disk::BttDisk;
 
-/// The most bytes that one poll takes in: an endless peer does not hold up the console.
+/// The most bytes that one poll takes in, so that an endless peer cannot stop the console.
 const BYTES_A_POLL: usize = 512;
 
 /// The most consumers' disks at a time.
@@ -35,7 +36,7 @@ const EXPORTS_MAX: usize = 256;
 /// The most queues that run at a time, in all exports together: each takes some tens of KiB of the heap.
 const RUNNING_MAX: usize = 1024;
 
-/// The most queues an export may have: as QEMU asks one for each of its consumer's CPUs.
+/// The most queues an export may have: QEMU requests one for each of its consumer's CPUs.
 const QUEUES_MAX: u16 = 64;
 
 /// The control state.
@@ -54,8 +55,8 @@ pub(super) struct Control {
 struct Offer {
     name: String,
     shape: blk::Disk,
-    /// None while it is withdrawn.
-    disk: Option<Arc<Disk<AnyMedium>>>,
+    /// `None` while it is withdrawn.
+    disk: Option<Arc<BttDisk<AnyMedium>>>,
 }
 
 /// A disk that a consumer has.
@@ -71,7 +72,7 @@ struct Attached {
 struct QueueRecord {
     start: Start,
     cpu: CpuIndex,
-    /// Where it stopped, if it has.
+    /// The index at which it stopped, if it has.
     stopped: Option<u16>,
 }
 
@@ -94,18 +95,18 @@ impl Control {
         }
     }
 
-    /// Takes in what has arrived, and answers. True if there was something.
+    /// Takes in requests and replies to them. Returns whether there was one.
     pub(super) fn poll(&mut self, exports: &Exports) -> bool {
         let Some(mut link) = self.link.take() else { return false };
         let mut worked = false;
-        let now = exports.alarm.now_ns();
+        let now = exports.clock.now_ns();
         if let Some(hello) = self.greeting.unasked(now / 1_000_000, exports.has_lease(now)) {
             link.send(&hello.encode(0));
         }
         for _ in 0..BYTES_A_POLL {
             let Some(byte) = link.receive() else { break };
             worked = true;
-            // A frame that is none is dropped: the bridge asks again.
+            // A broken frame is dropped: the bridge repeats the request.
             let Some(Ok(payload)) = self.deframer.push(byte) else { continue };
             match Request::decode(&payload) {
                 Ok((sequence, request)) => self.answer(exports, sequence, request, link.as_mut()),
@@ -125,7 +126,7 @@ impl Control {
     }
 
     fn answer(&mut self, exports: &Exports, sequence: u16, request: Request, link: &mut dyn ByteLink) {
-        let now = exports.alarm.now_ns();
+        let now = exports.clock.now_ns();
         let report = match request {
             Request::Hello { session } => {
                 if self.greeting.is_new(session) {
@@ -159,7 +160,7 @@ impl Control {
         link.send(&report.encode(sequence));
     }
 
-    /// Who we are, and what there is.
+    /// Sends the appliance's hello and the disks that it offers.
     fn introduce(&self, sequence: u16, link: &mut dyn ByteLink) {
         let offers = (0..=u8::MAX).zip(&self.offers);
         let disks: Vec<_> = offers.filter_map(|(index, offer)| offer.report(DiskIndex(index))).collect();
@@ -185,7 +186,7 @@ impl Control {
         let mut device = Device::new(offer.shape, wanted.features).map_err(|_| Outcome::BadFeatures)?;
         device.disk = offer.shape_now();
         let table = MemoryTable::new(&wanted.regions, consumer.memory().len_bytes()).map_err(|_| Outcome::BadTable)?;
-        self.trace.push(exports.alarm.now_ns(), Event::Attached { export: wanted.export });
+        self.trace.push(exports.clock.now_ns(), Event::Attached { export: wanted.export });
         let key = wanted.export.0;
         let attached = Attached { wanted, consumer, device, table: Arc::new(table), queues: BTreeMap::new() };
         self.attached.insert(key, attached);
@@ -194,7 +195,7 @@ impl Control {
 
     fn detach(&mut self, exports: &Exports, export: ExportIndex) -> Result<Outcome, Outcome> {
         let attached = self.attached.remove(&export.0).ok_or(Outcome::NoSuchExport)?;
-        let now = exports.alarm.now_ns();
+        let now = exports.clock.now_ns();
         for (queue, record) in &attached.queues {
             exports.station(record.cpu).remove(now, Name(export, QueueIndex(*queue)), exports.has_lease(now));
         }
@@ -205,8 +206,7 @@ impl Control {
     fn detach_all(&mut self, exports: &Exports) {
         let all: Vec<u16> = self.attached.keys().copied().collect();
         for export in all {
-            // It is there.
-            let _ = self.detach(exports, ExportIndex(export));
+            self.detach(exports, ExportIndex(export)).expect("an export of the list is attached");
         }
     }
 
@@ -222,14 +222,14 @@ impl Control {
             if old.start == start {
                 return Ok(Outcome::Ok);
             }
-            // Broken, and started anew without a stop; or in use.
+            // Either the queue is broken, and is started anew without a stop, or it is in use.
             let mut broken = false;
             let at = exports.station(old.cpu);
             at.change(|queue| broken |= queue.name == name && queue.ring.broken().is_some());
             if !broken {
                 return Err(Outcome::Busy);
             }
-            let now = exports.alarm.now_ns();
+            let now = exports.clock.now_ns();
             at.remove(now, name, exports.has_lease(now));
         }
         if running >= RUNNING_MAX && !attached.queues.contains_key(&start.queue.0) {
@@ -254,8 +254,8 @@ impl Control {
             counts: Counts::default(),
         };
         running.ring_driver();
-        exports.station(cpu).add(exports.alarm.now_ns(), running);
-        exports.alarm.wake(cpu);
+        exports.station(cpu).add(exports.clock.now_ns(), running);
+        exports.waker.wake(cpu);
         attached.queues.insert(start.queue.0, QueueRecord { start, cpu, stopped: None });
         Ok(Outcome::Ok)
     }
@@ -266,7 +266,7 @@ impl Control {
         if let Some(base) = record.stopped {
             return Ok(base);
         }
-        let now = exports.alarm.now_ns();
+        let now = exports.clock.now_ns();
         let stopped = exports.station(record.cpu).remove(now, Name(export, queue), exports.has_lease(now));
         let base = stopped.ok_or(Outcome::NotStarted)?;
         record.stopped = Some(base);
@@ -287,7 +287,7 @@ impl Control {
         exports.station(record.cpu).change(|running| {
             if running.name == Name(export, queue) {
                 running.call = call;
-                // What the last way missed nobody knows.
+                // The old route may have lost an interrupt: ring once by the new one.
                 running.ring_driver();
             }
         });
@@ -299,8 +299,8 @@ impl Control {
         attached.device.write_config(at, bytes).map(|()| Outcome::Ok).map_err(|_| Outcome::BadConfig)
     }
 
-    /// Offers a disk that is new, or again one that was withdrawn if `again`. False if it stays withdrawn.
-    pub(super) fn offer(&mut self, exports: &Exports, disk: &Arc<Disk<AnyMedium>>, again: bool) -> bool {
+    /// Offers a disk that is new, or, with `again`, one that was withdrawn. Returns false if it stays withdrawn.
+    pub(super) fn offer(&mut self, exports: &Exports, disk: &Arc<BttDisk<AnyMedium>>, again: bool) -> bool {
         if self.link.is_none() {
             return false;
         }
@@ -324,7 +324,7 @@ impl Control {
             }
         };
         let Ok(index) = u8::try_from(index).map(DiskIndex) else {
-            self.offers.pop(); // more than the protocol can name: the rest is not offered
+            self.offers.pop(); // the protocol has no number for it: it is not offered
             return false;
         };
         self.spread_offer(exports, index);
@@ -334,7 +334,7 @@ impl Control {
         true
     }
 
-    pub(super) fn export(&mut self, exports: &Exports, disk: &Arc<Disk<AnyMedium>>) -> Result<(), AdminError> {
+    pub(super) fn export(&mut self, exports: &Exports, disk: &Arc<BttDisk<AnyMedium>>) -> Result<(), AdminError> {
         let name = &disk.name;
         if self.link.is_none() {
             return Err(AdminError::failed(format!(
@@ -365,7 +365,7 @@ impl Control {
         Ok(())
     }
 
-    /// Tells the queues of a disk what has become of it. When this returns, a withdrawn one is used by none.
+    /// Passes a changed offer on to its queues. When this returns, no queue uses a withdrawn disk.
     fn spread_offer(&mut self, exports: &Exports, index: DiskIndex) {
         let offer = &self.offers[usize::from(index.0)];
         let shape = offer.shape_now();
@@ -382,7 +382,7 @@ impl Control {
         }
     }
 
-    /// Whether a consumer has this disk.
+    /// Returns whether a consumer has this disk.
     pub(super) fn has_consumer(&self, name: &str) -> bool {
         let is_it = |offer: &&Offer| offer.name == name && offer.disk.is_some();
         let offer_of = |attached: &Attached| self.offers.get(usize::from(attached.wanted.disk.0));
@@ -399,13 +399,13 @@ impl Control {
 }
 
 impl Offer {
-    /// What it is now: without sectors while it is withdrawn.
+    /// Returns its present shape, which has no sectors while it is withdrawn.
     fn shape_now(&self) -> blk::Disk {
         let sectors = if self.disk.is_some() { self.shape.sectors } else { 0 };
         blk::Disk { sectors, ..self.shape }
     }
 
-    /// For the bridge; none while it is withdrawn.
+    /// Returns the report of it to the bridge; `None` while it is withdrawn.
     fn report(&self, disk: DiskIndex) -> Option<Report> {
         self.disk.as_ref()?;
         let shape = &self.shape;
@@ -424,8 +424,8 @@ impl Offer {
     }
 }
 
-/// A disk as virtio has it; none if its sectors carry metadata.
-fn shape(disk: &Disk<AnyMedium>) -> Option<blk::Disk> {
+/// Returns a disk's shape in virtio's terms; `None` if its sectors carry metadata.
+fn shape(disk: &BttDisk<AnyMedium>) -> Option<blk::Disk> {
     let size = disk.btt.sector_size();
     (size.bytes() == size.data_bytes()).then(|| blk::Disk {
         sector_bytes: size.bytes(),
@@ -434,7 +434,7 @@ fn shape(disk: &Disk<AnyMedium>) -> Option<blk::Disk> {
         discard: true,
         write_zeroes: true,
         queues: QUEUES_MAX,
-        run_sectors: u32::try_from(btt::RUN_MAX).unwrap_or(1),
+        run_sectors: u32::try_from(btt::RUN_MAX).expect("some tens of sectors"),
         serial: blk::serial(&disk.btt.uuid()),
     })
 }

@@ -1,25 +1,26 @@
 //! Exports: disks served to consumers, each a queue of requests in the consumer's own memory.
 //!
-//! | part | does | who |
+//! | part | does | runs on |
 //! |---|---|---|
 //! | `admin` | the commands `export` and `unexport` | CPU 0 |
-//! | `control` | what the bridge asks for over the control link | whoever polls it: CPU 0 |
-//! | `station` | the queues of one CPU, polled | that CPU, or the keeper of the watch |
-//! | `backend` | a request, on a disk | the CPU that polls its queue |
-//! | `watch` | who looks after the queues of all | every CPU |
-//! | `trace` | what happened lately | everybody |
+//! | `control` | carries out what the bridge requests over the control link | CPU 0 |
+//! | `station` | polls the queues of one CPU | that CPU, or the keeper of the watch |
+//! | `backend` | carries out a request on a disk | the CPU that polls its queue |
+//! | `watch` | chooses the CPU that polls all queues while the others halt | every CPU |
+//! | `trace` | keeps the latest events | every CPU |
 //!
 //! | what | written by | read by | how |
 //! |---|---|---|---|
-//! | the control state | who holds its lock | the same | lock |
-//! | a CPU's queues | who holds the station's lock: the CPU in a poll, or the keeper of the watch; control, to add, change and remove | the same | lock |
+//! | the control state | the holder of its lock | the same | lock |
+//! | a CPU's queues | the holder of the station's lock: the CPU in a poll, or the keeper of the watch; control, to add, change and remove | the same | lock |
 //! | the keeper of the watch | that CPU | every CPU before it halts | release, acquire: see `watch` |
-//! | a disk's `held` | CPU 0, for a check | who polls, under the station's lock | release, acquire: see `Exports::hold` |
+//! | a disk's `suspended` | CPU 0, for a check | a poll, under the station's lock | release, acquire: see `Exports::suspend` |
 //! | `lease_until` | control | every CPU before it touches a consumer's memory | release, acquire |
 //! | `reports` | a CPU that found a broken queue | control | lock |
 //!
-//! Order of locks: control → station → lanes of a disk → a disk's map stripes; `reports` and nothing below it.
-//! A queue that control removes under its station's lock is not touched any more: a poll answers what it has taken.
+//! Order of locks: control → station → lanes of a disk → a disk's map stripes; `reports` and nothing below it. After
+//! control has removed a queue under its station's lock, no CPU touches it: a poll completes every request that it has
+//! taken.
 
 mod admin;
 mod backend;
@@ -44,107 +45,117 @@ use service::error::AdminError;
 use service::link::ByteLink;
 use spin::Mutex;
 
-use super::disk::Disk;
+use super::disk::BttDisk;
 use control::Control;
 use station::Station;
 use watch::Watch;
 
 /// A consumer's memory, and the device that shows it.
 pub trait Consumer: Send + Sync {
-    /// Its id: the device's IVPosition.
+    /// Returns its id: the device's IVPosition.
     fn id(&self) -> MemoryId;
 
-    /// The memory.
+    /// Returns the memory.
     fn memory(&self) -> &SharedWindow;
 
     /// Interrupts a peer: `peer << 16 | vector`.
     fn ring(&self, doorbell: u32);
 
-    /// The CPU that looks after a queue whose kicks come by this vector: they wake it.
+    /// Returns the CPU that serves a queue whose kicks come by this vector: they wake it.
     fn cpu(&self, vector: u16) -> CpuIndex;
 }
 
-/// Refuses to take a disk away that consumers may have: whoever offers it holds it, too.
+/// Refuses to take a disk away that consumers may have: an offer shares it.
 ///
 /// # Errors
 /// Failed, with what to do.
-pub(super) fn not_exported(disk: &Arc<Disk<AnyMedium>>) -> Result<(), AdminError> {
+pub(super) fn not_exported(disk: &Arc<BttDisk<AnyMedium>>) -> Result<(), AdminError> {
     if Arc::strong_count(disk) > 1 {
         return Err(AdminError::failed(format!("{} is exported: unexport {} first", disk.name, disk.name)));
     }
     Ok(())
 }
 
-/// What time it is, and how to wake a CPU.
-pub trait Alarm: Send + Sync {
-    /// Nanoseconds since the image began.
+/// The machine's clock.
+pub trait Clock: Send + Sync {
+    /// Returns the nanoseconds since the image began.
     fn now_ns(&self) -> u64;
+}
 
+/// Wakes the machine's CPUs.
+pub trait Waker: Send + Sync {
     /// Makes a CPU look at its queues soon, also if it halts.
     fn wake(&self, cpu: CpuIndex);
 }
 
 /// What exports need of the machine.
-pub struct Means {
-    /// Time and waking.
-    pub alarm: Arc<dyn Alarm>,
+pub struct ExportServices {
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Waking CPUs.
+    pub waker: Arc<dyn Waker>,
     /// Consumers' memory.
     pub consumers: Vec<Arc<dyn Consumer>>,
     /// The link to the bridge, if there is one: without it nothing is exported.
     pub link: Option<Box<dyn ByteLink + Send>>,
 }
 
-impl Means {
-    /// No consumers, and no way to any.
+impl ExportServices {
+    /// Returns the services of a machine without consumers and without a link.
     #[must_use]
     pub fn none() -> Self {
-        Self { alarm: Arc::new(Nobody), consumers: Vec::new(), link: None }
+        Self { clock: Arc::new(NoHardware), waker: Arc::new(NoHardware), consumers: Vec::new(), link: None }
     }
 }
 
-/// No time, and nobody to wake.
-struct Nobody;
+/// A clock that stands still, and no CPU to wake.
+struct NoHardware;
 
-impl Alarm for Nobody {
+impl Clock for NoHardware {
     fn now_ns(&self) -> u64 {
         0
     }
+}
 
+impl Waker for NoHardware {
     fn wake(&self, _: CpuIndex) {}
 }
 
 /// All exports. Shared by all CPUs.
 pub struct Exports {
-    alarm: Arc<dyn Alarm>,
+    clock: Arc<dyn Clock>,
+    waker: Arc<dyn Waker>,
     stations: Box<[Station]>,
     watch: Watch,
-    /// Until when consumers' memory may be touched.
+    /// The time until which consumers' memory may be touched.
     lease_until_ns: AtomicU64,
     control: Mutex<Control>,
-    /// What CPUs found and the bridge has still to hear.
+    /// Reports of the CPUs that have not been sent to the bridge yet.
     reports: Mutex<Vec<Report>>,
 }
 
 impl Exports {
-    /// No exports yet, on a machine with `cpus` CPUs; `boot` is this run's number.
-    pub(super) fn new(means: Means, cpus: u32, boot: u64) -> Self {
+    /// Makes exports of no disks, on a machine with `cpus` CPUs; `boot` is this run's number.
+    pub(super) fn new(services: ExportServices, cpus: u32, boot: u64) -> Self {
         Self {
             stations: (0..cpus.max(1)).map(|_| Station::new()).collect(),
             watch: Watch::new(),
             lease_until_ns: AtomicU64::new(0),
-            control: Mutex::new(Control::new(means.link, means.consumers, boot)),
+            control: Mutex::new(Control::new(services.link, services.consumers, boot)),
             reports: Mutex::new(Vec::new()),
-            alarm: means.alarm,
+            clock: services.clock,
+            waker: services.waker,
         }
     }
 
-    /// Serves this CPU's queues once, and all queues if it keeps watch. True if there was something to do, or may be.
+    /// Polls this CPU's queues once, and all queues if it keeps watch. Returns whether a request was served, or more
+    /// wait.
     pub fn poll(&self, cpu: CpuIndex) -> bool {
         let keeper = self.watch.is_kept_by(cpu);
         if !keeper && self.station(cpu).is_empty() {
             return false;
         }
-        let now = self.alarm.now_ns();
+        let now = self.clock.now_ns();
         if !self.has_lease(now) {
             return false;
         }
@@ -159,56 +170,56 @@ impl Exports {
         found > 0
     }
 
-    /// Whether this CPU, which finds nothing to do, is the one that goes on looking while the others halt.
+    /// Returns whether this idle CPU goes on polling while the others halt.
     ///
-    /// CPU 0 never is if there are others: it has the console to look after, and commands to carry out.
+    /// CPU 0 never does if there are others: it has the console to serve, and commands to carry out.
     pub fn keeps_watch(&self, cpu: CpuIndex) -> bool {
         let may = cpu != CpuIndex(0) || self.stations.len() == 1;
         may && self.watch.is_calm() && self.watch.keep(cpu)
     }
 
-    /// This CPU has something else to do: the others look after their own queues again.
+    /// Ends this CPU's watch, if it keeps it: the others poll their own queues again.
     pub fn leave_watch(&self, cpu: CpuIndex) {
         if self.watch.leave(cpu) {
-            self.others(cpu).for_each(|(other, _)| self.alarm.wake(other));
+            self.others(cpu).for_each(|(other, _)| self.waker.wake(other));
         }
     }
 
-    /// Before a CPU halts: its queues' drivers kick from now on, unless somebody keeps watch. False if one has a request
-    /// already.
+    /// Called before a CPU halts: asks its queues' drivers to kick from now on, unless another CPU keeps watch. Returns
+    /// false if a request waits already.
     pub fn may_rest(&self, cpu: CpuIndex) -> bool {
         let kept = self.watch.leave(cpu);
-        let now = self.alarm.now_ns();
+        let now = self.clock.now_ns();
         if !self.has_lease(now) || self.watch.is_kept() {
-            return true; // a new lease wakes all; and so does the keeper whoever has a request
+            return true; // a new lease wakes all CPUs, and the keeper polls all queues
         }
         if kept {
             for (other, station) in self.others(cpu) {
                 if !self.ask_for_kicks(station, now) {
-                    self.alarm.wake(other);
+                    self.waker.wake(other);
                 }
             }
         }
         self.ask_for_kicks(self.station(cpu), now)
     }
 
-    /// How many requests it found.
+    /// Polls a station and returns how many requests it found.
     fn serve(&self, station: &Station, cpu: CpuIndex, now_ns: u64) -> u32 {
         if station.is_empty() { 0 } else { station.poll(cpu, now_ns, &mut |report| self.report(report)) }
     }
 
-    /// False if there is a request already.
+    /// Asks a station's drivers for kicks. Returns false if a request waits already.
     fn ask_for_kicks(&self, station: &Station, now_ns: u64) -> bool {
         station.is_empty() || station.may_rest(now_ns, &mut |report| self.report(report))
     }
 
-    /// Hears and answers the bridge. Never waits for it. True if there was something.
+    /// Takes in the bridge's requests and replies to them, without waiting for any. Returns whether there was one.
     pub fn poll_control(&self) -> bool {
         self.control.lock().poll(self)
     }
 
-    /// What cannot wait until a long command is over: this CPU's queues and, on CPU 0, the bridge. The caller holds no lane
-    /// of a disk that consumers use, unless it has its requests wait by [`Exports::hold`].
+    /// Does what cannot wait until a long command is over: polls this CPU's queues and, on CPU 0, the bridge. The
+    /// caller holds no lane of a disk that consumers use, unless it has suspended the disk ([`Exports::suspend`]).
     pub(super) fn attend(&self, cpu: CpuIndex) {
         self.poll(cpu);
         if cpu == CpuIndex(0) {
@@ -216,47 +227,49 @@ impl Exports {
         }
     }
 
-    /// Has consumers' requests on a disk wait until what this answers is dropped: the caller may take all lanes of it.
-    pub(super) fn hold<'a>(&'a self, disk: &'a Disk<AnyMedium>) -> Hold<'a> {
-        disk.hold(true);
-        // Who polls a station now may not have seen that. Whoever comes after us does.
+    /// Suspends consumers' requests on `disk` until the returned guard is dropped, so that the caller may take all its
+    /// lanes.
+    pub(super) fn suspend<'a>(&'a self, disk: &'a BttDisk<AnyMedium>) -> Suspension<'a> {
+        disk.set_suspended(true);
+        // A poll under way may have missed the flag: taking each station's lock once waits for it, and later polls see
+        // the flag.
         for station in &self.stations {
             station.change(|_| ());
         }
-        Hold { exports: self, disk }
+        Suspension { exports: self, disk }
     }
 
     /// Offers a disk to consumers, unless it was withdrawn before.
-    pub(super) fn offer_new(&self, disk: &Arc<Disk<AnyMedium>>) {
+    pub(super) fn offer_new(&self, disk: &Arc<BttDisk<AnyMedium>>) {
         self.control.lock().offer(self, disk, false);
     }
 
     /// Offers a disk to consumers, again if it was withdrawn.
-    pub(super) fn export(&self, disk: &Arc<Disk<AnyMedium>>) -> Result<(), AdminError> {
+    pub(super) fn export(&self, disk: &Arc<BttDisk<AnyMedium>>) -> Result<(), AdminError> {
         self.control.lock().export(self, disk)
     }
 
-    /// Withdraws a disk: its requests fail from now on, and nobody but the caller has it any more.
+    /// Withdraws a disk: its requests fail from now on, and only the caller's reference to it is left.
     pub(super) fn unexport(&self, name: &str) -> Result<(), AdminError> {
         self.control.lock().unexport(self, name)
     }
 
-    /// Whether a consumer has this disk: its front end is attached.
+    /// Returns whether a consumer has this disk: its front end is attached.
     pub(super) fn has_consumer(&self, name: &str) -> bool {
         self.control.lock().has_consumer(name)
     }
 
-    /// The disks that are offered.
+    /// Returns the names of the disks that are offered.
     pub(super) fn names(&self) -> Vec<String> {
         self.control.lock().names()
     }
 
-    /// What each queue of each export has done.
+    /// Returns the counters of each queue of each export.
     pub(super) fn stats(&self) -> Vec<service::stats::QueueStats> {
         self.stations.iter().zip(0..).flat_map(|(station, cpu)| station.stats(cpu)).collect()
     }
 
-    /// What happened lately, oldest first.
+    /// Returns the latest events, oldest first.
     pub(super) fn trace(&self) -> Vec<TraceEvent> {
         let mut events = self.control.lock().trace();
         for (station, cpu) in self.stations.iter().zip(0..) {
@@ -266,12 +279,12 @@ impl Exports {
         events
     }
 
-    /// Whether consumers' memory may be touched.
+    /// Returns whether consumers' memory may be touched (invariant 13).
     fn has_lease(&self, now_ns: u64) -> bool {
         now_ns < self.lease_until_ns.load(Ordering::Acquire)
     }
 
-    /// The other CPUs that have queues.
+    /// Returns the other CPUs that have queues.
     fn others(&self, cpu: CpuIndex) -> impl Iterator<Item = (CpuIndex, &Station)> {
         let all = (0..).map(CpuIndex).zip(&self.stations);
         all.filter(move |(other, station)| *other != cpu && !station.is_empty())
@@ -281,31 +294,31 @@ impl Exports {
         &self.stations[cpu.0 as usize % self.stations.len()]
     }
 
-    /// For the bridge, from a CPU that serves queues.
+    /// Queues a report to the bridge, for CPU 0 to send.
     fn report(&self, report: Report) {
         self.reports.lock().push(report);
-        self.alarm.wake(CpuIndex(0));
+        self.waker.wake(CpuIndex(0));
     }
 
-    /// Makes every CPU that has queues look at them.
+    /// Wakes every CPU that has queues.
     fn wake_all(&self) {
         for (station, cpu) in self.stations.iter().zip(0..) {
             if !station.is_empty() {
-                self.alarm.wake(CpuIndex(cpu));
+                self.waker.wake(CpuIndex(cpu));
             }
         }
     }
 }
 
-/// A disk whose requests wait.
-pub(super) struct Hold<'a> {
+/// Keeps a disk's requests waiting until it is dropped.
+pub(super) struct Suspension<'a> {
     exports: &'a Exports,
-    disk: &'a Disk<AnyMedium>,
+    disk: &'a BttDisk<AnyMedium>,
 }
 
-impl Drop for Hold<'_> {
+impl Drop for Suspension<'_> {
     fn drop(&mut self) {
-        self.disk.hold(false);
+        self.disk.set_suspended(false);
         self.exports.wake_all();
     }
 }

@@ -1,4 +1,4 @@
-//! The queues that one CPU looks after.
+//! The queues that one CPU serves.
 
 use alloc::string::ToString;
 use alloc::sync::Arc;
@@ -16,11 +16,11 @@ use service::virtqueue::QueueError;
 use spin::Mutex;
 
 use super::Consumer;
-use super::backend::OnDisk;
+use super::backend::DiskBackend;
 use super::trace::{Event, Name, Ring};
-use crate::node::disk::Disk;
+use crate::node::disk::BttDisk;
 
-/// The most requests of one queue before the next has its turn.
+/// The most requests that a poll serves of one queue before it goes on to the next.
 const BUDGET: u32 = 64;
 
 /// A queue that is served.
@@ -32,9 +32,9 @@ pub(super) struct Running {
     pub(super) table: Arc<MemoryTable>,
     pub(super) ring: BlkQueue,
     pub(super) disk_index: DiskIndex,
-    /// None once it is withdrawn: then its requests fail.
-    pub(super) disk: Option<Arc<Disk<AnyMedium>>>,
-    /// It has had nothing to do since it last rested.
+    /// `None` after the disk was withdrawn: then the queue's requests fail.
+    pub(super) disk: Option<Arc<BttDisk<AnyMedium>>>,
+    /// Its driver was asked for a kick, and no request has come since.
     pub(super) resting: bool,
     pub(super) counts: Counts,
 }
@@ -51,7 +51,7 @@ pub(super) struct Counts {
 impl Running {
     fn poll(&mut self, cpu: CpuIndex) -> Progress {
         let memory = self.consumer.memory();
-        let mut backend = OnDisk { disk: self.disk.as_deref(), cpu };
+        let mut backend = DiskBackend { disk: self.disk.as_deref(), cpu };
         let mut progress = self.ring.poll(&self.device, &self.table, memory, &mut backend, BUDGET);
         self.resting &= progress.served == 0;
         progress.call &= self.call.is_some();
@@ -63,9 +63,9 @@ impl Running {
         progress
     }
 
-    /// Whether its requests wait for a check of the disk.
-    fn waits(&self) -> bool {
-        self.disk.as_ref().is_some_and(|disk| disk.is_held())
+    /// Returns whether its requests wait: its disk is suspended for a check.
+    fn is_suspended(&self) -> bool {
+        self.disk.as_ref().is_some_and(|disk| disk.is_suspended())
     }
 
     /// Interrupts the driver.
@@ -85,7 +85,7 @@ impl Running {
 /// A CPU's queues.
 pub(super) struct Station {
     inner: Mutex<Inner>,
-    /// How many queues there are: a look that costs nothing.
+    /// How many queues there are, readable without the lock.
     count: AtomicUsize,
 }
 
@@ -99,16 +99,17 @@ impl Station {
         Self { inner: Mutex::new(Inner { queues: Vec::new(), trace: Ring::new() }), count: AtomicUsize::new(0) }
     }
 
-    /// Whether it has no queues. One that was just added may be missed: who adds one wakes the CPU.
+    /// Returns whether it has no queues. The answer may miss a queue that was just added: [`Station::add`]'s caller
+    /// wakes the CPU.
     pub(super) fn is_empty(&self) -> bool {
         self.count.load(Ordering::Acquire) == 0
     }
 
-    /// Serves every queue once. How many requests it found, those among them that are left for the next time counting as one.
+    /// Polls each queue once. Returns how many requests were served, plus one for each queue that has more.
     pub(super) fn poll(&self, cpu: CpuIndex, now_ns: u64, report: &mut dyn FnMut(Report)) -> u32 {
         let Inner { queues, trace } = &mut *self.inner.lock();
         let mut found = 0;
-        for queue in queues.iter_mut().filter(|queue| !queue.waits()) {
+        for queue in queues.iter_mut().filter(|queue| !queue.is_suspended()) {
             let progress = queue.poll(cpu);
             found += progress.served + u32::from(progress.more);
             if progress.served > 0 {
@@ -123,12 +124,12 @@ impl Station {
         found
     }
 
-    /// Asks every driver for a kick, but those of disks that are held: whoever lets go of one wakes its CPU. False if one has
-    /// a request already.
+    /// Asks every driver for a kick, but those of suspended disks, whose CPUs are woken when the suspension ends.
+    /// Returns false if a request waits already.
     pub(super) fn may_rest(&self, now_ns: u64, report: &mut dyn FnMut(Report)) -> bool {
         let Inner { queues, trace } = &mut *self.inner.lock();
         let mut rest = true;
-        for queue in queues.iter_mut().filter(|queue| !queue.waits() && queue.ring.broken().is_none()) {
+        for queue in queues.iter_mut().filter(|queue| !queue.is_suspended() && queue.ring.broken().is_none()) {
             match queue.ring.rest(queue.consumer.memory()) {
                 Ok(true) => {
                     if !core::mem::replace(&mut queue.resting, true) {
@@ -143,7 +144,7 @@ impl Station {
         rest
     }
 
-    /// Adds a queue. Its CPU is to be woken.
+    /// Adds a queue. The caller wakes its CPU.
     pub(super) fn add(&self, now_ns: u64, queue: Running) {
         let inner = &mut *self.inner.lock();
         inner.trace.push(now_ns, Event::Started { queue: queue.name, base: queue.ring.base() });
@@ -151,7 +152,8 @@ impl Station {
         self.count.store(inner.queues.len(), Ordering::Release);
     }
 
-    /// Removes a queue and answers where it stopped. Nothing of it is touched any more; without a `lease` not even now.
+    /// Removes a queue and returns the index at which it stopped. Its memory is not touched afterwards; without a
+    /// `lease` it is not touched here either.
     pub(super) fn remove(&self, now_ns: u64, name: Name, lease: bool) -> Option<u16> {
         let inner = &mut *self.inner.lock();
         let at = inner.queues.iter().position(|queue| queue.name == name)?;
@@ -162,7 +164,7 @@ impl Station {
         Some(base)
     }
 
-    /// Changes what is known of queues, between two polls.
+    /// Changes the state of queues, between two polls.
     pub(super) fn change(&self, mut f: impl FnMut(&mut Running)) {
         self.inner.lock().queues.iter_mut().for_each(&mut f);
     }

@@ -1,4 +1,4 @@
-//! What happened lately: a small ring of events.
+//! A small ring of the latest events.
 
 use alloc::format;
 use alloc::string::String;
@@ -11,12 +11,12 @@ use service::control::{ExportIndex, QueueIndex};
 /// How many events a ring keeps.
 const EVENTS: usize = 128;
 
-/// Something that happened to a queue, or to an export.
+/// An event of a queue, or of an export.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Event {
-    /// Requests were answered, all in one poll.
+    /// Requests were completed, all in one poll.
     Served { queue: Name, requests: u32, failed: u32, called: bool },
-    /// The queue is empty: its driver kicks next time.
+    /// The queue is empty: its driver was asked for a kick.
     Rests { queue: Name },
     /// A driver broke it.
     Broken { queue: Name },
@@ -32,7 +32,7 @@ pub(super) enum Event {
     Bridge { session: u64 },
     /// The lease had run out, and goes on.
     LeaseRenewed,
-    /// The bridge asked for something impossible.
+    /// A request of the bridge was refused.
     Refused { why: service::control::Outcome },
 }
 
@@ -91,7 +91,7 @@ impl Ring {
         self.next = (self.next + 1) % EVENTS;
     }
 
-    /// The events in words, as of this CPU.
+    /// Returns the events in words, as events of this CPU.
     pub(super) fn show(&self, cpu: u32) -> impl Iterator<Item = TraceEvent> {
         self.events.iter().map(move |(at, event)| TraceEvent { at: at / 1000, cpu, event: text(event) })
     }

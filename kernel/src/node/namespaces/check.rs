@@ -1,4 +1,4 @@
-//! `check-namespace`: looking at the whole of a BTT, and mending it when asked.
+//! `check-namespace`: checks the whole of a BTT, and repairs it if it is told to.
 
 use crate::node::attach::{State, medium, placement};
 use crate::node::content::Content;
@@ -15,13 +15,13 @@ use service::admin::commands::namespaces::check::{Check, CheckNamespace, Finding
 use service::error::AdminError;
 use uuid::Builder;
 
-/// How many findings a check names; the rest are counted.
+/// The number of findings that a check names; the rest are counted.
 const FINDINGS_SHOWN: usize = 1000;
-/// How long a check is silent.
+/// The time between two lines of progress.
 const PROGRESS_NS: u64 = 2_000_000_000;
 
 impl<M: Machine> Node<M> {
-    /// Checks, and repairs if asked to.
+    /// Checks a namespace, and repairs it if the request says so.
     pub(super) fn check(&mut self, place: SlotPlace, request: &CheckNamespace) -> Result<Check, AdminError> {
         let namespace = &self.at(place).namespace;
         let failed = |why: String| AdminError::failed(format!("{}: {why}", namespace.id));
@@ -42,7 +42,7 @@ impl<M: Machine> Node<M> {
                     "it holds {why}. It is not known to be damaged, and nothing here can check or repair it"
                 )));
             }
-            State::Held(held) => return Err(held.error(namespace.id)),
+            State::Unusable(it) => return Err(it.error(namespace.id)),
             _ if namespace.read_only && changes => {
                 return Err(AdminError::read_only(format!(
                     "{} is read-only: check it without -R and -L",
@@ -52,7 +52,7 @@ impl<M: Machine> Node<M> {
             _ => {}
         }
         let id = namespace.id.to_string();
-        let mut found = Findings::default();
+        let mut found = CheckReport::default();
         let arenas = if changes {
             self.mend(place, placement, request, &mut found)?
         } else {
@@ -61,9 +61,12 @@ impl<M: Machine> Node<M> {
         Ok(Check { dev: id, arenas, findings: found.finish() })
     }
 
-    /// A thirty-second of RAM for the bits: one pass over the map, if the arena is not huge and the machine small.
+    /// Returns how many blocks one pass over the map looks at, with a bit for each in a thirty-second of RAM: that is one pass
+    /// if the arena is not huge and the machine small. An arena has fewer than 2^32 blocks, so a machine with more bits than
+    /// that is given as many.
     fn window_blocks(&self) -> u32 {
-        u32::try_from(self.machine.memory_bytes() / 32 * 8).unwrap_or(u32::MAX)
+        let bits = self.machine.memory_bytes() / 32 * 8;
+        u32::try_from(bits.min(u32::MAX.into())).expect("at most 2^32 - 1")
     }
 
     fn medium_at(&self, place: SlotPlace) -> Result<AnyMedium, AdminError> {
@@ -72,8 +75,8 @@ impl<M: Machine> Node<M> {
         medium(region, &self.at(place).namespace).map_err(failed)
     }
 
-    /// How many arenas were looked at.
-    fn look(&self, place: SlotPlace, placement: Placement, found: &mut Findings) -> Result<u32, AdminError> {
+    /// Checks without repairing. Returns how many arenas were checked.
+    fn look(&self, place: SlotPlace, placement: Placement, found: &mut CheckReport) -> Result<u32, AdminError> {
         let mut progress = self.progress(place, "checked");
         let mut look = |media: &AnyMedium| {
             let mut report = |finding| found.add(&finding, false);
@@ -81,20 +84,20 @@ impl<M: Machine> Node<M> {
         };
         match &self.at(place).state {
             State::Sector(disk) => {
-                let _hold = self.exports.hold(disk);
+                let _suspension = self.exports.suspend(disk);
                 disk.btt.exclusively(&mut look).map_err(|why| admin_error(&disk.name, &why))
             }
             _ => Ok(look(&self.medium_at(place)?)),
         }
     }
 
-    /// Closes the namespace, repairs it, and opens it again, if it was open. How many arenas were looked at.
+    /// Closes the namespace, repairs it, and opens it again, if it was open. Returns how many arenas were checked.
     fn mend(
         &mut self,
         place: SlotPlace,
         placement: Placement,
         request: &CheckNamespace,
-        found: &mut Findings,
+        found: &mut CheckReport,
     ) -> Result<u32, AdminError> {
         let medium = self.medium_at(place)?;
         let enabled = self.at(place).state.is_enabled();
@@ -117,17 +120,17 @@ impl<M: Machine> Node<M> {
         portable.map(|()| arenas)
     }
 
-    /// Writes out the map's TRIM entries, and forbids new ones.
+    /// Writes the map's TRIM entries out as sectors of zeroes, and forbids new ones.
     fn make_portable(
         &mut self,
         place: SlotPlace,
         placement: Placement,
         medium: &AnyMedium,
-        found: &mut Findings,
+        found: &mut CheckReport,
     ) -> Result<(), AdminError> {
         self.open(place);
         if let State::Sector(disk) = &self.at(place).state {
-            // No consumer has the disk: it has not been offered.
+            // No other CPU has the disk: it has not been offered.
             let mut progress = self.progress(place, "made portable");
             let written = disk.btt.lane(M::this_cpu()).write_out_zero_entries(&mut progress);
             drop(progress);
@@ -146,8 +149,8 @@ impl<M: Machine> Node<M> {
         Ok(())
     }
 
-    /// Says on the console's log how far something long is ("checked"), and attends to consumers meanwhile. Requests on a
-    /// disk that is checked wait.
+    /// Returns what a long command calls as it goes on: it logs how far it is ("checked"), and serves consumers.
+    /// Requests on the disk that is checked wait.
     fn progress(&self, place: SlotPlace, done_so: &'static str) -> impl FnMut(u64, u64) + use<'_, M> {
         let id = self.at(place).namespace.id;
         let cpu = M::this_cpu();
@@ -162,16 +165,16 @@ impl<M: Machine> Node<M> {
     }
 }
 
-/// A check's findings, the first thousand of them in words.
+/// The reply of a check: the first thousand findings in words.
 #[derive(Default)]
-struct Findings {
+struct CheckReport {
     shown: Vec<Finding>,
     more: u64,
-    /// Whether one that is not shown is not repaired.
+    /// Whether a finding that is not shown is not repaired.
     rest_unrepaired: bool,
 }
 
-impl Findings {
+impl CheckReport {
     fn add(&mut self, finding: &check::Finding, repaired: bool) {
         if self.shown.len() == FINDINGS_SHOWN {
             self.more += 1;

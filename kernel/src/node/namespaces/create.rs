@@ -1,12 +1,12 @@
-//! `create-namespace`: in a region without labels the whole region, elsewhere a piece of what is free.
+//! `create-namespace`: in a region without labels it formats the whole region, elsewhere a piece of the free space.
 //!
 //! # Order
-//! In free space the BTT is made first, then the labels, which are what makes the namespace: a cut leaves the one as if
-//! nothing had been asked for, or the other whole. Only the BTT may be left in space that is still free, where it looks
-//! like any other: to create a namespace over it takes force.
+//! In free space the BTT is made first, then the labels, which make the namespace (invariant 7): a power cut leaves no
+//! namespace, or a whole one. It may leave the BTT in space that is still free, where it looks like any other: creating
+//! a namespace over it takes `-f`.
 //!
-//! Before anything of it is stored, the space is probed: memory that keeps no bytes gets no namespace. Afterwards, what is
-//! there is read back, and only that is success.
+//! Before anything is stored, the space is probed: memory that keeps no bytes gets no namespace. Afterwards the
+//! namespace is read back, and the command succeeds only if it reads as it was written (invariant 5).
 
 use crate::node::attach::{State, medium, placement};
 use crate::node::content::{Content, recognise};
@@ -45,12 +45,12 @@ const _: () = {
     }
 };
 
-/// No BTT is smaller.
+/// The least size of a namespace in sector mode: that of a BTT.
 const SECTOR_MODE_BYTES: u64 = 16 << 20;
 
 /// Where a namespace will be.
 enum Target {
-    /// All of a region without labels, which is a namespace already.
+    /// All of a region without labels: that is a namespace already.
     Whole(SlotPlace),
     /// Free space of a region with labels.
     Piece(Piece),
@@ -59,10 +59,10 @@ enum Target {
 /// Free space for a namespace.
 struct Piece {
     region: usize,
-    /// One of a PMEM region, one or more of a BLK one.
+    /// One in a PMEM region, one or more in a BLK region.
     extents: Vec<Extent>,
     version: LabelVersion,
-    /// DIMMs that get label index blocks first.
+    /// The DIMMs that get label index blocks first, with the bytes of their areas.
     blank: Vec<(DeviceHandle, u64)>,
     content: Content,
 }
@@ -74,7 +74,7 @@ impl<M: Machine> Node<M> {
             .ok_or_else(|| AdminError::usage(format!("no BTT has sectors of {} bytes", request.sector_size)))?;
         if request.force {
             for region in self.candidates(request).collect::<Vec<_>>() {
-                // What a cut change left makes no namespace, and nothing else is taken back.
+                // Labels that an interrupted change left make no namespace: only those are freed.
                 if let Ok(steps) = change::reclaim(&self.regions[region].region, &self.found.labels) {
                     self.change_labels(&steps)?;
                 }
@@ -86,7 +86,7 @@ impl<M: Machine> Node<M> {
         }
     }
 
-    /// The regions that the request may mean.
+    /// Returns the regions that the request may mean.
     fn candidates(&self, request: &CreateNamespace) -> impl Iterator<Item = usize> {
         let meant = |slot: &RegionSlot| {
             let of_type = match request.region_type {
@@ -99,7 +99,7 @@ impl<M: Machine> Node<M> {
         self.regions.iter().enumerate().filter(move |(_, slot)| meant(slot)).map(|(region, _)| region)
     }
 
-    /// The region that was named, or the first in which it can be.
+    /// Chooses the region that was named, or the first that can hold the namespace.
     fn choose(&self, request: &CreateNamespace) -> Result<Target, AdminError> {
         let mut refusal = None;
         for region in self.candidates(request) {
@@ -111,7 +111,7 @@ impl<M: Machine> Node<M> {
         Err(refusal.unwrap_or_else(|| self.no_region(request)))
     }
 
-    /// Why there is no region that the request may mean.
+    /// Returns why no region fits the request.
     fn no_region(&self, request: &CreateNamespace) -> AdminError {
         let left_out = self
             .found
@@ -138,7 +138,7 @@ impl<M: Machine> Node<M> {
         })
     }
 
-    /// Where the namespace would be in this region. Nothing is written.
+    /// Returns where the namespace would be in this region. Writes nothing.
     fn target(&self, region: usize, request: &CreateNamespace) -> Result<Target, AdminError> {
         let slot = &self.regions[region];
         let id = slot.region.id;
@@ -158,7 +158,7 @@ impl<M: Machine> Node<M> {
                 Labels::Blank { area_bytes } => blank.push((mapping.dimm, *area_bytes)),
                 Labels::None => without = Some(mapping.dimm),
                 Labels::Damaged => {
-                    let number = self.found.dimm_number(mapping.dimm).unwrap_or(0);
+                    let number = self.found.dimm_number(mapping.dimm).expect("a mapping names a DIMM that was found");
                     return refused(&format!("the labels of nmem{number} are damaged: init-labels nmem{number} -f"));
                 }
             }
@@ -182,7 +182,7 @@ impl<M: Machine> Node<M> {
                 "without a label area on each of its DIMMs it keeps neither sizes nor names: leave -s and -n out",
             );
         }
-        // With labels, whatever is on those DIMMs without them is free space: in their other regions, too.
+        // Once these DIMMs have labels, their space without labels counts as free, in their other regions, too.
         for place in blank.iter().flat_map(|(dimm, _)| self.namespaces_on(*dimm)) {
             let slot = self.at(place);
             if slot.namespace.labelling.is_none() {
@@ -193,7 +193,7 @@ impl<M: Machine> Node<M> {
         self.piece(region, request, version, blank).map(Target::Piece)
     }
 
-    /// Free space in a region whose blank label areas would hold labels of that version.
+    /// Finds free space in a region, as if its blank label areas held labels of that version.
     fn piece(
         &self,
         region: usize,
@@ -232,7 +232,7 @@ impl<M: Machine> Node<M> {
         Ok(Piece { region, extents, version, blank, content })
     }
 
-    /// What to do about space that cut changes keep, if there is any.
+    /// Returns what to do about space that interrupted changes keep, if there is any.
     fn held_back(&self, region: usize) -> &'static str {
         match change::reclaim(&self.regions[region].region, &self.found.labels) {
             Ok(steps) if !steps.is_empty() => "; -f takes back what an interrupted change left",
@@ -263,7 +263,7 @@ impl<M: Machine> Node<M> {
             return Err(refused("its label says that it is no sector-mode namespace".into()));
         };
         let uuid = request.uuid.unwrap_or_else(|| random_uuid(&self.machine));
-        // Whatever was open is closed before its bytes go.
+        // The namespace is closed before its bytes are overwritten.
         let closed = self.close(&[place])?;
         let result =
             all_over(&medium).map_err(|why| not_kept(&name.to_string(), why)).and_then(|()| match request.mode {
@@ -290,7 +290,7 @@ impl<M: Machine> Node<M> {
         self.as_made(place, (request.mode == NamespaceMode::Sector).then_some(uuid))
     }
 
-    /// The namespace, if it is open and reads back as what was asked for: a BTT of this uuid, or none.
+    /// Returns the namespace if it is open and reads back as it was made: a BTT of this uuid, or no BTT.
     fn as_made(&self, place: SlotPlace, btt: Option<Uuid>) -> Result<SlotPlace, AdminError> {
         let slot = self.at(place);
         let is_so = match (&slot.state, btt) {
@@ -331,14 +331,14 @@ impl<M: Machine> Node<M> {
             name: request.name.as_deref().unwrap_or(""),
             claim: if sector_mode { claim } else { Claim::None },
             lba_bytes: match request.sector_size {
-                // As Linux: the sizes that it has for a namespace without a BTT.
+                // Linux's sector sizes of a namespace without a BTT.
                 _ if !sector_mode => 512,
                 plain @ (512 | 4096) => plain.into(),
                 _ => 0,
             },
             extents: piece.extents.clone(),
         };
-        // Before anything is written: would the labels be possible?
+        // Before anything is written: can the labels describe it?
         let labels = as_if_labelled(&self.found.labels, &piece.blank, piece.version);
         change::create(&region, &labels, &new).map_err(refused)?;
 
@@ -354,14 +354,14 @@ impl<M: Machine> Node<M> {
                 uuid: btt_uuid,
                 parent_uuid: uuid,
                 version,
-                // The space was free: its old bytes belong to no namespace, and the new one must not show them.
+                // The old bytes belonged to a namespace that is gone: the new one must not show them.
                 zero_data: request.force || piece.content != Content::Blank,
                 zero_entries: request.zero_entries,
             };
             format(&medium, &recipe, &mut |_, _| self.exports.attend(M::this_cpu()))
                 .map_err(|why| not_formatted(&name, &why))?;
         } else {
-            // A BTT that is left here would make it a namespace in sector mode.
+            // The rest of an old BTT would make it a namespace in sector mode.
             erase(&medium, &signed_pages(&medium))
                 .map_err(|why| AdminError::damaged(format!("{name}: nothing was made: {why}")))?;
         }
@@ -374,7 +374,8 @@ impl<M: Machine> Node<M> {
         self.as_made(SlotPlace { region: piece.region, namespace }, btt_uuid)
     }
 
-    /// Gives a blank label area index blocks. The namespaces that its DIMM had without go, and then their info blocks do.
+    /// Gives a blank label area index blocks. This removes the namespaces that its DIMM had without labels; then their
+    /// info blocks are erased.
     fn label_blank(&mut self, dimm: DeviceHandle, area_bytes: u64, version: LabelVersion) -> Result<(), AdminError> {
         let mut places = self.namespaces_on(dimm);
         places.retain(|place| self.at(*place).namespace.labelling.is_none());
@@ -396,7 +397,7 @@ impl<M: Machine> Node<M> {
     }
 }
 
-/// The labels as they will be once the blank areas have index blocks.
+/// Returns the labels as they will be when the blank areas have index blocks.
 fn as_if_labelled(labels: &LabelsByDimm, blank: &[(DeviceHandle, u64)], version: LabelVersion) -> LabelsByDimm {
     let mut labels = labels.clone();
     for &(dimm, area_bytes) in blank {
@@ -412,12 +413,12 @@ fn not_formatted(name: &str, why: &FormatError) -> AdminError {
     }
 }
 
-/// Space that cannot hold a namespace. Nothing was stored that is still there.
+/// Returns the error about space that does not keep bytes. A probe has restored what it wrote.
 fn not_kept(name: &str, why: Fault) -> AdminError {
     AdminError::damaged(format!("{name}: {why}: nothing was made"))
 }
 
-/// The `k` of `region<k>`.
+/// Returns the `k` of `region<k>`.
 fn region_number(name: &str) -> Option<u32> {
     name.strip_prefix("region").and_then(|number| number.parse().ok())
 }
@@ -426,7 +427,7 @@ fn is_region(slot: &RegionSlot, name: &str) -> bool {
     region_number(name) == Some(slot.region.id.0)
 }
 
-/// Whether a namespace may be written over: a blank one always, anything else only by force.
+/// Checks that a namespace may be overwritten: a blank one always, any other only by force.
 pub(super) fn may_format(slot: &NamespaceSlot, force: bool) -> Result<(), AdminError> {
     let name = slot.namespace.id;
     let unless_forced = |what: String| {
@@ -443,14 +444,14 @@ pub(super) fn may_format(slot: &NamespaceSlot, force: bool) -> Result<(), AdminE
         }
         State::Damaged(why) => unless_forced(format!("holds a BTT that is damaged ({why})")),
         State::Disabled => unless_forced("is disabled, and may hold something".into()),
-        // Its owner has the tools for it: nothing here offers to write over it.
+        // Its owner has tools for it: the message does not suggest to overwrite it.
         State::Unsupported(why) if !force => Err(AdminError::failed(format!("{name} holds {why}"))),
         State::Unsupported(_) => Ok(()),
-        State::Held(held) => Err(held.error(name)),
+        State::Unusable(it) => Err(it.error(name)),
     }
 }
 
-/// A version 4 uuid.
+/// Returns a new uuid of version 4.
 fn random_uuid<M: Machine>(machine: &M) -> Uuid {
     Builder::from_random_bytes(machine.random()).into_uuid()
 }

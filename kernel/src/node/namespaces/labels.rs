@@ -1,4 +1,4 @@
-//! Label areas: `init-labels`, and what a change to them changes in the node.
+//! Label areas: `init-labels`, and the update of the node's namespaces after a change of labels.
 
 use super::create::may_format;
 use super::switch::alike;
@@ -13,7 +13,7 @@ use service::admin::commands::namespaces::labels::{InitLabels, LabelArea, LabelV
 use service::error::AdminError;
 
 impl<M: Machine> Node<M> {
-    /// Gives a DIMM label index blocks, and no labels. The namespaces on it go.
+    /// Gives a DIMM label index blocks, and no labels. This removes the namespaces on it.
     pub(super) fn initialise_label_area(
         &mut self,
         dimm: DeviceHandle,
@@ -38,7 +38,7 @@ impl<M: Machine> Node<M> {
             if region.read_only {
                 return Err(AdminError::read_only(format!("{} is read-only: a DIMM of it is not armed", region.id)));
             }
-            // By force their labels go, and nothing else of them: what they hold counts for free space.
+            // By force only their labels are removed: their bytes stay, and count as free space.
             if !force {
                 may_format(self.at(place), force)?;
             }
@@ -59,7 +59,7 @@ impl<M: Machine> Node<M> {
         }
     }
 
-    /// The namespaces of all regions that a DIMM has a share of.
+    /// Returns the namespaces of all regions that a DIMM has a share of.
     pub(super) fn namespaces_on(&self, dimm: DeviceHandle) -> Vec<SlotPlace> {
         let with_dimm = |region: usize| self.regions[region].region.mappings().iter().any(|it| it.dimm == dimm);
         let places = |region: usize| {
@@ -68,8 +68,8 @@ impl<M: Machine> Node<M> {
         (0..self.regions.len()).filter(|&region| with_dimm(region)).flat_map(places).collect()
     }
 
-    /// Writes to label areas, then reads them, and has the namespaces that they describe: those that are the same stay as
-    /// they are; those that are gone must not be open.
+    /// Writes to label areas, reads them back, and updates the node's namespaces: those that the labels describe as
+    /// before stay as they are. The caller has closed those that go.
     pub(super) fn change_labels(&mut self, steps: &[Step]) -> Result<(), AdminError> {
         let mut dimms: Vec<DeviceHandle> = steps.iter().map(|step| step.dimm).collect();
         dimms.sort_unstable();
@@ -82,11 +82,11 @@ impl<M: Machine> Node<M> {
         written.map_err(|why| AdminError::failed(format!("the labels were not written: {why}")))
     }
 
-    /// Brings the node's namespaces to those that the labels describe.
+    /// Updates the node's namespaces to those that the labels describe.
     fn follow_labels(&mut self) {
         let found = self.found.namespaces.clone();
         for region in &mut self.regions {
-            // Labels that cannot be read do not mean that anything is gone.
+            // Labels that cannot be read do not show that a namespace is gone.
             if region.region.mappings().iter().any(|it| *self.found.labels_of(it.dimm) == Labels::Damaged) {
                 continue;
             }
@@ -96,13 +96,14 @@ impl<M: Machine> Node<M> {
             region.namespaces.retain(stays);
         }
         for mut namespace in found {
-            let Some(region) = self.regions.iter().find(|it| it.region.id == namespace.id.region) else { continue };
+            let region = self.regions.iter().find(|it| it.region.id == namespace.id.region);
+            let region = region.expect("a namespace lies in a region that was found");
             if region.namespaces.iter().any(|slot| alike(&namespace, &slot.namespace)) {
                 continue;
             }
-            // Numbers are by address at boot; afterwards, those that are there keep theirs.
+            // Namespaces are numbered by address at boot; later, each keeps its number.
             let taken = |number: &u32| region.namespaces.iter().any(|slot| slot.namespace.id.number == *number);
-            namespace.id.number = (0..).find(|number| !taken(number)).unwrap_or(u32::MAX);
+            namespace.id.number = (0..).find(|number| !taken(number)).expect("there are fewer namespaces than numbers");
             self.add(namespace);
         }
         for region in &mut self.regions {
@@ -111,7 +112,7 @@ impl<M: Machine> Node<M> {
     }
 }
 
-/// The same version in the other crate's words.
+/// Translates a label version from service's words to nvdimm's.
 pub(super) const fn label_version(version: LabelVersion) -> label::LabelVersion {
     match version {
         LabelVersion::V1_1 => label::LabelVersion::V1_1,

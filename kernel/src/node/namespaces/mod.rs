@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`create`] | create-namespace |
 //! | [`switch`] | enable-, disable-, destroy-namespace |
-//! | [`labels`] | init-labels; what a change of labels changes in the node |
+//! | [`labels`] | init-labels; writes labels, and updates the node's namespaces |
 //! | [`check`] | check-namespace |
 
 mod check;
@@ -76,7 +76,7 @@ impl<M: Machine> NamespaceAdmin for Node<M> {
 }
 
 impl<M: Machine> Node<M> {
-    /// The place of a namespace, by its own name, its BTT's, or its block device's.
+    /// Returns the place of a namespace, by its own name, its BTT's, or its block device's.
     fn place(&self, name: &str) -> Result<SlotPlace, AdminError> {
         for (region, slots) in self.regions.iter().enumerate() {
             for (namespace, slot) in slots.namespaces.iter().enumerate() {
@@ -91,7 +91,7 @@ impl<M: Machine> Node<M> {
         Err(AdminError::not_found(format!("no namespace \"{name}\": list -Ni shows what there is")))
     }
 
-    /// The DIMM of that name: `nmem<number>`.
+    /// Returns the DIMM of that name: `nmem<number>`.
     fn dimm_named(&self, name: &str) -> Result<DeviceHandle, AdminError> {
         let mut named = self.found.dimms.iter().enumerate().filter(|(number, _)| format!("nmem{number}") == name);
         named
@@ -101,8 +101,8 @@ impl<M: Machine> Node<M> {
     }
 }
 
-/// An arena in the words and with the offsets of Linux's debugfs: from the first info block on, not from the arena's
-/// own.
+/// Describes an arena in the words of Linux's debugfs. Offsets count from the namespace's first info block, not from
+/// the arena's own.
 fn describe(arena: &ArenaInfo) -> Arena {
     let g = &arena.info.geometry;
     let start = arena.at.0 - arena.info.version.initial_offset().0;

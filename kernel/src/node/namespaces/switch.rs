@@ -17,7 +17,7 @@ use service::error::AdminError;
 #[derive(Debug)]
 pub(super) struct Closed(Vec<Namespace>);
 
-/// Whether two descriptions are of one namespace, whatever its number.
+/// Returns whether two descriptions are of one namespace, whatever its number.
 pub(super) fn alike(one: &Namespace, other: &Namespace) -> bool {
     let Namespace { extents, read_only, labelling, .. } = one;
     (extents, read_only, labelling) == (&other.extents, &other.read_only, &other.labelling)
@@ -33,7 +33,7 @@ impl<M: Machine> Node<M> {
         self.at(place).check_usable()
     }
 
-    /// Makes durable what a namespace's disk has not yet, and closes it.
+    /// Makes the last writes of a namespace's disk durable, and closes it.
     pub(super) fn disable(&mut self, place: SlotPlace) -> Result<(), AdminError> {
         let slot = self.at_mut(place);
         if let State::Sector(disk) = &slot.state {
@@ -46,8 +46,8 @@ impl<M: Machine> Node<M> {
         Ok(())
     }
 
-    /// Closes namespaces that a change may take away: all of them, or none. Those that were open are to be given to
-    /// [`Node::reopen`] if the change does not come about.
+    /// Closes namespaces that a change may remove: all of them, or none. If the change fails, the caller passes the
+    /// result to [`Node::reopen`].
     pub(super) fn close(&mut self, places: &[SlotPlace]) -> Result<Closed, AdminError> {
         for &place in places {
             if let State::Sector(disk) = &self.at(place).state {
@@ -67,7 +67,7 @@ impl<M: Machine> Node<M> {
         Ok(closed)
     }
 
-    /// Opens namespaces that were closed in vain, as far as they are still there.
+    /// Opens namespaces again that were closed for a change that failed, if they are still there.
     pub(super) fn reopen(&mut self, Closed(namespaces): Closed) {
         for namespace in namespaces {
             let same = |slot: &NamespaceSlot| slot.namespace.id == namespace.id && alike(&slot.namespace, &namespace);
@@ -80,7 +80,8 @@ impl<M: Machine> Node<M> {
         }
     }
 
-    /// Takes a namespace's labels away, then its info blocks: a cut before the first leaves it, one after it free space.
+    /// Removes a namespace's labels, then its info blocks (invariant 7): a power cut before the first step leaves the
+    /// namespace, a later one leaves free space.
     pub(super) fn destroy(&mut self, place: SlotPlace, force: bool) -> Result<String, AdminError> {
         let slot = self.at(place);
         let namespace = slot.namespace.clone();

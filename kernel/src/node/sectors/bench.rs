@@ -1,11 +1,11 @@
-//! The load generator: all CPUs at once, with sectors that tell when they are torn.
+//! The load generator: all CPUs at once, with sectors whose pattern shows a torn write.
 
-use crate::node::disk::Disk;
+use crate::node::disk::BttDisk;
 use crate::node::export::Exports;
 use crate::node::machine::Machine;
 use alloc::vec;
-use btt::CpuIndex;
 use btt::media::Medium;
+use btt::{CpuIndex, ExternalLba};
 use core::sync::atomic::{AtomicU64, Ordering};
 use service::admin::commands::sectors::bench::{Bench, BenchRequest, Verify};
 use service::lba::Lba;
@@ -13,14 +13,14 @@ use service::pattern::{self, Choices, Tag, Verdict};
 use service::stats::Counts;
 use spin::Mutex;
 
-/// How many runs go by between two looks at the clock.
+/// The number of runs between two reads of the clock.
 const RUNS_PER_LOOK: u32 = 16;
 
-/// Loads the disk as asked, and verifies it as asked. Consumers and their bridge are served meanwhile.
+/// Loads and verifies the disk as requested. Consumers and their bridge are served meanwhile.
 pub(super) fn run<M: Machine, N: Medium + Sync>(
     machine: &M,
     exports: &Exports,
-    disk: &Disk<N>,
+    disk: &BttDisk<N>,
     request: &BenchRequest,
 ) -> Bench {
     let before = disk.stats().total;
@@ -62,7 +62,7 @@ fn ratio(amount: u64, per: f64) -> f64 {
     if per > 0.0 { amount as f64 / per } else { 0.0 }
 }
 
-/// What the counters moved by.
+/// The differences of two readings of the counters.
 struct Done {
     sectors_read: u64,
     sectors_written: u64,
@@ -83,7 +83,7 @@ impl Done {
 
 /// A load, shared by all CPUs.
 struct Load<'a, N> {
-    disk: &'a Disk<N>,
+    disk: &'a BttDisk<N>,
     seed: u64,
     write_percent: u64,
     /// Sectors a run, no more than the disk has.
@@ -95,26 +95,26 @@ struct Load<'a, N> {
 }
 
 impl<'a, N: Medium> Load<'a, N> {
-    fn new(disk: &'a Disk<N>, request: &BenchRequest) -> Self {
-        let sectors = u32::try_from(disk.btt.capacity_sectors()).unwrap_or(u32::MAX);
+    fn new(disk: &'a BttDisk<N>, request: &BenchRequest) -> Self {
+        let run = disk.btt.capacity_sectors().min(request.run.into()).max(1);
         Self {
             disk,
             seed: request.seed,
             write_percent: u64::from(request.mix_write_percent),
-            run: request.run.min(sectors).max(1),
+            run: u32::try_from(run).expect("at most what was asked for"),
             version: AtomicU64::new(0),
             ops: AtomicU64::new(0),
             errors: AtomicU64::new(0),
         }
     }
 
-    /// One CPU's share, until it is over.
+    /// Does one CPU's share of the load until `over` returns true.
     fn work(&self, cpu: CpuIndex, over: impl Fn() -> bool) {
         let mut choices = Choices::new(self.seed, u64::from(cpu.0));
         let mut buffer = vec![0; self.disk.sector_bytes() * self.run as usize];
         while !over() {
             for _ in 0..RUNS_PER_LOOK {
-                let lba = choices.below(self.disk.btt.capacity_sectors() - u64::from(self.run) + 1);
+                let lba = ExternalLba(choices.below(self.disk.btt.capacity_sectors() - u64::from(self.run) + 1));
                 let sound = if choices.below(100) < self.write_percent {
                     self.write(cpu, lba, &mut buffer)
                 } else {
@@ -128,18 +128,19 @@ impl<'a, N: Medium> Load<'a, N> {
         }
     }
 
-    fn write(&self, cpu: CpuIndex, lba: u64, buffer: &mut [u8]) -> bool {
+    fn write(&self, cpu: CpuIndex, lba: ExternalLba, buffer: &mut [u8]) -> bool {
         let version = self.version.fetch_add(1, Ordering::Relaxed) + 1;
-        for (sector, lba) in buffer.chunks_exact_mut(self.disk.sector_bytes()).zip(lba..) {
+        for (sector, lba) in buffer.chunks_exact_mut(self.disk.sector_bytes()).zip(lba.0..) {
             pattern::fill(sector, Tag { lba: Lba(lba), version, seed: self.seed });
         }
         self.disk.write(cpu, lba, buffer).is_ok()
     }
 
-    /// A sector of the pattern must be whole and in its place; anything else was there before.
-    fn read(&self, cpu: CpuIndex, lba: u64, buffer: &mut [u8]) -> bool {
+    /// Reads a run and checks it: a sector of the pattern must be whole and in its place. Other content was there
+    /// before the load.
+    fn read(&self, cpu: CpuIndex, lba: ExternalLba, buffer: &mut [u8]) -> bool {
         self.disk.read(cpu, lba, buffer).is_ok()
-            && buffer.chunks_exact(self.disk.sector_bytes()).zip(lba..).all(|(sector, lba)| {
+            && buffer.chunks_exact(self.disk.sector_bytes()).zip(lba.0..).all(|(sector, lba)| {
                 match pattern::verify(sector) {
                     Verdict::Whole(tag) => tag.lba == Lba(lba),
                     Verdict::Torn { .. } => false,
@@ -150,7 +151,7 @@ impl<'a, N: Medium> Load<'a, N> {
 }
 
 /// Reads every sector and judges it, each CPU a part of the disk.
-fn verify<M: Machine, N: Medium + Sync>(machine: &M, exports: &Exports, disk: &Disk<N>, seed: u64) -> Verify {
+fn verify<M: Machine, N: Medium + Sync>(machine: &M, exports: &Exports, disk: &BttDisk<N>, seed: u64) -> Verify {
     let total = Mutex::new(Verify::default());
     let share = disk.btt.capacity_sectors().div_ceil(u64::from(machine.cpus()));
     machine.run_on_all(&|cpu| {
@@ -164,7 +165,7 @@ fn verify<M: Machine, N: Medium + Sync>(machine: &M, exports: &Exports, disk: &D
 }
 
 fn verify_part<N: Medium>(
-    disk: &Disk<N>,
+    disk: &BttDisk<N>,
     cpu: CpuIndex,
     lbas: core::ops::Range<u64>,
     seed: u64,
@@ -176,11 +177,11 @@ fn verify_part<N: Medium>(
     while lba < lbas.end {
         attend();
         let count = (lbas.end - lba).min(btt::RUN_MAX as u64);
-        let run = &mut buffer[..disk.sector_bytes() * usize::try_from(count).unwrap_or(1)];
-        let all = disk.read(cpu, lba, run).is_ok();
+        let run = &mut buffer[..disk.sector_bytes() * usize::try_from(count).expect("at most RUN_MAX")];
+        let all = disk.read(cpu, ExternalLba(lba), run).is_ok();
         for (sector, lba) in run.chunks_exact_mut(disk.sector_bytes()).zip(lba..) {
-            // When one of a run cannot be read, each is asked for by itself.
-            let readable = all || disk.read(cpu, lba, sector).is_ok();
+            // If the run cannot be read, each of its sectors is read by itself.
+            let readable = all || disk.read(cpu, ExternalLba(lba), sector).is_ok();
             result.count(Lba(lba), seed, readable.then(|| pattern::verify(sector)));
         }
         lba += count;

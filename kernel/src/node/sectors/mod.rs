@@ -1,9 +1,9 @@
-//! The admin commands about sectors: a block device in the hands of one command, and what is known to be lost.
+//! The admin commands about sectors: a block device for one command, and what is known to be lost.
 
 mod bench;
 
 use super::attach::State;
-use super::disk::{Disk, admin_error};
+use super::disk::{BttDisk, admin_error};
 use super::{Machine, Node};
 use alloc::boxed::Box;
 use alloc::format;
@@ -18,7 +18,7 @@ use service::admin::commands::sectors::{BlockDevice, SectorAdmin, no_such_device
 use service::error::AdminError;
 use service::lba::Lba;
 
-/// How many sectors change before consumers and their bridge are attended to.
+/// The number of sectors that a command changes between two polls of consumers and their bridge.
 const SECTORS_A_TURN: u64 = 512;
 
 impl<M: Machine> SectorAdmin for Node<M> {
@@ -55,8 +55,8 @@ impl<M: Machine> SectorAdmin for Node<M> {
 }
 
 impl<M: Machine> Node<M> {
-    /// The disk of that name; another namespace's device is refused with what to do.
-    pub(super) fn disk(&self, dev: &str) -> Result<&Arc<Disk<AnyMedium>>, AdminError> {
+    /// Returns the disk of that name. Refuses another namespace's device with what to do.
+    pub(super) fn disk(&self, dev: &str) -> Result<&Arc<BttDisk<AnyMedium>>, AdminError> {
         if let Some(disk) = self.disks().find(|disk| disk.name == dev) {
             return Ok(disk);
         }
@@ -78,10 +78,15 @@ impl<M: Machine> Node<M> {
     }
 }
 
+/// A sector number in btt's words.
+const fn external(lba: Lba) -> ExternalLba {
+    ExternalLba(lba.0)
+}
+
 /// A block device of the node.
 struct NodeDevice<'node, M: Machine> {
     node: &'node Node<M>,
-    disk: &'node Disk<AnyMedium>,
+    disk: &'node BttDisk<AnyMedium>,
 }
 
 impl<M: Machine> NodeDevice<'_, M> {
@@ -89,13 +94,14 @@ impl<M: Machine> NodeDevice<'_, M> {
         admin_error(&self.disk.name, why)
     }
 
-    /// Changes sectors that are all on the disk, some at a time: consumers may share it meanwhile.
+    /// Changes sectors, all of them on the disk, some at a time: consumers may use the disk meanwhile.
     fn by_turns(
         &self,
-        Lba(first): Lba,
+        first: Lba,
         count: u64,
-        change: impl Fn(&Disk<AnyMedium>, ExternalLba, u64) -> Result<(), BttError>,
+        change: impl Fn(&BttDisk<AnyMedium>, ExternalLba, u64) -> Result<(), BttError>,
     ) -> Result<(), AdminError> {
+        let ExternalLba(first) = external(first);
         let mut done = 0;
         while done < count {
             let now = SECTORS_A_TURN.min(count - done);
@@ -117,7 +123,7 @@ impl<M: Machine> BlockDevice for NodeDevice<'_, M> {
     }
 
     fn read_only(&self) -> Option<String> {
-        // As long as one arena can be written, each write fails or succeeds by itself.
+        // If one arena can be written, each write fails or succeeds by itself.
         self.disk.read_only().filter(|_| self.disk.all_read_only())
     }
 
@@ -130,11 +136,11 @@ impl<M: Machine> BlockDevice for NodeDevice<'_, M> {
     }
 
     fn read(&mut self, lba: Lba, into: &mut [u8]) -> Result<(), AdminError> {
-        self.disk.read(M::this_cpu(), lba.0, into).map_err(|why| self.error(&why))
+        self.disk.read(M::this_cpu(), external(lba), into).map_err(|why| self.error(&why))
     }
 
     fn write(&mut self, lba: Lba, from: &[u8]) -> Result<(), AdminError> {
-        self.disk.write(M::this_cpu(), lba.0, from).map_err(|why| self.error(&why))?;
+        self.disk.write(M::this_cpu(), external(lba), from).map_err(|why| self.error(&why))?;
         // A command that fills many sectors calls this many times.
         self.node.exports.attend(M::this_cpu());
         Ok(())
@@ -153,7 +159,7 @@ impl<M: Machine> BlockDevice for NodeDevice<'_, M> {
 
     fn clear_errors(&mut self, lba: Lba, count: u64) -> Result<(), AdminError> {
         self.by_turns(lba, count, |disk, lba, count| {
-            disk.settle_losses(M::this_cpu(), lba.0, count)?;
+            disk.settle_losses(M::this_cpu(), lba, count)?;
             disk.btt.lane(M::this_cpu()).clear_errors(lba, count).map(|_| ())
         })
     }
@@ -171,8 +177,8 @@ impl<M: Machine> BlockDevice for NodeDevice<'_, M> {
     }
 }
 
-/// Lets the medium fail where the sectors lie now. No lane moves them meanwhile.
-fn lose(disk: &Disk<AnyMedium>, lba: ExternalLba, count: u64) -> Result<(), BttError> {
+/// Marks the bytes as lost where the sectors lie now. All lanes are held meanwhile, so that no write moves a sector.
+fn lose(disk: &BttDisk<AnyMedium>, lba: ExternalLba, count: u64) -> Result<(), BttError> {
     let bytes = disk.sector_bytes() as u64;
     disk.btt.exclusively(|media| {
         for lba in (lba.0..lba.0 + count).map(ExternalLba) {

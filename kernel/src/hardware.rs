@@ -11,18 +11,18 @@ use crate::firmware::Firmware;
 use crate::memory::{AddressSpace, Totals};
 use crate::random::Random;
 
-/// The machine.
+/// The machine's parts, for [`crate::serve`], which shows them to the node as [`kernel::node::Machine`].
 #[derive(Debug)]
-pub(crate) struct Machine {
+pub(crate) struct Hardware {
     /// How much memory there is.
     pub(crate) memory: Totals,
     /// Maps physical ranges for drivers.
     pub(crate) space: &'static AddressSpace,
-    /// What firmware's tables say: the NFITs among them.
+    /// Firmware's tables, the NFITs among them.
     pub(crate) firmware: Firmware,
     /// Time since the image's first instruction.
     pub(crate) clock: Clock,
-    /// For identifiers.
+    /// The source of identifiers.
     pub(crate) random: Random,
     /// All CPUs.
     pub(crate) cpus: Cpus,
