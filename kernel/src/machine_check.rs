@@ -93,7 +93,7 @@ impl fmt::Display for Fatal {
 
 /// The result of noting that bytes are lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Told {
+pub enum Noted {
     /// They are persistent memory, and were noted.
     Yes,
     /// They are other memory.
@@ -122,16 +122,16 @@ pub fn judge(
     registers: Registers,
     banks: impl Iterator<Item = Bank>,
     in_guarded_load: bool,
-    lose: &mut dyn FnMut(u64, u32) -> Told,
+    lose: &mut dyn FnMut(u64, u32) -> Noted,
 ) -> Result<(), Fatal> {
     for bank in banks.filter(|bank| bank.is_valid() && bank.status & UNCORRECTED != 0) {
         let Some((address, log2_bytes)) = lost_memory(registers.capabilities, &bank) else {
             return Err(Fatal::Uncorrected(bank));
         };
         match lose(address, log2_bytes) {
-            Told::Yes => {}
-            Told::Elsewhere => return Err(Fatal::Memory(bank)),
-            Told::NoRoom => return Err(Fatal::TooMuch(bank)),
+            Noted::Yes => {}
+            Noted::Elsewhere => return Err(Fatal::Memory(bank)),
+            Noted::NoRoom => return Err(Fatal::TooMuch(bank)),
         }
         let needed = bank.status & ACTION_REQUIRED != 0 && registers.status & ERROR_AT_RIP != 0;
         if needed && !in_guarded_load {
@@ -169,12 +169,12 @@ mod tests {
         Bank { number: 1, status, address: 0x1_2345_6789, misc }
     }
 
-    fn judged(status: u64, bank: Bank, guarded: bool, told: Told) -> (Result<(), Fatal>, Vec<(u64, u32)>) {
+    fn judged(status: u64, bank: Bank, guarded: bool, noted: Noted) -> (Result<(), Fatal>, Vec<(u64, u32)>) {
         let mut lost = vec![];
         let registers = Registers { capabilities: CAP_RECOVERY | 10, status };
         let result = judge(registers, [bank].into_iter(), guarded, &mut |at, bytes| {
             lost.push((at, bytes));
-            told
+            noted
         });
         (result, lost)
     }
@@ -182,24 +182,24 @@ mod tests {
     #[test]
     fn lost_persistent_memory_is_told_and_the_machine_goes_on() {
         let lost = vec![(0x1_2345_6789, 6)];
-        assert_eq!(judged(AT_RIP, bank(LOAD, MISC), true, Told::Yes), (Ok(()), lost.clone()));
+        assert_eq!(judged(AT_RIP, bank(LOAD, MISC), true, Noted::Yes), (Ok(()), lost.clone()));
         for guarded in [false, true] {
-            assert_eq!(judged(RESTART, bank(LOAD, MISC), guarded, Told::Yes), (Ok(()), lost.clone()));
-            assert_eq!(judged(RESTART, bank(SCRUB, MISC), guarded, Told::Yes), (Ok(()), lost.clone()));
+            assert_eq!(judged(RESTART, bank(LOAD, MISC), guarded, Noted::Yes), (Ok(()), lost.clone()));
+            assert_eq!(judged(RESTART, bank(SCRUB, MISC), guarded, Noted::Yes), (Ok(()), lost.clone()));
         }
-        assert_eq!(judged(RESTART, bank(SCRUB, 0x8c), true, Told::Yes), (Ok(()), vec![(0x1_2345_6789, 12)]));
+        assert_eq!(judged(RESTART, bank(SCRUB, 0x8c), true, Noted::Yes), (Ok(()), vec![(0x1_2345_6789, 12)]));
         // Another CPU's, or a corrected one.
-        assert_eq!(judged(RESTART, bank(0, 0), false, Told::Yes), (Ok(()), vec![]));
-        assert_eq!(judged(RESTART, bank(LOAD & !UNCORRECTED, MISC), false, Told::Yes), (Ok(()), vec![]));
+        assert_eq!(judged(RESTART, bank(0, 0), false, Noted::Yes), (Ok(()), vec![]));
+        assert_eq!(judged(RESTART, bank(LOAD & !UNCORRECTED, MISC), false, Noted::Yes), (Ok(()), vec![]));
     }
 
     #[test]
     fn what_cannot_be_recovered_from_is_the_end() {
         let load = bank(LOAD, MISC);
-        assert_eq!(judged(AT_RIP, load, false, Told::Yes).0, Err(Fatal::Needed(load)));
-        assert_eq!(judged(AT_RIP, load, true, Told::Elsewhere).0, Err(Fatal::Memory(load)));
-        assert_eq!(judged(AT_RIP, load, true, Told::NoRoom).0, Err(Fatal::TooMuch(load)));
-        assert_eq!(judged(4, load, true, Told::Yes).0, Err(Fatal::NoWayBack));
+        assert_eq!(judged(AT_RIP, load, false, Noted::Yes).0, Err(Fatal::Needed(load)));
+        assert_eq!(judged(AT_RIP, load, true, Noted::Elsewhere).0, Err(Fatal::Memory(load)));
+        assert_eq!(judged(AT_RIP, load, true, Noted::NoRoom).0, Err(Fatal::TooMuch(load)));
+        assert_eq!(judged(4, load, true, Noted::Yes).0, Err(Fatal::NoWayBack));
         for bad in [
             bank(LOAD | CONTEXT_CORRUPT, MISC),
             bank(LOAD | OVERFLOW, MISC),
@@ -208,9 +208,9 @@ mod tests {
             bank(LOAD, 0x46), // a linear address
             bank(LOAD, 0x94), // somewhere in a mebibyte
         ] {
-            assert_eq!(judged(AT_RIP, bad, true, Told::Yes), (Err(Fatal::Uncorrected(bad)), vec![]));
+            assert_eq!(judged(AT_RIP, bad, true, Noted::Yes), (Err(Fatal::Uncorrected(bad)), vec![]));
         }
         let old = Registers { capabilities: 10, status: AT_RIP };
-        assert_eq!(judge(old, [load].into_iter(), true, &mut |_, _| Told::Yes), Err(Fatal::Uncorrected(load)));
+        assert_eq!(judge(old, [load].into_iter(), true, &mut |_, _| Noted::Yes), Err(Fatal::Uncorrected(load)));
     }
 }

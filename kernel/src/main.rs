@@ -8,7 +8,7 @@
 //!
 //! | module | does |
 //! |---|---|
-//! | [`console`], [`log`], [`panic`] | write to COM1: replies, log lines, last words |
+//! | [`console`], [`log`], [`panic`](mod@panic) | write to COM1: replies, log lines, last words |
 //! | [`memory`] | page tables, heap, stacks, physical ranges for drivers |
 //! | [`firmware`] | ACPI tables |
 //! | [`cpu`] | exceptions, interrupts, starting CPUs, work for all CPUs |

@@ -6,7 +6,7 @@ use core::arch::x86_64::__cpuid;
 use drivers::guarded;
 use drivers::phys::PhysAddr;
 use drivers::poison::{self, ReportError};
-use kernel::machine_check::{self, ADDRESS_VALID, Bank, CAP_BANKS, CAP_CONTROL, Registers, Told, VALID};
+use kernel::machine_check::{self, ADDRESS_VALID, Bank, CAP_BANKS, CAP_CONTROL, Noted, Registers, VALID};
 use x86_64::registers::control::{Cr4, Cr4Flags};
 use x86_64::registers::model_specific::Msr;
 
@@ -142,9 +142,9 @@ extern "C" fn machine_check(frame: &mut Frame) {
     let registers = unsafe { Registers { capabilities: read(MCG_CAP), status: read(MCG_STATUS) } };
     let after_the_load = guarded::resume_at(frame.rip);
     let mut lose = |at, log2_bytes| match poison::report(PhysAddr(at), log2_bytes) {
-        Ok(()) => Told::Yes,
-        Err(ReportError::Elsewhere) => Told::Elsewhere,
-        Err(ReportError::TooMany) => Told::NoRoom,
+        Ok(()) => Noted::Yes,
+        Err(ReportError::Elsewhere) => Noted::Elsewhere,
+        Err(ReportError::TooMany) => Noted::NoRoom,
     };
     let found = banks(registers.capabilities).map(take);
     if let Err(why) = machine_check::judge(registers, found, after_the_load.is_some(), &mut lose) {

@@ -2,17 +2,25 @@
 //!
 //! [`Node::assemble`] goes from firmware bytes to open disks; the node then carries out the admin commands
 //! ([`service::admin::Appliance`]). It reaches hardware through [`Machine`] and the drivers only, so it runs on a host
-//! as well; its tests are in `tests/tests/node`. Each family of admin commands has a room of its own:
+//! as well. Each family of admin commands has a room of its own:
 //!
 //! | room | commands |
 //! |---|---|
 //! | `inventory`, with `nfit` | status, list, nfit, health |
 //! | `namespaces` | arenas, init-labels, create-, destroy-, enable-, disable-, check-namespace |
 //! | `sectors` | read, write, trim, inject-error, clear-errors, errors, bench |
-//! | [`export`] | export, unexport; what serves consumers |
+//! | [`export`] | export, unexport; serves consumers |
 //! | `upkeep` | stats, trace, poweroff, reboot |
 //!
-//! Below them: `attach` opens a namespace, `content` and `probe` look at one without a BTT, `disk` is an open one.
+//! Below them:
+//!
+//! | module | is |
+//! |---|---|
+//! | `machine` | [`Machine`], the seam to the machine below |
+//! | `attach` | opens a namespace: its medium, its state |
+//! | `disk` | an open namespace in sector mode |
+//! | `content` | recognises what a namespace without a BTT holds |
+//! | `probe` | finds out whether a medium keeps what is stored |
 //!
 //! Its tests are in `tests/tests/node`, on a machine made of memory and threads.
 
