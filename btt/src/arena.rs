@@ -1,13 +1,13 @@
 //! One arena: where its areas are, whether it takes writes, and how a map entry is followed.
 
-use crate::chain::Found;
+use crate::chain::FoundArena;
 use crate::error::{BttError, ReadOnlyReason};
 use crate::flog::Slots;
 use crate::geometry::Area;
 use crate::info_block::{self, InfoBlock};
 use crate::map::{MapEntry, MapLocks};
 use crate::media::{LINE_BYTES, MediaError, Medium, NsOffset};
-use crate::recover::{Findings, Pending, Unknown};
+use crate::recover::{Pending, Recovery, Unknown};
 use crate::rtt::Rtt;
 use crate::sync::Once;
 use crate::units::{ArenaIndex, ExternalLba, PostmapAba, PremapAba};
@@ -31,7 +31,7 @@ impl Overlay {
 /// An arena in use.
 pub(crate) struct Arena {
     pub(crate) index: ArenaIndex,
-    pub(crate) found: Found,
+    pub(crate) found: FoundArena,
     pub(crate) first_lba: ExternalLba,
     pub(crate) slots: Slots,
     pub(crate) locks: MapLocks,
@@ -45,7 +45,7 @@ pub(crate) struct Arena {
 impl Arena {
     pub(crate) fn new(
         index: ArenaIndex,
-        found: Found,
+        found: FoundArena,
         first_lba: ExternalLba,
         slots: Slots,
         lanes: u32,
@@ -71,7 +71,7 @@ impl Arena {
 
     /// Bytes of memory that an arena takes beside its free lists, for so many lanes.
     pub(crate) const fn memory_bytes(lanes: u32) -> u64 {
-        (size_of::<Self>() + size_of::<Findings>() + MapLocks::BYTES) as u64 + lanes as u64 * Rtt::LANE_BYTES as u64
+        (size_of::<Self>() + size_of::<Recovery>() + MapLocks::BYTES) as u64 + lanes as u64 * Rtt::LANE_BYTES as u64
     }
 
     /// Where a block is.
@@ -89,13 +89,13 @@ impl Arena {
 
     /// Follows the map. An entry past the arena's end turns the arena read-only.
     #[inline]
-    pub(crate) fn entry<N: Medium>(&self, media: &N, premap: PremapAba) -> Result<MapEntry, BttError> {
+    pub(crate) fn entry<M: Medium>(&self, media: &M, premap: PremapAba) -> Result<MapEntry, BttError> {
         self.word(media, premap).and_then(|word| self.decode(media, premap, word))
     }
 
     /// The word of a sector's map entry, as it is once interrupted writes are finished.
     #[inline]
-    pub(crate) fn word<N: Medium>(&self, media: &N, premap: PremapAba) -> Result<u32, BttError> {
+    pub(crate) fn word<M: Medium>(&self, media: &M, premap: PremapAba) -> Result<u32, BttError> {
         if !self.overlay.is_empty()
             && let Some(known) = self.overlaid(premap)
         {
@@ -109,7 +109,7 @@ impl Arena {
 
     /// What the word of a map entry means. One that leads past the arena's end turns the arena read-only.
     #[inline]
-    pub(crate) fn decode<N: Medium>(&self, media: &N, premap: PremapAba, word: u32) -> Result<MapEntry, BttError> {
+    pub(crate) fn decode<M: Medium>(&self, media: &M, premap: PremapAba, word: u32) -> Result<MapEntry, BttError> {
         let entry = MapEntry::decode(word, premap);
         if entry.block().0 < self.found.info.geometry.internal_nlba {
             return Ok(entry);
@@ -150,7 +150,7 @@ impl Arena {
     /// The arena's metadata are damaged: from now on it takes no writes, and its info block says so, for whoever comes
     /// next. That is kept to media whose copy of the block is sound, so that nothing that a cut may leave is worse.
     #[cold]
-    fn found_damage<N: Medium>(&self, media: &N, why: ReadOnlyReason) -> BttError {
+    fn found_damage<M: Medium>(&self, media: &M, why: ReadOnlyReason) -> BttError {
         let error = self.turn_read_only(why);
         // The first reason stands: another place of the same kind, or one that has nothing to do with damage.
         let lost = |why| matches!(why, ReadOnlyReason::Metadata(MediaError::Poisoned { .. }));
@@ -183,7 +183,7 @@ impl Arena {
 }
 
 /// Why an arena with this info block could not be written, before anything has gone wrong.
-pub(crate) fn born_read_only<N: Medium>(media: &N, found: &Found) -> Option<ReadOnlyReason> {
+pub(crate) fn born_read_only<M: Medium>(media: &M, found: &FoundArena) -> Option<ReadOnlyReason> {
     let geometry = &found.info.geometry;
     let aligned = |offset: u64| (found.at.0 + offset).is_multiple_of(LINE_BYTES);
     if media.read_only() {

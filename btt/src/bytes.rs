@@ -25,8 +25,8 @@ impl<'a> Sectors<'a> {
     }
 }
 
-impl<N: Medium + ?Sized> SectorSource<N> for Sectors<'_> {
-    fn store(&self, index: usize, media: &N, at: NsOffset) -> Result<(), MediaError> {
+impl<M: Medium + ?Sized> SectorSource<M> for Sectors<'_> {
+    fn store(&self, index: usize, media: &M, at: NsOffset) -> Result<(), MediaError> {
         media.write(at, &self.bytes[index * self.size..][..self.size])
     }
 }
@@ -52,8 +52,8 @@ impl<'a> SectorsMut<'a> {
     }
 }
 
-impl<N: Medium + ?Sized> SectorSink<N> for SectorsMut<'_> {
-    fn load(&mut self, index: usize, media: &N, at: NsOffset) -> Result<(), MediaError> {
+impl<M: Medium + ?Sized> SectorSink<M> for SectorsMut<'_> {
+    fn load(&mut self, index: usize, media: &M, at: NsOffset) -> Result<(), MediaError> {
         media.read(at, self.sector(index))
     }
 
@@ -80,8 +80,8 @@ impl Zeroes {
     }
 }
 
-impl<N: Medium + ?Sized> SectorSource<N> for Zeroes {
-    fn store(&self, _: usize, media: &N, at: NsOffset) -> Result<(), MediaError> {
+impl<M: Medium + ?Sized> SectorSource<M> for Zeroes {
+    fn store(&self, _: usize, media: &M, at: NsOffset) -> Result<(), MediaError> {
         media.write(at, &ZEROES[..self.size])
     }
 }

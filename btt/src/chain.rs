@@ -23,14 +23,14 @@ pub struct Placement {
 
 /// An info block that was found sound, and its place.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Found {
+pub(crate) struct FoundArena {
     pub(crate) at: NsOffset,
     pub(crate) info: InfoBlock,
     /// Whether the copy at the arena's end is the same, byte for byte.
     pub(crate) backup_agrees: bool,
 }
 
-impl Found {
+impl FoundArena {
     /// Where the map is.
     #[inline]
     pub(crate) fn map_at(&self) -> NsOffset {
@@ -167,7 +167,7 @@ impl core::error::Error for OpenError {}
 ///
 /// # Errors
 /// The first block that is not sound, and where a sound copy of it is.
-pub(crate) fn find_all<N: Medium>(media: &N, version: Version, parent: Uuid) -> Result<Vec<Found>, OpenError> {
+pub(crate) fn find_all<M: Medium>(media: &M, version: Version, parent: Uuid) -> Result<Vec<FoundArena>, OpenError> {
     let bytes = media.len_bytes();
     let start = version.initial_offset();
     let mut remaining = bytes.saturating_sub(start.0);
@@ -176,7 +176,7 @@ pub(crate) fn find_all<N: Medium>(media: &N, version: Version, parent: Uuid) -> 
     }
     // Nobody makes arenas below 512 GiB but the last one; a few more do no harm, many would only cost memory.
     let most = bytes / ARENA_MAX_BYTES + 16;
-    let mut all: Vec<Found> = Vec::new();
+    let mut all: Vec<FoundArena> = Vec::new();
     let mut at = start;
     loop {
         let index = ArenaIndex(u32::try_from(all.len()).map_err(|_| OpenError::TooManyArenas)?);
@@ -211,7 +211,7 @@ pub(crate) fn find_all<N: Medium>(media: &N, version: Version, parent: Uuid) -> 
             }
         }
         all.try_reserve(1).map_err(|_| OpenError::OutOfMemory)?;
-        all.push(Found { at, info, backup_agrees });
+        all.push(FoundArena { at, info, backup_agrees });
         let next = info.geometry.nextoff;
         if next == 0 {
             return Ok(all);
@@ -230,8 +230,8 @@ pub(crate) fn find_all<N: Medium>(media: &N, version: Version, parent: Uuid) -> 
 
 /// Where the copy of an arena's lost info block is: in the arena's last page, which is 512 GiB on, or the namespace's
 /// last whole page.
-fn find_backup<N: Medium>(
-    media: &N,
+fn find_backup<M: Medium>(
+    media: &M,
     version: Version,
     parent: Uuid,
     at: NsOffset,
@@ -251,7 +251,7 @@ fn find_backup<N: Medium>(
 ///
 /// # Errors
 /// The first block that is not sound.
-pub fn allows_zero_entries<N: Medium>(media: &N, placement: Placement) -> Result<bool, OpenError> {
+pub fn allows_zero_entries<M: Medium>(media: &M, placement: Placement) -> Result<bool, OpenError> {
     let found = find_all(media, placement.version, placement.parent_uuid)?;
     Ok(found.iter().any(|one| one.info.flags & InfoBlock::ZERO_ENTRIES != 0))
 }

@@ -2,7 +2,7 @@
 //!
 //! Reports, and writes nothing.
 
-use crate::chain::{Found, OpenError, Placement, find_all};
+use crate::chain::{FoundArena, OpenError, Placement, find_all};
 use crate::flog::{self, FlogError};
 use crate::info_block::{InfoBlock, InfoBlockError};
 use crate::map::MapEntry;
@@ -213,8 +213,8 @@ pub struct Summary {
 ///
 /// `window_blocks` bounds the memory: a bit for each of so many blocks. `report` gets each finding, `progress` how many
 /// of how many map entries have been read.
-pub fn check<N: Medium>(
-    media: &N,
+pub fn check<M: Medium>(
+    media: &M,
     placement: Placement,
     window_blocks: u32,
     report: &mut dyn FnMut(Finding),
@@ -240,10 +240,10 @@ pub fn check<N: Medium>(
 }
 
 /// Looks at one arena.
-pub(crate) fn check_arena<N: Medium>(
-    media: &N,
+pub(crate) fn check_arena<M: Medium>(
+    media: &M,
     arena: ArenaIndex,
-    one: &Found,
+    one: &FoundArena,
     window_blocks: u32,
     report: &mut dyn FnMut(Finding),
     progress: &mut Progress<'_>,

@@ -1,14 +1,14 @@
 //! The device: sectors over all arenas, opened with O(nfree) work and memory, whatever the capacity.
 
 use crate::arena::{Arena, Overlay, born_read_only};
-use crate::chain::{Found, OpenError, Placement, find_all};
+use crate::chain::{FoundArena, OpenError, Placement, find_all};
 use crate::error::{BttError, ReadOnlyReason};
 use crate::flog::Slots;
 use crate::geometry::SectorSize;
 use crate::info_block::{InfoBlock, Version};
 use crate::lane::{Counters, Lane, LaneState};
 use crate::media::{Medium, NsOffset};
-use crate::recover::{Findings, KEPT_BYTES, LOOK_BYTES};
+use crate::recover::{KEPT_BYTES, LOOK_BYTES, Recovery};
 use crate::units::{ArenaIndex, ExternalLba, PremapAba};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -17,8 +17,8 @@ use uuid::Uuid;
 /// A namespace in sector mode.
 ///
 /// Order of locks: lane → map stripes (invariant 9). Only [`Btt::exclusively`] holds two lanes: all of them, in order.
-pub struct Btt<N> {
-    media: N,
+pub struct Btt<M> {
+    media: M,
     pub(crate) arenas: Vec<Arena>,
     pub(crate) lanes: Box<[Lane]>,
     capacity: u64,
@@ -45,7 +45,7 @@ pub struct ArenaInfo {
     pub read_only: Option<ReadOnlyReason>,
 }
 
-impl<N: Medium> Btt<N> {
+impl<M: Medium> Btt<M> {
     /// Opens the BTT on a namespace, for `cpus` CPUs. All arenas are looked at before recovery writes anything; on a
     /// medium that may not be written, what recovery would write is kept in memory instead.
     ///
@@ -56,7 +56,7 @@ impl<N: Medium> Btt<N> {
     ///
     /// # Panics
     /// If `cpus` is 0.
-    pub fn open(media: N, placement: Placement, cpus: u32) -> Result<Self, OpenError> {
+    pub fn open(media: M, placement: Placement, cpus: u32) -> Result<Self, OpenError> {
         Self::open_within(media, placement, cpus, u64::MAX)
     }
 
@@ -68,7 +68,7 @@ impl<N: Medium> Btt<N> {
     ///
     /// # Panics
     /// If `cpus` is 0.
-    pub fn open_within(media: N, placement: Placement, cpus: u32, most_bytes: u64) -> Result<Self, OpenError> {
+    pub fn open_within(media: M, placement: Placement, cpus: u32, most_bytes: u64) -> Result<Self, OpenError> {
         assert!(cpus > 0, "a device is opened for at least one CPU");
         let found = find_all(&media, placement.version, placement.parent_uuid)?;
         let memory = Memory::of(&found, cpus);
@@ -78,34 +78,39 @@ impl<N: Medium> Btt<N> {
         }
         let mut inspected = Vec::with_capacity(found.len());
         for (index, one) in (0..).zip(&found) {
-            let findings = Findings::inspect(&media, ArenaIndex(index), one.at, &one.info)?;
-            inspected.push((*one, findings));
+            let recovery = Recovery::inspect(&media, ArenaIndex(index), one.at, &one.info)?;
+            inspected.push((*one, recovery));
         }
         let nfree = found.iter().map(|one| one.info.geometry.nfree).min().expect("the chain has a first arena");
         Self::assemble(media, inspected, nfree.min(cpus), memory.kept_bytes)
     }
 
-    fn assemble(media: N, inspected: Vec<(Found, Findings)>, lanes: u32, memory_bytes: u64) -> Result<Self, OpenError> {
+    fn assemble(
+        media: M,
+        inspected: Vec<(FoundArena, Recovery)>,
+        lanes: u32,
+        memory_bytes: u64,
+    ) -> Result<Self, OpenError> {
         let mut states: Vec<LaneState> = (0..lanes).map(|_| LaneState::new()).collect();
         let mut arenas = Vec::with_capacity(inspected.len());
         let mut capacity = 0_u64;
         let mut recovered = 0;
-        for (index, (found, findings)) in (0..).zip(inspected) {
-            let unknown = findings.unknown.why.map(ReadOnlyReason::Metadata);
+        for (index, (found, recovery)) in (0..).zip(inspected) {
+            let unknown = recovery.unknown.why.map(ReadOnlyReason::Metadata);
             let read_only = born_read_only(&media, &found).or(unknown);
             let map = found.map_at();
-            if read_only.is_none() && !findings.pending.is_empty() {
-                findings.finish(&media, map)?;
-                recovered += u32::try_from(findings.pending.len()).expect("at most nfree");
+            if read_only.is_none() && !recovery.pending.is_empty() {
+                recovery.finish(&media, map)?;
+                recovered += u32::try_from(recovery.pending.len()).expect("at most nfree");
             }
             for (lane, state) in states.iter_mut().enumerate() {
-                state.take_entries(findings.entries.iter().skip(lane).step_by(lanes as usize).copied())?;
+                state.take_entries(recovery.entries.iter().skip(lane).step_by(lanes as usize).copied())?;
             }
-            let pending = if read_only.is_some() { findings.pending } else { Vec::new() };
-            let overlay = Overlay { pending, unknown: findings.unknown };
+            let pending = if read_only.is_some() { recovery.pending } else { Vec::new() };
+            let overlay = Overlay { pending, unknown: recovery.unknown };
             let first_lba = ExternalLba(capacity);
             capacity += u64::from(found.info.geometry.external_nlba);
-            arenas.push(Arena::new(ArenaIndex(index), found, first_lba, findings.slots, lanes, overlay, read_only));
+            arenas.push(Arena::new(ArenaIndex(index), found, first_lba, recovery.slots, lanes, overlay, read_only));
         }
         let lanes = states.into_iter().map(Lane::new).collect();
         Ok(Self { media, arenas, lanes, capacity, recovered, memory_bytes })
@@ -118,12 +123,12 @@ impl<N: Medium> Btt<N> {
     }
 
     /// The medium below.
-    pub const fn media(&self) -> &N {
+    pub const fn media(&self) -> &M {
         &self.media
     }
 
     /// The medium below, without looking at what is not durable yet.
-    pub(crate) fn into_media(self) -> N {
+    pub(crate) fn into_media(self) -> M {
         self.media
     }
 
@@ -212,8 +217,8 @@ struct Memory {
 }
 
 impl Memory {
-    fn of(found: &[Found], cpus: u32) -> Self {
-        let nfree = |one: &Found| u64::from(one.info.geometry.nfree);
+    fn of(found: &[FoundArena], cpus: u32) -> Self {
+        let nfree = |one: &FoundArena| u64::from(one.info.geometry.nfree);
         let groups: u64 = found.iter().map(nfree).sum();
         let most: u64 = found.iter().map(nfree).max().unwrap_or(0);
         let kept_bytes = groups * KEPT_BYTES as u64 + found.len() as u64 * Arena::memory_bytes(cpus);

@@ -20,7 +20,7 @@ use crate::info_block::InfoBlock;
 use crate::layout::MAP_ENTRY_BYTES;
 use crate::map::{MapEntry, lines};
 use crate::media::{LINE_BYTES, Medium};
-use crate::scan::Extent;
+use crate::scan::SectorExtent;
 use crate::units::{ExternalLba, PremapAba, RUN_MAX};
 use alloc::vec;
 use alloc::vec::Vec;
@@ -30,10 +30,10 @@ const SECTORS_AT_ONCE: u64 = 1 << 14;
 /// How many sectors are written out before that is told.
 const SECTORS_A_STEP: u64 = 512;
 
-impl<N: Medium> LaneGuard<'_, N> {
+impl<M: Medium> LaneGuard<'_, M> {
     /// Makes `count` sectors from `lba` on read as zeroes, metadata bytes included; durable when it returns.
     ///
-    /// Where the BTT was made for it ([`crate::format::Recipe::zero_entries`]) the map says so (state Z), and the blocks
+    /// Where the BTT was made for it ([`crate::format::FormatOptions::zero_entries`]) the map says so (state Z), and the blocks
     /// keep their bytes. Elsewhere zeroes are written over what is not zero yet: today's Linux misreads Z entries.
     ///
     /// # Errors
@@ -71,7 +71,7 @@ impl<N: Medium> LaneGuard<'_, N> {
             // Some sectors at a time: the number of extents is not bounded, memory is.
             let past = total.min(done + SECTORS_AT_ONCE);
             btt.zero_entries(done..past, &mut |extent| extents.push(extent))?;
-            for Extent { lba: ExternalLba(mut at), mut count } in extents.drain(..) {
+            for SectorExtent { lba: ExternalLba(mut at), mut count } in extents.drain(..) {
                 while count > 0 {
                     let now = SECTORS_A_STEP.min(count);
                     self.write(ExternalLba(at), now, &Zeroes::new(btt.sector_size()))?;

@@ -262,7 +262,7 @@ impl FlogEntry {
     ///
     /// # Errors
     /// What the medium says.
-    pub(crate) fn store_body<N: Medium>(&self, media: &N, record: Move) -> Result<(), MediaError> {
+    pub(crate) fn store_body<M: Medium>(&self, media: &M, record: Move) -> Result<(), MediaError> {
         let mut old = record.old.block().0;
         if matches!(record.old, MapEntry::Error(_)) {
             old = record.old.encode();
@@ -274,7 +274,7 @@ impl FlogEntry {
     ///
     /// # Errors
     /// What the medium says.
-    pub(crate) fn store_body_of_nothing<N: Medium>(&self, media: &N) -> Result<(), MediaError> {
+    pub(crate) fn store_body_of_nothing<M: Medium>(&self, media: &M) -> Result<(), MediaError> {
         let old = if self.suspect { MapEntry::Error(self.free).encode() } else { self.free.0 };
         media.store_u64(self.slot_at(), u64::from(old) << 32)
     }
@@ -288,7 +288,7 @@ impl FlogEntry {
     ///
     /// # Errors
     /// What the medium says.
-    pub(crate) fn store_commit<N: Medium>(&self, media: &N) -> Result<(), MediaError> {
+    pub(crate) fn store_commit<M: Medium>(&self, media: &M) -> Result<(), MediaError> {
         media.store_u64(self.slot_at().plus(8), u64::from(self.free.0) | u64::from(self.next_seq) << 32)
     }
 
@@ -296,7 +296,7 @@ impl FlogEntry {
     ///
     /// # Errors
     /// What the medium says.
-    pub(crate) fn start_write_back<N: Medium>(&self, media: &N) -> Result<(), MediaError> {
+    pub(crate) fn start_write_back<M: Medium>(&self, media: &M) -> Result<(), MediaError> {
         media.start_write_back(self.slot_at(), FLOG_SLOT_BYTES)
     }
 

@@ -17,7 +17,7 @@ use zerocopy::IntoBytes;
 
 /// What to make.
 #[derive(Clone, Copy, Debug)]
-pub struct Recipe {
+pub struct FormatOptions {
     /// The sector size, metadata included.
     pub sector_size: SectorSize,
     /// The new BTT's uuid.
@@ -70,10 +70,14 @@ impl core::error::Error for FormatError {}
 ///
 /// # Errors
 /// [`FormatError::Geometry`] before anything is written; otherwise what the medium says.
-pub fn format<N: Medium>(media: &N, recipe: &Recipe, progress: &mut dyn FnMut(u64, u64)) -> Result<(), FormatError> {
-    let arenas = plan(media.len_bytes(), recipe)?;
+pub fn format<M: Medium>(
+    media: &M,
+    options: &FormatOptions,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<(), FormatError> {
+    let arenas = plan(media.len_bytes(), options)?;
     erase(media, &arenas)?;
-    let total = arenas.iter().map(|(_, info)| work_bytes(info, recipe)).sum();
+    let total = arenas.iter().map(|(_, info)| work_bytes(info, options)).sum();
     let mut done = 0;
     for (at, info) in &arenas {
         let geometry = &info.geometry;
@@ -81,7 +85,7 @@ pub fn format<N: Medium>(media: &N, recipe: &Recipe, progress: &mut dyn FnMut(u6
             done += bytes;
             progress(done, total);
         };
-        if recipe.zero_data {
+        if options.zero_data {
             zero(media, at.plus(geometry.dataoff), geometry.mapoff - geometry.dataoff, &mut step)?;
         }
         zero(media, at.plus(geometry.mapoff), geometry.logoff - geometry.mapoff, &mut step)?;
@@ -97,8 +101,8 @@ pub fn format<N: Medium>(media: &N, recipe: &Recipe, progress: &mut dyn FnMut(u6
 }
 
 /// The arenas that the namespace will have.
-fn plan(bytes: u64, recipe: &Recipe) -> Result<Vec<(NsOffset, InfoBlock)>, FormatError> {
-    let mut at = recipe.version.initial_offset();
+fn plan(bytes: u64, options: &FormatOptions) -> Result<Vec<(NsOffset, InfoBlock)>, FormatError> {
+    let mut at = options.version.initial_offset();
     let room = bytes.saturating_sub(at.0);
     let sizes: Vec<u64> = arena_sizes(room).collect();
     if sizes.is_empty() {
@@ -107,12 +111,12 @@ fn plan(bytes: u64, recipe: &Recipe) -> Result<Vec<(NsOffset, InfoBlock)>, Forma
     let mut arenas = Vec::with_capacity(sizes.len());
     for (index, size) in sizes.iter().enumerate() {
         let more = index + 1 < sizes.len();
-        let geometry = Geometry::for_new(*size, recipe.sector_size, more).map_err(FormatError::Geometry)?;
+        let geometry = Geometry::for_new(*size, options.sector_size, more).map_err(FormatError::Geometry)?;
         let info = InfoBlock {
-            uuid: recipe.uuid,
-            parent_uuid: recipe.parent_uuid,
-            flags: if recipe.zero_entries { InfoBlock::ZERO_ENTRIES } else { 0 },
-            version: recipe.version,
+            uuid: options.uuid,
+            parent_uuid: options.parent_uuid,
+            flags: if options.zero_entries { InfoBlock::ZERO_ENTRIES } else { 0 },
+            version: options.version,
             geometry,
         };
         arenas.push((at, info));
@@ -121,16 +125,16 @@ fn plan(bytes: u64, recipe: &Recipe) -> Result<Vec<(NsOffset, InfoBlock)>, Forma
     Ok(arenas)
 }
 
-fn work_bytes(info: &InfoBlock, recipe: &Recipe) -> u64 {
+fn work_bytes(info: &InfoBlock, options: &FormatOptions) -> u64 {
     let geometry = &info.geometry;
-    let data = if recipe.zero_data { geometry.mapoff - geometry.dataoff } else { 0 };
+    let data = if options.zero_data { geometry.mapoff - geometry.dataoff } else { 0 };
     data + geometry.info2off - geometry.mapoff - geometry.flog_bytes()
 }
 
 /// Takes away whatever info blocks stand where any version has them, the one that counts first, so that no cut leaves
 /// an old BTT over a new one's areas. Where this one's will be, all goes that is not zero: what a cut left of another
 /// creation may be a block without some pieces, and the first ones of ours to arrive could be just those.
-fn erase<N: Medium>(media: &N, arenas: &[(NsOffset, InfoBlock)]) -> Result<(), MediaError> {
+fn erase<M: Medium>(media: &M, arenas: &[(NsOffset, InfoBlock)]) -> Result<(), MediaError> {
     for at in [Version::V1_1, Version::V2_0].map(Version::initial_offset) {
         erase_page(media, at, |page| page.starts_with(&SIGNATURE))?;
     }
@@ -141,7 +145,7 @@ fn erase<N: Medium>(media: &N, arenas: &[(NsOffset, InfoBlock)]) -> Result<(), M
 }
 
 /// Zeroes a page that is not as it may stay, or that the medium lost. Durable when it returns.
-fn erase_page<N: Medium>(media: &N, at: NsOffset, must_go: impl Fn(&[u8]) -> bool) -> Result<(), MediaError> {
+fn erase_page<M: Medium>(media: &M, at: NsOffset, must_go: impl Fn(&[u8]) -> bool) -> Result<(), MediaError> {
     let mut page = [0; PAGE];
     let must_go = match media.read(at, &mut page) {
         Ok(()) => must_go(&page),
@@ -156,7 +160,7 @@ fn erase_page<N: Medium>(media: &N, at: NsOffset, must_go: impl Fn(&[u8]) -> boo
 }
 
 /// Zeroes what is not zero yet. Durable with the next fence.
-fn zero<N: Medium>(media: &N, at: NsOffset, bytes: u64, step: &mut dyn FnMut(u64)) -> Result<(), MediaError> {
+fn zero<M: Medium>(media: &M, at: NsOffset, bytes: u64, step: &mut dyn FnMut(u64)) -> Result<(), MediaError> {
     let mut buffer = vec![0_u8; CHUNK_BYTES];
     let mut done = 0;
     while done < bytes {
@@ -186,7 +190,7 @@ pub(crate) fn is_zero(bytes: &[u8]) -> bool {
 }
 
 /// Backups first, then the primaries from the last arena to the first, whose signature makes the BTT.
-fn write_info_blocks<N: Medium>(media: &N, arenas: &[(NsOffset, InfoBlock)]) -> Result<(), MediaError> {
+fn write_info_blocks<M: Medium>(media: &M, arenas: &[(NsOffset, InfoBlock)]) -> Result<(), MediaError> {
     for (at, info) in arenas {
         media.write(at.plus(info.geometry.info2off), info.encode().as_bytes())?;
     }

@@ -10,8 +10,8 @@ use crate::units::{CpuIndex, LaneIndex};
 use alloc::vec::Vec;
 
 /// A lane, locked: the way to read and write sectors.
-pub struct LaneGuard<'a, N> {
-    pub(crate) btt: &'a Btt<N>,
+pub struct LaneGuard<'a, M> {
+    pub(crate) btt: &'a Btt<M>,
     pub(crate) index: LaneIndex,
     pub(crate) state: MutexGuard<'a, LaneState>,
 }
@@ -20,8 +20,8 @@ pub struct LaneGuard<'a, N> {
 #[must_use]
 pub(crate) struct DataDurable(());
 
-impl<'a, N: Medium> LaneGuard<'a, N> {
-    pub(crate) fn new(btt: &'a Btt<N>, index: LaneIndex) -> Self {
+impl<'a, M: Medium> LaneGuard<'a, M> {
+    pub(crate) fn new(btt: &'a Btt<M>, index: LaneIndex) -> Self {
         Self { btt, index, state: btt.lanes[index.0 as usize].lock() }
     }
 
@@ -85,13 +85,13 @@ impl<'a, N: Medium> LaneGuard<'a, N> {
     }
 }
 
-impl<N: Medium> Btt<N> {
+impl<M: Medium> Btt<M> {
     /// Takes the lane of `cpu`, and waits for another CPU that has it. The guard reads and writes sectors.
     ///
     /// Until the guard is dropped, it must stay with one CPU, or what moves it must order stores as a locked
     /// instruction does (a thread switch does): a fence covers only what its own CPU started to write back.
     #[allow(clippy::cast_possible_truncation)] // nfree is far below 2^32
-    pub fn lane(&self, cpu: CpuIndex) -> LaneGuard<'_, N> {
+    pub fn lane(&self, cpu: CpuIndex) -> LaneGuard<'_, M> {
         let index = cpu.0 % self.lanes.len() as u32;
         LaneGuard::new(self, LaneIndex(index))
     }
@@ -113,8 +113,8 @@ impl<N: Medium> Btt<N> {
     ///
     /// # Errors
     /// What the medium says while it is drained.
-    pub fn exclusively<T>(&self, f: impl FnOnce(&N) -> T) -> Result<T, BttError> {
-        let mut guards: Vec<LaneGuard<'_, N>> =
+    pub fn exclusively<T>(&self, f: impl FnOnce(&M) -> T) -> Result<T, BttError> {
+        let mut guards: Vec<LaneGuard<'_, M>> =
             (0..).zip(&self.lanes).map(|(index, _)| LaneGuard::new(self, LaneIndex(index))).collect();
         for guard in &mut guards {
             guard.drain()?;
@@ -126,7 +126,7 @@ impl<N: Medium> Btt<N> {
     ///
     /// # Errors
     /// What the medium says; it is gone then.
-    pub fn close(self) -> Result<N, BttError> {
+    pub fn close(self) -> Result<M, BttError> {
         self.drain()?;
         Ok(self.into_media())
     }

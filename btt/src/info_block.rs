@@ -211,7 +211,7 @@ fn checksum(raw: &RawInfoBlock) -> u64 {
 ///
 /// # Errors
 /// What the medium says.
-pub(crate) fn store_both<N: Medium + ?Sized>(media: &N, at: NsOffset, info: &InfoBlock) -> Result<(), MediaError> {
+pub(crate) fn store_both<M: Medium + ?Sized>(media: &M, at: NsOffset, info: &InfoBlock) -> Result<(), MediaError> {
     let raw = info.encode();
     for place in [at.plus(info.geometry.info2off), at] {
         media.write(place, raw.as_bytes())?;
@@ -224,7 +224,7 @@ pub(crate) fn store_both<N: Medium + ?Sized>(media: &N, at: NsOffset, info: &Inf
 ///
 /// # Errors
 /// What the medium says.
-pub fn read_raw<N: Medium + ?Sized>(media: &N, at: NsOffset) -> Result<RawInfoBlock, MediaError> {
+pub fn read_raw<M: Medium + ?Sized>(media: &M, at: NsOffset) -> Result<RawInfoBlock, MediaError> {
     let mut raw = RawInfoBlock::new_zeroed();
     media.read(at, raw.as_mut_bytes())?;
     Ok(raw)

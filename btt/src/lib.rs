@@ -8,7 +8,7 @@
 //! A BTT in ordinary memory ([`ram`]); the example `file` does the same on a mapped file.
 //! ```
 //! use btt::bytes::{Sectors, SectorsMut};
-//! use btt::format::{Recipe, format};
+//! use btt::format::{FormatOptions, format};
 //! use btt::geometry::SectorSize;
 //! use btt::info_block::Version;
 //! use btt::ram::Ram;
@@ -18,7 +18,7 @@
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let size = SectorSize::new(512).expect("a size that a BTT can have");
 //! let placement = Placement { version: Version::V1_1, parent_uuid: Uuid::nil() };
-//! let recipe = Recipe {
+//! let options = FormatOptions {
 //!     sector_size: size,
 //!     uuid: Uuid::from_u128(0x2170_4d23_024c_4b18_8e35_7a42_a8bc_db46),
 //!     parent_uuid: placement.parent_uuid,
@@ -27,7 +27,7 @@
 //!     zero_entries: false,
 //! };
 //! let medium = Ram::new(32 << 20);
-//! format(&medium, &recipe, &mut |_, _| ())?;
+//! format(&medium, &options, &mut |_, _| ())?;
 //!
 //! let btt = Btt::open(&medium, placement, 1)?;
 //! let data = [7; 2 * 512];

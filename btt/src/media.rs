@@ -164,7 +164,7 @@ pub trait Medium {
 }
 
 /// A borrowed namespace is one, too.
-impl<N: Medium + ?Sized> Medium for &N {
+impl<M: Medium + ?Sized> Medium for &M {
     fn len_bytes(&self) -> u64 {
         (**self).len_bytes()
     }
@@ -203,21 +203,21 @@ impl<N: Medium + ?Sized> Medium for &N {
 /// Where the data of a run of sectors come from.
 ///
 /// A run's data move once, from here to the medium: a source that knows its medium copies straight into it.
-pub trait SectorSource<N: ?Sized> {
+pub trait SectorSource<M: ?Sized> {
     /// Streams sector `index` of the run (0 is the first) to `at`: whole external sectors, metadata bytes last.
     ///
     /// # Errors
     /// What the medium says.
-    fn store(&self, index: usize, media: &N, at: NsOffset) -> Result<(), MediaError>;
+    fn store(&self, index: usize, media: &M, at: NsOffset) -> Result<(), MediaError>;
 }
 
 /// Where the data of a run of sectors go to.
-pub trait SectorSink<N: ?Sized> {
+pub trait SectorSink<M: ?Sized> {
     /// Copies sector `index` of the run from `at`: whole external sectors, metadata bytes last.
     ///
     /// # Errors
     /// What the medium says.
-    fn load(&mut self, index: usize, media: &N, at: NsOffset) -> Result<(), MediaError>;
+    fn load(&mut self, index: usize, media: &M, at: NsOffset) -> Result<(), MediaError>;
 
     /// Sector `index` of the run reads as zeroes (a TRIM entry in the map).
     fn zero(&mut self, index: usize);

@@ -10,7 +10,7 @@ use crate::map::MapEntry;
 use crate::media::{MediaError, Medium, SectorSink};
 use crate::units::{ExternalLba, PremapAba, RUN_MAX};
 
-impl<N: Medium> LaneGuard<'_, N> {
+impl<M: Medium> LaneGuard<'_, M> {
     /// Reads `count` sectors from `lba` on, each wholly as some write left it.
     ///
     /// # Errors
@@ -20,7 +20,7 @@ impl<N: Medium> LaneGuard<'_, N> {
         &mut self,
         lba: ExternalLba,
         count: u64,
-        sink: &mut (impl SectorSink<N> + ?Sized),
+        sink: &mut (impl SectorSink<M> + ?Sized),
     ) -> Result<(), BttError> {
         let btt = self.btt;
         btt.check_range(lba, count)?;
@@ -42,7 +42,7 @@ impl<N: Medium> LaneGuard<'_, N> {
         first: PremapAba,
         count: u32,
         done: u64,
-        sink: &mut (impl SectorSink<N> + ?Sized),
+        sink: &mut (impl SectorSink<M> + ?Sized),
     ) -> Result<(), BttError> {
         let media = self.btt.media();
         let mut words = [0; RUN_MAX];
@@ -64,7 +64,7 @@ impl<N: Medium> LaneGuard<'_, N> {
         first: PremapAba,
         words: &mut [u32],
         done: u64,
-        sink: &mut (impl SectorSink<N> + ?Sized),
+        sink: &mut (impl SectorSink<M> + ?Sized),
     ) -> Result<bool, BttError> {
         let media = self.btt.media();
         loop {

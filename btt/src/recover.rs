@@ -1,7 +1,7 @@
 //! What a flog says of its arena after a power cut: which blocks are free, and which writes are still to be finished.
 //!
-//! Looking at all groups comes first and writes nothing ([`Findings::inspect`]); finishing the interrupted writes
-//! ([`Findings::finish`]) comes after every group of every arena has been found sound. Both take O(nfree), whatever
+//! Looking at all groups comes first and writes nothing ([`Recovery::inspect`]); finishing the interrupted writes
+//! ([`Recovery::finish`]) comes after every group of every arena has been found sound. Both take O(nfree), whatever
 //! the capacity.
 //!
 //! A group's newer record `lba: old → new` is in one of these states, by the map entry of `lba`:
@@ -37,7 +37,7 @@ pub(crate) struct Pending {
 }
 
 /// What the flog of one arena says.
-pub(crate) struct Findings {
+pub(crate) struct Recovery {
     pub(crate) slots: Slots,
     /// One for each group, in order.
     pub(crate) entries: Vec<FlogEntry>,
@@ -64,20 +64,20 @@ impl Unknown {
     }
 }
 
-/// Bytes of memory that looking at a flog takes for each group, beside what stays in [`Findings`].
+/// Bytes of memory that looking at a flog takes for each group, beside what stays in [`Recovery`].
 pub(crate) const LOOK_BYTES: usize =
     size_of::<RawFlogGroup>() + 2 * size_of::<(PostmapAba, u32)>() + size_of::<(PremapAba, PostmapAba, u32)>();
 /// Bytes of memory that stay for each group. (The list of unknown sectors may have grown to twice its length.)
 pub(crate) const KEPT_BYTES: usize = size_of::<FlogEntry>() + size_of::<Pending>() + 2 * size_of::<PremapAba>();
 
-impl Findings {
+impl Recovery {
     /// Reads the flog and the map entries that it names. Writes nothing.
     ///
     /// # Errors
     /// The first group that writes and cuts cannot explain, or a block with two owners among those seen here; a flog that
     /// cannot be read. A map entry that cannot be read is no error: see [`Unknown`].
-    pub(crate) fn inspect<N: Medium>(
-        media: &N,
+    pub(crate) fn inspect<M: Medium>(
+        media: &M,
         arena: ArenaIndex,
         base: NsOffset,
         info: &InfoBlock,
@@ -134,7 +134,7 @@ impl Findings {
     ///
     /// # Errors
     /// What the medium says.
-    pub(crate) fn finish<N: Medium>(&self, media: &N, map: NsOffset) -> Result<(), MediaError> {
+    pub(crate) fn finish<M: Medium>(&self, media: &M, map: NsOffset) -> Result<(), MediaError> {
         if self.pending.is_empty() {
             return Ok(());
         }
@@ -155,7 +155,7 @@ enum State {
     Elsewhere(PostmapAba),
 }
 
-fn look_up<N: Medium>(media: &N, map: NsOffset, record: &Record) -> Result<State, MediaError> {
+fn look_up<M: Medium>(media: &M, map: NsOffset, record: &Record) -> Result<State, MediaError> {
     let word = media.load_u32(map::entry_at(map, record.lba))?;
     let block = MapEntry::decode(word, record.lba).block();
     Ok(if block == record.new {

@@ -11,14 +11,14 @@ use core::ops::Range;
 
 /// Sectors that follow one another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Extent {
+pub struct SectorExtent {
     /// The first.
     pub lba: ExternalLba,
     /// How many.
     pub count: u64,
 }
 
-impl<N: Medium> Btt<N> {
+impl<M: Medium> Btt<M> {
     /// Finds the sectors that read as an error because their map entries say so. Reads all of the map, 64 KiB at a time;
     /// entries that change meanwhile may be seen or not. `progress` is told after each piece how many sectors of how many
     /// have been looked at.
@@ -27,7 +27,7 @@ impl<N: Medium> Btt<N> {
     /// The medium's, with the first LBA whose entry could not be read.
     pub fn error_sectors(
         &self,
-        found: &mut dyn FnMut(Extent),
+        found: &mut dyn FnMut(SectorExtent),
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<(), BttError> {
         self.scan(0..self.capacity_sectors(), |entry| matches!(entry, MapEntry::Error(_)), found, progress)
@@ -37,7 +37,7 @@ impl<N: Medium> Btt<N> {
     ///
     /// # Errors
     /// As [`Btt::error_sectors`]; [`BttError::OutOfRange`].
-    pub fn zero_entries(&self, sectors: Range<u64>, found: &mut dyn FnMut(Extent)) -> Result<(), BttError> {
+    pub fn zero_entries(&self, sectors: Range<u64>, found: &mut dyn FnMut(SectorExtent)) -> Result<(), BttError> {
         self.scan(sectors, |entry| matches!(entry, MapEntry::Zero(_)), found, &mut |_, _| ())
     }
 
@@ -56,10 +56,10 @@ impl<N: Medium> Btt<N> {
         &self,
         sectors: Range<u64>,
         wanted: fn(MapEntry) -> bool,
-        found: &mut dyn FnMut(Extent),
+        found: &mut dyn FnMut(SectorExtent),
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<(), BttError> {
-        let mut open: Option<Extent> = None;
+        let mut open: Option<SectorExtent> = None;
         let mut buffer = vec![0_u8; CHUNK_ENTRIES as usize * ENTRY];
         let mut next = sectors.start;
         while next < sectors.end {
@@ -79,7 +79,7 @@ impl<N: Medium> Btt<N> {
                 match &mut open {
                     Some(extent) if extent.lba.0 + extent.count == lba.0 => extent.count += 1,
                     _ => {
-                        if let Some(extent) = open.replace(Extent { lba, count: 1 }) {
+                        if let Some(extent) = open.replace(SectorExtent { lba, count: 1 }) {
                             found(extent);
                         }
                     }

@@ -3,7 +3,7 @@
 //! Reports, and writes nothing. It streams: memory is one bit for each block of a window, and where the memory for all
 //! blocks of an arena is not there, the map is read once for each window.
 
-use crate::chain::{Found, OpenError};
+use crate::chain::{FoundArena, OpenError};
 use crate::flog::{self, FlogError, Record, Slots};
 use crate::format::is_zero;
 use crate::layout::{CHUNK_ENTRIES, ENTRY, RawFlogGroup};
@@ -32,7 +32,7 @@ impl Groups {
     ///
     /// # Errors
     /// What the medium says, other than that it lost a group; not enough memory.
-    pub(crate) fn read<N: Medium>(media: &N, one: &Found) -> Result<Self, OpenError> {
+    pub(crate) fn read<M: Medium>(media: &M, one: &FoundArena) -> Result<Self, OpenError> {
         let geometry = &one.info.geometry;
         let flog = one.flog_at();
         let mut raw: Vec<RawFlogGroup> = with_capacity(geometry.nfree)?;
@@ -56,7 +56,7 @@ impl Groups {
         Ok(groups)
     }
 
-    fn judge(&mut self, one: &Found) -> Result<(), OpenError> {
+    fn judge(&mut self, one: &FoundArena) -> Result<(), OpenError> {
         let geometry = &one.info.geometry;
         let mut free: Vec<(PostmapAba, usize)> = with_capacity(geometry.nfree)?;
         for (index, (raw, record)) in self.raw.iter().zip(&mut self.records).enumerate() {
@@ -74,7 +74,7 @@ impl Groups {
         Ok(())
     }
 
-    fn find_pending<N: Medium>(&mut self, media: &N, one: &Found) -> Result<(), OpenError> {
+    fn find_pending<M: Medium>(&mut self, media: &M, one: &FoundArena) -> Result<(), OpenError> {
         let map = one.map_at();
         for record in self.records.iter().flatten().filter(|record| record.old != record.new) {
             match media.load_u32(map::entry_at(map, record.lba)) {
@@ -130,9 +130,9 @@ pub(crate) struct Progress<'a> {
 
 impl<'a> Progress<'a> {
     /// For one survey of each of these arenas, with windows of so many blocks.
-    pub(crate) fn new(found: &[Found], window_blocks: u32, tell: &'a mut dyn FnMut(u64, u64)) -> Self {
+    pub(crate) fn new(found: &[FoundArena], window_blocks: u32, tell: &'a mut dyn FnMut(u64, u64)) -> Self {
         let passes =
-            |found: &Found| u64::from(found.info.geometry.internal_nlba.div_ceil(window_blocks.max(WINDOW_MIN)));
+            |found: &FoundArena| u64::from(found.info.geometry.internal_nlba.div_ceil(window_blocks.max(WINDOW_MIN)));
         let total = found.iter().map(|one| passes(one) * u64::from(one.info.geometry.external_nlba)).sum();
         Self { done: 0, total, tell }
     }
@@ -148,9 +148,9 @@ impl<'a> Progress<'a> {
 ///
 /// # Errors
 /// What the medium says, other than that it lost entries.
-pub(crate) fn survey<N: Medium>(
-    media: &N,
-    one: &Found,
+pub(crate) fn survey<M: Medium>(
+    media: &M,
+    one: &FoundArena,
     groups: &Groups,
     window_blocks: u32,
     see: &mut dyn FnMut(Seen),
@@ -240,9 +240,9 @@ pub(crate) enum Read {
 }
 
 /// Reads every map entry.
-pub(crate) fn read_map<N: Medium>(
-    media: &N,
-    one: &Found,
+pub(crate) fn read_map<M: Medium>(
+    media: &M,
+    one: &FoundArena,
     look: &mut dyn FnMut(Read),
     progress: &mut Progress<'_>,
 ) -> Result<(), MediaError> {

@@ -8,9 +8,9 @@ use alloc::vec::Vec;
 use core::fmt;
 
 /// Where the info blocks of a namespace are, the first one first: those of a sound chain, or else [`signed_pages`].
-pub fn info_blocks<N: Medium>(media: &N, placement: Option<Placement>) -> Vec<NsOffset> {
+pub fn info_blocks<M: Medium>(media: &M, placement: Option<Placement>) -> Vec<NsOffset> {
     let chain = placement.and_then(|it| find_all(media, it.version, it.parent_uuid).ok());
-    let places = |chain: Vec<crate::chain::Found>| {
+    let places = |chain: Vec<crate::chain::FoundArena>| {
         chain.iter().flat_map(|one| [one.at, one.at.plus(one.info.geometry.info2off)]).collect()
     };
     chain.map_or_else(|| signed_pages(media), places)
@@ -18,7 +18,7 @@ pub fn info_blocks<N: Medium>(media: &N, placement: Option<Placement>) -> Vec<Ns
 
 /// Pages that begin as an info block does, where one may be without any other: where any version begins, and the last
 /// page, which has the last arena's copy.
-pub fn signed_pages<N: Medium>(media: &N) -> Vec<NsOffset> {
+pub fn signed_pages<M: Medium>(media: &M) -> Vec<NsOffset> {
     let last = (media.len_bytes() / PAGE_BYTES).saturating_sub(1) * PAGE_BYTES;
     let signed = |at: &NsOffset| {
         let mut found = [0; SIGNATURE.len()];
@@ -60,7 +60,7 @@ impl From<MediaError> for EraseError {
 ///
 /// # Errors
 /// [`EraseError`]; blocks after that place are still there.
-pub fn erase<N: Medium>(media: &N, info_blocks: &[NsOffset]) -> Result<(), EraseError> {
+pub fn erase<M: Medium>(media: &M, info_blocks: &[NsOffset]) -> Result<(), EraseError> {
     for &at in info_blocks {
         media.write(at, &ZEROES[..size_of::<RawInfoBlock>()])?;
         media.fence()?;

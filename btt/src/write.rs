@@ -29,7 +29,7 @@ use crate::units::{ExternalLba, PostmapAba, PremapAba, RUN_MAX, clamp_u32};
 #[must_use]
 struct Committed(());
 
-impl<N: Medium> LaneGuard<'_, N> {
+impl<M: Medium> LaneGuard<'_, M> {
     /// Writes `count` sectors from `lba` on. When it returns, they are durable; each is wholly old or new whenever the
     /// power goes. Sectors of one request are not one unit: a cut may leave some of them written.
     ///
@@ -40,7 +40,7 @@ impl<N: Medium> LaneGuard<'_, N> {
         &mut self,
         lba: ExternalLba,
         count: u64,
-        source: &(impl SectorSource<N> + ?Sized),
+        source: &(impl SectorSource<M> + ?Sized),
     ) -> Result<(), BttError> {
         let btt = self.btt;
         btt.check_range(lba, count)?;
@@ -61,7 +61,7 @@ impl<N: Medium> LaneGuard<'_, N> {
         first: PremapAba,
         wanted: u64,
         done: u64,
-        source: &(impl SectorSource<N> + ?Sized),
+        source: &(impl SectorSource<M> + ?Sized),
         replaces: impl Fn(MapEntry) -> bool,
     ) -> Result<u32, BttError> {
         arena.check_writable()?;
@@ -107,7 +107,7 @@ impl<N: Medium> LaneGuard<'_, N> {
         arena: &Arena,
         count: u32,
         done: u64,
-        source: &(impl SectorSource<N> + ?Sized),
+        source: &(impl SectorSource<M> + ?Sized),
     ) -> Result<u32, MediaError> {
         for tries_left in (0..self.state.entries(arena.index).len()).rev() {
             let Err((stored, why)) = self.store_data(arena, count, done, source) else { break };
@@ -135,7 +135,7 @@ impl<N: Medium> LaneGuard<'_, N> {
         arena: &Arena,
         count: u32,
         done: u64,
-        source: &(impl SectorSource<N> + ?Sized),
+        source: &(impl SectorSource<M> + ?Sized),
     ) -> Result<(), (usize, MediaError)> {
         let media = self.btt.media();
         let entries = &self.state.entries(arena.index)[..count as usize];

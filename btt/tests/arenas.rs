@@ -5,15 +5,15 @@
 
 mod common;
 
-use btt::format::{Recipe, format};
+use btt::format::{FormatOptions, format};
 use btt::info_block::{InfoBlock, Version};
 use btt::layout::ARENA_MAX_BYTES;
 use btt::media::{Medium, NsOffset};
-use btt::repair::{Orders, repair};
+use btt::repair::{RepairOptions, repair};
 use btt::sim::Seeded;
 use btt::{Btt, BttError, OpenError, Placement, PremapAba, ReadOnlyReason};
 use common::sparse::Sparse;
-use common::{assert_sound, read, read_run, recipe, write};
+use common::{assert_sound, format_options, read, read_run, write};
 use uuid::Uuid;
 
 const MIB: u64 = 1 << 20;
@@ -21,7 +21,8 @@ const PAGE: u64 = 4096;
 
 fn made(bytes: u64, sector: u32, version: Version) -> Sparse {
     let media = Sparse::new(bytes);
-    format(&media, &Recipe { version, ..recipe(sector) }, &mut |_, _| ()).expect("a medium without faults");
+    format(&media, &FormatOptions { version, ..format_options(sector) }, &mut |_, _| ())
+        .expect("a medium without faults");
     media
 }
 
@@ -97,8 +98,13 @@ fn sectors_on_both_sides_of_every_arena_border_are_what_was_written() {
     }
 }
 
-const REPAIR: Orders =
-    Orders { repair: true, rewrite_log: false, force: false, fresh_uuid: Uuid::from_u128(99), window_blocks: u32::MAX };
+const REPAIR: RepairOptions = RepairOptions {
+    repair: true,
+    rewrite_log: false,
+    force: false,
+    fresh_uuid: Uuid::from_u128(99),
+    window_blocks: u32::MAX,
+};
 
 /// Everything an arena knows of itself.
 fn infos(media: &Sparse) -> Vec<InfoBlock> {
@@ -229,7 +235,7 @@ fn zeroing_old_data_leaves_alone_what_is_zero() {
         media.write(NsOffset(at), &junk).expect("in range");
     }
     let before = media.stored();
-    format(&media, &Recipe { zero_data: true, ..recipe(512) }, &mut |_, _| ()).expect("no faults");
+    format(&media, &FormatOptions { zero_data: true, ..format_options(512) }, &mut |_, _| ()).expect("no faults");
     let added = media.stored().into_iter().filter(|page| !before.contains(page)).count();
     assert!(added <= 6, "{added} pages were stored that had been holes");
     let btt = Btt::open(&media, placement(Version::V1_1), 1).expect("sound");
@@ -252,7 +258,7 @@ fn garbage_where_metadata_will_be_does_no_harm_to_a_new_btt() {
         media.write(NsOffset(at), &word.to_le_bytes()).expect("in range");
     }
     for (sector, zero_data) in [(512, false), (4096, true), (528, true)] {
-        format(&media, &Recipe { zero_data, ..recipe(sector) }, &mut |_, _| ()).expect("no faults");
+        format(&media, &FormatOptions { zero_data, ..format_options(sector) }, &mut |_, _| ()).expect("no faults");
         assert_sound(&media);
         let btt = Btt::open(&media, placement(Version::V1_1), 2).expect("sound");
         assert_eq!(btt.sector_size().bytes(), sector, "the BTT of before is gone");

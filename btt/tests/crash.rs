@@ -137,7 +137,7 @@ fn a_cut_in_recovery_is_recovered_from() {
 fn a_cut_in_creation_leaves_none_or_all_of_it() {
     let sim = Sim::new(BYTES);
     sim.record();
-    btt::format::format(&sim, &recipe(4096), &mut |_, _| ()).expect("no faults");
+    btt::format::format(&sim, &format_options(4096), &mut |_, _| ()).expect("no faults");
     let replay = Sim::new(BYTES);
     let mut random = Seeded::new(3);
     let events = sim.recorded();

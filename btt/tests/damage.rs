@@ -7,7 +7,7 @@ use btt::check::Finding;
 use btt::flog::FlogError;
 use btt::info_block::InfoBlockError;
 use btt::media::{MediaError, Medium, NsOffset};
-use btt::repair::{Orders, repair};
+use btt::repair::{RepairOptions, repair};
 use btt::sim::{Choose, Seeded, Sim};
 use btt::{ArenaIndex, Btt, BttError, OpenError, PostmapAba, PremapAba, ReadOnlyReason};
 use common::lossy::Lossy;
@@ -301,14 +301,14 @@ fn a_lost_map_line_under_the_newest_records_costs_its_sectors_and_the_arena_its_
         assert!(findings(&lossy).0.iter().any(flag), "{what}");
         let metadata = at.map as usize..at.info2 as usize;
         assert!(lossy.inner.image()[metadata.clone()] == cut.image()[metadata], "{what}");
-        let orders = Orders {
+        let options = RepairOptions {
             repair: true,
             rewrite_log: false,
             force: true,
             fresh_uuid: uuid::Uuid::nil(),
             window_blocks: u32::MAX,
         };
-        repair(&lossy, PLACEMENT, &orders, &mut |_, _| (), &mut |_, _| ());
+        repair(&lossy, PLACEMENT, &options, &mut |_, _| (), &mut |_, _| ());
         assert_sound(&lossy);
         let btt = open(&lossy, 3);
         for lba in 0..600 {

@@ -3,9 +3,9 @@
 
 mod common;
 
-use btt::format::{Recipe, format};
+use btt::format::{FormatOptions, format};
 use btt::media::{MediaError, Medium, NsOffset};
-use btt::scan::Extent;
+use btt::scan::SectorExtent;
 use btt::sim::{Choose, Seeded, Sim};
 use btt::{ArenaIndex, Btt, BttError, CpuIndex, ExternalLba, PremapAba, ReadOnlyReason};
 use common::lossy::Lossy;
@@ -36,7 +36,7 @@ impl Edit {
         }
     }
 
-    fn make<N: Medium>(self, btt: &Btt<N>, cpu: u32, lba: u64, count: u64) {
+    fn make<M: Medium>(self, btt: &Btt<M>, cpu: u32, lba: u64, count: u64) {
         let mut lane = btt.lane(CpuIndex(cpu));
         let at = ExternalLba(lba);
         match self {
@@ -63,7 +63,7 @@ impl Edit {
     }
 }
 
-fn content<N: Medium>(btt: &Btt<N>, lba: u64) -> Content {
+fn content<M: Medium>(btt: &Btt<M>, lba: u64) -> Content {
     match read(btt, 0, lba) {
         Ok(tag) => Content::Tag(tag),
         Err(BttError::SectorError { .. }) => Content::Error,
@@ -73,7 +73,7 @@ fn content<N: Medium>(btt: &Btt<N>, lba: u64) -> Content {
 
 fn made_with_zero_entries(sector: u32) -> Sim {
     let sim = Sim::new(BYTES);
-    format(&sim, &Recipe { zero_entries: true, ..recipe(sector) }, &mut |_, _| ()).expect("no faults");
+    format(&sim, &FormatOptions { zero_entries: true, ..format_options(sector) }, &mut |_, _| ()).expect("no faults");
     sim
 }
 
@@ -185,7 +185,7 @@ fn errors_are_listed_and_cleared() {
     };
     btt.lane(CpuIndex(1)).mark_errors(ExternalLba(3), 36).expect("in range");
     btt.lane(CpuIndex(0)).mark_errors(ExternalLba(1000), 1).expect("in range");
-    let extent = |lba, count| Extent { lba: ExternalLba(lba), count };
+    let extent = |lba, count| SectorExtent { lba: ExternalLba(lba), count };
     assert_eq!(extents(&btt), [extent(3, 36), extent(1000, 1)]);
     assert_eq!(read(&btt, 0, 5), Err(BttError::SectorError { lba: ExternalLba(5) }));
     assert_eq!(btt.lane(CpuIndex(1)).clear_errors(ExternalLba(0), 6), Ok(3));
@@ -207,7 +207,7 @@ fn a_read_only_arena_takes_no_edits() {
 }
 
 /// Where a sector's block is.
-fn block_at<N: Medium>(btt: &Btt<N>, lba: u32) -> u64 {
+fn block_at<M: Medium>(btt: &Btt<M>, lba: u32) -> u64 {
     let arena = btt.arenas().next().expect("one arena");
     let (at, g) = (arena.at.0, arena.info.geometry);
     let word = btt.media().load_u32(NsOffset(at + g.mapoff + u64::from(lba) * 4)).expect("in range");
@@ -282,7 +282,8 @@ fn a_medium_that_has_lost_lines_all_over_is_formatted_and_used() {
         for at in metadata.into_iter().chain(of_sectors).chain([free]) {
             lossy.lose(4096 + at, 64);
         }
-        format(&lossy, &Recipe { zero_data, ..recipe(520) }, &mut |_, _| ()).expect("whole pages are written");
+        format(&lossy, &FormatOptions { zero_data, ..format_options(520) }, &mut |_, _| ())
+            .expect("whole pages are written");
         assert_sound(&lossy);
         assert_eq!(lossy.lost.lock().expect("no panic").len(), if zero_data { 0 } else { 3 });
         let btt = open(lossy, 2);

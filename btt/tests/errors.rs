@@ -328,9 +328,9 @@ fn sectors_that_cannot_be_read_are_zeroed_by_writing_them() {
 #[test]
 fn creation_that_fails_leaves_nothing_that_opens_and_can_be_tried_again() {
     let small = |size| {
-        let mut recipe = recipe(size);
-        recipe.zero_data = false;
-        recipe
+        let mut options = format_options(size);
+        options.zero_data = false;
+        options
     };
     let act = |sim: &Sim| match btt::format::format(sim, &small(4096), &mut |_, _| ()) {
         Ok(()) => false,

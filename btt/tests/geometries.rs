@@ -3,12 +3,12 @@
 mod common;
 
 use btt::check::Finding;
-use btt::format::{Recipe, format};
+use btt::format::{FormatOptions, format};
 use btt::geometry::{Area, Geometry, GeometryError, NFREE_MAX, SECTOR_SIZES, SectorSize};
 use btt::info_block::{InfoBlock, InfoBlockError, Version};
 use btt::layout::PAGE_BYTES;
 use btt::media::{Medium, NsOffset};
-use btt::repair::{Orders, repair};
+use btt::repair::{RepairOptions, repair};
 use btt::sim::{Seeded, Sim};
 use btt::{Btt, BttError, OpenError, ReadOnlyReason};
 use common::lossy::Lossy;
@@ -280,7 +280,7 @@ fn a_sound_btt_with_sectors_of_another_size_is_named_and_left_as_it_is() {
         let why = Btt::open(&sim, PLACEMENT, 2).map(|_| ()).expect_err("nobody here knows the size");
         assert_eq!(why, OpenError::SectorSize { found: external });
         assert!(!why.is_damage() && why.to_string().contains(&format!("sectors of {external} bytes")), "{why}");
-        let orders = Orders {
+        let options = RepairOptions {
             repair: true,
             rewrite_log: true,
             force: true,
@@ -289,7 +289,7 @@ fn a_sound_btt_with_sectors_of_another_size_is_named_and_left_as_it_is() {
         };
         let mut found = Vec::new();
         let mut report = |finding, repaired| found.push((finding, repaired));
-        repair(&sim, PLACEMENT, &orders, &mut report, &mut |_, _| ());
+        repair(&sim, PLACEMENT, &options, &mut report, &mut |_, _| ());
         assert_eq!(found, [(Finding::Chain(why), false)]);
         assert!(before == sim.image(), "{external}: nothing is written");
     }
@@ -330,7 +330,8 @@ fn new_namespaces_have_exactly_as_many_sectors_as_linux_gives_them() {
             // Version 2.0 begins at 0; 1.1 a page later.
             for (version, extra) in [(Version::V2_0, 0), (Version::V1_1, PAGE_BYTES)] {
                 let sim = sparse::Sparse::new(bytes + extra);
-                format(&sim, &Recipe { version, ..recipe(sector) }, &mut |_, _| ()).expect("large enough");
+                format(&sim, &FormatOptions { version, ..format_options(sector) }, &mut |_, _| ())
+                    .expect("large enough");
                 let placement = btt::Placement { version, parent_uuid: Uuid::nil() };
                 let btt = Btt::open(&sim, placement, 1).expect("sound");
                 assert_eq!(btt.capacity_sectors(), u64::from(expected), "{bytes:#x} {sector} {version}");

@@ -4,10 +4,10 @@
 mod common;
 
 use btt::flog::Slots;
-use btt::format::{Recipe, format};
+use btt::format::{FormatOptions, format};
 use btt::layout::{FLOG_GROUP_BYTES, FLOG_SLOT_BYTES};
 use btt::media::Medium as _;
-use btt::repair::{Orders, repair};
+use btt::repair::{RepairOptions, repair};
 use btt::sim::{Choose as _, Event, Seeded, Sim};
 use btt::{Btt, CpuIndex, ExternalLba};
 use common::*;
@@ -53,9 +53,14 @@ fn change(btt: &Btt<&Sim>, cpu: u32, random: &mut Seeded, contents: &mut Content
 
 /// Finishes interrupted writes, and brings the flog into the new layout if that is asked for.
 fn mend(media: &Sim, rewrite_log: bool) {
-    let orders =
-        Orders { repair: true, rewrite_log, force: false, fresh_uuid: Uuid::from_u128(9), window_blocks: u32::MAX };
-    repair(media, PLACEMENT, &orders, &mut |_, _| (), &mut |_, _| ());
+    let options = RepairOptions {
+        repair: true,
+        rewrite_log,
+        force: false,
+        fresh_uuid: Uuid::from_u128(9),
+        window_blocks: u32::MAX,
+    };
+    repair(media, PLACEMENT, &options, &mut |_, _| (), &mut |_, _| ());
 }
 
 /// Puts the records of each flog group where older Linux has them: in slots 0 and 2.
@@ -78,7 +83,7 @@ fn contents(btt: &Btt<&Sim>) -> Contents {
 fn outlive(seed: u64, in_order: bool) {
     let mut random = Seeded::new(seed);
     let mut media = Sim::new(BYTES);
-    format(&media, &Recipe { zero_entries: seed.is_multiple_of(2), ..recipe(512) }, &mut |_, _| ())
+    format(&media, &FormatOptions { zero_entries: seed.is_multiple_of(2), ..format_options(512) }, &mut |_, _| ())
         .expect("a sound medium");
     let mut known = vec![Some(0); SECTORS as usize];
     let btt = open(&media, CPUS);

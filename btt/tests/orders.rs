@@ -2,7 +2,7 @@
 
 mod common;
 
-use btt::format::{Recipe, format};
+use btt::format::{FormatOptions, format};
 use btt::sim::Sim;
 use btt::{Btt, BttError, CpuIndex, ExternalLba};
 use common::*;
@@ -28,7 +28,7 @@ struct Device {
 impl Device {
     fn new(sector: u32, zero_entries: bool) -> Self {
         let sim = Sim::new(BYTES);
-        format(&sim, &Recipe { zero_entries, ..recipe(sector) }, &mut |_, _| ()).expect("no faults");
+        format(&sim, &FormatOptions { zero_entries, ..format_options(sector) }, &mut |_, _| ()).expect("no faults");
         Self { btt: Some(open(sim.fork(), 3)), sim }
     }
 

@@ -17,8 +17,8 @@ struct Slow<'a> {
     bytes: Vec<u8>,
 }
 
-impl<N: Medium> SectorSink<N> for Slow<'_> {
-    fn load(&mut self, _: usize, media: &N, at: NsOffset) -> Result<(), MediaError> {
+impl<M: Medium> SectorSink<M> for Slow<'_> {
+    fn load(&mut self, _: usize, media: &M, at: NsOffset) -> Result<(), MediaError> {
         self.started.send(()).expect("the writer waits for it");
         std::thread::sleep(Duration::from_millis(100));
         assert!(!self.writer_is_done.load(Ordering::SeqCst), "the writer took a block that is being read");

@@ -6,7 +6,7 @@ mod common;
 use btt::check::{Finding, check};
 use btt::info_block::InfoBlockError;
 use btt::media::{Medium, NsOffset};
-use btt::repair::{Orders, repair};
+use btt::repair::{RepairOptions, repair};
 use btt::sim::{Choose, Seeded, Sim};
 use btt::{Btt, BttError, OpenError, ReadOnlyReason};
 use common::lossy::Lossy;
@@ -14,14 +14,19 @@ use common::*;
 use uuid::Uuid;
 use zerocopy::IntoBytes;
 
-const REPAIR: Orders =
-    Orders { repair: true, rewrite_log: false, force: false, fresh_uuid: Uuid::from_u128(77), window_blocks: u32::MAX };
-const FORCE: Orders = Orders { force: true, ..REPAIR };
-const REWRITE: Orders = Orders { repair: false, rewrite_log: true, ..REPAIR };
+const REPAIR: RepairOptions = RepairOptions {
+    repair: true,
+    rewrite_log: false,
+    force: false,
+    fresh_uuid: Uuid::from_u128(77),
+    window_blocks: u32::MAX,
+};
+const FORCE: RepairOptions = RepairOptions { force: true, ..REPAIR };
+const REWRITE: RepairOptions = RepairOptions { repair: false, rewrite_log: true, ..REPAIR };
 
-fn mend<N: Medium>(media: &N, orders: &Orders) -> Vec<(Finding, bool)> {
+fn mend<M: Medium>(media: &M, options: &RepairOptions) -> Vec<(Finding, bool)> {
     let mut found = Vec::new();
-    repair(media, PLACEMENT, orders, &mut |finding, repaired| found.push((finding, repaired)), &mut |_, _| ());
+    repair(media, PLACEMENT, options, &mut |finding, repaired| found.push((finding, repaired)), &mut |_, _| ());
     found
 }
 
@@ -75,16 +80,16 @@ fn poke_words(sim: &Sim, at: u64, words: &[u32]) {
     poke(sim, at, &bytes);
 }
 
-fn assert_all_there<N: Medium>(media: &N, what: &str) {
+fn assert_all_there<M: Medium>(media: &M, what: &str) {
     let btt = Btt::open(media, PLACEMENT, 2).unwrap_or_else(|why| panic!("{what}: {why}"));
     assert_eq!(read_run(&btt, 0, 0, WRITTEN), Ok(tags()), "{what}");
 }
 
 /// Cuts the power at every event of a repair, and hands what is left to `judge`.
-fn at_every_cut(damaged: &Sim, orders: &Orders, mut judge: impl FnMut(Sim, &str)) {
+fn at_every_cut(damaged: &Sim, options: &RepairOptions, mut judge: impl FnMut(Sim, &str)) {
     let (replay, recording) = (damaged.fork(), damaged.fork());
     recording.record();
-    mend(&recording, orders);
+    mend(&recording, options);
     let events = recording.recorded();
     assert!(!events.is_empty(), "there was nothing to repair");
     let mut random = Seeded::new(events.len() as u64);
@@ -97,9 +102,9 @@ fn at_every_cut(damaged: &Sim, orders: &Orders, mut judge: impl FnMut(Sim, &str)
 }
 
 /// A repair that a cut has ended comes to the same end when it is done again.
-fn is_resumed(damaged: &Sim, orders: &Orders) {
-    at_every_cut(damaged, orders, |crashed, what| {
-        mend(&crashed, orders);
+fn is_resumed(damaged: &Sim, options: &RepairOptions) {
+    at_every_cut(damaged, options, |crashed, what| {
+        mend(&crashed, options);
         assert_all_there(&crashed, what);
         assert_eq!(findings(&crashed).0, [], "{what}");
     });
@@ -112,8 +117,8 @@ fn info_blocks_are_repaired_from_one_another() {
         let damaged = sim.fork();
         poke(&damaged, place, &vec![0xa5; bytes]);
         let untouched = damaged.image();
-        assert!(!mend(&damaged, &Orders { repair: false, ..REPAIR }).iter().any(|(_, repaired)| *repaired));
-        assert!(untouched == damaged.image(), "a check without orders stored something");
+        assert!(!mend(&damaged, &RepairOptions { repair: false, ..REPAIR }).iter().any(|(_, repaired)| *repaired));
+        assert!(untouched == damaged.image(), "a check without options stored something");
         is_resumed(&damaged, &REPAIR);
         assert!(all_repaired(&mend(&damaged, &REPAIR)));
         assert!(damaged.image() == sim.image(), "the info blocks are what they were");
@@ -149,7 +154,7 @@ fn sizes_with_one_layout_are_told_apart_by_what_is_left_or_not_at_all() {
         poke(&sim, at.info, &[0; 48]);
         poke(&sim, at.info2 + 1000, &[1]);
         assert!(all_repaired(&mend(&sim, &REPAIR)));
-        assert_eq!((open(&sim, 1).sector_size().bytes(), open(&sim, 1).uuid()), (sector, recipe(512).uuid));
+        assert_eq!((open(&sim, 1).sector_size().bytes(), open(&sim, 1).uuid()), (sector, format_options(512).uuid));
         assert_all_there(&sim, "regenerated");
     }
 }
@@ -176,7 +181,7 @@ fn little_memory_changes_neither_what_is_found_nor_what_is_mended() {
     assert!(piece_by_piece.2 > 10 * all_at_once.2, "the map is read once for each window");
 
     let little = sim.fork();
-    assert!(all_repaired(&mend(&little, &Orders { window_blocks: 100, ..FORCE })));
+    assert!(all_repaired(&mend(&little, &RepairOptions { window_blocks: 100, ..FORCE })));
     assert!(all_repaired(&mend(&sim, &FORCE)));
     assert!(little.image() == sim.image());
 }
@@ -203,8 +208,8 @@ fn a_repair_says_how_far_it_is_whenever_it_has_read_a_piece_of_the_map() {
         (contested, 3 * survey + pieces),
     ] {
         let mut steps = 0;
-        let orders = Orders { window_blocks: WINDOW, ..FORCE };
-        repair(&media, PLACEMENT, &orders, &mut |_, repaired| assert!(repaired), &mut |_, _| steps += 1);
+        let options = RepairOptions { window_blocks: WINDOW, ..FORCE };
+        repair(&media, PLACEMENT, &options, &mut |_, repaired| assert!(repaired), &mut |_, _| steps += 1);
         assert_eq!(steps, expected);
     }
 }
@@ -347,7 +352,7 @@ fn info_blocks_of_another_namespace_are_adopted_if_all_metadata_are_intact() {
     let (sim, _) = foreign();
     is_resumed(&sim, &REPAIR);
     assert!(all_repaired(&mend(&sim, &REPAIR)));
-    assert_eq!(open(&sim, 1).uuid(), recipe(512).uuid);
+    assert_eq!(open(&sim, 1).uuid(), format_options(512).uuid);
     assert_all_there(&sim, "adopted");
 
     let (sim, at) = foreign();

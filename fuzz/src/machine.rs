@@ -148,7 +148,7 @@ impl Consumer for FakeConsumer {
 }
 
 /// The machine.
-pub struct Machine {
+pub struct FakeMachine {
     map: Map,
     nfits: Vec<Vec<u8>>,
     /// None: the DIMM has no label area.
@@ -172,7 +172,7 @@ unsafe impl PhysMap for Map {
     }
 }
 
-impl Machine {
+impl FakeMachine {
     /// A machine with a blank DIMM, that has a label area or not. The control link is there.
     #[must_use]
     pub fn new(label_area: bool) -> Self {
@@ -231,7 +231,7 @@ impl LabelStore for Area<'_> {
     }
 }
 
-impl kernel::node::Machine for Machine {
+impl kernel::node::Machine for FakeMachine {
     type Map = Map;
 
     fn map(&self) -> &Map {

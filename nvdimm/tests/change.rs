@@ -22,12 +22,12 @@ const BOTH: [LabelVersion; 2] = [LabelVersion::V1_1, LabelVersion::V1_2];
 
 /// A region over so many interleaved DIMMs of 256 MiB each.
 #[derive(Clone)]
-struct Machine {
+struct Dimms {
     nfit: Vec<u8>,
     areas: Areas,
 }
 
-impl Machine {
+impl Dimms {
     fn with(dimms: u32, areas: impl Fn(u32) -> Vec<u8>) -> Self {
         let bytes = 256 * MIB;
         let mut builder = Builder::default().pmem(1, 1 << 32, bytes * u64::from(dimms));
@@ -40,13 +40,13 @@ impl Machine {
     }
 
     /// With areas that are labelled, and hold no labels.
-    fn labelled(dimms: u32, version: LabelVersion) -> Self {
-        let mut machine = Self::with(dimms, |_| vec![]);
-        for handle in 1..=dimms {
-            let labels = machine.labels(handle);
-            machine.carry_out(&initialise(DeviceHandle(handle), common::AREA_BYTES, &labels, version));
+    fn labelled(count: u32, version: LabelVersion) -> Self {
+        let mut dimms = Self::with(count, |_| vec![]);
+        for handle in 1..=count {
+            let labels = dimms.labels(handle);
+            dimms.carry_out(&initialise(DeviceHandle(handle), common::AREA_BYTES, &labels, version));
         }
-        machine
+        dimms
     }
 
     fn inventory(&self) -> Inventory {
@@ -90,7 +90,7 @@ impl Machine {
         self
     }
 
-    /// The machine after each cut that may strike in the course of these steps.
+    /// The DIMMs after each cut that may strike in the course of these steps.
     fn cuts(&self, steps: &[Step]) -> impl Iterator<Item = Self> {
         self.areas.cuts(steps).into_iter().map(|areas| Self { nfit: self.nfit.clone(), areas })
     }
@@ -129,17 +129,17 @@ fn shown(inventory: &Inventory) -> Vec<String> {
     inventory.namespaces.iter().map(of).collect()
 }
 
-fn whats(machine: &Machine) -> Vec<What> {
-    machine.inventory().findings().map(|finding| finding.what).collect()
+fn whats(dimms: &Dimms) -> Vec<What> {
+    dimms.inventory().findings().map(|finding| finding.what).collect()
 }
 
 #[test]
 fn what_was_created_is_found_with_all_that_was_said_of_it() {
     for (dimms, version) in [(1, BOTH[0]), (1, BOTH[1]), (2, BOTH[0]), (2, BOTH[1]), (4, BOTH[1])] {
-        let machine = Machine::labelled(dimms, version).made(7, 64 * MIB, 128 * MIB);
-        let inventory = machine.inventory();
-        assert_eq!(inventory.findings().count(), 0, "{:?}", whats(&machine));
-        let [namespace] = inventory.namespaces.as_slice() else { panic!("one namespace: {:?}", machine.shown()) };
+        let dimms = Dimms::labelled(dimms, version).made(7, 64 * MIB, 128 * MIB);
+        let inventory = dimms.inventory();
+        assert_eq!(inventory.findings().count(), 0, "{:?}", whats(&dimms));
+        let [namespace] = inventory.namespaces.as_slice() else { panic!("one namespace: {:?}", dimms.shown()) };
         assert_eq!(namespace.extents, [Extent { start: 64 * MIB, bytes: 128 * MIB }]);
         let labelling = namespace.labelling.as_ref().unwrap();
         assert_eq!((labelling.version, labelling.uuid, labelling.lba_bytes), (version, uuid(7), 4096));
@@ -153,7 +153,7 @@ fn a_cut_while_creating_leaves_the_old_namespaces_or_the_new_ones() {
     for dimms in 1..=3 {
         for version in BOTH {
             let unit = 48 * MIB;
-            let before = Machine::labelled(dimms, version).made(1, 0, unit).made(2, 4 * unit, unit);
+            let before = Dimms::labelled(dimms, version).made(1, 0, unit).made(2, 4 * unit, unit);
             let steps = before.create(3, 2 * unit, unit).unwrap();
             let (old, mut after) = (before.shown(), before.clone());
             after.carry_out(&steps);
@@ -187,7 +187,7 @@ fn a_cut_while_destroying_leaves_the_old_namespaces_or_the_new_ones() {
     for dimms in 1..=3 {
         for version in BOTH {
             let unit = 48 * MIB;
-            let before = Machine::labelled(dimms, version).made(1, 0, unit).made(2, unit, unit).made(3, 4 * unit, unit);
+            let before = Dimms::labelled(dimms, version).made(1, 0, unit).made(2, unit, unit).made(3, 4 * unit, unit);
             let steps = before.destroy(2).unwrap();
             let (old, mut after) = (before.shown(), before.clone());
             after.carry_out(&steps);
@@ -210,7 +210,7 @@ fn a_cut_while_destroying_leaves_the_old_namespaces_or_the_new_ones() {
 fn a_change_that_a_cut_prevented_does_not_come_back_with_a_cut_in_the_next() {
     let unit = 48 * MIB;
     for version in BOTH {
-        let before = Machine::labelled(1, version).made(1, 0, unit).made(2, unit, unit);
+        let before = Dimms::labelled(1, version).made(1, 0, unit).made(2, unit, unit);
         let old = before.shown();
         let firsts = [before.destroy(1), before.create(3, 2 * unit, unit)].map(Result::unwrap);
         for state in firsts.iter().flat_map(|steps| before.index_cuts(steps)).filter(|state| state.shown() == old) {
@@ -231,7 +231,7 @@ fn a_change_that_a_cut_prevented_does_not_come_back_with_a_cut_in_the_next() {
 fn a_cut_in_the_first_initialisation_leaves_a_blank_area_or_an_empty_one() {
     for version in BOTH {
         for blank in [vec![], vec![0xff; 128 << 10]] {
-            let before = Machine::with(1, |_| blank.clone());
+            let before = Dimms::with(1, |_| blank.clone());
             let steps = initialise(DeviceHandle(1), common::AREA_BYTES, &before.labels(1), version);
             for (number, cut) in before.cuts(&steps).enumerate() {
                 match cut.labels(1) {
@@ -253,7 +253,7 @@ fn a_cut_in_the_first_initialisation_leaves_a_blank_area_or_an_empty_one() {
 fn an_area_is_blank_or_empty_after_a_cut_in_its_first_initialisation_and_in_one_of_another_version() {
     for (first, second) in [(BOTH[0], BOTH[1]), (BOTH[1], BOTH[0])] {
         for blank in [vec![], vec![0xff; 128 << 10]] {
-            let before = Machine::with(1, |_| blank.clone());
+            let before = Dimms::with(1, |_| blank.clone());
             let steps = initialise(DeviceHandle(1), common::AREA_BYTES, &before.labels(1), first);
             // Every seventh, for the sake of time.
             for state in before.cuts(&steps).step_by(7) {
@@ -274,7 +274,7 @@ fn an_area_is_blank_or_empty_after_a_cut_in_its_first_initialisation_and_in_one_
 fn a_cut_in_another_initialisation_leaves_all_labels_or_none() {
     for from in BOTH {
         for to in BOTH {
-            let before = Machine::labelled(1, from).made(1, 0, 64 * MIB).made(2, 128 * MIB, 64 * MIB);
+            let before = Dimms::labelled(1, from).made(1, 0, 64 * MIB).made(2, 128 * MIB, 64 * MIB);
             let old = before.shown();
             let steps = initialise(DeviceHandle(1), common::AREA_BYTES, &before.labels(1), to);
             for cut in before.cuts(&steps) {
@@ -301,37 +301,37 @@ fn a_cut_in_another_initialisation_leaves_all_labels_or_none() {
 
 #[test]
 fn damaged_areas_are_initialised_too() {
-    let mut machine = Machine::with(1, |_| vec![0x5a; 4096]);
-    assert_eq!(machine.labels(1), Labels::Damaged);
+    let mut dimms = Dimms::with(1, |_| vec![0x5a; 4096]);
+    assert_eq!(dimms.labels(1), Labels::Damaged);
     let steps = initialise(DeviceHandle(1), common::AREA_BYTES, &Labels::Damaged, LabelVersion::V1_2);
-    machine.carry_out(&steps);
-    assert_eq!(machine.made(1, 0, 64 * MIB).shown(), ["1 at 0+64"]);
+    dimms.carry_out(&steps);
+    assert_eq!(dimms.made(1, 0, 64 * MIB).shown(), ["1 at 0+64"]);
 }
 
 #[test]
 fn damage_is_not_taken_for_a_cut_initialisation() {
-    let whole = Machine::labelled(1, LabelVersion::V1_2).made(1, 0, 64 * MIB);
+    let whole = Dimms::labelled(1, LabelVersion::V1_2).made(1, 0, 64 * MIB);
     // Both signatures lost; both blocks' slots lost; all but the bitmaps lost.
     for range in [0..16, 72..80, 0..72] {
-        let mut machine = whole.clone();
+        let mut dimms = whole.clone();
         for block in [0, 256] {
-            machine.areas.0.get_mut(&1).unwrap()[range.start + block..range.end + block].fill(0);
+            dimms.areas.0.get_mut(&1).unwrap()[range.start + block..range.end + block].fill(0);
         }
-        assert_eq!(machine.labels(1), Labels::Damaged, "{range:?}");
+        assert_eq!(dimms.labels(1), Labels::Damaged, "{range:?}");
     }
 }
 
 #[test]
 fn what_cannot_be_is_refused_and_nothing_is_written() {
-    let machine = Machine::labelled(2, LabelVersion::V1_2).made(1, 0, 64 * MIB);
-    assert_eq!(machine.create(1, 64 * MIB, 64 * MIB), Err(ChangeError::UuidTaken(uuid(1))));
-    assert_eq!(machine.create(2, 32 * MIB, 64 * MIB), Err(ChangeError::NotFree));
-    assert_eq!(machine.create(2, 480 * MIB, 64 * MIB), Err(ChangeError::NotFree));
-    assert_eq!(machine.create(2, u64::MAX - 8191, 8192), Err(ChangeError::NotFree));
-    assert_eq!(machine.create(2, 64 * MIB, 4096), Err(ChangeError::NotFree), "not to be shared by two");
-    assert_eq!(machine.create(2, 64 * MIB, 0), Err(ChangeError::NotFree));
-    assert_eq!(machine.destroy(2), Err(ChangeError::NoSuchUuid(uuid(2))));
-    let inventory = machine.inventory();
+    let dimms = Dimms::labelled(2, LabelVersion::V1_2).made(1, 0, 64 * MIB);
+    assert_eq!(dimms.create(1, 64 * MIB, 64 * MIB), Err(ChangeError::UuidTaken(uuid(1))));
+    assert_eq!(dimms.create(2, 32 * MIB, 64 * MIB), Err(ChangeError::NotFree));
+    assert_eq!(dimms.create(2, 480 * MIB, 64 * MIB), Err(ChangeError::NotFree));
+    assert_eq!(dimms.create(2, u64::MAX - 8191, 8192), Err(ChangeError::NotFree));
+    assert_eq!(dimms.create(2, 64 * MIB, 4096), Err(ChangeError::NotFree), "not to be shared by two");
+    assert_eq!(dimms.create(2, 64 * MIB, 0), Err(ChangeError::NotFree));
+    assert_eq!(dimms.destroy(2), Err(ChangeError::NoSuchUuid(uuid(2))));
+    let inventory = dimms.inventory();
     let named = |name| NewNamespace {
         uuid: uuid(2),
         name,
@@ -345,7 +345,7 @@ fn what_cannot_be_is_refused_and_nothing_is_written() {
     assert_eq!(try_name(&too_long), Err(ChangeError::BadName));
     assert_eq!(try_name("a\0b"), Err(ChangeError::BadName));
 
-    let one_blank = Machine::with(2, |handle| if handle == 1 { area([1, 2], &[]) } else { vec![] });
+    let one_blank = Dimms::with(2, |handle| if handle == 1 { area([1, 2], &[]) } else { vec![] });
     assert_eq!(one_blank.create(1, 0, 64 * MIB), Err(ChangeError::NotLabelled(DeviceHandle(2))));
     let mut mixed = one_blank.clone();
     mixed.carry_out(&initialise(DeviceHandle(2), common::AREA_BYTES, &mixed.labels(2), LabelVersion::V1_1));
@@ -357,20 +357,20 @@ fn foreign_and_broken_labels_keep_their_slots_and_their_space() {
     let foreign =
         Spec { uuid: 9, name: "foreign", flags: 0, labels: 1, position: 0, cookie: 0x1234, dpa: 0, bytes: 32 * MIB };
     let updating = Spec { uuid: 8, flags: 8, dpa: 64 * MIB, ..foreign.clone() };
-    let machine = Machine::with(1, |_| area([1, 2], &[foreign.clone(), updating.clone()]));
-    assert_eq!(machine.shown(), [""; 0]);
-    assert_eq!(machine.reclaim(), [], "labels of another set are left alone, even when marked");
-    assert_eq!(machine.create(1, 16 * MIB, 32 * MIB), Err(ChangeError::NotFree));
-    assert_eq!(machine.create(9, 128 * MIB, 32 * MIB), Err(ChangeError::UuidTaken(uuid(9))));
-    assert_eq!(machine.destroy(9), Err(ChangeError::NoSuchUuid(uuid(9))));
-    let inventory = machine.inventory();
+    let dimms = Dimms::with(1, |_| area([1, 2], &[foreign.clone(), updating.clone()]));
+    assert_eq!(dimms.shown(), [""; 0]);
+    assert_eq!(dimms.reclaim(), [], "labels of another set are left alone, even when marked");
+    assert_eq!(dimms.create(1, 16 * MIB, 32 * MIB), Err(ChangeError::NotFree));
+    assert_eq!(dimms.create(9, 128 * MIB, 32 * MIB), Err(ChangeError::UuidTaken(uuid(9))));
+    assert_eq!(dimms.destroy(9), Err(ChangeError::NoSuchUuid(uuid(9))));
+    let inventory = dimms.inventory();
     let (region, labels) = (&inventory.regions[0], &inventory.labels);
     assert_eq!(space::available(region, labels), 192 * MIB);
     let free = space::free(region, labels);
     assert_eq!(free.iter().map(|it| (it.start / MIB, it.bytes / MIB)).collect::<Vec<_>>(), [(32, 32), (96, 160)]);
     assert_eq!(space::first_fit(region, labels, 48 * MIB), Some(Extent { start: 96 * MIB, bytes: 48 * MIB }));
     assert_eq!(space::first_fit(region, labels, 176 * MIB), None);
-    let after = machine.made(1, 32 * MIB, 32 * MIB);
+    let after = dimms.made(1, 32 * MIB, 32 * MIB);
     let Labels::Valid(set) = after.labels(1) else { panic!("valid") };
     assert_eq!(
         set.labels.iter().map(|label| (label.slot, label.uuid)).collect::<Vec<_>>(),
@@ -398,9 +398,9 @@ fn space_is_aligned_as_linux_aligns_it() {
     assert_eq!(space::available(region, labels), 96 * MIB, "107 MiB, rounded down");
 
     // Three DIMMs cannot share 16 MiB evenly.
-    let three = Machine::labelled(3, LabelVersion::V1_2);
+    let three = Dimms::labelled(3, LabelVersion::V1_2);
     assert_eq!(space::align_bytes(&three.inventory().regions[0]), 48 * MIB);
-    let two = Machine::labelled(2, LabelVersion::V1_2);
+    let two = Dimms::labelled(2, LabelVersion::V1_2);
     assert_eq!(space::align_bytes(&two.inventory().regions[0]), 16 * MIB);
 }
 
@@ -409,11 +409,11 @@ fn a_full_area_refuses_to_create_and_still_destroys() {
     let filler = |uuid: u8| Spec { uuid, name: "", flags: 0, labels: 1, position: 0, cookie: 1, dpa: 0, bytes: 4096 };
     // 509 of 510 slots: one label could be written, and then none to replace it.
     let labels: Vec<Spec> = (0..508).map(|_| filler(9)).collect();
-    let mut machine = Machine::with(1, |_| area([1, 2], &labels)).made(1, 64 * MIB, 64 * MIB);
-    assert_eq!(machine.create(2, 128 * MIB, 64 * MIB), Err(ChangeError::NoSlot(DeviceHandle(1))));
-    let steps = machine.destroy(1).unwrap();
-    machine.carry_out(&steps);
-    machine.create(2, 128 * MIB, 64 * MIB).unwrap();
+    let mut dimms = Dimms::with(1, |_| area([1, 2], &labels)).made(1, 64 * MIB, 64 * MIB);
+    assert_eq!(dimms.create(2, 128 * MIB, 64 * MIB), Err(ChangeError::NoSlot(DeviceHandle(1))));
+    let steps = dimms.destroy(1).unwrap();
+    dimms.carry_out(&steps);
+    dimms.create(2, 128 * MIB, 64 * MIB).unwrap();
 }
 
 #[derive(Clone, Debug)]
@@ -443,19 +443,19 @@ proptest! {
         history in proptest::collection::vec((action(), any::<Option<prop::sample::Index>>()), 1..25),
     ) {
         let unit = 32 * MIB;
-        let mut machine = Machine::labelled(dimms, BOTH[usize::from(v1_2)]);
-        let mut model = machine.shown();
+        let mut dimms = Dimms::labelled(dimms, BOTH[usize::from(v1_2)]);
+        let mut model = dimms.shown();
         for (action, cut) in history {
             let steps = match action {
-                Action::Create { number, start, units } => machine.create(number, start * unit, units * unit),
-                Action::Destroy { number } => machine.destroy(number),
-                Action::Reclaim => Ok(machine.reclaim()),
+                Action::Create { number, start, units } => dimms.create(number, start * unit, units * unit),
+                Action::Destroy { number } => dimms.destroy(number),
+                Action::Reclaim => Ok(dimms.reclaim()),
             };
             let Ok(steps) = steps else {
-                prop_assert_eq!(machine.shown(), model.clone());
+                prop_assert_eq!(dimms.shown(), model.clone());
                 continue;
             };
-            let mut done = machine.clone();
+            let mut done = dimms.clone();
             done.carry_out(&steps);
             let goal = done.shown();
             match action {
@@ -464,14 +464,14 @@ proptest! {
                 Action::Destroy { .. } => prop_assert!(goal.len() <= model.len()),
                 Action::Reclaim => prop_assert_eq!(&goal, &model),
             }
-            machine = match cut {
+            dimms = match cut {
                 Some(index) => {
-                    let states: Vec<Machine> = machine.cuts(&steps).collect();
+                    let states: Vec<Dimms> = dimms.cuts(&steps).collect();
                     index.get(&states).clone()
                 }
                 None => done,
             };
-            let found = machine.shown();
+            let found = dimms.shown();
             prop_assert!(found == model || found == goal, "{found:?} is neither {model:?} nor {goal:?}");
             model = found;
         }

@@ -32,7 +32,7 @@ const LIFE: &str = "900";
 
 /// How an appliance is to be.
 #[derive(Debug, Default)]
-pub struct Machine {
+pub struct ApplianceBuilder {
     arguments: Vec<String>,
     dimms: usize,
     /// Descriptors that QEMU inherits, each with an open file that keeps its number.
@@ -40,7 +40,7 @@ pub struct Machine {
     qemu: Option<PathBuf>,
 }
 
-impl Machine {
+impl ApplianceBuilder {
     /// Two CPUs, no NVDIMM.
     #[must_use]
     pub fn new() -> Self {

@@ -9,7 +9,7 @@ use host::session::Mode;
 use serde_json::{Value, json};
 use tests::dimm::{Dimm, GIB, MIB};
 use tests::golden::{self, Golden};
-use tests::machine::{Machine, Running};
+use tests::machine::{ApplianceBuilder, Running};
 use tests::monitor;
 use tests::nfit::{Control, Kind, Mapping, Range, Table};
 
@@ -47,7 +47,7 @@ fn read_golden(appliance: &mut Running, dev: &str, golden: &Golden, namespace: u
 fn sectors_written_with_any_number_of_cpus_are_there_after_power_off_with_any_other() {
     for (cpus, cpus_then, sector) in [(1, 4, 4096), (2, 1, 512), (4, 2, 4096)] {
         let dimm = Dimm::blank(64 * MIB);
-        let mut appliance = Machine::new().cpus(cpus).dimm(&dimm).boot();
+        let mut appliance = ApplianceBuilder::new().cpus(cpus).dimm(&dimm).boot();
         assert!(appliance.boot_log.iter().any(|line| line.starts_with("ready in ")), "{:?}", appliance.boot_log);
         assert_eq!(appliance.ask("status")["cpus"], cpus);
         let (dev, sectors) = format(&mut appliance, 0, sector);
@@ -68,7 +68,7 @@ fn sectors_written_with_any_number_of_cpus_are_there_after_power_off_with_any_ot
         assert_eq!(appliance.ask("check-namespace namespace0.0")["findings"], json!([]));
         appliance.power_off();
 
-        let mut appliance = Machine::new().cpus(cpus_then).dimm(&dimm).boot();
+        let mut appliance = ApplianceBuilder::new().cpus(cpus_then).dimm(&dimm).boot();
         for lba in places {
             assert_eq!(appliance.read(&dev, lba), pattern(lba, 7, usize::try_from(sector).unwrap()), "LBA {lba}");
         }
@@ -80,7 +80,7 @@ fn sectors_written_with_any_number_of_cpus_are_there_after_power_off_with_any_ot
 #[test]
 fn two_dimms_are_two_regions_that_do_not_mix() {
     let (one, two) = (Dimm::blank(32 * MIB), Dimm::blank(48 * MIB));
-    let mut appliance = Machine::new().dimm(&one).dimm(&two).boot();
+    let mut appliance = ApplianceBuilder::new().dimm(&one).dimm(&two).boot();
     let list = appliance.ask("list -R -D -N");
     let (first, first_sectors) = format(&mut appliance, 0, 512);
     let (second, second_sectors) = format(&mut appliance, 1, 4096);
@@ -103,7 +103,7 @@ fn namespaces_with_labels_of_either_version_are_found_and_read() {
     for id in ["l12-two", "l11-512"] {
         let golden = golden::named(id);
         let dimm = golden.unpack();
-        let mut appliance = Machine::new().dimm(&dimm).boot();
+        let mut appliance = ApplianceBuilder::new().dimm(&dimm).boot();
         let list = appliance.ask("list -N");
         let listed = list["result"].as_array().unwrap();
         assert_eq!(listed.len(), golden.namespaces.len(), "{id}: {list}");
@@ -120,7 +120,7 @@ fn media_that_linux_left_in_the_middle_of_a_write_are_recovered() {
     for id in ["u-l12-512-pending", "u-nolab-512-half", "l12-512-err"] {
         let golden = golden::named(id);
         let dimm = golden.unpack();
-        let mut appliance = Machine::new().dimm(&dimm).boot();
+        let mut appliance = ApplianceBuilder::new().dimm(&dimm).boot();
         let pending = golden.namespaces[0].pending.len();
         assert_eq!(appliance.ask("status")["unclean_shutdowns_recovered"], pending, "{id}");
         let blockdev = appliance.ask("list")["result"][0]["blockdev"].as_str().unwrap().to_owned();
@@ -140,7 +140,7 @@ fn attached_us(appliance: &Running) -> u64 {
 fn a_region_of_two_arenas_is_served_at_once_however_large_it_is() {
     let golden = golden::named("nolab-4096-2arena");
     let dimm = golden.unpack();
-    let mut appliance = Machine::new().dimm(&dimm).boot();
+    let mut appliance = ApplianceBuilder::new().dimm(&dimm).boot();
     assert!(attached_us(&appliance) < 1_000_000, "attaching costs as much as the flog, not as the map");
     read_golden(&mut appliance, "pmem0s", &golden, 0);
     let last = golden.namespaces[0].nlba - 1;
@@ -153,7 +153,7 @@ fn a_region_of_two_arenas_is_served_at_once_however_large_it_is() {
     // A map entry of the second arena leads nowhere: that arena is read-only once it is met, the first one goes on.
     let second = arenas[1]["external_lba_start"].as_u64().unwrap();
     dimm.put(4096 + arenas[1]["mapoff"].as_u64().unwrap() + 4 * 3, &u32::MAX.to_le_bytes());
-    let mut appliance = Machine::new().dimm(&dimm).boot();
+    let mut appliance = ApplianceBuilder::new().dimm(&dimm).boot();
     appliance.write("pmem0s", second, &pattern(second, 2, 4096));
     assert_eq!(appliance.refused(&format!("read pmem0s {}", second + 3)).0, "damaged");
     assert_eq!(appliance.refused(&format!("write pmem0s {second} --fill 1")).0, "damaged");
@@ -170,7 +170,7 @@ fn a_region_of_two_arenas_is_served_at_once_however_large_it_is() {
 #[test]
 fn a_dimm_of_more_than_4_gib_is_formatted_and_stays_sparse() {
     let dimm = Dimm::blank(5 * GIB);
-    let mut appliance = Machine::new().dimm(&dimm).boot();
+    let mut appliance = ApplianceBuilder::new().dimm(&dimm).boot();
     let (dev, sectors) = format(&mut appliance, 0, 4096);
     assert!(sectors > 4 * GIB / 4096);
     for lba in [0, sectors - 1] {
@@ -180,7 +180,7 @@ fn a_dimm_of_more_than_4_gib_is_formatted_and_stays_sparse() {
     let used = dimm.file().metadata().unwrap().blocks() * 512;
     assert!(used < 64 * MIB, "formatting stored {used} bytes: zeroes over zeroes");
 
-    let mut appliance = Machine::new().dimm(&dimm).boot();
+    let mut appliance = ApplianceBuilder::new().dimm(&dimm).boot();
     for lba in [0, sectors - 1] {
         assert_eq!(appliance.read(&dev, lba), pattern(lba, 3, 4096));
     }
@@ -190,7 +190,7 @@ fn a_dimm_of_more_than_4_gib_is_formatted_and_stays_sparse() {
 #[test]
 fn a_dimm_of_1_5_tib_is_formatted_sparsely_and_attached_at_once() {
     let dimm = Dimm::blank(1536 * GIB);
-    let mut appliance = Machine::new().dimm(&dimm).boot();
+    let mut appliance = ApplianceBuilder::new().dimm(&dimm).boot();
     let list = appliance.ask("list -N");
     assert_eq!((&list["result"][0]["mode"], &list["result"][0]["size"]), (&json!("raw"), &json!(1536 * GIB)), "{list}");
     let (dev, sectors) = format(&mut appliance, 0, 4096);
@@ -205,7 +205,7 @@ fn a_dimm_of_1_5_tib_is_formatted_sparsely_and_attached_at_once() {
     appliance.ask(&format!("write {dev} {} --fill 0x42 --count 16", first(1) - 8));
     appliance.cut();
 
-    let mut appliance = Machine::new().dimm(&dimm).boot();
+    let mut appliance = ApplianceBuilder::new().dimm(&dimm).boot();
     // Milliseconds, on a quiet host; seconds at the least, if the maps were read.
     let attached = attached_us(&appliance);
     assert!(attached < 1_000_000, "attached in {attached} us");
@@ -228,7 +228,7 @@ fn a_dimm_of_1_5_tib_is_formatted_sparsely_and_attached_at_once() {
 
 #[test]
 fn without_an_nvdimm_it_comes_up_and_says_so() {
-    let mut appliance = Machine::new().boot();
+    let mut appliance = ApplianceBuilder::new().boot();
     assert_eq!(appliance.ask("list")["result"], json!([]));
     assert_eq!(appliance.ask("status")["namespaces"], json!([]));
     for (command, expected) in [
@@ -248,7 +248,7 @@ fn an_unarmed_dimm_reads_its_recovered_state_and_is_never_written() {
         let golden = golden::named(id);
         let dimm = golden.unpack().unarmed();
         let before = dimm.digest();
-        let mut appliance = Machine::new().dimm(&dimm).boot();
+        let mut appliance = ApplianceBuilder::new().dimm(&dimm).boot();
         read_golden(&mut appliance, "pmem0s", &golden, 0);
         for command in ["write pmem0s 0 --fill 1", "create-namespace -r region0 -f"] {
             let (code, message) = appliance.refused(command);
@@ -267,7 +267,7 @@ fn nothing_is_written_to_what_is_not_formatted_or_holds_something_else() {
     foreign.put(510, &[0x55, 0xaa]);
     foreign.put(1024 + 56, &[0x53, 0xef]);
     let before = (blank.digest(), foreign.digest());
-    let mut appliance = Machine::new().dimm(&blank).dimm(&foreign).boot();
+    let mut appliance = ApplianceBuilder::new().dimm(&blank).dimm(&foreign).boot();
     for command in ["write pmem0 0 --fill 1", "write pmem0s 0 --fill 1", "write pmem1 0 --fill 1"] {
         let (code, message) = appliance.refused(command);
         assert!(message.contains("create-namespace"), "{command}: {code}: {message} says what to do");
@@ -279,7 +279,7 @@ fn nothing_is_written_to_what_is_not_formatted_or_holds_something_else() {
 
     // By force: what could be read is zeroed, and holes stay holes.
     foreign.put(50 * MIB, &[0xee; 9000]);
-    let mut appliance = Machine::new().dimm(&foreign).boot();
+    let mut appliance = ApplianceBuilder::new().dimm(&foreign).boot();
     appliance.ask("create-namespace -f -l 512");
     let blocks = 50 * MIB / 512;
     for lba in [0, 1, blocks - 24, blocks, blocks + 5] {
@@ -297,7 +297,7 @@ fn a_damaged_info_block_is_named_and_left_alone() {
     let dimm = golden.unpack();
     dimm.put(4096 + 64, &[0xff; 4]);
     let before = dimm.digest();
-    let mut appliance = Machine::new().dimm(&dimm).boot();
+    let mut appliance = ApplianceBuilder::new().dimm(&dimm).boot();
     let said = appliance.boot_log.join("\n") + &appliance.ask("status").to_string();
     assert!(said.contains("0x1000") || said.contains("checksum"), "{said}");
     assert_eq!(appliance.reply("read pmem0s 0")["ok"], false);
@@ -309,7 +309,7 @@ fn a_damaged_info_block_is_named_and_left_alone() {
 #[test]
 fn bad_requests_get_an_error_each_and_change_nothing() {
     let dimm = Dimm::blank(32 * MIB);
-    let mut appliance = Machine::new().dimm(&dimm).boot();
+    let mut appliance = ApplianceBuilder::new().dimm(&dimm).boot();
     let (_, sectors) = format(&mut appliance, 0, 4096);
     appliance.write("pmem0s", 0, &pattern(0, 1, 4096));
     let long = "x".repeat(100 << 10);
@@ -345,7 +345,7 @@ fn bad_requests_get_an_error_each_and_change_nothing() {
 #[test]
 fn text_mode_ends_each_reply_with_its_exit_code() {
     let dimm = Dimm::blank(32 * MIB);
-    let mut appliance = Machine::new().dimm(&dimm).start();
+    let mut appliance = ApplianceBuilder::new().dimm(&dimm).start();
     appliance.enter(Mode::Text);
     let (code, text) = appliance.text("version");
     assert!(code == 0 && text.contains(env!("CARGO_PKG_VERSION")), "{code} {text}");
@@ -367,7 +367,7 @@ fn text_mode_ends_each_reply_with_its_exit_code() {
 
 #[test]
 fn an_endless_line_on_the_console_does_not_stop_it() {
-    let mut appliance = Machine::new().start();
+    let mut appliance = ApplianceBuilder::new().start();
     appliance.appliance().wait_for_prompt(Deadline::after(Duration::from_secs(60)), |_| {}).unwrap();
     // To a session the echo of all this is a line like any other; the prompt comes back after it.
     let endless = "y".repeat(200_000) + "\u{1b}[A\u{0}\u{1b}[999999D";
@@ -382,7 +382,7 @@ fn an_endless_line_on_the_console_does_not_stop_it() {
 #[test]
 fn every_acknowledged_write_survives_a_power_cut() {
     let dimm = Dimm::blank(32 * MIB);
-    let mut appliance = Machine::new().dimm(&dimm).boot();
+    let mut appliance = ApplianceBuilder::new().dimm(&dimm).boot();
     let (dev, sectors) = format(&mut appliance, 0, 512);
     let mut written = std::collections::BTreeMap::new();
     for round in 1..=3 {
@@ -392,7 +392,7 @@ fn every_acknowledged_write_survives_a_power_cut() {
             written.insert(lba, round);
         }
         appliance.cut();
-        appliance = Machine::new().dimm(&dimm).boot();
+        appliance = ApplianceBuilder::new().dimm(&dimm).boot();
         for (&lba, &version) in &written {
             assert_eq!(appliance.read(&dev, lba), pattern(lba, version, 512), "LBA {lba} after cut {round}");
         }
@@ -403,7 +403,7 @@ fn every_acknowledged_write_survives_a_power_cut() {
 #[test]
 fn an_idle_appliance_makes_map_entries_durable_that_wait_for_another_write() {
     let dimm = Dimm::blank(32 * MIB);
-    let mut appliance = Machine::new().dimm(&dimm).boot();
+    let mut appliance = ApplianceBuilder::new().dimm(&dimm).boot();
     let (dev, _) = format(&mut appliance, 0, 512);
     let counted = |appliance: &mut Running| {
         appliance.read(&dev, 0); // what a lane has done is counted with its next request
@@ -426,14 +426,14 @@ fn an_idle_appliance_makes_map_entries_durable_that_wait_for_another_write() {
 #[test]
 fn a_power_cut_under_load_tears_nothing() {
     let dimm = Dimm::blank(32 * MIB);
-    let mut appliance = Machine::new().cpus(4).dimm(&dimm).boot();
+    let mut appliance = ApplianceBuilder::new().cpus(4).dimm(&dimm).boot();
     let (dev, _) = format(&mut appliance, 0, 512);
     for round in 1..=2 {
         let load = format!("bench {dev} --seconds 100 --run {}", 1 + 7 * (round % 2));
         let outcome = appliance.appliance().command(&load, Deadline::after(Duration::from_millis(900)));
         assert!(outcome.is_err(), "the load ended by itself");
         appliance.cut();
-        appliance = Machine::new().cpus(4).dimm(&dimm).boot();
+        appliance = ApplianceBuilder::new().cpus(4).dimm(&dimm).boot();
         assert_eq!(appliance.ask("check-namespace namespace0.0")["findings"], json!([]), "after cut {round}");
         let found = appliance.ask(&format!("bench {dev} --seconds 0 --verify"));
         let verify = &found["verify"];
@@ -469,7 +469,7 @@ fn memory_that_the_hardware_lost_is_an_error_of_its_sectors_and_of_nothing_else(
     let dimm = Dimm::blank(32 * MIB);
     let socket = monitor::Socket::new();
     let [option, value] = socket.arguments();
-    let mut appliance = Machine::new().dimm(&dimm).qemu(&[&option, &value]).boot();
+    let mut appliance = ApplianceBuilder::new().dimm(&dimm).qemu(&[&option, &value]).boot();
     let mut monitor = socket.connect();
     format(&mut appliance, 0, 520);
     for lba in 0..8 {
@@ -502,7 +502,7 @@ fn memory_that_the_hardware_lost_is_an_error_of_its_sectors_and_of_nothing_else(
     appliance.cut();
     let socket = monitor::Socket::new();
     let [option, value] = socket.arguments();
-    let mut appliance = Machine::new().dimm(&dimm).qemu(&[&option, &value]).boot();
+    let mut appliance = ApplianceBuilder::new().dimm(&dimm).qemu(&[&option, &value]).boot();
     let mut monitor = socket.connect();
     appliance.refused("read pmem0s 2");
     assert_eq!(appliance.read("pmem0s", 5), pattern(5, 2, 520));
@@ -538,7 +538,7 @@ fn memory_that_the_hardware_lost_is_an_error_of_its_sectors_and_of_nothing_else(
 #[test]
 fn it_comes_up_again_after_reboot_with_its_sectors() {
     let dimm = Dimm::blank(32 * MIB);
-    let mut appliance = Machine::new().dimm(&dimm).boot();
+    let mut appliance = ApplianceBuilder::new().dimm(&dimm).boot();
     let (dev, _) = format(&mut appliance, 0, 4096);
     appliance.write(&dev, 5, &pattern(5, 5, 4096));
     // The time stamp counter may go on over a reset: the time of what runs now does not.
@@ -593,7 +593,8 @@ fn a_broken_nfit_is_told_and_the_console_comes_up() {
     ] {
         let file = Dimm::blank(0); // a file like any other
         file.put(0, &nfit(&structures));
-        let mut appliance = Machine::new().qemu(&["-acpitable", &format!("file={}", file.path().display())]).boot();
+        let mut appliance =
+            ApplianceBuilder::new().qemu(&["-acpitable", &format!("file={}", file.path().display())]).boot();
         let found = appliance.ask("nfit");
         let refused = found["refused"].as_array().unwrap();
         assert!(!refused.is_empty() && refused.iter().all(|one| one["why"].is_string()), "{what}: {found}");
@@ -622,7 +623,7 @@ fn a_range_that_keeps_no_bytes_is_told_and_gets_no_namespace() {
         let file = format!("file={}", table.path().display());
         let path = memory.path().display();
         let ram = format!("memory-backend-file,id=m,share=on,mem-path={path},size={backed}");
-        let mut machine = Machine::new().qemu(&["-acpitable", &file]);
+        let mut machine = ApplianceBuilder::new().qemu(&["-acpitable", &file]);
         if backed > 0 {
             machine = machine.qemu(&["-m", "256M,slots=2,maxmem=4G", "-object", &ram, "-device", "pc-dimm,memdev=m"]);
         }
@@ -676,7 +677,7 @@ const BROKEN: [(&str, &[u64]); 20] = [
 fn twenty_broken_tables_are_booted_and_the_log_says_what_was_refused() {
     for (name, refused) in BROKEN {
         let table = tests::workspace::top().join(format!("nvdimm/tests/fixtures/broken/{name}.nfit"));
-        let mut appliance = Machine::new().qemu(&["-acpitable", &format!("file={}", table.display())]).boot();
+        let mut appliance = ApplianceBuilder::new().qemu(&["-acpitable", &format!("file={}", table.display())]).boot();
         let told = appliance.boot_log.iter().filter(|line| line.starts_with("nvdimm: ")).count();
         assert!(told >= refused.len(), "{name}: {:?}", appliance.boot_log);
         let found = appliance.ask("nfit");

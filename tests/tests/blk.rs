@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
 use btt::bytes::{Sectors, SectorsMut};
-use btt::format::{Recipe, format};
+use btt::format::{FormatOptions, format};
 use btt::geometry::SectorSize;
 use btt::info_block::Version;
 use btt::media::{MediaError, Medium, NsOffset};
@@ -284,8 +284,8 @@ fn sentences(log: &[Access]) -> Vec<Vec<(u64, u64)>> {
 
 const PLACEMENT: Placement = Placement { version: Version::V2_0, parent_uuid: Uuid::nil() };
 
-fn recipe(sector: u32) -> Recipe {
-    Recipe {
+fn format_options(sector: u32) -> FormatOptions {
+    FormatOptions {
         sector_size: SectorSize::new(sector).unwrap(),
         uuid: Uuid::from_bytes([7; 16]),
         parent_uuid: Uuid::nil(),
@@ -315,8 +315,8 @@ fn the_drivers_stores_come_in_the_order_of_the_explored_medium() {
         dimm.model().faults.pending_polls = 2;
         let blk = whole(&dimm);
         let sim = Sim::new(CAPACITY).without_line_order();
-        format(&blk, &recipe(sector), &mut |_, _| ()).unwrap();
-        format(&sim, &recipe(sector), &mut |_, _| ()).unwrap();
+        format(&blk, &format_options(sector), &mut |_, _| ()).unwrap();
+        format(&sim, &format_options(sector), &mut |_, _| ()).unwrap();
         assert!(dimm.model().media() == sim.image(), "formatted alike");
 
         let (on_blk, on_sim) = (Btt::open(blk, PLACEMENT, 1).unwrap(), Btt::open(sim, PLACEMENT, 1).unwrap());
@@ -391,7 +391,7 @@ const SECTOR: usize = 512;
 /// A DIMM with a BTT whose flog groups are of every age; each of its first 20 sectors holds 12.
 fn worn(layout: Layout) -> Trapped {
     let dimm = Trapped::new(Model::blank(layout));
-    format(&whole(&dimm), &recipe(512), &mut |_, _| ()).unwrap();
+    format(&whole(&dimm), &format_options(512), &mut |_, _| ()).unwrap();
     let btt = Btt::open(whole(&dimm), PLACEMENT, 1).unwrap();
     (0..3).for_each(|round| write(&btt, (0, 20, 10 + round)).unwrap());
     drop(btt);
@@ -530,7 +530,7 @@ fn a_driver_whose_dimm_loses_power_gets_errors_and_recovers_when_it_is_back() {
 #[test]
 fn whatever_a_status_says_at_any_command_is_an_error_and_never_wrong_data() {
     let dimm = Trapped::new(Model::blank(plain(2)));
-    format(&whole(&dimm), &recipe(512), &mut |_, _| ()).unwrap();
+    format(&whole(&dimm), &format_options(512), &mut |_, _| ()).unwrap();
     let size = SectorSize::new(512).unwrap();
     let write = |btt: &Btt<Blk>, byte: u8| {
         btt.lane(CpuIndex(0)).write(ExternalLba(5), 2, &Sectors::new(&[byte; 1024], size).unwrap())

@@ -7,7 +7,7 @@ use tests::blk::beside::Beside;
 use tests::blk::model::Lands;
 use tests::blk::{Cut, Layout};
 use tests::dimm::{Dimm, MIB};
-use tests::machine::{Machine, Running};
+use tests::machine::{ApplianceBuilder, Running};
 
 fn fill(appliance: &mut Running, dev: &str, lba: u64, byte: u8) {
     appliance.ask(&format!("write {dev} {lba} --fill {byte}"));
@@ -27,7 +27,7 @@ fn a_dimm_of_memory_and_one_behind_windows_are_served_side_by_side_and_survive_p
     let mut beside = Beside::new(media.path(), 2);
     beside.memory = Some(memory.path().to_owned());
     let plug = beside.plug();
-    let mut appliance = plug.into_machine(Machine::new()).boot();
+    let mut appliance = plug.into_machine(ApplianceBuilder::new()).boot();
     let regions = appliance.ask("list -R")["result"].clone();
     let types: Vec<_> = regions.as_array().unwrap().iter().map(|it| it["type"].clone()).collect();
     assert_eq!(types, ["pmem", "blk"]);
@@ -46,7 +46,7 @@ fn a_dimm_of_memory_and_one_behind_windows_are_served_side_by_side_and_survive_p
 
     // The same DIMM in another machine; the power goes before chosen stores of a write, and what the DIMM had buffered lands
     // or not.
-    let mut appliance = plug.into_machine(Machine::new()).boot();
+    let mut appliance = plug.into_machine(ApplianceBuilder::new()).boot();
     assert_eq!(appliance.ask("status")["unclean_shutdowns_recovered"], 0);
     let (mut old, mut outcomes) = (20, [0; 2]);
     let mut cuts = 0;
@@ -59,7 +59,7 @@ fn a_dimm_of_memory_and_one_behind_windows_are_served_side_by_side_and_survive_p
             assert!(plug.dimm.model().is_dead(), "{code}: {message}");
             // Every few cuts, the machine's own power goes with the DIMM's.
             if cuts % 14 == 13 {
-                appliance = plug.into_machine(Machine::new()).boot_after(appliance);
+                appliance = plug.into_machine(ApplianceBuilder::new()).boot_after(appliance);
             } else {
                 plug.dimm.model().power_on();
                 appliance.ask("disable-namespace namespace1.0");
@@ -91,7 +91,7 @@ fn four_cpus_on_fewer_windows_tear_nothing() {
         // Fast, and two CPUs in one aperture would mix their sectors up.
         beside.hybrid = true;
         let plug = beside.plug();
-        let mut appliance = plug.into_machine(Machine::new().cpus(4)).boot();
+        let mut appliance = plug.into_machine(ApplianceBuilder::new().cpus(4)).boot();
         let made = appliance.ask("create-namespace -t blk -l 512");
         assert_eq!(made["btt"]["lanes"], windows);
         let bench = appliance.ask("bench ndblk0.0s --seconds 2 --run 3 --mix 60 --verify");
@@ -113,7 +113,7 @@ fn interleaved_and_pending_windows_work_in_a_machine_too() {
     beside.layout = Layout { buffered: true, ..Layout::interleaved(2, beside.layout.control_base, 2, 17 * MIB) };
     let plug = beside.plug();
     plug.dimm.model().faults.pending_polls = 2;
-    let mut appliance = plug.into_machine(Machine::new()).boot();
+    let mut appliance = plug.into_machine(ApplianceBuilder::new()).boot();
     appliance.ask("create-namespace -t blk -l 4096");
     fill(&mut appliance, "ndblk0.0s", 7, 70);
     assert_eq!(byte_of(&mut appliance, "ndblk0.0s", 7), 70);

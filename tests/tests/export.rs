@@ -14,7 +14,7 @@ use tests::blk::beside::Beside;
 use tests::dimm::{Dimm, MIB};
 use tests::efi;
 use tests::linux::{Consumer, Disk};
-use tests::machine::{Machine, Running};
+use tests::machine::{ApplianceBuilder, Running};
 use tests::place::{Place, eventually};
 
 // ---- Linux.
@@ -66,7 +66,7 @@ fn linux_machines_keep_their_data_whatever_dies() {
     let place = Place::new();
     let dimms = [96, 96, 96, 64].map(|mebibytes| Dimm::blank(mebibytes * MIB));
     let machine = || {
-        let machine = dimms.iter().fold(Machine::new(), Machine::dimm);
+        let machine = dimms.iter().fold(ApplianceBuilder::new(), ApplianceBuilder::dimm);
         [("a", "pmem0s", "one"), ("b", "pmem1s", "one"), ("c", "pmem2s", "one"), ("d", "pmem3s", "two")]
             .into_iter()
             .fold(machine, |machine, (socket, dev, ram)| {
@@ -174,7 +174,9 @@ fn a_raid_over_two_appliances_outlives_one_of_them() {
     let place = Place::new();
     let dimms = [(); 2].map(|()| Dimm::blank(64 * MIB));
     let machine = |number: usize, socket: &str| {
-        Machine::new().dimm(&dimms[number]).with(&["--vhost-user", &place.export(socket, "pmem0s", "ram", 512)])
+        ApplianceBuilder::new()
+            .dimm(&dimms[number])
+            .with(&["--vhost-user", &place.export(socket, "pmem0s", "ram", 512)])
     };
     let mut first = machine(0, "a").with(&["--hold", "2"]).run_by(&place.held_back_by("gone")).boot();
     let mut second = machine(1, "b").boot_beside(&first);
@@ -312,7 +314,7 @@ fn a_machine_boots_from_the_disk_and_outlives_appliances() {
     let place = Place::new();
     let dimm = Dimm::blank(32 * MIB);
     let mut appliance =
-        Machine::new().dimm(&dimm).with(&["--vhost-user", &place.export("disk", "pmem0s", "ram", 64)]).boot();
+        ApplianceBuilder::new().dimm(&dimm).with(&["--vhost-user", &place.export("disk", "pmem0s", "ram", 64)]).boot();
     assert!(!place.at("disk").exists(), "there is no disk yet, but a socket");
     appliance.ask("create-namespace -l 512");
     make_bootable(&mut appliance, "pmem0s");
@@ -355,7 +357,7 @@ fn uefi_boots_from_the_disk_by_the_modern_interface_and_is_told_so_on_the_legacy
     let place = Place::new();
     let dimm = Dimm::blank(64 * MIB);
     let mut appliance =
-        Machine::new().dimm(&dimm).with(&["--vhost-user", &place.export("disk", "pmem0s", "ram", 256)]).boot();
+        ApplianceBuilder::new().dimm(&dimm).with(&["--vhost-user", &place.export("disk", "pmem0s", "ram", 256)]).boot();
     appliance.ask("create-namespace -l 512");
     eventually("the socket", || place.at("disk").exists());
     let disk = efi::disk(&place.at(""), 48 * MIB, &efi::program(PROGRAM_BYTES));
@@ -391,7 +393,7 @@ fn a_machine_boots_from_a_disk_behind_block_data_windows() {
     let plug = beside.plug();
     let machine = || {
         let exported = place.export("disk", "ndblk1.0s", "ram", 64);
-        plug.into_machine(Machine::new().with(&["--vhost-user", &exported]))
+        plug.into_machine(ApplianceBuilder::new().with(&["--vhost-user", &exported]))
     };
     let mut appliance = machine().boot();
     appliance.ask("create-namespace -t blk -l 512");

@@ -14,7 +14,7 @@ use tests::dimm::{Dimm, LABEL_BYTES, MIB};
 use tests::golden;
 use tests::linux::exercise::{Exercise, PLACE, places};
 use tests::linux::{Job, Make, Phase, Report, judge, sample};
-use tests::machine::{Machine, Running};
+use tests::machine::{ApplianceBuilder, Running};
 
 /// All sizes of sectors that a BTT can have.
 const SIZES: [u64; 7] = [512, 520, 528, 4096, 4104, 4160, 4224];
@@ -134,7 +134,7 @@ fn media_travel_between_the_appliance_and_linux_and_both_find_them_sound_and_lis
     let (mut media, more) = matrix(dimms.len());
     dimms.extend(more);
     let (labels_1_2, labels_1_1) = (dimms.len() - 2, dimms.len() - 1);
-    let machine = || dimms.iter().fold(Machine::new(), Machine::dimm);
+    let machine = || dimms.iter().fold(ApplianceBuilder::new(), ApplianceBuilder::dimm);
     media.push(Medium::new(Maker::Appliance, 0, 512, "-l 512 -n remade"));
     media.push(Medium::new(Maker::Appliance, 1, 4096, "-s 64M -n first"));
     let mut loaded = Medium::new(Maker::Appliance, 2, 4096, "-m sector");

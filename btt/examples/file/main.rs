@@ -6,7 +6,7 @@
 mod namespace;
 
 use btt::bytes::{Sectors, SectorsMut};
-use btt::format::{Recipe, format};
+use btt::format::{FormatOptions, format};
 use btt::geometry::SectorSize;
 use btt::info_block::Version;
 use btt::{Btt, CpuIndex, ExternalLba, OpenError, Placement};
@@ -60,7 +60,7 @@ fn run(arguments: Vec<String>) -> Result<(), Box<dyn Error>> {
     let namespace = FileNamespace::new(file, false)?;
     let btt = match Btt::open(&namespace, PLACEMENT, lanes) {
         Err(OpenError::NotABtt) => {
-            let recipe = Recipe {
+            let options = FormatOptions {
                 sector_size,
                 uuid,
                 parent_uuid: PLACEMENT.parent_uuid,
@@ -68,7 +68,7 @@ fn run(arguments: Vec<String>) -> Result<(), Box<dyn Error>> {
                 zero_data: false,
                 zero_entries: false,
             };
-            format(&namespace, &recipe, &mut |_, _| ())?;
+            format(&namespace, &options, &mut |_, _| ())?;
             Btt::open(&namespace, PLACEMENT, lanes)?
         }
         opened => opened?,

@@ -13,8 +13,8 @@
 //! 3. Those that may not keep their block, and those whose entries are lost, get one that is left over.
 //! 4. The unsound groups get the rest.
 
-use super::{Failure, Orders, group};
-use crate::chain::Found;
+use super::{Failure, RepairOptions, group};
+use crate::chain::FoundArena;
 use crate::flog::FlogError;
 use crate::layout::{LINE_ENTRIES, MAP_ENTRY_BYTES};
 use crate::map::{self, MapEntry};
@@ -42,14 +42,14 @@ struct Damage {
     too_much: bool,
 }
 
-/// Mends what the orders allow. `all` says whether everything that was found is known to be within bounds.
+/// Mends what the options allow. `all` says whether everything that was found is known to be within bounds.
 ///
 /// # Errors
 /// What the medium says. What is not mended is found by the next look.
-pub(super) fn mend<N: Medium>(
-    media: &N,
-    one: &Found,
-    orders: &Orders,
+pub(super) fn mend<M: Medium>(
+    media: &M,
+    one: &FoundArena,
+    options: &RepairOptions,
     all: bool,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<(), Failure> {
@@ -59,16 +59,16 @@ pub(super) fn mend<N: Medium>(
         map.store(pending.premap, MapEntry::Normal(pending.block))?;
     }
     media.fence()?;
-    let mut damage = Damage::find(media, one, &groups, orders.window_blocks, progress)?;
+    let mut damage = Damage::find(media, one, &groups, options.window_blocks, progress)?;
     let unsound: Vec<u32> = groups.unsound().map(|(index, _)| index).collect();
     let certain = damage.again == 0 && damage.homeless.is_empty();
     let needed = damage.again + damage.homeless.len() + unsound.len();
-    if !all || damage.too_much || needed == 0 || damage.missing.len() != needed || !(certain || orders.force) {
+    if !all || damage.too_much || needed == 0 || damage.missing.len() != needed || !(certain || options.force) {
         return Ok(());
     }
     let doubtful = doubtful_sectors(media, one, &groups, &damage.missing)?;
     if !doubtful.is_empty() {
-        if !orders.force {
+        if !options.force {
             return Ok(());
         }
         for (premap, block) in doubtful {
@@ -85,9 +85,9 @@ pub(super) fn mend<N: Medium>(
 }
 
 impl Damage {
-    fn find<N: Medium>(
-        media: &N,
-        one: &Found,
+    fn find<M: Medium>(
+        media: &M,
+        one: &FoundArena,
         groups: &Groups,
         window_blocks: u32,
         progress: &mut dyn FnMut(u64, u64),
@@ -125,9 +125,9 @@ fn push<T>(list: &mut Vec<T>, one: T) -> bool {
 
 /// Sectors of which an unsound group holds a record that may be an interrupted write: the map names the record's old
 /// block, and its new one has no owner. Whether the old data or the new ones are right, nobody knows.
-fn doubtful_sectors<N: Medium>(
-    media: &N,
-    one: &Found,
+fn doubtful_sectors<M: Medium>(
+    media: &M,
+    one: &FoundArena,
     groups: &Groups,
     missing: &[PostmapAba],
 ) -> Result<Vec<(PremapAba, PostmapAba)>, MediaError> {
@@ -156,12 +156,12 @@ fn doubtful_sectors<N: Medium>(
 }
 
 /// The map of the arena.
-struct Map<'a, N> {
-    media: &'a N,
+struct Map<'a, M> {
+    media: &'a M,
     at: NsOffset,
 }
 
-impl<N: Medium> Map<'_, N> {
+impl<M: Medium> Map<'_, M> {
     fn store(&self, premap: PremapAba, entry: MapEntry) -> Result<(), MediaError> {
         let at = map::entry_at(self.at, premap);
         self.media.store_u32(at, entry.encode())?;
@@ -171,7 +171,7 @@ impl<N: Medium> Map<'_, N> {
     /// Makes errors of the sectors that share a block or have none, each with a block of its own out of `spare`.
     fn separate(
         &self,
-        one: &Found,
+        one: &FoundArena,
         groups: &Groups,
         damage: &Damage,
         spare: &mut Vec<PostmapAba>,
@@ -229,7 +229,7 @@ impl<N: Medium> Map<'_, N> {
 
     /// Media forget that they lost a line once it is written as a whole: it is filled with entries that lead nowhere, which
     /// a cut leaves as damaged as they were.
-    fn mend_lost_lines(&self, one: &Found, damage: &Damage) -> Result<(), MediaError> {
+    fn mend_lost_lines(&self, one: &FoundArena, damage: &Damage) -> Result<(), MediaError> {
         for premap in &damage.homeless {
             let lost = self.media.load_u32(map::entry_at(self.at, *premap)).is_err();
             if lost {

@@ -21,8 +21,8 @@ const IMPOSSIBLE_SEQ: u32 = 7;
 ///
 /// # Errors
 /// What the medium says; the groups not done yet are unsound then.
-pub(super) fn rebuild<N: Medium>(
-    media: &N,
+pub(super) fn rebuild<M: Medium>(
+    media: &M,
     flog: NsOffset,
     slots: Slots,
     groups: &[(u32, PostmapAba)],

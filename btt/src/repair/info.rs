@@ -9,8 +9,8 @@
 //! A cut while a primary is written leaves it unsound, and its source as it is. What is computed is written to the copy
 //! first.
 
-use super::Orders;
-use crate::chain::{Found, OpenError, Placement, find_all};
+use super::RepairOptions;
+use crate::chain::{FoundArena, OpenError, Placement, find_all};
 use crate::check::Finding;
 use crate::geometry::{Geometry, SECTOR_SIZES, SectorSize};
 use crate::info_block::{InfoBlock, InfoBlockError, read_raw, store_both};
@@ -28,10 +28,10 @@ const INTERNAL_ALIGNMENTS: [u32; 2] = [64, 256];
 
 /// Sets right each info block that has to be. Says whether the chain of arenas is sound then; what is wrong with it
 /// otherwise has been reported.
-pub(super) fn mend<N: Medium>(
-    media: &N,
+pub(super) fn mend<M: Medium>(
+    media: &M,
     placement: Placement,
-    orders: &Orders,
+    options: &RepairOptions,
     report: &mut dyn FnMut(Finding, bool),
     progress: &mut dyn FnMut(u64, u64),
 ) -> bool {
@@ -49,7 +49,7 @@ pub(super) fn mend<N: Medium>(
         let finding = Finding::InfoBlock { arena, at, why, backup };
         let place = Place { media, placement, at, remaining: media.len_bytes().saturating_sub(at.0) };
         // The same block twice: the repair did not take.
-        let mended = last != Some(at) && place.mend(backup, orders, progress).unwrap_or(false);
+        let mended = last != Some(at) && place.mend(backup, options, progress).unwrap_or(false);
         report(finding, mended);
         if !mended {
             return false;
@@ -59,18 +59,18 @@ pub(super) fn mend<N: Medium>(
 }
 
 /// Where an info block should be.
-struct Place<'a, N> {
-    media: &'a N,
+struct Place<'a, M> {
+    media: &'a M,
     placement: Placement,
     at: NsOffset,
     remaining: u64,
 }
 
-impl<N: Medium> Place<'_, N> {
+impl<M: Medium> Place<'_, M> {
     fn mend(
         &self,
         backup: Option<NsOffset>,
-        orders: &Orders,
+        options: &RepairOptions,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<bool, MediaError> {
         let damaged = self.raw(self.at)?;
@@ -86,7 +86,7 @@ impl<N: Medium> Place<'_, N> {
         }
         let computed = match self.computed_from_another_arena()? {
             Some(info) => Some(info),
-            None => self.told_by_contents(damaged.as_ref(), orders, progress)?,
+            None => self.told_by_contents(damaged.as_ref(), options, progress)?,
         };
         if let Some(info) = &computed {
             store_both(self.media, self.at, info)?;
@@ -161,15 +161,15 @@ impl<N: Medium> Place<'_, N> {
         }
     }
 
-    const fn as_found(&self, info: &InfoBlock) -> Found {
-        Found { at: self.at, info: *info, backup_agrees: true }
+    const fn as_found(&self, info: &InfoBlock) -> FoundArena {
+        FoundArena { at: self.at, info: *info, backup_agrees: true }
     }
 
     /// The only layout with which flog and map agree, if there is just one.
     fn told_by_contents(
         &self,
         damaged: Option<&RawInfoBlock>,
-        orders: &Orders,
+        options: &RepairOptions,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Option<InfoBlock>, MediaError> {
         let last_page = self.arena_bytes() / PAGE_BYTES * PAGE_BYTES - PAGE_BYTES;
@@ -185,7 +185,7 @@ impl<N: Medium> Place<'_, N> {
         }
         // The uuid is the first that is left of either copy; with a wrong one nothing is lost but its name.
         let left = remains.iter().find(|raw| raw.signature == SIGNATURE);
-        let uuid = left.map_or(orders.fresh_uuid, |raw| Uuid::from_bytes(raw.uuid));
+        let uuid = left.map_or(options.fresh_uuid, |raw| Uuid::from_bytes(raw.uuid));
         let (version, parent_uuid) = (self.placement.version, self.placement.parent_uuid);
         // What is left of either copy tells sizes apart that lead to the same layout (520 and 528, 4104 and 4160).
         for layouts in [told, computed] {
@@ -195,7 +195,7 @@ impl<N: Medium> Place<'_, N> {
                 let known = fitting.iter().any(|other| other.geometry == geometry);
                 if !known
                     && geometry.judge(self.remaining).is_ok()
-                    && self.owns_all_blocks_once(&info, orders, progress)?
+                    && self.owns_all_blocks_once(&info, options, progress)?
                 {
                     fitting.push(info);
                 }
@@ -212,7 +212,7 @@ impl<N: Medium> Place<'_, N> {
     fn owns_all_blocks_once(
         &self,
         info: &InfoBlock,
-        orders: &Orders,
+        options: &RepairOptions,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<bool, MediaError> {
         if !self.flog_is_sound(info)? {
@@ -226,8 +226,8 @@ impl<N: Medium> Place<'_, N> {
         };
         let mut sound = true;
         let mut see = |seen| sound &= matches!(seen, Seen::Entry { .. } | Seen::Blank { .. });
-        let mut progress = Progress::new(from_ref(&found), orders.window_blocks, progress);
-        survey(self.media, &found, &groups, orders.window_blocks, &mut see, &mut progress)?;
+        let mut progress = Progress::new(from_ref(&found), options.window_blocks, progress);
+        survey(self.media, &found, &groups, options.window_blocks, &mut see, &mut progress)?;
         Ok(sound)
     }
 }

@@ -21,7 +21,7 @@ mod group;
 mod info;
 mod rewrite;
 
-use crate::chain::{Found, OpenError, Placement, find_all};
+use crate::chain::{FoundArena, OpenError, Placement, find_all};
 use crate::check::{Finding, Summary, check, check_arena};
 use crate::info_block::{InfoBlock, store_both};
 use crate::media::{MediaError, Medium};
@@ -33,7 +33,7 @@ use uuid::Uuid;
 
 /// What may be done to the medium.
 #[derive(Clone, Copy, Debug)]
-pub struct Orders {
+pub struct RepairOptions {
     /// Repair what has one answer.
     pub repair: bool,
     /// Write every flog group anew as a single record, so that the old layout (0,2) is gone.
@@ -53,25 +53,25 @@ const FINDINGS_MAX: usize = 1 << 14;
 /// much of how much has been read (the count starts anew for each look).
 ///
 /// On a medium that may not be written nothing is.
-pub fn repair<N: Medium>(
-    media: &N,
+pub fn repair<M: Medium>(
+    media: &M,
     placement: Placement,
-    orders: &Orders,
+    options: &RepairOptions,
     report: &mut dyn FnMut(Finding, bool),
     progress: &mut dyn FnMut(u64, u64),
 ) -> Summary {
-    let may_write = !media.read_only() && (orders.repair || orders.rewrite_log);
-    if may_write && orders.repair && !info::mend(media, placement, orders, report, progress) {
+    let may_write = !media.read_only() && (options.repair || options.rewrite_log);
+    if may_write && options.repair && !info::mend(media, placement, options, report, progress) {
         return Summary::default();
     }
     let found = match find_all(media, placement.version, placement.parent_uuid) {
         Ok(found) if may_write => found,
-        _ => return check(media, placement, orders.window_blocks, &mut |finding| report(finding, false), progress),
+        _ => return check(media, placement, options.window_blocks, &mut |finding| report(finding, false), progress),
     };
     let mut summary = Summary::default();
     for (index, one) in (0..).zip(&found) {
         let arena = ArenaIndex(index);
-        if let Err(why) = mend_arena(media, arena, one, orders, report, progress, &mut summary) {
+        if let Err(why) = mend_arena(media, arena, one, options, report, progress, &mut summary) {
             report(why.into(), false);
         }
     }
@@ -83,7 +83,7 @@ pub fn repair<N: Medium>(
 ///
 /// # Errors
 /// What keeps the BTT from being opened; what the medium says.
-pub fn forbid_zero_entries<N: Medium>(media: &N, placement: Placement) -> Result<(), OpenError> {
+pub fn forbid_zero_entries<M: Medium>(media: &M, placement: Placement) -> Result<(), OpenError> {
     for mut one in find_all(media, placement.version, placement.parent_uuid)? {
         if one.info.flags & InfoBlock::ZERO_ENTRIES != 0 {
             one.info.flags &= !InfoBlock::ZERO_ENTRIES;
@@ -120,17 +120,17 @@ impl From<Failure> for Finding {
     }
 }
 
-fn mend_arena<N: Medium>(
-    media: &N,
+fn mend_arena<M: Medium>(
+    media: &M,
     arena: ArenaIndex,
-    one: &Found,
-    orders: &Orders,
+    one: &FoundArena,
+    options: &RepairOptions,
     report: &mut dyn FnMut(Finding, bool),
     progress: &mut dyn FnMut(u64, u64),
     summary: &mut Summary,
 ) -> Result<(), Failure> {
-    let window = orders.window_blocks;
-    let look = |one: &Found, each: &mut dyn FnMut(Finding), progress: &mut dyn FnMut(u64, u64)| {
+    let window = options.window_blocks;
+    let look = |one: &FoundArena, each: &mut dyn FnMut(Finding), progress: &mut dyn FnMut(u64, u64)| {
         let mut counted = Summary::default();
         let mut progress = Progress::new(from_ref(one), window, progress);
         check_arena(media, arena, one, window, each, &mut progress, &mut counted);
@@ -140,19 +140,19 @@ fn mend_arena<N: Medium>(
     let mut more = 0_u64;
     let mut remember = |finding| if before.len() < FINDINGS_MAX { before.push(finding) } else { more += 1 };
     let counted = look(one, &mut remember, progress);
-    if before.is_empty() && !orders.rewrite_log {
+    if before.is_empty() && !options.rewrite_log {
         summary.add(&counted);
         return Ok(());
     }
     let mut one = *one;
-    if orders.repair {
+    if options.repair {
         if !one.backup_agrees {
             store_both(media, one.at, &one.info)?;
             one.backup_agrees = true;
         }
-        contents::mend(media, &one, orders, more == 0, progress)?;
+        contents::mend(media, &one, options, more == 0, progress)?;
     }
-    if orders.rewrite_log {
+    if options.rewrite_log {
         rewrite::single_slot_groups(media, &one)?;
     }
     // The second look decides what is repaired.
@@ -160,7 +160,7 @@ fn mend_arena<N: Medium>(
     let mut remember = |finding| if after.len() < FINDINGS_MAX { after.push(finding) } else { more += 1 };
     let mut counted = look(&one, &mut remember, progress);
     let flag_only = after.iter().all(|finding| matches!(finding, Finding::ErrorFlag { .. }));
-    if orders.repair && more == 0 && flag_only && !after.is_empty() {
+    if options.repair && more == 0 && flag_only && !after.is_empty() {
         one.info.flags &= !InfoBlock::ERROR_FLAG;
         store_both(media, one.at, &one.info)?;
         after.clear();

@@ -5,11 +5,11 @@
 //! in slot 0 with sequence 1, as the very first record of a group does; then the other slot is cleared, its commit half
 //! first. A group with one slot fits both layouts, so a cut between any two stores leaves a flog that everybody accepts.
 
-use crate::chain::Found;
+use crate::chain::FoundArena;
 use crate::flog::{FlogEntry, Slots, group_at};
 use crate::map::MapEntry;
 use crate::media::{MediaError, Medium};
-use crate::recover::Findings;
+use crate::recover::Recovery;
 use crate::repair::Failure;
 use crate::units::ArenaIndex;
 
@@ -17,25 +17,25 @@ use crate::units::ArenaIndex;
 ///
 /// # Errors
 /// What the medium says, or what is wrong with the flog: then nothing is written.
-pub(super) fn single_slot_groups<N: Medium>(media: &N, one: &Found) -> Result<(), Failure> {
-    let Ok(findings) = Findings::inspect(media, ArenaIndex(0), one.at, &one.info) else {
+pub(super) fn single_slot_groups<M: Medium>(media: &M, one: &FoundArena) -> Result<(), Failure> {
+    let Ok(recovery) = Recovery::inspect(media, ArenaIndex(0), one.at, &one.info) else {
         // The second look reports it.
         return Ok(());
     };
     // The records of interrupted writes are about to be replaced.
-    findings.finish(media, one.map_at())?;
+    recovery.finish(media, one.map_at())?;
     let flog = one.at.plus(one.info.geometry.logoff);
-    for (index, mut entry) in (0..).zip(findings.entries) {
+    for (index, mut entry) in (0..).zip(recovery.entries) {
         while !entry.is_first_record() {
             append_nothing(media, &mut entry)?;
         }
-        clear_other_slot(media, group_at(flog, index), findings.slots)?;
+        clear_other_slot(media, group_at(flog, index), recovery.slots)?;
     }
     Ok(())
 }
 
 /// Appends a record that moves nothing.
-fn append_nothing<N: Medium>(media: &N, entry: &mut FlogEntry) -> Result<(), MediaError> {
+fn append_nothing<M: Medium>(media: &M, entry: &mut FlogEntry) -> Result<(), MediaError> {
     entry.store_body_of_nothing(media)?;
     entry.start_write_back(media)?;
     // Whatever the medium: a flog that others aligned to 8 bytes only may have the halves in two lines.
@@ -48,7 +48,7 @@ fn append_nothing<N: Medium>(media: &N, entry: &mut FlogEntry) -> Result<(), Med
     Ok(())
 }
 
-fn clear_other_slot<N: Medium>(media: &N, group: crate::media::NsOffset, slots: Slots) -> Result<(), MediaError> {
+fn clear_other_slot<M: Medium>(media: &M, group: crate::media::NsOffset, slots: Slots) -> Result<(), MediaError> {
     let slot = group.plus(slots.indices()[1] as u64 * crate::layout::FLOG_SLOT_BYTES);
     if media.load_u64(slot)? == 0 && media.load_u64(slot.plus(8))? == 0 {
         return Ok(());

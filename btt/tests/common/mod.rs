@@ -6,7 +6,7 @@ pub mod sparse;
 
 use btt::bytes::{Sectors, SectorsMut};
 use btt::check::{Finding, Summary, check};
-use btt::format::{Recipe, format};
+use btt::format::{FormatOptions, format};
 use btt::geometry::SectorSize;
 use btt::info_block::Version;
 use btt::media::Medium;
@@ -18,8 +18,8 @@ use uuid::Uuid;
 pub const BYTES: u64 = (16 << 20) + 4096;
 pub const PLACEMENT: Placement = Placement { version: Version::V1_1, parent_uuid: Uuid::nil() };
 
-pub fn recipe(sector: u32) -> Recipe {
-    Recipe {
+pub fn format_options(sector: u32) -> FormatOptions {
+    FormatOptions {
         sector_size: SectorSize::new(sector).expect("a known size"),
         uuid: Uuid::from_u128(0x1234),
         parent_uuid: Uuid::nil(),
@@ -32,11 +32,11 @@ pub fn recipe(sector: u32) -> Recipe {
 /// A fresh BTT with sectors of this size.
 pub fn made(sector: u32) -> Sim {
     let sim = Sim::new(BYTES);
-    format(&sim, &recipe(sector), &mut |_, _| ()).expect("a medium without faults");
+    format(&sim, &format_options(sector), &mut |_, _| ()).expect("a medium without faults");
     sim
 }
 
-pub fn open<N: Medium>(media: N, cpus: u32) -> Btt<N> {
+pub fn open<M: Medium>(media: M, cpus: u32) -> Btt<M> {
     Btt::open(media, PLACEMENT, cpus).expect("a sound BTT")
 }
 
@@ -45,7 +45,7 @@ pub fn content(size: usize, tag: u64) -> Vec<u8> {
     tag.to_le_bytes().iter().copied().cycle().take(size).collect()
 }
 
-pub fn write<N: Medium>(btt: &Btt<N>, cpu: u32, lba: u64, tags: &[u64]) -> Result<(), BttError> {
+pub fn write<M: Medium>(btt: &Btt<M>, cpu: u32, lba: u64, tags: &[u64]) -> Result<(), BttError> {
     let size = btt.sector_size();
     let bytes: Vec<u8> = tags.iter().flat_map(|tag| content(size.bytes() as usize, *tag)).collect();
     let source = Sectors::new(&bytes, size).expect("whole sectors");
@@ -53,11 +53,11 @@ pub fn write<N: Medium>(btt: &Btt<N>, cpu: u32, lba: u64, tags: &[u64]) -> Resul
 }
 
 /// The tag of one sector; panics if it is torn.
-pub fn read<N: Medium>(btt: &Btt<N>, cpu: u32, lba: u64) -> Result<u64, BttError> {
+pub fn read<M: Medium>(btt: &Btt<M>, cpu: u32, lba: u64) -> Result<u64, BttError> {
     read_run(btt, cpu, lba, 1).map(|tags| tags[0])
 }
 
-pub fn read_run<N: Medium>(btt: &Btt<N>, cpu: u32, lba: u64, count: u64) -> Result<Vec<u64>, BttError> {
+pub fn read_run<M: Medium>(btt: &Btt<M>, cpu: u32, lba: u64, count: u64) -> Result<Vec<u64>, BttError> {
     let size = btt.sector_size();
     let mut bytes = vec![0xee; size.bytes() as usize * count as usize];
     let mut sink = SectorsMut::new(&mut bytes, size).expect("whole sectors");
@@ -72,14 +72,14 @@ pub fn read_run<N: Medium>(btt: &Btt<N>, cpu: u32, lba: u64, count: u64) -> Resu
         .collect())
 }
 
-pub fn findings<N: Medium>(media: &N) -> (Vec<Finding>, Summary) {
+pub fn findings<M: Medium>(media: &M) -> (Vec<Finding>, Summary) {
     let mut found = Vec::new();
     let summary = check(media, PLACEMENT, u32::MAX, &mut |f| found.push(f), &mut |_, _| ());
     (found, summary)
 }
 
 /// No damage, whatever waits to be finished.
-pub fn assert_sound<N: Medium>(media: &N) {
+pub fn assert_sound<M: Medium>(media: &M) {
     let (found, _) = findings(media);
     let damage: Vec<_> = found.into_iter().filter(Finding::is_damage).collect();
     assert!(damage.is_empty(), "{damage:?}");

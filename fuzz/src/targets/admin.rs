@@ -7,11 +7,11 @@ use kernel::node::Node;
 use service::console::{Activity, Session};
 
 use crate::choices::Choices;
-use crate::machine::{Line, Machine};
+use crate::machine::{FakeMachine, Line};
 
 /// A person's desk.
 struct Desk {
-    node: Node<Machine>,
+    node: Node<FakeMachine>,
     session: Session,
     line: Line,
     /// The machine went down: nobody hears any more.
@@ -38,7 +38,7 @@ impl Desk {
 pub(super) fn run(bytes: &[u8]) {
     let mut choices = Choices(bytes);
     let bits = choices.byte();
-    let node = Node::assemble(Machine::new(bits & 1 != 0));
+    let node = Node::assemble(FakeMachine::new(bits & 1 != 0));
     let mut desk = Desk { node, session: Session::new(), line: Line::default(), over: false };
     desk.session.start(&mut desk.line);
     if bits & 0b1_1000 != 0 {

@@ -14,7 +14,7 @@ use service::memory::{MemoryOffset, SharedMemory as _};
 use service::mock::{Descriptor, Driver, NEXT, WRITE};
 
 use crate::choices::Choices;
-use crate::machine::{Line, MEMORY, Machine, SHARED_BYTES};
+use crate::machine::{FakeMachine, Line, MEMORY, SHARED_BYTES};
 
 const GPA: u64 = 0x4000_0000;
 const RING: u16 = 16;
@@ -26,7 +26,7 @@ const DECISIONS_MAX: u32 = 200;
 
 pub(super) fn run(bytes: &[u8]) {
     decode(bytes);
-    let machine = Machine::new(false);
+    let machine = FakeMachine::new(false);
     let (line, consumer) = (machine.control(), machine.consumer());
     let memory = *consumer.memory();
     let mut node = Node::assemble(machine);
@@ -133,7 +133,7 @@ fn region(choices: &mut Choices<'_>) -> Region {
 }
 
 /// Lets the node take in what is there; what it reports.
-fn hear(node: &Node<Machine>, line: &Line) -> Vec<Report> {
+fn hear(node: &Node<FakeMachine>, line: &Line) -> Vec<Report> {
     while node.exports().poll_control() {}
     let mut deframer = Deframer::new();
     let heard = line.heard();
@@ -141,13 +141,13 @@ fn hear(node: &Node<Machine>, line: &Line) -> Vec<Report> {
     payloads.map(|payload| Report::decode(&payload.expect("a sound frame")).expect("a report").1).collect()
 }
 
-fn ask(node: &Node<Machine>, line: &Line, request: &Request) -> Vec<Report> {
+fn ask(node: &Node<FakeMachine>, line: &Line, request: &Request) -> Vec<Report> {
     line.say(&request.encode(7));
     hear(node, line)
 }
 
 /// A good bridge and a good driver: a sector is written, and read.
-fn is_served(node: &Node<Machine>, line: &Line, memory: &drivers::shared::SharedWindow, boot: u64) {
+fn is_served(node: &Node<FakeMachine>, line: &Line, memory: &drivers::shared::SharedWindow, boot: u64) {
     memory.write(MemoryOffset(0), &vec![0; SHARED_BYTES]).expect("in memory");
     let mut driver = Driver::new(RING, 0);
     let (export, avail) = (ExportIndex(0), 16 * u64::from(RING));

@@ -14,7 +14,7 @@ use btt::checksum::fletcher64;
 use btt::info_block::Version;
 use btt::layout::{ARENA_MIN_BYTES, RawInfoBlock};
 use btt::media::{Medium as _, NsOffset};
-use btt::repair::{Orders, repair};
+use btt::repair::{RepairOptions, repair};
 use btt::sim::Sim;
 use btt::{Btt, BttError, CpuIndex, ExternalLba, OpenError, Placement, ReadOnlyReason};
 use uuid::Uuid;
@@ -157,7 +157,7 @@ fn write(media: &Sim) {
 
 /// Repairs it with all that is allowed. What is told as repaired is not found again.
 fn mend(media: &Sim) {
-    let orders = Orders {
+    let options = RepairOptions {
         repair: true,
         rewrite_log: true,
         force: true,
@@ -165,7 +165,7 @@ fn mend(media: &Sim) {
         window_blocks: WINDOW_BLOCKS,
     };
     let mut left = 0;
-    repair(media, PLACEMENT, &orders, &mut |_, repaired| left += u32::from(!repaired), &mut |_, _| ());
+    repair(media, PLACEMENT, &options, &mut |_, repaired| left += u32::from(!repaired), &mut |_, _| ());
     let after = findings(media);
     assert!(left > 0 || after.is_empty(), "told as repaired, and still there: {after:?}");
     if after.is_empty() {

@@ -18,7 +18,7 @@ use clap::Parser;
 use host::appliance::die_with_parent;
 use serde_json::Value;
 use tests::linux::{Consumer, Disk};
-use tests::machine::Machine;
+use tests::machine::ApplianceBuilder;
 
 const DISK_BYTES: u64 = 256 << 20;
 
@@ -105,7 +105,7 @@ fn main() {
     let peer = Peer::start();
     let at = |name: &str| peer.folder.join(name);
     let ram = at("ram");
-    let mut machine = Machine::new().cpus(options.cpus);
+    let mut machine = ApplianceBuilder::new().cpus(options.cpus);
     for queues in [1, 2] {
         let nvdimm = format!("{},size={}M", at(&format!("nvdimm{queues}")).display(), (DISK_BYTES >> 20) + 16);
         let socket = at(&format!("ours{queues}"));

@@ -7,7 +7,7 @@
 //! A file under /dev/shm measures the code; compare ratios in one run, not numbers of two.
 
 use btt::bytes::{Sectors, SectorsMut};
-use btt::format::{Recipe, format};
+use btt::format::{FormatOptions, format};
 use btt::geometry::SectorSize;
 use btt::info_block::Version;
 use btt::{Btt, CpuIndex, ExternalLba, Placement};
@@ -57,7 +57,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let region = unsafe { PmemRegion::from_mapping(base, mapping.len(), Access::ReadWrite, Persist::detect(false)) };
     let medium = region.namespace(0, options.mib << 20, Access::ReadWrite)?;
     let placement = Placement { version: Version::V1_1, parent_uuid: Uuid::nil() };
-    let recipe = Recipe {
+    let format_options = FormatOptions {
         sector_size: size,
         uuid: Uuid::from_u128(1),
         parent_uuid: Uuid::nil(),
@@ -65,7 +65,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         zero_data: false,
         zero_entries: false,
     };
-    format(&medium, &recipe, &mut |_, _| ())?;
+    format(&medium, &format_options, &mut |_, _| ())?;
     let btt = Btt::open(medium, placement, options.threads)?;
     fill(&btt)?;
 

@@ -13,7 +13,7 @@ use memmap2::MmapMut;
 use super::layout::Layout;
 use super::model::Model;
 use super::proxy::{BAR_BASE, Served};
-use crate::machine::Machine;
+use crate::machine::ApplianceBuilder;
 use crate::nfit::{Control, Kind, Mapping, Range, Table};
 use crate::workspace;
 
@@ -174,7 +174,7 @@ impl Plug {
 
     /// The machine, with the DIMM plugged in.
     #[must_use]
-    pub fn into_machine(&self, machine: Machine) -> Machine {
+    pub fn into_machine(&self, machine: ApplianceBuilder) -> ApplianceBuilder {
         self.dimm.model().power_on();
         let (machine, fd) = machine.hand_over(self.serve());
         let arguments = self.arguments(fd);

@@ -20,9 +20,9 @@ use service::pattern::Choices;
 use uuid::Uuid;
 
 use super::history::{self, Load};
-use super::reader::{self, Found, metadata_at, under_way};
+use super::reader::{self, ArenaContents, metadata_at, under_way};
 use crate::dimm::{Dimm, MIB};
-use crate::machine::{Machine, Running};
+use crate::machine::{ApplianceBuilder, Running};
 use crate::monitor;
 use crate::namespace::FileNamespace;
 
@@ -107,7 +107,7 @@ pub struct Left {
     /// The medium, as the cut left it.
     pub dimm: Dimm,
     /// What the strict reader found.
-    pub found: Found,
+    pub found: ArenaContents,
     /// How many runs had been written, or begun.
     pub version: u64,
 }
@@ -121,7 +121,7 @@ impl Media {
     #[must_use]
     pub fn new() -> Self {
         let dimms = [Dimm::blank(DIMM_BYTES), Dimm::blank(DIMM_BYTES)];
-        let mut appliance = dimms.iter().fold(Machine::new(), Machine::dimm).boot();
+        let mut appliance = dimms.iter().fold(ApplianceBuilder::new(), ApplianceBuilder::dimm).boot();
         appliance.ask("create-namespace -r region0 -l 512");
         appliance.ask("create-namespace -r region1 -l 4096");
         appliance.power_off();
@@ -163,7 +163,7 @@ pub fn cut(media: &Media, plan: &Plan) -> Result<Left, String> {
     let dimm = media.copy(plan.sector);
     let socket = monitor::Socket::new();
     let monitor = socket.arguments();
-    let machine = Machine::new().cpus(plan.cpus).dimm(&dimm).qemu(&[&monitor[0], &monitor[1]]);
+    let machine = ApplianceBuilder::new().cpus(plan.cpus).dimm(&dimm).qemu(&[&monitor[0], &monitor[1]]);
     let mut appliance = machine.boot();
     let Load { seed, write_percent, run } = plan.load;
     let load = format!("bench pmem0s --seconds 100 --seed {seed} --mix {write_percent} --run {run}");
@@ -184,7 +184,7 @@ pub fn cut(media: &Media, plan: &Plan) -> Result<Left, String> {
         wait_for(plan.how, &appliance, &[&dimm]);
     }
     appliance.cut();
-    let load = |found: &Found, image: &[u8]| {
+    let load = |found: &ArenaContents, image: &[u8]| {
         history::judge(plan.load, plan.cpus, 0..found.sectors, 0, |lba| found.sector(image, lba))
     };
     match judge(&dimm, plan.cpus, load) {
@@ -240,8 +240,8 @@ pub(super) fn kept(dimm: &Dimm, name: &str, why: &str) -> String {
 pub(super) fn judge(
     dimm: &Dimm,
     cpus: u32,
-    load: impl FnOnce(&Found, &[u8]) -> Result<u64, String>,
-) -> Result<(Found, u64), String> {
+    load: impl FnOnce(&ArenaContents, &[u8]) -> Result<u64, String>,
+) -> Result<(ArenaContents, u64), String> {
     let before = image(dimm);
     let found = reader::read(&before)?;
     let version = load(&found, &before)?;

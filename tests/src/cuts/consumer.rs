@@ -18,7 +18,7 @@ use super::reader;
 use super::stamps::Stamps;
 use crate::dimm::Dimm;
 use crate::linux::{Consumer, Disk};
-use crate::machine::{Machine, Running};
+use crate::machine::{ApplianceBuilder, Running};
 use crate::monitor;
 use crate::place::{Place, eventually};
 
@@ -132,7 +132,7 @@ pub fn cut(
     let dimms = [(); 2].map(|()| Dimm::blank(DIMM_BYTES));
     let socket = monitor::Socket::new();
     let monitor = socket.arguments();
-    let machine = dimms.iter().fold(Machine::new().cpus(plan.cpus), Machine::dimm);
+    let machine = dimms.iter().fold(ApplianceBuilder::new().cpus(plan.cpus), ApplianceBuilder::dimm);
     let machine = machine.with(&["--vhost-user", &place.export("a", "pmem0s", "ram", RAM_MIB)]);
     let machine = machine.with(&["--vhost-user", &place.export("b", "pmem1s", "ram", RAM_MIB), "--hold", "120"]);
     let machine = machine.qemu(&[&monitor[0], &monitor[1]]).run_by(&place.held_back_by("gone"));

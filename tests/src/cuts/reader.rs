@@ -11,7 +11,7 @@ const BLOCK_MASK: u32 = 0x3fff_ffff;
 
 /// What was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Found {
+pub struct ArenaContents {
     /// Bytes of a sector.
     pub sector_bytes: usize,
     /// How many sectors there are.
@@ -155,7 +155,7 @@ pub fn under_way(image: &[u8]) -> Result<(usize, usize), String> {
 ///
 /// # Errors
 /// What is not as it must be.
-pub fn read(image: &[u8]) -> Result<Found, String> {
+pub fn read(image: &[u8]) -> Result<ArenaContents, String> {
     let Layout { sector_bytes, sectors, block_bytes, blocks, groups, data_at, map_at, flog_at } = layout(image)?;
     let mut map = Vec::with_capacity(sectors);
     for sector in 0..sectors {
@@ -190,10 +190,10 @@ pub fn read(image: &[u8]) -> Result<Found, String> {
         return Err(format!("{} of {blocks} blocks have an owner", owners.len()));
     }
     let sectors = u32::try_from(sectors).map_err(|_| "too many sectors")?;
-    Ok(Found { sector_bytes, sectors, pending, begun, blocks: map, data_at, block_bytes })
+    Ok(ArenaContents { sector_bytes, sectors, pending, begun, blocks: map, data_at, block_bytes })
 }
 
-impl Found {
+impl ArenaContents {
     /// What a sector reads; zeroes where nobody wrote.
     ///
     /// # Panics

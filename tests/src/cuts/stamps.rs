@@ -18,7 +18,7 @@ use service::lba::Lba;
 use service::pattern::{Choices, Tag, Verdict, fill, verify};
 
 use super::history::{self, Load};
-use super::reader::Found;
+use super::reader::ArenaContents;
 use crate::linux::direct::Buffer;
 
 /// A load on a disk.
@@ -98,7 +98,7 @@ impl Stamps {
     ///
     /// # Errors
     /// The first sector that is not as it must be.
-    pub fn judge(&self, found: &Found, image: &[u8], acknowledged: &[u64]) -> Result<u64, String> {
+    pub fn judge(&self, found: &ArenaContents, image: &[u8], acknowledged: &[u64]) -> Result<u64, String> {
         let mut written = 0;
         for (thread, &acknowledged) in (0..).zip(acknowledged) {
             let part = self.part(thread, found.sectors);

@@ -6,7 +6,7 @@ mod kinds;
 mod untorn;
 
 use btt::bytes::Sectors;
-use btt::format::{Recipe, format};
+use btt::format::{FormatOptions, format};
 use btt::geometry::{Geometry, SectorSize};
 use btt::info_block::{InfoBlock, Version, read_raw};
 use btt::layout::{FLOG_GROUP_BYTES, FLOG_SLOT_BYTES, MAP_ENTRY_BYTES, RawFlogSlot};
@@ -54,7 +54,7 @@ impl Victim {
         let sim = Sim::new(BYTES);
         let sector_size = SectorSize::new(sector).expect("a known size");
         let uuid = Uuid::from_u128(0x7e57_0000 + u128::from(sector));
-        let recipe = Recipe {
+        let options = FormatOptions {
             sector_size,
             uuid,
             parent_uuid: Uuid::nil(),
@@ -62,7 +62,7 @@ impl Victim {
             zero_data: false,
             zero_entries: false,
         };
-        format(&sim, &recipe, &mut |_, _| ()).expect("a medium without faults");
+        format(&sim, &options, &mut |_, _| ()).expect("a medium without faults");
         let btt = Btt::open(sim, PLACEMENT, 2).expect("it is sound");
         let bytes = sector_size.bytes() as usize;
         let all = FIRST..FIRST + COUNT;

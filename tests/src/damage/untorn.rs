@@ -2,7 +2,7 @@
 
 use btt::bytes::SectorsMut;
 use btt::check::{Finding, check};
-use btt::repair::{Orders, forbid_zero_entries, repair};
+use btt::repair::{RepairOptions, forbid_zero_entries, repair};
 use btt::sim::{Seeded, Sim};
 use btt::{Btt, BttError, CpuIndex, ExternalLba, OpenError};
 use uuid::Uuid;
@@ -132,7 +132,7 @@ fn read(btt: &Btt<&Sim>, lba: u64) -> Result<u8, BttError> {
 /// Whether something was found, and all of it mended.
 fn mend(medium: &Sim, rewrite_log: bool, force: bool) -> bool {
     let (mut found, mut left) = (0, 0);
-    let orders = Orders {
+    let options = RepairOptions {
         repair: !rewrite_log,
         rewrite_log,
         force,
@@ -143,7 +143,7 @@ fn mend(medium: &Sim, rewrite_log: bool, force: bool) -> bool {
         found += 1;
         left += u32::from(!repaired);
     };
-    repair(medium, PLACEMENT, &orders, &mut count, &mut |_, _| ());
+    repair(medium, PLACEMENT, &options, &mut count, &mut |_, _| ());
     found > 0 && left == 0
 }
 

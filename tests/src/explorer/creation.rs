@@ -2,7 +2,7 @@
 
 use btt::bytes::SectorsMut;
 use btt::check::check;
-use btt::format::{Recipe, format};
+use btt::format::{FormatOptions, format};
 use btt::geometry::{Geometry, SectorSize};
 use btt::info_block::{Version, read_raw};
 use btt::layout::{ARENA_MIN_BYTES, PAGE_BYTES, RawInfoBlock};
@@ -44,17 +44,17 @@ pub enum Over {
     Remains,
 }
 
-fn recipe(version: Version, uuid: u128, zero_data: bool) -> Recipe {
+fn format_options(version: Version, uuid: u128, zero_data: bool) -> FormatOptions {
     let sector_size = SectorSize::new(SECTOR).expect("a known size");
     let (uuid, parent_uuid) = (Uuid::from_u128(uuid), Uuid::nil());
-    Recipe { sector_size, uuid, parent_uuid, version, zero_data, zero_entries: false }
+    FormatOptions { sector_size, uuid, parent_uuid, version, zero_data, zero_entries: false }
 }
 
 /// Leaves on the medium what [`Over::Remains`] says.
 fn begin_another(sim: &Sim, version: Version) {
     let sector_size = SectorSize::new(OTHER_SECTOR).expect("a known size");
-    let recipe = Recipe { sector_size, ..recipe(version, OLD, false) };
-    format(sim, &recipe, &mut |_, _| ()).expect("a sound medium");
+    let options = FormatOptions { sector_size, ..format_options(version, OLD, false) };
+    format(sim, &options, &mut |_, _| ()).expect("a sound medium");
     let at = version.initial_offset();
     let raw = read_raw(sim, at).expect("a sound medium");
     for copy in [at, at.plus(raw.info2off.get())] {
@@ -96,15 +96,15 @@ impl Creation {
         }
     }
 
-    fn open(&self, medium: &CutMedium, version: Version) -> Result<Found, String> {
+    fn open(&self, medium: &CutMedium, version: Version) -> Result<Shown, String> {
         let placement = placement(version);
         match Btt::open(medium, placement, 1) {
             Ok(btt) => {
                 self.look(&btt, medium, placement)?;
                 let new = btt.uuid() == Uuid::from_u128(NEW);
-                Ok(if new { Found::New } else { Found::Old })
+                Ok(if new { Shown::New } else { Shown::Old })
             }
-            Err(OpenError::NotABtt | OpenError::InfoBlock { backup: None, .. }) => Ok(Found::None),
+            Err(OpenError::NotABtt | OpenError::InfoBlock { backup: None, .. }) => Ok(Shown::None),
             Err(OpenError::InfoBlock { backup: Some(copy), at, .. }) => {
                 // Whoever repairs takes the copy: then it must be one of the two, and whole.
                 let mut page = [0; size_of::<RawInfoBlock>()];
@@ -112,7 +112,7 @@ impl Creation {
                 medium.write(at, &page).map_err(|why| why.to_string())?;
                 let btt = Btt::open(medium, placement, 1).map_err(|why| format!("with its copy restored: {why}"))?;
                 self.look(&btt, medium, placement).map_err(|why| format!("with its copy restored: {why}"))?;
-                Ok(Found::None)
+                Ok(Shown::None)
             }
             Err(why) => Err(why.to_string()),
         }
@@ -120,7 +120,7 @@ impl Creation {
 }
 
 #[derive(PartialEq, Eq)]
-enum Found {
+enum Shown {
     None,
     Old,
     New,
@@ -142,7 +142,7 @@ impl Operation for Creation {
             begin_another(&sim, self.version);
         }
         if let Over::Btt(version) = self.over {
-            format(&sim, &recipe(version, OLD, false), &mut |_, _| ()).expect("a sound medium");
+            format(&sim, &format_options(version, OLD, false), &mut |_, _| ()).expect("a sound medium");
             let btt = Btt::open(&sim, placement(version), 1).expect("a fresh BTT");
             let bytes = [0x51; SECTOR as usize].repeat(usize::try_from(SECTORS).expect("a few"));
             let source = btt::bytes::Sectors::new(&bytes, btt.sector_size()).expect("whole sectors");
@@ -153,18 +153,18 @@ impl Operation for Creation {
     }
 
     fn act(&self, sim: &Sim) -> Result<(), String> {
-        format(sim, &recipe(self.version, NEW, true), &mut |_, _| ()).map_err(|why| why.to_string())
+        format(sim, &format_options(self.version, NEW, true), &mut |_, _| ()).map_err(|why| why.to_string())
     }
 
     fn judge(&self, medium: &CutMedium, done: bool) -> Result<Vec<Event>, String> {
         let found = self.open(medium, self.version)?;
-        if done && found != Found::New {
+        if done && found != Shown::New {
             return Err("creation has ended, and there is no new BTT".into());
         }
         if let Over::Btt(old) = self.over
             && old != self.version
-            && found == Found::New
-            && self.open(medium, old)? != Found::None
+            && found == Shown::New
+            && self.open(medium, old)? != Shown::None
         {
             return Err("the new BTT is there, and so is the old one".into());
         }

@@ -16,7 +16,7 @@ use super::frame::Frame;
 use super::program::{Op, Program};
 use super::promise::Promise;
 use super::small::{LOST_TAG, PLACEMENT, SECTOR, content, first_tag, tag_of};
-use super::stage::{Acting, Crew, Grain, Stage, Stop as At, quietly};
+use super::stage::{Acting, Cpus, Grain, Stage, Stop as At, quietly};
 use super::{Scenario, Stop, Violation};
 
 /// A program, explored.
@@ -44,7 +44,7 @@ impl Scenario for Lanes {
         let mut search = Search {
             lanes: self,
             start: small.make(),
-            crew: Crew::new(self.program.cpus.len()),
+            cpus: Cpus::new(self.program.cpus.len()),
             courses: HashSet::new(),
             explorer,
         };
@@ -182,7 +182,7 @@ impl World {
 struct Search<'a, 'b> {
     lanes: &'a Lanes,
     start: Frame,
-    crew: Crew,
+    cpus: Cpus,
     courses: HashSet<u64>,
     explorer: &'a mut Explorer<'b>,
 }
@@ -241,7 +241,7 @@ impl Search<'_, '_> {
         let start = |cpu| {
             world.stage.set_cpu(u32::try_from(cpu).unwrap_or(0));
             let work = Rc::clone(world);
-            self.crew.start(cpu, move || work.run(cpu))
+            self.cpus.start(cpu, move || work.run(cpu))
         };
         (0..world.program.cpus.len()).map(start).collect()
     }
@@ -257,7 +257,7 @@ impl Search<'_, '_> {
 
     fn step(&mut self, world: &World, cpu: usize) -> At {
         world.stage.set_cpu(u32::try_from(cpu).unwrap_or(0));
-        self.crew.go(cpu)
+        self.cpus.go(cpu)
     }
 
     /// Lets every CPU end its work, so that it can be used again.

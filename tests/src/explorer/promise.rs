@@ -64,7 +64,7 @@ impl Scene for Promise {
 }
 
 impl Promise {
-    fn read<N: btt::media::Medium>(&self, btt: &Btt<N>, how: &str) -> Result<Vec<u64>, String> {
+    fn read<M: btt::media::Medium>(&self, btt: &Btt<M>, how: &str) -> Result<Vec<u64>, String> {
         let mut bytes = vec![0; self.allowed.len() * SECTOR];
         let mut sink = SectorsMut::new(&mut bytes, btt.sector_size()).ok_or("sectors of another size")?;
         let mut lost = vec![false; self.allowed.len()];

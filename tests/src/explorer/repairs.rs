@@ -5,7 +5,7 @@ use btt::info_block::{InfoBlock, read_raw};
 use btt::layout::{FLOG_GROUP_BYTES, FLOG_SLOT_BYTES, MAP_ENTRY_BYTES};
 use btt::map::MapEntry;
 use btt::media::{Medium, NsOffset};
-use btt::repair::{Orders, repair};
+use btt::repair::{RepairOptions, repair};
 use btt::sim::{Event, Sim};
 use btt::{Btt, PostmapAba};
 use uuid::Uuid;
@@ -89,8 +89,8 @@ impl Repair {
         matches!(self.damage, Damage::OldLayout | Damage::WornFlog | Damage::Interrupted | Damage::Backup)
     }
 
-    const fn orders(&self) -> Orders {
-        Orders {
+    const fn options(&self) -> RepairOptions {
+        RepairOptions {
             repair: !matches!(self.damage, Damage::OldLayout | Damage::WornFlog),
             rewrite_log: matches!(self.damage, Damage::OldLayout | Damage::WornFlog),
             force: matches!(self.damage, Damage::DoubtfulGroup | Damage::SharedBlock | Damage::LostEntry),
@@ -99,8 +99,8 @@ impl Repair {
         }
     }
 
-    fn mend<N: Medium>(&self, media: &N) {
-        repair(media, PLACEMENT, &self.orders(), &mut |_, _| (), &mut |_, _| ());
+    fn mend<M: Medium>(&self, media: &M) {
+        repair(media, PLACEMENT, &self.options(), &mut |_, _| (), &mut |_, _| ());
     }
 
     fn groups_have_one_record(&self, medium: &CutMedium) -> bool {
@@ -204,7 +204,7 @@ impl Operation for Repair {
             is_clean(medium).map_err(|why| format!("the repair has ended: {why}"))?;
             // Whoever writes next would use the other slots of some groups, and those of the old layout beside them are
             // more than Linux takes.
-            if self.orders().rewrite_log && !self.groups_have_one_record(medium) {
+            if self.options().rewrite_log && !self.groups_have_one_record(medium) {
                 return Err("the repair has ended, and a flog group still has two records".into());
             }
         }

@@ -47,7 +47,7 @@ pub enum Stop {
 
 thread_local! {
     /// The running coroutine's way back; null outside.
-    static RUNNING: Cell<*const Yielder<Order, Stop>> = const { Cell::new(ptr::null()) };
+    static RUNNING: Cell<*const Yielder<Command, Stop>> = const { Cell::new(ptr::null()) };
     /// Locks are taken without stopping.
     static QUIET: Cell<bool> = const { Cell::new(false) };
     /// Where the running CPU acts.
@@ -85,34 +85,34 @@ pub fn quietly<T>(f: impl FnOnce() -> T) -> T {
     result
 }
 
-enum Order {
+enum Command {
     Run(Box<dyn FnOnce()>),
     Go,
     Quit,
 }
 
 /// CPUs that run what they are given.
-pub struct Crew(Vec<Coroutine<Order, Stop, ()>>);
+pub struct Cpus(Vec<Coroutine<Command, Stop, ()>>);
 
-impl Crew {
+impl Cpus {
     /// So many CPUs, idle. Locks of the BTT ask this module from now on.
     #[must_use]
     pub fn new(cpus: usize) -> Self {
         set_scheduler(turn);
         let cpu = |_| {
-            Coroutine::new(|yielder: &Yielder<Order, Stop>, mut order| {
-                while let Order::Run(work) = order {
+            Coroutine::new(|yielder: &Yielder<Command, Stop>, mut command| {
+                while let Command::Run(work) = command {
                     RUNNING.set(yielder);
                     work();
-                    order = yielder.suspend(Stop::Done);
+                    command = yielder.suspend(Stop::Done);
                 }
             })
         };
         Self((0..cpus).map(cpu).collect())
     }
 
-    fn resume(&mut self, cpu: usize, order: Order) -> Stop {
-        let result = self.0[cpu].resume(order);
+    fn resume(&mut self, cpu: usize, command: Command) -> Stop {
+        let result = self.0[cpu].resume(command);
         RUNNING.set(ptr::null());
         match result {
             CoroutineResult::Yield(stop) => stop,
@@ -122,19 +122,19 @@ impl Crew {
 
     /// Gives an idle CPU work, and runs it to its first stop.
     pub fn start(&mut self, cpu: usize, work: impl FnOnce() + 'static) -> Stop {
-        self.resume(cpu, Order::Run(Box::new(work)))
+        self.resume(cpu, Command::Run(Box::new(work)))
     }
 
     /// Runs a CPU to its next stop.
     pub fn go(&mut self, cpu: usize) -> Stop {
-        self.resume(cpu, Order::Go)
+        self.resume(cpu, Command::Go)
     }
 }
 
-impl Drop for Crew {
+impl Drop for Cpus {
     fn drop(&mut self) {
         for cpu in 0..self.0.len() {
-            self.resume(cpu, Order::Quit);
+            self.resume(cpu, Command::Quit);
         }
     }
 }

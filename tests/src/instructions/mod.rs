@@ -16,7 +16,7 @@ pub mod step;
 use std::cell::RefCell;
 
 use btt::bytes::Sectors;
-use btt::format::{Recipe, format};
+use btt::format::{FormatOptions, format};
 use btt::geometry::SectorSize;
 use btt::layout::PAGE_BYTES;
 use btt::media::{LINE_BYTES, Medium, NsOffset};
@@ -95,7 +95,7 @@ impl Operation {
         match self {
             Self::Create => {
                 border();
-                let result = format(media, &recipe(), &mut |_, _| ());
+                let result = format(media, &format_options(), &mut |_, _| ());
                 border();
                 result.expect("a blank medium");
             }
@@ -158,8 +158,8 @@ impl Operation {
 /// # Panics
 /// Never: the size is known.
 #[must_use]
-pub fn recipe() -> Recipe {
-    Recipe {
+pub fn format_options() -> FormatOptions {
+    FormatOptions {
         sector_size: SectorSize::new(4096).expect("a known size"),
         uuid: Uuid::from_u128(0x7ace),
         parent_uuid: Uuid::nil(),

@@ -9,7 +9,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use btt::Placement;
 use btt::check::{self, check};
-use btt::repair::{Orders, forbid_zero_entries, repair};
+use btt::repair::{RepairOptions, forbid_zero_entries, repair};
 use drivers::medium::AnyMedium;
 use service::admin::commands::namespaces::check::{Check, CheckNamespace, Finding};
 use service::error::AdminError;
@@ -102,7 +102,7 @@ impl<M: Machine> Node<M> {
         let medium = self.medium_at(place)?;
         let enabled = self.at(place).state.is_enabled();
         self.disable(place)?;
-        let orders = Orders {
+        let options = RepairOptions {
             repair: request.repair,
             rewrite_log: request.rewrite_log,
             force: request.force,
@@ -111,7 +111,7 @@ impl<M: Machine> Node<M> {
         };
         let mut progress = self.progress(place, "checked");
         let mut report = |finding, repaired| found.add(&finding, repaired);
-        let arenas = repair(&medium, placement, &orders, &mut report, &mut progress).arenas;
+        let arenas = repair(&medium, placement, &options, &mut report, &mut progress).arenas;
         drop(progress);
         let portable = if request.portable { self.make_portable(place, placement, &medium, found) } else { Ok(()) };
         if enabled {

@@ -17,7 +17,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use btt::FormatError;
-use btt::format::{Recipe, format};
+use btt::format::{FormatOptions, format};
 use btt::geometry::{SECTOR_SIZES, SectorSize};
 use btt::info_block::Version;
 use btt::unmake::{erase, info_blocks, signed_pages};
@@ -270,7 +270,7 @@ impl<M: Machine> Node<M> {
                 NamespaceMode::Raw => erase(&medium, &info_blocks(&medium, Some(placement)))
                     .map_err(|why| AdminError::damaged(format!("{name} was not made: {why}"))),
                 NamespaceMode::Sector => {
-                    let recipe = Recipe {
+                    let options = FormatOptions {
                         sector_size,
                         uuid,
                         parent_uuid: placement.parent_uuid,
@@ -278,7 +278,7 @@ impl<M: Machine> Node<M> {
                         zero_data: request.force,
                         zero_entries: request.zero_entries,
                     };
-                    let result = format(&medium, &recipe, &mut |_, _| self.exports.attend(M::this_cpu()));
+                    let result = format(&medium, &options, &mut |_, _| self.exports.attend(M::this_cpu()));
                     result.map_err(|why| not_formatted(&name.to_string(), &why))
                 }
             });
@@ -349,7 +349,7 @@ impl<M: Machine> Node<M> {
         }
         let btt_uuid = sector_mode.then(|| random_uuid(&self.machine));
         if let Some(btt_uuid) = btt_uuid {
-            let recipe = Recipe {
+            let options = FormatOptions {
                 sector_size,
                 uuid: btt_uuid,
                 parent_uuid: uuid,
@@ -358,7 +358,7 @@ impl<M: Machine> Node<M> {
                 zero_data: request.force || piece.content != Content::Blank,
                 zero_entries: request.zero_entries,
             };
-            format(&medium, &recipe, &mut |_, _| self.exports.attend(M::this_cpu()))
+            format(&medium, &options, &mut |_, _| self.exports.attend(M::this_cpu()))
                 .map_err(|why| not_formatted(&name, &why))?;
         } else {
             // The rest of an old BTT would make it a namespace in sector mode.

@@ -35,7 +35,7 @@ impl<M: Machine> SectorAdmin for Node<M> {
             if only.is_some_and(|name| name != disk.name) {
                 continue;
             }
-            let mut found = |extent: btt::scan::Extent| {
+            let mut found = |extent: btt::scan::SectorExtent| {
                 if all.errors.len() == Errors::SHOWN_MAX {
                     all.more += 1;
                 } else {
