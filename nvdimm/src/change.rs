@@ -6,7 +6,7 @@
 //!
 //! | step | a cut within it leaves |
 //! |---|---|
-//! | a label into a slot that is free | bytes in a free slot, which nobody reads |
+//! | a label into a slot that is free | bytes in a free slot, which no reader looks at |
 //! | half of the signature of the index block that is not in force goes | the other in force |
 //! | the rest of that block, with the next sequence number | the other in force |
 //! | that half of its signature | the other in force, or this one |
@@ -35,7 +35,7 @@ use crate::guid;
 use crate::identity::DeviceHandle;
 use crate::label::{
     Claim, IndexBlock, Label, LabelError, LabelFlags, LabelSet, LabelStore, LabelVersion, Labels, LabelsByDimm,
-    index_bytes,
+    can_hold_labels, index_bytes,
 };
 use crate::namespace::is_of;
 use crate::region::{Kind, Region};
@@ -55,7 +55,7 @@ pub struct Step {
     pub bytes: Vec<u8>,
 }
 
-/// What labels are to say of a new namespace.
+/// A new namespace, as labels are to describe it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewNamespace<'n> {
     /// Its uuid; no other in the region has it.
@@ -84,7 +84,7 @@ pub enum ChangeError {
     NoSlot(DeviceHandle),
     /// The uuid is in use.
     UuidTaken(Uuid),
-    /// A label of the DIMM is not valid, so nobody knows which bytes it describes.
+    /// A label of the DIMM is not valid, so the bytes that it describes are unknown.
     UnknownLabel(DeviceHandle),
     /// No label has the uuid.
     NoSuchUuid(Uuid),
@@ -124,8 +124,12 @@ pub fn carry_out(store: &mut dyn LabelStore, steps: &[Step]) -> Result<(), Label
 
 /// The steps that give a DIMM, whose area of `area_bytes` bytes holds `labels` now, index blocks of that version and no
 /// labels. A cut leaves the old labels or none; over damaged index blocks, it may leave damaged ones.
+///
+/// # Panics
+/// If no label area may have that size ([`can_hold_labels`](crate::label::can_hold_labels)).
 #[must_use]
 pub fn initialise(dimm: DeviceHandle, area_bytes: u64, labels: &Labels, version: LabelVersion) -> Vec<Step> {
+    assert!(can_hold_labels(area_bytes), "callers check the size of an area");
     let block = |version, number: u8, sequence| Step {
         dimm,
         offset: index_bytes(area_bytes, version) * u64::from(number),
@@ -133,7 +137,7 @@ pub fn initialise(dimm: DeviceHandle, area_bytes: u64, labels: &Labels, version:
     };
     let zeroes = |version, number: u8| {
         let bytes = index_bytes(area_bytes, version);
-        let room = usize::try_from(bytes).unwrap_or(0);
+        let room = usize::try_from(bytes).expect("areas are at most 16 MiB");
         Step { dimm, offset: bytes * u64::from(number), bytes: vec![0; room] }
     };
     // The numbers with which Linux begins: the first block is in force. A cut in the first step leaves a part of an
@@ -283,7 +287,7 @@ impl<'r> Editor<'r> {
         Ok(Self { region, cookie, version, sets, steps: Vec::new() })
     }
 
-    /// Whether any label has the uuid, whoever's it is.
+    /// Whether any label has the uuid, in whatever region.
     fn has(&self, uuid: Uuid) -> bool {
         self.sets.values().flat_map(|set| &set.labels).any(|label| label.uuid == uuid)
     }

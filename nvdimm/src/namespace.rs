@@ -78,7 +78,7 @@ impl BttPlace {
     }
 }
 
-/// What labels say of a namespace.
+/// A namespace as its labels describe it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Labelling {
     /// The version of the labels.

@@ -149,7 +149,7 @@ impl Sim {
     /// If there are more of them than that, or than this machine can count.
     #[must_use]
     pub fn from_start(start: Vec<u8>, bytes: u64) -> Self {
-        let len = usize::try_from(bytes).unwrap_or(0);
+        let len = usize::try_from(bytes).expect("the medium's length is one that this machine can count");
         assert!(start.len() <= len, "the start of a medium is not longer than it");
         Self::with(Image::new(start, len))
     }
@@ -187,7 +187,7 @@ impl Sim {
         self.state.lock()
     }
 
-    /// Whoever accesses the medium from now on is this CPU (below 64): fences cover only its own write-backs.
+    /// Sets the CPU (below 64) that accesses the medium from now on: fences cover only its own write-backs.
     pub fn set_cpu(&self, cpu: u32) {
         assert!(cpu < 64, "a CPU is a bit of a 64-bit set");
         self.state().cpu = cpu;
@@ -348,7 +348,7 @@ impl Sim {
 
 /// A place in an image whose bounds have been checked.
 fn index(at: u64) -> usize {
-    usize::try_from(at).unwrap_or(usize::MAX)
+    usize::try_from(at).expect("the image is in memory")
 }
 
 impl State {

@@ -76,7 +76,7 @@ impl Pending {
         let mut rest = value;
         let mut at = at;
         while !rest.is_empty() {
-            let room = usize::try_from(PIECE_BYTES - at % PIECE_BYTES).unwrap_or(8);
+            let room = usize::try_from(PIECE_BYTES - at % PIECE_BYTES).expect("at most a piece");
             let (piece, after) = rest.split_at(room.min(rest.len()));
             let mut bytes = [0; 8];
             bytes[..piece.len()].copy_from_slice(piece);
@@ -88,7 +88,7 @@ impl Pending {
         }
     }
 
-    /// `cpu` starts to write back the lines of a range: what has been stored to them so far, by anybody.
+    /// `cpu` starts to write back the lines of a range: what any CPU has stored to them so far.
     pub fn write_back(&mut self, cpu: u32, at: u64, bytes: u64) {
         let lines = at / LINE_BYTES..=(at + bytes.max(1) - 1) / LINE_BYTES;
         for store in self.stores.iter_mut().filter(|s| lines.contains(&(s.at / LINE_BYTES))) {

@@ -179,8 +179,8 @@ impl IndexBlock {
     /// An index block without labels, for an area of `area_bytes` bytes.
     pub(crate) fn empty(area_bytes: u64, version: LabelVersion, sequence: u8) -> Self {
         let label_offset = 2 * index_bytes(area_bytes, version);
-        // `label::read` bounds areas to 16 MiB.
-        let slots = u32::try_from(area_bytes.saturating_sub(label_offset) / version.label_bytes()).unwrap_or(0);
+        let slots = u32::try_from(area_bytes.saturating_sub(label_offset) / version.label_bytes());
+        let slots = slots.expect("areas are at most 16 MiB (`label::read`)");
         let mut empty = Self { version, sequence, slots, label_offset, free: Vec::new() };
         empty.release_all();
         empty
@@ -210,8 +210,8 @@ impl IndexBlock {
         };
         let mut bytes = raw.as_bytes().to_vec();
         bytes.extend_from_slice(&self.free);
-        // A place is at most a few KiB, and was found to hold all slots' bits.
-        bytes.resize(usize::try_from(place).unwrap_or(bytes.len()), 0);
+        // It holds all slots' bits: `decode` has checked that, and `index_bytes` computes it so.
+        bytes.resize(usize::try_from(place).expect("an index block is far smaller than memory"), 0);
         let sum = fletcher64(&bytes);
         bytes[CHECKSUM_AT..CHECKSUM_AT + 8].copy_from_slice(&sum.to_le_bytes());
         bytes
@@ -245,7 +245,7 @@ impl IndexBlock {
 
     /// Marks all slots as free. Bits behind the last slot are 0, as Linux wants them.
     pub(super) fn release_all(&mut self) {
-        self.free = alloc::vec![0; usize::try_from(self.slots.div_ceil(8)).unwrap_or(0)];
+        self.free = alloc::vec![0; usize::try_from(self.slots.div_ceil(8)).expect("usize has 32 bits or more")];
         (0..self.slots).for_each(|slot| self.mark(slot, true));
     }
 

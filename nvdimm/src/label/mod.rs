@@ -168,6 +168,17 @@ pub fn read(source: &mut dyn LabelSource, dimm: DeviceHandle, room: usize, findi
     }
 }
 
+/// Bytes of an index block in an area, by the version whose blocks are larger.
+fn largest_index_bytes(area_bytes: u64) -> u64 {
+    index::index_bytes(area_bytes, LabelVersion::V1_1).max(index::index_bytes(area_bytes, LabelVersion::V1_2))
+}
+
+/// Whether a label area of this size is supported: it has room for a label of either version, and is at most 16 MiB.
+#[must_use]
+pub fn can_hold_labels(area_bytes: u64) -> bool {
+    area_bytes <= MAX_AREA_BYTES && area_bytes >= 2 * largest_index_bytes(area_bytes) + LabelVersion::V1_2.label_bytes()
+}
+
 fn try_read(
     source: &mut dyn LabelSource,
     dimm: DeviceHandle,
@@ -176,14 +187,12 @@ fn try_read(
 ) -> Result<Labels, LabelError> {
     let place = |offset| Place::Labels { dimm, offset };
     let Some(area_bytes) = source.area_bytes(dimm)? else { return Ok(Labels::None) };
-    let largest = index::index_bytes(area_bytes.min(MAX_AREA_BYTES), LabelVersion::V1_1)
-        .max(index::index_bytes(area_bytes.min(MAX_AREA_BYTES), LabelVersion::V1_2));
-    if area_bytes > MAX_AREA_BYTES || area_bytes < 2 * largest + LabelVersion::V1_2.label_bytes() {
+    if !can_hold_labels(area_bytes) {
         findings.note(place(0), Fault::BadLabelAreaSize { bytes: area_bytes });
         return Ok(Labels::Damaged);
     }
-    // Below 16 MiB / 128 / 8 * 2 bytes: it fits memory.
-    let mut head = vec![0; usize::try_from(2 * largest).map_err(|_| LabelError::OutOfRange)?];
+    let head = usize::try_from(2 * largest_index_bytes(area_bytes)).expect("areas are at most 16 MiB");
+    let mut head = vec![0; head];
     source.read(dimm, 0, &mut head)?;
     if head.iter().all(|&byte| byte == 0) || head.iter().all(|&byte| byte == 0xff) {
         return Ok(Labels::Blank { area_bytes });

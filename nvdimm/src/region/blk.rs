@@ -175,7 +175,7 @@ pub(super) fn resolve(
 }
 
 /// Whether the DIMM maps some of these bytes into a range that is not one of windows. What was refused counts, too: it
-/// holds somebody's data all the same.
+/// holds data all the same.
 fn is_memory_too(nfit: &Nfit, blk: &Mapping) -> bool {
     let of_windows = |index: RangeIndex| {
         let windows = |kind| matches!(kind, RangeKind::ControlRegion | RangeKind::BlockDataWindow);

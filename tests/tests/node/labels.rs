@@ -99,6 +99,18 @@ fn a_blank_label_area_is_used_when_a_size_or_a_name_asks_for_it() {
 }
 
 #[test]
+fn a_label_area_of_an_unsupported_size_is_not_initialised_by_force_either() {
+    for bytes in [512, (16 << 20) + 128] {
+        let dimm = labelled(64);
+        dimm.labels.expect("labels").bytes.lock().expect("no panic").resize(bytes, 0x5a);
+        let mut node = boot(&[dimm]);
+        assert!(node.refused("init-labels nmem0 -f", "failed").contains("is not supported"), "{bytes}");
+        let area = dimm.labels.expect("labels").bytes.lock().expect("no panic");
+        assert!(area[..512].iter().all(|&byte| byte == 0), "nothing was written");
+    }
+}
+
+#[test]
 fn labels_that_are_there_are_overwritten_only_by_force() {
     let dimm = labelled(64);
     let mut node = boot(&[dimm]);
@@ -112,7 +124,7 @@ fn labels_that_are_there_are_overwritten_only_by_force() {
     node.done("init-labels nmem0 -f -V 1.1");
     assert_eq!(listed(&mut node), [""; 0]);
     drop(node);
-    // Damaged index blocks: nothing is served, nothing made, until somebody decides.
+    // Damaged index blocks: nothing is served, nothing made, until an administrator decides.
     dimm.labels.expect("labels").bytes.lock().expect("no panic")[..512].fill(0x5a);
     let mut node = boot(&[dimm]);
     assert_eq!(listed(&mut node), [""; 0]);

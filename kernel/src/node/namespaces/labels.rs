@@ -8,7 +8,7 @@ use alloc::string::ToString;
 use alloc::vec::Vec;
 use nvdimm::change::{self, Step};
 use nvdimm::identity::DeviceHandle;
-use nvdimm::label::{self, Labels};
+use nvdimm::label::{self, Labels, can_hold_labels};
 use service::admin::commands::namespaces::labels::{InitLabels, LabelArea, LabelVersion};
 use service::error::AdminError;
 
@@ -32,6 +32,9 @@ impl<M: Machine> Node<M> {
                 Err(why) => return refused(&why.to_string()),
             },
         };
+        if !can_hold_labels(area_bytes) {
+            return refused(&format!("a label area of {area_bytes} bytes is not supported"));
+        }
         let on_dimm = self.namespaces_on(dimm);
         for &place in &on_dimm {
             let region = &self.regions[place.region].region;
