@@ -13,7 +13,7 @@ use crate::sync::Once;
 use crate::units::{ArenaIndex, ExternalLba, PostmapAba, PremapAba};
 use alloc::vec::Vec;
 
-/// What the map does not say, or not yet, of an arena that takes no writes. Empty otherwise.
+/// Map entries of an arena that takes no writes that differ from those on the medium, or are unknown. Empty otherwise.
 pub(crate) struct Overlay {
     /// Map entries that recovery would write. Sorted.
     pub(crate) pending: Vec<Pending>,
@@ -38,7 +38,7 @@ pub(crate) struct Arena {
     pub(crate) rtt: Rtt,
     overlay: Overlay,
     read_only: Once<ReadOnlyReason>,
-    /// Whether the medium has been told that we found damage.
+    /// Whether the info block on the medium has got the error flag from us.
     flagged: Once<bool>,
 }
 
@@ -117,8 +117,8 @@ impl Arena {
         Err(self.found_damage(media, ReadOnlyReason::MapOutOfBounds { premap, found: word }))
     }
 
-    /// The entry as recovery would write it, or that nobody knows what it is, if the medium could not be written when the
-    /// arena was opened.
+    /// The entry as recovery would write it, or an error if it is not certain. `None`: the entry on the medium counts.
+    /// Invariant 6: recovery is an overlay where the medium could not be written when the arena was opened.
     fn overlaid(&self, premap: PremapAba) -> Option<Result<MapEntry, BttError>> {
         let Overlay { pending, unknown } = &self.overlay;
         // A record that waits is its sector's newest, whatever other records say.
@@ -135,20 +135,20 @@ impl Arena {
         self.read_only.get().copied()
     }
 
-    /// That the arena takes writes.
+    /// Returns an error if the arena takes no writes.
     #[inline]
     pub(crate) fn check_writable(&self) -> Result<(), BttError> {
         self.read_only().map_or(Ok(()), |why| Err(BttError::ReadOnly { arena: self.index, why }))
     }
 
-    /// From now on the arena takes no writes. The first reason stands.
+    /// Turns the arena read-only. The first reason stands.
     pub(crate) fn turn_read_only(&self, why: ReadOnlyReason) -> BttError {
         let why = *self.read_only.call_once(|| why);
         BttError::ReadOnly { arena: self.index, why }
     }
 
-    /// The arena's metadata are damaged: from now on it takes no writes, and its info block says so, for whoever comes
-    /// next. That is kept to media whose copy of the block is sound, so that nothing that a cut may leave is worse.
+    /// Turns the arena, whose metadata are damaged, read-only, and sets the error flag in its info block for later
+    /// readers. The flag is only set where the block's copy is sound, so that a cut meanwhile leaves nothing worse.
     #[cold]
     fn found_damage<M: Medium>(&self, media: &M, why: ReadOnlyReason) -> BttError {
         let error = self.turn_read_only(why);
@@ -175,7 +175,7 @@ impl Arena {
         info
     }
 
-    /// An access to map or flog failed.
+    /// Turns the arena read-only because an access to map or flog failed.
     #[cold]
     pub(crate) fn metadata_failed(&self, why: MediaError) -> BttError {
         self.turn_read_only(ReadOnlyReason::Metadata(why))

@@ -15,7 +15,7 @@ use zerocopy::IntoBytes;
 /// Where a namespace's BTT is and whose it must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Placement {
-    /// The version that the namespace's claim class asks for; it tells the first info block's place.
+    /// The version that the namespace's claim class asks for; it fixes the first info block's place.
     pub version: Version,
     /// The namespace's own uuid; nil where it has none.
     pub parent_uuid: Uuid,
@@ -174,7 +174,7 @@ pub(crate) fn find_all<M: Medium>(media: &M, version: Version, parent: Uuid) -> 
     if remaining < ARENA_MIN_BYTES {
         return Err(OpenError::TooSmall { bytes });
     }
-    // Nobody makes arenas below 512 GiB but the last one; a few more do no harm, many would only cost memory.
+    // Only the last arena is below 512 GiB on media as they are made. A few more do no harm; many would cost memory.
     let most = bytes / ARENA_MAX_BYTES + 16;
     let mut all: Vec<FoundArena> = Vec::new();
     let mut at = start;
@@ -241,7 +241,7 @@ fn find_backup<M: Medium>(
     let copy = at.plus(end - PAGE_BYTES);
     match read_raw(media, copy) {
         Ok(raw) => Ok(InfoBlock::decode(&raw, version, parent, remaining).is_ok().then_some(copy)),
-        // The copy is lost as well: that is not the news here.
+        // The copy is lost as well: the caller reports the primary.
         Err(MediaError::Poisoned { .. }) => Ok(None),
         Err(why) => Err(why),
     }

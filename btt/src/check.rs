@@ -208,7 +208,7 @@ pub struct Summary {
     pub zero: u64,
 }
 
-/// Looks at everything. Whoever has the BTT open sees to it that nobody writes meanwhile
+/// Looks at everything. A caller that has the BTT open lets no CPU write meanwhile
 /// ([`crate::Btt::exclusively`]).
 ///
 /// `window_blocks` bounds the memory: a bit for each of so many blocks. `report` gets each finding, `progress` how many
@@ -287,7 +287,7 @@ pub(crate) fn check_arena<M: Medium>(
             Seen::Again { premap, block } => {
                 report(Finding::BlockOwnedTwice { arena, block, premap, at: at(premap) });
             }
-            // Where groups are unsound, nobody knows which blocks they free.
+            // Where groups are unsound, the blocks that they free are unknown.
             Seen::Missing(block) if unsound == 0 => report(Finding::BlockLost { arena, block }),
             Seen::Missing(_) => {}
         }

@@ -46,7 +46,7 @@ pub struct ArenaInfo {
 }
 
 impl<M: Medium> Btt<M> {
-    /// Opens the BTT on a namespace, for `cpus` CPUs. All arenas are looked at before recovery writes anything; on a
+    /// Opens the BTT on a namespace, for `cpus` CPUs. Invariant 6: all arenas are looked at before recovery writes; on a
     /// medium that may not be written, what recovery would write is kept in memory instead.
     ///
     /// An arena whose map cannot be read where an interrupted write may wait is read-only, with such an overlay, too.
@@ -60,7 +60,7 @@ impl<M: Medium> Btt<M> {
         Self::open_within(media, placement, cpus, u64::MAX)
     }
 
-    /// As [`Btt::open`], for a caller that has no more than `most_bytes` of memory for it: the medium says how long the
+    /// As [`Btt::open`], for a caller that has no more than `most_bytes` of memory for it: the medium determines how long the
     /// free lists are, up to [`crate::geometry::NFREE_MAX`] blocks for each arena.
     ///
     /// # Errors

@@ -25,9 +25,9 @@ use crate::units::{ExternalLba, PremapAba, RUN_MAX};
 use alloc::vec;
 use alloc::vec::Vec;
 
-/// Among how many sectors TRIM entries are looked for, and written out before it goes on.
+/// How many sectors are searched for TRIM entries before those that were found are written out.
 const SECTORS_AT_ONCE: u64 = 1 << 14;
-/// How many sectors are written out before that is told.
+/// How many sectors are written out between two reports of progress.
 const SECTORS_A_STEP: u64 = 512;
 
 impl<M: Medium> LaneGuard<'_, M> {
@@ -55,9 +55,9 @@ impl<M: Medium> LaneGuard<'_, M> {
         Ok(())
     }
 
-    /// Writes zeroes where the map has TRIM entries (state Z), and says for how many sectors, so that today's Linux reads
-    /// them right. Durable when it returns. Nobody else writes meanwhile. `progress` is told how many sectors of how many
-    /// are done, every few hundred that are written.
+    /// Writes zeroes where the map has TRIM entries (state Z), so that today's Linux reads them right. Returns for how
+    /// many sectors. Durable when it returns. The caller lets no other CPU write meanwhile. `progress` gets the number of
+    /// sectors done and the number of all, every few hundred that are written.
     ///
     /// # Errors
     /// As [`LaneGuard::write`]; those done before stay done.
@@ -121,8 +121,8 @@ impl<M: Medium> LaneGuard<'_, M> {
         Ok(())
     }
 
-    /// Clears the error of those of `count` sectors from `lba` on that are marked, and says how many that were. What
-    /// they held is lost: they read as zeroes then. Durable when it returns.
+    /// Clears the error of those of `count` sectors from `lba` on that are marked, and returns how many these
+    /// were. What they held is lost: they read as zeroes then. Durable when it returns.
     ///
     /// # Errors
     /// As [`LaneGuard::write`].
@@ -135,19 +135,19 @@ impl<M: Medium> LaneGuard<'_, M> {
         for lba in (lba.0..lba.0 + count).map(ExternalLba) {
             let (arena, premap) = btt.locate(lba);
             if is_error(arena.entry(btt.media(), premap)?) {
-                // If it still is one then: whoever has written it meanwhile has cleared it.
+                // If it still is one then: a write that came meanwhile has cleared it.
                 cleared += u64::from(self.write_run(arena, premap, 1, 0, &zeroes, is_error)?);
             }
         }
         Ok(cleared)
     }
 
-    /// The medium has lost the data of a sector whose entry was `found`: marks it as an error, and says whether it did.
-    /// If not, the sector has been written since, or the arena takes no writes.
+    /// The medium has lost the data of a sector whose entry was `found`: marks it as an error, unless the
+    /// sector has been written since, or the arena takes no writes. Returns whether the sector still has no data.
     ///
-    /// The caller's blocks are still in the RTT: nobody writes this one meanwhile, so where the entry is still `found`, the
-    /// sector has not been written and come back to a block that holds good data now. (Whoever holds the stripe does not
-    /// wait for readers, so we may wait for it.)
+    /// The caller's blocks are still in the RTT, so no lane writes this one meanwhile (invariant 8): where the entry is
+    /// still `found`, the sector has not been written and come back to a block that holds good data now. Waiting for the
+    /// stripe cannot deadlock: its holder does not wait for readers (invariant 9).
     pub(crate) fn mark_lost(&mut self, arena: &Arena, premap: PremapAba, found: MapEntry) -> Result<Lost, BttError> {
         let media = self.btt.media();
         let mut guard = arena.locks.lock(premap, 1);
@@ -192,7 +192,7 @@ impl<M: Medium> LaneGuard<'_, M> {
             media.start_write_back(line, LINE_BYTES).map_err(failed)?;
             self.state.counters.write_backs += 1;
         }
-        // Under the stripes' locks: whoever takes one next finds the edit durable.
+        // Under the stripes' locks: the lane that takes one next finds the edit durable.
         self.fence().map_err(failed)
     }
 }
@@ -202,7 +202,7 @@ impl<M: Medium> LaneGuard<'_, M> {
 pub(crate) enum Lost {
     /// It still has no data.
     Kept,
-    /// It has been written meanwhile: reading it again will tell.
+    /// It has been written meanwhile, and may be read again.
     WrittenSince,
 }
 

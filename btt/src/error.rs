@@ -10,7 +10,7 @@ use core::fmt;
 pub enum ReadOnlyReason {
     /// The medium itself may not be written.
     Medium,
-    /// The info block carries the error flag: somebody found the arena damaged.
+    /// The info block carries the error flag: the arena was found damaged.
     ErrorFlag,
     /// An area of metadata is not aligned to 64 bytes, so its updates could tear.
     Misaligned(Area),
@@ -60,12 +60,12 @@ pub enum BttError {
     Data {
         /// The first sector of the run, or the sector itself.
         lba: ExternalLba,
-        /// What the medium says.
+        /// The medium's error.
         why: MediaError,
     },
     /// The medium failed while the map entries of finished writes were made durable. Recovery would finish those writes.
     Drain {
-        /// What the medium says.
+        /// The medium's error.
         why: MediaError,
     },
     /// The arena takes no writes, or its map cannot be followed.

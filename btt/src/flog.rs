@@ -93,7 +93,7 @@ pub(crate) const fn next_seq(seq: u32) -> u32 {
     NEXT_SEQ[(seq & 3) as usize]
 }
 
-/// What a group's newer slot says.
+/// The content of a group's newer slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record {
     /// The sector that was written.
@@ -261,7 +261,7 @@ impl FlogEntry {
     /// Stores the first half of the record: the slot stays the older one.
     ///
     /// # Errors
-    /// What the medium says.
+    /// The medium's error.
     pub(crate) fn store_body<M: Medium>(&self, media: &M, record: Move) -> Result<(), MediaError> {
         let mut old = record.old.block().0;
         if matches!(record.old, MapEntry::Error(_)) {
@@ -273,7 +273,7 @@ impl FlogEntry {
     /// Stores the first half of a record that moves nothing: sector 0, from the free block to itself.
     ///
     /// # Errors
-    /// What the medium says.
+    /// The medium's error.
     pub(crate) fn store_body_of_nothing<M: Medium>(&self, media: &M) -> Result<(), MediaError> {
         let old = if self.suspect { MapEntry::Error(self.free).encode() } else { self.free.0 };
         media.store_u64(self.slot_at(), u64::from(old) << 32)
@@ -287,7 +287,7 @@ impl FlogEntry {
     /// Stores the second half, which commits: with it the slot becomes the newer one.
     ///
     /// # Errors
-    /// What the medium says.
+    /// The medium's error.
     pub(crate) fn store_commit<M: Medium>(&self, media: &M) -> Result<(), MediaError> {
         media.store_u64(self.slot_at().plus(8), u64::from(self.free.0) | u64::from(self.next_seq) << 32)
     }
@@ -295,7 +295,7 @@ impl FlogEntry {
     /// Starts to write the record back.
     ///
     /// # Errors
-    /// What the medium says.
+    /// The medium's error.
     pub(crate) fn start_write_back<M: Medium>(&self, media: &M) -> Result<(), MediaError> {
         media.start_write_back(self.slot_at(), FLOG_SLOT_BYTES)
     }

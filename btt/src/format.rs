@@ -1,7 +1,7 @@
 //! Making a BTT on a namespace.
 //!
-//! The namespace becomes a BTT with one 8-byte store, the first half of the first info block's signature: a cut before
-//! it leaves a namespace that holds none, a cut after it one that is complete, its backup included.
+//! Invariant 5: the namespace becomes a BTT with one 8-byte store, the first half of the first info block's signature. A
+//! cut before it leaves a namespace without a BTT, a cut after it a complete one, its backup included.
 
 use crate::bytes::ZEROES;
 use crate::flog::initial_group;
@@ -66,10 +66,10 @@ impl fmt::Display for FormatError {
 impl core::error::Error for FormatError {}
 
 /// Makes a BTT of the whole namespace. What already reads zero is not written again, so that sparse files stay so.
-/// `progress` is told how many of how many bytes have been dealt with.
+/// `progress` gets the bytes done and the bytes of all.
 ///
 /// # Errors
-/// [`FormatError::Geometry`] before anything is written; otherwise what the medium says.
+/// [`FormatError::Geometry`] before anything is written; otherwise the medium's error.
 pub fn format<M: Medium>(
     media: &M,
     options: &FormatOptions,

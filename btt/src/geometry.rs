@@ -14,7 +14,7 @@ pub const SECTOR_SIZES: [u32; 7] = [512, 520, 528, 4096, 4104, 4160, 4224];
 /// The largest post-map number a map entry can hold, plus one.
 const POSTMAP_LIMIT: u32 = 1 << 30;
 
-/// The most free blocks an arena is opened with: 4 MiB of flog. Everybody writes 256.
+/// The most free blocks an arena is opened with: 4 MiB of flog. All implementations write 256.
 pub const NFREE_MAX: u32 = 1 << 16;
 
 /// A sector size that a BTT can have.

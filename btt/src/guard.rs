@@ -16,7 +16,7 @@ pub struct LaneGuard<'a, M> {
     pub(crate) state: MutexGuard<'a, LaneState>,
 }
 
-/// Proof that the data of a run are durable: only then may its flog records be stored.
+/// Proof that the data of a run are durable: only then may its flog records be stored (invariant 3).
 #[must_use]
 pub(crate) struct DataDurable(());
 
@@ -25,7 +25,7 @@ impl<'a, M: Medium> LaneGuard<'a, M> {
         Self { btt, index, state: btt.lanes[index.0 as usize].lock() }
     }
 
-    /// What the lane has done since this was last asked.
+    /// Returns what the lane has done since the last call.
     pub fn take_counters(&mut self) -> Counters {
         core::mem::take(&mut self.state.counters)
     }
@@ -43,7 +43,7 @@ impl<'a, M: Medium> LaneGuard<'a, M> {
     /// Makes the map entries of this lane's finished writes durable.
     ///
     /// # Errors
-    /// What the medium says.
+    /// The medium's error.
     pub fn drain(&mut self) -> Result<(), BttError> {
         if self.state.unfenced.is_empty() {
             return Ok(());
@@ -79,7 +79,7 @@ impl<'a, M: Medium> LaneGuard<'a, M> {
         self.lane().epoch()
     }
 
-    /// Whether `change` is another lane's, and may not be durable yet.
+    /// Whether `change` is another lane's, and may not be durable yet (invariant 4).
     pub(crate) fn must_settle(&self, change: &Unfenced) -> bool {
         change.lane != self.index && self.btt.lanes[change.lane.0 as usize].may_lose(change)
     }
@@ -101,7 +101,7 @@ impl<M: Medium> Btt<M> {
     /// without another write: until then a lost flog line takes an acknowledged write with it.
     ///
     /// # Errors
-    /// What the medium says.
+    /// The medium's error.
     pub fn drain(&self) -> Result<(), BttError> {
         for (index, _) in (0..).zip(&self.lanes) {
             LaneGuard::new(self, LaneIndex(index)).drain()?;
@@ -112,7 +112,7 @@ impl<M: Medium> Btt<M> {
     /// Runs `f` on the drained medium, with all lanes taken: no other CPU reads or writes meanwhile.
     ///
     /// # Errors
-    /// What the medium says while it is drained.
+    /// The medium's error while it is drained.
     pub fn exclusively<T>(&self, f: impl FnOnce(&M) -> T) -> Result<T, BttError> {
         let mut guards: Vec<LaneGuard<'_, M>> =
             (0..).zip(&self.lanes).map(|(index, _)| LaneGuard::new(self, LaneIndex(index))).collect();
@@ -125,7 +125,7 @@ impl<M: Medium> Btt<M> {
     /// Gives the medium back. What is not durable yet is made so first.
     ///
     /// # Errors
-    /// What the medium says; it is gone then.
+    /// The medium's error; the medium is dropped then.
     pub fn close(self) -> Result<M, BttError> {
         self.drain()?;
         Ok(self.into_media())

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromZeros, IntoBytes};
 
-/// The layout's version, which also says where the first info block is.
+/// The layout's version, which also fixes where the first info block is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Version {
     /// 1.1: the first info block is at +4096, whatever is before it stays untouched.
@@ -45,14 +45,14 @@ impl fmt::Display for Version {
     }
 }
 
-/// What an info block says of its arena, once it has been checked.
+/// An info block's content, once it has been checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InfoBlock {
     /// The uuid of the BTT, the same in every arena.
     pub uuid: Uuid,
     /// The uuid of the namespace; nil is not checked.
     pub parent_uuid: Uuid,
-    /// Bit 0 ([`InfoBlock::ERROR_FLAG`]): somebody found the arena damaged. Bit 31: [`InfoBlock::ZERO_ENTRIES`].
+    /// Bit 0 ([`InfoBlock::ERROR_FLAG`]): the arena was found damaged. Bit 31: [`InfoBlock::ZERO_ENTRIES`].
     pub flags: u32,
     /// The layout's version.
     pub version: Version,
@@ -114,7 +114,7 @@ impl fmt::Display for InfoBlockError {
 impl InfoBlock {
     /// The flag of an arena that was found damaged: writes are refused.
     pub const ERROR_FLAG: u32 = 1;
-    /// Ours: zeroing sectors may leave TRIM entries (state Z) in the map. Everybody else ignores the bit.
+    /// Ours: zeroing sectors may leave TRIM entries (state Z) in the map. Other implementations ignore the bit.
     pub const ZERO_ENTRIES: u32 = 1 << 31;
 
     /// Checks and decodes a block that stands where `version` has its info blocks, `remaining_bytes` before the end of
@@ -210,7 +210,7 @@ fn checksum(raw: &RawInfoBlock) -> u64 {
 /// copy would look to Linux like a namespace that may be formatted.)
 ///
 /// # Errors
-/// What the medium says.
+/// The medium's error.
 pub(crate) fn store_both<M: Medium + ?Sized>(media: &M, at: NsOffset, info: &InfoBlock) -> Result<(), MediaError> {
     let raw = info.encode();
     for place in [at.plus(info.geometry.info2off), at] {
@@ -223,7 +223,7 @@ pub(crate) fn store_both<M: Medium + ?Sized>(media: &M, at: NsOffset, info: &Inf
 /// Reads the bytes at an info block's place.
 ///
 /// # Errors
-/// What the medium says.
+/// The medium's error.
 pub fn read_raw<M: Medium + ?Sized>(media: &M, at: NsOffset) -> Result<RawInfoBlock, MediaError> {
     let mut raw = RawInfoBlock::new_zeroed();
     media.read(at, raw.as_mut_bytes())?;
@@ -289,7 +289,7 @@ mod tests {
                 other => panic!("{other}"),
             })
         };
-        // A size that nobody here knows is told only where all else is sound.
+        // An unsupported size is reported only where all else is sound.
         assert_eq!(judged(500, 512), Err(GeometryError::SectorSize { found: 500 }));
         assert_eq!(judged(1024, 512), Err(GeometryError::InternalBlock { found: 512 }));
         assert_eq!(judged(0, 512), Err(GeometryError::InternalBlock { found: 512 }));

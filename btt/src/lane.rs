@@ -1,6 +1,7 @@
 //! Lanes: each owns free blocks, and is owned by one CPU at a time.
 //!
-//! A lane is a guard that is always locked while it is used: not recursive, never skipped where a CPU has its own.
+//! Invariant 10: only the holder of a lane touches its free blocks, its flog groups and its row of the RTT. So a lane is
+//! locked whenever it is used, also where each CPU has its own.
 //! It owns the flog groups lane, lane + lanes, … of every arena, and with each the one block that the group frees, so
 //! that a run of sectors can share fences.
 
@@ -107,7 +108,7 @@ impl Lane {
         self.fenced.load(Ordering::Relaxed)
     }
 
-    /// The holder of the lane has done a data fence.
+    /// Counts a data fence, which the lane's holder has done.
     pub(crate) fn count_fence(&self) {
         // Release: pairs with the acquire in `may_lose`. Only the holder of the lane stores it.
         self.fenced.store(self.epoch() + 1, Ordering::Release);

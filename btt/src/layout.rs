@@ -14,7 +14,7 @@ pub const ARENA_MAX_BYTES: u64 = 1 << 39;
 pub const ARENA_MIN_BYTES: u64 = 1 << 24;
 /// "BTT_ARENA_INFO" and two zeroes.
 pub const SIGNATURE: [u8; 16] = *b"BTT_ARENA_INFO\0\0";
-/// The number of free blocks, and so of flog groups, in every arena that anybody makes.
+/// The number of free blocks, and so of flog groups, in every arena as all implementations make them.
 pub const NFREE: u32 = 256;
 /// A map entry's size.
 pub const MAP_ENTRY_BYTES: u64 = 4;

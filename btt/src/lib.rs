@@ -53,7 +53,7 @@
 //! | [`media`] | the medium's trait, and what a power cut may leave |
 //! | [`ram`] | a medium in ordinary memory |
 //! | [`layout`], [`checksum`] | the bytes on the medium |
-//! | [`geometry`], [`info_block`] | how an arena is cut up, and the block that says so |
+//! | [`geometry`], [`info_block`] | how an arena is cut up, and the block that records it |
 //! | [`map`], [`flog`] | sector to block; the log of free blocks |
 //! | `rtt`, [`lane`] | keeping readers and writers apart |
 //! | [`chain`], `recover`, `arena`, [`device`] | opening |

@@ -15,7 +15,7 @@ use crate::sync::{Mutex, MutexGuard, sized};
 use crate::units::{LaneIndex, PostmapAba, PremapAba, RUN_MAX};
 use alloc::boxed::Box;
 
-/// How many stripes an arena has. Memory only; the medium knows nothing of it.
+/// How many stripes an arena has. They are in memory only, not on the medium.
 const STRIPES: usize = sized(64, 2);
 
 /// A map entry's meaning. On the medium: bit 31 Z, bit 30 E, bits 29 to 0 the block.
@@ -76,13 +76,13 @@ pub(crate) fn entry_at(map: NsOffset, premap: PremapAba) -> NsOffset {
     map.plus(u64::from(premap.0) * MAP_ENTRY_BYTES)
 }
 
-/// A map change that may not be durable yet. It becomes so with its lane's next data fence; whoever finds it earlier
+/// A map change that may not be durable yet. It becomes so with its lane's next data fence; a lane that finds it earlier
 /// writes the line back and fences on its own CPU.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Unfenced {
     /// The line, in the namespace.
     pub(crate) line: NsOffset,
-    /// Who changed it.
+    /// The lane that changed it.
     pub(crate) lane: LaneIndex,
     /// The lane's count of data fences when it did.
     pub(crate) epoch: u64,
@@ -106,7 +106,7 @@ impl MapLocks {
     }
 
     /// Locks the stripes of the `count` entries from `first` on, in ascending order of stripes.
-    // Order: lane → stripes, ascending. Never the reverse. Nobody waits for the RTT while holding one.
+    // Invariant 9: lane → stripes, ascending; never the reverse. A lane that holds a stripe never waits for the RTT.
     #[inline]
     pub(crate) fn lock(&self, first: PremapAba, count: u32) -> MapGuard<'_> {
         let begin = first.0 / LINE_ENTRIES;

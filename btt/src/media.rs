@@ -10,7 +10,7 @@
 //! - stores to different lines, and the streaming stores of [`Medium::write`]: any subset of aligned 8-byte pieces.
 //!
 //! A store may persist before any fence, too: "not flushed" never means "not persisted". A fence covers what the CPU
-//! that executes it has stored or started to write back; it says nothing of other CPUs' stores.
+//! that executes it has stored or started to write back; it does not cover other CPUs' stores.
 
 use core::fmt;
 
@@ -150,7 +150,7 @@ pub trait Medium {
     fn store_u64(&self, at: NsOffset, value: u64) -> Result<(), MediaError>;
 
     /// Starts to write back the cache lines that hold `bytes` bytes from `at` on. The next fence on this CPU waits
-    /// for them, whoever stored to them.
+    /// for them, whichever CPU stored to them.
     ///
     /// # Errors
     /// [`MediaError::OutOfRange`], [`MediaError::Device`].
@@ -207,7 +207,7 @@ pub trait SectorSource<M: ?Sized> {
     /// Streams sector `index` of the run (0 is the first) to `at`: whole external sectors, metadata bytes last.
     ///
     /// # Errors
-    /// What the medium says.
+    /// The medium's error.
     fn store(&self, index: usize, media: &M, at: NsOffset) -> Result<(), MediaError>;
 }
 
@@ -216,7 +216,7 @@ pub trait SectorSink<M: ?Sized> {
     /// Copies sector `index` of the run from `at`: whole external sectors, metadata bytes last.
     ///
     /// # Errors
-    /// What the medium says.
+    /// The medium's error.
     fn load(&mut self, index: usize, media: &M, at: NsOffset) -> Result<(), MediaError>;
 
     /// Sector `index` of the run reads as zeroes (a TRIM entry in the map).

@@ -1,6 +1,6 @@
 //! A medium in ordinary memory: to try the crate out, and a disk that lives as long as its owner.
 //!
-//! All that is stored is there at once, whatever a fence says: nothing of it tells what real media lose. `sim` does that,
+//! All stores are durable at once, with or without a fence: it does not show what real media lose. `sim` does that,
 //! for tests.
 
 use crate::media::{MediaError, Medium, NsOffset};

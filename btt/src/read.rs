@@ -56,8 +56,8 @@ impl<M: Medium> LaneGuard<'_, M> {
         Ok(())
     }
 
-    /// Reads the run of these map entries, which are brought up to date; says whether it could. Each failure means that
-    /// some writer has finished a sector of this run meanwhile.
+    /// Reads the run of these map entries, which it brings up to date. Returns false if a writer has finished a sector of
+    /// this run meanwhile: the caller tries again.
     fn try_run(
         &mut self,
         arena: &Arena,

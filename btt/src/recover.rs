@@ -1,8 +1,8 @@
-//! What a flog says of its arena after a power cut: which blocks are free, and which writes are still to be finished.
+//! Recovery of an arena after a power cut, from its flog: which blocks are free, which writes are still to be finished.
 //!
 //! Looking at all groups comes first and writes nothing ([`Recovery::inspect`]); finishing the interrupted writes
 //! ([`Recovery::finish`]) comes after every group of every arena has been found sound. Both take O(nfree), whatever
-//! the capacity.
+//! the capacity. Looking at all arenas before any is written is invariant 6.
 //!
 //! A group's newer record `lba: old → new` is in one of these states, by the map entry of `lba`:
 //!
@@ -13,8 +13,8 @@
 //! | another block | the sector was written again since, through another group | `old` |
 //! | (`old` = `new`) | the group was never used | `old` |
 //!
-//! At most one record of a sector can be waiting for its map entry: a writer makes the entry it finds durable before
-//! it commits the next record of that sector. So the order in which they are finished does not matter.
+//! At most one record of a sector can be waiting for its map entry (invariant 4): a writer makes the entry it finds
+//! durable before it commits the next record of that sector. So the order in which they are finished does not matter.
 //!
 //! Where the map entry of a record cannot be read, which of these it is stays open: the sector has no certain content then
 //! ([`Unknown`]), and the arena takes no writes; what recovery would have written for its other sectors is an overlay.
@@ -36,7 +36,7 @@ pub(crate) struct Pending {
     pub(crate) block: PostmapAba,
 }
 
-/// What the flog of one arena says.
+/// What recovery learns from the flog of one arena.
 pub(crate) struct Recovery {
     pub(crate) slots: Slots,
     /// One for each group, in order.
@@ -133,7 +133,7 @@ impl Recovery {
     /// else is stored, and the flog stays as it is.
     ///
     /// # Errors
-    /// What the medium says.
+    /// The medium's error.
     pub(crate) fn finish<M: Medium>(&self, media: &M, map: NsOffset) -> Result<(), MediaError> {
         if self.pending.is_empty() {
             return Ok(());

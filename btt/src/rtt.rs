@@ -1,6 +1,6 @@
 //! Read tracking table (RTT): keeps a block that is being read from being handed to a writer.
 //!
-//! Invariant: while `rtt[lane]` names block B and the map has been re-read since, no lane writes B.
+//! Invariant 8 (ARCHITECTURE.md): while `rtt[lane]` names block B and the map has been re-read since, no lane writes B.
 //!
 //! | who | what | with which fence |
 //! |---|---|---|
@@ -57,7 +57,7 @@ impl Rtt {
         fence(Ordering::SeqCst);
     }
 
-    /// The holder of `lane` has its data.
+    /// Withdraws what `lane` has published: its holder has the data.
     #[inline]
     pub(crate) fn clear(&self, lane: LaneIndex) {
         // Release: the copying is over before the count is seen to fall; pairs with the acquire load in
@@ -65,7 +65,7 @@ impl Rtt {
         self.0[lane.0 as usize].count.store(0, Ordering::Release);
     }
 
-    /// Waits until nobody reads any of `targets`, which no map entry names any more.
+    /// Waits until no lane reads any of `targets`, which no map entry names any more.
     #[inline]
     pub(crate) fn wait_for_readers(&self, targets: &[PostmapAba]) {
         // Pairs with the fence in `publish`.

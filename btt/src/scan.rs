@@ -20,8 +20,8 @@ pub struct SectorExtent {
 
 impl<M: Medium> Btt<M> {
     /// Finds the sectors that read as an error because their map entries say so. Reads all of the map, 64 KiB at a time;
-    /// entries that change meanwhile may be seen or not. `progress` is told after each piece how many sectors of how many
-    /// have been looked at.
+    /// entries that change meanwhile may be seen or not. `progress` gets the number of sectors looked at
+    /// and the number of all, after each piece.
     ///
     /// # Errors
     /// The medium's, with the first LBA whose entry could not be read.
@@ -41,8 +41,8 @@ impl<M: Medium> Btt<M> {
         self.scan(sectors, |entry| matches!(entry, MapEntry::Zero(_)), found, &mut |_, _| ())
     }
 
-    /// Where the data of a sector are now: the next write of it moves them. For whoever wants to see or damage the medium
-    /// itself, while nobody writes ([`Btt::exclusively`]).
+    /// Where the data of a sector are now: the next write of it moves them. For callers that look at or damage the medium
+    /// itself, while no CPU writes ([`Btt::exclusively`]).
     ///
     /// # Errors
     /// [`BttError::OutOfRange`], or a map that cannot be followed.

@@ -31,7 +31,7 @@ impl Groups {
     /// Reads the flog of an arena.
     ///
     /// # Errors
-    /// What the medium says, other than that it lost a group; not enough memory.
+    /// The medium's error, other than that it lost a group; not enough memory.
     pub(crate) fn read<M: Medium>(media: &M, one: &FoundArena) -> Result<Self, OpenError> {
         let geometry = &one.info.geometry;
         let flog = one.flog_at();
@@ -81,7 +81,7 @@ impl Groups {
                 Ok(word) if MapEntry::decode(word, record.lba).block() == record.old => {
                     self.pending.push(Pending { premap: record.lba, block: record.new });
                 }
-                // A map entry that is lost is found by whoever reads the map.
+                // Reading the map finds a map entry that is lost.
                 Ok(_) | Err(MediaError::Poisoned { .. }) => {}
                 Err(why) => return Err(why.into()),
             }
@@ -147,7 +147,7 @@ impl<'a> Progress<'a> {
 /// Reads the map, once for each window of blocks.
 ///
 /// # Errors
-/// What the medium says, other than that it lost entries.
+/// The medium's error, other than that it lost entries.
 pub(crate) fn survey<M: Medium>(
     media: &M,
     one: &FoundArena,

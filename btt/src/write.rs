@@ -25,7 +25,7 @@ use crate::map::{MapEntry, MapGuard, Unfenced, lines};
 use crate::media::{LINE_BYTES, MediaError, Medium, SectorSource};
 use crate::units::{ExternalLba, PostmapAba, PremapAba, RUN_MAX, clamp_u32};
 
-/// Proof that a run's flog records are durable: only now may the map change, and the write be acknowledged.
+/// Proof that a run's flog records are durable: only now may the map change, and the write be acknowledged (invariant 3).
 #[must_use]
 struct Committed(());
 
@@ -76,7 +76,7 @@ impl<M: Medium> LaneGuard<'_, M> {
 
         let media = self.btt.media();
         let mut guard = arena.locks.lock(first, count);
-        // Again, under the locks: whoever turned the arena read-only meanwhile may have left a record of one of these
+        // Again, under the locks: the lane that turned the arena read-only meanwhile may have left a record of one of these
         // sectors without its map change. A second one would free the same block, and no flog can explain that.
         arena.check_writable()?;
         let mut moves = [Move { lba: PremapAba(0), old: MapEntry::Initial(PostmapAba(0)) }; RUN_MAX];
@@ -96,11 +96,11 @@ impl<M: Medium> LaneGuard<'_, M> {
         Ok(count)
     }
 
-    /// Streams the data of a run of at most `count` sectors to free blocks, and says how many it is: it ends before a block
-    /// that the medium refuses, and fails if there is none that it takes.
+    /// Streams the data of a run of at most `count` sectors to free blocks, and returns the run's length: it ends before a
+    /// block that the medium refuses. Fails if the medium takes none.
     ///
-    /// A refused block goes behind the lane's others, so that no later run begins with it. Nothing on the medium tells in
-    /// which order a lane uses its groups: a run's records are of different sectors, and each group's next record uses
+    /// A refused block goes behind the lane's others, so that no later run begins with it. The medium does not record
+    /// in which order a lane uses its groups: a run's records are of different sectors, and each group's next record uses
     /// the block that its own newest one frees, in any order.
     fn place_data(
         &mut self,
@@ -126,7 +126,7 @@ impl<M: Medium> LaneGuard<'_, M> {
         Ok(count)
     }
 
-    /// Streams the data of `count` sectors to the lane's first free blocks, once nobody reads these.
+    /// Streams the data of `count` sectors to the lane's first free blocks, once no lane reads these (invariant 8).
     ///
     /// # Errors
     /// Which of them the medium refused, and why; those before it have their data.
@@ -173,7 +173,7 @@ impl<M: Medium> LaneGuard<'_, M> {
         Ok(())
     }
 
-    /// Makes durable what other lanes have changed on these stripes and not fenced.
+    /// Makes durable what other lanes have changed on these stripes and not fenced (invariant 4).
     pub(crate) fn settle(&mut self, guard: &mut MapGuard<'_>) -> Result<(), MediaError> {
         let mut found = 0;
         for record in guard.records() {
@@ -193,7 +193,7 @@ impl<M: Medium> LaneGuard<'_, M> {
         Ok(())
     }
 
-    /// Stores the flog records of a run and makes them durable.
+    /// Stores the flog records of a run and makes them durable. `_data` proves that their data are (invariant 3).
     fn commit(&mut self, arena: &Arena, moves: &[Move], _data: DataDurable) -> Result<Committed, MediaError> {
         let media = self.btt.media();
         let entries = self.state.entries(arena.index);

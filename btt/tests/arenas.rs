@@ -92,7 +92,7 @@ fn sectors_on_both_sides_of_every_arena_border_are_what_was_written() {
             assert_eq!(read_run(&btt, 1, border + 40, 2), Ok(vec![0, 0]), "{case}");
         }
         assert_eq!((read(&btt, 0, capacity - 1), read(&btt, 0, 0)), (Ok(7), Ok(0)), "{case}");
-        // What the last arena leaves over is nobody's.
+        // What the last arena leaves over belongs to no arena.
         let end = last.at.0 + last.info.geometry.info2off + PAGE;
         assert!(bytes - end < 16 * MIB && media.stored().into_iter().all(|page| page < end), "{case}");
     }

@@ -1,4 +1,4 @@
-//! Media that other makers lay out, or that somebody made up: judged by offsets and bounds, never by assumption.
+//! Media as other implementations lay them out, and invented ones: judged by offsets and bounds, never by assumption.
 
 mod common;
 
@@ -137,7 +137,7 @@ fn any_order_of_areas_and_any_number_of_free_blocks_is_served() {
 #[test]
 fn arenas_of_any_length_follow_one_another() {
     let sim = Sim::new(BYTES + ARENA + 8 * PAGE_BYTES);
-    // The first one is followed by eight pages that are nobody's.
+    // The first one is followed by eight pages that belong to no arena.
     let first =
         Geometry { nextoff: ARENA + 8 * PAGE_BYTES, ..Geometry::for_new(ARENA, size(512), false).expect("fits") };
     put(&sim, PAGE_BYTES, first);
@@ -295,7 +295,7 @@ fn a_sound_btt_with_sectors_of_another_size_is_named_and_left_as_it_is() {
     }
 }
 
-/// What stands on the medium says how much memory a BTT takes: no more than the caller allows, and no less than it needs.
+/// The medium determines how much memory a BTT takes: no more than the caller allows, and no less than it needs.
 #[test]
 fn free_lists_keep_to_the_memory_that_is_allowed_for_them() {
     const NFREE: u32 = 1 << 12;

@@ -36,7 +36,7 @@ impl Device {
         self.btt.as_ref().expect("it is open between steps")
     }
 
-    /// Does a step, and says what the sector reads as from now on: a tag, or an error.
+    /// Does a step, and returns what the sector reads as from now on: a tag, or an error.
     fn take(&mut self, cpu: u32, lba: u64, step: Step, now: Option<u64>) -> Option<u64> {
         let mut lane = self.btt().lane(CpuIndex(cpu));
         let at = ExternalLba(lba);

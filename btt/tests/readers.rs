@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
-/// A sink that says when it is about to copy, and takes its time.
+/// A sink that reports when it is about to copy, and copies slowly.
 struct Slow<'a> {
     started: Sender<()>,
     writer_is_done: &'a AtomicBool,
@@ -52,7 +52,7 @@ fn a_writer_waits_for_the_reader_of_its_free_block() {
     assert!(done.into_inner());
 }
 
-/// A medium on which somebody else writes two sectors at the n-th load of a map entry.
+/// A medium on which another CPU writes two sectors at the n-th load of a map entry.
 struct Busy {
     sim: Sim,
     loads_left: AtomicU32,

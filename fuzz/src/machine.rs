@@ -1,5 +1,5 @@
-//! A machine of one CPU for the real node: one DIMM, a consumer's memory, and a clock that runs ahead, so that whatever
-//! waits for a time ends soon.
+//! A machine of one CPU for the real node: one DIMM, a consumer's memory, and a clock that runs ahead, so that all
+//! waiting for a time ends soon.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::collections::VecDeque;
@@ -29,7 +29,7 @@ pub const SHARED_BYTES: usize = 128 << 10;
 /// The consumer's number.
 pub const MEMORY: MemoryId = MemoryId(3);
 
-/// Zeroed memory, given back when nobody has it any more.
+/// Zeroed memory, freed with its last owner.
 #[derive(Debug)]
 struct Memory {
     start: NonNull<u8>,
@@ -52,7 +52,7 @@ impl Memory {
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        // SAFETY: it was allocated with this layout, and whoever has pointers into it holds `self`, too.
+        // SAFETY: it was allocated with this layout, and code with pointers into it holds `self`, too.
         unsafe { dealloc(self.start.as_ptr(), self.layout) }
     }
 }
@@ -114,7 +114,7 @@ impl Waker for StoppedClock {
     fn wake(&self, _: CpuIndex) {}
 }
 
-/// A consumer: its memory, and nobody who hears its interrupts.
+/// A consumer: its memory. Its interrupts are lost.
 #[derive(Debug)]
 pub struct FakeConsumer {
     window: SharedWindow,
@@ -200,7 +200,7 @@ impl FakeMachine {
         self.link.clone()
     }
 
-    /// The consumer, whose memory anybody may write.
+    /// The consumer, whose memory the caller may write.
     #[must_use]
     pub fn consumer(&self) -> Arc<FakeConsumer> {
         Arc::clone(&self.consumer)

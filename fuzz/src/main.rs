@@ -36,7 +36,7 @@ struct Arguments {
     list: bool,
 }
 
-/// The input at hand: whoever ends the program writes it down first.
+/// The input at hand: it is written down before the program ends.
 static INPUT: Mutex<(String, Vec<u8>)> = Mutex::new((String::new(), Vec::new()));
 static DONE: AtomicU64 = AtomicU64::new(0);
 

@@ -4,7 +4,7 @@
 //! One list of models for two checkers: loom goes through every interleaving of a small model and every value that a
 //! load may return under the C11 memory model; shuttle takes seeded random schedules of larger ones.
 //!
-//! What is checked all the time is in [`medium`]: whoever copies a block holds it alone, and no step of the write path
+//! What is checked all the time is in [`medium`]: a thread that copies a block holds it alone, and no step of the write path
 //! comes before what it relies on is durable. What is checked at the end is in [`stage`]: what the medium shows, and
 //! what it would show if the power went, is sound and holds every acknowledged sector.
 #![allow(clippy::expect_used, reason = "a test ends where it is surprised")]

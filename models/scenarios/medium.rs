@@ -77,7 +77,7 @@ pub(crate) struct ModelMedium {
 /// A map entry.
 struct Entry {
     word: AtomicU32,
-    /// Moved on by whoever makes the entry durable or relies on its being so: the checker must try both orders, and
+    /// Moved on by a thread that makes the entry durable or relies on its being so: the checker must try both orders, and
     /// sees only what goes through its own types.
     order: AtomicU32,
 }

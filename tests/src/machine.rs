@@ -30,7 +30,7 @@ const COMMAND: Duration = Duration::from_secs(120);
 /// The longest that one appliance may live, in seconds.
 const LIFE: &str = "900";
 
-/// How an appliance is to be.
+/// How to start an appliance: its CPUs, NVDIMMs and options.
 #[derive(Debug, Default)]
 pub struct ApplianceBuilder {
     arguments: Vec<String>,
@@ -76,7 +76,7 @@ impl ApplianceBuilder {
     /// With arguments for QEMU.
     #[must_use]
     pub fn qemu(self, arguments: &[&str]) -> Self {
-        arguments.iter().fold(self, |machine, argument| machine.with(&["--qemu-arg", argument]))
+        arguments.iter().fold(self, |builder, argument| builder.with(&["--qemu-arg", argument]))
     }
 
     /// With a descriptor that QEMU inherits, and the number under which it has it.

@@ -15,7 +15,7 @@ use crate::workspace;
 pub struct Socket(PathBuf);
 
 impl Socket {
-    /// A place that nobody uses.
+    /// A place that is not in use.
     #[must_use]
     pub fn new() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
@@ -73,7 +73,7 @@ impl Monitor {
         assert_eq!(said, "", "{command}");
     }
 
-    /// The same where the machine ends by it, perhaps before QEMU could answer: nobody waits for that.
+    /// The same where the machine ends by it, perhaps before QEMU could answer: this does not wait for an answer.
     ///
     /// # Panics
     /// When QEMU does not read it.

@@ -28,7 +28,7 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 pub struct Place(PathBuf);
 
 impl Place {
-    /// One that nobody uses, in memory if there is such a place.
+    /// One that is not in use, in memory if there is such a place.
     ///
     /// # Panics
     /// When it cannot be made.

@@ -89,7 +89,7 @@ impl Memory {
     /// When they leave the memory.
     pub fn put(&self, at: usize, bytes: &[u8]) {
         assert!(at + bytes.len() <= self.bytes, "the test keeps to the memory");
-        // SAFETY: within the memory, and nobody else uses it now.
+        // SAFETY: within the memory, which no other code uses now.
         unsafe { self.start.add(at).as_ptr().copy_from(bytes.as_ptr(), bytes.len()) };
     }
 
@@ -158,7 +158,7 @@ impl Threads {
     /// What has been logged.
     ///
     /// # Panics
-    /// Never: nobody panics who logs.
+    /// Never: code that logs does not panic.
     #[must_use]
     pub fn logged(&self) -> Vec<String> {
         self.log.lock().expect("no panic").clone()

@@ -381,7 +381,7 @@ fn tempfile() -> File {
 fn in_memory(dimm: &Trapped) -> pmem::Pmem {
     let mut model = dimm.model();
     let (start, bytes) = (NonNull::new(model.media_mut().as_mut_ptr()).unwrap(), model.media().len());
-    // SAFETY: the media outlive what is made of this, and nobody uses the windows meanwhile.
+    // SAFETY: the media outlive what is made of this, and no other code uses the windows meanwhile.
     let region = unsafe { PmemRegion::from_mapping(start, bytes, pmem::Access::ReadWrite, Persist::detect(false)) };
     region.namespace(0, bytes as u64, pmem::Access::ReadWrite).unwrap()
 }
@@ -473,7 +473,7 @@ fn a_power_cut_at_any_store_leaves_every_sector_old_or_new() {
                             3 => at != one,
                             _ => seed >> (at % 64) & 1 != 0,
                         };
-                        // SAFETY: nobody writes to the file.
+                        // SAFETY: no code writes to the file.
                         let media = unsafe { MmapOptions::new().map_copy(&before) }.unwrap();
                         dimm.model().replace_media(media);
                         let landed = (0..).zip(&buffer).filter(|(at, _)| lands(*at)).map(|(_, store)| store);
@@ -503,7 +503,7 @@ fn a_driver_whose_dimm_loses_power_gets_errors_and_recovers_when_it_is_back() {
     let before = kept(dimm.model().media());
     let mut cuts = 0;
     for at in (0..).step_by(11) {
-        // SAFETY: nobody writes to the file.
+        // SAFETY: no code writes to the file.
         let media = unsafe { MmapOptions::new().map_copy(&before) }.unwrap();
         dimm.model().replace_media(media);
         dimm.model().power_on();

@@ -1,4 +1,4 @@
-//! Damaged media, shown to everybody who knows the format: an unmodified Linux and its ndctl, PMDK's checker, and untorn.
+//! Damaged media, shown to every program that knows the format: an unmodified Linux and its ndctl, PMDK's checker, and untorn.
 //! The table in docs/repair.md is what this finds. What untorn has mended, all of them take for sound.
 //!
 //! Of each medium there are three: one that Linux attaches as it is, one that ndctl repairs before, and one that untorn

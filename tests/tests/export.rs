@@ -320,7 +320,7 @@ fn a_machine_boots_from_the_disk_and_outlives_appliances() {
     make_bootable(&mut appliance, "pmem0s");
     eventually("the socket", || place.at("disk").exists());
 
-    // One whose memory nobody else sees is told so.
+    // A consumer whose memory no other program sees is told so.
     let private = Firmware::seabios(&place, "share=off");
     eventually("the message", || appliance.said().contains("give its -object memory-backend-file share=on"));
     drop(private);

@@ -43,7 +43,7 @@ fn lines() -> Vec<Line> {
     lines
 }
 
-/// A checkout that is built, in a folder of its own: what is run there leaves somebody's NVDIMM under target/ alone.
+/// A checkout that is built, in a folder of its own: what is run there leaves the user's NVDIMM under target/ alone.
 struct Checkout(PathBuf);
 
 impl Checkout {

@@ -368,7 +368,7 @@ fn a_timeout_strikes_a_script_in_the_middle_of_a_command() {
 #[test]
 fn a_plain_run_formats_the_blank_nvdimm_that_it_makes_and_only_that_once() {
     let _turn = turn();
-    // A target directory of its own, for the NVDIMM under the real one is somebody's.
+    // A target directory of its own, for the NVDIMM under the real one belongs to the user.
     let target = PlainTarget::new();
     let plain = |words: &str| {
         let mut command = script(words);

@@ -20,7 +20,7 @@ impl FileNamespace {
     /// The file, all of it, as a namespace.
     ///
     /// # Errors
-    /// What the operating system says of the file's size.
+    /// The operating system's error for the file's size.
     pub(crate) fn new(file: File, read_only: bool) -> io::Result<Self> {
         let bytes = file.metadata()?.len();
         Ok(Self { file: RwLock::new(file), bytes, read_only })

@@ -2,7 +2,7 @@
 //!
 //! Every block has one owner: a sector or a flog group. What sound groups and map entries leave over are the blocks that
 //! the unsound ones must have owned. If only groups are unsound, any of them may have any of those blocks, so the answer
-//! is certain. (Not what a sector holds whose last write only the lost record told of: docs/repair.md. A record that is left
+//! is certain. (What a sector holds whose last write was only in the lost record is not: docs/repair.md. A record that is left
 //! makes its sector doubtful.) A map entry that is lost, or shares its block, has no certain answer: by force it becomes an
 //! error, with a block of its own.
 //!
@@ -30,12 +30,12 @@ const MOST: usize = 1 << 16;
 /// What has to be mended.
 #[derive(Default)]
 struct Damage {
-    /// Blocks that nobody owns. Sorted, as a survey meets them.
+    /// Blocks without an owner. Sorted, as a survey meets them.
     missing: Vec<PostmapAba>,
     /// Blocks that several own. Sorted, each once.
     contested: Vec<PostmapAba>,
     /// Sectors without a block: entries that are lost or lead out of the arena.
-    homeless: Vec<PremapAba>,
+    without_block: Vec<PremapAba>,
     /// How often a block came up again.
     again: usize,
     /// There is more than is remembered.
@@ -45,7 +45,7 @@ struct Damage {
 /// Mends what the options allow. `all` says whether everything that was found is known to be within bounds.
 ///
 /// # Errors
-/// What the medium says. What is not mended is found by the next look.
+/// The medium's error. What is not mended is found by the next look.
 pub(super) fn mend<M: Medium>(
     media: &M,
     one: &FoundArena,
@@ -61,8 +61,8 @@ pub(super) fn mend<M: Medium>(
     media.fence()?;
     let mut damage = Damage::find(media, one, &groups, options.window_blocks, progress)?;
     let unsound: Vec<u32> = groups.unsound().map(|(index, _)| index).collect();
-    let certain = damage.again == 0 && damage.homeless.is_empty();
-    let needed = damage.again + damage.homeless.len() + unsound.len();
+    let certain = damage.again == 0 && damage.without_block.is_empty();
+    let needed = damage.again + damage.without_block.len() + unsound.len();
     if !all || damage.too_much || needed == 0 || damage.missing.len() != needed || !(certain || options.force) {
         return Ok(());
     }
@@ -97,7 +97,9 @@ impl Damage {
         let mut see = |seen| {
             too_much |= match seen {
                 Seen::Entry { .. } | Seen::Blank { .. } => false,
-                Seen::OutOfBounds { premap, .. } | Seen::EntryLost { premap } => push(&mut damage.homeless, premap),
+                Seen::OutOfBounds { premap, .. } | Seen::EntryLost { premap } => {
+                    push(&mut damage.without_block, premap)
+                }
                 Seen::Again { block, .. } => {
                     damage.again += 1;
                     push(&mut damage.contested, block)
@@ -114,7 +116,7 @@ impl Damage {
     }
 }
 
-/// Remembers one more, and says whether that is too many.
+/// Remembers one more. Returns whether there is no room for it.
 fn push<T>(list: &mut Vec<T>, one: T) -> bool {
     let full = list.len() == MOST;
     if !full {
@@ -124,7 +126,7 @@ fn push<T>(list: &mut Vec<T>, one: T) -> bool {
 }
 
 /// Sectors of which an unsound group holds a record that may be an interrupted write: the map names the record's old
-/// block, and its new one has no owner. Whether the old data or the new ones are right, nobody knows.
+/// block, and its new one has no owner. Whether the old data or the new ones are right is unknown.
 fn doubtful_sectors<M: Medium>(
     media: &M,
     one: &FoundArena,
@@ -213,7 +215,7 @@ impl<M: Medium> Map<'_, M> {
             }
         }
         self.mend_lost_lines(one, damage)?;
-        for &premap in &damage.homeless {
+        for &premap in &damage.without_block {
             self.give(premap, spare)?;
         }
         self.media.fence()
@@ -230,7 +232,7 @@ impl<M: Medium> Map<'_, M> {
     /// Media forget that they lost a line once it is written as a whole: it is filled with entries that lead nowhere, which
     /// a cut leaves as damaged as they were.
     fn mend_lost_lines(&self, one: &FoundArena, damage: &Damage) -> Result<(), MediaError> {
-        for premap in &damage.homeless {
+        for premap in &damage.without_block {
             let lost = self.media.load_u32(map::entry_at(self.at, *premap)).is_err();
             if lost {
                 let first = premap.0 / LINE_ENTRIES * LINE_ENTRIES;

@@ -17,10 +17,10 @@ use zerocopy::IntoBytes;
 /// A sequence number that no sum of two sound ones allows.
 const IMPOSSIBLE_SEQ: u32 = 7;
 
-/// Makes groups say that they free these blocks, and no more.
+/// Rebuilds groups with one record each, which frees this block.
 ///
 /// # Errors
-/// What the medium says; the groups not done yet are unsound then.
+/// The medium's error; the groups not done yet are unsound then.
 pub(super) fn rebuild<M: Medium>(
     media: &M,
     flog: NsOffset,

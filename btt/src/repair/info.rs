@@ -1,4 +1,4 @@
-//! Mending info blocks: from the copy, from another arena, or from what flog and map say.
+//! Mending info blocks: from the copy, from another arena, or from flog and map.
 //!
 //! | source | accepted when |
 //! |---|---|
@@ -107,7 +107,7 @@ impl<M: Medium> Place<'_, M> {
         InfoBlock::decode(raw, self.placement.version, self.placement.parent_uuid, self.remaining).ok()
     }
 
-    /// Where the damaged block says that its copy is.
+    /// Where its copy is by the damaged block.
     fn own_copy(&self, damaged: &RawInfoBlock) -> Option<NsOffset> {
         let offset = damaged.info2off.get();
         (offset > 0 && offset.checked_add(PAGE_BYTES)? <= self.remaining).then(|| self.at.plus(offset))

@@ -10,7 +10,7 @@
 //! | the error flag | cleared, once nothing is wrong any more | here |
 //! | the flog's old layout | rewritten, when asked | `rewrite` |
 //!
-//! Whether a finding is repaired is not for the repairer to say: everything is looked at a second time, and what is
+//! The repairing code does not decide whether a finding is repaired: everything is looked at a second time, and what is
 //! found again is not repaired.
 //!
 //! A cut at any point of a repair leaves a medium that is as damaged as before, or less; the same repair then goes on.
@@ -82,7 +82,7 @@ pub fn repair<M: Medium>(
 /// been written out before ([`crate::guard::LaneGuard::write_out_zero_entries`]).
 ///
 /// # Errors
-/// What keeps the BTT from being opened; what the medium says.
+/// What keeps the BTT from being opened; the medium's error.
 pub fn forbid_zero_entries<M: Medium>(media: &M, placement: Placement) -> Result<(), OpenError> {
     for mut one in find_all(media, placement.version, placement.parent_uuid)? {
         if one.info.flags & InfoBlock::ZERO_ENTRIES != 0 {

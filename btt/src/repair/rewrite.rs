@@ -3,7 +3,7 @@
 //! A group that uses slot 1 beside groups that use slot 2 is refused by Linux, so no group may use slot 1 before all are
 //! done. Each group is led, by records that move nothing (old = new = its free block), to where its newest record stands
 //! in slot 0 with sequence 1, as the very first record of a group does; then the other slot is cleared, its commit half
-//! first. A group with one slot fits both layouts, so a cut between any two stores leaves a flog that everybody accepts.
+//! first. A group with one slot fits both layouts, so a cut between any two stores leaves a flog that all readers accept.
 
 use crate::chain::FoundArena;
 use crate::flog::{FlogEntry, Slots, group_at};
@@ -16,7 +16,7 @@ use crate::units::ArenaIndex;
 /// Leaves each group with one record, in slot 0. The arena's flog is sound.
 ///
 /// # Errors
-/// What the medium says, or what is wrong with the flog: then nothing is written.
+/// The medium's error, or what is wrong with the flog: then nothing is written.
 pub(super) fn single_slot_groups<M: Medium>(media: &M, one: &FoundArena) -> Result<(), Failure> {
     let Ok(recovery) = Recovery::inspect(media, ArenaIndex(0), one.at, &one.info) else {
         // The second look reports it.

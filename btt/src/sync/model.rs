@@ -11,7 +11,7 @@ pub(crate) use checker::sync::MutexGuard;
 pub(crate) use checker::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use std::sync::{OnceLock, PoisonError};
 
-/// What a waiting loop does between two looks: whoever it waits for must get on.
+/// What a waiting loop does between two looks: the thread that it waits for must run.
 pub(crate) fn relax() {
     checker::thread::yield_now();
 }
@@ -46,7 +46,7 @@ impl<T> Once<T> {
     }
 
     pub(crate) fn call_once(&self, make: impl FnOnce() -> T) -> &T {
-        // Whoever comes second sees the first one's value, and what happened before it.
+        // The second caller sees the first one's value, and what happened before it.
         self.set.fetch_add(1, Ordering::AcqRel);
         self.value.get_or_init(make)
     }

@@ -1,6 +1,6 @@
 //! Locks that ask a test's scheduler before they are taken, so that it can try every order of CPUs.
 //!
-//! The scheduler runs all CPUs on one thread, one at a time. So whoever finds a lock taken must hand over to the one
+//! The scheduler runs all CPUs on one thread, one at a time. So a CPU that finds a lock taken must hand over to the one
 //! that holds it. Without a scheduler these are spin's locks.
 
 pub(crate) use spin::MutexGuard;

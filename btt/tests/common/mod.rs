@@ -1,4 +1,4 @@
-//! What the tests of this crate share: small media, sectors that say who wrote them.
+//! What the tests of this crate share: small media, sectors that carry their writer's tag.
 #![allow(dead_code, unreachable_pub, clippy::cast_possible_truncation)] // each test uses its part; small numbers
 
 pub mod lossy;

@@ -14,7 +14,7 @@ struct Desk {
     node: Node<FakeMachine>,
     session: Session,
     line: Line,
-    /// The machine went down: nobody hears any more.
+    /// The machine went down: the session is over.
     over: bool,
 }
 

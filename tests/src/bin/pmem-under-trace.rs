@@ -1,4 +1,4 @@
-//! Uses persistent memory as the appliance does, while somebody counts its instructions (`tests::instructions`).
+//! Uses persistent memory as the appliance does, while its instructions are counted (`tests::instructions`).
 //!
 //! `pmem-under-trace OPERATION FILE`: maps the file at a fixed place, and stops (SIGSTOP) just before and just after the
 //! operation.

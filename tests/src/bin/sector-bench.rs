@@ -50,7 +50,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let size = SectorSize::new(options.sector).ok_or("not a sector size")?;
     let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&options.file)?;
     file.set_len(options.mib << 20)?;
-    // SAFETY: the file was made for this program, and nobody else changes it.
+    // SAFETY: the file was made for this program, and no other program changes it.
     let mut mapping = unsafe { MmapMut::map_mut(&file)? };
     let base = NonNull::new(mapping.as_mut_ptr()).ok_or("no mapping")?;
     // SAFETY: the mapping outlives the region, and is reached through it only.

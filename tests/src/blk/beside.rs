@@ -138,7 +138,7 @@ impl Beside {
         option("-acpitable", format!("file={}", table.display()));
 
         let media = File::options().read(true).write(true).open(&self.media).expect("the media are a file");
-        // SAFETY: nobody else uses the media while the model does.
+        // SAFETY: no other code uses the media while the model does.
         let mut model = Model::new(layout, unsafe { MmapMut::map_mut(&media) }.expect("a file is mapped"));
         if let Some(shared) = shared {
             model = model.with_shared_apertures(shared);
@@ -165,7 +165,7 @@ impl Plug {
         let dimm = self.dimm.clone();
         thread::spawn(move || {
             if let Err(why) = dimm.serve(ours) {
-                // QEMU waits for an answer, and whoever waits for QEMU gives up: this says why.
+                // QEMU waits for an answer, and the test that waits for QEMU gives up: this prints why.
                 eprintln!("the DIMM behind windows: {why}");
             }
         });

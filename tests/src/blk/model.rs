@@ -154,7 +154,7 @@ pub struct Model {
     pub faults: Faults,
     /// Whether the model is told when lines are invalidated, and so can keep them cached until then.
     pub caches: bool,
-    /// What was done, if somebody wants to know.
+    /// What was done, if a test records it.
     pub log: Option<Vec<Access>>,
     /// When the power goes.
     cut: Option<Cut>,

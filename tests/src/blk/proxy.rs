@@ -68,7 +68,7 @@ impl fmt::Display for ProxyError {
 
 impl std::error::Error for ProxyError {}
 
-/// The DIMM, shared with whoever looks at it while QEMU uses it.
+/// The DIMM, shared with the test that looks at it while QEMU uses it.
 #[derive(Clone, Debug)]
 pub struct Served(Arc<Mutex<Model>>);
 

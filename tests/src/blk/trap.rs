@@ -1,4 +1,4 @@
-//! The model in process. The driver's registers and apertures are pages that nobody may touch: each of its accesses is a
+//! The model in process. The driver's registers and apertures are pages without access: each of its accesses is a
 //! page fault, whose handler decodes the instruction, lets the model answer, and goes on behind it. So the very
 //! instructions that run on a machine run here, and the model sees each load, store and CLFLUSH in its order.
 //!
@@ -16,11 +16,11 @@ use crate::threads::Hardware;
 
 const PAGE: usize = 4096;
 
-/// The model, shared with whoever looks at it while the driver uses it.
+/// The model, shared with the test that looks at it while the driver uses it.
 #[derive(Clone, Debug)]
 pub struct Trapped(Arc<Mutex<Model>>);
 
-/// Pages that nobody may touch, and what they stand for.
+/// Pages without access, and what they stand for.
 struct Pages {
     start: usize,
     bytes: usize,
@@ -81,7 +81,7 @@ fn install() {
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
     let handler: extern "C" fn(i32, *mut libc::siginfo_t, *mut c_void) = on_fault;
     action.sa_sigaction = handler as usize;
-    // On the stack of whoever faults: the handler needs more than the spare stack that threads have for overflows.
+    // On the stack of the thread that faults: the handler needs more than the spare stack that threads have for overflows.
     action.sa_flags = libc::SA_SIGINFO;
     // SAFETY: the handler has the form that SA_SIGINFO asks for.
     let done = unsafe { libc::sigaction(libc::SIGSEGV, &raw const action, ptr::null_mut()) };

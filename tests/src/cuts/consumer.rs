@@ -79,7 +79,7 @@ struct Moment {
 }
 
 impl Moment {
-    /// Nobody stores to the media.
+    /// No store to the media is under way.
     fn now(dimms: &[Dimm; 2], linux: &mut Consumer) -> Self {
         // First the media: the consumer may still be about to note what was acknowledged to it.
         let dimms = dimms.each_ref().map(copy);

@@ -44,7 +44,7 @@ pub fn judge<'a>(
     }
     let last = found.values().copied().max().unwrap_or(0).max(acknowledged);
     if cpus > 1 {
-        // Whose run came first nobody knows.
+        // Which run came first is unknown.
         return Ok(last);
     }
     let mut expected: BTreeMap<u32, u64> = BTreeMap::new();

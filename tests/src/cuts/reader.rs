@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 const ARENA_AT: usize = 4096;
 const BLOCK_MASK: u32 = 0x3fff_ffff;
 
-/// What was found.
+/// An arena as its metadata describe it, interrupted writes finished.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ArenaContents {
     /// Bytes of a sector.
@@ -20,7 +20,7 @@ pub struct ArenaContents {
     pub pending: usize,
     /// How many flog records have been begun and not committed.
     pub begun: usize,
-    /// Each sector's block, by its recovered map; none for zeroes that nobody wrote.
+    /// Each sector's block, by its recovered map; none for a sector that was never written.
     blocks: Vec<Option<u32>>,
     data_at: usize,
     block_bytes: usize,
@@ -194,7 +194,7 @@ pub fn read(image: &[u8]) -> Result<ArenaContents, String> {
 }
 
 impl ArenaContents {
-    /// What a sector reads; zeroes where nobody wrote.
+    /// What a sector reads; zeroes where it was never written.
     ///
     /// # Panics
     /// If there is no such sector, or the image is another one.

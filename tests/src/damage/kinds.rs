@@ -54,7 +54,7 @@ const HIT: u64 = FIRST + 5;
 const NEXT: u64 = HIT + 1;
 /// Groups that two CPUs use: Linux's lanes are its CPUs.
 const BUSY: [u64; 2] = [0, 1];
-/// A group that nobody has used.
+/// A group that was never used.
 const IDLE: u64 = 250;
 
 /// None at all.

@@ -1,6 +1,6 @@
 //! Damaged BTTs, one kind of damage each, with what can and what cannot be read of them: the rows of docs/repair.md.
 //!
-//! They are shown to whoever knows the format: `tests/damage.rs`.
+//! `tests/damage.rs` shows them to each program that knows the format.
 
 mod kinds;
 mod untorn;

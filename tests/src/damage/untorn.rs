@@ -147,7 +147,7 @@ fn mend(medium: &Sim, rewrite_log: bool, force: bool) -> bool {
     found > 0 && left == 0
 }
 
-/// Whether a medium that somebody else has repaired opens, is sound, and reads nothing that was not written: each sector
+/// Whether a medium that another program has repaired opens, is sound, and reads nothing that was not written: each sector
 /// reads as it should, or is an error where it may be one.
 #[must_use]
 pub fn reads_right(damage: &Damage, image: Vec<u8>) -> bool {

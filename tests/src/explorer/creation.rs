@@ -106,7 +106,7 @@ impl Creation {
             }
             Err(OpenError::NotABtt | OpenError::InfoBlock { backup: None, .. }) => Ok(Shown::None),
             Err(OpenError::InfoBlock { backup: Some(copy), at, .. }) => {
-                // Whoever repairs takes the copy: then it must be one of the two, and whole.
+                // A repair takes the copy: then it must be one of the two, and whole.
                 let mut page = [0; size_of::<RawInfoBlock>()];
                 medium.read(copy, &mut page).map_err(|why| why.to_string())?;
                 medium.write(at, &page).map_err(|why| why.to_string())?;

@@ -5,7 +5,7 @@
 //!   been seen is not judged again, nor counted. (Among ten million states the chance that two different ones share a
 //!   hash is three in a million.)
 //! - *Stores that change nothing* of what is durable already, where no other store goes to the piece.
-//! - *Data that nobody reads.* Streamed data stay undecided, [`super::medium`], until recovery or a read of any sector
+//! - *Unread data.* Streamed data stay undecided, [`super::medium`], until recovery or a read of any sector
 //!   touches them. If none does, every choice among their pieces gives the same outcome. If one does, they are
 //!   decided: none of them, all, each one alone, each one missing. That is enough, because every piece of a sector
 //!   carries the tag of its write: where two choices differ in a piece that is read, one of these shows a mixture.

@@ -202,7 +202,7 @@ impl Search<'_, '_> {
         Stop::Violation(Box::new(Violation { scenario: self.lanes.name(), events, landed: Vec::new(), why }))
     }
 
-    /// Follows a schedule to its end, then goes on where nobody has been; what else could be tried there is added to
+    /// Follows a schedule to its end, then goes on where no schedule has been; what else could be tried there is added to
     /// `schedules`.
     fn follow(&mut self, mut schedule: Vec<u8>, schedules: &mut Vec<Vec<u8>>) -> Result<(), Stop> {
         let world = self.world()?;

@@ -1,7 +1,7 @@
 //! What a cut left, as the medium of the code that recovers it: a frame of bytes, and zeroes elsewhere.
 //!
 //! It notes what is done to it. Bytes may be *undecided*: a cut could have left either of two contents. As long as
-//! nobody reads them, both give the same outcome; so it notes whether somebody does.
+//! no code reads them, both give the same outcome; so it notes whether they are read.
 
 use std::cell::{Cell, RefCell};
 use std::ops::Range;

@@ -202,7 +202,7 @@ impl Operation for Repair {
         }
         if done {
             is_clean(medium).map_err(|why| format!("the repair has ended: {why}"))?;
-            // Whoever writes next would use the other slots of some groups, and those of the old layout beside them are
+            // The next write would use the other slots of some groups, and those of the old layout beside them are
             // more than Linux takes.
             if self.options().rewrite_log && !self.groups_have_one_record(medium) {
                 return Err("the repair has ended, and a flog group still has two records".into());

@@ -35,7 +35,7 @@ pub trait Operation: Send + Sync {
     /// The promise that is broken.
     fn judge(&self, medium: &CutMedium, done: bool) -> Result<Vec<Event>, String>;
 
-    /// Whether a place holds sector data, which nobody reads unless it is mapped.
+    /// Whether a place holds sector data, which no code reads unless it is mapped.
     fn is_data(&self, at: u64) -> bool;
 }
 

@@ -56,7 +56,7 @@ thread_local! {
 
 fn stop(at: Stop) {
     let yielder = RUNNING.get();
-    // SAFETY: a coroutine sets this to its own yielder, which lives as long as its body runs, and everybody who resumes
+    // SAFETY: a coroutine sets this to its own yielder, which lives as long as its body runs, and every caller that resumes
     // sets it to null again: so if it is not null, we are called from the body of that coroutine.
     if let Some(yielder) = unsafe { yielder.as_ref() } {
         yielder.suspend(at);
@@ -91,11 +91,11 @@ enum Command {
     Quit,
 }
 
-/// CPUs that run what they are given.
+/// CPUs that run the work they are given.
 pub struct Cpus(Vec<Coroutine<Command, Stop, ()>>);
 
 impl Cpus {
-    /// So many CPUs, idle. Locks of the BTT ask this module from now on.
+    /// `cpus` idle CPUs. Locks of the BTT ask this module from now on.
     #[must_use]
     pub fn new(cpus: usize) -> Self {
         set_scheduler(turn);
@@ -156,7 +156,7 @@ pub struct Stage {
     small: Small,
     grain: Grain,
     cpu: Cell<u32>,
-    /// Nobody looks any more: every access fails, so that all work ends soon.
+    /// The run is over: every access fails, so that all work ends soon.
     over: Cell<bool>,
     /// For each CPU, all that it did and saw.
     seen: RefCell<Vec<u64>>,

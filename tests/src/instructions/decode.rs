@@ -1,5 +1,5 @@
 //! Which instructions store, write back or fence. Everything that writes memory is recognised by the disassembler, so
-//! that no store to the medium can go unnoticed because nobody had thought of its instruction.
+//! that no store to the medium can go unnoticed because its instruction was not thought of.
 
 use iced_x86::{
     Code, Decoder, DecoderOptions, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, Register, UsedMemory,
@@ -48,7 +48,7 @@ pub const fn kind(mnemonic: Mnemonic) -> Kind {
         | Mnemonic::Movdiri
         | Mnemonic::Movdir64b => Kind::Streaming,
         Mnemonic::Clwb | Mnemonic::Clflushopt | Mnemonic::Clflush => Kind::WriteBack,
-        // A locked instruction orders too, but nobody may lean on that for durability.
+        // A locked instruction orders too, but durability may not depend on that.
         Mnemonic::Sfence | Mnemonic::Mfence => Kind::Fence,
         _ => Kind::Cached,
     }
@@ -101,7 +101,7 @@ fn value(register: Register, registers: &libc::user_regs_struct) -> Option<u64> 
         Register::FS => return Some(registers.fs_base),
         Register::GS => return Some(registers.gs_base),
         Register::CS | Register::DS | Register::ES | Register::SS => return Some(0),
-        // A vector of addresses (a scatter): nobody stores to a medium so, and it would show in the comparison of the
+        // A vector of addresses (a scatter): no code stores to a medium so, and it would show in the comparison of the
         // whole medium at the end.
         _ => return None,
     };

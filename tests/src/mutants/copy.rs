@@ -7,7 +7,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The copy, and its own build directory. Whoever holds it is the only one, among all processes.
+/// The copy, and its own build directory. Only one process holds it at a time.
 #[derive(Debug)]
 pub struct Copy {
     sources: PathBuf,

@@ -139,7 +139,7 @@ fn fails(binary: &Path, folder: &Path, patience: Duration) -> Option<String> {
         // What it still has to say does not matter. It may have ended by itself meanwhile.
         let _ = child.kill();
     }
-    // Nobody waits for the thread: what a killed test has started may keep its output open.
+    // The thread is not joined: what a killed test has started may keep its output open.
     let status = child.wait();
     match (found, status) {
         (None, Ok(status)) if status.success() => None,

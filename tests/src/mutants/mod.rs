@@ -34,7 +34,7 @@ pub struct Mutant {
 pub enum Fate {
     /// A test noticed it.
     Killed(String),
-    /// Nobody noticed.
+    /// The judge passed.
     Survived,
     /// It could not be tried: the patch does not apply, or what it leaves does not compile.
     Untried(String),

@@ -238,7 +238,7 @@ fn unclean_shutdowns_are_counted_where_writes_had_to_be_finished() {
     assert_eq!(count(&mut boot_one(memory)), 0, "counted since boot");
 }
 
-/// A sound info block of somebody else, with sectors of another size.
+/// A sound info block of another BTT, with sectors of another size.
 #[test]
 fn a_btt_with_sectors_of_another_size_is_not_supported_and_nobody_offers_to_write_over_it() {
     for size in [1024_u32, 8192] {

@@ -181,7 +181,7 @@ impl Bridge {
         self.ask(Request::Start(start), Outcome::Ok);
     }
 
-    /// One request: a header, data, a status. Its status, or none if nobody served it.
+    /// One request: a header, data, a status. Its status, or none if it was not served.
     fn request(&mut self, kind: u32, unit: u64, data: u64, bytes: u32, cpu: u32) -> Option<u8> {
         self.submit(kind, unit, data, bytes);
         self.booted.node.exports().poll(CpuIndex(cpu));
@@ -303,7 +303,7 @@ fn long_commands_attend_to_consumers_and_their_bridge() {
         bridge.booted.done(command);
         (bridge.answer(), bridge.hear())
     };
-    // A namespace that nobody has, or other sectors: all goes on as ever.
+    // A namespace that does not exist, or other sectors: nothing changes.
     for (base, command) in (1..).zip([
         "create-namespace -r region1 -f",
         "write pmem0s 0 --fill 1 --count 2048 -f",
@@ -356,13 +356,13 @@ fn a_disk_that_a_consumer_has_is_written_only_by_force() {
     bridge.booted.done("bench pmem0s --verify");
     bridge.ask(Request::Detach { export: ExportIndex(0) }, Outcome::Ok);
     writing.iter().for_each(|line| _ = bridge.booted.done(line));
-    // Withdrawn, the consumer's requests fail: nobody uses the disk.
+    // Withdrawn, the consumer's requests fail: the disk is not in use.
     bridge.attach();
     bridge.booted.done("unexport pmem0s");
     writing.iter().for_each(|line| _ = bridge.booted.done(line));
 }
 
-/// Requests of queue 0, which is CPU 0's, one after another, until somebody may keep watch.
+/// Requests of queue 0, which is CPU 0's, one after another, until a CPU may keep watch.
 fn calm() -> Bridge {
     let mut bridge = Bridge::new(512);
     bridge.attach();
@@ -411,7 +411,7 @@ fn who_leaves_the_watch_wakes_those_who_have_requests() {
     assert!(bridge.booted.node.exports().keeps_watch(CpuIndex(2)));
     bridge.booted.node.exports().leave_watch(CpuIndex(1));
     assert_eq!(bridge.woken(), [], "another one keeps it");
-    // Requests in numbers: everybody is to serve their own.
+    // Many requests: each CPU is to serve its own.
     for _ in 0..3 {
         bridge.submit(0, 0, 0x20000, 512);
     }

@@ -25,7 +25,7 @@ fn main() {
     }
     let _ = io::stdout().flush();
     sync();
-    // Nobody is left to tell.
+    // No way is left to report it.
     let _ = reboot(RebootMode::RB_POWER_OFF);
 }
 
@@ -106,7 +106,7 @@ fn check(phase: Phase, of: impl Fn(usize) -> bool) -> Outcome<()> {
 fn report(report: &Report) {
     let line = serde_json::to_string(report).unwrap_or_else(|error| format!("{{\"Trouble\":\"{error}\"}}"));
     if let Ok(mut port) = OpenOptions::new().write(true).open("/dev/ttyS0") {
-        // Without a port there is nobody to tell.
+        // Without a port there is no way to report it.
         let _ = writeln!(port, "{line}");
     }
 }
