@@ -51,64 +51,29 @@ impl FoundArena {
 
 /// Why a namespace could not be opened as a BTT. Nothing was written to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "each variant says what its fields are")]
 pub enum OpenError {
     /// There is no BTT: neither an info block nor a copy of one.
     NotABtt,
-    /// The namespace is too small to hold one.
-    TooSmall {
-        /// Its length.
-        bytes: u64,
-    },
-    /// There is a BTT, whose sectors have a size that is none of [`crate::geometry::SECTOR_SIZES`]. Nothing else is known
-    /// to be wrong with it.
-    SectorSize {
-        /// Bytes of a sector.
-        found: u32,
-    },
-    /// An arena's info block is not sound.
-    InfoBlock {
-        /// Which arena.
-        arena: ArenaIndex,
-        /// Where its info block is.
-        at: NsOffset,
-        /// What is wrong with it.
-        why: InfoBlockError,
-        /// Where a sound copy of it is, if there is one.
-        backup: Option<NsOffset>,
-    },
-    /// An arena's uuid, sector size or version is not that of the first one.
-    ArenaDiffers {
-        /// Which arena.
-        arena: ArenaIndex,
-        /// Where its info block is.
-        at: NsOffset,
-    },
+    /// The namespace has `bytes` bytes, too few to hold one.
+    TooSmall { bytes: u64 },
+    /// There is a BTT, whose sectors have `found` bytes: none of [`crate::geometry::SECTOR_SIZES`]. Nothing else is known to
+    /// be wrong with it.
+    SectorSize { found: u32 },
+    /// An arena's info block, at `at`, is not sound. `backup`: where a sound copy of it is, if there is one.
+    InfoBlock { arena: ArenaIndex, at: NsOffset, why: InfoBlockError, backup: Option<NsOffset> },
+    /// An arena's info block, at `at`, has another uuid, sector size or version than the first one.
+    ArenaDiffers { arena: ArenaIndex, at: NsOffset },
     /// More arenas than a namespace of this size can have.
     TooManyArenas,
-    /// A flog group is not sound.
-    Flog {
-        /// Which arena.
-        arena: ArenaIndex,
-        /// Which group.
-        group: u32,
-        /// Where it is.
-        at: NsOffset,
-        /// What is wrong with it.
-        why: FlogError,
-    },
+    /// The flog group at `at` is not sound.
+    Flog { arena: ArenaIndex, group: u32, at: NsOffset, why: FlogError },
     /// The medium failed.
     Media(MediaError),
     /// There is not enough memory for the arenas' free lists.
     OutOfMemory,
-    /// The arenas' free lists would take more memory than the caller allows.
-    OverBudget {
-        /// How many free blocks there are, in all arenas.
-        free_blocks: u64,
-        /// Bytes that are needed.
-        needed: u64,
-        /// Bytes that are allowed.
-        most: u64,
-    },
+    /// The free lists of all arenas, with `free_blocks` blocks, need `needed` bytes of memory; the caller allows `most`.
+    OverBudget { free_blocks: u64, needed: u64, most: u64 },
 }
 
 impl OpenError {

@@ -13,92 +13,31 @@ use core::fmt;
 
 /// One thing that is not as it should be, with its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "each variant says what its fields are")]
 pub enum Finding {
-    /// An info block is not sound; nothing behind it could be looked at.
-    InfoBlock {
-        /// Which arena.
-        arena: ArenaIndex,
-        /// Where its info block is.
-        at: NsOffset,
-        /// What is wrong.
-        why: InfoBlockError,
-        /// Where a sound copy is, if there is one.
-        backup: Option<NsOffset>,
-    },
+    /// An arena's info block, at `at`, is not sound, and nothing behind it could be looked at. `backup`: where a sound
+    /// copy of it is, if there is one.
+    InfoBlock { arena: ArenaIndex, at: NsOffset, why: InfoBlockError, backup: Option<NsOffset> },
     /// The chain of arenas breaks off for another reason.
     Chain(OpenError),
-    /// The copy of an info block differs from it.
-    Backup {
-        /// Which arena.
-        arena: ArenaIndex,
-        /// Where the copy is.
-        at: NsOffset,
-    },
-    /// The info block carries the error flag.
-    ErrorFlag {
-        /// Which arena.
-        arena: ArenaIndex,
-        /// Where the info block is.
-        at: NsOffset,
-    },
-    /// A flog group is not sound.
-    Flog {
-        /// Which arena.
-        arena: ArenaIndex,
-        /// Which group.
-        group: u32,
-        /// Where it is.
-        at: NsOffset,
-        /// What is wrong.
-        why: FlogError,
-    },
-    /// A write was cut between flog and map. Opening the device finishes it; no damage.
-    Interrupted {
-        /// Which arena.
-        arena: ArenaIndex,
-        /// The sector.
-        premap: PremapAba,
-        /// Where its map entry is.
-        at: NsOffset,
-    },
-    /// A map entry names a block past the arena's end.
-    MapOutOfBounds {
-        /// Which arena.
-        arena: ArenaIndex,
-        /// The sector.
-        premap: PremapAba,
-        /// Where its map entry is.
-        at: NsOffset,
-        /// The word that stands there.
-        found: u32,
-    },
-    /// The medium lost a map entry.
-    MapLost {
-        /// Which arena.
-        arena: ArenaIndex,
-        /// The sector.
-        premap: PremapAba,
-        /// Where its map entry is.
-        at: NsOffset,
-    },
-    /// A sector's block has another owner: another sector, or the free list.
-    BlockOwnedTwice {
-        /// Which arena.
-        arena: ArenaIndex,
-        /// The block.
-        block: PostmapAba,
-        /// The sector that comes second.
-        premap: PremapAba,
-        /// Where its map entry is.
-        at: NsOffset,
-    },
+    /// The copy of an arena's info block, at `at`, differs from it.
+    Backup { arena: ArenaIndex, at: NsOffset },
+    /// The info block at `at` carries the error flag.
+    ErrorFlag { arena: ArenaIndex, at: NsOffset },
+    /// The flog group at `at` is not sound.
+    Flog { arena: ArenaIndex, group: u32, at: NsOffset, why: FlogError },
+    /// A write was cut between flog and map: the sector's map entry, at `at`, is not moved yet. Opening the device finishes
+    /// it; no damage.
+    Interrupted { arena: ArenaIndex, premap: PremapAba, at: NsOffset },
+    /// The sector's map entry, the word `found` at `at`, names a block past the arena's end.
+    MapOutOfBounds { arena: ArenaIndex, premap: PremapAba, at: NsOffset, found: u32 },
+    /// The medium lost the sector's map entry, at `at`.
+    MapLost { arena: ArenaIndex, premap: PremapAba, at: NsOffset },
+    /// A block has two owners. The sector is the second of them, with its map entry at `at`; the other is another sector or
+    /// the free list.
+    BlockOwnedTwice { arena: ArenaIndex, block: PostmapAba, premap: PremapAba, at: NsOffset },
     /// A block is neither mapped nor free.
-    BlockLost {
-        /// Which arena.
-        arena: ArenaIndex,
-        /// The block.
-        block: PostmapAba,
-    },
+    BlockLost { arena: ArenaIndex, block: PostmapAba },
     /// The medium could not be read.
     Media(MediaError),
 }

@@ -7,6 +7,7 @@ use core::fmt;
 
 /// Why an arena takes no writes. Reads go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "each variant says what its fields are")]
 pub enum ReadOnlyReason {
     /// The medium itself may not be written.
     Medium,
@@ -14,13 +15,8 @@ pub enum ReadOnlyReason {
     ErrorFlag,
     /// An area of metadata is not aligned to 64 bytes, so its updates could tear.
     Misaligned(Area),
-    /// A map entry names a block past the arena's end.
-    MapOutOfBounds {
-        /// The sector whose entry it is.
-        premap: PremapAba,
-        /// The word that stands there.
-        found: u32,
-    },
+    /// The map entry of the sector `premap`, the word `found`, names a block past the arena's end.
+    MapOutOfBounds { premap: PremapAba, found: u32 },
     /// An access to map or flog failed: what stands there is not known.
     Metadata(MediaError),
 }
@@ -41,40 +37,18 @@ impl fmt::Display for ReadOnlyReason {
 
 /// Why sectors were not read or written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "each variant says what its fields are")]
 pub enum BttError {
-    /// Sectors past the end were asked for. Nothing was done.
-    OutOfRange {
-        /// The first sector asked for.
-        lba: ExternalLba,
-        /// How many.
-        count: u64,
-        /// How many sectors there are.
-        capacity: u64,
-    },
+    /// `count` sectors from `lba` on were asked for, and the device has `capacity`. Nothing was done.
+    OutOfRange { lba: ExternalLba, count: u64, capacity: u64 },
     /// The sector's map entry carries the error flag: it has no data until it is written.
-    SectorError {
-        /// Which.
-        lba: ExternalLba,
-    },
-    /// The medium failed while moving the data of a sector. Its old content stands.
-    Data {
-        /// The first sector of the run, or the sector itself.
-        lba: ExternalLba,
-        /// The medium's error.
-        why: MediaError,
-    },
+    SectorError { lba: ExternalLba },
+    /// The medium failed while moving the data of sector `lba`, or of the run that begins there. The old content stands.
+    Data { lba: ExternalLba, why: MediaError },
     /// The medium failed while the map entries of finished writes were made durable. Recovery would finish those writes.
-    Drain {
-        /// The medium's error.
-        why: MediaError,
-    },
+    Drain { why: MediaError },
     /// The arena takes no writes, or its map cannot be followed.
-    ReadOnly {
-        /// Which.
-        arena: ArenaIndex,
-        /// Why.
-        why: ReadOnlyReason,
-    },
+    ReadOnly { arena: ArenaIndex, why: ReadOnlyReason },
 }
 
 impl fmt::Display for BttError {
