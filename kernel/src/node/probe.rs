@@ -21,8 +21,10 @@ use core::fmt;
 /// The bytes at either end of a namespace that decide whether it is blank.
 pub(super) const ENDS_BYTES: u64 = 1 << 20;
 
-/// The number of places, evenly spaced, that are probed before a namespace is made.
-const PLACES: u64 = 64;
+/// The number of places, evenly spaced, that are probed before a namespace is made. Few: where a file is behind the range,
+/// a file system may store 2 MiB for each, and a sparse one is to stay sparse. A range that is backed in part is backed
+/// from its start, and found at its end; one that wraps is found by the powers of two.
+const PLACES: u64 = 4;
 
 /// The bytes of a line.
 pub(super) const LINE: usize = 64;
