@@ -284,7 +284,7 @@ impl kernel::node::Machine for FakeMachine {
     }
 
     fn log(&self, line: fmt::Arguments<'_>) {
-        // Whatever is said can be said.
+        // The node's messages are formatted, and dropped.
         let _ = line.to_string();
     }
 }

@@ -1,4 +1,4 @@
-//! Tries targets on seeded mutations of their corpus, for as long as it is told; no toolchain but the stable one is
+//! Tries targets on seeded mutations of their corpus, for a given time; no toolchain but the stable one is
 //! needed. An input that does harm is kept, and the program ends there with its panic.
 
 use std::path::{Path, PathBuf};

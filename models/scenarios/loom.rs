@@ -32,7 +32,7 @@ pub(crate) enum Depth {
     Preemptions(usize),
 }
 
-/// Goes through the schedules of `model`, and says how many there were.
+/// Goes through the schedules of `model`, and returns how many there were.
 pub(crate) fn explore(name: &str, depth: Depth, model: fn()) {
     let mut builder = loom::model::Builder::new();
     builder.max_branches = 10_000;

@@ -4,7 +4,7 @@
 //! - a flog record of a sector is stored only while no change of that sector's map entry waits for a fence;
 //! - a record replaces the one before the last of its group only once the last one's map change is durable;
 //! - a record commits only after the data of its block are durable;
-//! - a map entry names another block only after the record that says so is durable.
+//! - a map entry names another block only after the record of that is durable.
 //!
 //! A thread is a CPU: its fences cover what it streamed or started to write back.
 //!
@@ -32,7 +32,7 @@ const MAP_AT: usize = 0x8000;
 const FLOG_AT: usize = 0x8100;
 const BACKUP_AT: usize = 0xa000;
 const IMAGE_BYTES: usize = BACKUP_AT + 4096;
-/// What the namespace says of its length: the format has no smaller arenas. Behind the image, all is zero.
+/// The namespace's length, as it reports it: the format has no smaller arenas. Behind the image, all is zero.
 const NAMESPACE_BYTES: u64 = 16 << 20;
 
 /// A store that no fence has covered.

@@ -78,7 +78,7 @@ fn a_sector_that_is_written_while_its_loss_is_found_is_not_marked_as_lost() {
 #[test]
 fn a_write_is_not_undone_by_whoever_clears_the_error_that_it_found() {
     explore("an error is cleared beside a write", Depth::All, || {
-        // Zeroes say that they are sector 0's.
+        // Zeroes would pass for sector 0's.
         let stage = Stage::new(2, 2, &[0]);
         stage.mark_error(0, 0);
         let writer = stage.cpu(|stage| stage.write(1, 0, 1, 1));

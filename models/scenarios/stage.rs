@@ -106,7 +106,7 @@ impl Stage {
         self.0.lane(CpuIndex(cpu)).clear_errors(ExternalLba(lba.into()), 1).expect("no faults")
     }
 
-    /// Reads `count` sectors from `lba` on, and says which versions they are.
+    /// Reads `count` sectors from `lba` on, and returns which versions they are.
     pub(crate) fn try_read(&self, cpu: u32, lba: u32, count: u64) -> Result<Vec<u32>, BttError> {
         let mut versions = Versions { lba, found: Vec::new() };
         self.medium().set_cpu(cpu);

@@ -64,9 +64,9 @@ pub struct NewNamespace<'n> {
     pub name: &'n str,
     /// The layer above; labels 1.1 do not keep it.
     pub claim: Claim,
-    /// The sector size that it is made for: 512 or 4096, or 0 for what Linux's labels do not say.
+    /// The sector size that it is made for: 512 or 4096, or 0, as Linux's labels have it.
     pub lba_bytes: u64,
-    /// Where it lies, as [`crate::namespace::Namespace::extents`] says it: one piece of a PMEM region, any of a BLK one.
+    /// Where it lies, as in [`crate::namespace::Namespace::extents`]: one piece of a PMEM region, any of a BLK one.
     pub extents: Vec<Extent>,
 }
 
@@ -117,7 +117,7 @@ impl core::error::Error for ChangeError {}
 /// Does the steps, one after the other.
 ///
 /// # Errors
-/// What the first one that failed says; the rest were not begun.
+/// The error of the first step that failed; the rest were not begun.
 pub fn carry_out(store: &mut dyn LabelStore, steps: &[Step]) -> Result<(), LabelError> {
     steps.iter().try_for_each(|step| store.write(step.dimm, step.offset, &step.bytes))
 }
@@ -226,7 +226,7 @@ pub fn destroy(region: &Region, labels: &LabelsByDimm, uuid: Uuid) -> Result<Vec
     if holders.len() > 1 {
         for (dimm, labels) in &holders {
             let marked = labels.iter().map(|label| Label { flags: label.flags | LabelFlags::UPDATING, ..*label });
-            // Without a slot to spare the labels stay unmarked: a cut then leaves a torn set that says nothing of why.
+            // Without a slot to spare the labels stay unmarked: a cut then leaves a torn set that does not show why.
             if editor.replace(*dimm, uuid, marked.collect()).is_err() {
                 break;
             }

@@ -12,11 +12,11 @@ pub struct Dimm {
     pub handle: DeviceHandle,
     /// Its SMBIOS type 17 handle.
     pub physical_id: u16,
-    /// What its control region says; of several, the one with block windows.
+    /// Its identity in its control region; of several, the one with block windows.
     pub identity: Option<Identity>,
     /// The format interface codes of all its control regions.
     pub formats: Vec<Format>,
-    /// What any of its mappings says of its state.
+    /// Its state, by any of its mappings.
     pub flags: MappingFlags,
     /// Physical addresses of its flush hints.
     pub flush_hints: Vec<u64>,

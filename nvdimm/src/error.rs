@@ -49,7 +49,7 @@ impl fmt::Display for What {
 pub type Finding = Found<What>;
 
 impl Finding {
-    /// Whether it is about what the firmware's tables say, and not about a label area.
+    /// Whether it is about the firmware's tables, and not about a label area.
     #[must_use]
     pub const fn is_of_tables(&self) -> bool {
         matches!(self.at, Place::Nfit { .. })
@@ -68,7 +68,7 @@ impl Finding {
     }
 }
 
-/// All findings of one layer, in the order in which they were made; the last one may say that there were more.
+/// All findings of one layer, in the order in which they were made; the last one may be that there were more.
 pub(crate) fn all<F: Copy + Into<What>>(findings: &Findings<F>) -> impl Iterator<Item = Finding> + '_ {
     let more = findings.dropped().map(|(at, dropped)| Found { at, what: What::More(dropped) });
     findings.iter().map(|Found { at, what }| Found { at, what: what.into() }).chain(more)

@@ -1,4 +1,4 @@
-//! Who a DIMM is: the handle that tables name it by, and what its control region says of it.
+//! A DIMM's identity: the handle that tables name it by, and the numbers in its control region.
 
 use core::fmt;
 
@@ -12,7 +12,7 @@ impl fmt::Display for DeviceHandle {
     }
 }
 
-/// What a control region says of a DIMM. Numbers are what the bytes say with the most significant first, as Linux
+/// A DIMM's identity in its control region. Numbers are read with the most significant byte first, as Linux
 /// shows them in sysfs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Identity {

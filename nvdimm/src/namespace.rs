@@ -5,7 +5,7 @@
 //! A set that is not whole, or was written for other DIMMs, is refused; the others go on.
 //!
 //! # Bytes that two regions reach
-//! A DIMM's bytes may be reached both as memory and through block windows. Labels say which of the two a byte is for:
+//! A DIMM's bytes may be reached both as memory and through block windows. Labels determine which of the two a byte is for:
 //! those of BLK namespaces carry LOCAL, and labels that overlap are all refused. Without labels such bytes are memory,
 //! as for Linux: the BLK region has no namespace then, as what is written through a window would change memory.
 //!
@@ -15,7 +15,7 @@
 //!
 //! # Labels marked as being updated
 //! Software sets UPDATING in a first pass over the DIMMs of a set and clears it in a second; Linux before 5.0 never
-//! cleared it. The mark alone tells nothing: a set is judged by whether its labels agree. The update of a single label
+//! cleared it. The mark alone proves nothing: a set is judged by whether its labels agree. The update of a single label
 //! is atomic, so the passes leave only sets that agree, or sets in which a label is missing or differs.
 
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -89,7 +89,7 @@ pub struct Labelling {
     pub name: String,
     /// The layer above it.
     pub claim: Claim,
-    /// The sector size that it was made for, in bytes; informative, 0 when not said.
+    /// The sector size that it was made for, in bytes; informative, 0 if unknown.
     pub lba_bytes: u64,
 }
 
@@ -100,7 +100,7 @@ pub struct Namespace {
     pub id: NamespaceId,
     /// Where it lies: one extent in a PMEM region, one or more in a BLK region, in the namespace's order.
     pub extents: Vec<Extent>,
-    /// Whether it may not be written: its region may not, or its label says so.
+    /// Whether it may not be written: its region may not, or its label forbids it.
     pub read_only: bool,
     /// Its labels; `None` when the region is label-less.
     pub labelling: Option<Labelling>,
@@ -114,7 +114,7 @@ impl Namespace {
         self.extents.iter().map(|extent| extent.bytes).sum()
     }
 
-    /// Where its BTT is, if it has one; `None` when its label says that it holds something else.
+    /// Where its BTT is, if it has one; `None` if by its label it holds something else.
     #[must_use]
     pub fn btt_place(&self) -> Option<BttPlace> {
         match self.labelling.as_ref().map_or(Claim::None, |labelling| labelling.claim) {
@@ -166,13 +166,13 @@ faults! {
         refused LabelOutsideRegion { slot: u32 } => "label {slot} describes bytes outside of the region";
         /// Two labels of a DIMM claim the same bytes: neither's namespace is served.
         refused LabelsOverlap { slot: u32 } => "the extent of label {slot} overlaps another label's";
-        /// The label says that an update was under way; the set is whole all the same.
+        /// The label is marked as being updated; the set is whole all the same.
         remark Updating { slot: u32 } => "label {slot} is marked as being updated; its set is whole";
         /// The region's set has no cookie to match labels with.
         refused NoCookie { slot: u32 } => "label {slot} cannot be matched: the interleave set has no cookie";
         /// Without labels, bytes that a range of memory has too are memory.
         remark AliasesMemory => "the DIMM's bytes are memory, too: without labels they are that, and not behind windows";
-        /// Some DIMM of the region cannot tell its labels: no namespace can be told from free space.
+        /// The labels of a DIMM of the region cannot be read: namespaces cannot be told from free space.
         refused LabelsUnknown { dimm: DeviceHandle } => "the labels of DIMM {dimm} are unknown: no namespace is served";
     }
 }

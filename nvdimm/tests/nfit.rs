@@ -185,7 +185,7 @@ fn windows_that_make_no_region_are_told_of() {
             &[What::Region(region::Fault::DataWindowsUnmapped), What::Region(region::Fault::WindowsNowhere)],
         ),
         (&[96, 256, 152, 304], &[What::Region(region::Fault::WindowsNowhere)]),
-        // What is not there at all has nothing to be told of.
+        // An absent structure makes no finding.
         (&[96, 256, 152, 304, 432], &[]),
     ] {
         let inventory = discover(&[without(offsets)], &mut NoLabels);

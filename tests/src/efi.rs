@@ -1,11 +1,11 @@
-//! A disk that UEFI firmware boots from: a FAT file system with a program on it that says a word on the serial port.
+//! A disk that UEFI firmware boots from: a FAT file system with a program on it that prints a word on the serial port.
 
 use std::fs;
 use std::path::Path;
 
 use crate::workspace;
 
-/// What the program says, over and over.
+/// The word that the program prints again and again.
 pub const SAYS: &str = "untorn's disk has booted\r\n";
 
 /// Where the program's only section is: right after a page of headers, in the file as in memory.

@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 
 use crate::dimm::Dimm;
 
-/// What is known of an image. Fields as in its JSON; the folder's README tells their meaning.
+/// What is known of an image. Fields as in its JSON; the folder's README has their meaning.
 #[derive(Clone, Debug, Deserialize)]
 #[allow(missing_docs)]
 pub struct Golden {

@@ -327,7 +327,7 @@ impl Running {
         Pid::from_raw(i32::try_from(pid).expect("a process has a small number"))
     }
 
-    /// What `run-qemu.sh` and `untornctl` have said on standard error.
+    /// What `run-qemu.sh` and `untornctl` have written to standard error.
     #[must_use]
     pub fn said(&self) -> String {
         fs::read_to_string(&self.stderr).unwrap_or_default()

@@ -32,7 +32,7 @@ impl Socket {
     /// Connects to a QEMU that has started.
     ///
     /// # Panics
-    /// When it does not answer.
+    /// When it does not reply.
     #[must_use]
     pub fn connect(&self) -> Monitor {
         let stream = UnixStream::connect(&self.0).expect("QEMU's monitor listens");
@@ -66,14 +66,14 @@ impl Monitor {
     /// miscellaneous register.
     ///
     /// # Panics
-    /// When QEMU says anything against it.
+    /// When QEMU returns an error.
     pub fn machine_check(&mut self, cpu: u32, status: u64, global: u64, address: u64, misc: u64) {
         let command = mce(cpu, status, global, address, misc);
         let said = self.execute(&command);
         assert_eq!(said, "", "{command}");
     }
 
-    /// The same where the machine ends by it, perhaps before QEMU could answer: this does not wait for an answer.
+    /// The same where the machine ends by it, perhaps before QEMU could reply: this does not wait for a reply.
     ///
     /// # Panics
     /// When QEMU does not read it.
@@ -84,7 +84,7 @@ impl Monitor {
     /// Pulls the machine's reset line.
     ///
     /// # Panics
-    /// When QEMU says anything against it.
+    /// When QEMU returns an error.
     pub fn reset(&mut self) {
         self.execute(&json!({"execute": "system_reset"}));
     }
@@ -92,7 +92,7 @@ impl Monitor {
     /// Stops all of the machine's CPUs.
     ///
     /// # Panics
-    /// When QEMU says anything against it.
+    /// When QEMU returns an error.
     pub fn stop(&mut self) {
         self.execute(&json!({"execute": "stop"}));
     }
@@ -100,12 +100,12 @@ impl Monitor {
     /// Lets them go on.
     ///
     /// # Panics
-    /// When QEMU says anything against it.
+    /// When QEMU returns an error.
     pub fn go_on(&mut self) {
         self.execute(&json!({"execute": "cont"}));
     }
 
-    /// Does a command; its answer.
+    /// Sends a command, and returns its reply.
     fn execute(&mut self, command: &Value) -> Value {
         self.send(command);
         loop {

@@ -15,9 +15,9 @@ pub enum Outcome {
     Consistent,
     /// Something is.
     NotConsistent,
-    /// Something was, and it says that it no longer is.
+    /// Something was, and PMDK reports it as repaired.
     Repaired,
-    /// It says that it cannot repair it.
+    /// PMDK reports that it cannot repair it.
     CannotRepair,
     /// It could not go on.
     Error,

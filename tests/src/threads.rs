@@ -335,7 +335,7 @@ pub struct Hardware {
     pub areas: Vec<(u32, &'static LabelArea)>,
     /// How many CPUs.
     pub cpus: u32,
-    /// How long the heap is said to be.
+    /// The length that is reported for the heap.
     pub heap_bytes: u64,
     /// What exports need.
     pub services: ExportServices,

@@ -41,7 +41,7 @@ pub fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
 /// Installs what `host/setup.sh` knows as `what`: once in a process.
 ///
 /// # Panics
-/// When something is missing and cannot be installed; the script has said what.
+/// When something is missing and cannot be installed; the script has printed what.
 pub fn set_up(what: &'static str) {
     static DONE: OnceLock<()> = OnceLock::new();
     DONE.get_or_init(|| {

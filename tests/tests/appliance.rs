@@ -604,7 +604,7 @@ fn a_broken_nfit_is_told_and_the_console_comes_up() {
     }
 }
 
-/// Ranges with nothing behind them, or with half of their memory: said at boot, and a namespace on them is an error with its
+/// Ranges with nothing behind them, or with half of their memory: reported at boot, and a namespace on them is an error with its
 /// place, not a success that keeps nothing.
 #[test]
 fn a_range_that_keeps_no_bytes_is_told_and_gets_no_namespace() {

@@ -526,7 +526,7 @@ fn a_driver_whose_dimm_loses_power_gets_errors_and_recovers_when_it_is_back() {
     assert!(cuts > 20);
 }
 
-/// Fails each command of an operation in turn, in each way that a status can tell of.
+/// Fails each command of an operation in turn, in each way that a status can report.
 #[test]
 fn whatever_a_status_says_at_any_command_is_an_error_and_never_wrong_data() {
     let dimm = Trapped::new(Model::blank(plain(2)));

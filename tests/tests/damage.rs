@@ -25,7 +25,7 @@ const VERSIONS: [&str; 3] = ["6.1.", "76.1", "1.12.1"];
 struct Seen {
     attached: bool,
     raw: bool,
-    /// Whether each of ndctl's checks was content, and what it said.
+    /// Whether each of ndctl's checks passed, and its output.
     checks: BTreeMap<Phase, (bool, String)>,
     /// What was read, before and after Linux wrote elsewhere.
     read: Vec<(Read, Result<String, String>)>,
@@ -78,7 +78,7 @@ impl Seen {
 /// What ndctl makes of a medium: its check, its repair, and whether Linux then reads what it should.
 fn ndctl_words(seen: &Seen, damage: &Damage) -> &'static str {
     let (ok, text) = seen.check(Phase::Before);
-    // Of a backup that differs it only tells.
+    // It only reports a backup that differs.
     let sound = ok && !text.contains("needs to be restored");
     let after = seen.words(damage, false) == "served" && seen.checks.get(&Phase::Repaired).is_some_and(|(ok, _)| *ok);
     match (sound, after) {

@@ -227,7 +227,7 @@ fn a_raid_over_two_appliances_outlives_one_of_them() {
 
 // ---- A boot sector.
 
-/// A boot sector that copies sector 1 to sector 2 for ever, and says `.` on its serial port for each copy and `E` for each
+/// A boot sector that copies sector 1 to sector 2 for ever, and prints `.` on its serial port for each copy and `E` for each
 /// error. Real mode, loaded at 0x7c00: INT 13h functions 42h and 43h in a loop, a byte to port 0x3f8 after each pair.
 const COPIER: [u8; 90] = [
     0xea, 0x05, 0x7c, 0x00, 0x00, 0xfa, 0x31, 0xc0, 0x8e, 0xd8, 0x8e, 0xc0, 0x8e, 0xd0, 0xbc, 0x00, 0x7c, 0xfb, 0x88,
@@ -276,12 +276,12 @@ impl Firmware {
         Self { qemu: command.spawn().unwrap(), serial }
     }
 
-    /// Whether it has said something.
+    /// Whether it has printed something.
     fn has_said(&self, words: &str) -> bool {
         String::from_utf8_lossy(&fs::read(&self.serial).unwrap_or_default()).contains(words)
     }
 
-    /// How often it has said a byte.
+    /// How often it has printed a byte.
     fn said(&self, byte: u8) -> usize {
         fs::read(&self.serial).unwrap_or_default().iter().filter(|said| **said == byte).count()
     }
@@ -320,7 +320,7 @@ fn a_machine_boots_from_the_disk_and_outlives_appliances() {
     make_bootable(&mut appliance, "pmem0s");
     eventually("the socket", || place.at("disk").exists());
 
-    // A consumer whose memory no other program sees is told so.
+    // A consumer whose memory no other program sees gets an error.
     let private = Firmware::seabios(&place, "share=off");
     eventually("the message", || appliance.said().contains("give its -object memory-backend-file share=on"));
     drop(private);

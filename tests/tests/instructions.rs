@@ -1,4 +1,4 @@
-//! The machine does what the simulated medium is told: every store, write-back and fence of the real driver, traced one
+//! The machine does what the simulated medium records: every store, write-back and fence of the real driver, traced one
 //! instruction at a time, equals what the crash explorer explores.
 #![allow(clippy::unwrap_used, reason = "a test ends where it is surprised")]
 

@@ -105,7 +105,7 @@ fn shown(console: &mut Appliance, line: &str) -> String {
     shown
 }
 
-/// Ends the run on the console, if there is one, as README says.
+/// Ends the run on the console, if there is one, as in README.
 fn power_off(console: Option<Appliance>) {
     if let Some(mut console) = console {
         console.type_line("poweroff", Deadline::after(LINE)).unwrap();

@@ -72,7 +72,7 @@ fn the_help_names_every_option_of_the_contract_and_needs_nothing_that_is_built()
     }
     let unbuilt = run(script("--help").env("CARGO_TARGET_DIR", "/nowhere/t").env("PATH", "/usr/bin:/bin"));
     assert_eq!((unbuilt.status, unbuilt.out, unbuilt.err.as_str()), (0, help.out, ""));
-    // What QEMU is told is no word of ours.
+    // Arguments for QEMU are no options of ours.
     let passed = dry("--no-nvdimm --qemu-arg --help");
     assert!(passed.status == 0 && passed.out.ends_with(" --help\n"), "{}{}", passed.out, passed.err);
 }
@@ -441,7 +441,7 @@ impl PlainTarget {
         Self(target)
     }
 
-    /// A PATH on which cargo tells how it was called, and does what `script` has it do.
+    /// A PATH on which cargo records how it was called, and runs `script`.
     fn with_cargo(&self, script: &str) -> String {
         let bin = self.0.join("bin");
         fs::create_dir_all(&bin).unwrap();

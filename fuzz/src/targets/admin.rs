@@ -1,6 +1,6 @@
 //! The admin line of a real node.
 //!
-//! The first byte says what the machine is like, the rest arrives on the line: bit 0 a label area, 1 machine mode, 2 mode
+//! The first byte sets what the machine is like, the rest arrives on the line: bit 0 a label area, 1 machine mode, 2 mode
 //! for programs, 3 and 4 a namespace of 512- or 4096-byte sectors.
 
 use kernel::node::Node;

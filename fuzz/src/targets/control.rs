@@ -65,7 +65,7 @@ pub(super) fn run(bytes: &[u8]) {
     is_served(&node, &line, &memory, boot);
 }
 
-/// Payloads that decode say the same when they are encoded again.
+/// Payloads that decode mean the same when they are encoded again.
 fn decode(bytes: &[u8]) {
     let payload = |frame: &[u8]| {
         let mut deframer = Deframer::new();

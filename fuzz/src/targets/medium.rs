@@ -1,12 +1,12 @@
-//! A whole BTT: info block, its copy, map and flog, with whatever these say.
+//! A whole BTT: info block, its copy, map and flog, with any content.
 //!
 //! | bytes | |
 //! |---|---|
 //! | 0 | bits: 0 mend the checksum, 1 spoil the copy, 2 no order within a line, 3 a second info block where the first says |
 //! | 1 | how many map entries follow the info block |
 //! | 2 | the info block's first 128 bytes; the rest of it is zeroes, but for the checksum |
-//! | 130 | map entries of 4 bytes, put where the info block says that the map is |
-//! | behind them | the flog, put where the info block says that it is |
+//! | 130 | map entries of 4 bytes, put where the map is by the info block |
+//! | behind them | the flog, put where it is by the info block |
 
 use btt::bytes::{Sectors, SectorsMut};
 use btt::check::{Finding, check};
@@ -41,7 +41,7 @@ pub(super) fn run(bytes: &[u8]) {
     }
     let map = choices.take(usize::from(entries) * 4);
     let media = Sim::from_start(Vec::new(), BYTES);
-    // What the info block says may lie anywhere: only what fits is there.
+    // The areas may lie anywhere by the info block: only what fits is there.
     let put = |at: u64, bytes: &[u8]| {
         if at.checked_add(bytes.len() as u64).is_some_and(|end| end <= BYTES) && !bytes.is_empty() {
             media.write(NsOffset(at), bytes).expect("within the medium");
@@ -155,7 +155,7 @@ fn write(media: &Sim) {
     assert_eq!(findings(media), [], "it stays sound");
 }
 
-/// Repairs it with all that is allowed. What is told as repaired is not found again.
+/// Repairs it with all that is allowed. What is reported as repaired is not found again.
 fn mend(media: &Sim) {
     let options = RepairOptions {
         repair: true,

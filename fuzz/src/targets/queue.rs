@@ -1,6 +1,6 @@
 //! The device's side of a virtqueue.
 
-/// [`service::mock::harm`] says what must hold.
+/// [`service::mock::harm`] has what must hold.
 pub(super) fn run(bytes: &[u8]) {
     service::mock::harm(bytes);
 }

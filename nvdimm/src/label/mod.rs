@@ -31,11 +31,11 @@ use crate::identity::DeviceHandle;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LabelError {
-    /// Nothing answers.
+    /// The mailbox does not respond.
     NoAnswer,
     /// The DIMM refused, with this status.
     Status(u32),
-    /// The answer makes no sense.
+    /// The response is not a valid one.
     BadAnswer,
     /// The bytes asked for leave the area.
     OutOfRange,

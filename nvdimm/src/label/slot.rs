@@ -82,10 +82,10 @@ impl fmt::Display for LabelFault {
     }
 }
 
-/// What a label says of the software layer above the namespace.
+/// The software layer above the namespace, as a label names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Claim {
-    /// Nothing; labels 1.1 never say more.
+    /// None named; labels 1.1 never name one.
     None,
     /// BTT 1.1.
     Btt,

@@ -32,7 +32,7 @@ impl fmt::Display for Reference {
 faults! {
     /// A fault of a table or of one of its structures.
     pub enum Fault {
-        /// Fewer bytes than a table header, or than the header's length says.
+        /// Fewer bytes than a table header, or than the header's length.
         refused TableCut { bytes: usize, said: usize } => "the table is cut: {bytes} bytes of {said}";
         /// The signature is not `NFIT`.
         refused BadSignature => "the signature is not NFIT";

@@ -135,7 +135,7 @@ pub struct Entry {
     pub at: Place,
     /// What.
     pub structure: Structure,
-    /// Whether it may not be relied on; a finding at its place says why.
+    /// Whether it may not be relied on; a finding at its place has the reason.
     pub refused: bool,
 }
 
@@ -258,7 +258,7 @@ impl Nfit {
         platform_capabilities, PlatformCapabilities
     }
 
-    /// The capabilities, none when the table does not tell.
+    /// The capabilities, none if the table has no such structure.
     #[must_use]
     pub fn capabilities(&self) -> Capabilities {
         self.platform_capabilities().next().map_or(Capabilities::empty(), |(_, it)| it.capabilities)

@@ -81,7 +81,7 @@ pub struct SystemPhysicalRange {
     pub index: RangeIndex,
     /// Flags.
     pub flags: RangeFlags,
-    /// Proximity domain, when the flags say that it is valid.
+    /// Proximity domain, if the flags mark it as valid.
     pub proximity_domain: u32,
     /// What it holds.
     pub kind: RangeKind,
@@ -91,7 +91,7 @@ pub struct SystemPhysicalRange {
     pub bytes: u64,
     /// EFI memory attributes.
     pub memory_attribute: u64,
-    /// Location cookie, when the flags say that there is one.
+    /// Location cookie, if the flags mark it as present.
     pub location_cookie: Option<u64>,
 }
 

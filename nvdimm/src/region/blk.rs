@@ -2,7 +2,7 @@
 //!
 //! A window is a command register of 8 bytes, a status register of 4 and an aperture. Everything that a driver will
 //! compute an address from is checked here, once: the registers and apertures of all windows lie in their ranges, no
-//! register crosses an interleave line, and every block that a command can name can be said in its 37 address bits.
+//! register crosses an interleave line, and every block that a command can name fits its 37 address bits.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 
@@ -78,7 +78,7 @@ impl<'n> DataRanges<'n> {
 }
 
 /// Notes the windows that make no region because nothing leads to their control registers. Where that is because a
-/// mapping was refused, it has been said.
+/// mapping was refused, a finding has been noted.
 pub(super) fn note_unreachable(nfit: &Nfit, findings: &mut Findings<Fault>) {
     let kinds: BTreeMap<RangeIndex, RangeKind> = nfit.ranges().map(|(_, range)| (range.index, range.kind)).collect();
     let is_of = |mapping: &RegionMapping, kind| kinds.get(&mapping.range) == Some(&kind);

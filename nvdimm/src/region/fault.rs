@@ -22,7 +22,7 @@ faults! {
         refused MappedTwice { dimm: DeviceHandle } => "DIMM {dimm} maps the range twice";
         /// The DIMMs' shares do not make up the range.
         refused WrongShare { shares: u64, length: u64 } => "the DIMMs' shares are {shares:#x} bytes, the range {length:#x}";
-        /// The firmware says that it did not map the DIMM.
+        /// The firmware marks the DIMM as not mapped.
         refused MapFailed { dimm: DeviceHandle } => "the firmware failed to map DIMM {dimm} here";
         /// The DIMM is not armed: nothing survives power loss, so the region is read-only.
         remark NotArmed { dimm: DeviceHandle } => "DIMM {dimm} is not armed: the region is read-only";

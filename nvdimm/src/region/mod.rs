@@ -36,7 +36,7 @@ pub enum PersistenceDomain {
     CpuCache,
     /// A store that reached the memory controller survives.
     MemoryController,
-    /// The firmware does not say. What reached the memory controller is taken to survive, as Linux does.
+    /// Unknown from the firmware. What reached the memory controller is taken to survive, as Linux does.
     Unknown,
 }
 
@@ -105,7 +105,7 @@ pub struct Region {
     pub id: RegionId,
     /// Where the address range stands that it comes from.
     pub at: Place,
-    /// Its address range's proximity domain, if the firmware tells.
+    /// Its address range's proximity domain, if the firmware gives one.
     pub proximity_domain: Option<u32>,
     /// Whether nothing may be written: a DIMM in it is not armed.
     pub read_only: bool,

@@ -97,7 +97,7 @@ pub(crate) fn seal_table(table: &mut [u8]) {
     }
 }
 
-/// Label areas by device handle; areas are as long as they say, and read as zeroes behind what is given.
+/// Label areas by device handle; areas have the length given, and read as zeroes behind the given bytes.
 #[derive(Clone, Default)]
 pub(crate) struct Areas(pub(crate) BTreeMap<u32, Vec<u8>>);
 

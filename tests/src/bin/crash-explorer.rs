@@ -1,4 +1,4 @@
-//! Explores what power cuts leave, for as long as it is told to.
+//! Explores what power cuts leave, for a given time.
 //!
 //! `crash-explorer [--seconds N] [--seed S] [--scenario NAME] [--list]`: progress goes to stderr; the last line on
 //! stdout is `crash states: N violations: M`. Exits with 1 if there is a violation.

@@ -2,7 +2,7 @@
 //!
 //! `pmempool check`, the program, knows pools by their headers only and takes no raw BTT; the library does when it is told
 //! what it gets. A check that may not repair dereferences a null pointer on a BTT (1.12), so this asks for a repair and
-//! answers no to each of its questions: a sound medium keeps its bytes. The library is loaded when it is needed, so that
+//! replies no to each of its questions: a sound medium keeps its bytes. The library is loaded when it is needed, so that
 //! nothing of this project depends on it to be built.
 //!
 //! Exit status: the library's result (0 consistent, 1 not, 2 repaired, 3 cannot repair, 4 error), 64 if there is no library.
@@ -20,7 +20,7 @@ struct Arguments {
     flags: c_int,
 }
 
-/// `struct pmempool_check_status`: what it says, and what is answered.
+/// `struct pmempool_check_status`: its message, and the reply.
 #[repr(C)]
 struct Status {
     kind: c_int,

@@ -165,7 +165,7 @@ impl Plug {
         let dimm = self.dimm.clone();
         thread::spawn(move || {
             if let Err(why) = dimm.serve(ours) {
-                // QEMU waits for an answer, and the test that waits for QEMU gives up: this prints why.
+                // QEMU waits for a reply, and the test that waits for QEMU gives up: this prints why.
                 eprintln!("the DIMM behind windows: {why}");
             }
         });

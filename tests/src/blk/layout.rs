@@ -1,4 +1,4 @@
-//! Where a DIMM's registers and apertures are in physical addresses, and the tables that say so.
+//! Where a DIMM's registers and apertures are in physical addresses, and the tables that describe it.
 
 use crate::nfit::{Control, DataWindows, Kind, Mapping, Range, Registers, Table};
 

@@ -3,7 +3,7 @@
 //!
 //! | module | one thing |
 //! |---|---|
-//! | [`layout`] | where its registers and apertures are, and the tables that say so |
+//! | [`layout`] | where its registers and apertures are, and the tables that describe it |
 //! | [`model`] | what it does: registers, windows, media, errors, a log, power cuts |
 //! | [`trap`] | the model in process: each access that the driver's instructions make is a page fault |
 //! | [`proxy`] | the model beside an unmodified QEMU, behind its `x-pci-proxy-dev` |

@@ -5,7 +5,7 @@
 //!   before it.
 //! - Stores to the aperture are kept in the DIMM's buffer until the flush hint is written: reads do not see them before,
 //!   and a power cut leaves any subset of their 8-byte pieces.
-//! - The CPU's caches keep what was read of an aperture until its line is invalidated, where the model is told of that.
+//! - The CPU's caches keep what was read of an aperture until its line is invalidated, where the model sees that.
 //! - Status bits that mean nothing are not 0.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -152,7 +152,7 @@ pub struct Model {
     lost: BTreeSet<u64>,
     /// What goes wrong.
     pub faults: Faults,
-    /// Whether the model is told when lines are invalidated, and so can keep them cached until then.
+    /// Whether the model sees when lines are invalidated, and so can keep them cached until then.
     pub caches: bool,
     /// What was done, if a test records it.
     pub log: Option<Vec<Access>>,
@@ -168,7 +168,7 @@ impl Model {
     /// A DIMM with these media: the bytes from its first DIMM address on.
     ///
     /// # Panics
-    /// When they are not as many as the layout says.
+    /// When they are not as many as in the layout.
     #[must_use]
     pub fn new(layout: Layout, media: MmapMut) -> Self {
         assert_eq!(media.len() as u64, layout.capacity, "the media are as long as the capacity");

@@ -1,10 +1,10 @@
 //! The model beside an unmodified QEMU: the other end of its `x-pci-proxy-dev`, a PCI device whose configuration space and
-//! whose BAR are a process of ours. QEMU asks for each access and waits for the answer.
+//! whose BAR are a process of ours. QEMU sends each access and waits for the reply.
 //!
 //! A message is a header of 16 bytes (command, padding, payload's length) and a payload. File descriptors that come with
 //! some of them are not taken, so the kernel closes them.
 //!
-//! The device has one BAR of 1 MiB, which must be where the tables say that the DIMM is. Firmware puts it there every
+//! The device has one BAR of 1 MiB, which must be where the DIMM is by the tables. Firmware puts it there every
 //! time for one command line, but that is no promise: another address is an error, with what to do.
 
 use std::convert::Infallible;
@@ -39,7 +39,7 @@ pub enum ProxyError {
     Io(io::Error),
     /// A message that is none.
     Message(u32),
-    /// The BAR is not where the tables say.
+    /// The BAR is not where the tables place it.
     Elsewhere {
         /// Where it is.
         found: u64,
@@ -84,7 +84,7 @@ impl Served {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Answers until QEMU ends, in whatever way: it may be killed while it sends, or waits for an answer.
+    /// Serves QEMU until it ends, in whatever way: it may be killed while it sends, or waits for a reply.
     ///
     /// # Errors
     /// [`ProxyError`].
@@ -209,7 +209,7 @@ mod tests {
         message[..4].copy_from_slice(&command::CONFIG_READ.to_le_bytes());
         message[8] = 12;
         qemu.write_all(&message).expect("it is there");
-        // It has one byte of the answer when it ends: the rest is lost, which its peer is told.
+        // It has one byte of the reply when it ends: the rest is lost, and its peer gets an error.
         qemu.read_exact(&mut [0; 1]).expect("an answer");
         drop(qemu);
         serving.join().expect("no panic").expect("an end");

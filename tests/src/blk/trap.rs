@@ -1,5 +1,5 @@
 //! The model in process. The driver's registers and apertures are pages without access: each of its accesses is a
-//! page fault, whose handler decodes the instruction, lets the model answer, and goes on behind it. So the very
+//! page fault, whose handler decodes the instruction, lets the model do the access, and goes on behind it. So the very
 //! instructions that run on a machine run here, and the model sees each load, store and CLFLUSH in its order.
 //!
 //! A page fault comes from the instruction that makes it, never in the middle of anything else, so the handler may do

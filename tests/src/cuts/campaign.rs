@@ -63,7 +63,7 @@ impl How {
     }
 }
 
-/// What a seed says.
+/// The choices that a seed stands for.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
     /// The seed.

@@ -1,5 +1,5 @@
 //! Cuts while an unmodified Linux uses two disks of the appliance by virtio-blk, one of either sector size: one boot of
-//! it, several cuts of the appliance. Its load is never told to pause. What is not served yet when the machine goes is
+//! it, several cuts of the appliance. Its load never pauses. What is not served yet when the machine goes is
 //! served when it is back, and the next cut strikes into that.
 //!
 //! A seed chooses CPUs, queues, loads, moments and kinds; which instruction is struck is chance.
@@ -31,7 +31,7 @@ const RAM_MIB: u64 = 1024;
 const SECTORS: [usize; 2] = [512, 4096];
 const DISKS: [&str; 2] = ["vda", "vdb"];
 
-/// What a seed says.
+/// The choices that a seed stands for.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// The seed.

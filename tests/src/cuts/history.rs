@@ -1,7 +1,7 @@
 //! What a load has written, computed anew from its seed.
 //!
 //! A load on one CPU, or a thread of a consumer, writes its runs one after the other, each with a version one higher, and
-//! begins none before the last one is acknowledged. So the highest version V that is found says all: every run below V was
+//! begins none before the last one is acknowledged. So the highest version V that is found decides all: every run below V was
 //! acknowledged, and its sectors hold the last such version; the sectors of run V hold it or what they held before. Where
 //! it is known that run V was acknowledged, they hold it.
 

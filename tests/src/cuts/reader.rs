@@ -56,7 +56,7 @@ fn follows(a: u32, b: u32) -> bool {
     matches!((a, b), (1, 0) | (2, 1) | (3, 2) | (1, 3))
 }
 
-/// What the info block says.
+/// The content of the info block.
 struct Layout {
     sector_bytes: usize,
     sectors: usize,
@@ -239,7 +239,7 @@ mod tests {
             let found = read(&image).expect("a sound medium");
             assert_eq!((found.pending, found.begun), expected, "{name}");
             assert_eq!(under_way(&image), Ok(expected), "{name}");
-            // What ndctl said of it then: interrupted writes are all that it minds.
+            // By ndctl's check then, interrupted writes are all that is wrong.
             let said = golden.linux["check"][0].as_str().expect("the first look");
             assert_eq!(said.contains("bitmap error"), expected.0 > 0, "{said}");
         }

@@ -42,7 +42,7 @@ pub struct Stamps {
 const LINE: usize = 21;
 
 impl Stamps {
-    /// The arguments that say the same.
+    /// The arguments that mean the same.
     #[must_use]
     pub fn arguments(&self) -> String {
         let Self { seed, threads, run, mix } = self;
@@ -64,7 +64,7 @@ impl Stamps {
     /// thread.
     ///
     /// # Errors
-    /// What the disk says, or what it read that was not written.
+    /// The disk's error, or what it read that was not written.
     pub fn write(&self, disk: &Path, sector: usize, acknowledged: &Path, stop: &Path) -> io::Result<()> {
         let disk = OpenOptions::new().read(true).write(true).custom_flags(OFlag::O_DIRECT.bits()).open(disk)?;
         let sectors = io::Seek::seek(&mut &disk, io::SeekFrom::End(0))? / sector as u64;
@@ -85,7 +85,7 @@ impl Stamps {
         })
     }
 
-    /// What the file of [`Stamps::write`] says: the last version that each thread saw acknowledged.
+    /// The content of the file of [`Stamps::write`]: the last version that each thread saw acknowledged.
     ///
     /// # Panics
     /// If it is another file.

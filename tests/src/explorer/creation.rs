@@ -26,7 +26,7 @@ const NEW: u128 = 0x2e3;
 /// Creation of a BTT.
 #[derive(Clone, Copy, Debug)]
 pub struct Creation {
-    /// The version, which says where the first info block is.
+    /// The version, which fixes where the first info block is.
     pub version: Version,
     /// What stands there before.
     pub over: Over,
@@ -50,7 +50,7 @@ fn format_options(version: Version, uuid: u128, zero_data: bool) -> FormatOption
     FormatOptions { sector_size, uuid, parent_uuid, version, zero_data, zero_entries: false }
 }
 
-/// Leaves on the medium what [`Over::Remains`] says.
+/// Leaves on the medium what [`Over::Remains`] describes.
 fn begin_another(sim: &Sim, version: Version) {
     let sector_size = SectorSize::new(OTHER_SECTOR).expect("a known size");
     let options = FormatOptions { sector_size, ..format_options(version, OLD, false) };

@@ -52,7 +52,7 @@ impl Windows {
         None
     }
 
-    /// Copies out what `bytes`, kept as a frame keeps them, say of the medium from `at` on.
+    /// Copies out the medium's bytes from `at` on; `bytes` are kept as a frame keeps them.
     pub fn read(&self, bytes: &[u8], at: u64, into: &mut [u8]) {
         if let Some(place) = self.place(at, into.len()) {
             into.copy_from_slice(&bytes[place..place + into.len()]);

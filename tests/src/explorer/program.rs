@@ -1,6 +1,6 @@
 //! What the CPUs of one exploration are to do, as text: `n3 s4: 0,1 | 2+2,d | 1`.
 //!
-//! `n` is the number of free blocks, `s` that of sectors, `w` says that the medium is a block window that keeps no
+//! `n` is the number of free blocks, `s` that of sectors, `w` means that the medium is a block window that keeps no
 //! order within a line, `i` that opening it has writes to finish. Then for each CPU what it does: `3` writes sector 3,
 //! `3+2` writes two sectors from 3 on as one run, `z3+2` makes those two read zeroes, `e3` marks sector 3 as lost, `d`
 //! drains its lane, `r3` reads sector 3.

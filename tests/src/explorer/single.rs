@@ -29,7 +29,7 @@ pub trait Operation: Send + Sync {
     /// Why it could not be done: on a sound medium it can.
     fn act(&self, sim: &Sim) -> Result<(), String>;
 
-    /// Looks at what a cut left, as [`Scene::judge`]; `done` says that the operation had ended.
+    /// Looks at what a cut left, as [`Scene::judge`]; `done`: the operation had ended.
     ///
     /// # Errors
     /// The promise that is broken.

@@ -1,6 +1,6 @@
 //! What is durable at each fence, in a form in which two traces compare.
 //!
-//! An epoch ends with a fence. Of each piece that was stored in it, the form says where it is, what was stored, and
+//! An epoch ends with a fence. Of each piece that was stored in it, the form has where it is, what was stored, and
 //! whether the fence covers it: it does if the piece was streamed, or if its line was written back after it. A trace of
 //! the simulated medium streams a range as one event; the machine streams it in vectors, and where a range begins or
 //! ends inside a line, stores those pieces through the cache and writes the line back, which is durable by the same

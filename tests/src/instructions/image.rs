@@ -1,6 +1,6 @@
 //! Which instructions the functions of an ELF image hold, themselves or in what they call directly.
 //!
-//! A disassembler of our own choosing, and not a program of the machine's, so that the answer is the same everywhere.
+//! A disassembler of our own choosing, and not a program of the machine's, so that the result is the same everywhere.
 
 use std::collections::{BTreeMap, BTreeSet};
 

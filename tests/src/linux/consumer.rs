@@ -38,9 +38,9 @@ pub struct Disk<'a> {
 pub struct Consumer {
     qemu: Child,
     serial: BufReader<UnixStream>,
-    /// What its kernel says.
+    /// Its kernel's messages.
     console: PathBuf,
-    /// What its QEMU says: much, whenever a back end dies.
+    /// Its QEMU's messages: many, whenever a back end dies.
     stderr: PathBuf,
 }
 
@@ -106,7 +106,7 @@ impl Consumer {
     /// Runs a line, and returns its exit status and what it printed.
     ///
     /// # Panics
-    /// When there is no answer.
+    /// When there is no reply.
     #[track_caller]
     pub fn try_run(&mut self, line: &str) -> (i32, String) {
         self.send(line);
@@ -116,7 +116,7 @@ impl Consumer {
     /// Runs a line in the background, under a name.
     ///
     /// # Panics
-    /// When there is no answer.
+    /// When there is no reply.
     #[track_caller]
     pub fn start(&mut self, name: &str, line: &str) {
         self.run(&format!(
@@ -152,7 +152,7 @@ impl Consumer {
         self.reply("the reboot");
     }
 
-    /// What its QEMU and its kernel have said.
+    /// The messages of its QEMU and its kernel.
     fn last_words(&self) -> String {
         [&self.stderr, &self.console].map(|file| fs::read_to_string(file).unwrap_or_default()).concat()
     }

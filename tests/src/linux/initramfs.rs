@@ -89,7 +89,7 @@ impl Initramfs {
     }
 }
 
-/// The modules that a module needs: its `.modinfo` section says `depends=one,two`.
+/// The modules that a module needs: its `.modinfo` section has `depends=one,two`.
 fn depends(module: &[u8]) -> Vec<String> {
     let word = b"\0depends=";
     let Some(at) = module.windows(word.len()).position(|window| window == word) else { return Vec::new() };

@@ -84,7 +84,7 @@ pub enum Phase {
     After,
 }
 
-/// What the guest has to say.
+/// The guest's report.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Report {
     /// `ndctl check-namespace`.
@@ -106,7 +106,7 @@ pub enum Report {
         slot: usize,
         /// With which options.
         options: String,
-        /// What `ndctl` says of it, or why there is none.
+        /// `ndctl`'s output on it, or why there is none.
         made: Result<Value, String>,
     },
     /// A namespace that is no BTT to Linux.

@@ -51,7 +51,7 @@ pub const JUDGES: [Judge; 17] = [
     judge("shuttle", "btt-shuttle", &["--test", "shuttle"]),
 ];
 
-/// What a judge says.
+/// A judge's verdict.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// Nothing is wrong.
@@ -103,7 +103,7 @@ impl Judge {
     }
 }
 
-/// Runs a test binary up to its first failure, and says what that is.
+/// Runs a test binary up to its first failure, which it returns.
 fn fails(binary: &Path, folder: &Path, patience: Duration) -> Option<String> {
     let mut command = Command::new(binary);
     // The image is not a judge's business: it would be built for each defect.
@@ -136,7 +136,7 @@ fn fails(binary: &Path, folder: &Path, patience: Duration) -> Option<String> {
     }
     drop(lines);
     if found.is_some() {
-        // What it still has to say does not matter. It may have ended by itself meanwhile.
+        // The rest of its output does not matter. It may have ended by itself meanwhile.
         let _ = child.kill();
     }
     // The thread is not joined: what a killed test has started may keep its output open.

@@ -43,7 +43,7 @@ pub enum Fate {
 /// All mutants, by name.
 ///
 /// # Panics
-/// If one of the files is not what this module's documentation says.
+/// If one of the files is not as this module's documentation describes.
 #[must_use]
 pub fn all() -> Vec<Mutant> {
     let folder = workspace::top().join("tests/mutants");
@@ -65,7 +65,7 @@ fn read(path: &PathBuf) -> Mutant {
     Mutant { name, what, first, patch }
 }
 
-/// Tries mutants, in two copies at a time, and tells what became of each as soon as it is known.
+/// Tries mutants, in two copies at a time, and reports what became of each as soon as it is known.
 ///
 /// # Errors
 /// What is wrong with the sources without any defect.

@@ -1,4 +1,4 @@
-//! Unified diffs, applied by what the lines say, not by their numbers, so that edits nearby do no harm.
+//! Unified diffs, applied by the text of their lines, not by line numbers, so that edits nearby do no harm.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ struct Hunk {
 pub struct Patch(Vec<Hunk>);
 
 impl Patch {
-    /// Reads a unified diff; lines before it say nothing.
+    /// Reads a unified diff; lines before it are ignored.
     ///
     /// # Errors
     /// What is wrong with it.
@@ -76,7 +76,7 @@ impl Patch {
 impl Hunk {
     fn apply(&self, text: &str) -> Option<String> {
         let lines: Vec<&str> = text.lines().collect();
-        // Indentation may have changed: what the line says counts.
+        // Indentation may have changed: the line's text counts.
         let same = |at: &usize| lines[*at..].iter().zip(&self.old).all(|(a, b)| a.trim() == b.trim());
         let places = (0..=lines.len().checked_sub(self.old.len())?).filter(same);
         let place = places.min_by_key(|at| at.abs_diff(self.line))?;

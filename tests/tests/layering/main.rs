@@ -55,7 +55,7 @@ fn no_crate_stands_on_one_that_is_not_below_it() {
 
 #[test]
 fn the_pure_crates_need_no_std_and_have_no_unsafe_code() {
-    // service has one unsafe trait, which its module of shared memory may say and implement.
+    // service has one unsafe trait, which its module of shared memory may declare and implement.
     for (name, rule) in [("btt", "forbid"), ("nvdimm", "forbid"), ("service", "deny")] {
         let sources = workspace::top().join(name).join("src");
         let root = fs::read_to_string(sources.join("lib.rs")).unwrap();

@@ -1,4 +1,4 @@
-//! Damage: found, told, mended.
+//! Damage: found, reported, mended.
 
 use super::checked;
 use tests::threads::{BASE, Booted, Dimm, Hardware, MIB, Memory, boot, boot_one, nfit};
@@ -295,7 +295,7 @@ fn a_btt_with_sectors_of_another_size_is_not_supported_and_nobody_offers_to_writ
     }
 }
 
-/// Media say how much memory their free lists take: what does not fit beside the rest is left out, with the reason, and all
+/// Media determine how much memory their free lists take: what does not fit beside the rest is left out, with the reason, and all
 /// else goes on.
 #[test]
 fn free_lists_that_would_take_the_memory_of_all_are_left_out_and_told() {

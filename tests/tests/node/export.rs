@@ -76,7 +76,7 @@ struct Bridge {
     clock: Arc<Clock>,
     consumer: Arc<FakeConsumer>,
     driver: Driver,
-    /// The node's run, as it says itself.
+    /// The node's run, as it reports it.
     boot: u64,
 }
 
@@ -136,13 +136,13 @@ impl Bridge {
         self.hear()
     }
 
-    /// What it reports, but for the Hellos that it says unasked.
+    /// What it reports, but for the Hellos that it sends unasked.
     fn hear(&mut self) -> Vec<Report> {
         let unasked = |report: &(u16, Report)| matches!(report, (0, Report::Hello { .. }));
         self.hear_all().into_iter().filter(|it| !unasked(it)).map(|(_, report)| report).collect()
     }
 
-    /// All that it reports, with the numbers of what it answers.
+    /// All that it reports, with the numbers of the requests it replies to.
     fn hear_all(&mut self) -> Vec<(u16, Report)> {
         while self.booted.node.exports().poll_control() {}
         let bytes = std::mem::take(&mut self.wire.0.lock().expect("no panic").from_node);

@@ -32,7 +32,7 @@ fn machine_checks_about_persistent_memory_are_errors_of_its_sectors() {
     node.done(&format!("write pmem0s {} --fill 0x42", lost[0]));
     assert_eq!(node.done("errors")["errors"], serde_json::json!([]));
 
-    // A line of the map: the arena is read-only from the first access on that needs it, and says why.
+    // A line of the map: the arena is read-only from the first access on that needs it, and gives the reason.
     drivers::poison::report(PhysAddr(at("mapoff") + 4 * 1600), 6).expect("it is this DIMM's");
     node.done("write pmem0s 0 --fill 1");
     node.refused("read pmem0s 1605", "damaged");
@@ -148,7 +148,7 @@ fn every_figure_counts_what_it_says() {
     assert!((0.5..4.0).contains(&bench["write_backs_per_sector"].as_f64().expect("a number")), "{bench}");
     let reads = node.done("bench pmem0s --seconds 1 --mix 0");
     assert_eq!((&reads["sectors_read"], &reads["sectors_written"]), (&reads["ops"], &0.into()));
-    // What a verification tells apart: sectors of this load, another one's, none, damaged ones.
+    // What a verification distinguishes: sectors of this load, another one's, none, damaged ones.
     let sector = |node: &mut Booted, lba: u64| node.done(&format!("read pmem0s {lba}"))["data"].clone();
     node.done("trim pmem0s 0 64708");
     node.done("bench pmem0s --seconds 1 --seed 5");

@@ -1,4 +1,4 @@
-//! The sources are tidy: each file says what it promises, nothing is unfinished, nothing names one machine, and documents
+//! The sources are tidy: each file opens with what it promises, nothing is unfinished, nothing names one machine, and documents
 //! name what is there.
 #![allow(clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
@@ -12,7 +12,7 @@ use tests::workspace;
 /// rustfmt keeps code at 120; a comment may be a word longer.
 const LINE_CHARS_MAX: usize = 130;
 
-/// What no file says. Put together here, for this file is one of them.
+/// What no file contains. Put together here, for this file is one of them.
 const NEVER: [&str; 12] = [
     concat!("/ho", "me/"),
     concat!("/ro", "ot/"),

@@ -85,7 +85,7 @@ pub(crate) fn ndctl(words: &[&str]) -> Outcome<(bool, String)> {
     Ok((output.status.success(), text.into_owned()))
 }
 
-/// Makes a namespace, and returns what ndctl says of it.
+/// Makes a namespace, and returns ndctl's output on it.
 pub(crate) fn make(make: &Make) -> Outcome<Result<Value, String>> {
     let mut place = None;
     for region in devices("region")? {

@@ -1,4 +1,4 @@
-//! Using a BTT that Linux attached, as the job says, by direct I/O.
+//! Using a BTT that Linux attached, as the job describes, by direct I/O.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
