@@ -22,6 +22,7 @@ pub struct CutMedium {
     len: u64,
     line_order: bool,
     read_only: Cell<bool>,
+    lost: RefCell<Range<u64>>,
 }
 
 impl CutMedium {
@@ -37,6 +38,7 @@ impl CutMedium {
             len,
             line_order,
             read_only: Cell::new(false),
+            lost: RefCell::default(),
         }
     }
 
@@ -54,6 +56,7 @@ impl CutMedium {
         self.touched.set(false);
         self.events.borrow_mut().clear();
         self.read_only.set(false);
+        self.lose(0..0);
     }
 
     /// Whether undecided bytes have been read.
@@ -64,6 +67,11 @@ impl CutMedium {
     /// Refuses stores from now on, or does not.
     pub fn set_read_only(&self, read_only: bool) {
         self.read_only.set(read_only);
+    }
+
+    /// Fails loads from these bytes from now on: the medium has lost them.
+    pub fn lose(&self, range: Range<u64>) {
+        self.lost.replace(range);
     }
 
     /// What has been stored since the last call.
@@ -83,6 +91,10 @@ impl CutMedium {
         let past = at.0 + into.len() as u64;
         if self.undecided.borrow().iter().any(|range| range.start < past && at.0 < range.end) {
             self.touched.set(true);
+        }
+        let lost = self.lost.borrow();
+        if lost.start < past && at.0 < lost.end {
+            return Err(MediaError::Poisoned { at: NsOffset(lost.start.max(at.0)) });
         }
         self.windows.borrow().read(&self.bytes.borrow(), at.0, into);
         Ok(())

@@ -10,13 +10,14 @@
 //! | [`promise`] | what must be true of a BTT after a cut |
 //! | [`stage`], [`lanes`] | several CPUs in the real code, one step at a time, in every order |
 //! | [`program`] | what those CPUs are to do |
-//! | [`single`], [`creation`], [`repairs`] | one operation, cut anywhere |
+//! | [`single`], [`creation`], [`losses`], [`repairs`] | one operation, cut anywhere |
 //! | [`scenarios`] | what is explored, in which order |
 
 pub mod creation;
 pub mod cut;
 pub mod frame;
 pub mod lanes;
+pub mod losses;
 pub mod medium;
 pub mod program;
 pub mod promise;

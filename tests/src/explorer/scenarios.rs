@@ -5,6 +5,7 @@ use btt::info_block::Version;
 use super::Scenario;
 use super::creation::{Creation, Over};
 use super::lanes::Lanes;
+use super::losses::LostLine;
 use super::program::{Op, Program};
 use super::repairs::{Damage, Repair};
 use super::single::Single;
@@ -88,6 +89,9 @@ pub fn groups() -> Vec<Group> {
     let repairs = [true, false].into_iter().flat_map(|line_order| {
         Damage::ALL.map(|damage| Box::new(Single(Repair { damage, line_order })) as Box<dyn Scenario>)
     });
+    let losses = [true, false]
+        .into_iter()
+        .flat_map(|line_order| [0, 1].map(|line| Box::new(Single(LostLine { line, line_order })) as Box<dyn Scenario>));
     vec![
         Group { name: "2 lanes x 1 write, each access a step", scenarios: lanes(Grain::Access, all(2, 1, 2, 1, true)) },
         Group {
@@ -161,6 +165,7 @@ pub fn groups() -> Vec<Group> {
                 ],
             ),
         },
+        Group { name: "a lost map line", scenarios: losses.collect() },
         Group { name: "repairs and the rewriting of flogs", scenarios: repairs.collect() },
         Group { name: "creation", scenarios: creations.collect() },
         Group { name: "3 lanes x 1 write", scenarios: lanes(Grain::Fence, all(3, 1, 3, 1, true)) },
