@@ -2,11 +2,12 @@
 
 use alloc::vec::Vec;
 
-use super::crc::crc32;
+use crc::{CRC_32_ISO_HDLC, Crc};
 
-/// The longest payload, in bytes.
-pub const PAYLOAD_MAX: usize = 256;
+/// The longest payload, in bytes: an Attach with all its ranges and the longest numbers takes 263.
+pub const PAYLOAD_MAX: usize = 288;
 
+const CRC: Crc<u32> = Crc::<u32>::new(&CRC_32_ISO_HDLC);
 const CRC_BYTES: usize = 4;
 /// COBS adds a byte for each 254 begun.
 const STUFFED_MAX: usize = PAYLOAD_MAX + CRC_BYTES + 2;
@@ -35,27 +36,13 @@ impl core::fmt::Display for FrameError {
 impl core::error::Error for FrameError {}
 
 /// Makes a frame of a payload.
+///
+/// # Panics
+/// If the payload is longer than [`PAYLOAD_MAX`]: no message is.
 pub(super) fn frame(payload: &[u8]) -> Vec<u8> {
-    debug_assert!(payload.len() <= PAYLOAD_MAX);
-    let mut out = Vec::with_capacity(payload.len() + CRC_BYTES + 4);
-    out.extend([0, 0]); // the delimiter, and the first block's length byte
-    let mut length_at = 1;
-    let mut length = 1_u8;
-    for byte in payload.iter().copied().chain(crc32(payload).to_le_bytes()) {
-        if byte != 0 {
-            out.push(byte);
-            length += 1;
-        }
-        if byte == 0 || length == u8::MAX {
-            out[length_at] = length;
-            length_at = out.len();
-            out.push(0);
-            length = 1;
-        }
-    }
-    out[length_at] = length;
-    out.push(0);
-    out
+    assert!(payload.len() <= PAYLOAD_MAX, "the bounds of the messages' fields bound them");
+    let stuffed = cobs::encode_vec(&[payload, &CRC.checksum(payload).to_le_bytes()].concat());
+    [&[0], &stuffed[..], &[0]].concat()
 }
 
 /// Finds frames in the bytes that arrive.
@@ -66,13 +53,13 @@ pub struct Deframer {
 }
 
 impl Deframer {
-    /// One that has heard nothing yet.
+    /// A deframer that has taken no byte yet.
     #[must_use]
     pub const fn new() -> Self {
         Self { stuffed: Vec::new(), too_long: false }
     }
 
-    /// Takes the next byte. Answers a payload, or what was wrong, when a frame ends with it.
+    /// Takes the next byte. Returns a payload, or what was wrong, when a frame ends with it.
     ///
     /// Chatter before the first frame is an error too: count it, go on.
     pub fn push(&mut self, byte: u8) -> Option<Result<Vec<u8>, FrameError>> {
@@ -93,19 +80,10 @@ impl Deframer {
     }
 }
 
-fn payload(mut stuffed: &[u8]) -> Result<Vec<u8>, FrameError> {
-    let mut out = Vec::with_capacity(stuffed.len());
-    while let Some((length, rest)) = stuffed.split_first() {
-        let data = usize::from(*length) - 1; // no byte of `stuffed` is zero
-        let (block, rest) = rest.split_at_checked(data).ok_or(FrameError::Malformed)?;
-        out.extend_from_slice(block);
-        if *length != u8::MAX && !rest.is_empty() {
-            out.push(0);
-        }
-        stuffed = rest;
-    }
-    let (payload, crc) = out.split_last_chunk::<CRC_BYTES>().ok_or(FrameError::Malformed)?;
-    if crc32(payload) != u32::from_le_bytes(*crc) {
+fn payload(stuffed: &[u8]) -> Result<Vec<u8>, FrameError> {
+    let frame = cobs::decode_vec(stuffed).map_err(|_| FrameError::Malformed)?;
+    let (payload, crc) = frame.split_last_chunk::<CRC_BYTES>().ok_or(FrameError::Malformed)?;
+    if CRC.checksum(payload) != u32::from_le_bytes(*crc) {
         return Err(FrameError::Checksum);
     }
     if payload.len() > PAYLOAD_MAX {

@@ -7,39 +7,43 @@
 //! # Frames
 //! A frame is `00`, COBS of (payload, CRC-32 of the payload as u32), `00`. COBS leaves no zero byte in it, so a receiver
 //! that lost bytes, or heard a firmware's chatter, is in step again at the next `00`; a frame that does not decode or
-//! whose checksum is wrong is dropped. The checksum is CRC-32/ISO-HDLC (zlib's). All numbers are little-endian.
+//! whose checksum is wrong is dropped. The checksum is CRC-32/ISO-HDLC (zlib's). It and the sequence are little-endian.
 //!
 //! | payload | bytes | |
 //! |---|---|---|
 //! | 0 | version | [`VERSION`]; another one is not understood |
-//! | 1 | kind | the tables below |
-//! | 2 | sequence, u16 | a request's number; an answer repeats it; 0 in a report that nobody asked for |
-//! | 4 | body | at most [`PAYLOAD_MAX`] bytes together with the four above |
+//! | 1 | sender | 0 for the bridge, 1 for the appliance |
+//! | 2 | sequence, u16 | a request's number; an answer repeats it; 0 in a report that answers no request |
+//! | 4 | message | at most [`PAYLOAD_MAX`] bytes together with the four above |
 //!
-//! `text` is a length byte and that many bytes of UTF-8; `call` is peer u16, vector u16, where peer `FFFF` is none.
-//! A payload that is longer or shorter than its kind says is not understood.
+//! The header of four bytes is the same in every version, so that a request whose kind is not known is still answered,
+//! by its number. The message is an enum in [postcard's format](https://postcard.jamesmunns.com/wire-format): its kind,
+//! then the fields in the order of the tables. A u8 is a byte; u16, u32 and u64, kinds and lengths are varints: seven
+//! bits a byte, the lowest first, and bit 7 set where another byte follows. `call` is 0, or 1 with peer u16 and vector
+//! u16. `text` is UTF-8, and it and `bytes` and `list` begin with their length. A message that is longer or shorter than
+//! its kind requires, or has a list beyond the limit in the table, is not understood.
 //!
 //! # Bridge to appliance: [`Request`]
-//! | kind | name | body | answer |
+//! | kind | name | fields | answer |
 //! |---|---|---|---|
-//! | 01 | Hello | session u64 | Hello, then a Disk each |
-//! | 02 | Ping | lease_ms u32, boot u64 | Done; an unasked Hello if `boot` is not this run |
-//! | 03 | Attach | export u16, memory u16, features u64, disk u8, n u8 (at most 8), n × (gpa u64, bytes u64, offset u64) | Done |
-//! | 04 | Detach | export u16 | Done |
-//! | 05 | Start | export u16, queue u16, size u16, base u16, desc u64, avail u64, used u64, call, kick_vector u16 | Done |
-//! | 06 | Stop | export u16, queue u16 | Stopped, or Done with why not |
-//! | 07 | SetCall | export u16, queue u16, call | Done |
-//! | 08 | WriteConfig | export u16, at u8, n u8 (at most 16), n bytes | Done |
+//! | 0 | Hello | session u64 | Hello, then a Disk each |
+//! | 1 | Ping | lease_ms u32, boot u64 | Done; an unasked Hello if `boot` is not this run |
+//! | 2 | Attach | export u16, memory u16, features u64, disk u8, list (at most 8) of (gpa u64, bytes u64, offset u64) | Done |
+//! | 3 | Detach | export u16 | Done |
+//! | 4 | Start | export u16, queue u16, size u16, base u16, desc u64, avail u64, used u64, call, kick_vector u16 | Done |
+//! | 5 | Stop | export u16, queue u16 | Stopped, or Done with why not |
+//! | 6 | SetCall | export u16, queue u16, call | Done |
+//! | 7 | WriteConfig | export u16, at u8, bytes (at most 16) | Done |
 //!
 //! # Appliance to bridge: [`Report`]
-//! | kind | name | body | when |
+//! | kind | name | fields | when |
 //! |---|---|---|---|
-//! | 81 | Hello | boot u64, disks u8 | as an answer, and unasked (number 0, no disks) once a second while there is no lease |
-//! | 82 | Disk | disk u8, queues u16, queue_size u16, sector_size u32, capacity u64, features u64, serial 20 bytes, name text (at most 32), n u8 (at most 96), n bytes of configuration | after Hello, and whenever it changed |
-//! | 83 | DiskGone | disk u8 | it was withdrawn |
-//! | 84 | Done | outcome u8 ([`Outcome`]) | an answer |
-//! | 85 | Stopped | base u16 | the answer to Stop |
-//! | 86 | Broken | export u16, queue u16, used u16, reason text (at most 96) | the device needs a reset |
+//! | 0 | Hello | boot u64, disks u8 | as an answer, and unasked (number 0, no disks) once a second while there is no lease |
+//! | 1 | Disk | disk u8, queues u16, queue_size u16, sector_size u32, capacity u64, features u64, serial 20 bytes, name text (at most 32), configuration bytes (at most 96) | after Hello, and whenever it changed |
+//! | 2 | DiskGone | disk u8 | it was withdrawn |
+//! | 3 | Done | outcome u8 ([`Outcome`]) | an answer |
+//! | 4 | Stopped | base u16 | the answer to Stop |
+//! | 5 | Broken | export u16, queue u16, used u16, reason text (at most 96) | the device needs a reset |
 //!
 //! # Rules
 //! 1. One request at a time: the bridge sends the next one when the answer is there. A request whose answer does not
@@ -79,21 +83,20 @@
 //! The types know no I/O and never wait: [`Request::encode`] and [`Report::encode`] make the bytes to send,
 //! [`Deframer::push`] takes what arrives, byte by byte.
 
-mod crc;
+mod codec;
 pub mod dialogue;
 mod frame;
 mod message;
-mod wire;
 
+pub use codec::DecodeError;
 pub use frame::{Deframer, FrameError, PAYLOAD_MAX};
 pub use message::{
     Attach, Call, Disk, DiskIndex, ExportIndex, MemoryId, Outcome, QueueIndex, REGIONS_MAX, Region, Report, Request,
     Start,
 };
-pub use wire::DecodeError;
 
 /// The version of this protocol.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 
 /// How long a bridge waits for an answer before it asks again, in milliseconds.
 pub const ANSWER_MS: u32 = 1000;

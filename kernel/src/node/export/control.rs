@@ -110,7 +110,7 @@ impl Control {
             let Some(Ok(payload)) = self.deframer.push(byte) else { continue };
             match Request::decode(&payload) {
                 Ok((sequence, request)) => self.answer(exports, sequence, request, link.as_mut()),
-                Err(DecodeError::Kind { sequence, .. } | DecodeError::Body { sequence, .. }) => {
+                Err(DecodeError::Message { sequence }) => {
                     link.send(&Report::Done(Outcome::Unknown).encode(sequence));
                 }
                 Err(_) => {}
