@@ -28,7 +28,7 @@ use service::error::AdminError;
 use crate::bridge::state::{eventfd, signal};
 use crate::limits::ADMIN_CLIENTS_MAX;
 use crate::listener::Listener;
-use crate::session::{Mode, Reply};
+use crate::session::{ReplyForm, ReplyText};
 
 /// How long a client may take from one reply to the end of its next line.
 pub const IDLE: Duration = Duration::from_secs(300);
@@ -46,16 +46,16 @@ const SENT: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Request {
     /// The form of the reply.
-    pub mode: Mode,
+    pub mode: ReplyForm,
     /// The command: one line of text.
     pub line: String,
     since: Instant,
-    answer: SyncSender<Option<Reply>>,
+    answer: SyncSender<Option<ReplyText>>,
 }
 
 impl Request {
     /// Gives the reply to the client. None: there is no reply, and the client is disconnected.
-    pub fn answer(self, reply: Option<Reply>) {
+    pub fn answer(self, reply: Option<ReplyText>) {
         // A client that has gone needs none.
         let _ = self.answer.send(reply);
     }
@@ -95,7 +95,7 @@ impl Requests {
         while let Some(request) = self.waiting.pop_front_if(|request| request.since.elapsed() >= self.patience) {
             let why = format!("{busy}: nothing was done in {} s, please ask again", self.patience.as_secs_f64());
             let reply = reply_of_error(request.mode, AdminError::busy(why));
-            let reply = Reply::parse(request.mode, reply.as_bytes()).ok();
+            let reply = ReplyText::parse(request.mode, reply.as_bytes()).ok();
             request.answer(reply);
         }
         None
@@ -242,7 +242,7 @@ impl Client<'_> {
         let mut stream = self.stream;
         stream.set_write_timeout(Some(CLIENT))?;
         let mut lines = Lines { stream, buffer: LineBuffer::default(), piece: [0; 4096], used: 0, filled: 0 };
-        let mut mode = Mode::Json;
+        let mut mode = ReplyForm::Json;
         loop {
             let line = match lines.next(self.all.idle) {
                 Ok(line) => line,
@@ -260,7 +260,7 @@ impl Client<'_> {
                         reply_of_error(mode, AdminError::usage("this socket has mode json and mode text"))
                     }
                     Some(wanted) => {
-                        mode = if wanted == admin::Mode::Json { Mode::Json } else { Mode::Text };
+                        mode = if wanted == admin::Mode::Json { ReplyForm::Json } else { ReplyForm::Text };
                         reply_of(mode, &Ok(Outcome::Mode(wanted)))
                     }
                     // Whatever it is, the appliance has the answer.
@@ -276,7 +276,7 @@ impl Client<'_> {
     }
 
     /// Has the appliance asked, and waits for its reply.
-    fn ask(&self, mode: Mode, line: String) -> Option<Reply> {
+    fn ask(&self, mode: ReplyForm, line: String) -> Option<ReplyText> {
         let (answer, answered) = sync_channel(1);
         self.sender.send(Request { mode, line, since: Instant::now(), answer }).ok()?;
         signal(self.wake);
@@ -284,7 +284,7 @@ impl Client<'_> {
     }
 
     /// The last that a client hears: why.
-    fn farewell(&self, mode: Mode, error: AdminError) -> io::Result<()> {
+    fn farewell(&self, mode: ReplyForm, error: AdminError) -> io::Result<()> {
         let mut stream = self.stream;
         stream.set_nonblocking(true)?;
         stream.write_all(reply_of_error(mode, error).as_bytes())
@@ -336,23 +336,23 @@ fn displaced() -> String {
 
 fn crowded() -> String {
     let why = format!("{ADMIN_CLIENTS_MAX} clients wait for replies already: please ask again");
-    reply_of_error(Mode::Json, AdminError::busy(why))
+    reply_of_error(ReplyForm::Json, AdminError::busy(why))
 }
 
 /// A reply of the appliance's with its end.
-fn whole(mode: Mode, reply: Reply) -> String {
+fn whole(mode: ReplyForm, reply: ReplyText) -> String {
     match mode {
-        Mode::Json => reply.text,
-        Mode::Text => format!("{}{RS}{}\n", reply.text, reply.exit_code),
+        ReplyForm::Json => reply.text,
+        ReplyForm::Text => format!("{}{RS}{}\n", reply.text, reply.exit_code),
     }
 }
 
-fn reply_of_error(mode: Mode, error: AdminError) -> String {
+fn reply_of_error(mode: ReplyForm, error: AdminError) -> String {
     reply_of(mode, &Err(error))
 }
 
 /// A reply of ours, in the appliance's own form.
-fn reply_of(mode: Mode, outcome: &Result<Outcome, AdminError>) -> String {
+fn reply_of(mode: ReplyForm, outcome: &Result<Outcome, AdminError>) -> String {
     let mut text = String::new();
     // A string takes all that is written.
     let _ = reply::write(mode.into(), outcome, &mut text);
@@ -369,7 +369,7 @@ mod tests {
     use std::thread::spawn;
     use std::time::Duration;
 
-    use super::{ADMIN_CLIENTS_MAX, Bounds, Reply, Requests, listen_with};
+    use super::{ADMIN_CLIENTS_MAX, Bounds, ReplyText, Requests, listen_with};
 
     /// A socket that is gone when the test is, and an appliance that answers each line with itself.
     fn socket(name: &str, idle: Duration) -> (PathBuf, Requests) {
@@ -385,7 +385,7 @@ mod tests {
             while let Some(request) = requests.next(None) {
                 lines.push(request.line.clone());
                 let text = format!("{}\n", request.line);
-                request.answer(Some(Reply { text, exit_code: 0 }));
+                request.answer(Some(ReplyText { text, exit_code: 0 }));
             }
             std::thread::sleep(Duration::from_millis(1));
         }
@@ -469,7 +469,7 @@ mod tests {
             replaced.push(next);
         }
         assert!(rest(connect(&path)).contains("64 clients wait for replies already"));
-        asked.into_iter().for_each(|request| request.answer(Some(Reply { text: "done\n".into(), exit_code: 0 })));
+        asked.into_iter().for_each(|request| request.answer(Some(ReplyText { text: "done\n".into(), exit_code: 0 })));
         for client in crowd.into_iter().chain(replaced) {
             let mut reply = String::new();
             BufReader::new(client).read_line(&mut reply).unwrap();

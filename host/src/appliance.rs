@@ -19,7 +19,7 @@ use nix::unistd::{getpid, getppid};
 use service::admin::words;
 
 use crate::deadline::Deadline;
-use crate::session::{Mode, Reply, Session, SessionError};
+use crate::session::{AdminStream, ReplyForm, ReplyText, SessionError};
 
 /// From power-on to the prompt, on a slow machine that emulates many CPUs.
 pub const BOOT: Duration = Duration::from_secs(120);
@@ -73,9 +73,9 @@ fn lock(child: &Mutex<Child>) -> MutexGuard<'_, Child> {
 
 /// A running appliance.
 #[derive(Debug)]
-pub struct Appliance {
+pub struct ApplianceProcess {
     child: Arc<Mutex<Child>>,
-    session: Session,
+    session: AdminStream,
     /// Its exit status, once it has ended.
     ended: Option<ExitStatus>,
     /// Whether it has answered `poweroff`.
@@ -109,7 +109,7 @@ impl fmt::Display for ApplianceError {
 
 impl std::error::Error for ApplianceError {}
 
-impl Appliance {
+impl ApplianceProcess {
     /// Starts `command`, with its standard input and output as the appliance's console. Its standard error stays what
     /// `command` says.
     ///
@@ -124,7 +124,7 @@ impl Appliance {
         // `command` holds the other end, which must be the child's alone for us to see it close.
         drop(command);
         let child = Arc::new(Mutex::new(child));
-        Ok(Self { child, session: Session::new(ours), ended: None, off: false })
+        Ok(Self { child, session: AdminStream::new(ours), ended: None, off: false })
     }
 
     /// The process id of the program.
@@ -152,7 +152,7 @@ impl Appliance {
     ///
     /// # Errors
     /// When there is no prompt within [`BOOT`] and `deadline`, or no change of mode.
-    pub fn enter(&mut self, mode: Mode, deadline: Deadline, line: impl FnMut(&str)) -> Result<(), ApplianceError> {
+    pub fn enter(&mut self, mode: ReplyForm, deadline: Deadline, line: impl FnMut(&str)) -> Result<(), ApplianceError> {
         self.wait_for_prompt(deadline, line)?;
         self.switch(mode, deadline)
     }
@@ -161,7 +161,7 @@ impl Appliance {
     ///
     /// # Errors
     /// When it does not within [`BOOT`] and `deadline`.
-    pub fn switch(&mut self, mode: Mode, deadline: Deadline) -> Result<(), ApplianceError> {
+    pub fn switch(&mut self, mode: ReplyForm, deadline: Deadline) -> Result<(), ApplianceError> {
         let outcome = self.session.enter(mode, deadline.or_after(BOOT));
         self.explained(outcome)
     }
@@ -179,8 +179,8 @@ impl Appliance {
     /// Sends a command, and waits for its reply. To be used in a mode for programs.
     ///
     /// # Errors
-    /// What is wrong with the appliance; a command that it refuses is a [`Reply`].
-    pub fn command(&mut self, command: &str, deadline: Deadline) -> Result<Reply, ApplianceError> {
+    /// What is wrong with the appliance; a command that it refuses is a [`ReplyText`].
+    pub fn command(&mut self, command: &str, deadline: Deadline) -> Result<ReplyText, ApplianceError> {
         let outcome = self.session.command(command, deadline);
         let reply = self.explained(outcome)?;
         self.off |= reply.exit_code == 0 && words::first(command) == "poweroff";
@@ -242,7 +242,7 @@ impl Appliance {
     }
 
     /// The conversation, for someone who goes on by hand.
-    pub(crate) fn session(&mut self) -> &mut Session {
+    pub(crate) fn session(&mut self) -> &mut AdminStream {
         &mut self.session
     }
 
@@ -268,7 +268,7 @@ impl Appliance {
     }
 }
 
-impl Drop for Appliance {
+impl Drop for ApplianceProcess {
     fn drop(&mut self) {
         self.kill();
     }

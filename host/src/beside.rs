@@ -3,16 +3,16 @@
 
 use service::console::{BESIDE_END, BESIDE_START, BESIDE_START_TEXT};
 
-use crate::session::{Mode, REPLY_BYTES_MAX};
+use crate::session::{REPLY_BYTES_MAX, ReplyForm};
 
 const ESC: u8 = 0x1b;
 
 /// The bytes of a request, for a reply in `mode`. `line` is one line of text (`service::admin::line::check`).
 #[must_use]
-pub fn request(mode: Mode, line: &str) -> Vec<u8> {
+pub fn request(mode: ReplyForm, line: &str) -> Vec<u8> {
     let start = match mode {
-        Mode::Json => BESIDE_START,
-        Mode::Text => BESIDE_START_TEXT,
+        ReplyForm::Json => BESIDE_START,
+        ReplyForm::Text => BESIDE_START_TEXT,
     };
     [start, line.as_bytes(), b"\n"].concat()
 }
@@ -68,7 +68,7 @@ impl Replies {
 
 #[cfg(test)]
 mod tests {
-    use super::{Mode, Replies, request};
+    use super::{Replies, ReplyForm, request};
 
     #[test]
     fn replies_are_taken_out_and_all_else_is_shown_however_the_bytes_come() {
@@ -95,7 +95,7 @@ mod tests {
 
     #[test]
     fn a_request_names_the_form_of_its_reply() {
-        assert_eq!(request(Mode::Json, "list -N"), b"\x1b_list -N\n");
-        assert_eq!(request(Mode::Text, "status"), b"\x1b^status\n");
+        assert_eq!(request(ReplyForm::Json, "list -N"), b"\x1b_list -N\n");
+        assert_eq!(request(ReplyForm::Text, "status"), b"\x1b^status\n");
     }
 }

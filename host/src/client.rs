@@ -11,7 +11,7 @@ use service::admin::words;
 use service::error::AdminError;
 
 use crate::deadline::Deadline;
-use crate::session::{Mode, Reply, Session, SessionError};
+use crate::session::{AdminStream, ReplyForm, ReplyText, SessionError};
 
 /// How long a command may take, unless somebody says otherwise: `bench` and checks of whole media take their time.
 const COMMAND: Duration = Duration::from_secs(3600);
@@ -58,8 +58,8 @@ impl std::error::Error for ClientError {}
 /// Asks the appliance behind the socket at `path` for one command: any line that has one reply in the form of `mode`.
 ///
 /// # Errors
-/// When there is no reply; a command that the appliance refuses is a [`Reply`].
-pub fn ask(path: &Path, mode: Mode, command: &str, deadline: Deadline) -> Result<Reply, ClientError> {
+/// When there is no reply; a command that the appliance refuses is a [`ReplyText`].
+pub fn ask(path: &Path, mode: ReplyForm, command: &str, deadline: Deadline) -> Result<ReplyText, ClientError> {
     check(command).map_err(ClientError::Usage)?;
     if words::first(command) == "mode" {
         let why = "`mode` is for programs that talk to the socket themselves: --json chooses the form of a reply";
@@ -67,7 +67,7 @@ pub fn ask(path: &Path, mode: Mode, command: &str, deadline: Deadline) -> Result
     }
     let stream = UnixStream::connect(path).map_err(|error| ClientError::Connect(path.to_owned(), error))?;
     let deadline = deadline.or_after(COMMAND);
-    let mut session = Session::new(stream);
+    let mut session = AdminStream::new(stream);
     session.enter(mode, deadline).and_then(|()| session.command(command, deadline)).map_err(ClientError::NoAnswer)
 }
 

@@ -17,10 +17,10 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::low_level::pipe;
 
 use crate::admin::{Request, Requests};
-use crate::appliance::{Appliance, ApplianceError};
+use crate::appliance::{ApplianceError, ApplianceProcess};
 use crate::beside::{self, Replies};
 use crate::deadline::Deadline;
-use crate::session::{Mode, PROMPT, Reply, ends};
+use crate::session::{PROMPT, ReplyForm, ReplyText, ends};
 
 /// Ctrl-]: pulls the plug.
 const ESCAPE: u8 = 0x1d;
@@ -51,7 +51,7 @@ pub enum End {
 ///
 /// # Errors
 /// When there is no prompt in time, or nobody takes what is shown.
-pub fn show_boot(appliance: &mut Appliance, deadline: Deadline) -> Result<(), ApplianceError> {
+pub fn show_boot(appliance: &mut ApplianceProcess, deadline: Deadline) -> Result<(), ApplianceError> {
     appliance.wait_for_prompt(deadline, |line| show(format!("{line}\n").as_bytes()))
 }
 
@@ -60,9 +60,9 @@ pub fn show_boot(appliance: &mut Appliance, deadline: Deadline) -> Result<(), Ap
 ///
 /// # Errors
 /// When the appliance does not answer.
-pub fn format_if_blank(appliance: &mut Appliance, deadline: Deadline) -> Result<(), ApplianceError> {
+pub fn format_if_blank(appliance: &mut ApplianceProcess, deadline: Deadline) -> Result<(), ApplianceError> {
     const COMMAND: Duration = Duration::from_secs(60);
-    appliance.switch(Mode::Json, deadline)?;
+    appliance.switch(ReplyForm::Json, deadline)?;
     let list = appliance.command("list -N", deadline.or_after(COMMAND))?;
     let list: Value = serde_json::from_str(&list.text).unwrap_or_default();
     if let Some([namespace]) = list["result"].as_array().map(Vec::as_slice)
@@ -105,7 +105,7 @@ impl Signals {
 
 /// Who else takes part when a terminal and a console are joined.
 #[derive(Debug)]
-pub struct Desk {
+pub struct Inputs {
     /// What asks us to end.
     pub signals: Signals,
     /// Whether standard input is the keyboard; else nobody types.
@@ -122,9 +122,14 @@ pub struct Desk {
 ///
 /// # Errors
 /// When the terminal or the stream fails.
-pub fn join(appliance: &mut Appliance, desk: &mut Desk, at_prompt: bool, deadline: Deadline) -> io::Result<End> {
+pub fn join(
+    appliance: &mut ApplianceProcess,
+    inputs: &mut Inputs,
+    at_prompt: bool,
+    deadline: Deadline,
+) -> io::Result<End> {
     let mut input = File::from(io::stdin().as_fd().try_clone_to_owned()?);
-    let terminal = if desk.keyboard { RawTerminal::enter()? } else { None };
+    let terminal = if inputs.keyboard { RawTerminal::enter()? } else { None };
     let (stream, seen) = appliance.session().by_hand();
     let mut stream = stream.try_clone()?;
     stream.set_nonblocking(true)?;
@@ -139,10 +144,10 @@ pub fn join(appliance: &mut Appliance, desk: &mut Desk, at_prompt: bool, deadlin
 
     // What is on its way to the appliance: more is taken in only when it is gone.
     let mut typed: Vec<u8> = Vec::new();
-    let mut input_open = desk.keyboard;
+    let mut input_open = inputs.keyboard;
     let end = loop {
         let mut watched = vec![
-            PollFd::new(desk.signals.0.as_fd(), PollFlags::POLLIN),
+            PollFd::new(inputs.signals.0.as_fd(), PollFlags::POLLIN),
             PollFd::new(
                 stream.as_fd(),
                 if typed.is_empty() { PollFlags::POLLIN } else { PollFlags::POLLIN | PollFlags::POLLOUT },
@@ -152,14 +157,14 @@ pub fn join(appliance: &mut Appliance, desk: &mut Desk, at_prompt: bool, deadlin
         if reading {
             watched.push(PollFd::new(input.as_fd(), PollFlags::POLLIN));
         }
-        if let Some(requests) = &desk.requests {
+        if let Some(requests) = &inputs.requests {
             watched.push(PollFd::new(requests.wake().as_fd(), PollFlags::POLLIN));
         }
         let left = deadline.left();
         if left == Some(Duration::ZERO) {
             break End::Late;
         }
-        let left = match &desk.requests {
+        let left = match &inputs.requests {
             // Its patience may end before anything comes.
             Some(requests) if requests.is_waiting() || work.asked.is_some() => Some(left.unwrap_or(LOOK).min(LOOK)),
             _ => left,
@@ -208,7 +213,7 @@ pub fn join(appliance: &mut Appliance, desk: &mut Desk, at_prompt: bool, deadlin
             }
         }
         work.mind_time();
-        if let Some(requests) = &mut desk.requests
+        if let Some(requests) = &mut inputs.requests
             && let Some(request) = requests.next(work.busy().or_else(|| unsent(&typed)).as_deref())
         {
             typed.extend(beside::request(request.mode, &request.line));
@@ -281,7 +286,7 @@ impl Work {
     fn answered(&mut self, reply: &[u8]) {
         let Some(asked) = self.asked.take() else { return };
         let Some(request) = asked.request else { return };
-        let reply = Reply::parse(request.mode, reply).ok();
+        let reply = ReplyText::parse(request.mode, reply).ok();
         if reply.as_ref().is_some_and(|reply| ends(&request.line, reply.exit_code)) {
             self.up = false;
         }

@@ -15,18 +15,18 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use clap::{CommandFactory, Parser};
 use host::admin;
-use host::appliance::{Appliance, hand_over};
+use host::appliance::{ApplianceProcess, hand_over};
 use host::backing::{self, Backing};
 use host::bridge::{Bridge, BridgeError};
 use host::client;
-use host::console::{self, Desk, End, Signals};
+use host::console::{self, End, Inputs, Signals};
 use host::deadline::Deadline;
 use host::launch::Launch;
 use host::options::{Ask, Cli, Verb};
 use host::qemu::options::Options;
 use host::qemu::{Plan, QemuError};
 use host::script::{self, Script, ScriptError};
-use host::session::Mode;
+use host::session::ReplyForm;
 use nix::libc::SIGBUS;
 use serde_json::Value;
 
@@ -155,7 +155,7 @@ fn bridge(launch: &mut Launch) -> Result<Option<Bridge>, Failure> {
     Ok(Some(bridge))
 }
 
-fn start_appliance(launch: &Launch, bridge: Option<&Bridge>) -> Result<Appliance, Failure> {
+fn start_appliance(launch: &Launch, bridge: Option<&Bridge>) -> Result<ApplianceProcess, Failure> {
     let name = launch.program[0].display();
     let mut command = Command::new(&launch.program[0]);
     command.args(&launch.program[1..]);
@@ -167,7 +167,7 @@ fn start_appliance(launch: &Launch, bridge: Option<&Bridge>) -> Result<Appliance
         }
     }
     let appliance =
-        Appliance::start(command).map_err(|error| Failure(FAILED, format!("{name} did not start: {error}")))?;
+        ApplianceProcess::start(command).map_err(|error| Failure(FAILED, format!("{name} did not start: {error}")))?;
     if let Some(bridge) = bridge {
         let killer = appliance.killer();
         bridge.ends_by(move || killer.kill());
@@ -176,7 +176,7 @@ fn start_appliance(launch: &Launch, bridge: Option<&Bridge>) -> Result<Appliance
 }
 
 fn exec(script: &Script, json: bool, mut launch: Launch) -> Result<u8, Failure> {
-    let mode = if json { Mode::Json } else { Mode::Text };
+    let mode = if json { ReplyForm::Json } else { ReplyForm::Text };
     let deadline = launch.deadline;
     let bridge = bridge(&mut launch)?;
     let mut appliance = start_appliance(&launch, bridge.as_ref())?;
@@ -198,10 +198,10 @@ fn tend(format_blank: bool, keyboard: bool, mut launch: Launch) -> Result<u8, Fa
         .and_then(|()| if format_blank { console::format_if_blank(&mut appliance, deadline) } else { Ok(()) })
         .map_err(|error| failure(&error.into(), &launch))?;
     let failed = |error: io::Error| Failure(FAILED, format!("the terminal or the console failed: {error}"));
-    let mut desk = Desk { signals: Signals::catch().map_err(failed)?, keyboard, requests };
+    let mut inputs = Inputs { signals: Signals::catch().map_err(failed)?, keyboard, requests };
     let mut at_prompt = true;
     loop {
-        match console::join(&mut appliance, &mut desk, at_prompt, deadline).map_err(failed)? {
+        match console::join(&mut appliance, &mut inputs, at_prompt, deadline).map_err(failed)? {
             End::Person => return Ok(0),
             End::Signal => return Err(Failure(BY_SIGNAL, "ended by a signal".into())),
             End::Late => return Err(Failure(LATE, "the time is up".into())),
@@ -235,7 +235,7 @@ fn shown(status: Option<ExitStatus>) -> String {
 
 // ---- An appliance that runs.
 
-fn reply(it: &Ask, mode: Mode, line: &str) -> Result<host::session::Reply, Failure> {
+fn reply(it: &Ask, mode: ReplyForm, line: &str) -> Result<host::session::ReplyText, Failure> {
     let deadline = it.timeout.map_or(Deadline::NEVER, Deadline::after);
     client::ask(&it.socket, mode, line, deadline).map_err(|error| Failure(error.exit_code(), error.to_string()))
 }
@@ -247,13 +247,13 @@ fn put(bytes: &[u8]) -> Result<(), Failure> {
 }
 
 fn ask(it: &Ask, line: &str) -> Result<u8, Failure> {
-    let reply = reply(it, if it.json { Mode::Json } else { Mode::Text }, line)?;
+    let reply = reply(it, if it.json { ReplyForm::Json } else { ReplyForm::Text }, line)?;
     put(reply.text.as_bytes())?;
     Ok(reply.exit_code)
 }
 
 fn read_raw(it: &Ask, line: &str) -> Result<u8, Failure> {
-    let reply = reply(it, Mode::Json, line)?;
+    let reply = reply(it, ReplyForm::Json, line)?;
     let object: Value = serde_json::from_str(&reply.text).unwrap_or_default();
     match object["data"].as_str().and_then(|data| STANDARD.decode(data).ok()) {
         Some(bytes) => put(&bytes).map(|()| reply.exit_code),

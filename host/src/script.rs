@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use service::admin::words;
 
-use crate::appliance::{Appliance, ApplianceError};
+use crate::appliance::{ApplianceError, ApplianceProcess};
 use crate::deadline::Deadline;
-use crate::session::Mode;
+use crate::session::ReplyForm;
 
 /// A command that a script may not have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,8 +48,8 @@ impl Script {
 /// # Errors
 /// What is wrong with the appliance, or with `replies`.
 pub fn run(
-    appliance: &mut Appliance,
-    mode: Mode,
+    appliance: &mut ApplianceProcess,
+    mode: ReplyForm,
     script: &Script,
     replies: &mut impl Write,
     deadline: Deadline,

@@ -34,37 +34,37 @@ const LAST_WORDS: Duration = Duration::from_secs(3);
 
 /// How replies are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
+pub enum ReplyForm {
     /// For people: the console's own text.
     Text,
     /// Machine mode: a JSON object a line.
     Json,
 }
 
-impl From<Mode> for admin::Mode {
-    fn from(mode: Mode) -> Self {
+impl From<ReplyForm> for admin::Mode {
+    fn from(mode: ReplyForm) -> Self {
         match mode {
-            Mode::Text => Self::Text,
-            Mode::Json => Self::Json,
+            ReplyForm::Text => Self::Text,
+            ReplyForm::Json => Self::Json,
         }
     }
 }
 
 /// A command's reply.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Reply {
+pub struct ReplyText {
     /// As it came: lines of text, each with its line feed, or one line of JSON.
     pub text: String,
     /// 0 ok, 1 failed, 2 usage, 3 not found, 4 media or metadata damaged.
     pub exit_code: u8,
 }
 
-impl Reply {
+impl ReplyText {
     /// A reply that has come whole.
     ///
     /// # Errors
     /// [`SessionError::Nonsense`].
-    pub fn parse(mode: Mode, bytes: &[u8]) -> Result<Self, SessionError> {
+    pub fn parse(mode: ReplyForm, bytes: &[u8]) -> Result<Self, SessionError> {
         let whole = String::from_utf8_lossy(bytes);
         let mut reply = Self { text: String::new(), exit_code: 0 };
         for line in whole.lines() {
@@ -77,9 +77,9 @@ impl Reply {
     }
 
     /// Takes the next line; returns the exit code when it is the last.
-    fn take(&mut self, mode: Mode, line: &str) -> Result<Option<u8>, SessionError> {
+    fn take(&mut self, mode: ReplyForm, line: &str) -> Result<Option<u8>, SessionError> {
         let code = exit_code_in(mode, line)?;
-        if mode == Mode::Json || code.is_none() {
+        if mode == ReplyForm::Json || code.is_none() {
             self.text.push_str(line);
             self.text.push('\n');
         }
@@ -90,7 +90,7 @@ impl Reply {
     }
 }
 
-/// What went wrong between us and the appliance. None of these is a command's own failure: that is a [`Reply`].
+/// What went wrong between us and the appliance. None of these is a command's own failure: that is a [`ReplyText`].
 #[derive(Debug)]
 pub enum SessionError {
     /// The stream ended.
@@ -127,21 +127,21 @@ impl From<io::Error> for SessionError {
 
 /// A conversation with the admin service, in one mode at a time.
 #[derive(Debug)]
-pub struct Session {
+pub struct AdminStream {
     stream: UnixStream,
     /// Bytes that came and were not yet used.
     inbox: VecDeque<u8>,
     /// How far `inbox` is known to hold no line feed.
     searched: usize,
     tail: VecDeque<String>,
-    mode: Mode,
+    mode: ReplyForm,
 }
 
-impl Session {
+impl AdminStream {
     /// A conversation over `stream`, at whose other end the appliance boots or shows its prompt.
     #[must_use]
     pub fn new(stream: UnixStream) -> Self {
-        Self { stream, inbox: VecDeque::new(), searched: 0, tail: VecDeque::new(), mode: Mode::Text }
+        Self { stream, inbox: VecDeque::new(), searched: 0, tail: VecDeque::new(), mode: ReplyForm::Text }
     }
 
     /// The last lines that came, oldest first.
@@ -181,10 +181,10 @@ impl Session {
     ///
     /// # Errors
     /// Everything that can go wrong below.
-    pub fn enter(&mut self, mode: Mode, deadline: Deadline) -> Result<(), SessionError> {
+    pub fn enter(&mut self, mode: ReplyForm, deadline: Deadline) -> Result<(), SessionError> {
         let (word, first) = match mode {
-            Mode::Text => ("text", RS),
-            Mode::Json => ("json", '{'),
+            ReplyForm::Text => ("text", RS),
+            ReplyForm::Json => ("json", '{'),
         };
         self.send(&format!("mode {word}"), deadline)?;
         loop {
@@ -211,15 +211,15 @@ impl Session {
     /// Sends a command, and waits for its reply.
     ///
     /// # Errors
-    /// Everything that can go wrong below; a command that the appliance refuses is a [`Reply`].
-    pub fn command(&mut self, command: &str, deadline: Deadline) -> Result<Reply, SessionError> {
+    /// Everything that can go wrong below; a command that the appliance refuses is a [`ReplyText`].
+    pub fn command(&mut self, command: &str, deadline: Deadline) -> Result<ReplyText, SessionError> {
         self.send(command, deadline)?;
-        let mut reply = Reply { text: String::new(), exit_code: 0 };
+        let mut reply = ReplyText { text: String::new(), exit_code: 0 };
         loop {
             let line = self.line(deadline, "reply")?;
             self.mind_panic(&line)?;
             if let Some(exit_code) = reply.take(self.mode, &line)? {
-                return Ok(Reply { exit_code, ..reply });
+                return Ok(ReplyText { exit_code, ..reply });
             }
         }
     }
@@ -357,16 +357,16 @@ pub fn ends(line: &str, exit_code: u8) -> bool {
 }
 
 /// The exit code in a line of a reply, when it is the reply's last.
-fn exit_code_in(mode: Mode, line: &str) -> Result<Option<u8>, SessionError> {
+fn exit_code_in(mode: ReplyForm, line: &str) -> Result<Option<u8>, SessionError> {
     match mode {
-        Mode::Text => match line.strip_prefix(RS) {
+        ReplyForm::Text => match line.strip_prefix(RS) {
             None => Ok(None),
             Some(code) => match code.parse() {
                 Ok(code) => Ok(Some(code)),
                 Err(_) => Err(SessionError::Nonsense(format!("'{code}' for an exit code"))),
             },
         },
-        Mode::Json => match serde_json::from_str(line) {
+        ReplyForm::Json => match serde_json::from_str(line) {
             Ok(reply @ Value::Object(_)) => Ok(Some(exit_code(&reply))),
             _ => Err(SessionError::Nonsense(format!("a line that is no JSON object: {}", shortened(line)))),
         },

@@ -7,17 +7,17 @@ use std::thread;
 use std::time::Duration;
 
 use host::deadline::Deadline;
-use host::session::{Mode, Session, SessionError};
+use host::session::{AdminStream, ReplyForm, SessionError};
 
 fn soon() -> Deadline {
     Deadline::after(Duration::from_secs(5))
 }
 
 /// A session at whose other end these bytes wait, and nothing else comes.
-fn with(bytes: &[u8]) -> (Session, UnixStream) {
+fn with(bytes: &[u8]) -> (AdminStream, UnixStream) {
     let (ours, mut theirs) = UnixStream::pair().unwrap();
     theirs.write_all(bytes).unwrap();
-    (Session::new(ours), theirs)
+    (AdminStream::new(ours), theirs)
 }
 
 #[test]
@@ -37,7 +37,7 @@ fn the_prompt_counts_only_where_nothing_follows_it() {
 #[test]
 fn the_echo_of_the_mode_command_is_no_reply() {
     let (mut session, mut theirs) = with(b"mode json\r\n{\"ok\":true,\"mode\":\"json\"}\r\n");
-    session.enter(Mode::Json, soon()).unwrap();
+    session.enter(ReplyForm::Json, soon()).unwrap();
     theirs.write_all(b"{\"ok\":true,\"n\":1}\n").unwrap();
     assert_eq!(session.command("status", soon()).unwrap().text, "{\"ok\":true,\"n\":1}\n");
     let mut sent = [0; 17];
@@ -48,7 +48,7 @@ fn the_echo_of_the_mode_command_is_no_reply() {
 #[test]
 fn a_damaged_exit_code_is_nonsense() {
     let (mut session, mut theirs) = with(b"mode text\r\n\x1e0\r\n");
-    session.enter(Mode::Text, soon()).unwrap();
+    session.enter(ReplyForm::Text, soon()).unwrap();
     theirs.write_all(b"fine\n\x1e256\n").unwrap();
     assert!(matches!(session.command("status", soon()), Err(SessionError::Nonsense(_))));
 }
@@ -64,7 +64,7 @@ fn silence_ends_at_the_deadline() {
 #[test]
 fn an_endless_line_is_refused() {
     let (ours, mut theirs) = UnixStream::pair().unwrap();
-    let mut session = Session::new(ours);
+    let mut session = AdminStream::new(ours);
     let endless = thread::spawn(move || while theirs.write_all(&[b'x'; 1 << 16]).is_ok() {});
     let error = session.wait_for_prompt(Deadline::after(Duration::from_secs(60)), |_| {}).unwrap_err();
     assert!(matches!(error, SessionError::Nonsense(_)), "{error}");

@@ -2,14 +2,14 @@
 #![allow(clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
 use host::bridge::memory_table::MemoryTable;
-use host::bridge::state::{ConfigWrite, Export, Queue, Rings, Way, Ways};
-use service::control::{Disk, DiskIndex, ExportIndex, MemoryId, Outcome, Report, Request};
+use host::bridge::state::{ConfigWrite, Export, InterruptRoute, Queue, Rings, Routes};
+use service::control::{DiskIndex, DiskOffer, ExportIndex, MemoryId, Outcome, Report, Request};
 
 /// An appliance's device that has no ways left.
-struct NoWays;
+struct NoRoutes;
 
-impl Ways for NoWays {
-    fn call(&mut self, _queue: &mut Queue) -> Option<Way> {
+impl Routes for NoRoutes {
+    fn call(&mut self, _queue: &mut Queue) -> Option<InterruptRoute> {
         None
     }
 
@@ -21,7 +21,7 @@ impl Ways for NoWays {
 /// An export with a front end, which the appliance holds.
 fn attached() -> Export {
     let mut export = Export::new(ExportIndex(0), MemoryId(0), None);
-    let disk = Disk {
+    let disk = DiskOffer {
         disk: DiskIndex(0),
         name: "pmem0s".into(),
         capacity: 8,
@@ -43,7 +43,7 @@ fn attached() -> Export {
 }
 
 fn next(export: &mut Export) -> Option<Request> {
-    export.next(|_| 0, &mut NoWays)
+    export.next(|_| 0, &mut NoRoutes)
 }
 
 fn done(export: &mut Export, request: &Request) {

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::Desk;
+use common::Terminal;
 use proptest::prelude::*;
 use service::console::Activity;
 
@@ -75,8 +75,8 @@ proptest! {
     #[test]
     fn each_request_line_gets_exactly_one_line_of_json(lines in prop::collection::vec(line(), 0..12)) {
         let lines: Vec<_> = lines.into_iter().filter(|line| harmless(line)).collect();
-        let mut desk = Desk::in_mode("json");
-        let output = desk.say(&lines.iter().flat_map(|line| [line, &b"\n"[..]].concat()).collect::<Vec<_>>());
+        let mut terminal = Terminal::in_mode("json");
+        let output = terminal.say(&lines.iter().flat_map(|line| [line, &b"\n"[..]].concat()).collect::<Vec<_>>());
         prop_assert_eq!(output.lines().count(), lines.len());
         prop_assert_eq!(output.matches('\n').count(), lines.len());
         for reply in output.lines() {
@@ -92,8 +92,8 @@ proptest! {
     #[test]
     fn each_line_of_text_mode_ends_with_one_exit_status(lines in prop::collection::vec(line(), 0..12)) {
         let lines: Vec<_> = lines.into_iter().filter(|line| harmless(line)).collect();
-        let mut desk = Desk::in_mode("text");
-        let output = desk.say(&lines.iter().flat_map(|line| [line, &b"\n"[..]].concat()).collect::<Vec<_>>());
+        let mut terminal = Terminal::in_mode("text");
+        let output = terminal.say(&lines.iter().flat_map(|line| [line, &b"\n"[..]].concat()).collect::<Vec<_>>());
         let statuses: Vec<_> = output.lines().filter_map(|line| line.strip_prefix('\x1e')).collect();
         prop_assert_eq!(statuses.len(), lines.len());
         prop_assert_eq!(output.matches('\x1e').count(), lines.len());
@@ -103,11 +103,11 @@ proptest! {
     #[test]
     fn the_prompt_comes_back_after_any_bytes(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
         prop_assume!(harmless(&bytes));
-        let mut desk = Desk::default();
-        desk.say(&bytes);
-        let output = desk.say(b"\x03\r");
+        let mut terminal = Terminal::default();
+        terminal.say(&bytes);
+        let output = terminal.say(b"\x03\r");
         prop_assert!(output.ends_with("untorn> "), "{:?}", output);
-        let output = desk.say(b"version\r");
+        let output = terminal.say(b"version\r");
         prop_assert!(output.ends_with(&format!("untorn {}\r\nuntorn> ", service::VERSION)), "{:?}", output);
     }
 
@@ -127,12 +127,12 @@ proptest! {
     ) {
         let bytes = keys.concat().into_bytes();
         prop_assume!(harmless(&bytes));
-        let mut desk = Desk::default();
+        let mut terminal = Terminal::default();
         let mut screen = common::Screen::default();
-        screen.show(&desk.say(b""));
+        screen.show(&terminal.say(b""));
         // The screen checks that the line being edited never wraps.
-        screen.show(&desk.say(&bytes));
-        prop_assert_eq!(desk.last, Activity::Idle);
-        prop_assert!(desk.say(b"\x03").ends_with("untorn> "));
+        screen.show(&terminal.say(&bytes));
+        prop_assert_eq!(terminal.last, Activity::Idle);
+        prop_assert!(terminal.say(b"\x03").ends_with("untorn> "));
     }
 }

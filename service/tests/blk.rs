@@ -4,7 +4,7 @@
 use proptest::prelude::*;
 use service::backend::BackendError;
 use service::blk::{
-    Device, Disk, Features, SEG_MAX, STATUS_IOERR, STATUS_OK, STATUS_UNSUPP, STEP_BYTES, ZEROES_UNITS_MAX,
+    BlkDevice, DiskProperties, Features, SEG_MAX, STATUS_IOERR, STATUS_OK, STATUS_UNSUPP, STEP_BYTES, ZEROES_UNITS_MAX,
 };
 use service::memory::{MemoryOffset, SharedMemory, Words};
 use service::mock::{Consumer, Descriptor, NEXT, Parts, WRITE};
@@ -16,7 +16,7 @@ const GET_ID: u32 = 8;
 const DISCARD: u32 = 11;
 const WRITE_ZEROES: u32 = 13;
 
-const DISK: Disk = Disk {
+const DISK: DiskProperties = DiskProperties {
     sector_bytes: 512,
     sectors: 256,
     read_only: false,
@@ -26,7 +26,7 @@ const DISK: Disk = Disk {
     run_sectors: 32,
     serial: *b"0123456789abcdef0123",
 };
-const DISK_4096: Disk = Disk { sector_bytes: 4096, sectors: 32, ..DISK };
+const DISK_4096: DiskProperties = DiskProperties { sector_bytes: 4096, sectors: 32, ..DISK };
 
 fn gpa(offset: u64) -> u64 {
     Consumer::<Words>::gpa(offset)
@@ -185,7 +185,7 @@ fn the_id_is_the_disks_serial() {
 /// VIRTIO_BLK_F_RO feature if offered, and MUST NOT write any data."
 #[test]
 fn a_read_only_disk_is_never_written() {
-    let mut consumer = Consumer::new(Disk { read_only: true, ..DISK }, 16);
+    let mut consumer = Consumer::new(DiskProperties { read_only: true, ..DISK }, 16);
     assert_eq!(consumer.ask(OUT, 0, &[7; 512], 0, &Parts::default()).status, STATUS_IOERR);
     for kind in [DISCARD, WRITE_ZEROES] {
         assert_eq!(consumer.ask(kind, 0, &range(0, 1, 0), 0, &Parts::default()).status, STATUS_IOERR);
@@ -197,15 +197,15 @@ fn a_read_only_disk_is_never_written() {
 #[test]
 fn features_that_are_not_offered_make_no_device() {
     const PACKED: u64 = 1 << 34;
-    let offered = Device::new(DISK, Features::VERSION_1.bits()).unwrap().disk.features().bits();
+    let offered = BlkDevice::new(DISK, Features::VERSION_1.bits()).unwrap().disk.features().bits();
     assert_eq!(offered & PACKED, 0);
-    assert!(Device::new(DISK, offered).is_ok());
+    assert!(BlkDevice::new(DISK, offered).is_ok());
     for accepted in [0, offered & !Features::VERSION_1.bits(), offered | PACKED, offered | 1 << 63] {
-        assert!(Device::new(DISK, accepted).is_err(), "{accepted:#x}");
+        assert!(BlkDevice::new(DISK, accepted).is_err(), "{accepted:#x}");
     }
-    let read_only = Disk { read_only: true, ..DISK };
-    assert!(Device::new(read_only, Features::VERSION_1.bits()).is_ok());
-    assert!(Device::new(DISK, (Features::VERSION_1 | Features::RO).bits()).is_err());
+    let read_only = DiskProperties { read_only: true, ..DISK };
+    assert!(BlkDevice::new(read_only, Features::VERSION_1.bits()).is_ok());
+    assert!(BlkDevice::new(DISK, (Features::VERSION_1 | Features::RO).bits()).is_err());
 }
 
 #[test]
@@ -220,7 +220,7 @@ fn what_was_not_negotiated_is_unsupported() {
 
 #[test]
 fn discard_and_write_zeroes_take_one_range_within_their_limit() {
-    let disk = Disk { sectors: u64::from(ZEROES_UNITS_MAX) * 2, ..DISK };
+    let disk = DiskProperties { sectors: u64::from(ZEROES_UNITS_MAX) * 2, ..DISK };
     let mut consumer = Consumer::new(disk, 16);
     let most = range(0, ZEROES_UNITS_MAX, 0);
     assert_eq!(consumer.ask(DISCARD, 0, &most, 0, &Parts::default()).status, STATUS_OK);
@@ -243,7 +243,7 @@ fn discard_and_write_zeroes_take_one_range_within_their_limit() {
 fn requests_of_as_many_pieces_as_drivers_send_are_served() {
     for pieces in [1, SEG_MAX, SEG_MAX + 3, 253, 254, 513, 1022] {
         for (queue, indirect_from) in [(128, Some(0)), (1024, None), (1024, Some(1022))] {
-            let disk = Disk { sectors: 1022, ..DISK };
+            let disk = DiskProperties { sectors: 1022, ..DISK };
             let mut consumer = Consumer::new(disk, queue);
             let bytes = pieces as usize * 40;
             let (sectors, rest) = (bytes / 512, bytes % 512);
@@ -272,7 +272,7 @@ fn requests_of_as_many_pieces_as_drivers_send_are_served() {
 fn a_request_of_any_size_is_served_in_steps() {
     let pieces = 5 * STEP_BYTES / Consumer::<Words>::MEMORY_BYTES + 1;
     let bytes = pieces * Consumer::<Words>::MEMORY_BYTES;
-    let disk = Disk { sectors: bytes / 512, ..DISK };
+    let disk = DiskProperties { sectors: bytes / 512, ..DISK };
     let begin = || {
         let mut consumer = Consumer::new(disk, 128);
         // The same memory over and over, which has room for no more.
@@ -328,7 +328,7 @@ fn a_request_of_any_size_is_served_in_steps() {
 fn no_limit_is_set_to_the_size_of_a_piece() {
     let size_max = 1 << 1;
     assert_eq!(DISK.features().bits() & size_max, 0);
-    let device = Device::new(DISK, DISK.features().bits()).unwrap();
+    let device = BlkDevice::new(DISK, DISK.features().bits()).unwrap();
     assert_eq!(device.config()[8..12], [0; 4]);
 }
 

@@ -2,49 +2,52 @@
 
 mod common;
 
-use common::{Desk, Screen};
+use common::{Screen, Terminal};
 use service::admin::Mode;
 use service::admin::line::LINE_BYTES_MAX;
 use service::console::Activity;
 
 /// What the row with the prompt shows after these bytes, and where its cursor is.
 fn shown(bytes: &[u8]) -> (String, usize) {
-    let mut desk = Desk::default();
+    let mut terminal = Terminal::default();
     let mut screen = Screen::default();
-    screen.show(&desk.say(b""));
-    screen.show(&desk.say(bytes));
+    screen.show(&terminal.say(b""));
+    screen.show(&terminal.say(bytes));
     (screen.row(), screen.column)
 }
 
 #[test]
 fn the_session_starts_with_a_prompt() {
-    assert_eq!(Desk::default().say(b""), "untorn> ");
+    assert_eq!(Terminal::default().say(b""), "untorn> ");
 }
 
 #[test]
 fn commands_are_echoed_answered_and_the_prompt_comes_back() {
-    let mut desk = Desk::default();
-    desk.say(b"");
+    let mut terminal = Terminal::default();
+    terminal.say(b"");
     for end in ["\r", "\n", "\r\n"] {
         let version = service::VERSION;
-        assert_eq!(desk.say(format!("version{end}").as_bytes()), format!("version\r\nuntorn {version}\r\nuntorn> "));
+        assert_eq!(
+            terminal.say(format!("version{end}").as_bytes()),
+            format!("version\r\nuntorn {version}\r\nuntorn> ")
+        );
     }
-    assert_eq!(desk.say(b"\r"), "\r\nuntorn> ", "a blank line is no command");
-    assert_eq!(desk.say(b"  \r"), "  \r\nuntorn> ");
+    assert_eq!(terminal.say(b"\r"), "\r\nuntorn> ", "a blank line is no command");
+    assert_eq!(terminal.say(b"  \r"), "  \r\nuntorn> ");
     assert_eq!(
-        desk.say(b"nonsense\r"),
+        terminal.say(b"nonsense\r"),
         "nonsense\r\nerror (unknown-command): no command \"nonsense\": help lists the commands\r\nuntorn> "
     );
 }
 
 #[test]
 fn a_paste_of_many_lines_runs_them_in_order() {
-    let mut desk = Desk::default();
+    let mut terminal = Terminal::default();
     let paste: String = (0..200).map(|lba| format!("write pmem0s {lba} --fill {lba}\n")).collect();
-    let output = desk.say(paste.replace(&200.to_string(), "").as_bytes());
+    let output = terminal.say(paste.replace(&200.to_string(), "").as_bytes());
     assert_eq!(output.matches("1 sector written").count(), 200);
     for lba in 0..200 {
-        assert_eq!(desk.machine.disk[lba * 512..][..512], [u8::try_from(lba).expect("a byte"); 512]);
+        assert_eq!(terminal.machine.disk[lba * 512..][..512], [u8::try_from(lba).expect("a byte"); 512]);
     }
 }
 
@@ -87,8 +90,8 @@ fn editing_keys_do_what_they_say() {
 
 #[test]
 fn an_edited_line_runs_as_it_is_shown() {
-    let mut desk = Desk::default();
-    let output = desk.say(b"ersionX\x7f\x01v\r");
+    let mut terminal = Terminal::default();
+    let output = terminal.say(b"ersionX\x7f\x01v\r");
     assert!(output.contains(&format!("untorn {}\r\n", service::VERSION)), "{output}");
 }
 
@@ -100,22 +103,22 @@ fn a_line_wider_than_the_terminal_scrolls_in_its_row() {
     let (row, column) = shown(&[long.as_bytes(), b"\x01"].concat());
     assert_eq!((row.as_str(), column), (format!("untorn> {}", &long[..71]).as_str(), 8));
     // The prompt is said once a line: a script may wait for it.
-    let mut desk = Desk::default();
-    desk.say(b"");
-    assert!(!desk.say(long.as_bytes()).contains("untorn> "));
+    let mut terminal = Terminal::default();
+    terminal.say(b"");
+    assert!(!terminal.say(long.as_bytes()).contains("untorn> "));
 }
 
 #[test]
 fn history_keeps_64_different_lines() {
-    let mut desk = Desk::default();
+    let mut terminal = Terminal::default();
     for line in 0..70 {
-        desk.say(format!("help {line}\rhelp {line}\r\r").as_bytes());
+        terminal.say(format!("help {line}\rhelp {line}\r\r").as_bytes());
     }
     let mut screen = Screen::default();
     screen.show("untorn> ");
-    screen.show(&desk.say(&[0x10; 63]));
+    screen.show(&terminal.say(&[0x10; 63]));
     assert_eq!(screen.row(), "untorn> help 7");
-    screen.show(&desk.say(&[0x10; 9]));
+    screen.show(&terminal.say(&[0x10; 9]));
     assert_eq!(screen.row(), "untorn> help 6", "the oldest that is kept");
 }
 
@@ -134,54 +137,54 @@ fn tab_completes_commands_options_and_devices() {
     ] {
         assert_eq!(shown(bytes).0, format!("untorn> {row}"), "{}", bytes.escape_ascii());
     }
-    let mut desk = Desk::default();
-    desk.say(b"");
-    let output = desk.say(b"st\tx");
+    let mut terminal = Terminal::default();
+    terminal.say(b"");
+    let output = terminal.say(b"st\tx");
     assert_eq!(
         output,
         "stat\r\nstats  status\r\nuntorn> \r\x1b[8Cstat\x1b[K\r\x1b[12Cx"
             .replace("\r\nstats  status\r\nuntorn> \r\x1b[8Cstat\x1b[K\r\x1b[12C", "")
     );
-    let output = desk.say(b"\x7f\t");
+    let output = terminal.say(b"\x7f\t");
     assert!(output.contains("\r\nstats  status\r\nuntorn> "), "{output:?}");
 }
 
 #[test]
 fn bytes_that_are_no_text_are_named_and_nothing_is_run() {
-    let mut desk = Desk::default();
-    desk.say(b"");
+    let mut terminal = Terminal::default();
+    terminal.say(b"");
     for (bytes, message) in [
         (&b"write pmem0s 0 --fill\x00 1\r"[..], "byte 0x00 in column 22 is not text"),
         (b"\xff\xfe\x00\r", "byte 0xff in column 1 is not text"),
         (b"write pmem0s 0 --fill 1\xc3\r", "byte 0xc3 in column 24 is not text"),
     ] {
-        let output = desk.say(bytes);
+        let output = terminal.say(bytes);
         assert!(output.ends_with(&format!("\r\nerror (usage): {message}\r\nuntorn> ")), "{output:?}");
     }
-    assert!(desk.machine.disk.iter().all(|byte| *byte == 0));
+    assert!(terminal.machine.disk.iter().all(|byte| *byte == 0));
     // ^U and ^C forget the bad byte with its line.
-    assert!(desk.say(b"\x00\x03version\r").contains("untorn 0."));
-    assert!(desk.say(b"x\x00\x15version\r").contains("untorn 0."));
+    assert!(terminal.say(b"\x00\x03version\r").contains("untorn 0."));
+    assert!(terminal.say(b"x\x00\x15version\r").contains("untorn 0."));
 }
 
 #[test]
 fn a_line_of_64_kib_is_taken_and_a_longer_one_is_refused_in_every_mode() {
     let fits = format!("help {}", "x".repeat(LINE_BYTES_MAX - 5));
     for mode in ["console", "text", "json"] {
-        let mut desk = Desk::in_mode(mode);
-        let output = desk.say(format!("{fits}\n").as_bytes());
+        let mut terminal = Terminal::in_mode(mode);
+        let output = terminal.say(format!("{fits}\n").as_bytes());
         assert!(output.contains("not-found"), "{mode}");
-        let output = desk.say(format!("{fits}x{}\n", "y".repeat(200_000)).as_bytes());
+        let output = terminal.say(format!("{fits}x{}\n", "y".repeat(200_000)).as_bytes());
         assert!(output.contains("too-long") && output.contains("the line is longer than 65536 bytes"), "{mode}");
-        assert!(desk.say(b"version\n").contains("0.1.0"), "{mode}: the session goes on");
+        assert!(terminal.say(b"version\n").contains("0.1.0"), "{mode}: the session goes on");
     }
 }
 
 #[test]
 fn modes_are_switched_in_band_and_back() {
-    let mut desk = Desk::default();
-    desk.say(b"");
-    let output = desk.say(b"mode json\r\nversion\r\nmode text\r\nversion\r\nmode console\r\nversion\r\n");
+    let mut terminal = Terminal::default();
+    terminal.say(b"");
+    let output = terminal.say(b"mode json\r\nversion\r\nmode text\r\nversion\r\nmode console\r\nversion\r\n");
     let version = service::VERSION;
     assert_eq!(
         output,
@@ -193,32 +196,32 @@ fn modes_are_switched_in_band_and_back() {
              untorn> version\r\nuntorn {version}\r\nuntorn> "
         )
     );
-    assert_eq!(desk.session.mode(), Mode::Console);
+    assert_eq!(terminal.session.mode(), Mode::Console);
 }
 
 #[test]
 fn a_line_end_of_two_bytes_is_one_even_when_they_come_apart() {
-    let mut desk = Desk::default();
-    desk.say(b"");
-    assert!(desk.say(b"version\r").ends_with("untorn> "));
-    assert_eq!(desk.say(b"\n"), "", "a person's Enter may be CR LF");
+    let mut terminal = Terminal::default();
+    terminal.say(b"");
+    assert!(terminal.say(b"version\r").ends_with("untorn> "));
+    assert_eq!(terminal.say(b"\n"), "", "a person's Enter may be CR LF");
     for mode in ["text", "json"] {
-        let mut desk = Desk::in_mode(mode);
-        assert_eq!(desk.say(b"version\r"), "", "{mode}: a program's line ends with LF");
-        assert!(desk.say(b"\n").contains(service::VERSION), "{mode}");
-        assert!(!desk.say(b"\n").is_empty(), "{mode}: an empty line is answered");
+        let mut terminal = Terminal::in_mode(mode);
+        assert_eq!(terminal.say(b"version\r"), "", "{mode}: a program's line ends with LF");
+        assert!(terminal.say(b"\n").contains(service::VERSION), "{mode}");
+        assert!(!terminal.say(b"\n").is_empty(), "{mode}: an empty line is answered");
     }
     // The LF of a person's CR LF belongs to it also when the mode is another one meanwhile.
-    assert_eq!(Desk::default().say(b"mode json\r\n").matches("\"ok\"").count(), 1);
+    assert_eq!(Terminal::default().say(b"mode json\r\n").matches("\"ok\"").count(), 1);
 }
 
 #[test]
 fn a_return_within_a_programs_line_makes_no_second_command() {
     for mode in ["text", "json"] {
-        let mut desk = Desk::in_mode(mode);
-        let output = desk.say(b"version\rwrite pmem0s 0 --fill 1\nversion\n");
+        let mut terminal = Terminal::in_mode(mode);
+        let output = terminal.say(b"version\rwrite pmem0s 0 --fill 1\nversion\n");
         assert!(output.contains("byte 0x0d in column 8 is not text"), "{mode}: {output}");
-        assert!(output.contains(service::VERSION) && desk.machine.disk.iter().all(|byte| *byte == 0), "{mode}");
+        assert!(output.contains(service::VERSION) && terminal.machine.disk.iter().all(|byte| *byte == 0), "{mode}");
     }
 }
 
@@ -226,13 +229,13 @@ fn a_return_within_a_programs_line_makes_no_second_command() {
 fn a_line_of_which_bytes_were_lost_is_not_carried_out() {
     for (mode, end) in [("console", "\r"), ("text", "\n"), ("json", "\n")] {
         for line in ["write pmem0s 0 --fill 1", "", "\0"] {
-            let mut desk = Desk::in_mode(mode);
-            desk.link.lost = true;
-            let output = desk.say(format!("{line}{end}").as_bytes());
+            let mut terminal = Terminal::in_mode(mode);
+            terminal.link.lost = true;
+            let output = terminal.say(format!("{line}{end}").as_bytes());
             assert!(output.contains("lost bytes of this line: nothing was done"), "{mode}: {output}");
-            assert!(desk.machine.disk.iter().all(|byte| *byte == 0), "{mode}");
+            assert!(terminal.machine.disk.iter().all(|byte| *byte == 0), "{mode}");
             assert!(
-                desk.say(format!("version{end}").as_bytes()).contains(service::VERSION),
+                terminal.say(format!("version{end}").as_bytes()).contains(service::VERSION),
                 "{mode}: the next is whole"
             );
         }
@@ -242,12 +245,12 @@ fn a_line_of_which_bytes_were_lost_is_not_carried_out() {
 #[test]
 fn a_program_asks_beside_a_person_who_sees_nothing_of_it() {
     let version = service::VERSION;
-    let mut desk = Desk::default();
+    let mut terminal = Terminal::default();
     let mut screen = Screen::default();
-    screen.show(&desk.say(b"vers"));
+    screen.show(&terminal.say(b"vers"));
     let json = format!("\x1b_{{\"ok\":true,\"name\":\"untorn\",\"version\":\"{version}\"}}\n\x1b\\");
-    assert_eq!(desk.say(b"\x1b_version\n"), json);
-    assert_eq!(desk.say(b"\x1b^version\r\n"), format!("\x1b_untorn {version}\n\x1e0\n\x1b\\"));
+    assert_eq!(terminal.say(b"\x1b_version\n"), json);
+    assert_eq!(terminal.say(b"\x1b^version\r\n"), format!("\x1b_untorn {version}\n\x1e0\n\x1b\\"));
     // What is wrong has its one reply, too, and changes nothing.
     for (line, answer) in [
         (&b"nonsense"[..], "unknown-command"),
@@ -258,60 +261,63 @@ fn a_program_asks_beside_a_person_who_sees_nothing_of_it() {
         (b"status \xff", "byte 0xff in column 8"),
         (&[b'x'; LINE_BYTES_MAX + 1], "too-long"),
     ] {
-        let output = desk.say(&[b"\x1b_", line, b"\n"].concat());
+        let output = terminal.say(&[b"\x1b_", line, b"\n"].concat());
         assert!(output.starts_with("\x1b_{\"ok\":false") && output.ends_with("}\n\x1b\\"), "{output}");
         assert!(output.contains(answer) && output.matches("\x1b_").count() == 1, "{output}");
     }
-    assert!(desk.machine.disk.iter().all(|byte| *byte == 0));
+    assert!(terminal.machine.disk.iter().all(|byte| *byte == 0));
     // One that is taken back has none.
-    assert_eq!(desk.say(b"\x1b_poweroff\x03"), "");
+    assert_eq!(terminal.say(b"\x1b_poweroff\x03"), "");
     // The person goes on where he was: with the line, its row, and his own history.
-    screen.show(&desk.say(b"ion"));
+    screen.show(&terminal.say(b"ion"));
     assert_eq!(screen.row(), "untorn> version");
-    screen.show(&desk.say(b"\r\x10"));
+    screen.show(&terminal.say(b"\r\x10"));
     assert_eq!(screen.row(), "untorn> version");
-    assert_eq!(desk.session.mode(), Mode::Console);
+    assert_eq!(terminal.session.mode(), Mode::Console);
 }
 
 #[test]
 fn no_log_line_comes_among_the_bytes_of_a_reply_beside_a_person() {
-    let mut desk = Desk::default();
-    desk.say(b"");
-    assert!(!desk.session.is_quiet());
-    desk.link.input.extend(b"\x1b_version");
-    assert_eq!(desk.session.poll(&mut desk.link, &mut desk.machine), Activity::Busy);
-    assert!(desk.session.is_quiet() && desk.link.input.len() == 7, "whoever logs is told before the command is run");
-    desk.session.log("cpu 1: media error", &mut desk.link);
-    assert!(desk.say(b"\n").starts_with("\x1b_{") && !desk.session.is_quiet());
+    let mut terminal = Terminal::default();
+    terminal.say(b"");
+    assert!(!terminal.session.is_quiet());
+    terminal.link.input.extend(b"\x1b_version");
+    assert_eq!(terminal.session.poll(&mut terminal.link, &mut terminal.machine), Activity::Busy);
+    assert!(
+        terminal.session.is_quiet() && terminal.link.input.len() == 7,
+        "whoever logs is told before the command is run"
+    );
+    terminal.session.log("cpu 1: media error", &mut terminal.link);
+    assert!(terminal.say(b"\n").starts_with("\x1b_{") && !terminal.session.is_quiet());
 }
 
 #[test]
 fn a_request_beside_a_person_may_end_the_machine() {
-    let mut desk = Desk::default();
-    desk.say(b"vers");
-    assert_eq!(desk.say(b"\x1b_poweroff\nversion\n"), "\x1b_{\"ok\":true}\n\x1b\\");
-    assert_eq!((desk.last, desk.machine.quiesced), (Activity::Poweroff, 1));
+    let mut terminal = Terminal::default();
+    terminal.say(b"vers");
+    assert_eq!(terminal.say(b"\x1b_poweroff\nversion\n"), "\x1b_{\"ok\":true}\n\x1b\\");
+    assert_eq!((terminal.last, terminal.machine.quiesced), (Activity::Poweroff, 1));
 }
 
 #[test]
 fn log_lines_stand_above_the_prompt_and_never_among_replies() {
-    let mut desk = Desk::default();
-    desk.say(b"sta");
-    desk.session.log("cpu 1: media error", &mut desk.link);
+    let mut terminal = Terminal::default();
+    terminal.say(b"sta");
+    terminal.session.log("cpu 1: media error", &mut terminal.link);
     let mut screen = Screen::default();
     screen.show("untorn> sta");
-    screen.show(&desk.say(b"tus"));
+    screen.show(&terminal.say(b"tus"));
     assert_eq!(screen.row(), "untorn> status");
     assert_eq!(screen.rows[0].iter().collect::<String>(), "cpu 1: media error");
-    let mut desk = Desk::in_mode("json");
-    desk.session.log("cpu 1: media error", &mut desk.link);
-    assert_eq!(desk.say(b""), "");
+    let mut terminal = Terminal::in_mode("json");
+    terminal.session.log("cpu 1: media error", &mut terminal.link);
+    assert_eq!(terminal.say(b""), "");
 }
 
 #[test]
 fn poweroff_is_answered_before_it_is_reported_and_nothing_after_it_runs() {
-    let mut desk = Desk::default();
-    desk.say(b"");
-    assert_eq!(desk.say(b"poweroff\rversion\r"), "poweroff\r\npowering off\r\n");
-    assert_eq!((desk.last, desk.machine.quiesced), (Activity::Poweroff, 1));
+    let mut terminal = Terminal::default();
+    terminal.say(b"");
+    assert_eq!(terminal.say(b"poweroff\rversion\r"), "poweroff\r\npowering off\r\n");
+    assert_eq!((terminal.last, terminal.machine.quiesced), (Activity::Poweroff, 1));
 }

@@ -4,7 +4,7 @@ use service::admin::commands::inventory::ShowStatus;
 use service::admin::commands::machine::ShowStats;
 use service::admin::commands::namespaces::check::CheckNamespace;
 use service::admin::commands::namespaces::create::{CreateNamespace, NamespaceMode};
-use service::admin::commands::namespaces::labels::{InitLabels, LabelVersion};
+use service::admin::commands::namespaces::labels::{InitLabels, LabelFormat};
 use service::admin::commands::namespaces::{DestroyNamespace, DisableNamespace, EnableNamespace};
 use service::admin::commands::sectors::bench::BenchRequest;
 use service::admin::commands::sectors::write::{Write, WriteData};
@@ -78,11 +78,11 @@ fn lines_mean_what_they_say() {
         ("stats --prometheus", of_machine(ShowStats { prometheus: true })),
         (
             "init-labels nmem0",
-            of_namespaces(InitLabels { dimm: "nmem0".into(), version: LabelVersion::V1_2, force: false }),
+            of_namespaces(InitLabels { dimm: "nmem0".into(), version: LabelFormat::V1_2, force: false }),
         ),
         (
             "init-labels -fV1.1 nmem1",
-            of_namespaces(InitLabels { dimm: "nmem1".into(), version: LabelVersion::V1_1, force: true }),
+            of_namespaces(InitLabels { dimm: "nmem1".into(), version: LabelFormat::V1_1, force: true }),
         ),
         (
             "destroy-namespace -f namespace0.0",

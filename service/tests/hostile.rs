@@ -4,12 +4,12 @@
 #![allow(clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
 use proptest::prelude::*;
-use service::blk::{Disk, Features, RequestError, STATUS_IOERR};
+use service::blk::{DiskProperties, Features, RequestError, STATUS_IOERR};
 use service::memory::{GuestAddress, MemoryOffset, SharedMemory, Watched, Words};
 use service::mock::{Consumer, Descriptor, INDIRECT, NEXT, Parts, WRITE, harm};
 use service::virtqueue::{CHAIN_MAX, ChainFault, QueueError};
 
-const DISK: Disk = Disk {
+const DISK: DiskProperties = DiskProperties {
     sector_bytes: 512,
     sectors: 64,
     read_only: false,

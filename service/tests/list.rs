@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::Desk;
+use common::Terminal;
 use service::inventory::{BadBlocks, DimmHealth, Inventory};
 use service::mock::{labelled, unlabelled};
 
@@ -36,9 +36,9 @@ const BTT: &str = concat!(
 );
 
 fn list(inventory: Inventory, options: &str) -> String {
-    let mut desk = Desk::in_mode("json");
-    desk.machine.inventory = inventory;
-    let reply = desk.say(format!("list {options}\n").as_bytes());
+    let mut terminal = Terminal::in_mode("json");
+    terminal.machine.inventory = inventory;
+    let reply = terminal.say(format!("list {options}\n").as_bytes());
     let list = reply.strip_prefix(r#"{"ok":true,"result":"#).and_then(|list| list.strip_suffix("}\n"));
     list.unwrap_or_else(|| panic!("{reply}")).into()
 }

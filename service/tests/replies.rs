@@ -2,23 +2,23 @@
 
 mod common;
 
-use common::Desk;
+use common::Terminal;
 use service::admin::commands::inventory::{HealthFinding, Severity};
 use service::admin::commands::namespaces::check::Finding;
 use service::console::Activity;
 use service::error::AdminError;
 
 /// One request's reply line in JSON mode, without its end.
-fn json(desk: &mut Desk, line: &str) -> String {
-    let reply = desk.say(format!("{line}\n").as_bytes());
+fn json(terminal: &mut Terminal, line: &str) -> String {
+    let reply = terminal.say(format!("{line}\n").as_bytes());
     let reply = reply.strip_suffix('\n').unwrap_or_else(|| panic!("{line}: no line: {reply:?}"));
     serde_json::from_str::<serde_json::Value>(reply).unwrap_or_else(|error| panic!("{line}: {error}: {reply}"));
     reply.into()
 }
 
 /// One request's text and exit status in text mode.
-fn text(desk: &mut Desk, line: &str) -> (String, u8) {
-    let reply = desk.say(format!("{line}\n").as_bytes());
+fn text(terminal: &mut Terminal, line: &str) -> (String, u8) {
+    let reply = terminal.say(format!("{line}\n").as_bytes());
     let (text, status) = reply.rsplit_once('\x1e').unwrap_or_else(|| panic!("{line}: no status: {reply:?}"));
     let status = status.strip_suffix('\n').and_then(|status| status.parse().ok());
     (text.into(), status.unwrap_or_else(|| panic!("{line}: {reply:?}")))
@@ -26,7 +26,7 @@ fn text(desk: &mut Desk, line: &str) -> (String, u8) {
 
 #[test]
 fn machine_replies_have_the_contracts_keys() {
-    let mut desk = Desk::in_mode("json");
+    let mut terminal = Terminal::in_mode("json");
     for (line, reply) in [
         ("version", format!(r#"{{"ok":true,"name":"untorn","version":"{}"}}"#, service::VERSION)),
         (
@@ -116,39 +116,39 @@ fn machine_replies_have_the_contracts_keys() {
                 .into(),
         ),
     ] {
-        assert_eq!(json(&mut desk, line), reply, "{line}");
+        assert_eq!(json(&mut terminal, line), reply, "{line}");
     }
 }
 
 #[test]
 fn sectors_written_in_base64_read_back_in_base64() {
-    let mut desk = Desk::in_mode("json");
+    let mut terminal = Terminal::in_mode("json");
     let data = format!("{}==", "QUJD".repeat(170) + "QUI"); // 512 bytes
     let data = &data[..data.len() - 1];
     assert_eq!(
-        json(&mut desk, &format!("write pmem0s 5 --data {data}")),
+        json(&mut terminal, &format!("write pmem0s 5 --data {data}")),
         r#"{"ok":true,"dev":"pmem0s","lba":5,"count":1}"#
     );
     let expected = format!(r#"{{"ok":true,"dev":"pmem0s","lba":5,"count":1,"sector_size":512,"data":"{data}"}}"#);
-    assert_eq!(json(&mut desk, "read pmem0s 5"), expected);
-    assert_eq!(&desk.machine.disk[5 * 512..5 * 512 + 4], b"ABCA");
+    assert_eq!(json(&mut terminal, "read pmem0s 5"), expected);
+    assert_eq!(&terminal.machine.disk[5 * 512..5 * 512 + 4], b"ABCA");
 }
 
 #[test]
 fn a_read_is_a_mebibyte_at_most() {
-    let mut desk = Desk::in_mode("json");
-    desk.machine.disk = vec![0x5a; 512 * 4097];
-    let whole = json(&mut desk, "read pmem0s 0 2048");
+    let mut terminal = Terminal::in_mode("json");
+    terminal.machine.disk = vec![0x5a; 512 * 4097];
+    let whole = json(&mut terminal, "read pmem0s 0 2048");
     assert_eq!(whole.len() - whole.find("Wlpa").expect("data"), (1_usize << 20).div_ceil(3) * 4 + 2);
     assert_eq!(
-        json(&mut desk, "read pmem0s 0 2049"),
+        json(&mut terminal, "read pmem0s 0 2049"),
         r#"{"ok":false,"error":{"code":"too-long","message":"2049 sectors of 512 bytes are more than 1 MiB: read at most 2048 at once"}}"#
     );
 }
 
 #[test]
 fn errors_change_nothing() {
-    let mut desk = Desk::in_mode("json");
+    let mut terminal = Terminal::in_mode("json");
     let sector = "A".repeat(684);
     for (line, code) in [
         ("write pmem0s 4095 --fill 1 --count 2".into(), "out-of-range"),
@@ -162,21 +162,21 @@ fn errors_change_nothing() {
         ("errors pmem9s".into(), "not-found"),
         ("export pmem9s".into(), "not-found"),
     ] {
-        let reply = json(&mut desk, &line);
+        let reply = json(&mut terminal, &line);
         assert!(reply.contains(&format!(r#""code":"{code}""#)), "{line}: {reply}");
     }
-    desk.machine.read_only = Some("the DIMM is not armed".into());
+    terminal.machine.read_only = Some("the DIMM is not armed".into());
     assert_eq!(
-        json(&mut desk, "write pmem0s 0 --fill 1"),
+        json(&mut terminal, "write pmem0s 0 --fill 1"),
         r#"{"ok":false,"error":{"code":"read-only","message":"pmem0s is read-only: the DIMM is not armed"}}"#
     );
     for line in ["bench pmem0s", "trim pmem0s 0 1", "inject-error pmem0s 0", "clear-errors pmem0s 0"] {
-        assert!(json(&mut desk, line).contains("read-only"), "{line}");
+        assert!(json(&mut terminal, line).contains("read-only"), "{line}");
     }
-    assert!(desk.machine.disk.iter().all(|byte| *byte == 0));
+    assert!(terminal.machine.disk.iter().all(|byte| *byte == 0));
     // What only reads goes on.
-    assert!(json(&mut desk, "bench pmem0s --verify").starts_with(r#"{"ok":true"#));
-    assert!(json(&mut desk, "bench pmem0s --seconds 1 --mix 0").starts_with(r#"{"ok":true"#));
+    assert!(json(&mut terminal, "bench pmem0s --verify").starts_with(r#"{"ok":true"#));
+    assert!(json(&mut terminal, "bench pmem0s --seconds 1 --mix 0").starts_with(r#"{"ok":true"#));
 }
 
 /// What a consumer uses is not written under its feet, in either mode; reads are nobody's business.
@@ -194,7 +194,7 @@ fn a_device_in_use_is_written_only_by_force() {
     ];
     let reading = ["read pmem0s 9", "bench pmem0s --verify", "bench pmem0s --seconds 1 --mix 0", "errors"];
     for (in_use, force) in [(false, ""), (false, " -f"), (true, ""), (true, " -f"), (true, " --force")] {
-        let (mut program, mut person) = (Desk::in_mode("json"), Desk::in_mode("text"));
+        let (mut program, mut person) = (Terminal::in_mode("json"), Terminal::in_mode("text"));
         (program.machine.in_use, person.machine.in_use) = (in_use, in_use);
         let before = program.machine.disk.clone();
         for line in writing {
@@ -218,41 +218,41 @@ fn a_device_in_use_is_written_only_by_force() {
 
 #[test]
 fn a_load_overwrites_what_is_recognised_only_by_force() {
-    let mut desk = Desk::in_mode("json");
-    desk.machine.content = Some("an XFS file system");
-    let before = desk.machine.disk.clone();
-    let refused = json(&mut desk, "bench pmem0s --seconds 1");
+    let mut terminal = Terminal::in_mode("json");
+    terminal.machine.content = Some("an XFS file system");
+    let before = terminal.machine.disk.clone();
+    let refused = json(&mut terminal, "bench pmem0s --seconds 1");
     let message = "pmem0s holds an XFS file system: -f overwrites it all the same";
     assert_eq!(refused, format!(r#"{{"ok":false,"error":{{"code":"failed","message":"{message}"}}}}"#));
-    assert!(desk.machine.disk == before);
+    assert!(terminal.machine.disk == before);
     for line in ["bench pmem0s --verify", "bench pmem0s --seconds 1 --mix 0", "write pmem0s 9 --fill 1"] {
-        assert!(json(&mut desk, line).starts_with(r#"{"ok":true"#), "{line}");
+        assert!(json(&mut terminal, line).starts_with(r#"{"ok":true"#), "{line}");
     }
-    assert!(json(&mut desk, "bench pmem0s --seconds 1 -f").starts_with(r#"{"ok":true"#));
+    assert!(json(&mut terminal, "bench pmem0s --seconds 1 -f").starts_with(r#"{"ok":true"#));
 }
 
 #[test]
 fn sectors_are_put_in_error_listed_and_cleared() {
-    let mut desk = Desk::in_mode("json");
-    assert_eq!(json(&mut desk, "errors"), r#"{"ok":true,"errors":[],"media":[],"more":0}"#);
-    assert_eq!(json(&mut desk, "inject-error pmem0s 7"), r#"{"ok":true,"dev":"pmem0s","lba":7,"count":1}"#);
+    let mut terminal = Terminal::in_mode("json");
+    assert_eq!(json(&mut terminal, "errors"), r#"{"ok":true,"errors":[],"media":[],"more":0}"#);
+    assert_eq!(json(&mut terminal, "inject-error pmem0s 7"), r#"{"ok":true,"dev":"pmem0s","lba":7,"count":1}"#);
     assert_eq!(
-        json(&mut desk, "errors pmem0s"),
+        json(&mut terminal, "errors pmem0s"),
         r#"{"ok":true,"errors":[{"dev":"pmem0s","lba":7,"count":1}],"media":[],"more":0}"#
     );
-    desk.say(b"mode text\n");
-    assert_eq!(text(&mut desk, "errors"), ("pmem0s from LBA 7 on: 1 sector in error\n".into(), 0));
-    assert_eq!(text(&mut desk, "read pmem0s 7").1, 4);
+    terminal.say(b"mode text\n");
+    assert_eq!(text(&mut terminal, "errors"), ("pmem0s from LBA 7 on: 1 sector in error\n".into(), 0));
+    assert_eq!(text(&mut terminal, "read pmem0s 7").1, 4);
     let cleared = "pmem0s from LBA 7 on: 2 sectors without errors\n";
-    assert_eq!(text(&mut desk, "clear-errors pmem0s 7 2"), (cleared.into(), 0));
-    assert_eq!(text(&mut desk, "errors"), ("no errors known\n".into(), 0));
-    assert_eq!(text(&mut desk, "trim pmem0s 0 9"), ("pmem0s from LBA 0 on: 9 sectors trimmed\n".into(), 0));
+    assert_eq!(text(&mut terminal, "clear-errors pmem0s 7 2"), (cleared.into(), 0));
+    assert_eq!(text(&mut terminal, "errors"), ("no errors known\n".into(), 0));
+    assert_eq!(text(&mut terminal, "trim pmem0s 0 9"), ("pmem0s from LBA 0 on: 9 sectors trimmed\n".into(), 0));
 }
 
 /// However many chunks a fill takes, and however much a load does.
 #[test]
 fn a_command_looks_its_device_up_once() {
-    let mut desk = Desk::in_mode("json");
+    let mut terminal = Terminal::in_mode("json");
     for line in [
         "read pmem0s 0",
         "write pmem0s 1 --fill 7 --count 1000",
@@ -261,22 +261,22 @@ fn a_command_looks_its_device_up_once() {
         "clear-errors pmem0s 0",
         "bench pmem0s --seconds 1 --verify",
     ] {
-        desk.machine.lookups = 0;
-        assert!(json(&mut desk, line).starts_with(r#"{"ok":true"#), "{line}");
-        assert_eq!(desk.machine.lookups, 1, "{line}");
+        terminal.machine.lookups = 0;
+        assert!(json(&mut terminal, line).starts_with(r#"{"ok":true"#), "{line}");
+        assert_eq!(terminal.machine.lookups, 1, "{line}");
     }
 }
 
 #[test]
 fn a_long_fill_is_exact_at_both_ends() {
-    let mut desk = Desk::in_mode("json");
+    let mut terminal = Terminal::in_mode("json");
     assert_eq!(
-        json(&mut desk, "write pmem0s 1 --fill 7 --count 1000"),
+        json(&mut terminal, "write pmem0s 1 --fill 7 --count 1000"),
         r#"{"ok":true,"dev":"pmem0s","lba":1,"count":1000}"#
     );
-    let filled: Vec<usize> = (0..4096).filter(|lba| desk.machine.disk[lba * 512..][..512] == [7; 512]).collect();
+    let filled: Vec<usize> = (0..4096).filter(|lba| terminal.machine.disk[lba * 512..][..512] == [7; 512]).collect();
     assert_eq!(filled, (1..=1000).collect::<Vec<_>>());
-    assert_eq!(desk.machine.disk.iter().filter(|byte| **byte == 7).count(), 512_000);
+    assert_eq!(terminal.machine.disk.iter().filter(|byte| **byte == 7).count(), 512_000);
 }
 
 #[test]
@@ -286,26 +286,26 @@ fn damage_that_a_check_or_a_verification_finds_is_exit_status_4() {
         place: "arena 0, map entry 17 at 0x1fba044".into(),
         repaired,
     };
-    let mut desk = Desk::in_mode("json");
-    desk.machine.findings = vec![finding(true), finding(false)];
+    let mut terminal = Terminal::in_mode("json");
+    terminal.machine.findings = vec![finding(true), finding(false)];
     assert_eq!(
-        json(&mut desk, "check-namespace namespace0.0"),
+        json(&mut terminal, "check-namespace namespace0.0"),
         concat!(
             r#"{"ok":true,"dev":"namespace0.0","arenas":1,"findings":[{"what":"the map entry names a block twice","#,
             r#""where":"arena 0, map entry 17 at 0x1fba044","repaired":true},{"what":"the map entry names a block twice","#,
             r#""where":"arena 0, map entry 17 at 0x1fba044","repaired":false}],"exit":4}"#
         )
     );
-    json(&mut desk, "bench pmem0s --seconds 1");
-    desk.machine.disk[100] ^= 1;
-    let reply = json(&mut desk, "bench pmem0s --verify");
+    json(&mut terminal, "bench pmem0s --seconds 1");
+    terminal.machine.disk[100] ^= 1;
+    let reply = json(&mut terminal, "bench pmem0s --verify");
     assert!(reply.contains(r#""torn":1"#) && reply.ends_with(r#","exit":4}"#), "{reply}");
-    desk.machine.disk[100] ^= 1;
-    desk.say(b"mode text\n");
-    assert_eq!(text(&mut desk, "check-namespace namespace0.0").1, 4);
-    assert_eq!(text(&mut desk, "bench pmem0s --verify").1, 0);
-    desk.machine.findings.truncate(1);
-    assert_eq!(text(&mut desk, "check-namespace namespace0.0").1, 0);
+    terminal.machine.disk[100] ^= 1;
+    terminal.say(b"mode text\n");
+    assert_eq!(text(&mut terminal, "check-namespace namespace0.0").1, 4);
+    assert_eq!(text(&mut terminal, "bench pmem0s --verify").1, 0);
+    terminal.machine.findings.truncate(1);
+    assert_eq!(text(&mut terminal, "check-namespace namespace0.0").1, 0);
 }
 
 #[test]
@@ -316,34 +316,34 @@ fn health_is_as_bad_as_its_worst_finding() {
         severity,
     };
     let (warning, error) = (finding(Severity::Warning), finding(Severity::Error));
-    let mut desk = Desk::in_mode("json");
-    assert_eq!(json(&mut desk, "health"), r#"{"ok":true,"state":"ok","findings":[]}"#);
-    desk.machine.health.findings = vec![warning.clone()];
+    let mut terminal = Terminal::in_mode("json");
+    assert_eq!(json(&mut terminal, "health"), r#"{"ok":true,"state":"ok","findings":[]}"#);
+    terminal.machine.health.findings = vec![warning.clone()];
     assert_eq!(
-        json(&mut desk, "health"),
+        json(&mut terminal, "health"),
         concat!(
             r#"{"ok":true,"state":"degraded","findings":[{"what":"it is not armed: stores would not last","#,
             r#""where":"nmem0","severity":"warning"}],"exit":1}"#
         )
     );
     for findings in [vec![error.clone()], vec![warning.clone(), error.clone()], vec![error.clone(), warning.clone()]] {
-        desk.machine.health.findings = findings;
-        let reply = json(&mut desk, "health");
+        terminal.machine.health.findings = findings;
+        let reply = json(&mut terminal, "health");
         assert!(reply.contains(r#""state":"failed""#) && reply.ends_with(r#","exit":4}"#), "{reply}");
         assert!(reply.contains(r#""severity":"error""#), "{reply}");
     }
-    desk.say(b"mode text\n");
-    let (shown, status) = text(&mut desk, "health");
+    terminal.say(b"mode text\n");
+    let (shown, status) = text(&mut terminal, "health");
     let lines = ["failed", "error: nmem0: it is not armed", "warning: nmem0: it is not armed"];
     assert!(shown.lines().zip(lines).all(|(shown, line)| shown.starts_with(line)) && status == 4, "{shown}");
-    desk.machine.health.findings.clear();
-    assert_eq!(text(&mut desk, "health"), ("ok\n".into(), 0));
+    terminal.machine.health.findings.clear();
+    assert_eq!(text(&mut terminal, "health"), ("ok\n".into(), 0));
 }
 
 #[test]
 fn texts_are_for_people_and_end_with_the_exit_status() {
-    let mut desk = Desk::default();
-    let switched = desk.say(b"mode text\n");
+    let mut terminal = Terminal::default();
+    let switched = terminal.say(b"mode text\n");
     assert!(switched.ends_with("mode text\r\n\x1e0\n"), "{switched:?}");
     for (line, reply, status) in [
         ("version", format!("untorn {}\n", service::VERSION), 0),
@@ -430,28 +430,28 @@ fn texts_are_for_people_and_end_with_the_exit_status() {
         ("", "error (usage): the line is empty: help lists the commands\n".into(), 2),
         ("mode text", String::new(), 0),
     ] {
-        assert_eq!(text(&mut desk, line), (reply, status), "{line}");
+        assert_eq!(text(&mut terminal, line), (reply, status), "{line}");
     }
-    desk.machine.bad_lba = Some(9);
-    assert_eq!(text(&mut desk, "read pmem0s 8 4"), ("error (damaged): LBA 9: media error\n".into(), 4));
+    terminal.machine.bad_lba = Some(9);
+    assert_eq!(text(&mut terminal, "read pmem0s 8 4"), ("error (damaged): LBA 9: media error\n".into(), 4));
 }
 
 #[test]
 fn list_texts_are_ndctls_pretty_json_and_nothing_when_there_is_nothing() {
-    let mut desk = Desk::in_mode("text");
+    let mut terminal = Terminal::in_mode("text");
     let dimms =
         "[\n  {\n    \"dev\":\"nmem0\",\n    \"id\":\"8680-56341200\",\n    \"handle\":1,\n    \"phys_id\":0\n  }\n]\n";
-    assert_eq!(text(&mut desk, "list -D"), (dimms.into(), 0));
-    desk.machine.inventory.buses.clear();
-    assert_eq!(text(&mut desk, "list -BDRNi"), (String::new(), 0));
-    desk.say(b"mode json\n");
-    assert_eq!(json(&mut desk, "list"), r#"{"ok":true,"result":[]}"#);
+    assert_eq!(text(&mut terminal, "list -D"), (dimms.into(), 0));
+    terminal.machine.inventory.buses.clear();
+    assert_eq!(text(&mut terminal, "list -BDRNi"), (String::new(), 0));
+    terminal.say(b"mode json\n");
+    assert_eq!(json(&mut terminal, "list"), r#"{"ok":true,"result":[]}"#);
 }
 
 #[test]
 fn prometheus_gets_its_text_format() {
-    let mut desk = Desk::in_mode("text");
-    let (metrics, _) = text(&mut desk, "stats --prometheus");
+    let mut terminal = Terminal::in_mode("text");
+    let (metrics, _) = text(&mut terminal, "stats --prometheus");
     assert!(metrics.starts_with(concat!(
         "# HELP untorn_reads_total Read requests answered.\n",
         "# TYPE untorn_reads_total counter\n",
@@ -459,18 +459,18 @@ fn prometheus_gets_its_text_format() {
         "untorn_reads_total{dev=\"pmem0s\",cpu=\"1\"} 4\n",
         "# HELP untorn_writes_total Write requests acknowledged.\n",
     )));
-    desk.say(b"mode json\n");
-    let reply: serde_json::Value = serde_json::from_str(&json(&mut desk, "stats --prometheus")).expect("JSON");
+    terminal.say(b"mode json\n");
+    let reply: serde_json::Value = serde_json::from_str(&json(&mut terminal, "stats --prometheus")).expect("JSON");
     assert!(reply["prometheus"].as_str().expect("text").contains("untorn_fences_total{dev=\"pmem0s\",cpu=\"1\"} 2\n"));
 }
 
 #[test]
 fn help_lists_every_command_and_explains_each() {
-    let mut desk = Desk::in_mode("text");
-    let (all, _) = text(&mut desk, "help");
+    let mut terminal = Terminal::in_mode("text");
+    let (all, _) = text(&mut terminal, "help");
     for spec in service::admin::table::specs() {
         assert!(all.lines().any(|line| line.starts_with(&format!("{} ", spec.name))), "{}", spec.name);
-        let (one, status) = text(&mut desk, &format!("help {}", spec.name));
+        let (one, status) = text(&mut terminal, &format!("help {}", spec.name));
         assert_eq!(status, 0);
         assert!(one.starts_with(&format!("usage: {}\n", spec.synopsis())), "{one}");
         for option in spec.options {
@@ -478,7 +478,7 @@ fn help_lists_every_command_and_explains_each() {
         }
     }
     assert_eq!(
-        text(&mut desk, "help check-namespace").0,
+        text(&mut terminal, "help check-namespace").0,
         concat!(
             "usage: check-namespace NS [-R] [-L] [-f] [--portable]\n",
             "check a BTT's metadata, all of it\n",
@@ -491,30 +491,30 @@ fn help_lists_every_command_and_explains_each() {
             "A power cut in a repair does no harm: do it again. Exit status 4: something is wrong and not repaired.\n",
         )
     );
-    assert_eq!(text(&mut desk, "help frobnicate").1, 3);
-    desk.say(b"mode json\n");
+    assert_eq!(text(&mut terminal, "help frobnicate").1, 3);
+    terminal.say(b"mode json\n");
     assert_eq!(
-        json(&mut desk, "help arenas"),
+        json(&mut terminal, "help arenas"),
         concat!(
             r#"{"ok":true,"name":"arenas","usage":"arenas NS","summary":"a BTT's arenas, as Linux shows them under debugfs","#,
             r#""arguments":[{"name":"NS","required":true,"help":"a namespace: namespace0.0"}],"details":""}"#
         )
     );
-    assert!(json(&mut desk, "help").contains(r#"{"name":"trace","usage":"trace","summary":"the newest events"}"#));
+    assert!(json(&mut terminal, "help").contains(r#"{"name":"trace","usage":"trace","summary":"the newest events"}"#));
 }
 
 #[test]
 fn exports_and_the_trace_are_shown() {
-    let mut desk = Desk::in_mode("json");
-    assert_eq!(json(&mut desk, "export pmem0s"), r#"{"ok":true,"dev":"pmem0s","exported":true}"#);
-    assert_eq!(json(&mut desk, "unexport pmem0s"), r#"{"ok":true,"dev":"pmem0s","exported":false}"#);
-    assert!(json(&mut desk, "export pmem9s").contains(r#""code":"not-found""#));
+    let mut terminal = Terminal::in_mode("json");
+    assert_eq!(json(&mut terminal, "export pmem0s"), r#"{"ok":true,"dev":"pmem0s","exported":true}"#);
+    assert_eq!(json(&mut terminal, "unexport pmem0s"), r#"{"ok":true,"dev":"pmem0s","exported":false}"#);
+    assert!(json(&mut terminal, "export pmem9s").contains(r#""code":"not-found""#));
     let traced = r#"{"ok":true,"events":[{"at":1234567,"cpu":1,"event":"export 0: attached"}]}"#;
-    assert_eq!(json(&mut desk, "trace"), traced);
-    desk.say(b"mode text\n");
-    assert_eq!(text(&mut desk, "export pmem0s"), ("pmem0s is exported\n".into(), 0));
-    assert_eq!(text(&mut desk, "trace"), ("     1.234567 cpu 1: export 0: attached\n".into(), 0));
-    let (prometheus, _) = text(&mut desk, "stats --prometheus");
+    assert_eq!(json(&mut terminal, "trace"), traced);
+    terminal.say(b"mode text\n");
+    assert_eq!(text(&mut terminal, "export pmem0s"), ("pmem0s is exported\n".into(), 0));
+    assert_eq!(text(&mut terminal, "trace"), ("     1.234567 cpu 1: export 0: attached\n".into(), 0));
+    let (prometheus, _) = text(&mut terminal, "stats --prometheus");
     let line = r#"untorn_queue_requests_total{dev="pmem0s",export="1",queue="0",cpu="1"} 9"#;
     assert!(prometheus.contains(line), "{prometheus}");
 }
@@ -522,13 +522,13 @@ fn exports_and_the_trace_are_shown() {
 #[test]
 fn poweroff_and_reboot_answer_first_and_stop_only_what_is_durable() {
     for (command, activity) in [("poweroff", Activity::Poweroff), ("reboot", Activity::Reboot)] {
-        let mut desk = Desk::in_mode("json");
-        desk.machine.quiesce_error = Some(AdminError::failed("fence: the device failed at 0x40"));
-        let reply = json(&mut desk, command);
+        let mut terminal = Terminal::in_mode("json");
+        terminal.machine.quiesce_error = Some(AdminError::failed("fence: the device failed at 0x40"));
+        let reply = json(&mut terminal, command);
         assert_eq!(reply, r#"{"ok":false,"error":{"code":"failed","message":"fence: the device failed at 0x40"}}"#);
-        assert_eq!(desk.last, Activity::Idle);
-        desk.machine.quiesce_error = None;
-        assert_eq!(json(&mut desk, command), r#"{"ok":true}"#);
-        assert_eq!((desk.last, desk.machine.quiesced), (activity, 2));
+        assert_eq!(terminal.last, Activity::Idle);
+        terminal.machine.quiesce_error = None;
+        assert_eq!(json(&mut terminal, command), r#"{"ok":true}"#);
+        assert_eq!((terminal.last, terminal.machine.quiesced), (activity, 2));
     }
 }

@@ -5,8 +5,8 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 
-use service::blk::{BlkQueue, Device, Disk};
-use service::control::Region;
+use service::blk::{BlkDevice, BlkQueue, DiskProperties};
+use service::control::MemoryRegion;
 use service::memory::{MemoryOffset, MemoryTable, OutsideMemory, SharedMemory, check};
 use service::mock::RamDisk;
 use service::virtqueue::Layout;
@@ -130,8 +130,8 @@ unsafe impl Hal for Machine {
 
 /// Our device, and what a transport keeps for it.
 struct Served {
-    disk: Disk,
-    device: Option<Device>,
+    disk: DiskProperties,
+    device: Option<BlkDevice>,
     queue: Option<BlkQueue>,
     backend: RamDisk,
     table: MemoryTable,
@@ -168,7 +168,7 @@ impl Transport for InProcess {
 
     fn write_driver_features(&mut self, driver_features: u64) {
         let mut served = self.0.lock().unwrap();
-        served.device = Some(Device::new(served.disk, driver_features).unwrap());
+        served.device = Some(BlkDevice::new(served.disk, driver_features).unwrap());
     }
 
     fn max_queue_size(&mut self, _: u16) -> u32 {
@@ -240,7 +240,7 @@ impl Transport for InProcess {
 const SECTORS: usize = 2048;
 
 fn machine(read_only: bool) -> InProcess {
-    let disk = Disk {
+    let disk = DiskProperties {
         sector_bytes: 512,
         sectors: SECTORS as u64,
         read_only,
@@ -250,7 +250,7 @@ fn machine(read_only: bool) -> InProcess {
         run_sectors: 32,
         serial: *b"0123456789abcdef0123",
     };
-    let region = Region { gpa: RAM_AT, bytes: RAM_BYTES, offset: 0 };
+    let region = MemoryRegion { gpa: RAM_AT, bytes: RAM_BYTES, offset: 0 };
     InProcess(Arc::new(Mutex::new(Served {
         disk,
         device: None,

@@ -2,11 +2,11 @@
 #![allow(clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
 use proptest::prelude::*;
-use service::blk::{Disk, Features};
+use service::blk::{DiskProperties, Features};
 use service::memory::Words;
 use service::mock::{Consumer, Parts};
 
-const DISK: Disk = Disk {
+const DISK: DiskProperties = DiskProperties {
     sector_bytes: 512,
     sectors: 64,
     read_only: false,
@@ -204,7 +204,7 @@ fn large_requests_leave_the_cpu_to_others_sooner() {
     let write = |sectors: usize| [&1_u64.to_le_bytes()[..], &[0; 8], &vec![7; sectors * 512]].concat();
     let discard = [&11_u64.to_le_bytes()[..], &[0; 16], &256_u64.to_le_bytes()].concat();
     for (what, first, served) in [("a sector", write(1), 3), ("64 KiB", write(128), 2), ("a discard", discard, 1)] {
-        let mut consumer = Consumer::new(Disk { sectors: 256, discard: true, ..DISK }, 16);
+        let mut consumer = Consumer::new(DiskProperties { sectors: 256, discard: true, ..DISK }, 16);
         let behind_the_others = consumer.buffers_at() + 0x2000;
         consumer.place(0, behind_the_others, &first, 1, &Parts::default());
         consumer.driver.offer(&consumer.memory, 0);

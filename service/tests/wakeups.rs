@@ -7,11 +7,11 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
-use service::blk::{Disk, Features};
+use service::blk::{DiskProperties, Features};
 use service::memory::Words;
 use service::mock::{Consumer, Driver, Parts};
 
-const DISK: Disk = Disk {
+const DISK: DiskProperties = DiskProperties {
     sector_bytes: 512,
     sectors: 64,
     read_only: false,

@@ -14,9 +14,9 @@ use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use host::appliance::{self, Appliance, ApplianceError};
+use host::appliance::{self, ApplianceError, ApplianceProcess};
 use host::deadline::Deadline;
-use host::session::Mode;
+use host::session::ReplyForm;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -113,7 +113,7 @@ impl ApplianceBuilder {
     #[must_use]
     pub fn boot(self) -> Running {
         let mut running = self.start();
-        running.enter(Mode::Json);
+        running.enter(ReplyForm::Json);
         running
     }
 
@@ -136,7 +136,7 @@ impl ApplianceBuilder {
     #[must_use]
     pub fn boot_beside(self, other: &Running) -> Running {
         let mut running = self.start_in(Arc::clone(&other.turn));
-        running.enter(Mode::Json);
+        running.enter(ReplyForm::Json);
         running
     }
 
@@ -150,7 +150,7 @@ impl ApplianceBuilder {
         let turn = Arc::clone(&other.turn);
         other.cut();
         let mut running = self.start_in(turn);
-        running.enter(Mode::Json);
+        running.enter(ReplyForm::Json);
         running
     }
 
@@ -170,7 +170,7 @@ impl ApplianceBuilder {
             places.push(place);
         }
         command.stderr(Stdio::from(File::create(&stderr).expect("a file for what goes to stderr")));
-        let appliance = Appliance::start(command).expect("run-qemu.sh starts");
+        let appliance = ApplianceProcess::start(command).expect("run-qemu.sh starts");
         Running { appliance, boot_log: Vec::new(), stderr, turn }
     }
 }
@@ -178,7 +178,7 @@ impl ApplianceBuilder {
 /// An appliance that runs.
 #[derive(Debug)]
 pub struct Running {
-    appliance: Appliance,
+    appliance: ApplianceProcess,
     /// What the console showed before its first prompt.
     pub boot_log: Vec<String>,
     stderr: PathBuf,
@@ -192,7 +192,7 @@ impl Running {
     /// # Panics
     /// When there is no prompt; with the console's last words.
     #[track_caller]
-    pub fn enter(&mut self, mode: Mode) {
+    pub fn enter(&mut self, mode: ReplyForm) {
         let mut lines = Vec::new();
         let outcome = self.appliance.enter(mode, Deadline::after(COMMAND), |line| lines.push(line.to_owned()));
         self.boot_log = lines;
@@ -334,7 +334,7 @@ impl Running {
     }
 
     /// The appliance, for what is not above.
-    pub fn appliance(&mut self) -> &mut Appliance {
+    pub fn appliance(&mut self) -> &mut ApplianceProcess {
         &mut self.appliance
     }
 

@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
 use host::deadline::Deadline;
-use host::session::Mode;
+use host::session::ReplyForm;
 use serde_json::{Value, json};
 use tests::dimm::{Dimm, GIB, MIB};
 use tests::golden::{self, Golden};
@@ -346,7 +346,7 @@ fn bad_requests_get_an_error_each_and_change_nothing() {
 fn text_mode_ends_each_reply_with_its_exit_code() {
     let dimm = Dimm::blank(32 * MIB);
     let mut appliance = ApplianceBuilder::new().dimm(&dimm).start();
-    appliance.enter(Mode::Text);
+    appliance.enter(ReplyForm::Text);
     let (code, text) = appliance.text("version");
     assert!(code == 0 && text.contains(env!("CARGO_PKG_VERSION")), "{code} {text}");
     for (command, expected) in [("nonsense", 2), ("read pmem0s 0", 3), ("arenas namespace0.0", 1)] {
@@ -374,7 +374,7 @@ fn an_endless_line_on_the_console_does_not_stop_it() {
     appliance.appliance().type_line(&endless, Deadline::after(Duration::from_secs(60))).unwrap();
     let mut said = String::new();
     appliance.appliance().wait_for_prompt(Deadline::after(Duration::from_secs(60)), |line| said += line).unwrap();
-    appliance.appliance().switch(Mode::Json, Deadline::after(Duration::from_secs(60))).unwrap();
+    appliance.appliance().switch(ReplyForm::Json, Deadline::after(Duration::from_secs(60))).unwrap();
     assert_eq!(appliance.ask("version")["ok"], true);
     appliance.power_off();
 }
@@ -547,7 +547,7 @@ fn it_comes_up_again_after_reboot_with_its_sectors() {
     let before = uptime(&mut appliance);
     let reset = Instant::now();
     appliance.ask("reboot");
-    appliance.enter(Mode::Json);
+    appliance.enter(ReplyForm::Json);
     assert_eq!(appliance.read(&dev, 5), pattern(5, 5, 4096));
     let after = uptime(&mut appliance);
     let passed = reset.elapsed().as_secs_f64();

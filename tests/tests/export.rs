@@ -9,7 +9,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use host::appliance::die_with_parent;
-use host::session::Mode;
+use host::session::ReplyForm;
 use tests::blk::beside::Beside;
 use tests::dimm::{Dimm, MIB};
 use tests::efi;
@@ -135,7 +135,7 @@ fn linux_machines_keep_their_data_whatever_dies() {
     };
     loads(&mut one, &mut two);
     appliance.kill_machine();
-    appliance.enter(Mode::Json);
+    appliance.enter(ReplyForm::Json);
     one.finish("load");
     two.finish("load");
     loads(&mut one, &mut two);
@@ -208,7 +208,7 @@ fn a_raid_over_two_appliances_outlives_one_of_them() {
 
     // It comes back, is added again, and gets what it missed, by the bitmap.
     fs::remove_file(place.at("gone")).unwrap();
-    first.enter(Mode::Json);
+    first.enter(ReplyForm::Json);
     eventually("its disk is served again", || {
         linux.try_run("dd if=/dev/vda of=/dev/null bs=4k count=1 iflag=direct").0 == 0
     });
@@ -335,7 +335,7 @@ fn a_machine_boots_from_the_disk_and_outlives_appliances() {
     // The appliance's machine is killed in the midst of it, twice. It is started anew, and no request has failed.
     for byte in [0x33, 0x44] {
         appliance.kill_machine();
-        appliance.enter(Mode::Json);
+        appliance.enter(ReplyForm::Json);
         copies(&mut appliance, "pmem0s", byte);
     }
     assert_eq!(consumer.said(b'E'), 0);

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use host::appliance::{Appliance, die_with_parent};
+use host::appliance::{ApplianceProcess, die_with_parent};
 use host::deadline::Deadline;
 use host::export_words::ExportWords;
 use host::session::SessionError;
@@ -98,15 +98,15 @@ impl Drop for Checkout {
 }
 
 /// Waits for the console's prompt, and returns what it showed before.
-fn shown(console: &mut Appliance, line: &str) -> String {
+fn shown(console: &mut ApplianceProcess, line: &str) -> String {
     let mut shown = String::new();
     let outcome = console.wait_for_prompt(Deadline::after(LINE), |line| shown = format!("{shown}{line}\n"));
     outcome.unwrap_or_else(|error| panic!("`{line}`: {error}"));
     shown
 }
 
-/// Ends the run on the console, if there is one, as in README.
-fn power_off(console: Option<Appliance>) {
+/// Ends the run on the console, if there is one, as README says.
+fn power_off(console: Option<ApplianceProcess>) {
     if let Some(mut console) = console {
         console.type_line("poweroff", Deadline::after(LINE)).unwrap();
         let end = console.wait_for_prompt(Deadline::after(LINE), |_| {}).unwrap_err();
@@ -120,7 +120,7 @@ fn readme_can_be_followed_from_top_to_bottom_twice() {
     let checkout = Checkout::new();
     let _turn = workspace::take_turn("qemu");
     for pass in ["first", "second"] {
-        let mut console: Option<Appliance> = None;
+        let mut console: Option<ApplianceProcess> = None;
         for line in lines() {
             match line {
                 Line::Console(line) => {
@@ -136,7 +136,7 @@ fn readme_can_be_followed_from_top_to_bottom_twice() {
                         power_off(console.take());
                     }
                     if words == "./run-qemu.sh" {
-                        let mut started = Appliance::start(checkout.shell(&format!("exec {line}"))).unwrap();
+                        let mut started = ApplianceProcess::start(checkout.shell(&format!("exec {line}"))).unwrap();
                         shown(&mut started, &line);
                         console = Some(started);
                         continue;

@@ -9,8 +9,8 @@ use service::console::{Activity, Session};
 use crate::choices::Choices;
 use crate::machine::{FakeMachine, Line};
 
-/// A person's desk.
-struct Desk {
+/// A person's console.
+struct Console {
     node: Node<FakeMachine>,
     session: Session,
     line: Line,
@@ -18,7 +18,7 @@ struct Desk {
     over: bool,
 }
 
-impl Desk {
+impl Console {
     /// Sends bytes, and takes what comes.
     fn say(&mut self, bytes: &[u8]) -> String {
         self.line.say(bytes);
@@ -39,26 +39,26 @@ pub(super) fn run(bytes: &[u8]) {
     let mut choices = Choices(bytes);
     let bits = choices.byte();
     let node = Node::assemble(FakeMachine::new(bits & 1 != 0));
-    let mut desk = Desk { node, session: Session::new(), line: Line::default(), over: false };
-    desk.session.start(&mut desk.line);
+    let mut console = Console { node, session: Session::new(), line: Line::default(), over: false };
+    console.session.start(&mut console.line);
     if bits & 0b1_1000 != 0 {
         let size = if bits & 8 != 0 { 512 } else { 4096 };
-        desk.say(format!("create-namespace -l {size} --zero-entries\r").as_bytes());
+        console.say(format!("create-namespace -l {size} --zero-entries\r").as_bytes());
     }
     if bits & 0b110 != 0 {
         let mode = if bits & 2 != 0 { "json" } else { "text" };
-        desk.say(format!("mode {mode}\r").as_bytes());
+        console.say(format!("mode {mode}\r").as_bytes());
     }
-    desk.say(choices.0);
-    if desk.over {
+    console.say(choices.0);
+    if console.over {
         return;
     }
     // Whatever that was, the line after it is obeyed; and what the node did to the medium was sound.
-    desk.say(b"\x03\r\nmode json\r\n");
-    let said = desk.say(b"version\n");
+    console.say(b"\x03\r\nmode json\r\n");
+    let said = console.say(b"version\n");
     assert!(said.ends_with("}\n") && said.contains("\"ok\":true"), "no answer but {said:?}");
     for namespace in ["namespace0.0", "namespace0.1"] {
-        let said = desk.say(format!("check-namespace {namespace}\n").as_bytes());
+        let said = console.say(format!("check-namespace {namespace}\n").as_bytes());
         let none = said.contains("\"ok\":false") || said.contains("no BTT");
         assert!(none || !said.contains("\"exit\":"), "{namespace}: {said}");
     }

@@ -8,7 +8,7 @@ use kernel::node::Node;
 use kernel::node::export::Consumer as _;
 use service::console::Session;
 use service::control::{
-    Attach, Call, Deframer, DiskIndex, ExportIndex, MemoryId, Outcome, QueueIndex, Region, Report, Request, Start,
+    Attach, Call, Deframer, DiskIndex, ExportIndex, MemoryId, MemoryRegion, Outcome, QueueIndex, Report, Request, Start,
 };
 use service::memory::{MemoryOffset, SharedMemory as _};
 use service::mock::{Descriptor, Driver, NEXT, WRITE};
@@ -121,14 +121,14 @@ fn request(choices: &mut Choices<'_>, boot: u64) -> Request {
     }
 }
 
-fn region(choices: &mut Choices<'_>) -> Region {
+fn region(choices: &mut Choices<'_>) -> MemoryRegion {
     match choices.byte() {
-        0..=199 => Region { gpa: GPA, bytes: SHARED_BYTES as u64, offset: 0 },
+        0..=199 => MemoryRegion { gpa: GPA, bytes: SHARED_BYTES as u64, offset: 0 },
         200..=229 => {
             let offset = u64::from(choices.byte()) << 10;
-            Region { gpa: GPA + offset, bytes: u64::from(choices.byte()) << 10, offset }
+            MemoryRegion { gpa: GPA + offset, bytes: u64::from(choices.byte()) << 10, offset }
         }
-        230.. => Region { gpa: choices.u64(), bytes: choices.u64(), offset: choices.u64() },
+        230.. => MemoryRegion { gpa: choices.u64(), bytes: choices.u64(), offset: choices.u64() },
     }
 }
 
@@ -152,7 +152,7 @@ fn is_served(node: &Node<FakeMachine>, line: &Line, memory: &drivers::shared::Sh
     let mut driver = Driver::new(RING, 0);
     let (export, avail) = (ExportIndex(0), 16 * u64::from(RING));
     let used = (avail + 6 + 2 * u64::from(RING)).next_multiple_of(4);
-    let regions = vec![Region { gpa: GPA, bytes: SHARED_BYTES as u64, offset: 0 }];
+    let regions = vec![MemoryRegion { gpa: GPA, bytes: SHARED_BYTES as u64, offset: 0 }];
     let attach = Attach { export, memory: MEMORY, features: VERSION_1, disk: DiskIndex(0), regions };
     let (queue, call) = (QueueIndex(0), None);
     let start = Start { export, queue, size: RING, base: 0, desc: 0, avail, used, call, kick_vector: 0 };

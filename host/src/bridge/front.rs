@@ -120,7 +120,7 @@ impl Front {
         }
     }
 
-    fn of_disk<T>(&self, read: impl FnOnce(&Export, &service::control::Disk) -> T) -> Result<T> {
+    fn of_disk<T>(&self, read: impl FnOnce(&Export, &service::control::DiskOffer) -> T) -> Result<T> {
         let state = self.shared.lock();
         let export = &state.exports[self.export];
         match &export.disk {

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
-use service::control::Disk;
+use service::control::DiskOffer;
 use vhost::vhost_user::{BackendReqHandler, Error};
 
 use super::front::Front;
@@ -29,7 +29,7 @@ const MESSAGE: Duration = Duration::from_secs(10);
 const SET_BACKEND_REQ_FD: u32 = 21;
 
 /// Opens the socket of an export whose disk is known now.
-pub(super) fn open(shared: &Arc<Shared>, export: usize, disk: &Disk) {
+pub(super) fn open(shared: &Arc<Shared>, export: usize, disk: &DiskOffer) {
     let path = &shared.sockets[export];
     match Listener::bind(path) {
         Ok(listener) => {

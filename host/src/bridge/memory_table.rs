@@ -134,8 +134,8 @@ impl MemoryTable {
 
     /// The same for the appliance: guest-physical addresses and offsets.
     #[must_use]
-    pub fn on_the_wire(&self) -> Vec<service::control::Region> {
-        let region = |it: &Region| service::control::Region { gpa: it.guest, bytes: it.bytes, offset: it.offset };
+    pub fn on_the_wire(&self) -> Vec<service::control::MemoryRegion> {
+        let region = |it: &Region| service::control::MemoryRegion { gpa: it.guest, bytes: it.bytes, offset: it.offset };
         self.regions.iter().map(region).collect()
     }
 }

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use service::memory::MemoryTable;
 
 use super::ivshmem::Server;
-use super::state::{Export, Queue, Way, Ways, signal};
+use super::state::{Export, InterruptRoute, Queue, Routes, signal};
 use super::window::Window;
 use super::{Log, refuse};
 
@@ -220,8 +220,8 @@ impl State {
     /// Takes a queue's way to its interrupt away, unless it lasts.
     pub(super) fn forget_way(&mut self, export: usize, queue: usize, window: usize) {
         let Some(queue) = self.exports[export].queues.get_mut(queue) else { return };
-        if let Some(Way { peer, lasting: false }) = queue.way {
-            queue.way = None;
+        if let Some(InterruptRoute { peer, lasting: false }) = queue.route {
+            queue.route = None;
             if let Some(machine) = &mut self.machine {
                 // A machine that takes no messages is found out elsewhere.
                 let _ = machine.servers[window].remove_peer(peer);
@@ -239,17 +239,17 @@ impl Machine {
     }
 }
 
-impl Ways for Device<'_> {
-    fn call(&mut self, queue: &mut Queue) -> Option<Way> {
+impl Routes for Device<'_> {
+    fn call(&mut self, queue: &mut Queue) -> Option<InterruptRoute> {
         let Self(server) = self;
         let call = queue.call.as_ref()?;
         if let Ok(Some(peer)) = server.add_peer(call.as_fd()) {
-            return Some(Way { peer, lasting: false });
+            return Some(InterruptRoute { peer, lasting: false });
         }
         let relayed = super::state::eventfd().ok()?;
         let peer = server.lasting_peer(relayed.as_fd()).ok().flatten()?;
         queue.relayed = Some(relayed);
-        Some(Way { peer, lasting: true })
+        Some(InterruptRoute { peer, lasting: true })
     }
 
     fn kick(&mut self, queue: &Queue) -> Option<u16> {

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use service::blk::Features;
-use service::control::{Attach, Call, Disk, DiskIndex, ExportIndex, MemoryId, QueueIndex, Report, Request, Start};
+use service::control::{Attach, Call, DiskIndex, DiskOffer, ExportIndex, MemoryId, QueueIndex, Report, Request, Start};
 
 use super::ivshmem::PeerId;
 use super::memory_table::MemoryTable;
@@ -47,7 +47,7 @@ impl Rings {
 
 /// The way from the appliance to a driver's interrupt, as long as the appliance's machine lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Way {
+pub struct InterruptRoute {
     /// The peer that the appliance rings.
     pub peer: PeerId,
     /// Whether the peer stays, and we pass on what it is told: it is not to be removed.
@@ -55,9 +55,9 @@ pub struct Way {
 }
 
 /// What makes ways between the appliance's device and a consumer's driver.
-pub trait Ways {
+pub trait Routes {
     /// Makes a way to a queue's interrupt, whose descriptor is there.
-    fn call(&mut self, queue: &mut Queue) -> Option<Way>;
+    fn call(&mut self, queue: &mut Queue) -> Option<InterruptRoute>;
 
     /// Has a queue's kicks, whose descriptor is there, arrive directly; by which vector.
     fn kick(&mut self, queue: &Queue) -> Option<u16>;
@@ -92,7 +92,7 @@ pub struct Queue {
     /// The vector of the appliance's device by which `kick` arrives: below [`RELAYED_VECTORS`] by us, else directly.
     pub kick_vector: Option<u16>,
     /// The way to its interrupt.
-    pub way: Option<Way>,
+    pub route: Option<InterruptRoute>,
     /// When ways are used up: what a lasting peer signals, for us to pass on.
     pub relayed: Option<Arc<File>>,
 }
@@ -121,7 +121,7 @@ impl Queue {
 
     /// Forgets what a front end has set. What holds stays until it is undone.
     fn forget_front(&mut self) {
-        *self = Self { running: self.running, way: self.way, relayed: self.relayed.take(), ..Self::default() };
+        *self = Self { running: self.running, route: self.route, relayed: self.relayed.take(), ..Self::default() };
     }
 }
 
@@ -154,7 +154,7 @@ pub struct Export {
     /// Which device, by Linux's name; none: the first that there is.
     pub dev: Option<String>,
     /// What the appliance said of it last. It stays when the appliance goes: the consumer's disk is what it was.
-    pub disk: Option<Disk>,
+    pub disk: Option<DiskOffer>,
     /// Whether the appliance offers it now.
     pub offered: bool,
     /// Whether the appliance is there and does not: its requests are refused, at once.
@@ -279,7 +279,7 @@ impl Export {
         self.appliance_gone();
         for queue in &mut self.queues {
             queue.kick_vector = None;
-            queue.way = None;
+            queue.route = None;
             queue.relayed = None;
         }
     }
@@ -300,7 +300,7 @@ impl Export {
     /// The next request that brings what holds closer to what is wanted; none when it is there.
     ///
     /// `used_index` reads used.idx of rings.
-    pub fn next(&mut self, used_index: impl Fn(Rings) -> u16, device: &mut impl Ways) -> Option<Request> {
+    pub fn next(&mut self, used_index: impl Fn(Rings) -> u16, device: &mut impl Routes) -> Option<Request> {
         let (export, wanted) = (self.index, self.wanted());
         let attached = self.attached.is_some() && self.attached == wanted;
         for (queue, it) in (0..).map(QueueIndex).zip(&self.queues) {
@@ -322,10 +322,10 @@ impl Export {
         }
         for (queue, it) in (0..).map(QueueIndex).zip(&mut self.queues) {
             let Some(rings) = it.wanted() else { continue };
-            if it.call.is_some() && it.way.is_none() {
-                it.way = device.call(it);
+            if it.call.is_some() && it.route.is_none() {
+                it.route = device.call(it);
             }
-            let call = it.way.filter(|_| it.call.is_some()).map(|way| Call { peer: way.peer.0, vector: 0 });
+            let call = it.route.filter(|_| it.call.is_some()).map(|route| Call { peer: route.peer.0, vector: 0 });
             match it.running {
                 Some(running) if running.call != call => return Some(Request::SetCall { export, queue, call }),
                 Some(_) => {}
@@ -396,7 +396,7 @@ impl Export {
     }
 
     /// The appliance offers a disk, or has changed one. True when it is this export's.
-    pub fn offer(&mut self, disk: &Disk) -> bool {
+    pub fn offer(&mut self, disk: &DiskOffer) -> bool {
         let ours = match (&self.dev, &self.disk) {
             (Some(dev), _) => *dev == disk.name,
             (None, Some(known)) => known.name == disk.name,

@@ -13,7 +13,9 @@ use std::time::Duration;
 use host::bridge::Ends;
 use host::bridge::state::{RELAYED_VECTORS, VECTORS};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
-use service::control::{Attach, Deframer, Disk, DiskIndex, ExportIndex, Outcome, QueueIndex, Report, Request, Start};
+use service::control::{
+    Attach, Deframer, DiskIndex, DiskOffer, ExportIndex, Outcome, QueueIndex, Report, Request, Start,
+};
 
 use crate::memory::Memory;
 
@@ -27,10 +29,10 @@ pub(crate) fn medium() -> Medium {
     Arc::new(Mutex::new(vec![0; usize::try_from(SECTORS * 512).unwrap()]))
 }
 
-pub(crate) fn disk(number: u8, name: &str) -> Disk {
+pub(crate) fn disk(number: u8, name: &str) -> DiskOffer {
     let mut config = vec![0; 60];
     config[..8].copy_from_slice(&SECTORS.to_le_bytes());
-    Disk {
+    DiskOffer {
         disk: DiskIndex(number),
         queues: 4,
         queue_size: 256,
@@ -44,7 +46,7 @@ pub(crate) fn disk(number: u8, name: &str) -> Disk {
 }
 
 #[derive(Default)]
-struct Held {
+struct FakeState {
     attached: HashMap<ExportIndex, Attach>,
     running: HashMap<(ExportIndex, QueueIndex), (Start, u16)>,
     peers: HashMap<u16, File>,
@@ -59,7 +61,7 @@ struct Held {
     losing_disks: usize,
 }
 
-impl Held {
+impl FakeState {
     fn loses_disks(&mut self) -> bool {
         let lost = self.losing_disks > 0;
         self.losing_disks = self.losing_disks.saturating_sub(1);
@@ -69,7 +71,7 @@ impl Held {
 
 pub(crate) struct FakeAppliance {
     control: UnixStream,
-    held: Arc<Mutex<Held>>,
+    held: Arc<Mutex<FakeState>>,
     dead: Arc<AtomicBool>,
     /// Answers nothing while it is set, but does what it is asked.
     pub(crate) mute: Arc<AtomicBool>,
@@ -80,14 +82,20 @@ pub(crate) struct FakeAppliance {
 
 impl FakeAppliance {
     /// One with these disks, all on one medium. Serves the first ivshmem device.
-    pub(crate) fn start(ends: Ends, disks: Vec<Disk>, medium: &Medium, boot: u64) -> Self {
+    pub(crate) fn start(ends: Ends, disks: Vec<DiskOffer>, medium: &Medium, boot: u64) -> Self {
         Self::start_losing(ends, disks, medium, boot, 0)
     }
 
     /// The same, whose Disks are lost after the first `losing_disks` Hellos.
-    pub(crate) fn start_losing(ends: Ends, disks: Vec<Disk>, medium: &Medium, boot: u64, losing_disks: usize) -> Self {
+    pub(crate) fn start_losing(
+        ends: Ends,
+        disks: Vec<DiskOffer>,
+        medium: &Medium,
+        boot: u64,
+        losing_disks: usize,
+    ) -> Self {
         let control = UnixStream::from(ends.control);
-        let held = Arc::new(Mutex::new(Held { losing_disks, ..Held::default() }));
+        let held = Arc::new(Mutex::new(FakeState { losing_disks, ..FakeState::default() }));
         let [dead, mute, idle] = [(); 3].map(|()| Arc::new(AtomicBool::new(false)));
         let mut threads = Vec::new();
         let device = ends.ivshmem.into_iter().next().unwrap();
@@ -170,7 +178,7 @@ impl Drop for FakeAppliance {
 const VECTORS_END: u16 = 3 + RELAYED_VECTORS;
 
 /// The ivshmem device: as strict as QEMU's, which crashes where this panics.
-fn device_side(device: &OwnedFd, held: &Mutex<Held>, dead: &AtomicBool) {
+fn device_side(device: &OwnedFd, held: &Mutex<FakeState>, dead: &AtomicBool) {
     let mut own = None;
     let mut messages = 0;
     loop {
@@ -221,7 +229,7 @@ fn device_side(device: &OwnedFd, held: &Mutex<Held>, dead: &AtomicBool) {
     }
 }
 
-fn talk(mut stream: UnixStream, held: &Mutex<Held>, mute: &AtomicBool, disks: &[Disk], boot: u64) {
+fn talk(mut stream: UnixStream, held: &Mutex<FakeState>, mute: &AtomicBool, disks: &[DiskOffer], boot: u64) {
     let mut deframer = Deframer::new();
     let mut bytes = [0; 512];
     let _ = stream.write_all(&Report::Hello { boot, disks: 0 }.encode(0));
@@ -243,7 +251,7 @@ fn talk(mut stream: UnixStream, held: &Mutex<Held>, mute: &AtomicBool, disks: &[
     }
 }
 
-fn answer(held: &mut Held, request: &Request, disks: &[Disk], boot: u64) -> Report {
+fn answer(held: &mut FakeState, request: &Request, disks: &[DiskOffer], boot: u64) -> Report {
     if !matches!(request, Request::Hello { .. } | Request::Ping { .. }) {
         held.log.push(request.clone());
     }
@@ -282,14 +290,14 @@ fn answer(held: &mut Held, request: &Request, disks: &[Disk], boot: u64) -> Repo
     }
 }
 
-fn ring(held: &Held, call: Option<service::control::Call>) {
+fn ring(held: &FakeState, call: Option<service::control::Call>) {
     if let Some(mut peer) = call.and_then(|call| held.peers.get(&call.peer)) {
         let _ = peer.write(&1_u64.to_ne_bytes());
     }
 }
 
 /// Serves all that waits. No honest driver of these tests makes other chains than header, data, status.
-fn serve(held: &mut Held, medium: &Medium) {
+fn serve(held: &mut FakeState, medium: &Medium) {
     let Some(memory) = &held.memory else { return };
     let mut calls = Vec::new();
     for (start, next) in held.running.values_mut() {

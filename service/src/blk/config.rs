@@ -1,6 +1,6 @@
 //! The device configuration space (VirtIO 1.3, section 5.2.4).
 
-use super::{Disk, SEG_MAX, UNIT_BYTES, ZEROES_SEGMENTS_MAX, ZEROES_UNITS_MAX};
+use super::{DiskProperties, SEG_MAX, UNIT_BYTES, ZEROES_SEGMENTS_MAX, ZEROES_UNITS_MAX};
 
 /// Up to and with `unused1`; what follows in the specification needs features that are not offered.
 pub const CONFIG_BYTES: usize = 60;
@@ -9,7 +9,7 @@ pub const CONFIG_BYTES: usize = 60;
 pub const WRITEBACK_AT: u8 = 32;
 
 /// The bytes for a disk in a cache mode.
-pub(super) fn bytes(disk: &Disk, writeback: bool) -> [u8; CONFIG_BYTES] {
+pub(super) fn bytes(disk: &DiskProperties, writeback: bool) -> [u8; CONFIG_BYTES] {
     let sector_units = disk.sector_bytes / UNIT_BYTES;
     // A discard of less than a sector would have to be refused.
     let discard = if disk.discard { [ZEROES_UNITS_MAX, ZEROES_SEGMENTS_MAX, sector_units] } else { [0; 3] };
@@ -42,7 +42,7 @@ mod tests {
 
     #[test]
     fn every_field_stands_where_the_specification_has_it() {
-        let disk = Disk {
+        let disk = DiskProperties {
             sector_bytes: 4096,
             sectors: 0x0102_0304,
             read_only: false,

@@ -5,7 +5,9 @@
 //! leaves a request that is not answered, and the next one begins it anew.
 
 use super::request::{HEADER_BYTES, Request, RequestKind};
-use super::{Device, Disk, Features, RequestError, STATUS_OK, UNIT_BYTES, ZEROES_SEGMENTS_MAX, ZEROES_UNITS_MAX};
+use super::{
+    BlkDevice, DiskProperties, Features, RequestError, STATUS_OK, UNIT_BYTES, ZEROES_SEGMENTS_MAX, ZEROES_UNITS_MAX,
+};
 use crate::backend::{BackendError, BlockBackend, Sector};
 use crate::memory::{MemoryOffset, Scatter, SharedMemory};
 use crate::virtqueue::Chain;
@@ -36,7 +38,7 @@ pub(super) struct Pending {
     kind: RequestKind,
     work: Work,
     /// The disk when it was begun: its sectors are this one's.
-    disk: Disk,
+    disk: DiskProperties,
     first: Sector,
     count: u64,
     done: u64,
@@ -63,7 +65,7 @@ pub(super) enum Progress {
 /// Begins what a buffer asks for: it is parsed, checked, and done if no sectors are to be touched. A buffer without a byte
 /// for the status is only given back.
 pub(super) fn begin<M: SharedMemory + ?Sized, B: BlockBackend>(
-    device: &Device,
+    device: &BlkDevice,
     chain: &Chain,
     memory: &M,
     backend: &mut B,
@@ -99,7 +101,7 @@ impl Pending {
     /// Does the next step.
     pub(super) fn step<M: SharedMemory + ?Sized, B: BlockBackend>(
         mut self,
-        device: &Device,
+        device: &BlkDevice,
         chain: &Chain,
         memory: &M,
         backend: &mut B,
@@ -166,7 +168,7 @@ enum Plan {
 }
 
 fn plan<M: SharedMemory + ?Sized, B: BlockBackend>(
-    device: &Device,
+    device: &BlkDevice,
     request: Request,
     chain: &Chain,
     memory: &M,
@@ -206,7 +208,7 @@ fn plan<M: SharedMemory + ?Sized, B: BlockBackend>(
 }
 
 /// The sectors that `bytes` bytes from `unit` on are, all on the disk; none for no bytes.
-fn sectors(device: &Device, unit: u64, bytes: u64) -> Result<Option<(Sector, u64)>, RequestError> {
+fn sectors(device: &BlkDevice, unit: u64, bytes: u64) -> Result<Option<(Sector, u64)>, RequestError> {
     let disk = &device.disk;
     let sector_units = u64::from(disk.sector_bytes / UNIT_BYTES);
     if !bytes.is_multiple_of(u64::from(disk.sector_bytes)) || !unit.is_multiple_of(sector_units) {
@@ -222,7 +224,7 @@ fn sectors(device: &Device, unit: u64, bytes: u64) -> Result<Option<(Sector, u64
 
 /// The range of a DISCARD or WRITE_ZEROES, copied once, and whether its unmap flag is set.
 fn range<M: SharedMemory + ?Sized>(
-    device: &Device,
+    device: &BlkDevice,
     data: &Scatter<'_, M>,
 ) -> Result<(Option<(Sector, u64)>, bool), RequestError> {
     const _: () = assert!(ZEROES_SEGMENTS_MAX == 1); // one range: checked before it is done

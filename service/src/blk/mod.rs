@@ -39,7 +39,7 @@ pub const ZEROES_SEGMENTS_MAX: u32 = 1;
 
 /// What a disk is, before any driver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Disk {
+pub struct DiskProperties {
     /// Bytes of a sector: 512 or 4096.
     pub sector_bytes: u32,
     /// How many sectors it has. 0 once it is withdrawn: every request then fails.
@@ -58,7 +58,7 @@ pub struct Disk {
     pub serial: [u8; 20],
 }
 
-impl Disk {
+impl DiskProperties {
     /// Its size in virtio's units.
     #[must_use]
     pub const fn capacity_units(&self) -> u64 {
@@ -128,19 +128,19 @@ impl core::error::Error for ConfigRefused {}
 
 /// A disk as one driver has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Device {
+pub struct BlkDevice {
     /// The disk.
-    pub disk: Disk,
+    pub disk: DiskProperties,
     features: Features,
     writeback: bool,
 }
 
-impl Device {
+impl BlkDevice {
     /// The device once a driver has accepted these features.
     ///
     /// # Errors
     /// They were not offered, or VERSION_1 is not among them.
-    pub fn new(disk: Disk, accepted: u64) -> Result<Self, FeaturesRefused> {
+    pub fn new(disk: DiskProperties, accepted: u64) -> Result<Self, FeaturesRefused> {
         let features = Features::from_bits(accepted)
             .filter(|features| disk.features().contains(*features) && features.contains(Features::VERSION_1))
             .ok_or(FeaturesRefused { accepted })?;
@@ -252,7 +252,7 @@ pub const STATUS_UNSUPP: u8 = 2;
 mod tests {
     use super::*;
 
-    const DISK: Disk = Disk {
+    const DISK: DiskProperties = DiskProperties {
         sector_bytes: 4096,
         sectors: 1000,
         read_only: false,
@@ -266,17 +266,17 @@ mod tests {
     #[test]
     fn a_driver_gets_only_what_was_offered() {
         let offered = DISK.features().bits();
-        assert!(Device::new(DISK, offered).is_ok());
-        assert!(Device::new(DISK, Features::VERSION_1.bits()).is_ok());
+        assert!(BlkDevice::new(DISK, offered).is_ok());
+        assert!(BlkDevice::new(DISK, Features::VERSION_1.bits()).is_ok());
         let ring_packed = 1 << 34;
-        let read_only = Disk { read_only: true, ..DISK };
+        let read_only = DiskProperties { read_only: true, ..DISK };
         for (disk, accepted) in [
             (DISK, offered & !Features::VERSION_1.bits()),
             (DISK, offered | ring_packed),
             (DISK, offered | Features::RO.bits()),
             (read_only, offered),
         ] {
-            assert_eq!(Device::new(disk, accepted), Err(FeaturesRefused { accepted }));
+            assert_eq!(BlkDevice::new(disk, accepted), Err(FeaturesRefused { accepted }));
         }
     }
 
@@ -285,7 +285,7 @@ mod tests {
     #[test]
     fn flush_is_always_offered() {
         for read_only in [false, true] {
-            assert!(Disk { read_only, ..DISK }.features().contains(Features::FLUSH));
+            assert!(DiskProperties { read_only, ..DISK }.features().contains(Features::FLUSH));
         }
     }
 
@@ -293,8 +293,8 @@ mod tests {
     /// initialize writeback to 0." Ours always does: it is a writethrough device.
     #[test]
     fn the_cache_is_writethrough_until_the_driver_asks_for_another() {
-        let mut device = Device::new(DISK, DISK.features().bits()).expect("offered");
-        let field = |device: &Device| device.config()[usize::from(WRITEBACK_AT)];
+        let mut device = BlkDevice::new(DISK, DISK.features().bits()).expect("offered");
+        let field = |device: &BlkDevice| device.config()[usize::from(WRITEBACK_AT)];
         assert_eq!(field(&device), 0);
         device.write_config(WRITEBACK_AT, &[1]).expect("allowed");
         assert_eq!(field(&device), 1);
@@ -304,13 +304,13 @@ mod tests {
 
     #[test]
     fn nothing_but_the_cache_mode_can_be_written_to_the_configuration() {
-        let before = Device::new(DISK, DISK.features().bits()).expect("offered");
+        let before = BlkDevice::new(DISK, DISK.features().bits()).expect("offered");
         let mut device = before;
         for (at, bytes) in [(0, &[0; 8][..]), (32, &[2]), (32, &[1, 1]), (32, &[]), (33, &[1]), (255, &[1])] {
             assert_eq!(device.write_config(at, bytes), Err(ConfigRefused));
         }
         assert_eq!(device, before);
-        let mut without = Device::new(DISK, Features::VERSION_1.bits()).expect("offered");
+        let mut without = BlkDevice::new(DISK, Features::VERSION_1.bits()).expect("offered");
         assert_eq!(without.write_config(WRITEBACK_AT, &[1]), Err(ConfigRefused));
     }
 

@@ -1,7 +1,7 @@
 //! A queue of requests, polled.
 
 use super::execute::{self, Pending};
-use super::{Device, Features, RequestKind, Served};
+use super::{BlkDevice, Features, RequestKind, Served};
 use crate::backend::BlockBackend;
 use crate::memory::{MemoryTable, SharedMemory};
 use crate::virtqueue::{Chain, Layout, LayoutError, Queue, QueueError};
@@ -72,7 +72,7 @@ impl BlkQueue {
     /// to be called once, if [`Progress::call`] says so.
     pub fn poll<M: SharedMemory + ?Sized, B: BlockBackend>(
         &mut self,
-        device: &Device,
+        device: &BlkDevice,
         table: &MemoryTable,
         memory: &M,
         backend: &mut B,
@@ -84,7 +84,7 @@ impl BlkQueue {
     /// As [`BlkQueue::poll`], and shows how each request went: for counters and traces.
     pub fn poll_with<M: SharedMemory + ?Sized, B: BlockBackend>(
         &mut self,
-        device: &Device,
+        device: &BlkDevice,
         table: &MemoryTable,
         memory: &M,
         backend: &mut B,
@@ -116,7 +116,7 @@ impl BlkQueue {
     /// Answers whether the budget was used up.
     fn serve<M: SharedMemory + ?Sized, B: BlockBackend>(
         &mut self,
-        device: &Device,
+        device: &BlkDevice,
         table: &MemoryTable,
         memory: &M,
         backend: &mut B,

@@ -50,7 +50,7 @@ impl Call {
 
 /// A range of a consumer's physical memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Region {
+pub struct MemoryRegion {
     /// Its first guest-physical address.
     pub gpa: u64,
     /// Its length.
@@ -71,7 +71,7 @@ pub struct Attach {
     /// The disk.
     pub disk: DiskIndex,
     /// The memory table, at most [`REGIONS_MAX`] ranges.
-    pub regions: Vec<Region>,
+    pub regions: Vec<MemoryRegion>,
 }
 
 /// Says where a queue is, and sets it going.
@@ -150,7 +150,7 @@ pub enum Request {
 
 /// A disk that can be exported.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Disk {
+pub struct DiskOffer {
     /// Its number.
     pub disk: DiskIndex,
     /// How many queues an export of it may have.
@@ -230,7 +230,7 @@ pub enum Report {
         disks: u8,
     },
     /// A disk that can be exported.
-    Disk(Disk),
+    Disk(DiskOffer),
     /// A disk was withdrawn.
     DiskGone {
         /// Which.
@@ -366,7 +366,7 @@ mod tests {
     fn request() -> impl Strategy<Value = Request> {
         let export = any::<u16>().prop_map(ExportIndex);
         let queue = any::<u16>().prop_map(QueueIndex);
-        let region = any::<[u64; 3]>().prop_map(|[gpa, bytes, offset]| Region { gpa, bytes, offset });
+        let region = any::<[u64; 3]>().prop_map(|[gpa, bytes, offset]| MemoryRegion { gpa, bytes, offset });
         prop_oneof![
             any::<u64>().prop_map(|session| Request::Hello { session }),
             (any::<u32>(), any::<u64>()).prop_map(|(lease_ms, boot)| Request::Ping { lease_ms, boot }),
@@ -403,7 +403,7 @@ mod tests {
     fn report() -> impl Strategy<Value = Report> {
         let disk = (any::<(u8, u16, u16, u32, u64, u64, [u8; 20])>(), "[a-zé0-9.]{0,16}", any::<[u8; 32]>()).prop_map(
             |((disk, queues, queue_size, sector_size, capacity, features, serial), name, config)| {
-                Report::Disk(Disk {
+                Report::Disk(DiskOffer {
                     disk: DiskIndex(disk),
                     queues,
                     queue_size,
@@ -556,7 +556,7 @@ mod tests {
 
     #[test]
     fn the_longest_message_fits_a_payload() {
-        let region = Region { gpa: u64::MAX, bytes: u64::MAX, offset: u64::MAX };
+        let region = MemoryRegion { gpa: u64::MAX, bytes: u64::MAX, offset: u64::MAX };
         let attach = Attach {
             export: ExportIndex(u16::MAX),
             memory: MemoryId(u16::MAX),

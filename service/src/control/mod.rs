@@ -91,8 +91,8 @@ mod message;
 pub use codec::DecodeError;
 pub use frame::{Deframer, FrameError, PAYLOAD_MAX};
 pub use message::{
-    Attach, Call, Disk, DiskIndex, ExportIndex, MemoryId, Outcome, QueueIndex, REGIONS_MAX, Region, Report, Request,
-    Start,
+    Attach, Call, DiskIndex, DiskOffer, ExportIndex, MemoryId, MemoryRegion, Outcome, QueueIndex, REGIONS_MAX, Report,
+    Request, Start,
 };
 
 /// The version of this protocol.

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use super::{GuestAddress, MemoryOffset, OutsideMemory, Segments, SharedMemory, check};
-use crate::control::{REGIONS_MAX, Region};
+use crate::control::{MemoryRegion, REGIONS_MAX};
 
 /// Why ranges are no memory table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +63,7 @@ impl core::error::Error for TranslateError {}
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MemoryTable {
     /// By address, without overlap.
-    regions: Vec<Region>,
+    regions: Vec<MemoryRegion>,
 }
 
 impl MemoryTable {
@@ -71,7 +71,7 @@ impl MemoryTable {
     ///
     /// # Errors
     /// The first thing that is wrong with them.
-    pub fn new(regions: &[Region], len_bytes: u64) -> Result<Self, TableError> {
+    pub fn new(regions: &[MemoryRegion], len_bytes: u64) -> Result<Self, TableError> {
         if regions.len() > REGIONS_MAX {
             return Err(TableError::TooMany);
         }
@@ -162,8 +162,8 @@ mod tests {
     use crate::virtqueue::CHAIN_MAX;
     use proptest::prelude::*;
 
-    fn region(gpa: u64, bytes: u64, offset: u64) -> Region {
-        Region { gpa, bytes, offset }
+    fn region(gpa: u64, bytes: u64, offset: u64) -> MemoryRegion {
+        MemoryRegion { gpa, bytes, offset }
     }
 
     /// q35 with 4 GiB: 0 to 2 GiB at offset 0, and what is above 4 GiB at offset 2 GiB. In small.

@@ -4,8 +4,8 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use super::{Descriptor, Driver, INDIRECT, NEXT, RamDisk, WRITE};
-use crate::blk::{BlkQueue, Device, Disk, Progress, Served};
-use crate::control::Region;
+use crate::blk::{BlkDevice, BlkQueue, DiskProperties, Progress, Served};
+use crate::control::MemoryRegion;
 use crate::memory::{MemoryOffset, MemoryTable, SharedMemory, Words};
 
 /// How a request's buffer is cut into descriptors.
@@ -41,7 +41,7 @@ pub struct Consumer<M = Words> {
     /// The device's queue.
     pub queue: BlkQueue,
     /// The device.
-    pub device: Device,
+    pub device: BlkDevice,
     /// The back end.
     pub disk: RamDisk,
 }
@@ -57,7 +57,7 @@ pub(super) const MEMORY_BYTES: u64 = 128 << 10;
 impl Consumer {
     /// A queue of that many entries on a disk, with all features that it offers.
     #[must_use]
-    pub fn new(disk: Disk, queue_size: u16) -> Self {
+    pub fn new(disk: DiskProperties, queue_size: u16) -> Self {
         Self::with_features(disk, queue_size, disk.features().bits())
     }
 
@@ -66,7 +66,7 @@ impl Consumer {
     /// # Panics
     /// If they were not offered.
     #[must_use]
-    pub fn with_features(disk: Disk, queue_size: u16, features: u64) -> Self {
+    pub fn with_features(disk: DiskProperties, queue_size: u16, features: u64) -> Self {
         Self::with_memory(disk, queue_size, features, Words::new(usize::try_from(MEMORY_BYTES).expect("it is small")))
     }
 }
@@ -80,11 +80,11 @@ impl<M: SharedMemory> Consumer<M> {
     /// # Panics
     /// If the features were not offered, or the memory is too short.
     #[must_use]
-    pub fn with_memory(disk: Disk, queue_size: u16, features: u64, memory: M) -> Self {
-        let region = Region { gpa: GPA_FROM, bytes: MEMORY_BYTES, offset: 0 };
+    pub fn with_memory(disk: DiskProperties, queue_size: u16, features: u64, memory: M) -> Self {
+        let region = MemoryRegion { gpa: GPA_FROM, bytes: MEMORY_BYTES, offset: 0 };
         let table = MemoryTable::new(&[region], memory.len_bytes()).expect("a sound table");
         let driver = Driver::new(queue_size, RINGS_AT);
-        let device = Device::new(disk, features).expect("features that were offered");
+        let device = BlkDevice::new(disk, features).expect("features that were offered");
         let queue = start(&driver, &device, &memory);
         let sectors = usize::try_from(disk.sectors).expect("a small disk");
         let disk = RamDisk::new(disk.sector_bytes as usize, sectors);
@@ -202,7 +202,7 @@ impl<M: SharedMemory> Consumer<M> {
     }
 }
 
-fn start<M: SharedMemory>(driver: &Driver, device: &Device, memory: &M) -> BlkQueue {
+fn start<M: SharedMemory>(driver: &Driver, device: &BlkDevice, memory: &M) -> BlkQueue {
     let layout = driver.layout(memory.len_bytes()).expect("a sound layout");
     BlkQueue::start(layout, device.features(), memory).expect("a sound queue")
 }

@@ -2,7 +2,7 @@
 
 use super::consumer::{Consumer, MEMORY_BYTES};
 use super::driver::{Descriptor, INDIRECT, NEXT, WRITE};
-use crate::blk::Disk;
+use crate::blk::DiskProperties;
 use crate::memory::{MemoryOffset, SharedMemory, Watched, Words};
 
 const SIZE: u16 = 16;
@@ -13,7 +13,7 @@ const NOBODYS_BYTES: usize = 0x1000;
 #[allow(clippy::cast_possible_truncation)] // it is small
 const CONSUMERS_BYTES: usize = MEMORY_BYTES as usize;
 
-const DISK: Disk = Disk {
+const DISK: DiskProperties = DiskProperties {
     sector_bytes: 512,
     sectors: 64,
     read_only: false,

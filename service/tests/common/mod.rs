@@ -31,14 +31,14 @@ impl ByteLink for Queues {
 }
 
 /// A session with its link and its machine.
-pub(crate) struct Desk {
+pub(crate) struct Terminal {
     pub(crate) session: Session,
     pub(crate) link: Queues,
     pub(crate) machine: FakeAppliance,
     pub(crate) last: Activity,
 }
 
-impl Default for Desk {
+impl Default for Terminal {
     fn default() -> Self {
         let mut bench = Self {
             session: Session::new(),
@@ -51,7 +51,7 @@ impl Default for Desk {
     }
 }
 
-impl Desk {
+impl Terminal {
     /// A session in a mode for programs; what it said on the way there is forgotten.
     pub(crate) fn in_mode(mode: &str) -> Self {
         let mut bench = Self::default();

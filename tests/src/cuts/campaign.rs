@@ -14,7 +14,7 @@ use btt::check::check;
 use btt::info_block::Version;
 use btt::{Btt, CpuIndex, ExternalLba, Placement};
 use host::deadline::Deadline;
-use host::session::Mode;
+use host::session::ReplyForm;
 use nix::sys::signal::Signal;
 use service::pattern::Choices;
 use uuid::Uuid;
@@ -171,7 +171,7 @@ pub fn cut(media: &Media, plan: &Plan) -> Result<Left, String> {
     assert!(outcome.is_err(), "the load ended by itself");
     if plan.how == How::Reset {
         socket.connect().reset();
-        appliance.enter(Mode::Json);
+        appliance.enter(ReplyForm::Json);
         let findings = appliance.ask("check-namespace namespace0.0")["findings"].clone();
         if findings.as_array().is_none_or(|findings| !findings.is_empty()) {
             return Err(kept(

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::thread::sleep;
 use std::time::Duration;
 
-use host::session::Mode;
+use host::session::ReplyForm;
 use service::pattern::Choices;
 
 use super::campaign::{DIMM_BYTES, How, Left, copy, image, judge, kept, wait_for};
@@ -165,7 +165,7 @@ pub fn cut(
         sleep(after);
         let moment = strike(how, &mut appliance, &mut linux, &dimms, &socket, &place.at("gone"));
         told(how, moment.judge(plan, &format!("{how:?}")));
-        appliance.enter(Mode::Json);
+        appliance.enter(ReplyForm::Json);
     }
     wait_for_all(&mut linux);
     linux.run(">/tmp/stop");

@@ -4,7 +4,7 @@ use btt::CpuIndex;
 use drivers::shared::SharedWindow;
 use kernel::node::export::{self, Consumer, ExportServices, Waker};
 use service::control::{
-    Attach, Deframer, DiskIndex, ExportIndex, MemoryId, Outcome, QueueIndex, Region, Report, Request, Start,
+    Attach, Deframer, DiskIndex, ExportIndex, MemoryId, MemoryRegion, Outcome, QueueIndex, Report, Request, Start,
 };
 use service::link::ByteLink;
 use service::memory::{MemoryOffset, SharedMemory};
@@ -157,7 +157,7 @@ impl Bridge {
     }
 
     fn attach(&mut self) {
-        let regions = vec![Region { gpa: GPA, bytes: MIB as u64, offset: 0 }];
+        let regions = vec![MemoryRegion { gpa: GPA, bytes: MIB as u64, offset: 0 }];
         let features = 1 << 32 | 1 << 13 | 1 << 14; // VERSION_1, DISCARD, WRITE_ZEROES
         let attach = Attach { export: ExportIndex(0), memory: MemoryId(3), features, disk: DiskIndex(0), regions };
         self.ask(Request::Attach(attach), Outcome::Ok);
@@ -484,8 +484,8 @@ fn stopping_and_starting_goes_on_where_it_was_and_what_is_impossible_is_refused(
     let reports = bridge.say(Request::Hello { session: 2 });
     assert!(matches!(&reports[..], [Report::Hello { disks: 1, .. }, Report::Disk(_)]), "{reports:?}");
     bridge.ask(stop(), Outcome::NoSuchExport);
-    let regions = vec![Region { gpa: 0, bytes: MIB as u64 + 1, offset: 0 }];
-    let attach = |memory, disk, regions: &Vec<Region>| {
+    let regions = vec![MemoryRegion { gpa: 0, bytes: MIB as u64 + 1, offset: 0 }];
+    let attach = |memory, disk, regions: &Vec<MemoryRegion>| {
         let (memory, disk) = (MemoryId(memory), DiskIndex(disk));
         Request::Attach(Attach { export: ExportIndex(0), memory, features: 1 << 32, disk, regions: regions.clone() })
     };

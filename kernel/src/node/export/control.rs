@@ -12,10 +12,10 @@ use core::sync::atomic::Ordering;
 use btt::CpuIndex;
 use drivers::medium::AnyMedium;
 use service::admin::commands::machine::TraceEvent;
-use service::blk::{self, BlkQueue, Device};
+use service::blk::{self, BlkDevice, BlkQueue};
 use service::control::dialogue::{Greeting, introduction};
 use service::control::{
-    Attach, Call, DecodeError, Deframer, DiskIndex, ExportIndex, Outcome, QueueIndex, Report, Request, Start,
+    Attach, Call, DecodeError, Deframer, DiskIndex, DiskOffer, ExportIndex, Outcome, QueueIndex, Report, Request, Start,
 };
 use service::error::AdminError;
 use service::link::ByteLink;
@@ -54,7 +54,7 @@ pub(super) struct Control {
 /// A disk that consumers may have.
 struct Offer {
     name: String,
-    shape: blk::Disk,
+    shape: blk::DiskProperties,
     /// `None` while it is withdrawn.
     disk: Option<Arc<BttDisk<AnyMedium>>>,
 }
@@ -63,7 +63,7 @@ struct Offer {
 struct Attached {
     wanted: Attach,
     consumer: Arc<dyn Consumer>,
-    device: Device,
+    device: BlkDevice,
     table: Arc<MemoryTable>,
     queues: BTreeMap<u16, QueueRecord>,
 }
@@ -183,7 +183,7 @@ impl Control {
         } else if self.attached.len() >= EXPORTS_MAX {
             return Err(Outcome::TooMany);
         }
-        let mut device = Device::new(offer.shape, wanted.features).map_err(|_| Outcome::BadFeatures)?;
+        let mut device = BlkDevice::new(offer.shape, wanted.features).map_err(|_| Outcome::BadFeatures)?;
         device.disk = offer.shape_now();
         let table = MemoryTable::new(&wanted.regions, consumer.memory().len_bytes()).map_err(|_| Outcome::BadTable)?;
         self.trace.push(exports.clock.now_ns(), Event::Attached { export: wanted.export });
@@ -400,17 +400,17 @@ impl Control {
 
 impl Offer {
     /// Returns its present shape, which has no sectors while it is withdrawn.
-    fn shape_now(&self) -> blk::Disk {
+    fn shape_now(&self) -> blk::DiskProperties {
         let sectors = if self.disk.is_some() { self.shape.sectors } else { 0 };
-        blk::Disk { sectors, ..self.shape }
+        blk::DiskProperties { sectors, ..self.shape }
     }
 
     /// Returns the report of it to the bridge; `None` while it is withdrawn.
     fn report(&self, disk: DiskIndex) -> Option<Report> {
         self.disk.as_ref()?;
         let shape = &self.shape;
-        let device = Device::new(*shape, blk::Features::VERSION_1.bits()).ok()?;
-        Some(Report::Disk(service::control::Disk {
+        let device = BlkDevice::new(*shape, blk::Features::VERSION_1.bits()).ok()?;
+        Some(Report::Disk(DiskOffer {
             disk,
             queues: shape.queues,
             queue_size: QUEUE_SIZE_MAX,
@@ -425,9 +425,9 @@ impl Offer {
 }
 
 /// Returns a disk's shape in virtio's terms; `None` if its sectors carry metadata.
-fn shape(disk: &BttDisk<AnyMedium>) -> Option<blk::Disk> {
+fn shape(disk: &BttDisk<AnyMedium>) -> Option<blk::DiskProperties> {
     let size = disk.btt.sector_size();
-    (size.bytes() == size.data_bytes()).then(|| blk::Disk {
+    (size.bytes() == size.data_bytes()).then(|| blk::DiskProperties {
         sector_bytes: size.bytes(),
         sectors: disk.btt.capacity_sectors(),
         read_only: disk.all_read_only(),

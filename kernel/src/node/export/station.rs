@@ -8,7 +8,7 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 use btt::CpuIndex;
 use drivers::medium::AnyMedium;
 use service::admin::commands::machine::TraceEvent;
-use service::blk::{BlkQueue, Device, Progress};
+use service::blk::{BlkDevice, BlkQueue, Progress};
 use service::control::{Call, DiskIndex, Report};
 use service::memory::MemoryTable;
 use service::stats::QueueStats;
@@ -28,7 +28,7 @@ pub(super) struct Running {
     pub(super) name: Name,
     pub(super) consumer: Arc<dyn Consumer>,
     pub(super) call: Option<Call>,
-    pub(super) device: Device,
+    pub(super) device: BlkDevice,
     pub(super) table: Arc<MemoryTable>,
     pub(super) ring: BlkQueue,
     pub(super) disk_index: DiskIndex,

@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use nvdimm::change::{self, Step};
 use nvdimm::identity::DeviceHandle;
 use nvdimm::label::{self, Labels, can_hold_labels};
-use service::admin::commands::namespaces::labels::{InitLabels, LabelArea, LabelVersion};
+use service::admin::commands::namespaces::labels::{InitLabels, LabelArea, LabelFormat};
 use service::error::AdminError;
 
 impl<M: Machine> Node<M> {
@@ -116,9 +116,9 @@ impl<M: Machine> Node<M> {
 }
 
 /// Translates a label version from service's words to nvdimm's.
-pub(super) const fn label_version(version: LabelVersion) -> label::LabelVersion {
+pub(super) const fn label_version(version: LabelFormat) -> label::LabelVersion {
     match version {
-        LabelVersion::V1_1 => label::LabelVersion::V1_1,
-        LabelVersion::V1_2 => label::LabelVersion::V1_2,
+        LabelFormat::V1_1 => label::LabelVersion::V1_1,
+        LabelFormat::V1_2 => label::LabelVersion::V1_2,
     }
 }

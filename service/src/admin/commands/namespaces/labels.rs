@@ -16,7 +16,7 @@ pub struct InitLabels {
     /// The DIMM's name.
     pub dimm: String,
     /// The labels' version.
-    pub version: LabelVersion,
+    pub version: LabelFormat,
     /// `-f`: even over labels that are valid, and over a namespace that is not blank.
     pub force: bool,
 }
@@ -28,8 +28,8 @@ impl InitLabels {
     /// Usage.
     pub(super) fn parse(line: &Arguments<'_>) -> Result<Self, AdminError> {
         let version = match line.value("label-version") {
-            None | Some("1.2") => LabelVersion::V1_2,
-            Some("1.1") => LabelVersion::V1_1,
+            None | Some("1.2") => LabelFormat::V1_2,
+            Some("1.1") => LabelFormat::V1_1,
             Some(other) => return Err(line.usage(format!("-V: \"{other}\" is not 1.1 or 1.2"))),
         };
         Ok(Self { dimm: line.required(0)?.into(), version, force: line.flag("force") })
@@ -38,7 +38,7 @@ impl InitLabels {
 
 /// Versions of namespace labels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub enum LabelVersion {
+pub enum LabelFormat {
     /// 128 bytes; a BTT is of version 1.1.
     #[serde(rename = "1.1")]
     V1_1,
@@ -47,7 +47,7 @@ pub enum LabelVersion {
     V1_2,
 }
 
-impl LabelVersion {
+impl LabelFormat {
     /// As people write it.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -64,7 +64,7 @@ pub struct LabelArea {
     /// The DIMM.
     pub dev: String,
     /// The version of its labels.
-    pub label_version: LabelVersion,
+    pub label_version: LabelFormat,
     /// How many it has room for.
     pub slots: u32,
 }
