@@ -187,7 +187,7 @@ impl Choices {
     pub fn below(&mut self, bound: u64) -> u64 {
         let product = u128::from(self.next()) * u128::from(bound);
         // The upper half of the product is below the bound.
-        u64::try_from(product >> 64).unwrap_or(0)
+        u64::try_from(product >> 64).expect("half of 128 bits")
     }
 }
 

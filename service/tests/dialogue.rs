@@ -7,8 +7,8 @@
 
 use std::collections::HashSet;
 
-use service::control::dialogue::{Asking, GREETING_MS, Greeting, Heard};
-use service::control::{Attach, DiskIndex, ExportIndex, MemoryId, Outcome, Report, Request};
+use service::control::dialogue::{Asking, GREETING_MS, Greeting, Heard, introduction};
+use service::control::{Attach, Deframer, DiskIndex, ExportIndex, MemoryId, Outcome, Report, Request};
 
 /// The step of time: less than the least wait that the protocol has.
 const TICK_MS: u64 = 250;
@@ -292,4 +292,14 @@ fn a_hello_that_the_firmware_swallowed_is_not_what_the_greeting_waits_for() {
     link.act();
     assert_eq!(link.to_appliance.len(), 2);
     link.meets();
+}
+
+#[test]
+fn as_many_disks_as_there_are_numbers_are_all_announced() {
+    let disks: Vec<Report> = (0..=u8::MAX).map(|number| Report::DiskGone { disk: DiskIndex(number) }).collect();
+    let frames = introduction(1, 7, &disks);
+    let mut deframer = Deframer::new();
+    let payload = frames[0].iter().find_map(|byte| deframer.push(*byte)).expect("a frame").expect("a sound one");
+    assert_eq!(Report::decode(&payload), Ok((7, Report::Hello { boot: 1, disks: 256 })));
+    assert_eq!(frames.len(), 257);
 }

@@ -304,5 +304,5 @@ fn reserve_descriptors(exports: usize) {
 
 /// The number of a consumer's memory: what the appliance reads in its device's IVPosition register.
 fn memory_id(window: usize) -> MemoryId {
-    MemoryId(u16::try_from(window).unwrap_or(u16::MAX))
+    MemoryId(u16::try_from(window).expect("a window has an export, of which there are at most EXPORTS_MAX"))
 }

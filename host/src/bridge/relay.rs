@@ -29,7 +29,11 @@ struct Pair {
 pub(super) fn relay(shared: &Arc<Shared>) {
     while !shared.is_closing() {
         let (pairs, served) = pairs(shared);
-        let patience = if served { PollTimeout::NONE } else { PollTimeout::try_from(LOOK).unwrap_or(PollTimeout::MAX) };
+        let patience = if served {
+            PollTimeout::NONE
+        } else {
+            PollTimeout::try_from(LOOK).expect("a constant of few milliseconds")
+        };
         loop {
             let fixed = [&shared.wake_relay, &shared.closed].map(|file| PollFd::new(file.as_fd(), PollFlags::POLLIN));
             let mut watched: Vec<PollFd<'_>> = fixed.into();

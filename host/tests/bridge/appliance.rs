@@ -259,7 +259,7 @@ fn answer(held: &mut FakeState, request: &Request, disks: &[DiskOffer], boot: u6
     match request {
         Request::Hello { .. } => {
             held.hellos += 1;
-            Report::Hello { boot, disks: u8::try_from(disks.len()).unwrap() }
+            Report::Hello { boot, disks: u16::try_from(disks.len()).unwrap() }
         }
         Request::Ping { .. } | Request::WriteConfig { .. } => done(true),
         Request::Attach(attach) => {

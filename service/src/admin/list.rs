@@ -103,7 +103,7 @@ pub fn namespace_json(found: &inventory::Namespace) -> String {
 
 /// These shapes have string keys and plain values: they always serialise.
 fn json(shape: &impl Serialize) -> String {
-    serde_json::to_string(shape).unwrap_or_default()
+    serde_json::to_string(shape).expect("numbers, texts and lists always have a JSON form")
 }
 
 /// ndctl leaves a list out that would be empty.

@@ -151,6 +151,7 @@ fn answer<M: SharedMemory + ?Sized>(chain: &Chain, memory: &M, kind: RequestKind
     // 2.7.8.2: "The device MUST write at least len bytes to descriptor, beginning at the first device-writable buffer":
     // the status counts if nothing between it and the data was left out.
     let whole = stored && data.checked_add(STATUS_BYTES) == Some(room);
+    // A buffer may be longer than the ring's u32 can count. 0 then claims nothing, which is allowed.
     let written = u32::try_from(if whole { room } else { data }).unwrap_or(0);
     Served { kind: Some(kind), result: Ok(()), written }
 }

@@ -162,9 +162,9 @@ impl Editor {
 
     /// Where the word before the cursor starts.
     fn word_start(&self) -> usize {
-        let before = self.line.get(..self.cursor).unwrap_or_default();
+        let before = &self.line[..self.cursor];
         let word_end = before.iter().rposition(|text| *text != ' ').map_or(0, |last| last + 1);
-        before.get(..word_end).unwrap_or_default().iter().rposition(|text| *text == ' ').map_or(0, |blank| blank + 1)
+        before[..word_end].iter().rposition(|text| *text == ' ').map_or(0, |blank| blank + 1)
     }
 
     /// Replaces the line by one from history, if there is one.

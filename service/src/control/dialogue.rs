@@ -46,7 +46,7 @@ pub struct Asking {
     /// The number of the Hello that it answered: its Disks carry the same.
     greeted_by: u16,
     /// How many Disks are still to come.
-    untold: u8,
+    untold: u16,
     /// When the last new Hello was made.
     hello_ms: Option<u64>,
     /// When the last Ping was made; none: one is due.
@@ -260,9 +260,7 @@ impl Greeting {
 /// The frames of a Hello that was asked for by `sequence`, and of the Disks that follow it.
 #[must_use]
 pub fn introduction(boot: u64, sequence: u16, disks: &[Report]) -> Vec<Vec<u8>> {
-    // A count beyond what the number of a disk can be is ours: disks are named by a byte.
-    assert!(disks.len() <= usize::from(u8::MAX) + 1, "more disks than numbers");
-    let count = u8::try_from(disks.len()).unwrap_or(u8::MAX);
+    let count = u16::try_from(disks.len()).expect("a disk is numbered by a byte: there are at most 256");
     let hello = Report::Hello { boot, disks: count };
     core::iter::once(&hello).chain(disks).map(|report| report.encode(sequence)).collect()
 }

@@ -227,7 +227,7 @@ pub enum Report {
         /// This run of the appliance.
         boot: u64,
         /// How many [`Report::Disk`] with the same number follow; 0 if it was not asked.
-        disks: u8,
+        disks: u16,
     },
     /// A disk that can be exported.
     Disk(DiskOffer),
@@ -417,7 +417,7 @@ mod tests {
             },
         );
         prop_oneof![
-            any::<(u64, u8)>().prop_map(|(boot, disks)| Report::Hello { boot, disks }),
+            any::<(u64, u16)>().prop_map(|(boot, disks)| Report::Hello { boot, disks }),
             disk,
             any::<u8>().prop_map(|disk| Report::DiskGone { disk: DiskIndex(disk) }),
             prop::sample::select(OUTCOMES.to_vec()).prop_map(Report::Done),

@@ -38,7 +38,7 @@
 //! # Appliance to bridge: [`Report`]
 //! | kind | name | fields | when |
 //! |---|---|---|---|
-//! | 0 | Hello | boot u64, disks u8 | as an answer, and unasked (number 0, no disks) once a second while there is no lease |
+//! | 0 | Hello | boot u64, disks u16 | as an answer, and unasked (number 0, no disks) once a second while there is no lease |
 //! | 1 | Disk | disk u8, queues u16, queue_size u16, sector_size u32, capacity u64, features u64, serial 20 bytes, name text (at most 32), configuration bytes (at most 96) | after Hello, and whenever it changed |
 //! | 2 | DiskGone | disk u8 | it was withdrawn |
 //! | 3 | Done | outcome u8 ([`Outcome`]) | an answer |

@@ -141,7 +141,7 @@ impl<'a, M: SharedMemory + ?Sized> Scatter<'a, M> {
         segments.iter().take_while(move |segment| segment.start < end).map(move |segment| {
             let skipped = from.saturating_sub(segment.start);
             let bytes = segment.end().min(end) - segment.start - skipped;
-            (segment.at.plus(skipped), u32::try_from(bytes).unwrap_or(segment.bytes))
+            (segment.at.plus(skipped), u32::try_from(bytes).expect("a part of a segment"))
         })
     }
 

@@ -142,14 +142,14 @@ impl MemoryTable {
         self.find(at.0).map(|(offset, _)| offset)
     }
 
-    /// Copies bytes from `at` on, once. Answers false if not all of them are in the consumer's memory.
+    /// Copies bytes from `at` on, once. Returns false if not all of them are in the consumer's memory.
     #[must_use]
     pub fn read<M: SharedMemory + ?Sized>(&self, memory: &M, at: GuestAddress, into: &mut [u8]) -> bool {
         let mut rest = into;
         let bytes = rest.len() as u64;
         self.pieces(at, bytes, |offset, piece| {
-            let taken = usize::try_from(piece).unwrap_or(usize::MAX);
-            let Some((part, left)) = core::mem::take(&mut rest).split_at_mut_checked(taken) else { return false };
+            let taken = usize::try_from(piece).expect("a piece of `into`");
+            let (part, left) = core::mem::take(&mut rest).split_at_mut(taken);
             rest = left;
             memory.read(offset, part).is_ok()
         })

@@ -64,7 +64,7 @@ unsafe impl SharedMemory for Watched {
 
     fn read(&self, at: MemoryOffset, into: &mut [u8]) -> Result<(), OutsideMemory> {
         self.check(at, into.len() as u64);
-        let first = usize::try_from(at.0).unwrap_or(usize::MAX);
+        let first = usize::try_from(at.0).expect("checked: the memory is in ours");
         for reads in &mut self.reads.borrow_mut()[first..first + into.len()] {
             *reads = reads.saturating_add(1);
         }

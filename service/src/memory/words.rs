@@ -18,7 +18,7 @@ impl Words {
     }
 
     fn word(&self, at: u64) -> &AtomicU16 {
-        &self.0[usize::try_from(at / 2).unwrap_or(usize::MAX)]
+        &self.0[usize::try_from(at / 2).expect("checked: the memory is in ours")]
     }
 
     fn aligned(&self, at: MemoryOffset) -> Result<&AtomicU16, OutsideMemory> {
