@@ -2,10 +2,10 @@
 //!
 //! A client talks as to the appliance's own serial port in a mode for programs (`service::console`): a line in, a reply
 //! out; what a line is, is `service::admin::line`'s to say. It begins in `mode json`; `mode text` and `mode json` change the
-//! form of its own replies. `mode console` is refused, for the console is somebody else's.
+//! form of its own replies. `mode console` is refused: the console belongs to the person at the terminal.
 //!
 //! Every line gets one reply, also one that is no command. When a command gets none (the appliance ends over it), the
-//! connection is closed. So it is, after an error that says why, when its client says nothing for [`IDLE`], or when
+//! connection is closed. So it is, after an error with the reason, when its client sends nothing for [`IDLE`], or when
 //! [`ADMIN_CLIENTS_MAX`] others are there and it is the one that has been silent for longest: clients are never as many as to
 //! take descriptors away from consumers.
 
@@ -54,7 +54,7 @@ pub struct Request {
 }
 
 impl Request {
-    /// Gives the reply to the client. None: there is no reply, and the client is disconnected.
+    /// Gives the reply to the client. `None`: there is no reply, and the client is disconnected.
     pub fn answer(self, reply: Option<ReplyText>) {
         // A client that has gone needs none.
         let _ = self.answer.send(reply);
@@ -104,7 +104,7 @@ impl Requests {
 
 impl Drop for Requests {
     fn drop(&mut self) {
-        // Whoever waits in vain sees the end of its connection.
+        // A client that waits in vain sees the end of its connection.
         while self.next(None).is_some() {}
         self.clients.wait_for_replies();
     }
@@ -118,7 +118,7 @@ pub fn listen(path: &Path) -> Result<Requests, String> {
     listen_with(path, Bounds { idle: IDLE, patience: PATIENCE })
 }
 
-/// How long is waited.
+/// The bounds of waits.
 #[derive(Clone, Copy, Debug)]
 struct Bounds {
     /// For a client's next line.
@@ -159,7 +159,7 @@ fn listen_with(path: &Path, Bounds { idle, patience }: Bounds) -> Result<Request
     Ok(Requests { _listener: listener, clients, patience, wake, incoming, waiting: VecDeque::new() })
 }
 
-/// What is known of all clients.
+/// The clients' table, and how long they may be silent.
 #[derive(Debug)]
 struct Clients {
     idle: Duration,
@@ -167,11 +167,11 @@ struct Clients {
     changed: Condvar,
 }
 
-/// What is known of a client.
+/// A client, as the table has it.
 #[derive(Debug)]
 struct Known {
     stream: Arc<UnixStream>,
-    /// Since when it owes us a line; none while we owe it a reply.
+    /// Since when it owes us a line; `None` while we owe it a reply.
     idle: Option<Instant>,
 }
 
@@ -187,8 +187,8 @@ impl Clients {
         outcome
     }
 
-    /// Takes a client in, in the place of the one that has been silent for longest if there are too many. False when all
-    /// of them wait for replies.
+    /// Takes a client in, in the place of the one that has been silent for longest if there are too many. Returns false when
+    /// all of them wait for replies.
     fn welcome(&self, id: u64, stream: &Arc<UnixStream>) -> bool {
         self.change(|table| {
             if table.len() >= ADMIN_CLIENTS_MAX {
@@ -202,7 +202,7 @@ impl Clients {
         })
     }
 
-    /// A client owes us a line, or we owe it a reply. False when it is not in the table any more.
+    /// A client owes us a line, or we owe it a reply. Returns false when it is not in the table any more.
     fn owes(&self, id: u64, line: bool) -> bool {
         self.change(|table| {
             let known = table.get_mut(&id);
@@ -230,9 +230,9 @@ struct Client<'c> {
 
 /// Why there is no next line.
 enum NoLine {
-    /// The client has gone. What it had begun to say is not said.
+    /// The client has gone. A line that it had begun does not count.
     Gone,
-    /// It is to go.
+    /// It is to be disconnected.
     Dropped(AdminError),
 }
 
@@ -275,7 +275,7 @@ impl Client<'_> {
         }
     }
 
-    /// Has the appliance asked, and waits for its reply.
+    /// Passes a line to the appliance, and waits for its reply.
     fn ask(&self, mode: ReplyForm, line: String) -> Option<ReplyText> {
         let (answer, answered) = sync_channel(1);
         self.sender.send(Request { mode, line, since: Instant::now(), answer }).ok()?;
@@ -283,7 +283,7 @@ impl Client<'_> {
         answered.recv().ok()?
     }
 
-    /// The last that a client hears: why.
+    /// Sends a client the reason for its end.
     fn farewell(&self, mode: ReplyForm, error: AdminError) -> io::Result<()> {
         let mut stream = self.stream;
         stream.set_nonblocking(true)?;
@@ -378,7 +378,7 @@ mod tests {
         (path, requests)
     }
 
-    /// Answers so many requests; the lines that it got.
+    /// Answers `count` requests, and returns their lines.
     fn answer(requests: &mut Requests, count: usize) -> Vec<String> {
         let mut lines = Vec::new();
         while lines.len() < count {
@@ -398,7 +398,7 @@ mod tests {
         stream
     }
 
-    /// All that a connection still says.
+    /// The rest of a connection's bytes.
     fn rest(mut stream: UnixStream) -> String {
         let mut text = String::new();
         stream.read_to_string(&mut text).unwrap();
@@ -459,7 +459,7 @@ mod tests {
         }
         let mut replaced = Vec::new();
         for n in [1, 1] {
-            // Whoever comes next takes the place, and asks.
+            // The next client takes the place, and asks.
             let mut next = connect(&path);
             next.write_all(b"status\n").unwrap();
             while asked.len() < ADMIN_CLIENTS_MAX - 1 + replaced.len() {

@@ -62,7 +62,7 @@ pub struct Killer(Arc<Mutex<Child>>);
 impl Killer {
     /// SIGKILL, at whatever it is doing. Nothing, if it has ended.
     pub fn kill(&self) {
-        // One that has ended by itself a moment ago is as good.
+        // It may have ended by itself a moment ago: that will do.
         let _ = lock(&self.0).kill();
     }
 }
@@ -82,7 +82,7 @@ pub struct ApplianceProcess {
     off: bool,
 }
 
-/// What is wrong with an appliance, how its program ended, and what it said last.
+/// The fault of an appliance, how its program ended, and its last lines.
 #[derive(Debug)]
 pub struct ApplianceError {
     /// What went wrong.
@@ -110,8 +110,8 @@ impl fmt::Display for ApplianceError {
 impl std::error::Error for ApplianceError {}
 
 impl ApplianceProcess {
-    /// Starts `command`, with its standard input and output as the appliance's console. Its standard error stays what
-    /// `command` says.
+    /// Starts `command`, with its standard input and output as the appliance's console. Its standard error stays as
+    /// `command` has it.
     ///
     /// # Errors
     /// When the program cannot be started.
@@ -133,7 +133,7 @@ impl ApplianceProcess {
         lock(&self.child).id()
     }
 
-    /// What ends it from another thread.
+    /// A handle that ends it from another thread.
     #[must_use]
     pub fn killer(&self) -> Killer {
         Killer(Arc::clone(&self.child))
@@ -221,7 +221,7 @@ impl ApplianceProcess {
     /// Pulls the plug: SIGKILL, at whatever it is doing.
     pub fn kill(&mut self) {
         if self.ended.is_none() {
-            // It may have ended by itself a moment ago: as good.
+            // It may have ended by itself a moment ago: that will do.
             let mut child = lock(&self.child);
             let _ = child.kill();
             self.ended = child.wait().ok();
@@ -241,7 +241,7 @@ impl ApplianceProcess {
         self.off
     }
 
-    /// The conversation, for someone who goes on by hand.
+    /// The stream of the console, for a caller that reads and writes it itself.
     pub(crate) fn session(&mut self) -> &mut AdminStream {
         &mut self.session
     }

@@ -29,7 +29,7 @@ pub struct Backing {
     pub bytes: u64,
 }
 
-/// What there is of a file, and what more there can be.
+/// The size of a file on the disk, and the room to grow.
 struct Room {
     /// The file's length; a block device's is not known here.
     length: Option<u64>,
@@ -86,7 +86,7 @@ fn holes(metadata: &Metadata) -> u64 {
     if metadata.is_file() { metadata.len().saturating_sub(metadata.blocks().saturating_mul(BLOCK_BYTES)) } else { 0 }
 }
 
-/// What the end of a machine's program by SIGBUS was about; nothing, if it ended in another way.
+/// The reason for which a machine's program ended by SIGBUS; `None` if it ended otherwise.
 #[must_use]
 pub fn explain(ended: ExitStatus, memory: &[Backing]) -> Option<String> {
     // A shell that ran it has the signal in its exit status.

@@ -20,7 +20,7 @@ pub fn request(mode: ReplyForm, line: &str) -> Vec<u8> {
 /// Takes replies out of a console's bytes.
 #[derive(Debug, Default)]
 pub struct Replies {
-    /// Within a reply: what has come of it.
+    /// Within a reply: its bytes so far.
     reply: Option<Vec<u8>>,
     /// The last byte was an ESC, which may begin or end a reply.
     escape: bool,
@@ -59,7 +59,7 @@ impl Replies {
         Ok(replies)
     }
 
-    /// What has come of a reply that does not come to its end: an appliance that dies over one may have said why.
+    /// The bytes of a reply that has no end: an appliance that dies over one may have said why.
     #[must_use]
     pub fn unfinished(self) -> Vec<u8> {
         self.reply.unwrap_or_default()

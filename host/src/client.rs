@@ -13,17 +13,17 @@ use service::error::AdminError;
 use crate::deadline::Deadline;
 use crate::session::{AdminStream, ReplyForm, ReplyText, SessionError};
 
-/// How long a command may take, unless somebody says otherwise: `bench` and checks of whole media take their time.
+/// How long a command may take, by default: `bench` and checks of whole media take their time.
 const COMMAND: Duration = Duration::from_secs(3600);
 
 /// Why there is no reply.
 #[derive(Debug)]
 pub enum ClientError {
-    /// Nobody listens there.
+    /// The socket has no listener.
     Connect(PathBuf, io::Error),
-    /// Somebody does, and gives no reply.
+    /// Its listener gives no reply.
     NoAnswer(SessionError),
-    /// The command is none that can be asked for so. Nobody was asked.
+    /// The command cannot be asked for over a socket. It was not sent.
     Usage(AdminError),
 }
 

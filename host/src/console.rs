@@ -28,7 +28,7 @@ const ESCAPE: u8 = 0x1d;
 /// How often a request that waits is looked at.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// The appliance answers within it, or is dead: `bench` and checks of whole media take their time.
+/// An appliance that has not answered within it is dead: `bench` and checks of whole media take their time.
 const COMMAND: Duration = Duration::from_secs(3600);
 
 /// How much of a command is shown to those that wait for it.
@@ -50,13 +50,14 @@ pub enum End {
 /// Shows the appliance's boot up to its prompt, which is left for later.
 ///
 /// # Errors
-/// When there is no prompt in time, or nobody takes what is shown.
+/// If there is no prompt in time, or standard output takes nothing.
 pub fn show_boot(appliance: &mut ApplianceProcess, deadline: Deadline) -> Result<(), ApplianceError> {
     appliance.wait_for_prompt(deadline, |line| show(format!("{line}\n").as_bytes()))
 }
 
-/// Formats the one namespace of an appliance that waits at its prompt, if it is blank. Whether it is, is the
-/// appliance's to say: without -f it refuses to format anything that it recognises. Says on standard error what it did.
+/// Formats the one namespace of an appliance that waits at its prompt, if it is blank. The
+/// appliance decides whether it is: without -f it refuses to format anything that it recognises. Reports the outcome on
+/// standard error.
 ///
 /// # Errors
 /// When the appliance does not answer.
@@ -103,12 +104,12 @@ impl Signals {
     }
 }
 
-/// Who else takes part when a terminal and a console are joined.
+/// The inputs of a join besides the console: signals, the keyboard and programs.
 #[derive(Debug)]
 pub struct Inputs {
-    /// What asks us to end.
+    /// The signals that end it.
     pub signals: Signals,
-    /// Whether standard input is the keyboard; else nobody types.
+    /// Whether standard input is the keyboard; else it is not read.
     pub keyboard: bool,
     /// Programs that ask for commands in between.
     pub requests: Option<Requests>,
@@ -142,7 +143,7 @@ pub fn join(
     show(&seen);
     work.shown(&seen);
 
-    // What is on its way to the appliance: more is taken in only when it is gone.
+    // Bytes for the appliance that are not sent yet: more are taken in only when they are gone.
     let mut typed: Vec<u8> = Vec::new();
     let mut input_open = inputs.keyboard;
     let end = loop {
@@ -239,7 +240,7 @@ fn unsent(typed: &[u8]) -> Option<String> {
     (!typed.is_empty()).then(|| "the appliance takes nothing from its console".into())
 }
 
-/// What the appliance is busy with, as far as its console shows.
+/// The work that keeps the appliance busy, as far as its console shows.
 #[derive(Debug, Default)]
 struct Work {
     /// The last bytes that the console showed, one less than the prompt has.
@@ -255,7 +256,7 @@ struct Work {
 /// A program's request that was sent.
 #[derive(Debug)]
 struct Asked {
-    /// None when the program is not there any more.
+    /// `None` once the program has gone.
     request: Option<Request>,
     line: String,
     since: Instant,
@@ -277,7 +278,7 @@ impl Work {
     }
 
     fn typed(&mut self, bytes: &[u8]) {
-        // Half a line keeps nobody from asking.
+        // Half a line does not keep programs from asking.
         if bytes.iter().any(|byte| matches!(byte, b'\r' | b'\n')) {
             self.typed.get_or_insert_with(Instant::now);
         }

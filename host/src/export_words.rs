@@ -64,7 +64,7 @@ fn fnv_1a(bytes: &[u8]) -> u64 {
 pub struct ExportWords {
     /// Where the vhost-user socket is to be.
     pub socket: PathBuf,
-    /// Which device; none: the first that there is.
+    /// Which device; `None`: the first that there is.
     pub dev: Option<String>,
     /// The consumer's RAM, if it is named.
     pub ram: Option<ConsumerRam>,

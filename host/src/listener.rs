@@ -15,7 +15,7 @@ use nix::unistd::geteuid;
 
 use crate::identity::Identity;
 
-/// Whether a socket may be made at `path`: nothing is there, or a socket that nobody listens on.
+/// Whether a socket may be made at `path`: nothing is there, or a socket without a listener.
 ///
 /// # Errors
 /// What is there instead.
@@ -49,7 +49,7 @@ fn connect_at_once(path: &Path) -> nix::Result<()> {
     connect(socket.as_raw_fd(), &UnixAddr::new(path)?)
 }
 
-/// Listens at a name that is not there yet. From the start nobody but this user can connect, whatever the umask says: Linux
+/// Listens at a name that is not there yet. From the start only this user can connect, whatever the umask is: Linux
 /// takes a socket's own mode for its file.
 fn listen_at(path: &Path) -> nix::Result<UnixListener> {
     const BACKLOG: i32 = 128;
@@ -69,7 +69,7 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Listens at `path`, in the place of a socket that nobody listens on any more.
+    /// Listens at `path`, in the place of a socket without a listener.
     ///
     /// # Errors
     /// Why not, for people.

@@ -96,7 +96,7 @@ fn main() -> ExitCode {
         .into()
 }
 
-/// Says something on standard error; on a terminal that may be raw.
+/// Writes a line to standard error, which may be a raw terminal.
 fn say(words: &str) {
     let end = if io::stderr().is_terminal() { "\r\n" } else { "\n" };
     eprint!("untornctl: {}{end}", words.replace('\n', end));
@@ -188,7 +188,7 @@ fn exec(script: &Script, json: bool, mut launch: Launch) -> Result<u8, Failure> 
 }
 
 /// Starts an appliance and stays with it, at its console. One that serves disks is started anew when it ends before
-/// somebody has powered it off.
+/// a person has powered it off.
 fn tend(format_blank: bool, keyboard: bool, mut launch: Launch) -> Result<u8, Failure> {
     let deadline = launch.deadline;
     let requests = launch.admin.as_deref().map(admin::listen).transpose().map_err(|why| Failure(FAILED, why))?;

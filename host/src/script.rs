@@ -54,7 +54,7 @@ pub fn run(
     replies: &mut impl Write,
     deadline: Deadline,
 ) -> Result<u8, ScriptError> {
-    /// The appliance answers within it, or is dead: `bench` and checks of whole media take their time.
+    /// An appliance that has not answered within it is dead: `bench` and checks of whole media take their time.
     const COMMAND: Duration = Duration::from_secs(3600);
     let mut first_failed = 0;
     for command in &script.0 {
@@ -80,7 +80,7 @@ pub fn run(
 pub enum ScriptError {
     /// The appliance.
     Appliance(ApplianceError),
-    /// Nobody takes the replies.
+    /// The replies cannot be written.
     Replies(io::Error),
 }
 

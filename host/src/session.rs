@@ -1,8 +1,8 @@
 //! The admin service at the end of a byte stream: waits for its prompt, switches its mode, sends commands and takes
 //! their replies apart.
 //!
-//! The far end may be mad: a line and a reply have a bound, every wait has a deadline, and a panic of the appliance
-//! is an error that carries its words. Whatever goes wrong, the error tells the last lines that were seen.
+//! The far end is not trusted: a line and a reply have a bound, every wait has a deadline, and a panic of the appliance
+//! is an error that carries its words. Every error carries the last lines that were seen.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -60,7 +60,7 @@ pub struct ReplyText {
 }
 
 impl ReplyText {
-    /// A reply that has come whole.
+    /// Parses a whole reply.
     ///
     /// # Errors
     /// [`SessionError::Nonsense`].
@@ -90,7 +90,7 @@ impl ReplyText {
     }
 }
 
-/// What went wrong between us and the appliance. None of these is a command's own failure: that is a [`ReplyText`].
+/// A fault between us and the appliance. None of these is a command's own failure: that is a [`ReplyText`].
 #[derive(Debug)]
 pub enum SessionError {
     /// The stream ended.
@@ -149,7 +149,7 @@ impl AdminStream {
         self.tail.iter().map(String::as_str)
     }
 
-    /// The stream below, and what came from it and was not used: for someone who goes on by hand.
+    /// The stream below, and the bytes from it that were not used, for a caller that goes on itself.
     pub(crate) fn by_hand(&mut self) -> (&mut UnixStream, Vec<u8>) {
         self.searched = 0;
         (&mut self.stream, self.inbox.drain(..).collect())
@@ -255,7 +255,7 @@ impl AdminStream {
             match self.stream.write(rest) {
                 Ok(sent) => rest = &rest[sent..],
                 Err(error) if is_retry(&error) => {}
-                // Nobody listens: what the appliance said last tells why.
+                // The far end is closed: its last lines say why.
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Err(self.closed()),
                 Err(error) => return Err(error.into()),
             }
@@ -379,6 +379,6 @@ fn exit_code(reply: &Value) -> u8 {
         let code = ErrorCode::ALL.into_iter().find(|code| reply["error"]["code"] == code.as_str());
         return code.unwrap_or(ErrorCode::Failed).exit_code();
     }
-    // A check or a verification that did its work and found damage says so here.
+    // A check or a verification that did its work and found damage has an exit code here.
     reply["exit"].as_u64().map_or(0, |code| u8::try_from(code).unwrap_or(1))
 }

@@ -312,7 +312,7 @@ fn a_client_without_an_appliance_has_its_own_status() {
     let (status, out, err) = ask(&folder.path("nobody"), &["status"]);
     assert_eq!((status, out.as_str()), (5, ""));
     assert!(err.contains("no appliance at"), "{err}");
-    // One that listens and says nothing.
+    // A listener that sends nothing.
     let socket = folder.path("silent");
     let _silent = UnixListener::bind(&socket).unwrap();
     assert_eq!(ask(&socket, &["status", "--timeout", "0.3"]).0, 5);
@@ -344,7 +344,7 @@ fn while_a_command_runs_others_wait_and_a_signal_is_heard() {
     let mut client = console(&["--admin", &socket], "");
     eventually("an answer", || ask(&socket, &["status"]).0 == 0);
     let mut keyboard = client.stdin.take().unwrap();
-    // Somebody's, and another client's: whoever waits gets an answer in the end.
+    // The person's command, and another client's: a client that waits gets an answer in the end.
     keyboard.write_all(b"slow\n").unwrap();
     sleep(Duration::from_millis(300));
     let (status, _, err) = ask(&socket, &["status", "--timeout", "0.5"]);

@@ -1,7 +1,7 @@
-//! The errors of admin commands: what was asked for was not done.
+//! The error that an admin command returns when it does not do what was asked.
 //!
-//! A code is for programs (a string, and the exit status that a script ends with), the message for people: what is wrong,
-//! where, and what to do.
+//! A code is for programs (a string, with the exit status a script ends with), the message for
+//! people: it names the fault, its place, and what to do.
 
 use alloc::string::String;
 use core::fmt;

@@ -45,7 +45,7 @@ impl Inventory {
 /// A bus: one firmware table's worth of DIMMs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Bus {
-    /// Who provides it: `ACPI.NFIT`.
+    /// Its provider: `ACPI.NFIT`.
     pub provider: String,
     /// `ndbus0`.
     pub dev: String,
@@ -69,9 +69,9 @@ pub struct Dimm {
     pub phys_id: u16,
     /// Whether it can be used (Linux: whether the nvdimm driver holds it).
     pub enabled: bool,
-    /// The faults that the firmware reports.
+    /// The failures that the firmware reports.
     pub flags: DimmFlags,
-    /// Its own report of its health, where it can be asked. None prints no `health`, as ndctl does.
+    /// The health that it reports, where it can be asked. `None` prints no `health`, as ndctl does.
     pub health: Option<DimmHealth>,
 }
 
@@ -126,7 +126,7 @@ pub struct Region {
     pub badblocks: Vec<BadBlocks>,
     /// How far a store must get to be durable.
     pub persistence_domain: PersistenceDomain,
-    /// What lies in it. A label-less region has exactly one.
+    /// The namespaces in it. A label-less region has exactly one.
     pub namespaces: Vec<Namespace>,
 }
 
@@ -164,7 +164,7 @@ pub struct BadBlocks {
     pub dimms: Vec<String>,
 }
 
-/// What the platform makes durable on power loss.
+/// The part of the machine that the platform makes durable on power loss.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PersistenceDomain {
     /// The CPUs' caches.
@@ -198,7 +198,7 @@ pub struct Namespace {
     pub label_uuid: Option<Uuid>,
     /// Bytes of a sector as exposed: in sector mode the BTT's external size (512, 520, …), else the label's, or 512.
     pub sector_size: u32,
-    /// The block device: `pmem0s`, `pmem0`. None while disabled.
+    /// The block device: `pmem0s`, `pmem0`. `None` while disabled.
     pub blockdev: Option<String>,
     /// Whether it is served.
     pub enabled: bool,

@@ -1,25 +1,26 @@
-//! Serves a block back end, free of hardware: to consumers, and to administrators.
+//! Serves a block back end, free of hardware: its sectors to consumers, its administration to people and programs.
 //!
 //! | for consumers | |
 //! |---|---|
-//! | [`virtqueue`] | the device side of virtio's split queues |
-//! | [`memory`] | the memory that a consumer shares, where the queues are |
-//! | [`blk`] | virtio-blk's requests |
-//! | [`backend`] | where a request ends: a disk |
-//! | [`control`] | the protocol with the bridge, which tells where the queues are |
+//! | [`memory`] | a consumer's memory, which it shares: checked places, guest addresses, scattered buffers |
+//! | [`virtqueue`] | the device side of a split virtqueue in that memory |
+//! | [`blk`] | virtio-blk: features, configuration space, requests |
+//! | [`backend`] | the trait of a disk's sectors, where requests end |
+//! | [`control`] | the protocol by which the bridge places, starts and stops queues |
 //!
-//! | for administrators | |
+//! | for people and programs | |
 //! |---|---|
-//! | [`link`] | the bytes of a line to a person or a program |
-//! | [`console`] | a session on it: editing, history, completion, modes |
-//! | [`admin`] | the commands, one a line, and their replies |
-//! | [`error`] | the errors of commands |
-//! | [`inventory`] | what the machine has |
-//! | [`pattern`] | sectors that tell when they are torn |
-//! | [`stats`] | counters |
-//! | [`mod@lba`] | sector numbers |
+//! | [`link`] | the trait of a byte stream to one of them |
+//! | [`console`] | a session on a link: editor, history, modes |
+//! | [`admin`] | the commands: grammar, requests, execution, replies; the machine is behind [`admin::Appliance`] |
+//! | [`error`] | the error of a command: code, message, exit status |
+//! | [`inventory`] | buses, DIMMs, regions and namespaces, as `list` shows them |
 //!
-//! `mock`, behind the feature of that name, has peers for the tests of either side.
+//! | for both | |
+//! |---|---|
+//! | [`mod@lba`] | the number of a sector |
+//! | [`stats`] | counters |
+//! | [`pattern`] | sectors that show when they are torn, for `bench` |
 
 #![no_std]
 #![deny(unsafe_code)] // but for one unsafe trait, in `memory`

@@ -1,12 +1,12 @@
 //! The byte link that an admin session talks over: a UART, a socket, or a test's two queues.
 
-/// A reliable stream of bytes in both directions, with nobody to wait for.
+/// A reliable stream of bytes in both directions. Reading never waits.
 pub trait ByteLink {
     /// The next byte that has arrived, if there is one. Never waits.
     fn receive(&mut self) -> Option<u8>;
 
     /// Whether bytes that should have arrived since the last question were lost or damaged on their way, or may be missing
-    /// beside those that did arrive. A link that loses nothing never says so.
+    /// beside those that did arrive. A link that loses nothing returns false.
     fn has_lost(&mut self) -> bool {
         false
     }

@@ -1,4 +1,4 @@
-//! The sectors that `bench` writes: each tells who wrote it, and whether it is whole.
+//! The sectors that `bench` writes: each identifies its writer, and shows whether it is whole.
 //!
 //! # Layout
 //! A sector of n bytes (n a multiple of 8, at least [`SECTOR_BYTES_MIN`]; all words little-endian):
@@ -14,8 +14,8 @@
 //! | n-8 | [`MAGIC`], inverted | so that a sector whose head is another's is known as ours, too |
 //!
 //! # What a reader can tell
-//! The head determines every later byte. So a sector made of parts of two writes differs from what its head says in
-//! every word of the other part, and in the check word; a reader says [`Verdict::Torn`], with the first byte that is
+//! The head determines every later byte. So a sector made of parts of two writes differs from what its head determines in
+//! every word of the other part, and in the check word; a reader reports [`Verdict::Torn`], with the first byte that is
 //! wrong. A whole sector in the wrong place, or of another run, is [`Verdict::Whole`] with a [`Tag`] that is not the
 //! expected one. What the versions mean is the reader's to know: after a power cut a sector's version must be the last
 //! one acknowledged for its LBA, or one that was being written.
@@ -35,7 +35,7 @@ pub const SECTOR_BYTES_MIN: usize = 48;
 const WORD: usize = 8;
 const HEAD_WORDS: usize = 4;
 
-/// Who wrote a sector.
+/// The writer of a sector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct Tag {
     /// The sector it was written for.
@@ -59,7 +59,7 @@ pub enum Verdict {
     Whole(Tag),
     /// Parts of the pattern, but not one write's.
     Torn {
-        /// What its head says, if its head is the pattern's.
+        /// The tag in its head, if its head is the pattern's.
         head: Option<Tag>,
         /// The first byte that does not follow from the head.
         first_bad: usize,
@@ -70,7 +70,7 @@ pub enum Verdict {
     Foreign,
 }
 
-/// Makes the sector that `tag` says.
+/// Makes the sector of `tag`.
 ///
 /// # Panics
 /// If the sector's length is not a multiple of 8, or below [`SECTOR_BYTES_MIN`].
@@ -82,7 +82,7 @@ pub fn fill(sector: &mut [u8], tag: Tag) {
     }
 }
 
-/// Says what a sector holds.
+/// Identifies what a sector holds.
 ///
 /// # Panics
 /// As [`fill`].

@@ -100,7 +100,7 @@ proptest! {
         consumer.is_served();
     }
 
-    /// Types that nobody knows are answered, too: VIRTIO_BLK_S_UNSUPP is "for a request unsupported by device" (5.2.6).
+    /// Unknown types are answered, too: VIRTIO_BLK_S_UNSUPP is "for a request unsupported by device" (5.2.6).
     #[test]
     fn unknown_requests_are_unsupported(kind: u32, unit: u64, output in 0_usize..40, input in 0_usize..40) {
         prop_assume!(![IN, OUT, FLUSH, GET_ID, DISCARD, WRITE_ZEROES].contains(&kind));
@@ -323,7 +323,7 @@ fn a_request_of_any_size_is_served_in_steps() {
     consumer.is_served();
 }
 
-/// FreeBSD leaves a disk alone whose `size_max` is below 1 MiB, and nobody needs one: a piece may have any length.
+/// FreeBSD leaves a disk alone whose `size_max` is below 1 MiB, and it is not needed: a piece may have any length.
 #[test]
 fn no_limit_is_set_to_the_size_of_a_piece() {
     let size_max = 1 << 1;

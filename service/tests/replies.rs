@@ -179,7 +179,7 @@ fn errors_change_nothing() {
     assert!(json(&mut terminal, "bench pmem0s --seconds 1 --mix 0").starts_with(r#"{"ok":true"#));
 }
 
-/// What a consumer uses is not written under its feet, in either mode; reads are nobody's business.
+/// What a consumer uses is not written in either mode without -f; it may be read.
 #[test]
 fn a_device_in_use_is_written_only_by_force() {
     let writing = [

@@ -44,7 +44,7 @@ impl Ram {
 }
 
 // SAFETY:
-// 1. `pointer` answers a place in the boxed words, which live for good; they are accessed by atomics here, and by the
+// 1. `pointer` returns a place in the boxed words, which live for good; they are accessed by atomics here, and by the
 //    driver through the pointers that it was given.
 // 2. The box never changes its length.
 // 3. The copies are of single atomic bytes.
@@ -94,7 +94,7 @@ unsafe impl SharedMemory for Ram {
 
 struct Machine;
 
-// SAFETY: `dma_alloc` answers pages of the machine's memory, zero, aligned and handed out once; nothing else is given
+// SAFETY: `dma_alloc` returns pages of the machine's memory, zero, aligned and handed out once; nothing else is given
 // to the device.
 unsafe impl Hal for Machine {
     fn dma_alloc(pages: usize, _: BufferDirection) -> (PhysAddr, NonNull<u8>) {
@@ -122,7 +122,7 @@ unsafe impl Hal for Machine {
 
     unsafe fn unshare(paddr: PhysAddr, mut buffer: NonNull<[u8]>, direction: BufferDirection) {
         if direction != BufferDirection::DriverToDevice {
-            // SAFETY: The driver promises that the buffer is valid, and that nobody else uses it.
+            // SAFETY: The driver promises that the buffer is valid, and that no other code uses it.
             RAM.read(MemoryOffset(paddr - RAM_AT), unsafe { buffer.as_mut() }).unwrap();
         }
     }
@@ -322,7 +322,7 @@ fn virtio_drivers_keeps_several_requests_in_flight() {
         let data: Vec<_> = (0..4).map(|one| pattern(turn * 4 + one, 512)).collect();
         let mut requests: Vec<_> = (0..4).map(|_| (BlkReq::default(), BlkResp::default(), 0)).collect();
         for (one, (request, response, token)) in requests.iter_mut().enumerate() {
-            // SAFETY: Request, data and response live until the request is completed below, and nobody touches them.
+            // SAFETY: Request, data and response live until the request is completed below, and no other code touches them.
             *token = unsafe { disk.write_blocks_nb(turn * 4 + one, request, &data[one], response) }.unwrap();
         }
         // In order: the used ring has them as they were made available.

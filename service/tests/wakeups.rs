@@ -1,4 +1,4 @@
-//! No wake-up is lost: a driver and a device on two threads, each asleep until the other says otherwise. If either side
+//! No wake-up is lost: a driver and a device on two threads, each asleep until the other wakes it. If either side
 //! missed one, both would sleep for good.
 #![allow(clippy::unwrap_used, reason = "a test ends where it is surprised")]
 

@@ -93,7 +93,7 @@ impl Conductor {
         });
         drop(state);
         if request.is_some() {
-            // A way to an interrupt may be new, and one that we relay.
+            // A route to an interrupt may be new, and one that we relay.
             signal(&shared.wake_relay);
         }
         request
@@ -103,13 +103,13 @@ impl Conductor {
     fn send(&mut self) -> std::io::Result<()> {
         let Some((sequence, request)) = self.dialogue.send(self.now_ms()) else { return Ok(()) };
         match self.stream.write_all(&request.encode(sequence)) {
-            // Nobody takes what was sent: what is lost is sent again.
+            // The appliance does not read: requests that are lost are sent again.
             Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(()),
             other => other,
         }
     }
 
-    /// Waits for something to do, and takes what came. False at the end of the link.
+    /// Waits for something to do, and takes the bytes that came. Returns false at the end of the link.
     fn listen(&mut self) -> bool {
         let until = Duration::from_millis(self.dialogue.idle_ms(self.now_ms()) + 1);
         let shared = Arc::clone(&self.shared);
@@ -128,7 +128,7 @@ impl Conductor {
             Ok(0) => false,
             Ok(count) => {
                 for byte in &bytes[..count] {
-                    // A firmware's chatter and frames that lost a byte: what matters is sent again.
+                    // A firmware's output, or a frame that lost a byte: the appliance sends it again if it matters.
                     if let Some(Ok(payload)) = self.deframer.push(*byte)
                         && let Ok((sequence, report)) = Report::decode(&payload)
                     {
@@ -146,7 +146,7 @@ impl Conductor {
         state.machine.as_ref().is_some_and(|it| it.number == self.machine)
     }
 
-    /// What time alone brings about. False when another machine has taken this one's place.
+    /// Does what is due by the clock. Returns false when another machine has taken this one's place.
     fn mind_time(&mut self) -> bool {
         let shared = Arc::clone(&self.shared);
         let mut state = shared.lock();

@@ -1,4 +1,4 @@
-//! The vhost-user back end that a consumer's QEMU talks to: it turns messages into what is wanted of the appliance.
+//! The vhost-user back end that a consumer's QEMU talks to: it turns messages into the state that is wanted of the appliance.
 //!
 //! Offered are MQ, REPLY_ACK, CONFIG and BACKEND_REQ, no more: QEMU takes up whatever it knows. Inflight tracking is
 //! not needed, for queues complete in order: used.idx is the whole truth.
@@ -26,7 +26,7 @@ use super::shared::{Shared, State};
 use super::sharing;
 use super::state::{ConfigWrite, Export, Queue, Rings};
 
-/// The most of the configuration space that anybody asks for; what the disk has not is 0.
+/// The most bytes of the configuration space that a front end may ask for; those beyond the disk's are 0.
 const CONFIG_BYTES_MAX: u32 = 256;
 
 /// How many pieces of the configuration space a front end may have written: a driver of a disk writes one.
@@ -36,7 +36,7 @@ const CONFIG_WRITES_MAX: usize = 32;
 pub(super) struct Front {
     pub(super) shared: Arc<Shared>,
     pub(super) export: usize,
-    /// The front end's process, if the system tells.
+    /// The front end's process, if the system knows it.
     process: Option<i32>,
     /// Why the last message was refused.
     complaint: Mutex<Option<String>>,
@@ -58,7 +58,7 @@ impl Front {
         Err(Error::InvalidParam)
     }
 
-    /// Changes what is wanted, and tells.
+    /// Changes what is wanted, and wakes the conductor.
     fn change<T>(&self, change: impl FnOnce(&mut State, &mut dyn FnMut(String)) -> T) -> Result<T> {
         let mut why = None;
         let mut state = self.shared.lock();
@@ -102,8 +102,8 @@ impl Front {
         });
     }
 
-    /// Says why a driver that starts its queues gets nothing but errors: one that drives a transitional device by its
-    /// legacy interface, as OVMF does, never says VERSION_1.
+    /// Logs why a driver that starts its queues gets nothing but errors: one that drives a transitional device by its
+    /// legacy interface, as OVMF does, never accepts VERSION_1.
     fn name_a_legacy_driver(&self) {
         let state = self.shared.lock();
         let export = &state.exports[self.export];

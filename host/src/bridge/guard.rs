@@ -1,6 +1,6 @@
-//! A mapping of a file that somebody else may cut short at any time: an access past its end is no death of ours.
+//! A mapping of a file that another program may cut short at any time: an access past its end does not end us.
 //!
-//! The system answers such an access with SIGBUS. Our handler then puts private zeroes in the place of the whole mapping, and
+//! The system raises SIGBUS at such an access. Our handler then puts private zeroes in the place of the whole mapping, and
 //! the access goes on; from then on the mapping is lost. A SIGBUS anywhere else ends the process, as it would without us.
 
 use std::fs::File;
@@ -60,7 +60,7 @@ impl Guarded {
         self.map.as_mut_ptr()
     }
 
-    /// Whether the file was cut short and an access met that: what is read and written since is nobody's.
+    /// Whether the file was cut short and an access met that: bytes read and written since do not belong to the file.
     pub(super) fn is_lost(&self) -> bool {
         PLACES[self.place].lost.load(Ordering::Acquire)
     }
@@ -69,7 +69,7 @@ impl Guarded {
 impl Drop for Guarded {
     fn drop(&mut self) {
         let _taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
-        // Before the addresses become somebody else's.
+        // Before the addresses are used for something else.
         PLACES[self.place].bytes.store(0, Ordering::Release);
     }
 }
@@ -97,8 +97,8 @@ extern "C" fn handle(_: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::c
         }
         place.lost.store(true, Ordering::Release);
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED | libc::MAP_NORESERVE;
-        // SAFETY: exactly the place of a mapping of ours, which lives: an access to it has just failed. It is nobody's
-        // object, only the target of atomic accesses, for which any bytes are good.
+        // SAFETY: exactly the place of a mapping of ours, which lives: an access to it has just failed. It holds no
+        // object, and is only the target of atomic accesses, for which any bytes are good.
         let now = unsafe {
             libc::mmap(ptr::with_exposed_provenance_mut(start), bytes, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0)
         };

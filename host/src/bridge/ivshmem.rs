@@ -75,7 +75,7 @@ impl Server {
         Ok(server)
     }
 
-    /// Has an event descriptor interrupt the device, by the next of its vectors, for good. None when they are used up.
+    /// Lets an event descriptor interrupt the device, by the next of its vectors, for good. `None` when they are used up.
     ///
     /// # Errors
     /// When the socket takes no messages.
@@ -88,7 +88,7 @@ impl Server {
         self.send(self.own.0.into(), Some(eventfd)).map(|()| Some(vector))
     }
 
-    /// Adds a peer: ringing its doorbell at vector 0 signals `eventfd`. None when the ids for such peers are used up.
+    /// Adds a peer: ringing its doorbell at vector 0 signals `eventfd`. `None` when the ids for such peers are used up.
     ///
     /// # Errors
     /// When the socket takes no messages.
@@ -101,7 +101,7 @@ impl Server {
         self.send(id.0.into(), Some(eventfd)).map(|()| Some(id))
     }
 
-    /// Adds a peer that will stay as long as the connection. None when their ids are used up: ask once a queue.
+    /// Adds a peer that will stay as long as the connection. `None` when their ids are used up: ask once a queue.
     ///
     /// # Errors
     /// When the socket takes no messages.

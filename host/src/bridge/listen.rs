@@ -168,7 +168,7 @@ fn backend_channel(stream: &UnixStream) -> Option<fs::File> {
     let mut files = Vec::new();
     for part in message.cmsgs().ok()? {
         if let ControlMessageOwned::ScmRights(fds) = part {
-            // SAFETY: the system has just made these descriptors for us, and nobody else knows them.
+            // SAFETY: the system has just made these descriptors for us, and no other code knows them.
             files.extend(fds.into_iter().map(|fd| unsafe { fs::File::from_raw_fd(fd) }));
         }
     }

@@ -1,4 +1,4 @@
-//! The consumer's view of its RAM: which of its addresses are where in the RAM file, as SET_MEM_TABLE tells.
+//! The consumer's view of its RAM: the place in the RAM file of each of its addresses, from SET_MEM_TABLE.
 //!
 //! Every region must be the RAM file itself and lie within the consumer's part of it. Whatever else a front end sends,
 //! it can name nothing of the tail, and no other file's memory.

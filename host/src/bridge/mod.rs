@@ -14,7 +14,7 @@
 //! - [`ivshmem`]: the server side of the appliance's ivshmem devices;
 //! - [`state`]: what front ends want, what the appliance holds, and the next step from one to the other;
 //! - `conductor`: takes those steps over the control link (`service::control`); `listen` and `front`: the vhost-user
-//!   sockets; `relay`: kicks; `refuse`: answers requests that nobody serves;
+//!   sockets; `relay`: kicks; `refuse`: refuses requests while there is no appliance;
 //! - `window`: a consumer's memory as a machine gets it; `shared`: the lock around it all.
 //!
 //! What can happen, and what comes of it:
@@ -27,7 +27,7 @@
 //! | the bridge ends, however | the appliance ends with it; the front ends' `reconnect=` finds the next bridge |
 //! | a disk is withdrawn | requests are answered with I/O errors; it has no sectors |
 //! | a consumer cuts its RAM file short | it has no disk any more; the appliance's machine dies of it, and the next one goes on |
-//! | a front end is mad | it is dropped, with a message; other consumers see nothing of it |
+//! | a front end breaks the protocol | it is dropped, with a message; other consumers see nothing of it |
 
 mod conductor;
 mod front;
@@ -65,13 +65,13 @@ use self::window::Window;
 use crate::identity::Identity;
 use crate::listener;
 
-/// How long requests are held for an appliance that is gone, unless somebody says otherwise: it boots meanwhile.
+/// How long requests are held for an appliance that is gone, by default: it boots meanwhile.
 pub const HOLD: Duration = Duration::from_secs(30);
 
 /// The most exports of a bridge: the appliance's ivshmem devices have to find room on its PCI bus.
 pub const EXPORTS_MAX: usize = 24;
 
-/// Takes what the bridge has to say, a line for people at a time.
+/// Takes the bridge's messages for people, a line at a time.
 pub type Log = Arc<dyn Fn(&str) + Send + Sync>;
 
 /// A disk for a consumer.
@@ -79,7 +79,7 @@ pub type Log = Arc<dyn Fn(&str) + Send + Sync>;
 pub struct ExportSpec {
     /// Where the vhost-user socket is to be.
     pub socket: PathBuf,
-    /// Which device, by Linux's name; none: the first that there is.
+    /// The device, by Linux's name. `None`: the first one offered.
     pub dev: Option<String>,
     /// The consumer's RAM file. Two exports with the same one are two disks of one consumer.
     pub ram: PathBuf,
@@ -124,7 +124,7 @@ impl From<io::Error> for BridgeError {
     }
 }
 
-/// What the machine that runs the appliance gets: its ends of the sockets.
+/// The ends of the sockets that the appliance's machine gets.
 #[derive(Debug)]
 pub struct Ends {
     /// For the second UART.
@@ -140,7 +140,7 @@ pub struct Bridge {
 }
 
 impl Bridge {
-    /// Makes the consumers' RAM files, and waits for an appliance. Sockets appear when it has said what it serves.
+    /// Makes the consumers' RAM files, and waits for an appliance. Sockets appear when it has offered its disks.
     ///
     /// # Errors
     /// [`BridgeError`]: what exists and does not fit is left as it is.
@@ -217,7 +217,7 @@ impl Bridge {
         let (ours, control) = UnixStream::pair()?;
         let (mut servers, mut ivshmem) = (Vec::new(), Vec::new());
         for (index, window) in self.shared.windows.iter().enumerate() {
-            // What happened to a file so far is told by its length; from here on the machine may meet it.
+            // The file's length shows what happened to it so far; from here on the machine may meet it.
             window.was_touched();
             if !window.ram.is_whole() {
                 self.shared.leave_out(index)?;
@@ -241,14 +241,14 @@ impl Bridge {
         Ok(Ends { control: control.into(), ivshmem })
     }
 
-    /// Says how the machine of the last [`Bridge::machine`] can be ended: it is, when its appliance hangs.
+    /// Sets how the machine of the last [`Bridge::machine`] is ended when its appliance hangs.
     pub fn ends_by(&self, killer: impl Fn() + Send + Sync + 'static) {
         if let Some(machine) = &mut self.shared.lock().machine {
             machine.killer = Some(Arc::new(killer));
         }
     }
 
-    /// Whether the last machine's appliance has ever said what it serves: one that has not is no use to start again.
+    /// Whether the last machine's appliance has ever offered its disks: one that has not is no use to start again.
     #[must_use]
     pub fn has_served(&self) -> bool {
         let state = self.shared.lock();
@@ -265,7 +265,7 @@ impl Bridge {
         guilty.map(|(index, _)| self.shared.leave_out(index)).filter(Result::is_ok).count() > 0
     }
 
-    /// Whether the appliance is there and has said what it serves.
+    /// Whether the appliance is there and has offered its disks.
     #[must_use]
     pub fn is_served(&self) -> bool {
         self.shared.lock().is_present()
@@ -284,8 +284,8 @@ impl fmt::Debug for Bridge {
     }
 }
 
-/// Sees to it that all front ends can have all their queues, whoever else needs descriptors: raises our own limit, as far as
-/// the system's owner allows.
+/// Raises our own limit of descriptors, as far as the system allows, so that all front ends can have all their queues
+/// whatever else is open.
 fn reserve_descriptors(exports: usize) {
     /// A queue's kick, call, error and relayed call, and one that takes another's place.
     const OF_QUEUE: usize = 5;

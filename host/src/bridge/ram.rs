@@ -7,7 +7,7 @@
 //!
 //! Its name may be where others can write, too: a file is taken only if it is a plain one, by its own name, owned by us, and
 //! not writable by everybody. The consumer has it open, and may cut it short at any time: that costs it its disks
-//! ([`RamFile::is_whole`]), and nobody else anything.
+//! ([`RamFile::is_whole`]), and other users have no access.
 
 use std::fmt;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -58,7 +58,7 @@ pub enum RamError {
     File(PathBuf, &'static str, io::Error),
     /// It is a folder, a device or the like.
     NoFile(PathBuf),
-    /// Its name is a symbolic link's: whoever made that chose the file.
+    /// Its name is a symbolic link's: the link's maker chose the file.
     Link(PathBuf),
     /// Another user owns it, and could read and write a machine's memory in it.
     Owner(PathBuf, u32),
@@ -144,7 +144,7 @@ impl RamFile {
         if there.mode() & 0o002 != 0 {
             return Err(RamError::Writable(path.to_owned(), there.mode() & 0o777));
         }
-        // Another bridge may be about to give it its size, too; but nobody needs it for long.
+        // Another bridge may be about to give it its size, too; but holds it for a moment only.
         let begun = Instant::now();
         while let Err(error) = file.try_lock() {
             match error {
@@ -210,15 +210,15 @@ impl RamFile {
         if !at.0.is_multiple_of(BYTES) {
             return Err(OutsideMemory { at, bytes: BYTES });
         }
-        // SAFETY: it is in the mapping, which lives as long as `self` and starts at a page, and aligned; nobody has a
-        // reference to the memory but as an atomic one.
+        // SAFETY: it is in the mapping, which lives as long as `self` and starts at a page, and aligned; all
+        // references to the memory are atomic ones.
         Ok(unsafe { AtomicU16::from_ptr(place.as_ptr().cast()) })
     }
 }
 
 // SAFETY:
-// 1. A place that `pointer` answers is in the mapping, which lives as long as `self`. Nobody has a reference to that
-//    memory, here or in the processes that share it: here it is only accessed below, by atomic accesses.
+// 1. A place that `pointer` returns is in the mapping, which lives as long as `self`. No reference to that memory
+//    exists, here or in the processes that share it: here it is only accessed below, by atomic accesses.
 // 2. Its length never changes; where the file's does, there are private zeroes in its place (`guard`).
 // 3. The copies go by single bytes, and any bytes are good.
 unsafe impl SharedMemory for RamFile {
@@ -229,7 +229,7 @@ unsafe impl SharedMemory for RamFile {
     fn read(&self, at: MemoryOffset, into: &mut [u8]) -> Result<(), OutsideMemory> {
         let place = self.pointer(at, into.len() as u64)?;
         for (index, byte) in into.iter_mut().enumerate() {
-            // SAFETY: the byte is in the place, and the mapping is nobody's object: see the implementation.
+            // SAFETY: the byte is in the place, and the mapping holds no object: see the implementation.
             *byte = unsafe { AtomicU8::from_ptr(place.as_ptr().add(index)) }.load(Ordering::Relaxed);
         }
         Ok(())

@@ -1,5 +1,5 @@
-//! Answers requests in a queue that nobody serves: with an I/O error, so that the consumer's file systems and RAIDs go
-//! on where a disk that is silent would hang them for good (Linux's `virtio_blk` never gives up).
+//! Refuses the requests in a queue that the appliance does not serve, with an I/O error. The consumer's file systems and
+//! RAIDs then go on, where a silent disk would hang them for good (Linux's `virtio_blk` never gives up).
 //!
 //! The queue is `service`'s, as strict as the appliance's own: a request needs nothing but its last byte, the status.
 
@@ -47,7 +47,7 @@ pub(super) fn used_index(ram: &RamFile, rings: Rings) -> u16 {
     ram.load_u16(MemoryOffset(rings.used).plus(2)).unwrap_or(0)
 }
 
-/// Answers every request that waits in a queue of `size` entries with an I/O error, from where the used ring ends, and
+/// Refuses every request that waits in a queue of `size` entries with an I/O error, from where the used ring ends, and
 /// asks the driver to kick for the next one. Returns how many it were.
 ///
 /// # Errors
@@ -74,7 +74,7 @@ pub(super) fn refuse_all(
             queue.give(ram, chain.head(), served.written)?;
             refused += 1;
         }
-        // "Kick me": whoever served the queue before may have said otherwise.
+        // "Kick me": the last server of the queue may have asked for no kicks.
         if queue.rest(ram)? {
             break;
         }

@@ -1,4 +1,4 @@
-//! Passes on what can't go the direct way: when an appliance's device has used up its vectors, the driver's kicks, whose
+//! Relays what can't go directly: when an appliance's device has used up its vectors, the driver's kicks, whose
 //! descriptors change at every start; when it has used up its peers, its calls to the driver. While no appliance is
 //! there it looks at kicks, and from time to time, whether requests have waited for too long.
 
@@ -17,7 +17,7 @@ use super::state::signal;
 /// How often queues of an appliance that is gone are looked at, also without a kick.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// From where to where. A kick of a queue that nobody serves goes nowhere: it makes us look.
+/// From where to where. A kick of a queue that is not served is not relayed: it makes us look.
 struct Pair {
     from: Arc<File>,
     to: Option<Arc<File>>,
@@ -55,7 +55,7 @@ pub(super) fn relay(shared: &Arc<Shared>) {
                 if let (None, Some((export, queue))) = (&pair.to, pair.kick)
                     && state.exports[export].queues.get(queue).is_some_and(|queue| queue.kick_vector.is_some())
                 {
-                    // Somebody is about to serve it, and to take the kicks themselves: this may be one already.
+                    // The appliance is about to serve it, and to take the kicks itself: this may be one already.
                     continue;
                 }
                 let _ = (&*pair.from).read(&mut [0; 8]);

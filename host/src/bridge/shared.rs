@@ -1,12 +1,12 @@
-//! What the threads of a bridge share: one state behind one lock, and ways to wake each other.
+//! What the threads of a bridge share: one state behind one lock, and descriptors by which they wake each other.
 //!
 //! | thread | one for | changes | wakes |
 //! |---|---|---|---|
 //! | [`super::conductor`] | a machine that runs the appliance | what holds | all that wait on `changed`, the relay |
 //! | [`super::listen`] | a vhost-user socket, and the front end on it | what is wanted | the conductor, the relay |
-//! | [`super::relay`] | the bridge | used rings of queues that nobody serves | |
+//! | [`super::relay`] | the bridge | used rings of queues that the appliance does not serve | |
 //!
-//! Nobody blocks while holding the lock, but for sends of a few bytes that have a bound.
+//! A thread that holds the lock does not block, except for sends of a few bytes that have a bound.
 
 use std::fs::File;
 use std::os::fd::AsFd;
@@ -26,7 +26,7 @@ use super::{Log, refuse};
 /// How long the appliance may take to let go of a queue. A consumer's machine stands still meanwhile.
 pub(super) const STOP_PATIENCE: Duration = Duration::from_secs(5);
 
-/// What ends the machine that runs the appliance.
+/// Ends the machine that runs the appliance.
 pub(super) type Killer = Arc<dyn Fn() + Send + Sync>;
 
 /// The machine that runs the appliance.
@@ -41,7 +41,7 @@ pub(super) struct Machine {
     pub(super) present: bool,
 }
 
-/// All that changes.
+/// The state that changes, behind the lock.
 pub(super) struct State {
     pub(super) exports: Vec<Export>,
     /// Which exports have a front end, or one whose queues are still being stopped.
@@ -92,7 +92,7 @@ impl Shared {
         threads.push(thread::spawn(work));
     }
 
-    /// Has all threads end, and waits for them.
+    /// Ends all threads, and waits for them.
     pub(super) fn close(&self) {
         self.closing.store(true, Ordering::Release);
         signal(&self.closed);
@@ -111,7 +111,7 @@ impl Shared {
         (self.log)(words);
     }
 
-    /// Says what is wrong with a front end; once only, when it comes back again and again with the same.
+    /// Logs a front end's fault, once only while it comes back with the same one.
     pub(super) fn complain(&self, export: usize, words: &str) {
         let mut state = self.lock();
         if state.complaints[export] != words {
@@ -152,7 +152,7 @@ impl Shared {
     }
 
     /// Waits until the appliance serves no queue of `export` that `unwanted` names, and ends the machine if it does not
-    /// let go of them: nobody else may touch the rings before.
+    /// let go of them: the front end must not touch the rings before.
     pub(super) fn wait_for_rest(&self, export: usize, unwanted: impl Fn(&Export) -> bool) {
         let mut state = self.lock();
         let begun = Instant::now();
@@ -164,7 +164,7 @@ impl Shared {
                 self.say("the appliance does not let go of a queue: ending its machine");
                 state.kill();
             } else if begun.elapsed() > STOP_PATIENCE * 2 {
-                // Its end is certain, but nobody has told us.
+                // Its end is certain, but was not reported.
                 return;
             }
             let wait = if asked { STOP_PATIENCE } else { left };
@@ -172,7 +172,7 @@ impl Shared {
         }
     }
 
-    /// Answers what waits in the queues of an export whose appliance is gone for too long, or has withdrawn it.
+    /// Refuses the requests that wait in the queues of an export whose appliance is gone for too long, or has withdrawn it.
     pub(super) fn refuse_if_lost(&self, state: &mut State, export: usize) {
         if !state.is_lost(export, self.hold) {
             return;
@@ -217,7 +217,7 @@ impl State {
         }
     }
 
-    /// Takes a queue's way to its interrupt away, unless it lasts.
+    /// Removes a queue's route to its interrupt, unless it lasts.
     pub(super) fn forget_way(&mut self, export: usize, queue: usize, window: usize) {
         let Some(queue) = self.exports[export].queues.get_mut(queue) else { return };
         if let Some(InterruptRoute { peer, lasting: false }) = queue.route {

@@ -1,5 +1,5 @@
 //! Whether a consumer's QEMU shares its RAM file, or has a private copy of it (`share=off`): it sends the same descriptor
-//! for both, but what its guest writes in a private copy nobody else ever sees.
+//! for both, but what its guest writes to a private copy is seen by no other process.
 
 use std::fs;
 

@@ -1,9 +1,9 @@
-//! What front ends want, what the appliance has been told, and the next request that brings the two together.
+//! The state that front ends want, the state that the appliance was told, and the next request that makes the two equal.
 //!
 //! Front ends change what is wanted, the appliance's answers change what holds, and [`Export::next`] compares: an
 //! appliance that starts anew holds nothing, so everything is given to it again by the same comparison. No I/O here.
 //!
-//! Who serves a queue: nobody, the appliance ([`Queue::running`]), or, while the appliance is gone for too long, the
+//! A queue rests, or the appliance serves it ([`Queue::running`]), or, while the appliance is gone for too long, the
 //! bridge itself (`super::refuse`), which the lock around this state keeps apart from a Start.
 
 use std::fs::File;
@@ -45,21 +45,21 @@ impl Rings {
     }
 }
 
-/// The way from the appliance to a driver's interrupt, as long as the appliance's machine lives.
+/// The route from the appliance to a driver's interrupt, as long as the appliance's machine lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InterruptRoute {
     /// The peer that the appliance rings.
     pub peer: PeerId,
-    /// Whether the peer stays, and we pass on what it is told: it is not to be removed.
+    /// Whether the peer stays, and we relay its interrupts: it is not to be removed.
     pub lasting: bool,
 }
 
-/// What makes ways between the appliance's device and a consumer's driver.
+/// Makes routes between the appliance's device and a consumer's driver.
 pub trait Routes {
-    /// Makes a way to a queue's interrupt, whose descriptor is there.
+    /// Makes a route to the interrupt of a queue that has a call descriptor.
     fn call(&mut self, queue: &mut Queue) -> Option<InterruptRoute>;
 
-    /// Has a queue's kicks, whose descriptor is there, arrive directly; by which vector.
+    /// Lets the kicks of a queue that has a kick descriptor arrive directly. Returns their vector.
     fn kick(&mut self, queue: &Queue) -> Option<u16>;
 }
 
@@ -85,15 +85,15 @@ pub struct Queue {
     // What holds.
     /// What the appliance was told, while it may serve the queue: from when it is asked to, as its answer takes a while.
     pub running: Option<Start>,
-    /// Whether used.idx in the ring, and not `base`, says where to go on: it was served since `base` was set.
+    /// Whether used.idx in the ring, and not `base`, is where to go on: the queue was served since `base` was set.
     pub resume: bool,
     /// The driver broke its ring: nothing is to be done until it is set up anew.
     pub broken: bool,
     /// The vector of the appliance's device by which `kick` arrives: below [`RELAYED_VECTORS`] by us, else directly.
     pub kick_vector: Option<u16>,
-    /// The way to its interrupt.
+    /// The route to its interrupt.
     pub route: Option<InterruptRoute>,
-    /// When ways are used up: what a lasting peer signals, for us to pass on.
+    /// When routes are used up: the descriptor that a lasting peer signals, for us to relay.
     pub relayed: Option<Arc<File>>,
 }
 
@@ -113,7 +113,7 @@ impl Queue {
         self.rings.filter(|_| self.enabled && self.kick.is_some() && self.size > 0 && !self.broken)
     }
 
-    /// The driver kicks by this descriptor from now on.
+    /// Sets the descriptor by which the driver kicks.
     pub fn set_kick(&mut self, kick: Option<Arc<File>>) {
         self.kick = kick;
         self.kick_vector = None;
@@ -130,7 +130,7 @@ impl Queue {
 pub struct ConfigWrite {
     /// Its first byte.
     pub at: u8,
-    /// What stands there from now on.
+    /// The bytes written.
     pub bytes: Vec<u8>,
 }
 
@@ -151,15 +151,15 @@ pub struct Export {
     pub index: ExportIndex,
     /// The consumer's memory.
     pub memory: MemoryId,
-    /// Which device, by Linux's name; none: the first that there is.
+    /// The device, by Linux's name. `None`: the first one offered.
     pub dev: Option<String>,
-    /// What the appliance said of it last. It stays when the appliance goes: the consumer's disk is what it was.
+    /// The appliance's last offer of it. It stays when the appliance goes: the consumer's disk does not change.
     pub disk: Option<DiskOffer>,
     /// Whether the appliance offers it now.
     pub offered: bool,
-    /// Whether the appliance is there and does not: its requests are refused, at once.
+    /// Whether the appliance is there and does not offer it: its requests are refused at once.
     pub withdrawn: bool,
-    /// Whether the consumer's memory is gone: nothing is done for it any more.
+    /// Whether the consumer's memory is gone: the export is not served any more.
     pub left_out: bool,
 
     // What the front end has set.
@@ -186,7 +186,7 @@ pub struct Export {
 }
 
 impl Export {
-    /// One that nobody has set anything for.
+    /// An export without a front end.
     #[must_use]
     pub fn new(index: ExportIndex, memory: MemoryId, dev: Option<String>) -> Self {
         Self {
@@ -209,7 +209,7 @@ impl Export {
         }
     }
 
-    /// What people call it.
+    /// Its name, for people.
     #[must_use]
     pub fn label(&self) -> String {
         match (&self.disk, &self.dev) {
@@ -219,7 +219,7 @@ impl Export {
         }
     }
 
-    /// A front end has come: nothing is set. To be called when the last one's queues rest.
+    /// Begins the session of a front end, which has set nothing yet. To be called when the last one's queues rest.
     pub fn begin(&mut self) {
         let count = self.disk.as_ref().map_or(0, |disk| disk.queues.min(QUEUES_MAX));
         self.session = true;
@@ -227,7 +227,7 @@ impl Export {
         self.queues.resize_with(usize::from(count), Queue::default);
     }
 
-    /// The front end has gone: nothing is wanted.
+    /// Ends the session of the front end: nothing is wanted.
     pub fn end(&mut self) {
         self.session = false;
         self.features = None;
@@ -263,7 +263,7 @@ impl Export {
         self.queues.iter().all(|queue| queue.running.is_none())
     }
 
-    /// The appliance is gone, or has started anew: nothing holds. Its machine may still be the same, and its ways too.
+    /// The appliance is gone, or has started anew: nothing holds. Its machine may still be the same, and its routes too.
     pub fn appliance_gone(&mut self) {
         (self.offered, self.withdrawn) = (false, false);
         self.attached = None;
@@ -274,7 +274,7 @@ impl Export {
         }
     }
 
-    /// The appliance's machine is gone, and with it all ways to interrupts.
+    /// Forgets the appliance's machine, and with it all routes to interrupts.
     pub fn machine_gone(&mut self) {
         self.appliance_gone();
         for queue in &mut self.queues {
@@ -284,7 +284,7 @@ impl Export {
         }
     }
 
-    /// What the appliance should have been told of the front end, once the front end has said enough.
+    /// The Attach that the front end requires, once it has set enough.
     fn wanted(&self) -> Option<Attach> {
         let disk =
             self.disk.as_ref().filter(|_| self.offered && self.session && !self.is_legacy() && !self.left_out)?;
@@ -297,7 +297,7 @@ impl Export {
         })
     }
 
-    /// The next request that brings what holds closer to what is wanted; none when it is there.
+    /// The next request that brings what holds closer to what is wanted. `None` when the two are equal.
     ///
     /// `used_index` reads used.idx of rings.
     pub fn next(&mut self, used_index: impl Fn(Rings) -> u16, device: &mut impl Routes) -> Option<Request> {
@@ -351,7 +351,7 @@ impl Export {
         None
     }
 
-    /// The appliance has done `request`, and answered `report`: now that holds.
+    /// Records that the appliance has done `request` and answered `report`.
     pub fn done(&mut self, request: &Request, report: &Report) {
         match request {
             Request::Attach(attach) => {
@@ -364,7 +364,7 @@ impl Export {
                     queue.running = None;
                     match report {
                         Report::Stopped { base } => (queue.base, queue.resume) = (*base, false),
-                        // It was not running: the ring says how far it came.
+                        // It was not running: used.idx in the ring is how far it came.
                         _ => queue.resume = true,
                     }
                 }
@@ -383,7 +383,7 @@ impl Export {
         }
     }
 
-    /// The appliance will not serve what it was asked to.
+    /// Records that the appliance refused `start`. Returns its queue.
     pub fn not_started(&mut self, start: &Start) -> Option<&mut Queue> {
         let queue = self.queue_mut(start.queue)?;
         queue.running = None;
@@ -395,7 +395,7 @@ impl Export {
         self.queues.get_mut(usize::from(index.0))
     }
 
-    /// The appliance offers a disk, or has changed one. True when it is this export's.
+    /// Takes an offer of a disk, new or changed. Returns true if the disk is this export's.
     pub fn offer(&mut self, disk: &DiskOffer) -> bool {
         let ours = match (&self.dev, &self.disk) {
             (Some(dev), _) => *dev == disk.name,
@@ -410,11 +410,11 @@ impl Export {
         ours
     }
 
-    /// The appliance has withdrawn a disk. True when it was this export's.
+    /// Takes the withdrawal of a disk. Returns true if the disk was this export's.
     pub fn withdraw(&mut self, disk: DiskIndex) -> bool {
         let ours = self.offered && self.disk.as_ref().is_some_and(|known| known.disk == disk);
         if ours {
-            // Its queues are stopped like those of a front end that has gone, before anybody else answers in them.
+            // Its queues are stopped like those of a front end that has gone, before the bridge answers in them.
             (self.offered, self.withdrawn) = (false, true);
         }
         ours

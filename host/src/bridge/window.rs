@@ -20,7 +20,7 @@ pub(super) struct Window {
     pub(super) ram: RamFile,
     /// The first vectors of the ivshmem device: kicks that we relay arrive by them.
     pub(super) kicks: Vec<Arc<File>>,
-    /// Tells of changes of the file's length, and of writes by system calls. None where the system has no watch to spare.
+    /// Tells of changes of the file's length, and of writes by system calls. `None` where the system has no watch to spare.
     watch: Option<Inotify>,
     /// What the appliance gets instead of the file, once that cannot be given any more.
     instead: OnceLock<File>,
@@ -42,8 +42,8 @@ impl Window {
         self.instead.get().unwrap_or(self.ram.file()).as_fd()
     }
 
-    /// Whether somebody has changed the file's length since the last question, or written to it other than as memory (which
-    /// is all that a consumer does with it, but for giving back pages).
+    /// Whether another program has changed the file's length since the last question, or written to it by system calls. (A
+    /// consumer writes to it as memory only, and gives back pages.)
     pub(super) fn was_touched(&self) -> bool {
         self.watch.as_ref().is_some_and(|watch| watch.read_events().is_ok_and(|events| !events.is_empty()))
     }

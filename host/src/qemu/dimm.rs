@@ -1,4 +1,4 @@
-//! An NVDIMM that is a file: its words, what is there, how it is made and claimed, and what QEMU is told about it.
+//! An NVDIMM that is a file: its option, the state of its path, its making and claim, and QEMU's options for it.
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Seek, SeekFrom};
@@ -63,7 +63,7 @@ impl DimmWords {
     }
 }
 
-/// An NVDIMM whose words fit what is there.
+/// An NVDIMM whose option fits the state of its path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dimm {
     /// Its file, as the words have it.
@@ -75,11 +75,11 @@ pub struct Dimm {
     reserve: bool,
 }
 
-/// What stands where a DIMM's file is to be.
+/// The state of the path where a DIMM's file is to be.
 enum There {
     /// Nothing, or an empty file: one of any size can be made of it.
     Nothing,
-    /// A file or a block device with so many bytes.
+    /// A file or a block device, and its length in bytes.
     Bytes(u64),
 }
 
@@ -106,7 +106,7 @@ impl There {
 }
 
 impl Dimm {
-    /// Compares words with what is there, of which nothing is changed.
+    /// Compares an option with the state of its path, and changes nothing.
     ///
     /// # Errors
     /// What does not fit.
@@ -153,7 +153,7 @@ impl Dimm {
         let absent = !self.path.exists();
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(absent);
-        // Another kind of file may have come in the meantime: no pipe may stop us here. A device that somebody has
+        // Another kind of file may have come in the meantime: no pipe may stop us here. A device that a person has
         // mounted, or another run uses, is not to be had.
         let device = self.path.metadata().is_ok_and(|there| there.file_type().is_block_device());
         options.custom_flags(if device { O_NONBLOCK | O_EXCL } else { O_NONBLOCK });
@@ -301,7 +301,7 @@ mod tests {
                 assert!(refused.contains(why), "{name}{words}: {refused}");
             }
         }
-        // A name of a file is as good as the file; and one of none yet says where it is to be.
+        // A link to a file stands for the file; a link to nothing names the place of a file to be made.
         symlink("file", path("to-file")).unwrap();
         symlink("new", path("to-new")).unwrap();
         assert_eq!(look(&folder.words("to-file")).unwrap().bytes, 8192);

@@ -1,6 +1,6 @@
 //! `untornctl qemu`, which is what `run-qemu.sh` does once all is built: an appliance in QEMU on NVDIMMs made of files.
 //!
-//! [`options`] are the words; [`Plan::new`] compares them with what is there, and changes nothing of it;
+//! [`options`] parses them; [`Plan::new`] compares them with the files there are, and changes nothing;
 //! [`Plan::prepare`] makes and claims the files. [`dimm`] knows NVDIMMs, [`machine`] knows QEMU's command line.
 
 pub mod dimm;
@@ -68,7 +68,7 @@ impl Plan {
     /// What these options ask for.
     ///
     /// # Errors
-    /// [`QemuError`]: what does not go together, or does not fit what is there.
+    /// [`QemuError`]: options that do not go together, or do not fit the files there are.
     pub fn new(options: &Options) -> Result<Self, QemuError> {
         let usage = |why: String| Err(QemuError::Usage(why));
         let target = Path::new(&options.target);
@@ -76,7 +76,7 @@ impl Plan {
         let mut vhost_user = options.vhost_user.clone();
         let mut admin = options.admin.clone();
         let plain = nvdimms.is_empty() && !options.no_nvdimm;
-        // A script says what it wants.
+        // A script does not depend on the terminal's settings.
         let of_person = plain && options.exec.is_none();
         if plain {
             let file = target.join(PLAIN_NVDIMM);
@@ -91,7 +91,7 @@ impl Plan {
             let size = (!there).then_some(PLAIN_NVDIMM_BYTES);
             nvdimms.push(DimmWords { file: file.display().to_string(), size, ..DimmWords::default() });
         }
-        // Who puts devices into the machine says what else it is to have.
+        // A caller who adds devices gets no others by default.
         let serves = of_person && vhost_user.is_empty() && options.qemu_arg.is_empty();
         if serves && options.target.len() <= PLAIN_TARGET_BYTES_MAX {
             vhost_user.push(ExportWords { socket: target.join(PLAIN_DISK), dev: None, ram: None });

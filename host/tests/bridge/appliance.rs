@@ -73,9 +73,9 @@ pub(crate) struct FakeAppliance {
     control: UnixStream,
     held: Arc<Mutex<FakeState>>,
     dead: Arc<AtomicBool>,
-    /// Answers nothing while it is set, but does what it is asked.
+    /// While set, it sends no answers, but does what it is asked.
     pub(crate) mute: Arc<AtomicBool>,
-    /// Serves no requests while it is set, but answers.
+    /// While set, it serves no requests, but answers the bridge.
     pub(crate) idle: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -115,17 +115,17 @@ impl FakeAppliance {
         Self { control, held, dead, mute, idle, threads }
     }
 
-    /// Says something that nobody asked for.
+    /// Sends an unasked report.
     pub(crate) fn report(&self, report: &Report) {
         (&self.control).write_all(&report.encode(0)).unwrap();
     }
 
-    /// Answers what was asked long ago, or never.
+    /// Sends an answer to an old request, or to none.
     pub(crate) fn answer(&self, report: &Report, sequence: u16) {
         (&self.control).write_all(&report.encode(sequence)).unwrap();
     }
 
-    /// Says something that is nothing.
+    /// Sends bytes that are no frame.
     pub(crate) fn babble(&self, bytes: &[u8]) {
         (&self.control).write_all(bytes).unwrap();
     }

@@ -24,7 +24,7 @@ use consumer::{Consumer, appears, eventually};
 const RAM: u64 = 4 << 20;
 const IO_ERROR: u8 = 1;
 
-/// A folder for a test's sockets and RAM files, the bridge in it, and what it says.
+/// A folder for a test's sockets and RAM files, the bridge in it, and its messages.
 struct Place {
     folder: PathBuf,
     said: Arc<Mutex<Vec<String>>>,
@@ -133,7 +133,7 @@ fn a_driver_that_is_reset_gets_its_place_back_and_starts_anew() {
     for boot in 1..4 {
         assert_eq!(consumer.ask(1, Some(boot), 3), (0, boot));
         assert_eq!(consumer.ask(1, None, 3), (0, boot));
-        // Queue 0 was used by nobody, as by firmware.
+        // Queue 0 was not used, as firmware would use it.
         assert_eq!((consumer.stop(0), consumer.stop(1)), (0, 2));
         assert_eq!(appliance.queues(), 0);
         consumer.start();
@@ -146,7 +146,7 @@ fn a_queue_is_touched_only_between_its_start_and_its_stop() {
     let appliance = place.appliance(1);
     let mut consumer = place.running(2);
     eventually("both are started", || appliance.queues() == 2);
-    // A reset with a request in flight: nobody looks at the rings afterwards, whatever happens to them.
+    // A reset with a request in flight: the rings are not read afterwards, whatever happens to them.
     appliance.idle.store(true, Ordering::SeqCst);
     consumer.submit(0, Some(6), 1);
     assert_eq!((consumer.stop(0), appliance.queues()), (0, 1));
@@ -561,7 +561,7 @@ fn what_stands_in_the_way_is_left_as_it_is() {
     let listener = UnixListener::bind(&spec.socket).unwrap();
     let error = place.open(std::slice::from_ref(&spec), LONG).unwrap_err();
     assert!(error.to_string().contains("somebody listens"), "{error}");
-    // Left behind by one that was killed: nobody listens.
+    // Left behind by a process that was killed: it has no listener.
     drop(listener);
     assert!(spec.socket.exists());
     drop(place.open(std::slice::from_ref(&spec), LONG).unwrap());

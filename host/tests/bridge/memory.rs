@@ -1,4 +1,4 @@
-//! A RAM file, as somebody sees it who did not make it.
+//! A RAM file, as another process sees it.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;

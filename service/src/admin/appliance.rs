@@ -12,7 +12,7 @@ use super::commands::sectors::SectorAdmin;
 /// sectors are on their device, sizes within the protocol's limits. No method may panic on any argument.
 ///
 /// Names (`dev`, `namespace`, `region`, `dimm`) are as the person typed them: an unknown one is
-/// [`ErrorCode::NotFound`](crate::error::ErrorCode::NotFound) with a message that says what there is, or where to look
+/// [`ErrorCode::NotFound`](crate::error::ErrorCode::NotFound) with a message that names what there is, or where to look
 /// (`no block device "pmem9s": see list`).
 pub trait Appliance: InventoryAdmin + NamespaceAdmin + SectorAdmin + ExportAdmin + MachineAdmin {}
 

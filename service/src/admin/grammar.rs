@@ -41,7 +41,7 @@ pub struct OptionSpec {
     pub short: Option<char>,
     /// Its name, after two dashes.
     pub long: &'static str,
-    /// The name of its value, in capitals; None: it is a flag.
+    /// The name of its value, in capitals; `None`: it is a flag.
     pub value: Option<&'static str>,
     /// What it does.
     pub help: &'static str,

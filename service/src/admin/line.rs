@@ -30,7 +30,7 @@ impl LineBuffer {
     /// Takes the next byte; returns the line that it ends.
     ///
     /// # Errors
-    /// The outer option says whether the line is at its end, the result whether it is text of a length that is allowed.
+    /// `Some` at the end of a line; the result is an error if the line is no text, or too long.
     pub fn push(&mut self, byte: u8) -> Option<Result<String, AdminError>> {
         if byte == b'\n' {
             return Some(self.end());
@@ -43,13 +43,13 @@ impl LineBuffer {
         None
     }
 
-    /// Whether nothing of a line has come yet.
+    /// Whether the buffer holds no byte of a line.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }
 
-    /// Forgets what has come.
+    /// Drops the bytes of the line so far.
     pub fn clear(&mut self) {
         *self = Self::default();
     }

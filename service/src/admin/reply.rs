@@ -43,7 +43,7 @@ impl Mode {
     }
 }
 
-/// What a request came to, as far as a session must know.
+/// The outcome of a request, as far as a session must know it.
 #[derive(Debug)]
 pub enum Outcome {
     /// A reply; the session goes on as it is.
@@ -56,7 +56,7 @@ pub enum Outcome {
     Reboot,
 }
 
-/// What a command replies when it was carried out.
+/// The reply to a command that was carried out.
 pub trait Reply: fmt::Debug {
     /// Writes its lines for a person, each with its end.
     ///

@@ -9,7 +9,7 @@ use super::grammar::{Arguments, CommandSpec};
 use super::reply::{Mode, Outcome};
 use crate::error::AdminError;
 
-/// What the arguments of a command come to: a request, or a usage error.
+/// The result of reading a command's arguments: a request, or a usage error.
 pub type Parsed<P> = Result<Box<dyn Request<P>>, AdminError>;
 
 /// A command of the table.

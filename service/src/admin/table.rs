@@ -24,7 +24,7 @@ macro_rules! families {
             core::iter::empty()$(.chain($module::COMMANDS.iter().map(|command| &command.spec)))*
         }
 
-        /// Makes a request of a command's first word and the rest. None: there is no such command.
+        /// Makes a request of a command's first word and the rest. `None`: there is no such command.
         pub(super) fn request(name: &str, rest: &[String]) -> Option<Result<AnyRequest, AdminError>> {
             $(if let Some(command) = $module::COMMANDS.iter().find(|command| command.spec.is_called(name)) {
                 let arguments = Arguments::new(&command.spec, rest);

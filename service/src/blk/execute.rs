@@ -1,7 +1,7 @@
 //! A request, done step by step: from a checked buffer to a status byte.
 //!
-//! A step moves at most [`STEP_BYTES`], so a request may be as large as the disk, and some drivers' are: nobody else waits
-//! for the whole of it. What a step has done is whole sectors, each old or new; a device that ends between two steps
+//! A step moves at most [`STEP_BYTES`], so a request may be as large as the disk, and some drivers' are: other queues
+//! wait for a step only. What a step has done is whole sectors, each old or new; a device that ends between two steps
 //! leaves a request that is not answered, and the next one begins it anew.
 
 use super::request::{HEADER_BYTES, Request, RequestKind};
@@ -24,11 +24,11 @@ pub const STEP_BYTES: u64 = 1 << 20;
 /// How a request went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Served {
-    /// What it was; none if its header was not there.
+    /// Its kind; `None` if its header was not there.
     pub kind: Option<RequestKind>,
     /// How it ended.
     pub result: Result<(), RequestError>,
-    /// For the used ring: so many bytes at the beginning of the writable ones were written.
+    /// For the used ring: how many bytes were written, from the first writable one on.
     pub written: u32,
 }
 
@@ -53,7 +53,7 @@ enum Work {
     WriteZeroes { unmap: bool },
 }
 
-/// What has become of a request.
+/// The state of a request after a step.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Progress {
     /// There is more to do.
@@ -139,12 +139,12 @@ pub fn refuse<M: SharedMemory + ?Sized>(
     why: RequestError,
 ) -> Served {
     let stored = store_status(chain, memory, why.virtio_status());
-    // Of a buffer with a fault nobody knows where its first writable byte is.
+    // The first writable byte of a buffer with a fault is not known.
     let whole = stored && chain.fault().is_none() && chain.writable().bytes() == STATUS_BYTES;
     Served { kind, result: Err(why), written: u32::from(whole) }
 }
 
-/// Stores the status of a request that is done, and has written so many bytes from the first on.
+/// Stores the status of a request that is done and has written `data` bytes, from the first on.
 fn answer<M: SharedMemory + ?Sized>(chain: &Chain, memory: &M, kind: RequestKind, data: u64) -> Served {
     let stored = store_status(chain, memory, STATUS_OK);
     let room = chain.writable().bytes();
@@ -160,11 +160,11 @@ fn store_status<M: SharedMemory + ?Sized>(chain: &Chain, memory: &M, status: u8)
     chain.last_writable().is_some_and(|at: MemoryOffset| memory.write(at, &[status]).is_ok())
 }
 
-/// What a request comes to.
+/// What a request requires.
 enum Plan {
     /// Sectors are to be touched, if any.
     Sectors(Work, Option<(Sector, u64)>),
-    /// It was done at once, and wrote so many bytes of data to the consumer.
+    /// Nothing more: it was done at once, and wrote `written` bytes of data to the consumer.
     Done { written: u64 },
 }
 
@@ -208,7 +208,7 @@ fn plan<M: SharedMemory + ?Sized, B: BlockBackend>(
     }
 }
 
-/// The sectors that `bytes` bytes from `unit` on are, all on the disk; none for no bytes.
+/// The sectors that `bytes` bytes from `unit` on are, all on the disk; `None` for no bytes.
 fn sectors(device: &BlkDevice, unit: u64, bytes: u64) -> Result<Option<(Sector, u64)>, RequestError> {
     let disk = &device.disk;
     let sector_units = u64::from(disk.sector_bytes / UNIT_BYTES);

@@ -24,7 +24,7 @@ bitflags::bitflags! {
         const WRITE_ZEROES = 1 << 14;
         /// VIRTIO_F_INDIRECT_DESC: descriptors may be in tables of their own.
         const INDIRECT_DESC = 1 << 28;
-        /// VIRTIO_F_EVENT_IDX: each side says at which index it wants to hear.
+        /// VIRTIO_F_EVENT_IDX: each side publishes the index at which it is to be notified.
         const EVENT_IDX = 1 << 29;
         /// VIRTIO_F_VERSION_1: no legacy.
         const VERSION_1 = 1 << 32;

@@ -37,7 +37,7 @@ pub const ZEROES_UNITS_MAX: u32 = 65536;
 /// The most segments in a request to discard or to zero.
 pub const ZEROES_SEGMENTS_MAX: u32 = 1;
 
-/// What a disk is, before any driver.
+/// The properties of a disk that do not depend on a driver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DiskProperties {
     /// Bytes of a sector: 512 or 4096.
@@ -52,9 +52,9 @@ pub struct DiskProperties {
     pub write_zeroes: bool,
     /// How many queues it may have.
     pub queues: u16,
-    /// How many sectors it likes to take at a time.
+    /// How many sectors are best written at a time.
     pub run_sectors: u32,
-    /// What GET_ID answers.
+    /// The identification that GET_ID returns.
     pub serial: [u8; 20],
 }
 
@@ -84,7 +84,7 @@ impl DiskProperties {
     }
 }
 
-/// What GET_ID answers for a BTT of that uuid: its first 20 hexadecimal digits, the same after every start.
+/// The identification that GET_ID returns for a BTT of that uuid: its first 20 hexadecimal digits, the same after every start.
 #[must_use]
 pub fn serial(uuid: &uuid::Uuid) -> [u8; 20] {
     let mut text = [0; uuid::fmt::Simple::LENGTH];
@@ -139,7 +139,7 @@ impl BlkDevice {
     /// The device once a driver has accepted these features.
     ///
     /// # Errors
-    /// They were not offered, or VERSION_1 is not among them.
+    /// If some were not offered, or VERSION_1 is not among them.
     pub fn new(disk: DiskProperties, accepted: u64) -> Result<Self, FeaturesRefused> {
         let features = Features::from_bits(accepted)
             .filter(|features| disk.features().contains(*features) && features.contains(Features::VERSION_1))
@@ -168,7 +168,7 @@ impl BlkDevice {
     /// Takes what the driver wrote to the configuration space: the cache mode (5.2.6.1).
     ///
     /// # Errors
-    /// Anything else; nothing is changed.
+    /// If it is anything else; nothing is changed.
     pub fn write_config(&mut self, at: u8, bytes: &[u8]) -> Result<(), ConfigRefused> {
         match bytes {
             [mode @ 0..=1] if at == WRITEBACK_AT && self.features.contains(Features::CONFIG_WCE) => {

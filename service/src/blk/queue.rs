@@ -6,10 +6,10 @@ use crate::backend::BlockBackend;
 use crate::memory::{MemoryTable, SharedMemory};
 use crate::virtqueue::{Chain, Layout, LayoutError, Queue, QueueError};
 
-/// So much data make a request count for one more: whoever shares the CPU waits for the time that a poll takes.
+/// A request costs one unit of a poll's budget, and one more for each of these: other queues on this CPU wait meanwhile.
 const DATA_BYTES_A_COUNT: u64 = 64 << 10;
 
-/// And so many descriptors.
+/// A request costs one unit more for each of these many descriptors, too.
 const DESCRIPTORS_A_COUNT: u32 = 64;
 
 /// What a poll did.
@@ -38,7 +38,7 @@ pub struct BlkQueue {
 }
 
 impl BlkQueue {
-    /// Serves the queue from where the used ring says that it stopped.
+    /// Serves the queue from the used ring's index on, where it stopped.
     ///
     /// # Errors
     /// Why it can't be served.
@@ -69,7 +69,7 @@ impl BlkQueue {
     /// Serves up to `budget` requests, fewer if they are large: one more counts for each 64 KiB of data and for each 64
     /// descriptors, and a step that discards or zeroes is the last. A large one is served in steps of [`super::STEP_BYTES`]; when
     /// the budget ends between two of them, the next call goes on. Each is in the used ring when it is done; the driver is
-    /// to be called once, if [`Progress::call`] says so.
+    /// to be called once, if [`Progress::call`] is set.
     pub fn poll<M: SharedMemory + ?Sized, B: BlockBackend>(
         &mut self,
         device: &BlkDevice,
@@ -100,7 +100,7 @@ impl BlkQueue {
             progress.failed += u32::from(served.result.is_err());
             seen(served);
         });
-        // What was answered before the queue broke is worth a call, too.
+        // The driver is called for the requests that were answered before the queue broke, too.
         match (result, self.queue.wants_call(memory)) {
             (Ok(more), Ok(call)) => Progress { call, more, ..progress },
             (Err(why), call) => self.broke(why, Progress { call: call.unwrap_or(false), ..progress }),
@@ -113,7 +113,7 @@ impl BlkQueue {
         Progress { broken: Some(why), more: false, ..progress }
     }
 
-    /// Answers whether the budget was used up.
+    /// Returns whether the budget was used up.
     fn serve<M: SharedMemory + ?Sized, B: BlockBackend>(
         &mut self,
         device: &BlkDevice,
@@ -156,7 +156,7 @@ impl BlkQueue {
         Ok(true)
     }
 
-    /// Before the CPU rests: asks for a kick at the next request. False if there is one already: poll again.
+    /// Before the CPU rests: asks for a kick at the next request. Returns false if there is one already: poll again.
     ///
     /// A broken queue is always at rest.
     ///
@@ -172,7 +172,7 @@ impl BlkQueue {
         self.queue.rest(memory).inspect_err(|why| self.broken = Some(*why))
     }
 
-    /// Leaves the queue to the next device, whatever the driver has done to it. Answers where that one goes on.
+    /// Leaves the queue to the next device, whatever the driver has done to it. Returns where that one goes on.
     pub fn stop<M: SharedMemory + ?Sized>(self, memory: &M) -> u16 {
         let base = self.base();
         self.queue.stop(memory).unwrap_or(base)

@@ -50,7 +50,7 @@ pub struct Request {
 
 impl Request {
     /// The header at the beginning of a buffer's readable bytes, however they are cut into descriptors (2.7.4.1: "The
-    /// device MUST NOT make assumptions about the particular arrangement of descriptors"). None if it is not whole.
+    /// device MUST NOT make assumptions about the particular arrangement of descriptors"). `None` if it is not whole.
     pub fn parse<M: SharedMemory + ?Sized>(readable: Span<'_>, memory: &M) -> Option<Self> {
         let mut header = [0; 16];
         let copied = readable.window(memory, 0, HEADER_BYTES).read(0, &mut header).ok()?;

@@ -72,7 +72,7 @@ pub(super) struct Keys {
 }
 
 impl Keys {
-    /// Takes the next byte. It may complete a key, and first show that what came before it was none.
+    /// Takes the next byte. It may complete a key, and may first show that the bytes before it were none.
     pub(super) fn feed(&mut self, byte: u8) -> [Option<Key>; 2] {
         match self.state {
             // A control character within a sequence acts at once, as on a VT100; ESC starts anew.
@@ -176,7 +176,7 @@ impl Keys {
             Err(error) if error.error_len().is_none() => [None, None],
             Err(_) if self.partial_bytes == 1 => [self.broken(), None],
             Err(_) => {
-                // The byte does not go on with what came before it: it may begin something itself.
+                // The byte does not continue the sequence before it: it may begin one itself.
                 self.partial_bytes -= 1;
                 let broken = self.broken();
                 [broken, self.text(byte)[0]]

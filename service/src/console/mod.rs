@@ -144,7 +144,7 @@ impl Session {
         activity
     }
 
-    /// Shows a line that is no reply (a log line) above the prompt. In the modes for programs it is dropped.
+    /// Shows an unsolicited line (a log line) above the prompt. In the modes for programs it is dropped.
     pub fn log<L: ByteLink + ?Sized>(&mut self, line: &str, link: &mut L) {
         if !self.is_quiet() {
             // A link takes all that is written.
@@ -251,7 +251,7 @@ fn reply_beside<L: ByteLink + ?Sized>(
     ends(&outcome)
 }
 
-/// What is to be done after a reply.
+/// The action after a reply.
 fn ends(outcome: &Result<Outcome, AdminError>) -> Activity {
     match outcome {
         Ok(Outcome::Poweroff) => Activity::Poweroff,

@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 
 use super::{VERSION, frame};
 
-/// Who sends a message: a line that echoes does not make a bridge's requests into an appliance's reports.
+/// The sender of a message. With it, a line that echoes does not make a bridge's requests into an appliance's reports.
 #[derive(Clone, Copy)]
 pub(super) enum Sender {
     Bridge = 0,
@@ -55,7 +55,7 @@ pub(super) fn encode(sender: Sender, sequence: u16, message: &impl Serialize) ->
     frame::frame(&payload.expect("a vector takes whatever a message holds"))
 }
 
-/// The message in a payload, and its number. `is_bounded` tells whether the message's lists keep to their limits; until
+/// The message in a payload, and its number. `is_bounded` checks that the message's lists keep to their limits; until
 /// then the payload bounds them, since postcard makes no room for more elements than there are bytes left.
 pub(super) fn decode<T: DeserializeOwned>(
     sender: Sender,

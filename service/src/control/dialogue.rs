@@ -1,4 +1,4 @@
-//! Who has greeted whom: the two ends' halves of rules 1 to 3 of the [module above](super), without I/O.
+//! The greeting of bridge and appliance: the two ends' halves of rules 1 to 3 of the [module above](super), without I/O.
 //!
 //! [`Asking`] is the bridge's half, [`Greeting`] the appliance's. Both are told the time, in milliseconds of any clock
 //! that never goes back.
@@ -8,7 +8,7 @@
 //! - An answer counts for the request that is pending, by its number, and only once. A late or doubled one counts for
 //!   nothing: above all it does not begin the greeting again. (Two Hellos on their way, each of whose answers led to
 //!   another Hello, would never end.)
-//! - Each end says at most one Hello of its own a [`GREETING_MS`]; the bridge repeats one that an appliance that has
+//! - Each end sends at most one Hello of its own a [`GREETING_MS`]; the bridge repeats one that an appliance that has
 //!   just started cannot have read, at most once in [`AGAIN_MS`].
 //! - The bridge is silent until it hears an appliance: firmware and boot loaders listen on the same wire.
 //!
@@ -18,7 +18,7 @@ use alloc::vec::Vec;
 
 use super::{ANSWER_MS, LEASE_MS, PING_MS, Report, Request};
 
-/// How often an appliance that serves under no lease says Hello, and the least time between two Hellos of a bridge, in
+/// How often an appliance that serves under no lease sends Hello, and the least time between two Hellos of a bridge, in
 /// milliseconds.
 pub const GREETING_MS: u64 = 1000;
 
@@ -49,7 +49,7 @@ pub struct Asking {
     untold: u16,
     /// When the last new Hello was made.
     hello_ms: Option<u64>,
-    /// When the last Ping was made; none: one is due.
+    /// When the last Ping was made. `None`: one is due.
     pinged_ms: Option<u64>,
 }
 
@@ -62,7 +62,7 @@ pub enum Heard {
     Started,
     /// It answers this request.
     Answer(Request),
-    /// An appliance that has answered Hello tells something.
+    /// It is a change, from an appliance that has answered Hello.
     News,
 }
 
@@ -73,7 +73,7 @@ impl Asking {
         let [low, high, ..] = session.to_le_bytes();
         Self {
             session,
-            // What a former bridge's requests are answered with does not look like answers to ours.
+            // Late answers to a former bridge's requests carry other numbers than answers to ours.
             sequence: u16::from_le_bytes([low, high]),
             pending: None,
             heard: false,
@@ -97,7 +97,7 @@ impl Asking {
         self.is_greeted() && self.untold == 0
     }
 
-    /// Makes Hello or Ping the pending request if it is time for one. True if another request may be asked now.
+    /// Makes Hello or Ping the pending request if it is time for one. Returns true if another request may be asked now.
     pub fn may_ask(&mut self, now_ms: u64) -> bool {
         if self.pending.is_some() || !self.heard {
             return false;
@@ -126,7 +126,7 @@ impl Asking {
     /// Makes this the pending request.
     ///
     /// # Panics
-    /// When one is pending: [`Asking::may_ask`] tells.
+    /// If one is pending: ask [`Asking::may_ask`] first.
     pub fn ask(&mut self, request: Request) {
         assert!(self.pending.is_none(), "one request at a time");
         // 0 is for reports without a request.
@@ -171,7 +171,7 @@ impl Asking {
                 Heard::News
             }
             (Report::Hello { boot, .. }, None) if sequence == 0 => self.is_heard(now_ms, *boot),
-            // It took our request for another one: that request is over, and what it says counts for nothing.
+            // It took our request for another one: that request is over, and the report counts for nothing.
             (Report::Hello { .. }, _) => Heard::Nothing,
             (Report::Done(_) | Report::Stopped { .. }, Some(request)) => Heard::Answer(request),
             (Report::Done(_) | Report::Stopped { .. }, None) => Heard::Nothing,
@@ -186,7 +186,7 @@ impl Asking {
         }
     }
 
-    /// An appliance says Hello without having been asked.
+    /// Takes an unasked Hello of an appliance.
     fn is_heard(&mut self, now_ms: u64, boot: u64) -> Heard {
         self.heard = true;
         if self.boot == Some(boot) {
@@ -230,7 +230,7 @@ impl Greeting {
         self.boot
     }
 
-    /// The Hello to say unasked now, if it is time: while there is no lease, a bridge may not know that we are here.
+    /// The Hello to send unasked now, if it is time: while there is no lease, a bridge may not know that we are here.
     pub fn unasked(&mut self, now_ms: u64, has_lease: bool) -> Option<Report> {
         if has_lease || self.said_ms.is_some_and(|said| now_ms.saturating_sub(said) < GREETING_MS) {
             return None;
@@ -245,12 +245,13 @@ impl Greeting {
         Report::Hello { boot: self.boot, disks: 0 }
     }
 
-    /// A bridge says Hello. True if it is another one than before: what the former one attached is to be forgotten.
+    /// Takes a bridge's Hello. Returns true if the bridge is another one than before: what the former one attached is to be
+    /// forgotten.
     pub fn is_new(&mut self, session: u64) -> bool {
         self.session.replace(session) != Some(session)
     }
 
-    /// Whether a Ping is for this run. One that is for another is answered by [`Greeting::hello`].
+    /// Whether a Ping is for this run. [`Greeting::hello`] is the answer to one for another run.
     #[must_use]
     pub const fn is_for_us(&self, boot: u64) -> bool {
         self.boot == boot && self.session.is_some()

@@ -74,7 +74,7 @@ pub struct Attach {
     pub regions: Vec<MemoryRegion>,
 }
 
-/// Says where a queue is, and sets it going.
+/// Names the place of a queue, and starts it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Start {
     /// The front end.
@@ -100,50 +100,50 @@ pub struct Start {
 /// What the bridge asks of the appliance. The order is that of the kinds on the wire: new ones come last.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Request {
-    /// Who is there?
+    /// Asks the appliance for its run and its disks.
     Hello {
         /// This run of the bridge.
         session: u64,
     },
-    /// Serve on.
+    /// Renews the lease.
     Ping {
         /// For how long after this, in milliseconds.
         lease_ms: u32,
         /// The run of the appliance that is meant.
         boot: u64,
     },
-    /// Give a disk to a consumer.
+    /// Gives a disk to a consumer.
     Attach(Attach),
-    /// Stop all its queues and forget it.
+    /// Stops all queues of a front end, and forgets it.
     Detach {
         /// The front end.
         export: ExportIndex,
     },
-    /// Serve a queue.
+    /// Serves a queue.
     Start(Start),
-    /// Serve a queue no longer.
+    /// Stops a queue.
     Stop {
         /// The front end.
         export: ExportIndex,
         /// The queue.
         queue: QueueIndex,
     },
-    /// Interrupt the driver in another way from now on.
+    /// Changes how the driver is interrupted.
     SetCall {
         /// The front end.
         export: ExportIndex,
         /// The queue.
         queue: QueueIndex,
-        /// `None` while it is masked.
+        /// The interrupt; `None` while it is masked.
         call: Option<Call>,
     },
     /// The driver wrote to the device configuration space.
     WriteConfig {
         /// The front end.
         export: ExportIndex,
-        /// Where.
+        /// The offset of its first byte.
         at: u8,
-        /// What, at most 16 bytes.
+        /// The bytes, at most 16.
         bytes: Vec<u8>,
     },
 }
@@ -163,7 +163,7 @@ pub struct DiskOffer {
     pub capacity: u64,
     /// The features that it offers, virtio's bits.
     pub features: u64,
-    /// What GET_ID answers.
+    /// The identification that GET_ID returns.
     pub serial: [u8; 20],
     /// Its name: `pmem0s`. At most 32 bytes.
     pub name: String,
@@ -226,14 +226,14 @@ pub enum Report {
     Hello {
         /// This run of the appliance.
         boot: u64,
-        /// How many [`Report::Disk`] with the same number follow; 0 if it was not asked.
+        /// How many [`Report::Disk`] with the same number follow; 0 if the appliance was not asked.
         disks: u16,
     },
     /// A disk that can be exported.
     Disk(DiskOffer),
     /// A disk was withdrawn.
     DiskGone {
-        /// Which.
+        /// Its number.
         disk: DiskIndex,
     },
     /// An answer.

@@ -48,24 +48,24 @@
 //! # Rules
 //! 1. One request at a time: the bridge sends the next one when the answer is there. A request whose answer does not
 //!    come within [`ANSWER_MS`] is sent again with its number. All of them may be: a repeated Attach, Start, Detach or
-//!    SetCall changes nothing, a repeated Stop answers the same base. An answer whose number is not the pending
+//!    SetCall changes nothing, the answer to a repeated Stop is the same base. An answer whose number is not the pending
 //!    request's is late: it counts for nothing.
-//! 2. **Who is there.** The bridge is silent until it hears the appliance's unasked Hello. Then it says Hello until it
+//! 2. **Greeting.** The bridge is silent until it hears the appliance's unasked Hello. Then it sends Hello until it
 //!    is answered, and again when a Disk is missing. `session` is a number that it makes when it starts; at a new one the
 //!    appliance detaches everything, else nothing. `boot` is one that the appliance makes when it starts; when it
 //!    changes, all that was attached is gone, and the bridge attaches it again with `base` = used.idx as it stands in the
 //!    ring. Completion is in order, so used.idx is the whole truth about what was served. [`dialogue`] has both halves.
 //! 3. **Lease.** The appliance touches a consumer's memory only until `lease_ms` after it took in the last Ping. When a
 //!    lease has run out, queues rest where they are; the next Ping lets them go on. A bridge that has not had the answer
-//!    to a Ping for longer than its bound must end the appliance before anybody else serves the queues.
+//!    to a Ping for longer than its bound must end the appliance before it serves the queues itself.
 //! 4. **Memory.** `memory` is the IVPosition (BAR0, offset 8) of the ivshmem device whose BAR2 is the consumer's RAM
 //!    file: the own id that the bridge's ivshmem server gave to it. The bridge gives each RAM file another one. The
 //!    ranges of a table must not overlap in guest-physical addresses and must lie within BAR2.
 //! 5. **Exports.** `export` is one front end: a disk, a consumer's memory and up to `queues` queues. Attach is refused
 //!    with [`Outcome::Busy`] while a queue of it runs (unless it repeats what holds). Two exports may share a memory, and
 //!    a disk. `features` are the ones that the driver accepted, of those that Disk offered.
-//! 6. **Queues.** A queue runs from Start to Stop; vhost's "enable 0" is a Stop, its "enable 1" a Start. What is never
-//!    started (SeaBIOS sets up queue 0 only) is never looked at. Stop takes effect between two requests: everything taken
+//! 6. **Queues.** A queue runs from Start to Stop; vhost's "enable 0" is a Stop, its "enable 1" a Start. A queue that is
+//!    never started (SeaBIOS sets up queue 0 only) is never read. Stop takes effect between two requests: everything taken
 //!    from the ring has been answered, and `base` is where to go on. Start looks at the ring at once, without a kick.
 //! 7. **Kicks.** ivshmem's own vectors can't be replaced, and vhost's kick descriptors change at every start: the
 //!    bridge relays kicks of a queue into the permanent vector `kick_vector` of the memory's device. A kick is a hint
@@ -75,7 +75,7 @@
 //!    queue runs: SetCall. At each SetCall and Start with a call the appliance rings it once, as it can't know what the
 //!    last one missed.
 //! 9. **Broken.** A driver broke its ring: the queue stays stopped in the appliance until it is started anew, and Stop
-//!    still answers. The bridge passes it on (vhost's error descriptor). Other queues go on.
+//!    is still answered. The bridge passes it on (vhost's error descriptor). Other queues go on.
 //! 10. **Configuration.** Disk carries the bytes of the device configuration space; the bridge hands them on as they
 //!     are. When they change, or the disk goes, the bridge tells the front end (vhost's CONFIG_CHANGE_MSG); with DiskGone
 //!     the capacity is 0 and requests are answered with IOERR. A Disk with the same number, or a new one, brings it back.

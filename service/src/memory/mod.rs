@@ -85,17 +85,17 @@ pub const fn check(len_bytes: u64, at: MemoryOffset, bytes: u64) -> Result<(), O
     }
 }
 
-/// Memory that somebody else may change at any time.
+/// Memory that another program may change at any time.
 ///
 /// # Safety
-/// Duties of whoever implements it; drivers' copies between this memory and a medium rely on them:
-/// 1. If [`SharedMemory::pointer`] answers `p`, then the bytes from `p` to `p + bytes` are mapped, readable and
+/// Duties of an implementer; drivers' copies between this memory and a medium rely on them:
+/// 1. If [`SharedMemory::pointer`] returns `p`, then the bytes from `p` to `p + bytes` are mapped, readable and
 ///    writable, as long as `self` lives, and they are part of no Rust object that is accessed in another way than by
 ///    atomic or volatile accesses, or by assembly.
 /// 2. The memory never shrinks: what was within [`SharedMemory::len_bytes`] once stays so.
 /// 3. The copies here make no reference to the shared bytes and take any bytes at any time, torn ones too.
 ///
-/// Duties of whoever uses [`SharedMemory::pointer`]:
+/// Duties of a caller of [`SharedMemory::pointer`]:
 /// 1. No reference is made of it; bytes are moved by volatile or atomic accesses, or by assembly.
 /// 2. A byte read twice may have changed: what was checked must be a private copy.
 /// 3. It is not used after `self` is gone.

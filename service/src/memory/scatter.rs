@@ -145,7 +145,7 @@ impl<'a, M: SharedMemory + ?Sized> Scatter<'a, M> {
         })
     }
 
-    /// Copies bytes from `skip` on out of it, as many as there are. Says how many.
+    /// Copies bytes from `skip` on out of it, as many as there are, and returns their number.
     ///
     /// # Errors
     /// As [`SharedMemory::read`].
@@ -159,7 +159,7 @@ impl<'a, M: SharedMemory + ?Sized> Scatter<'a, M> {
         Ok(done)
     }
 
-    /// Copies bytes to `skip` on into it, as many as have room. Says how many.
+    /// Copies bytes to `skip` on into it, as many as have room, and returns their number.
     ///
     /// # Errors
     /// As [`SharedMemory::write`].

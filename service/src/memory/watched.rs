@@ -10,9 +10,9 @@ use super::{MemoryOffset, OutsideMemory, SharedMemory, Words, check};
 
 /// A memory of which the first part is a consumer's, watched. An access that leaves that part panics.
 pub struct Watched {
-    /// The memory, for whoever is not watched: the driver.
+    /// The memory as the driver accesses it, which is not watched.
     pub words: Words,
-    /// So many reads have been done of each byte.
+    /// The number of reads of each byte.
     pub reads: RefCell<Vec<u8>>,
     /// What the driver stores after each read, over what was read; at first nothing.
     pub changes: RefCell<Vec<u8>>,
@@ -20,7 +20,7 @@ pub struct Watched {
 }
 
 impl Watched {
-    /// The consumer's memory is `consumers` bytes long; `nobodys` more follow, which nobody may touch.
+    /// The consumer's memory is `consumers` bytes long; `nobodys` more follow, which no access may touch.
     #[must_use]
     pub fn new(consumers: usize, nobodys: usize) -> Self {
         Self {

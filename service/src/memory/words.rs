@@ -1,4 +1,4 @@
-//! Shared memory for tests: atomic words, so that anybody may change it at any time.
+//! Shared memory for tests: atomic words, so that any thread may change it at any time.
 
 use alloc::boxed::Box;
 use core::ptr::NonNull;
@@ -29,7 +29,7 @@ impl Words {
 
 #[allow(unsafe_code)] // it implements the one unsafe trait
 // SAFETY:
-// 1. `pointer` answers a place in the boxed words, which live and stay as long as `self`; all accesses to them are
+// 1. `pointer` returns a place in the boxed words, which live and stay as long as `self`; all accesses to them are
 //    atomic.
 // 2. The box never changes its length.
 // 3. The copies move single bytes out of and into atomic words.

@@ -1,4 +1,4 @@
-//! A consumer, a queue, our device and a disk in one: requests in, answers out.
+//! A consumer, a queue, our device and a disk in one: requests go in, answers come out.
 
 use alloc::vec;
 use alloc::vec::Vec;
@@ -15,7 +15,7 @@ pub struct Parts {
     pub readable: Vec<u32>,
     /// The lengths of the writable ones; what is left over makes the last.
     pub writable: Vec<u32>,
-    /// So many of them stay in the queue's table, the others go into an indirect one.
+    /// The number of them that stay in the queue's table; the others go into an indirect one.
     pub indirect_from: Option<usize>,
 }
 
@@ -26,7 +26,7 @@ pub struct Answer {
     pub status: u8,
     /// What stands in the data that the device could write.
     pub data: Vec<u8>,
-    /// How many bytes it says that it wrote.
+    /// The number of bytes that the used ring reports as written.
     pub written: u32,
 }
 
@@ -48,7 +48,7 @@ pub struct Consumer<M = Words> {
 
 /// The queue's rings are here in it.
 const RINGS_AT: u64 = 0x1000;
-/// Its guest-physical addresses are so far from the offsets: whoever mixes them up misses.
+/// Its guest-physical addresses are so far from the offsets that a mix-up misses the memory.
 const GPA_FROM: u64 = 0x4000_0000;
 
 /// The consumer's memory is this long.
@@ -148,7 +148,7 @@ impl<M: SharedMemory> Consumer<M> {
     }
 
     /// Puts a request's readable bytes into the memory and its descriptors into the table, from descriptor `first` and
-    /// place `at` on. Answers where its writable bytes are; they hold 0xEE.
+    /// place `at` on. Returns where its writable bytes are; they hold 0xEE.
     pub fn place(&mut self, first: u16, at: u64, readable: &[u8], writable: usize, parts: &Parts) -> u64 {
         let writable_at = (at + readable.len() as u64).next_multiple_of(16);
         self.memory.write(MemoryOffset(at), readable).expect("in memory");

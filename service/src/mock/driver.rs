@@ -129,7 +129,7 @@ impl Driver {
         Self::load(memory, self.used + 2)
     }
 
-    /// Both indices stand at `index`, as after so many buffers.
+    /// Sets both indices to `index`, as if that many buffers had been served.
     pub fn start_at(&mut self, memory: &impl SharedMemory, index: u16) {
         self.published = index;
         self.seen = index;

@@ -7,7 +7,7 @@ use crate::memory::{MemoryOffset, SharedMemory, Watched, Words};
 
 const SIZE: u16 = 16;
 const INDIRECT_ENTRIES: u16 = 40;
-/// So many bytes follow the consumer's memory. Nobody may touch them.
+/// The number of bytes that follow the consumer's memory. The device must not touch them.
 const NOBODYS_BYTES: usize = 0x1000;
 
 #[allow(clippy::cast_possible_truncation)] // it is small

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`Driver`] | a driver's side of a split virtqueue, with every byte of it in reach |
 //! | [`RamDisk`] | a back end in memory that remembers its runs and fails when told |
-//! | [`Consumer`] | both, and our device between them: requests in, answers out |
+//! | [`Consumer`] | both, and our device between them: requests go in, answers come out |
 //! | [`FakeAppliance`] | the machine behind the admin commands |
 //! | [`harm()`] | a driver that does what any bytes say: the body of a fuzz target |
 

@@ -9,7 +9,7 @@ const WRITE: u16 = 2;
 const INDIRECT: u16 = 4;
 const DESCRIPTOR_BYTES: u32 = 16;
 
-/// So many descriptors are followed to find the end of a chain that is too long to be served. 2.7 knows no larger queue,
+/// The most descriptors that are followed to find the end of a chain that is too long to be served. 2.7 knows no larger queue,
 /// and 2.7.5.3.1 no chain that is longer than its queue.
 const FOLLOWED_MAX: u32 = 32768;
 
@@ -238,8 +238,8 @@ impl Chain {
     }
 
     /// The length of the indirect table that a descriptor names (2.7.5.3). Its write flag is ignored, as 2.7.5.3.2 wants
-    /// it. A table that may not be there is entered all the same, to find the chain's end; none if nobody can tell what
-    /// is meant.
+    /// it. A table that may not be there is entered all the same, to find the chain's end; `None` if its length
+    /// is not known.
     fn enter(&mut self, may_be_indirect: bool, table: Table, descriptor: &Descriptor) -> Option<u32> {
         let nested = matches!(table, Table::Indirect { .. });
         if nested || !may_be_indirect || descriptor.has(NEXT) {

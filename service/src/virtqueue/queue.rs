@@ -18,14 +18,14 @@ pub struct Queue {
     next: u16,
     /// avail.idx when it was last read.
     avail: u16,
-    /// used.idx when it was last decided whether to call the driver; none if nobody knows.
+    /// used.idx when it was last decided whether to call the driver; `None` if that is not known.
     called: Option<u16>,
     /// The driver kicks at its next buffer.
     resting: bool,
 }
 
 impl Queue {
-    /// Goes on where the used ring says that the last device stopped, and asks the driver for no kicks for now.
+    /// Continues at the used ring's index, where the last device stopped, and asks the driver for no kicks for now.
     ///
     /// # Errors
     /// The rings are not in the memory.
@@ -105,8 +105,8 @@ impl Queue {
         Ok(())
     }
 
-    /// Whether the driver wants to be called for what was given back since this was last asked. After a start nobody
-    /// knows what it has been called for: then it does.
+    /// Whether the driver wants to be called for what was given back since this was last asked. After a start it
+    /// is not known what the driver was called for: then it does.
     ///
     /// # Errors
     /// The rings are not in the memory.
@@ -127,7 +127,7 @@ impl Queue {
         Ok(wanted)
     }
 
-    /// Asks the driver for a kick at its next buffer. Answers false if there is one already: then go on serving.
+    /// Asks the driver for a kick at its next buffer. Returns false if there is one already: then go on serving.
     ///
     /// # Errors
     /// The driver broke the queue.
@@ -159,7 +159,7 @@ impl Queue {
         Ok(())
     }
 
-    /// Leaves the queue to the next device: the driver kicks at its next buffer. Answers where to go on.
+    /// Leaves the queue to the next device: the driver kicks at its next buffer. Returns where to go on.
     ///
     /// # Errors
     /// The rings are not in the memory.

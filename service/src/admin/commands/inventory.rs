@@ -1,4 +1,4 @@
-//! What the machine has, what its firmware's tables hold, and what is wrong: `status`, `list`, `nfit`, `health`.
+//! The machine's memory, its firmware's tables, and the faults of both: `status`, `list`, `nfit`, `health`.
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -161,7 +161,7 @@ pub struct Status {
     #[serde(serialize_with = "milliseconds_as_seconds")]
     pub uptime: u64,
     /// How often, since the image began, a namespace was opened that had interrupted writes, which were finished then. (A
-    /// cut between two writes leaves none; nothing on the medium tells of it.)
+    /// cut between two writes leaves none; nothing on the medium shows it.)
     pub unclean_shutdowns_recovered: u64,
     /// How stores become durable here: `clwb`, `clflushopt`, `clflush` or `none needed`, with `+ flush hints`.
     pub persist: String,
@@ -233,7 +233,7 @@ impl Reply for List {
     }
 }
 
-/// The reply to `nfit`: the firmware's tables about its NVDIMMs, decoded, and what was refused of them.
+/// The reply to `nfit`: all that the firmware reports of its NVDIMMs, and what was not believed.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Nfit {
     /// The structures, in the order of the tables.

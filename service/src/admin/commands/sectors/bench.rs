@@ -163,7 +163,7 @@ impl Verify {
     /// The most sectors that [`Verify::faults`] names.
     pub const FAULTS_MAX: usize = 16;
 
-    /// Counts one sector: what was found where sector `lba` of a run with `seed` belongs; None if it could not be
+    /// Counts one sector: what was found where sector `lba` of a run with `seed` belongs; `None` if it could not be
     /// read.
     pub fn count(&mut self, lba: Lba, seed: u64, found: Option<Verdict>) {
         self.sectors += 1;
