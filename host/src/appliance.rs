@@ -85,7 +85,7 @@ pub struct ApplianceProcess {
 /// The fault of an appliance, how its program ended, and its last lines.
 #[derive(Debug)]
 pub struct ApplianceError {
-    /// What went wrong.
+    /// The fault.
     pub error: SessionError,
     /// How the program ended, if it did.
     pub ended: Option<ExitStatus>,
@@ -179,7 +179,7 @@ impl ApplianceProcess {
     /// Sends a command, and waits for its reply. To be used in a mode for programs.
     ///
     /// # Errors
-    /// What is wrong with the appliance; a command that it refuses is a [`ReplyText`].
+    /// The fault of the appliance; a command that it refuses is a [`ReplyText`].
     pub fn command(&mut self, command: &str, deadline: Deadline) -> Result<ReplyText, ApplianceError> {
         let outcome = self.session.command(command, deadline);
         let reply = self.explained(outcome)?;

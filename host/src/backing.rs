@@ -52,7 +52,7 @@ impl Backing {
         Ok(Room { length, holes: holes(&metadata), free })
     }
 
-    /// What is to be said if the file system has not enough room for all of the file.
+    /// The warning if the file system has not enough room for all of the file.
     #[must_use]
     pub fn warning(&self) -> Option<String> {
         let Room { holes, free, .. } = self.room().ok()?;
@@ -65,7 +65,7 @@ impl Backing {
         })
     }
 
-    /// What is wrong with it, as far as can be seen from here.
+    /// The fault of the file, as far as it can be seen from here.
     fn fault(&self) -> Option<String> {
         let path = self.path.display();
         match self.room() {

@@ -303,7 +303,7 @@ impl Work {
         }
     }
 
-    /// What keeps it from answering another request at once.
+    /// The reason for which it cannot answer another request at once.
     fn busy(&self) -> Option<String> {
         let so_long = |since: Instant| format!("for {} s now", since.elapsed().as_secs());
         if let Some(Asked { line, since, .. }) = &self.asked {

@@ -8,7 +8,7 @@ use nix::unistd::getuid;
 use crate::bridge::ExportSpec;
 use crate::quantity;
 
-/// What a consumer's RAM is if nothing else is said, in bytes.
+/// The default size of a consumer's RAM, in bytes.
 const RAM_BYTES: u64 = 512 << 20;
 
 /// A consumer's RAM.
@@ -24,7 +24,7 @@ impl ConsumerRam {
     /// Reads `FILE,size=S`.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The fault of the text, for people.
     pub fn parse(text: &str) -> Result<Self, String> {
         match text.split_once(",size=") {
             Some((file, size)) if !file.is_empty() && !file.contains(',') => Self::checked(file, size),
@@ -74,7 +74,7 @@ impl ExportWords {
     /// Reads `SOCKET[,dev=DEV][,ram=FILE,size=S]`.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The fault of the text, for people.
     pub fn parse(text: &str) -> Result<Self, String> {
         let mut fields = text.split(',');
         let socket = fields.next().filter(|socket| !socket.is_empty()).ok_or("it names no socket")?;

@@ -18,7 +18,7 @@ use crate::identity::Identity;
 /// Whether a socket may be made at `path`: nothing is there, or a socket without a listener.
 ///
 /// # Errors
-/// What is there instead.
+/// The thing that is there instead, for people.
 pub(crate) fn check_path(path: &Path) -> Result<(), String> {
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -30,7 +30,7 @@ pub(crate) fn check_path(path: &Path) -> Result<(), String> {
             Err(format!("{} exists, and is no socket: it is left as it is", path.display()))
         }
         Ok(there) => match connect_at_once(path) {
-            // One that is too busy to take us listens, too.
+            // A listener that is too busy to take us is one, too.
             Ok(()) | Err(Errno::EAGAIN) => Err(format!("somebody listens on {} already", path.display())),
             // Left behind by one that was killed.
             Err(Errno::ECONNREFUSED) if there.uid() == geteuid().as_raw() => Ok(()),
@@ -132,7 +132,7 @@ mod tests {
         drop(listener);
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 0, "it goes, and leaves nothing beside it");
 
-        // One that is too busy is one that listens, and is not waited for.
+        // A busy listener is one, and is not waited for.
         let busy = UnixListener::bind(&path).unwrap();
         let crowd: Vec<_> = (0..10_000).map_while(|_| connect_at_once(&path).is_ok().then_some(())).collect();
         assert!(crowd.len() < 10_000);

@@ -20,7 +20,7 @@ fn reason(error: AdminError) -> String {
 /// A size: bytes, or a number with K, M, G or T, as in the admin grammar.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The fault of the text, for people.
 pub fn bytes(text: &str) -> Result<u64, String> {
     let bytes = values::size(IT, text).map_err(reason)?;
     if bytes > BYTES_MAX {
@@ -32,7 +32,7 @@ pub fn bytes(text: &str) -> Result<u64, String> {
 /// A number, decimal or hexadecimal, as in the admin grammar.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The fault of the text, for people.
 pub fn number(text: &str) -> Result<u64, String> {
     values::number(IT, text).map_err(reason)
 }
@@ -40,7 +40,7 @@ pub fn number(text: &str) -> Result<u64, String> {
 /// The value of a byte, in the same form.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The fault of the text, for people.
 pub fn byte(text: &str) -> Result<u8, String> {
     values::number_in(IT, text, 0, u8::MAX).map_err(reason)
 }
@@ -48,7 +48,7 @@ pub fn byte(text: &str) -> Result<u8, String> {
 /// A time in seconds, such as 30 or 0.5.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The fault of the text, for people.
 pub fn seconds(text: &str) -> Result<Duration, String> {
     let none = || format!("'{text}' is not a number of seconds");
     // No sign, no exponent, no infinity.

@@ -46,7 +46,7 @@ impl Script {
 /// Returns the exit code of the first command that failed, or 0.
 ///
 /// # Errors
-/// What is wrong with the appliance, or with `replies`.
+/// The fault of the appliance, or of `replies`.
 pub fn run(
     appliance: &mut ApplianceProcess,
     mode: ReplyForm,

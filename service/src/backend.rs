@@ -44,7 +44,7 @@ impl fmt::Display for BackendError {
 
 impl core::error::Error for BackendError {}
 
-/// What a disk's sectors are kept on. One value a queue, used by one CPU at a time.
+/// The storage of a disk's sectors. One value a queue, used by one CPU at a time.
 ///
 /// The caller keeps to the disk: `count` is at least 1, all sectors exist, and the data are exactly `count` sectors.
 /// Data move once: an implementation copies each piece straight between the consumer's memory and its medium.
@@ -52,7 +52,7 @@ pub trait BlockBackend {
     /// Reads a run of sectors.
     ///
     /// # Errors
-    /// What went wrong; `into` then holds anything.
+    /// The fault; `into` then holds anything.
     fn read<M: SharedMemory + ?Sized>(
         &mut self,
         first: Sector,
@@ -64,7 +64,7 @@ pub trait BlockBackend {
     /// copied, or wholly old.
     ///
     /// # Errors
-    /// What went wrong; each sector is then old or new.
+    /// The fault; each sector is then old or new.
     fn write<M: SharedMemory + ?Sized>(
         &mut self,
         first: Sector,
@@ -75,18 +75,18 @@ pub trait BlockBackend {
     /// Makes durable what was written. What `write` returned from is so already.
     ///
     /// # Errors
-    /// What went wrong.
+    /// The fault.
     fn flush(&mut self) -> Result<(), BackendError>;
 
     /// The consumer needs these sectors no more; what they read as then is anything.
     ///
     /// # Errors
-    /// What went wrong.
+    /// The fault.
     fn discard(&mut self, first: Sector, count: u64) -> Result<(), BackendError>;
 
     /// Makes these sectors read as zeroes, durably; with `unmap` their blocks may be given up.
     ///
     /// # Errors
-    /// What went wrong; each sector is then old or zero.
+    /// The fault; each sector is then old or zero.
     fn write_zeroes(&mut self, first: Sector, count: u64, unmap: bool) -> Result<(), BackendError>;
 }

@@ -1,4 +1,4 @@
-//! What the machine has: buses, DIMMs, regions, namespaces.
+//! The machine's memory: buses, DIMMs, regions, namespaces.
 //!
 //! [`Inventory`] is the full picture; `list` chooses from it and prints it as ndctl would ([`crate::admin`]). All lists
 //! ascend by number: Linux's own order is that of a directory's hash and means nothing.
@@ -106,7 +106,7 @@ pub struct Region {
     pub dev: String,
     /// Bytes.
     pub size: u64,
-    /// What sizes and offsets of namespaces are multiples of, in bytes.
+    /// The alignment of sizes and offsets of namespaces, in bytes.
     pub align: Option<u64>,
     /// Bytes that no namespace has.
     pub available_size: u64,

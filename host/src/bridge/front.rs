@@ -148,7 +148,7 @@ pub(super) fn tell_config_change(channel: &File) {
     let message: [u32; 3] = [2, 1, 0];
     let bytes: Vec<u8> = message.iter().flat_map(|word| word.to_ne_bytes()).collect();
     let mut channel = channel;
-    // One that does not listen misses it.
+    // A front end that does not read misses it.
     let _ = channel.write_all(&bytes);
 }
 

@@ -27,7 +27,7 @@ static PLACES: [Place; MAPPINGS_MAX] =
     [const { Place { start: AtomicUsize::new(0), bytes: AtomicUsize::new(0), lost: AtomicBool::new(false) } };
         MAPPINGS_MAX];
 
-/// Who changes which places are taken holds it; the handler does not.
+/// Held while a place is taken or given up; the handler does not take it.
 static TAKEN: Mutex<()> = Mutex::new(());
 
 /// A shared mapping of a whole file.

@@ -173,7 +173,7 @@ fn backend_channel(stream: &UnixStream) -> Option<fs::File> {
         }
     }
     let channel = files.pop().filter(|_| files.is_empty())?;
-    // One that does not listen must not hold us up.
+    // A front end that does not read must not block us.
     nix::fcntl::fcntl(channel.as_fd(), nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK)).ok()?;
     Some(channel)
 }

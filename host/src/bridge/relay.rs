@@ -72,7 +72,7 @@ pub(super) fn relay(shared: &Arc<Shared>) {
     }
 }
 
-/// What is to be relayed now, and whether all that it is about is served.
+/// The kicks to relay now, and whether all their queues are served.
 fn pairs(shared: &Shared) -> (Vec<Pair>, bool) {
     let state = shared.lock();
     let mut pairs = Vec::new();
@@ -80,7 +80,7 @@ fn pairs(shared: &Shared) -> (Vec<Pair>, bool) {
         for (number, queue) in it.queues.iter().enumerate() {
             let kicks = &shared.windows[shared.window_of[export]].kicks;
             let to = queue.kick_vector.map(|vector| kicks.get(usize::from(vector)).map(Arc::clone));
-            // One that arrives directly is not ours to read.
+            // A kick that arrives directly is not ours to read.
             if let (Some(kick), Some(_), None | Some(Some(_))) = (&queue.kick, queue.wanted(), &to) {
                 pairs.push(Pair { from: Arc::clone(kick), to: to.flatten(), kick: Some((export, number)) });
             }

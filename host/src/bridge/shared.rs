@@ -1,4 +1,4 @@
-//! What the threads of a bridge share: one state behind one lock, and descriptors by which they wake each other.
+//! The state that the threads of a bridge share: one state behind one lock, and descriptors by which they wake each other.
 //!
 //! | thread | one for | changes | wakes |
 //! |---|---|---|---|
@@ -102,7 +102,7 @@ impl Shared {
             if threads.is_empty() {
                 return;
             }
-            // One that has panicked has said so.
+            // A thread that has panicked has printed its message.
             threads.into_iter().for_each(|thread| drop(thread.join()));
         }
     }

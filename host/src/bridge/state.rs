@@ -66,7 +66,7 @@ pub trait Routes {
 /// A queue of an export.
 #[derive(Debug, Default)]
 pub struct Queue {
-    // What the front end has set.
+    // Set by the front end.
     /// Entries of each ring.
     pub size: u16,
     /// Where they are.
@@ -82,8 +82,8 @@ pub struct Queue {
     /// Whether it is to be served.
     pub enabled: bool,
 
-    // What holds.
-    /// What the appliance was told, while it may serve the queue: from when it is asked to, as its answer takes a while.
+    // In force at the appliance.
+    /// The Start that the appliance was sent, while it may serve the queue: from the request on, not from its answer on.
     pub running: Option<Start>,
     /// Whether used.idx in the ring, and not `base`, is where to go on: the queue was served since `base` was set.
     pub resume: bool,
@@ -162,7 +162,7 @@ pub struct Export {
     /// Whether the consumer's memory is gone: the export is not served any more.
     pub left_out: bool,
 
-    // What the front end has set.
+    // Set by the front end.
     /// Whether there is one.
     pub session: bool,
     /// The features that the driver accepted.
@@ -176,8 +176,8 @@ pub struct Export {
     /// Where the front end is told of a change of the configuration space.
     pub channel: Option<File>,
 
-    // What holds.
-    /// What the appliance was told.
+    // In force at the appliance.
+    /// The Attach that the appliance has done.
     pub attached: Option<Attach>,
     /// The writes to the configuration space that it was told, the last one of each place.
     pub config_told: Vec<ConfigWrite>,

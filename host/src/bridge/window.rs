@@ -22,7 +22,7 @@ pub(super) struct Window {
     pub(super) kicks: Vec<Arc<File>>,
     /// Tells of changes of the file's length, and of writes by system calls. `None` where the system has no watch to spare.
     watch: Option<Inotify>,
-    /// What the appliance gets instead of the file, once that cannot be given any more.
+    /// The memory that the appliance gets instead of the file, once the file cannot be given any more.
     instead: OnceLock<File>,
 }
 
@@ -37,7 +37,7 @@ impl Window {
         self.instead.get().is_some()
     }
 
-    /// What a machine that starts now gets for the consumer's memory.
+    /// The memory that a machine which starts now gets for the consumer.
     pub(super) fn memory(&self) -> BorrowedFd<'_> {
         self.instead.get().unwrap_or(self.ram.file()).as_fd()
     }

@@ -16,7 +16,7 @@ use crate::backing::Backing;
 use crate::deadline::Deadline;
 use crate::quantity;
 
-/// What QEMU maps is a multiple of this.
+/// QEMU maps multiples of this.
 const PAGE_BYTES: u64 = 4096;
 
 /// The least label area that QEMU takes.
@@ -44,7 +44,7 @@ impl DimmWords {
     /// Reads the words.
     ///
     /// # Errors
-    /// What is wrong with them.
+    /// The fault of the options, for people.
     pub fn parse(text: &str) -> Result<Self, String> {
         let mut fields = text.split(',');
         let file = fields.next().filter(|file| !file.is_empty()).ok_or("it names no file")?;
@@ -109,7 +109,7 @@ impl Dimm {
     /// Compares an option with the state of its path, and changes nothing.
     ///
     /// # Errors
-    /// What does not fit.
+    /// The conflict, for people.
     pub fn look(words: &DimmWords) -> Result<Self, String> {
         let path = PathBuf::from(&words.file);
         let fail = |why: String| Err(format!("--nvdimm {}: {why}", words.file));

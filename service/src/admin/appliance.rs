@@ -6,7 +6,7 @@ use super::commands::machine::MachineAdmin;
 use super::commands::namespaces::NamespaceAdmin;
 use super::commands::sectors::SectorAdmin;
 
-/// What the admin commands need of the machine: all parts.
+/// The machine as the admin commands need it: all facets.
 ///
 /// The admin side has done what needs no machine before it calls: the line is parsed, numbers are in range of their types,
 /// sectors are on their device, sizes within the protocol's limits. No method may panic on any argument.

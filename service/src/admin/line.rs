@@ -64,7 +64,7 @@ impl LineBuffer {
     }
 }
 
-/// What may be sent as one request line: `line` without its end.
+/// Checks that a text may be sent as one request line: `line` without its end.
 ///
 /// # Errors
 /// As [`LineBuffer::push`]; a line break counts as a byte that is not text.

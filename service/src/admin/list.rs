@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use crate::inventory::{self, BadBlocks, BttState, Inventory, RegionType, SECTOR_SIZES};
 
-/// What `list` shows.
+/// The choice of what `list` shows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ListRequest {
     /// `-B`: buses.
@@ -36,7 +36,7 @@ pub struct ListRequest {
     pub verbose: u8,
 }
 
-/// What is shown: a request with the meaning of `-v` worked in.
+/// The parts to show: a request with the meaning of `-v` worked in.
 #[derive(Clone, Copy)]
 struct Choice {
     buses: bool,

@@ -45,7 +45,7 @@ pub fn not_text(code: u32, column: usize) -> AdminError {
     AdminError::usage(format!("byte {code:#04x} in column {column} is not text"))
 }
 
-/// What a character is to the grammar.
+/// The meaning of a character in the grammar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Part {
     /// Separates words.
@@ -75,7 +75,7 @@ enum Place {
 }
 
 impl Place {
-    /// What the next character is, which stands in `column`.
+    /// Returns the meaning of the next character, which stands in `column`.
     fn step(&mut self, next: char, column: usize) -> Part {
         let (place, part) = match (*self, next) {
             (Self::Comment, _) | (Self::Between, '#') => (Self::Comment, Part::Comment),

@@ -44,7 +44,7 @@ pub(super) struct Pending {
     done: u64,
 }
 
-/// What is done to sectors.
+/// The operation on the sectors.
 #[derive(Clone, Copy, Debug)]
 enum Work {
     Read,
@@ -88,7 +88,7 @@ pub(super) fn begin<M: SharedMemory + ?Sized, B: BlockBackend>(
 }
 
 impl Pending {
-    /// What it is.
+    /// Its kind.
     pub(super) const fn kind(&self) -> RequestKind {
         self.kind
     }

@@ -65,7 +65,7 @@ impl DiskProperties {
         self.sectors.saturating_mul((self.sector_bytes / UNIT_BYTES) as u64)
     }
 
-    /// What it offers.
+    /// The features that it offers.
     #[must_use]
     pub fn features(&self) -> Features {
         let mut offered = Features::VERSION_1

@@ -12,7 +12,7 @@ const DATA_BYTES_A_COUNT: u64 = 64 << 10;
 /// A request costs one unit more for each of these many descriptors, too.
 const DESCRIPTORS_A_COUNT: u32 = 64;
 
-/// What a poll did.
+/// The outcome of a poll.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
     /// How many requests were answered.

@@ -5,7 +5,7 @@ use crate::memory::{SharedMemory, Span};
 /// The header: type, reserved, sector.
 pub(super) const HEADER_BYTES: u64 = 16;
 
-/// What is asked for.
+/// The kind of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RequestKind {
@@ -42,7 +42,7 @@ impl From<u32> for RequestKind {
 /// A request's header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// What is asked for.
+    /// The kind of a request.
     pub kind: RequestKind,
     /// Where, in units of 512 bytes.
     pub unit: u64,

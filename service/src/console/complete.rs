@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use crate::admin::{AnyAppliance, Mode, table};
 
-/// What Tab offers.
+/// The completions that Tab offers.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Completion {
     /// Nothing fits.

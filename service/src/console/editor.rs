@@ -155,7 +155,7 @@ impl Editor {
         self.cursor = range.start;
         self.bytes -= self.line.drain(range).map(char::len_utf8).sum::<usize>();
         if self.line.is_empty() {
-            // Nothing is left of what was wrong.
+            // The faulty input is gone.
             self.clear();
         }
     }

@@ -6,7 +6,7 @@
 use crate::admin::Mode;
 use crate::admin::words::is_text;
 
-/// What a person pressed.
+/// A key that a person pressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Key {
     /// A character of the line.

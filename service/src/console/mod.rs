@@ -61,7 +61,7 @@ pub const BESIDE_END: &[u8] = b"\x1b\\";
 /// ^C: takes a request beside a person back.
 const CANCEL: u8 = 0x03;
 
-/// What a [`Session::poll`] came to.
+/// The outcome of a [`Session::poll`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Activity {

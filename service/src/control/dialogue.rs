@@ -3,7 +3,7 @@
 //! [`Asking`] is the bridge's half, [`Greeting`] the appliance's. Both are told the time, in milliseconds of any clock
 //! that never goes back.
 //!
-//! What holds whatever a link delays, loses or doubles, and whichever end starts anew in between:
+//! These hold whatever a link delays, loses or doubles, and whichever end starts anew in between:
 //!
 //! - An answer counts for the request that is pending, by its number, and only once. A late or doubled one counts for
 //!   nothing: above all it does not begin the greeting again. (Two Hellos on their way, each of whose answers led to
@@ -53,7 +53,7 @@ pub struct Asking {
     pinged_ms: Option<u64>,
 }
 
-/// What a report means for the bridge.
+/// The meaning of a report for the bridge.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Heard {
     /// Nothing: it is late, or from an appliance that has not answered Hello.
@@ -157,7 +157,7 @@ impl Asking {
         }
     }
 
-    /// What a report means. `sequence` is the number that it carries.
+    /// Returns the meaning of a report. `sequence` is the number that it carries.
     pub fn take(&mut self, now_ms: u64, sequence: u16, report: &Report) -> Heard {
         let answered = self.pending.take_if(|it| it.sent_ms.is_some() && it.sequence == sequence && sequence != 0);
         match (report, answered.map(|it| it.request)) {

@@ -41,7 +41,7 @@ pub struct Call {
 }
 
 impl Call {
-    /// What to write to DOORBELL.
+    /// The value to write to DOORBELL.
     #[must_use]
     pub const fn doorbell(self) -> u32 {
         (self.peer as u32) << 16 | self.vector as u32
@@ -97,7 +97,7 @@ pub struct Start {
     pub kick_vector: u16,
 }
 
-/// What the bridge asks of the appliance. The order is that of the kinds on the wire: new ones come last.
+/// A request of the bridge to the appliance. The order is that of the kinds on the wire: new ones come last.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Request {
     /// Asks the appliance for its run and its disks.
@@ -219,7 +219,7 @@ impl core::fmt::Display for Outcome {
     }
 }
 
-/// What the appliance tells the bridge. The order is that of the kinds on the wire: new ones come last.
+/// A message of the appliance to the bridge. The order is that of the kinds on the wire: new ones come last.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Report {
     /// The appliance is up.

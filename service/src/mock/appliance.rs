@@ -35,7 +35,7 @@ use crate::stats::{Counter, Counters, DeviceStats, QueueStats, Stats};
 /// An appliance with one region, one namespace in sector mode, and its device in memory.
 #[derive(Debug)]
 pub struct FakeAppliance {
-    /// What `list` shows.
+    /// The inventory that `list` shows.
     pub inventory: Inventory,
     /// Bytes of a sector.
     pub sector_size: u32,
@@ -45,19 +45,19 @@ pub struct FakeAppliance {
     pub read_only: Option<String>,
     /// Whether a consumer uses it.
     pub in_use: bool,
-    /// What is recognised on it.
+    /// The content that is recognised on it.
     pub content: Option<&'static str>,
     /// A sector that fails to read.
     pub bad_lba: Option<u64>,
-    /// What a check finds.
+    /// The findings of a check.
     pub findings: Vec<Finding>,
     /// The counters of two CPUs.
     pub counters: [Counters; 2],
     /// How often it was quiesced.
     pub quiesced: u32,
-    /// What a quiesce fails with.
+    /// The error of a quiesce.
     pub quiesce_error: Option<AdminError>,
-    /// What is wrong.
+    /// The faults that `status` shows.
     pub health: Health,
     /// How often a device was looked up.
     pub lookups: u32,

@@ -19,12 +19,12 @@ pub struct Parts {
     pub indirect_from: Option<usize>,
 }
 
-/// What came back.
+/// The buffer as the driver got it back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
     /// The status byte.
     pub status: u8,
-    /// What stands in the data that the device could write.
+    /// The bytes of the data that the device could write.
     pub data: Vec<u8>,
     /// The number of bytes that the used ring reports as written.
     pub written: u32,

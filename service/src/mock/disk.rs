@@ -11,11 +11,11 @@ use crate::memory::{Scatter, SharedMemory};
 pub struct RamDisk {
     /// Bytes of a sector.
     pub sector_bytes: usize,
-    /// What the sectors hold.
+    /// The bytes of the sectors.
     pub data: Vec<u8>,
     /// The runs that were asked for, oldest first: what, where, how many.
     pub runs: Vec<(&'static str, u64, u64)>,
-    /// What the next call fails with.
+    /// The error of the next call.
     pub fails: Option<BackendError>,
 }
 

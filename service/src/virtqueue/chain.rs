@@ -94,7 +94,7 @@ impl core::error::Error for ChainFault {}
 #[derive(Debug)]
 pub struct Chain {
     head: u16,
-    /// What the device reads, and behind it what it writes.
+    /// The bytes that the device reads, and behind them those that it writes.
     segments: Segments,
     readable_bytes: u64,
     descriptors: u32,
@@ -125,7 +125,7 @@ impl Chain {
         self.head
     }
 
-    /// What the driver wrote for the device.
+    /// The bytes that the driver wrote for the device.
     #[must_use]
     pub fn readable(&self) -> Span<'_> {
         self.segments.span(0, self.readable_bytes)

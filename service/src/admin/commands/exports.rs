@@ -11,7 +11,7 @@ use crate::admin::reply::{Object, Outcome, Reply};
 use crate::admin::request::{Command, Request};
 use crate::error::AdminError;
 
-/// What consumers are offered.
+/// The disks that consumers are offered.
 pub trait ExportAdmin {
     /// Offers a block device to consumers. One that is offered stays so.
     ///

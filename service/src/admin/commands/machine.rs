@@ -15,7 +15,7 @@ use crate::admin::request::{Command, Request};
 use crate::error::AdminError;
 use crate::stats::{Counter, Counts, QueueStats, Stats};
 
-/// What the machine counts, remembers, and does before it ends.
+/// The machine's counters and log, and its end.
 pub trait MachineAdmin {
     /// The counters.
     fn stats(&mut self) -> Stats;
@@ -172,7 +172,7 @@ pub struct TraceEvent {
     pub at: u64,
     /// The CPU that saw it.
     pub cpu: u32,
-    /// What happened, in words.
+    /// The event, in words.
     pub event: String,
 }
 

@@ -1,4 +1,4 @@
-//! What a session can do by itself: `help`, `version`, `mode`.
+//! The commands that a session executes by itself: `help`, `version`, `mode`.
 
 use alloc::boxed::Box;
 use alloc::format;
@@ -14,7 +14,7 @@ use crate::admin::reply::{Mode, Object, Outcome, Reply};
 use crate::admin::request::{Command, Request};
 use crate::error::AdminError;
 
-/// What the commands of a session need: the specifications of all commands.
+/// The context of a session's commands: the specifications of all commands.
 #[derive(Debug)]
 pub struct Manual(pub Vec<&'static CommandSpec>);
 

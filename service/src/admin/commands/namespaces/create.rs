@@ -10,7 +10,7 @@ use crate::admin::values;
 use crate::error::AdminError;
 use crate::inventory::{RegionType, SECTOR_SIZES};
 
-/// What a namespace is made to be.
+/// The parameters of a new namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NamespaceMode {
     /// A BTT: sectors that are never torn.
