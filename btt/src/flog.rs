@@ -4,7 +4,8 @@
 //! free (`old_map`) and which map change it stands for (`lba`: `old_map` → `new_map`). Sequence numbers cycle 1, 2, 3;
 //! 0 is "never written". Source: NVDIMM Namespace Specification, "Flog"; UEFI 2.10, section 6.
 //!
-//! A slot is written as two 8-byte halves, `{lba, old_map}` before `{new_map, seq}`: the second commits.
+//! A slot is written as two 8-byte halves, `{lba, old_map}` before `{new_map, seq}`: the second commits. A group's next
+//! record only uses the block that its own newest record frees (invariant 2).
 
 use crate::layout::{FLOG_GROUP_BYTES, FLOG_SLOT_BYTES, RawFlogGroup, RawFlogSlot};
 use crate::map::MapEntry;

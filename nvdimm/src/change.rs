@@ -14,11 +14,11 @@
 //! The signature goes first because of the change before: if that was cut, its block may lack some pieces only. This
 //! write's first ones could be just those, and the change that was given up would come into force.
 //!
-//! So a DIMM's labels change with 8 bytes of one index block. A set of several DIMMs changes with the first of them that
-//! leaves it, or the last that joins it; what a cut leaves on the others carries UPDATING, and makes no namespace
-//! ([`Torn`]). [`reclaim`] takes it away. Nothing else is ever taken away that was not asked for: labels of other sets of
-//! DIMMs, labels that are not valid, and sets that are torn without that mark stay, and so does the space that they
-//! describe.
+//! So a DIMM's labels change with 8 bytes of one index block (invariant 7). A set of several DIMMs changes with the first
+//! of them that leaves it, or the last that joins it; what a cut leaves on the others carries UPDATING, and makes no
+//! namespace ([`Torn`]). [`reclaim`] takes it away. Nothing else is ever taken away that was not asked for: labels of other
+//! sets of DIMMs, labels that are not valid, and sets that are torn without that mark stay, and so does the space that
+//! they describe.
 //!
 //! [`Torn`]: crate::namespace::Torn
 
