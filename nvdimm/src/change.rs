@@ -126,7 +126,7 @@ pub fn carry_out(store: &mut dyn LabelStore, steps: &[Step]) -> Result<(), Label
 /// labels. A cut leaves the old labels or none; over damaged index blocks, it may leave damaged ones.
 ///
 /// # Panics
-/// If no label area may have that size ([`can_hold_labels`](crate::label::can_hold_labels)).
+/// If no label area may have that size ([`can_hold_labels`]).
 #[must_use]
 pub fn initialise(dimm: DeviceHandle, area_bytes: u64, labels: &Labels, version: LabelVersion) -> Vec<Step> {
     assert!(can_hold_labels(area_bytes), "callers check the size of an area");
