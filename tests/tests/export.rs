@@ -297,7 +297,9 @@ impl Drop for Firmware {
 /// Something new in sector 1 comes to sector 2.
 #[track_caller]
 fn copies(appliance: &mut Running, dev: &str, byte: u8) {
-    appliance.write(dev, 1, &[byte; 512]);
+    // By force: the consumer uses the disk.
+    let reply = appliance.ask(&format!("write -f {dev} 1 --fill {byte:#x}"));
+    assert_eq!(reply["count"], 1);
     eventually(&format!("the consumer copies {byte:#x}"), || appliance.read(dev, 2) == [byte; 512]);
 }
 
