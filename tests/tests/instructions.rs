@@ -155,7 +155,7 @@ fn the_image_holds_the_same_instructions() {
     workspace::build();
     let image = Image::read(&fs::read(workspace::target().join("release/untorn")).unwrap()).unwrap();
     let table: [(&[&str], &[Mnemonic]); 8] = [
-        (&["btt4lane", "10fence_data"], WRITE_BACK),
+        (&["btt5guard", "10fence_data"], WRITE_BACK),
         (&["btt5write", "LaneGuard", "6commit"], WRITE_BACK),
         (&["btt5write", "LaneGuard", "6settle"], WRITE_BACK),
         (&["btt5write", "LaneGuard", "5write17h"], STREAM),
