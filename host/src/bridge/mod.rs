@@ -217,8 +217,6 @@ impl Bridge {
         let (ours, control) = UnixStream::pair()?;
         let (mut servers, mut ivshmem) = (Vec::new(), Vec::new());
         for (index, window) in self.shared.windows.iter().enumerate() {
-            // The file's length shows what happened to it so far; from here on the machine may meet it.
-            window.was_touched();
             if !window.ram.is_whole() {
                 self.shared.leave_out(index)?;
             }
@@ -261,7 +259,7 @@ impl Bridge {
     #[must_use]
     pub fn leaves_somebody_out(&self) -> bool {
         let windows = self.shared.windows.iter().enumerate().filter(|(_, window)| !window.is_left_out());
-        let guilty = windows.filter(|(_, window)| window.was_touched() || !window.ram.is_whole());
+        let guilty = windows.filter(|(_, window)| !window.ram.is_whole());
         guilty.map(|(index, _)| self.shared.leave_out(index)).filter(Result::is_ok).count() > 0
     }
 

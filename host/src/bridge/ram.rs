@@ -12,7 +12,7 @@
 use std::fmt;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU8, AtomicU16, Ordering};
@@ -29,6 +29,10 @@ use crate::identity::Identity;
 /// The least that the tail behind the RAM has.
 pub const TAIL_BYTES_MIN: u64 = 4096;
 
+/// Stands in the file's last bytes, which no consumer has as RAM: a file that was cut short has lost it, also when it was
+/// made as long as before. (A consumer that gives back pages, as ballooning does, changes its RAM only.)
+const MARK: [u8; 8] = *b"untorn\0\x01";
+
 /// The least RAM that a consumer can have here: less is surely a slip.
 pub const RAM_BYTES_MIN: u64 = 1 << 20;
 
@@ -37,6 +41,11 @@ pub const RAM_BYTES_MAX: u64 = 1 << 46;
 
 /// How long another bridge may hold the file's lock.
 const LOCK: Duration = Duration::from_secs(2);
+
+/// Where [`MARK`] is.
+const fn mark_at(file_bytes: u64) -> u64 {
+    file_bytes - MARK.len() as u64
+}
 
 /// A consumer's RAM.
 #[derive(Debug)]
@@ -160,6 +169,7 @@ impl RamFile {
             }
             _ => {}
         }
+        file.write_all_at(&MARK, mark_at(file_bytes)).map_err(failed("marked"))?;
         file.unlock().map_err(failed("unlocked"))?;
         let map = Guarded::new(&file).map_err(failed("mapped"))?;
         let identity = Identity::of(&file).map_err(failed("identified"))?;
@@ -196,11 +206,14 @@ impl RamFile {
         self.file_bytes
     }
 
-    /// Whether the file is as long as it was made. One that is not cannot be given to an appliance's QEMU, which would die
-    /// by its first access past the end.
+    /// Whether the file is as long as it was made, and always has been. One that is not cannot be given to an appliance's
+    /// QEMU, which would die by its first access past the end.
     #[must_use]
     pub fn is_whole(&self) -> bool {
-        !self.map.is_lost() && self.file.metadata().is_ok_and(|there| there.len() == self.file_bytes)
+        let mut mark = [0; MARK.len()];
+        let has_mark = self.file.read_exact_at(&mut mark, mark_at(self.file_bytes)).is_ok() && mark == MARK;
+        let has_length = self.file.metadata().is_ok_and(|there| there.len() == self.file_bytes);
+        !self.map.is_lost() && has_length && has_mark
     }
 
     /// A word that others may change at any time, if it is in the file and aligned.

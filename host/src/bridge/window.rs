@@ -6,10 +6,9 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, OnceLock};
 
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use super::ram::RamFile;
@@ -20,16 +19,13 @@ pub(super) struct Window {
     pub(super) ram: RamFile,
     /// The first vectors of the ivshmem device: kicks that we relay arrive by them.
     pub(super) kicks: Vec<Arc<File>>,
-    /// Tells of changes of the file's length, and of writes by system calls. `None` where the system has no watch to spare.
-    watch: Option<Inotify>,
     /// The memory that the appliance gets instead of the file, once the file cannot be given any more.
     instead: OnceLock<File>,
 }
 
 impl Window {
     pub(super) fn new(ram: RamFile, kicks: Vec<Arc<File>>) -> Self {
-        let watch = watch(ram.file()).ok();
-        Self { ram, kicks, watch, instead: OnceLock::new() }
+        Self { ram, kicks, instead: OnceLock::new() }
     }
 
     /// Whether the consumer has no disks any more.
@@ -40,12 +36,6 @@ impl Window {
     /// The memory that a machine which starts now gets for the consumer.
     pub(super) fn memory(&self) -> BorrowedFd<'_> {
         self.instead.get().unwrap_or(self.ram.file()).as_fd()
-    }
-
-    /// Whether another program has changed the file's length since the last question, or written to it by system calls. (A
-    /// consumer writes to it as memory only, and gives back pages.)
-    pub(super) fn was_touched(&self) -> bool {
-        self.watch.as_ref().is_some_and(|watch| watch.read_events().is_ok_and(|events| !events.is_empty()))
     }
 
     /// Leaves the consumer out, for as long as the bridge lives: the appliance's device for it has zeroes of the same length.
@@ -59,11 +49,4 @@ impl Window {
         let _ = self.instead.set(memory);
         Ok(())
     }
-}
-
-/// A watch of a file, whatever its name is by now.
-fn watch(file: &File) -> nix::Result<Inotify> {
-    let watch = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
-    watch.add_watch(format!("/proc/self/fd/{}", file.as_raw_fd()).as_str(), AddWatchFlags::IN_MODIFY)?;
-    Ok(watch)
 }

@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 
 use super::{VERSION, frame};
 
-/// The sender of a message. With it, a line that echoes does not make a bridge's requests into an appliance's reports.
+/// The sender of a message. By it each side knows its own messages, should the line echo.
 #[derive(Clone, Copy)]
 pub(super) enum Sender {
     Bridge = 0,
@@ -25,6 +25,8 @@ pub enum DecodeError {
         /// The number of its message.
         sequence: u16,
     },
+    /// It is a message of our own side: the line echoes. It gets no answer, which would be echoed, too.
+    Echo,
     /// There is no message of that kind in this direction, or its fields are not those of its kind.
     Message {
         /// The number of the message: a request's is answered with [`super::Outcome::Unknown`].
@@ -41,6 +43,7 @@ impl core::fmt::Display for DecodeError {
                 write!(f, "the peer speaks version {found} of the control protocol, this is {VERSION}")
             }
             Self::Message { sequence } => write!(f, "control message {sequence} is malformed, or of an unknown kind"),
+            Self::Echo => write!(f, "a control message of our own side came back: the line echoes"),
             Self::Short => write!(f, "a control message is too short"),
         }
     }
@@ -67,8 +70,11 @@ pub(super) fn decode<T: DeserializeOwned>(
     if *version != VERSION {
         return Err(DecodeError::Version { found: *version, sequence });
     }
+    if *from != sender as u8 {
+        return Err(DecodeError::Echo);
+    }
     match postcard::take_from_bytes(message) {
-        Ok((message, [])) if *from == sender as u8 && is_bounded(&message) => Ok((sequence, message)),
+        Ok((message, [])) if is_bounded(&message) => Ok((sequence, message)),
         _ => Err(DecodeError::Message { sequence }),
     }
 }

@@ -523,3 +523,16 @@ fn an_appliance_without_a_lease_says_hello_once_a_second_and_serves_only_pings_f
     bridge.ping();
     assert_eq!(unasked(&mut bridge, 9000), []);
 }
+
+#[test]
+fn a_line_that_echoes_comes_to_rest() {
+    let mut bridge = Bridge::new(512);
+    *bridge.clock.now_ns.lock().expect("no panic") = 6_000_000_000;
+    bridge.booted.node.exports().poll_control();
+    for _ in 0..3 {
+        let said = std::mem::take(&mut bridge.wire.0.lock().expect("no panic").from_node);
+        bridge.wire.0.lock().expect("no panic").to_node.extend(said);
+        while bridge.booted.node.exports().poll_control() {}
+    }
+    assert_eq!(bridge.hear_all(), []);
+}
