@@ -152,6 +152,8 @@ fn every_figure_counts_what_it_says() {
     let sector = |node: &mut Booted, lba: u64| node.done(&format!("read pmem0s {lba}"))["data"].clone();
     node.done("trim pmem0s 0 64708");
     node.done("bench pmem0s --seconds 1 --seed 5");
+    // A fast machine writes every sector in a second: some are blank whatever its speed.
+    node.done("trim pmem0s 100 8");
     let verified = |node: &mut Booted| node.done("bench pmem0s --seed 5 --verify")["verify"].clone();
     let whole = verified(&mut node);
     assert_eq!(number(&whole, "good") + number(&whole, "blank"), number(&whole, "sectors"));
