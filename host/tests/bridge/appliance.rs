@@ -75,6 +75,9 @@ pub(crate) struct FakeAppliance {
     dead: Arc<AtomicBool>,
     /// While set, it sends no answers, but does what it is asked.
     pub(crate) mute: Arc<AtomicBool>,
+    /// While set, the next Start makes it mute. (Mute before, it would leave a Ping unanswered, and no Start would be
+    /// asked.)
+    pub(crate) start_mutes: Arc<AtomicBool>,
     /// While set, it serves no requests, but answers the bridge.
     pub(crate) idle: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
@@ -96,7 +99,7 @@ impl FakeAppliance {
     ) -> Self {
         let control = UnixStream::from(ends.control);
         let held = Arc::new(Mutex::new(FakeState { losing_disks, ..FakeState::default() }));
-        let [dead, mute, idle] = [(); 3].map(|()| Arc::new(AtomicBool::new(false)));
+        let [dead, mute, start_mutes, idle] = [(); 4].map(|()| Arc::new(AtomicBool::new(false)));
         let mut threads = Vec::new();
         let device = ends.ivshmem.into_iter().next().unwrap();
         let (its, gone) = (Arc::clone(&held), Arc::clone(&dead));
@@ -110,9 +113,10 @@ impl FakeAppliance {
                 thread::sleep(Duration::from_micros(300));
             }
         }));
-        let (its, silent, stream) = (Arc::clone(&held), Arc::clone(&mute), control.try_clone().unwrap());
-        threads.push(thread::spawn(move || talk(stream, &its, &silent, &disks, boot)));
-        Self { control, held, dead, mute, idle, threads }
+        let (its, silent, by_start) = (Arc::clone(&held), Arc::clone(&mute), Arc::clone(&start_mutes));
+        let stream = control.try_clone().unwrap();
+        threads.push(thread::spawn(move || talk(stream, &its, [&silent, &by_start], &disks, boot)));
+        Self { control, held, dead, mute, start_mutes, idle, threads }
     }
 
     /// Sends an unasked report.
@@ -229,7 +233,13 @@ fn device_side(device: &OwnedFd, held: &Mutex<FakeState>, dead: &AtomicBool) {
     }
 }
 
-fn talk(mut stream: UnixStream, held: &Mutex<FakeState>, mute: &AtomicBool, disks: &[DiskOffer], boot: u64) {
+fn talk(
+    mut stream: UnixStream,
+    held: &Mutex<FakeState>,
+    [mute, start_mutes]: [&AtomicBool; 2],
+    disks: &[DiskOffer],
+    boot: u64,
+) {
     let mut deframer = Deframer::new();
     let mut bytes = [0; 512];
     let _ = stream.write_all(&Report::Hello { boot, disks: 0 }.encode(0));
@@ -240,6 +250,9 @@ fn talk(mut stream: UnixStream, held: &Mutex<FakeState>, mute: &AtomicBool, disk
             let mut answers = vec![answer(&mut held.lock().unwrap(), &request, disks, boot).encode(sequence)];
             if matches!(request, Request::Hello { .. }) && !held.lock().unwrap().loses_disks() {
                 answers.extend(disks.iter().map(|disk| Report::Disk(disk.clone()).encode(sequence)));
+            }
+            if matches!(request, Request::Start { .. }) && start_mutes.swap(false, Ordering::SeqCst) {
+                mute.store(true, Ordering::SeqCst);
             }
             if mute.load(Ordering::SeqCst) {
                 continue;

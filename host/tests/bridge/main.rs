@@ -534,7 +534,7 @@ fn a_queue_that_is_stopped_while_it_starts_is_served_by_nobody() {
     consumer.stop(0);
     let used = consumer.used(0);
     // It begins, and its answer does not come for a while.
-    appliance.mute.store(true, Ordering::SeqCst);
+    appliance.start_mutes.store(true, Ordering::SeqCst);
     consumer.start_queue(0, used);
     eventually("the appliance serves the queue", || appliance.queues() == 1);
     thread::scope(|scope| {
