@@ -26,9 +26,10 @@ use service::admin::{self, Outcome, parse};
 use service::error::AdminError;
 
 use crate::bridge::state::{eventfd, signal};
+use crate::deadline::Deadline;
 use crate::limits::ADMIN_CLIENTS_MAX;
 use crate::listener::Listener;
-use crate::session::{ReplyForm, ReplyText};
+use crate::session::{ReplyForm, ReplyText, send_all};
 
 /// How long a client may take from one reply to the end of its next line.
 pub const IDLE: Duration = Duration::from_secs(300);
@@ -36,7 +37,7 @@ pub const IDLE: Duration = Duration::from_secs(300);
 /// How long a command waits for the appliance to be free.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// How long a client may take to take a reply.
+/// How long a client may take to take a whole reply.
 const CLIENT: Duration = Duration::from_secs(20);
 
 /// How long we wait, when we end, for clients to take their last replies.
@@ -115,7 +116,7 @@ impl Drop for Requests {
 /// # Errors
 /// Why it cannot listen there, for people.
 pub fn listen(path: &Path) -> Result<Requests, String> {
-    listen_with(path, Bounds { idle: IDLE, patience: PATIENCE })
+    listen_with(path, Bounds { idle: IDLE, patience: PATIENCE, taking: CLIENT })
 }
 
 /// The bounds of waits.
@@ -125,16 +126,18 @@ struct Bounds {
     idle: Duration,
     /// By a command, for the appliance to be free.
     patience: Duration,
+    /// By a client, to take a whole reply.
+    taking: Duration,
 }
 
 /// Listens, with bounds of its own.
-fn listen_with(path: &Path, Bounds { idle, patience }: Bounds) -> Result<Requests, String> {
+fn listen_with(path: &Path, Bounds { idle, patience, taking }: Bounds) -> Result<Requests, String> {
     let listener = Listener::bind(path)?;
     let wake = eventfd().map_err(|error| error.to_string())?;
     let (sender, incoming) = channel();
     let wakes = Arc::clone(&wake);
     let socket = listener.socket().try_clone().map_err(|error| error.to_string())?;
-    let clients = Arc::new(Clients { idle, table: Mutex::default(), changed: Condvar::new() });
+    let clients = Arc::new(Clients { idle, taking, table: Mutex::default(), changed: Condvar::new() });
     let all = Arc::clone(&clients);
     thread::spawn(move || {
         for (id, stream) in (0..).zip(socket.incoming()) {
@@ -150,10 +153,15 @@ fn listen_with(path: &Path, Bounds { idle, patience }: Bounds) -> Result<Request
                 continue;
             }
             let (sender, wake, all) = (sender.clone(), Arc::clone(&wakes), Arc::clone(&all));
-            thread::spawn(move || {
-                let _ = Client { id, stream: &stream, all: &all, sender: &sender, wake: &wake }.converse();
+            let clients = Arc::clone(&all);
+            let serve = move || {
+                let _ = Client { id, stream: &stream, all: &clients, sender: &sender, wake: &wake }.converse();
+                clients.change(|table| table.remove(&id));
+            };
+            // Without a thread to be had it is disconnected; others go on.
+            if thread::Builder::new().spawn(serve).is_err() {
                 all.change(|table| table.remove(&id));
-            });
+            }
         }
     });
     Ok(Requests { _listener: listener, clients, patience, wake, incoming, waiting: VecDeque::new() })
@@ -163,6 +171,7 @@ fn listen_with(path: &Path, Bounds { idle, patience }: Bounds) -> Result<Request
 #[derive(Debug)]
 struct Clients {
     idle: Duration,
+    taking: Duration,
     table: Mutex<HashMap<u64, Known>>,
     changed: Condvar,
 }
@@ -239,8 +248,7 @@ enum NoLine {
 impl Client<'_> {
     /// Takes a client's lines and gives it replies, until it goes or one is missing.
     fn converse(&self) -> io::Result<()> {
-        let mut stream = self.stream;
-        stream.set_write_timeout(Some(CLIENT))?;
+        let stream = self.stream;
         let mut lines = Lines { stream, buffer: LineBuffer::default(), piece: [0; 4096], used: 0, filled: 0 };
         let mut mode = ReplyForm::Json;
         loop {
@@ -270,7 +278,9 @@ impl Client<'_> {
                     },
                 },
             };
-            stream.write_all(reply.as_bytes())?;
+            if !send_all(stream, reply.as_bytes(), Deadline::after(self.all.taking))? {
+                return Ok(());
+            }
             self.all.owes(self.id, true);
         }
     }
@@ -374,7 +384,9 @@ mod tests {
     /// A socket that is gone when the test is, and an appliance that answers each line with itself.
     fn socket(name: &str, idle: Duration) -> (PathBuf, Requests) {
         let path = std::env::temp_dir().join(format!("untorn-admin-{name}-{}", std::process::id()));
-        let requests = listen_with(&path, Bounds { idle, patience: Duration::from_millis(300) }).unwrap();
+        let requests =
+            listen_with(&path, Bounds { idle, patience: Duration::from_millis(300), taking: Duration::from_secs(2) })
+                .unwrap();
         (path, requests)
     }
 
@@ -434,6 +446,28 @@ mod tests {
             assert!(reply.contains(part), "{replies:?}");
         }
         assert!(requests.next(None).is_none());
+    }
+
+    #[test]
+    fn a_client_that_takes_a_reply_too_slowly_is_dropped() {
+        let (path, mut requests) = socket("slow", Duration::from_secs(60));
+        let mut client = connect(&path);
+        client.write_all(b"large\n").unwrap();
+        let request = loop {
+            if let Some(request) = requests.next(None) {
+                break request;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        };
+        let reply = 16 << 20;
+        request.answer(Some(ReplyText { text: "x".repeat(reply), exit_code: 0 }));
+        // A piece now and then: each makes room, and would begin the wait anew.
+        let (mut taken, mut piece) = (0, vec![0; 64 << 10]);
+        while let Ok(count @ 1..) = client.read(&mut piece) {
+            taken += count;
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        assert!(taken < reply, "{taken}");
     }
 
     #[test]

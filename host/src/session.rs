@@ -245,22 +245,13 @@ impl AdminStream {
     pub fn send(&mut self, line: &str, deadline: Deadline) -> Result<(), SessionError> {
         let mut bytes = line.as_bytes().to_vec();
         bytes.push(b'\n');
-        let mut rest = bytes.as_slice();
-        while !rest.is_empty() {
-            let left = deadline.left();
-            if left == Some(Duration::ZERO) {
-                return Err(SessionError::TooLate("room for a command"));
-            }
-            self.stream.set_write_timeout(left)?;
-            match self.stream.write(rest) {
-                Ok(sent) => rest = &rest[sent..],
-                Err(error) if is_retry(&error) => {}
-                // The far end is closed: its last lines say why.
-                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Err(self.closed()),
-                Err(error) => return Err(error.into()),
-            }
+        match send_all(&self.stream, &bytes, deadline) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(SessionError::TooLate("room for a command")),
+            // The far end is closed: its last lines say why.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(self.closed()),
+            Err(error) => Err(error.into()),
         }
-        Ok(())
     }
 
     fn line(&mut self, deadline: Deadline, what: &'static str) -> Result<String, SessionError> {
@@ -348,6 +339,30 @@ fn shortened(line: &str) -> String {
         None => line.to_owned(),
         Some((cut, _)) => format!("{}… ({} bytes)", &line[..cut], line.len()),
     }
+}
+
+/// Sends all bytes by the deadline, however slowly the far end takes them. Returns whether they are all sent.
+///
+/// # Errors
+/// The stream's.
+pub fn send_all(mut stream: &UnixStream, bytes: &[u8], deadline: Deadline) -> io::Result<bool> {
+    // The system's own bound begins anew whenever there is room for a little: a piece is sent at a time.
+    const PIECE_BYTES: usize = 4096;
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let left = deadline.left();
+        if left == Some(Duration::ZERO) {
+            return Ok(false);
+        }
+        stream.set_write_timeout(left)?;
+        match stream.write(&rest[..rest.len().min(PIECE_BYTES)]) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(sent) => rest = &rest[sent..],
+            Err(error) if is_retry(&error) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(true)
 }
 
 /// Whether a command that was answered with `exit_code` ends the appliance, or has it start anew.
