@@ -1,7 +1,7 @@
 //! `untornctl`: starts an appliance, serves its disks to other machines, and runs admin commands on it.
 //!
 //! Exit status: 0 ok; 1 failed; 2 usage; 3 not found; 4 media or metadata damaged; 5 the appliance ended, went silent
-//! or is not there; 124 the time is up; 128 + n ended by signal n.
+//! or is not there; 124 a run's time is up; 128 + n ended by signal n.
 
 use std::env;
 use std::io::{self, IsTerminal, Read, Write};
@@ -29,6 +29,7 @@ use host::script::{self, Script, ScriptError};
 use host::session::ReplyForm;
 use nix::libc::SIGBUS;
 use serde_json::Value;
+use service::admin::line::LINE_BYTES_MAX;
 
 const FAILED: u8 = 1;
 const USAGE: u8 = 2;
@@ -40,8 +41,8 @@ const BY_SIGNAL: u8 = 143;
 /// How long to wait before an appliance that has ended is started anew.
 const RESTART: Duration = Duration::from_millis(500);
 
-/// The most that is read from standard input, to be written: more does not fit a request line.
-const INPUT_BYTES_MAX: u64 = 48 << 10;
+/// The most that is read from standard input, to be written: in base64 it fits a request line, with room for its words.
+const INPUT_BYTES_MAX: u64 = (LINE_BYTES_MAX as u64 - 256) / 4 * 3;
 
 /// An exit status, and what to say of it.
 struct Failure(u8, String);
@@ -63,9 +64,9 @@ fn main() -> ExitCode {
     // clap ends with status 2 by itself when the usage is wrong.
     let outcome = match Cli::parse().verb {
         Verb::Qemu(options) => qemu(*options),
-        Verb::Exec { commands, json, start } => exec(&commands, json, start.launch()),
-        Verb::Console { format_blank, start } => tend(format_blank, true, start.launch()),
-        Verb::Run { start } => tend(false, false, start.launch()),
+        Verb::Exec { commands, json, start } => exec(&commands, json, start.launch(None)),
+        Verb::Console { format_blank, admin, start } => tend(format_blank, true, start.launch(admin)),
+        Verb::Run { admin, start } => tend(false, false, start.launch(admin)),
         Verb::Status(it) => ask(&it, "status"),
         Verb::List { ask: mut it, mut options } => {
             // What follows the appliance's own options is ours all the same.

@@ -17,8 +17,8 @@ use crate::script::Script;
 
 /// Runs an untorn appliance, serves its disks to other machines, and asks it for admin commands
 ///
-/// Exit status: 0 ok; 1 failed; 2 usage; 3 not found; 4 media or metadata damaged; 5 no connection or no answer; 124
-/// --timeout struck; 143 ended by a signal.
+/// Exit status: 0 ok; 1 failed; 2 usage; 3 not found; 4 media or metadata damaged; 5 no connection or no answer;
+/// 124 --timeout struck on a run; 143 ended by a signal.
 #[derive(Debug, Parser)]
 #[command(version, name = "untornctl")]
 pub struct Cli {
@@ -56,14 +56,20 @@ pub enum Verb {
         /// Formats the namespace if it is blank
         #[arg(long)]
         format_blank: bool,
+        /// A socket for admin commands while it runs
+        #[arg(long, value_name = "SOCKET")]
+        admin: Option<PathBuf>,
         /// How to start it.
         #[command(flatten)]
         start: Start,
     },
-    /// Starts an appliance as a service: its console is shown, and nobody types at it
+    /// Starts an appliance as a service: its console is shown, and takes no input
     ///
     /// Ends when the appliance powers off. While it serves disks, it is started anew when it ends in any other way.
     Run {
+        /// A socket for admin commands while it runs
+        #[arg(long, value_name = "SOCKET")]
+        admin: Option<PathBuf>,
         /// How to start it.
         #[command(flatten)]
         start: Start,
@@ -168,9 +174,6 @@ pub struct Start {
     /// A bound on the whole run, in seconds
     #[arg(long, value_name = "S", value_parser = seconds)]
     pub timeout: Option<Duration>,
-    /// A socket for admin commands while it runs
-    #[arg(long, value_name = "SOCKET")]
-    pub admin: Option<PathBuf>,
     /// A disk for another machine, with that machine's RAM; may be given several times
     ///
     /// size is that machine's RAM: bytes, or a number with K, M, G or T. Files with the same name are the same machine.
@@ -191,13 +194,13 @@ pub struct Start {
 }
 
 impl Start {
-    /// How that is done.
+    /// How that is done; with a socket for admin commands at `admin`, if there is to be one.
     #[must_use]
-    pub fn launch(self) -> Launch {
+    pub fn launch(self, admin: Option<PathBuf>) -> Launch {
         Launch {
             program: self.program,
             deadline: self.timeout.map_or(Deadline::NEVER, Deadline::after),
-            admin: self.admin,
+            admin,
             exports: self.vhost_user.iter().map(ExportWords::spec).collect(),
             hold: self.hold,
             control_fd: self.control_fd,
@@ -211,7 +214,7 @@ impl Start {
 /// The admin socket that is meant when none is named: in cargo's target directory, if this program lies there, the one
 /// that a plain `run-qemu.sh` makes; for an installed program the one of this user or of the system.
 #[must_use]
-pub fn default_socket() -> PathBuf {
+fn default_socket() -> PathBuf {
     let program = std::env::current_exe().ok();
     let target = program.as_deref().and_then(|program| program.parent()?.parent());
     // Cargo marks it.

@@ -157,6 +157,8 @@ fn the_timeout_bounds_the_whole_run() {
 fn a_usage_error_and_a_program_that_is_not_there_have_their_own_status() {
     let run = |args: &[&str]| shown(&Command::new(env!("CARGO_BIN_EXE_untornctl")).args(args).output().unwrap());
     assert_eq!(run(&["exec", "--commands", "status"]).0, 2);
+    // A script has no time for others: the option is refused, not passed over.
+    assert_eq!(run(&["exec", "--commands", "status", "--admin", "/nowhere/socket", "--", "true"]).0, 2);
     assert_eq!(run(&["exec", "--commands", "status", "--timeout", "soon", "--", "true"]).0, 2);
     let (status, _, err) = run(&["exec", "--commands", "status", "--", "/nowhere/qemu"]);
     assert!(status == 1 && err.contains("/nowhere/qemu"), "{err}");
