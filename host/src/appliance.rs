@@ -235,12 +235,6 @@ impl ApplianceProcess {
         self.ended
     }
 
-    /// Whether it has answered `poweroff`: its end is no accident.
-    #[must_use]
-    pub fn is_off(&self) -> bool {
-        self.off
-    }
-
     /// The stream of the console, for a caller that reads and writes it itself.
     pub(crate) fn session(&mut self) -> &mut AdminStream {
         &mut self.session

@@ -4,17 +4,14 @@ use std::fmt;
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use service::admin::line::check;
 use service::admin::words;
 use service::error::AdminError;
 
 use crate::deadline::Deadline;
+use crate::limits::COMMAND;
 use crate::session::{AdminStream, ReplyForm, ReplyText, SessionError};
-
-/// How long a command may take, by default: `bench` and checks of whole media take their time.
-const COMMAND: Duration = Duration::from_secs(3600);
 
 /// Why there is no reply.
 #[derive(Debug)]

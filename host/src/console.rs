@@ -20,6 +20,7 @@ use crate::admin::{Request, Requests};
 use crate::appliance::{ApplianceError, ApplianceProcess};
 use crate::beside::{self, Replies};
 use crate::deadline::Deadline;
+use crate::limits::COMMAND;
 use crate::session::{PROMPT, ReplyForm, ReplyText, ends};
 
 /// Ctrl-]: pulls the plug.
@@ -27,9 +28,6 @@ const ESCAPE: u8 = 0x1d;
 
 /// How often a request that waits is looked at.
 const LOOK: Duration = Duration::from_millis(500);
-
-/// An appliance that has not answered within it is dead: `bench` and checks of whole media take their time.
-const COMMAND: Duration = Duration::from_secs(3600);
 
 /// How much of a command is shown to those that wait for it.
 const SHOWN_CHARS: usize = 60;

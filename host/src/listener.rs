@@ -81,12 +81,14 @@ impl Listener {
         beside.push(format!(".{:08x}", RandomState::new().hash_one(std::process::id()) >> 32));
         let beside = PathBuf::from(beside);
         let listener = listen_at(&beside).map_err(|error| failed(error.into()))?;
-        let identity = Identity::at(&beside).map_err(failed)?;
-        if let Err(error) = fs::rename(&beside, path) {
-            let _ = fs::remove_file(&beside);
-            return Err(failed(error));
+        let placed = Identity::at(&beside).and_then(|identity| fs::rename(&beside, path).map(|()| identity));
+        match placed {
+            Ok(identity) => Ok(Self { listener, path: path.to_owned(), identity }),
+            Err(error) => {
+                let _ = fs::remove_file(&beside);
+                Err(failed(error))
+            }
         }
-        Ok(Self { listener, path: path.to_owned(), identity })
     }
 
     /// The socket.

@@ -2,12 +2,12 @@
 
 use std::fmt;
 use std::io::{self, Write};
-use std::time::Duration;
 
 use service::admin::words;
 
 use crate::appliance::{ApplianceError, ApplianceProcess};
 use crate::deadline::Deadline;
+use crate::limits::COMMAND;
 use crate::session::ReplyForm;
 
 /// A command that a script may not have.
@@ -54,8 +54,6 @@ pub fn run(
     replies: &mut impl Write,
     deadline: Deadline,
 ) -> Result<u8, ScriptError> {
-    /// An appliance that has not answered within it is dead: `bench` and checks of whole media take their time.
-    const COMMAND: Duration = Duration::from_secs(3600);
     let mut first_failed = 0;
     for command in &script.0 {
         let reply = appliance.command(command, deadline.or_after(COMMAND))?;

@@ -34,10 +34,10 @@ pub const TAIL_BYTES_MIN: u64 = 4096;
 const MARK: [u8; 8] = *b"untorn\0\x01";
 
 /// The least RAM that a consumer can have here: less is surely a slip.
-pub const RAM_BYTES_MIN: u64 = 1 << 20;
+const RAM_BYTES_MIN: u64 = 1 << 20;
 
 /// The most: what a PC can address, with room for rounding.
-pub const RAM_BYTES_MAX: u64 = 1 << 46;
+const RAM_BYTES_MAX: u64 = 1 << 46;
 
 /// How long another bridge may hold the file's lock.
 const LOCK: Duration = Duration::from_secs(2);
