@@ -23,14 +23,14 @@ for word in "$@"; do
     esac
     before=$word
 done
-[[ $timeout =~ ^[0-9]{1,7}(\.[0-9]*)?$ ]] || timeout=''
+[[ $timeout =~ ^([0-9]{1,7}(\.[0-9]*)?|\.[0-9]+)$ ]] || timeout=''
 
 # step COMMAND...: ends with this script, however that ends, and when the time is up (to a second: the rest of the run
 # counts more finely).
 step() {
     local status=0 left='' bound=()
     if [ -n "$timeout" ]; then
-        left=$((10#${timeout%.*} + 1 - SECONDS)) bound=(timeout --foreground --kill-after=5 "$left")
+        left=$((10#0${timeout%%.*} + 1 - SECONDS)) bound=(timeout --foreground --kill-after=5 "$left")
         ((left > 0)) || { say "--timeout $timeout struck" && exit 124; }
     fi
     setpriv --pdeathsig TERM "${bound[@]}" "$@" </dev/null >&2 || status=$?
