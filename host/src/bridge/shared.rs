@@ -6,7 +6,8 @@
 //! | [`super::listen`] | a vhost-user socket, and the front end on it | what is wanted | the conductor, the relay |
 //! | [`super::relay`] | the bridge | used rings of queues that the appliance does not serve | |
 //!
-//! A thread that holds the lock does not block, except for sends of a few bytes that have a bound.
+//! A thread that holds the lock does not block, with three exceptions: sends of a few bytes that have a bound, the making
+//! of a vhost-user socket, and lines for people, which a reader of standard error that stalls holds up.
 
 use std::fs::File;
 use std::os::fd::AsFd;

@@ -227,7 +227,7 @@ impl fmt::Display for RequestError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unsupported => f.write_str("the request is not supported"),
-            Self::Flags => f.write_str("the request has an unknown flag"),
+            Self::Flags => f.write_str("the request has a flag that is not known or not allowed"),
             Self::Malformed => f.write_str("the request is malformed"),
             Self::OutOfRange => f.write_str("the request is not about whole sectors of the disk"),
             Self::TooLarge => f.write_str("the request is too large"),

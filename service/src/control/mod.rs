@@ -67,13 +67,13 @@
 //! 6. **Queues.** A queue runs from Start to Stop; vhost's "enable 0" is a Stop, its "enable 1" a Start. A queue that is
 //!    never started (SeaBIOS sets up queue 0 only) is never read. Stop takes effect between two requests: everything taken
 //!    from the ring has been answered, and `base` is where to go on. Start looks at the ring at once, without a kick.
-//! 7. **Kicks.** ivshmem's own vectors can't be replaced, and vhost's kick descriptors change at every start: the
-//!    bridge relays kicks of a queue into the permanent vector `kick_vector` of the memory's device. A kick is a hint
-//!    to look at all queues with that vector.
+//! 7. **Kicks.** ivshmem's own vectors can't be replaced, and vhost's kick descriptors change at every start: each
+//!    of these becomes a vector of the memory's device, or, when none is left, the bridge relays it into a permanent one.
+//!    `kick_vector` is the vector by which the kicks of a queue arrive: a hint to look at all queues with that vector.
 //! 8. **Calls.** The appliance interrupts the driver by writing `peer << 16 | vector` to the device's DOORBELL (BAR0,
-//!    offset 12). The bridge makes a fresh peer for every call descriptor. The consumer may change or mask it while the
-//!    queue runs: SetCall. At each SetCall and Start with a call the appliance rings it once, as it can't know what the
-//!    last one missed.
+//!    offset 12). The bridge makes a fresh peer for every call descriptor, or relays a lasting one. The consumer may
+//!    change or mask it while the queue runs: SetCall. At each SetCall and Start with a call the appliance rings it once,
+//!    as it can't know what the last one missed.
 //! 9. **Broken.** A driver broke its ring: the queue stays stopped in the appliance until it is started anew, and Stop
 //!    is still answered. The bridge passes it on (vhost's error descriptor). Other queues go on.
 //! 10. **Configuration.** Disk carries the bytes of the device configuration space; the bridge hands them on as they

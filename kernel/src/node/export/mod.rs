@@ -15,7 +15,7 @@
 //! | a CPU's queues | the holder of the station's lock: the CPU in a poll, or the keeper of the watch; control, to add, change and remove | the same | lock |
 //! | the keeper of the watch | that CPU | every CPU before it halts | release, acquire: see `watch` |
 //! | a disk's `suspended` | CPU 0, for a check | a poll, under the station's lock | release, acquire: see `Exports::suspend` |
-//! | `lease_until` | control | every CPU before it touches a consumer's memory | release, acquire |
+//! | `lease_until_ns` | control | every CPU before it touches a consumer's memory | release, acquire |
 //! | `reports` | a CPU that found a broken queue | control | lock |
 //!
 //! Order of locks: control → station → lanes of a disk → a disk's map stripes; `reports` and nothing below it. After

@@ -30,7 +30,8 @@ pub static COMMANDS: &[Command<Part>] = &[
             words: &[optional("CMD", "the command to explain")],
             options: &[],
             details: "Numbers are decimal, or hexadecimal after 0x. Sizes may end in K, M, G or T (powers of 1024).\n\
-                      Blanks separate words; '...' and \"...\" keep them together. -- ends the options.\n",
+                      Blanks separate words; '...' and \"...\" keep them together. -- ends the options,\n\
+                      and # where a word could begin starts a comment.\n",
         },
         parse: |line| Ok(Box::new(Help { topic: line.word(0).map(Into::into) })),
     },

@@ -10,7 +10,7 @@ use crate::admin::values;
 use crate::error::AdminError;
 use crate::inventory::{RegionType, SECTOR_SIZES};
 
-/// The parameters of a new namespace.
+/// What a new namespace gives: sectors, or its bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NamespaceMode {
     /// A BTT: sectors that are never torn.
