@@ -212,7 +212,9 @@ fn a_raid_over_two_appliances_outlives_one_of_them() {
     eventually("its disk is served again", || {
         linux.try_run("dd if=/dev/vda of=/dev/null bs=4k count=1 iflag=direct").0 == 0
     });
-    linux.run("mdadm /dev/md0 --remove /dev/vda && mdadm /dev/md0 --re-add /dev/vda");
+    linux.run("mdadm /dev/md0 --remove /dev/vda");
+    assert_eq!(missing(&mut linux), "1", "it is not a part of the RAID by itself");
+    linux.run("mdadm /dev/md0 --re-add /dev/vda");
     eventually("it has what it missed", || missing(&mut linux) == "0");
     // Both halves are the same, and each alone has it all.
     linux.run("sync; echo check >/sys/block/md0/md/sync_action; mdadm --wait /dev/md0 || true");
