@@ -176,6 +176,12 @@ impl Choices {
         Self { state: mix(seed ^ mix(stream)) }
     }
 
+    /// The stream of SplitMix64 from this state on: what every other program draws that has it.
+    #[must_use]
+    pub const fn split_mix(state: u64) -> Self {
+        Self { state }
+    }
+
     /// The next number.
     pub const fn next(&mut self) -> u64 {
         let number = mix(self.state);
@@ -267,6 +273,14 @@ mod tests {
         let drawn = take(1, 0);
         assert!((0..10).all(|number| drawn.contains(&number)), "{drawn:?}");
         assert_eq!(Choices::new(1, 0).below(0), 0);
+    }
+
+    #[test]
+    fn split_mix_is_drawn_as_it_is_published() {
+        // Steele, Lea, Flood: Fast splittable pseudorandom number generators; the first numbers of seed 1234567.
+        let mut choices = Choices::split_mix(1_234_567);
+        assert_eq!(choices.next(), 6_457_827_717_110_365_317);
+        assert_eq!(choices.next(), 3_203_168_211_198_807_973);
     }
 
     proptest! {

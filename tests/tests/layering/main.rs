@@ -13,7 +13,8 @@ use tests::workspace;
 use imports::Sources;
 
 /// Each crate, and the crates of ours that it may stand on.
-const LAYERS: [(&str, &[&str]); 11] = [
+const LAYERS: [(&str, &[&str]); 12] = [
+    ("bench", &["btt", "drivers", "service"]),
     ("btt", &[]),
     // btt's own sources, for a model checker.
     ("btt-loom", &[]),
@@ -54,6 +55,19 @@ fn no_crate_stands_on_one_that_is_not_below_it() {
 }
 
 #[test]
+fn what_is_measured_is_built_as_the_image_is() {
+    // Of ours, without any feature: btt's `sim` would be in every lock.
+    let packages = packages();
+    let bench = packages.iter().find(|package| package["name"] == "bench").unwrap();
+    let dependencies = bench["dependencies"].as_array().unwrap().iter();
+    let ours: Vec<_> = dependencies.filter(|it| LAYERS.iter().any(|(name, _)| it["name"] == *name)).collect();
+    assert_eq!(ours.len(), 3, "what it measures is found: {ours:?}");
+    for dependency in ours {
+        assert_eq!(dependency["features"], Value::Array(Vec::new()), "{dependency}");
+    }
+}
+
+#[test]
 fn the_pure_crates_need_no_std_and_have_no_unsafe_code() {
     // service has one unsafe trait, which its module of shared memory may declare and implement.
     for (name, rule) in [("btt", "forbid"), ("nvdimm", "forbid"), ("service", "deny")] {
@@ -88,7 +102,7 @@ fn rust_files(folder: &Path) -> Vec<PathBuf> {
 }
 
 /// The roots of the crates whose files stand on each other without circles.
-const ROOTS: [&str; 9] = [
+const ROOTS: [&str; 10] = [
     "boot/src/lib.rs",
     "btt/src/lib.rs",
     "drivers/src/lib.rs",
@@ -98,6 +112,7 @@ const ROOTS: [&str; 9] = [
     "kernel/src/main.rs",
     "nvdimm/src/lib.rs",
     "service/src/lib.rs",
+    "tests/bench/src/lib.rs",
 ];
 
 #[test]

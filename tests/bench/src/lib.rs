@@ -1,0 +1,16 @@
+//! How fast the real `btt` over the real `drivers::pmem` is, on a file that is mapped into memory.
+//!
+//! | module | is |
+//! |---|---|
+//! | [`disk`] | a file with a BTT on it |
+//! | [`load`] | reads and writes of its sectors, drawn as other programs draw theirs |
+//!
+//! | program | prints |
+//! |---|---|
+//! | `sector-bench` | a CSV line for each load, as programs for other engines print it |
+//! | `attach-bench` | how long a BTT takes to open, and its memory |
+//!
+//! `benches/sectors.rs` has the same operations under criterion, which compares them before and after a change.
+
+pub mod disk;
+pub mod load;
