@@ -5,7 +5,7 @@ use crate::error::{BttError, ReadOnlyReason};
 use crate::flog::Slots;
 use crate::geometry::Area;
 use crate::info_block::{self, InfoBlock};
-use crate::map::{MapEntry, MapLocks};
+use crate::map::{MapEntry, MapLocks, stripe_count};
 use crate::media::{LINE_BYTES, MediaError, Medium, NsOffset};
 use crate::recover::{Pending, Recovery, Unknown};
 use crate::rtt::Rtt;
@@ -57,7 +57,7 @@ impl Arena {
             found,
             first_lba,
             slots,
-            locks: MapLocks::new(),
+            locks: MapLocks::new(stripes(&found, lanes)),
             rtt: Rtt::new(lanes),
             overlay,
             read_only: Once::new(),
@@ -70,8 +70,9 @@ impl Arena {
     }
 
     /// Bytes of memory that an arena takes beside its free lists, for so many lanes.
-    pub(crate) const fn memory_bytes(lanes: u32) -> u64 {
-        (size_of::<Self>() + size_of::<Recovery>() + MapLocks::BYTES) as u64 + lanes as u64 * Rtt::LANE_BYTES as u64
+    pub(crate) const fn memory_bytes(found: &FoundArena, lanes: u32) -> u64 {
+        let locks = MapLocks::memory_bytes(stripes(found, lanes));
+        (size_of::<Self>() + size_of::<Recovery>() + locks) as u64 + lanes as u64 * Rtt::LANE_BYTES as u64
     }
 
     /// Where a block is.
@@ -180,6 +181,11 @@ impl Arena {
     pub(crate) fn metadata_failed(&self, why: MediaError) -> BttError {
         self.turn_read_only(ReadOnlyReason::Metadata(why))
     }
+}
+
+const fn stripes(found: &FoundArena, lanes: u32) -> usize {
+    let geometry = &found.info.geometry;
+    stripe_count(geometry.external_nlba, geometry.info2off, lanes)
 }
 
 /// Why an arena with this info block could not be written, before anything has gone wrong.

@@ -91,7 +91,7 @@ impl<M: Medium> Btt<M> {
         lanes: u32,
         memory_bytes: u64,
     ) -> Result<Self, OpenError> {
-        let mut states: Vec<LaneState> = (0..lanes).map(|_| LaneState::new()).collect();
+        let mut states: Vec<LaneState> = (0..lanes).map(|_| LaneState::new(lanes)).collect();
         let mut arenas = Vec::with_capacity(inspected.len());
         let mut capacity = 0_u64;
         let mut recovered = 0;
@@ -221,7 +221,8 @@ impl Memory {
         let nfree = |one: &FoundArena| u64::from(one.info.geometry.nfree);
         let groups: u64 = found.iter().map(nfree).sum();
         let most: u64 = found.iter().map(nfree).max().unwrap_or(0);
-        let kept_bytes = groups * KEPT_BYTES as u64 + found.len() as u64 * Arena::memory_bytes(cpus);
+        let arenas: u64 = found.iter().map(|one| Arena::memory_bytes(one, cpus)).sum();
+        let kept_bytes = groups * KEPT_BYTES as u64 + arenas + u64::from(cpus) * Lane::memory_bytes(cpus);
         // One arena at a time is looked at; and then each lane takes its share of an arena's entries.
         let peak_bytes = kept_bytes + most * (LOOK_BYTES + KEPT_BYTES) as u64;
         Self { kept_bytes, peak_bytes }

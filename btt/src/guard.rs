@@ -80,8 +80,9 @@ impl<'a, M: Medium> LaneGuard<'a, M> {
     }
 
     /// Whether `change` is another lane's, and may not be durable yet (invariant 4).
-    pub(crate) fn must_settle(&self, change: &Unfenced) -> bool {
-        change.lane != self.index && self.btt.lanes[change.lane.0 as usize].may_lose(change)
+    pub(crate) fn must_settle(&mut self, change: &Unfenced) -> bool {
+        let other = &self.btt.lanes[change.lane.0 as usize];
+        change.lane != self.index && self.state.may_lose(change.lane, change, || other.fences())
     }
 }
 

@@ -10,7 +10,9 @@ use crate::flog::FlogEntry;
 use crate::map::Unfenced;
 use crate::media::NsOffset;
 use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering};
-use crate::units::ArenaIndex;
+use crate::units::{ArenaIndex, LaneIndex, RUN_MAX};
+use alloc::boxed::Box;
+use alloc::vec;
 use alloc::vec::Vec;
 
 /// What a lane has done.
@@ -52,12 +54,31 @@ pub(crate) struct LaneState {
     pub(crate) arenas: Vec<Vec<FlogEntry>>,
     /// Map lines that this lane has changed since its last data fence. At most one run's: every run begins with one.
     pub(crate) unfenced: Vec<NsOffset>,
+    /// How many data fences each other lane had done when this one last looked.
+    seen: Box<[u64]>,
     pub(crate) counters: Counters,
 }
 
 impl LaneState {
-    pub(crate) fn new() -> Self {
-        Self { arenas: Vec::new(), unfenced: Vec::new(), counters: Counters::default() }
+    /// What a lane of so many begins with.
+    pub(crate) fn new(lanes: u32) -> Self {
+        Self {
+            arenas: Vec::new(),
+            unfenced: Vec::with_capacity(RUN_MAX),
+            seen: vec![0; lanes as usize].into(),
+            counters: Counters::default(),
+        }
+    }
+
+    /// Whether a map change of `lane`, another one, may still be in a cache only. `fences` counts that lane's data
+    /// fences, and is asked only if the count that was seen last does not decide: the count only grows, and its line
+    /// moves between CPUs whenever one looks and the other goes on.
+    pub(crate) fn may_lose(&mut self, lane: LaneIndex, change: &Unfenced, fences: impl FnOnce() -> u64) -> bool {
+        let seen = &mut self.seen[lane.0 as usize];
+        if *seen <= change.epoch {
+            *seen = fences();
+        }
+        *seen <= change.epoch
     }
 
     /// The lane's flog entries of an arena.
@@ -82,41 +103,72 @@ impl LaneState {
     }
 }
 
+/// Something on cache lines of its own. CPUs fetch lines in pairs, so that neighbours meet in 128 bytes.
+#[repr(align(128))]
+struct Apart<T>(T);
+
 /// A lane.
 pub(crate) struct Lane {
-    state: Mutex<LaneState>,
+    state: Apart<Mutex<LaneState>>,
     /// How many data fences the lane has done. A map change made at epoch e is durable once this is above e.
-    fenced: AtomicU64,
+    fenced: Apart<AtomicU64>,
 }
 
 impl Lane {
     pub(crate) fn new(state: LaneState) -> Self {
-        Self { state: Mutex::new(state), fenced: AtomicU64::new(0) }
+        Self { state: Apart(Mutex::new(state)), fenced: Apart(AtomicU64::new(0)) }
+    }
+
+    /// Bytes of memory that one of so many lanes takes, beside its free lists.
+    pub(crate) const fn memory_bytes(lanes: u32) -> u64 {
+        (size_of::<Self>() + RUN_MAX * size_of::<NsOffset>()) as u64 + lanes as u64 * size_of::<u64>() as u64
     }
 
     pub(crate) fn counters(&self) -> Counters {
-        self.state.lock().counters
+        self.state.0.lock().counters
     }
 
     /// Locks the lane.
     pub(crate) fn lock(&self) -> MutexGuard<'_, LaneState> {
-        self.state.lock()
+        self.state.0.lock()
     }
 
     /// How many data fences the lane has done: the epoch of the map changes that it makes now. For its holder.
     pub(crate) fn epoch(&self) -> u64 {
-        self.fenced.load(Ordering::Relaxed)
+        self.fenced.0.load(Ordering::Relaxed)
     }
 
     /// Counts a data fence, which the lane's holder has done.
     pub(crate) fn count_fence(&self) {
-        // Release: pairs with the acquire in `may_lose`. Only the holder of the lane stores it.
-        self.fenced.store(self.epoch() + 1, Ordering::Release);
+        // Release: pairs with the acquire in `fences`. Only the holder of the lane stores it.
+        self.fenced.0.store(self.epoch() + 1, Ordering::Release);
     }
 
-    /// Whether a map change of this lane may still be in a cache only.
-    pub(crate) fn may_lose(&self, change: &Unfenced) -> bool {
+    /// How many data fences the lane has done. For other lanes.
+    pub(crate) fn fences(&self) -> u64 {
         // Acquire pairs with the release in `count_fence`: if the count has moved on, so has that fence.
-        self.fenced.load(Ordering::Acquire) <= change.epoch
+        self.fenced.0.load(Ordering::Acquire)
+    }
+}
+
+#[cfg(all(test, not(any(feature = "loom", feature = "shuttle"))))] // their locks exist in a model only
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lane_looks_at_anothers_fences_only_if_what_it_has_seen_does_not_decide() {
+        let mut state = LaneState::new(3);
+        let change = |epoch| Unfenced { line: NsOffset(0), lane: LaneIndex(1), epoch };
+        assert!(state.may_lose(LaneIndex(1), &change(0), || 0), "no fence yet");
+        assert!(!state.may_lose(LaneIndex(1), &change(0), || 5));
+        assert!(!state.may_lose(LaneIndex(1), &change(4), || unreachable!("five fences were seen")));
+        assert!(state.may_lose(LaneIndex(1), &change(5), || 5), "made after the fifth fence");
+        assert!(state.may_lose(LaneIndex(2), &change(0), || 0), "another lane's fences are its own");
+    }
+
+    #[test]
+    fn lanes_and_their_fence_counts_do_not_meet() {
+        assert_eq!((align_of::<Lane>(), align_of::<Apart<AtomicU64>>()), (128, 128));
+        assert!(core::mem::offset_of!(Lane, fenced).abs_diff(core::mem::offset_of!(Lane, state)) >= 128);
     }
 }
