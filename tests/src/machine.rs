@@ -3,6 +3,7 @@
 //! QEMU runs take turns: a [`Running`] appliance holds the turn until it is dropped, so a test has one at a time, and
 //! nothing is left running. It dies with the thread that started it.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
@@ -37,7 +38,7 @@ pub struct ApplianceBuilder {
     dimms: usize,
     /// Descriptors that QEMU inherits, each with an open file that keeps its number.
     handed: Vec<(OwnedFd, File)>,
-    qemu: Option<PathBuf>,
+    environment: Vec<(&'static str, OsString)>,
 }
 
 impl ApplianceBuilder {
@@ -93,8 +94,14 @@ impl ApplianceBuilder {
 
     /// Run by this program, which runs QEMU.
     #[must_use]
-    pub fn run_by(mut self, program: &Path) -> Self {
-        self.qemu = Some(program.to_owned());
+    pub fn run_by(self, program: &Path) -> Self {
+        self.environment([("QEMU", program.into())])
+    }
+
+    /// With these variables in the environment of `run-qemu.sh`.
+    #[must_use]
+    pub fn environment(mut self, variables: impl IntoIterator<Item = (&'static str, OsString)>) -> Self {
+        self.environment.extend(variables);
         self
     }
 
@@ -163,7 +170,7 @@ impl ApplianceBuilder {
         let stderr = workspace::folder("test-dimms").join(name);
         let mut command = workspace::command("./run-qemu.sh");
         command.args(["--no-build", "--timeout", LIFE]).args(&self.arguments);
-        command.envs(self.qemu.map(|program| ("QEMU", program)));
+        command.envs(self.environment);
         let mut places = Vec::new();
         for (fd, place) in self.handed {
             appliance::hand_over(&mut command, fd, place.as_raw_fd());

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use host::appliance::{die_with_parent, hand_over};
-use tests::blk::beside::{Beside, emulator};
+use tests::blk::beside::Beside;
 use tests::workspace;
 
 /// Boots the appliance on a DIMM behind block data windows.
@@ -62,7 +62,7 @@ fn run(arguments: Arguments) -> std::io::Result<ExitCode> {
     plug.dimm.model().faults.pending_polls = arguments.pending;
 
     let mut command = workspace::command("./run-qemu.sh");
-    command.env("QEMU", emulator()).arg("--no-nvdimm").args(&arguments.options);
+    command.envs(plug.environment()).arg("--no-nvdimm").args(&arguments.options);
     let place = File::open("/dev/null")?;
     for argument in plug.arguments(place.as_raw_fd()) {
         command.args(["--qemu-arg", &argument]);

@@ -1,5 +1,6 @@
 //! A machine for QEMU that has the model, and memory if wanted, in one table.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -9,6 +10,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
 use memmap2::MmapMut;
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
 
 use super::layout::Layout;
 use super::model::Model;
@@ -16,6 +19,8 @@ use super::proxy::{BAR_BASE, Served};
 use crate::machine::ApplianceBuilder;
 use crate::nfit::{Control, Kind, Mapping, Range, Table};
 use crate::workspace;
+
+const THIS_THREAD: Pid = Pid::from_raw(0);
 
 /// Where memory is plugged in.
 const MEMORY_BASE: u64 = 0x1_4000_0000;
@@ -29,7 +34,7 @@ const APERTURES_BYTES: u64 = 2 << 20;
 /// # Panics
 /// When that does not build.
 #[must_use]
-pub fn emulator() -> PathBuf {
+fn emulator() -> PathBuf {
     static BUILT: OnceLock<()> = OnceLock::new();
     BUILT.get_or_init(|| {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
@@ -37,6 +42,19 @@ pub fn emulator() -> PathBuf {
         workspace::run(workspace::command(cargo).args(["build", "--quiet", "--locked"]).args(what));
     });
     workspace::top().join("tests/qemu-one-thread.sh")
+}
+
+/// The CPUs that this thread may use.
+fn allowed_cpus() -> Vec<usize> {
+    let allowed = sched_getaffinity(THIS_THREAD).expect("a thread may ask for its CPUs");
+    (0..CpuSet::count()).filter(|&cpu| allowed.is_set(cpu) == Ok(true)).collect()
+}
+
+/// Has this thread run on a CPU.
+fn run_on(cpu: usize) {
+    let mut only = CpuSet::new();
+    only.set(cpu).expect("a set has room for its members");
+    sched_setaffinity(THIS_THREAD, &only).expect("a thread may take one of its CPUs");
 }
 
 /// How a DIMM behind windows is to be.
@@ -72,6 +90,8 @@ pub struct Plug {
     pub dimm: Served,
     /// Arguments for QEMU, but for the device itself.
     arguments: Vec<String>,
+    /// The CPU that its thread and QEMU share.
+    cpu: usize,
     /// Needed as long as QEMU runs.
     pub files: Files,
 }
@@ -143,7 +163,8 @@ impl Beside {
         if let Some(shared) = shared {
             model = model.with_shared_apertures(shared);
         }
-        Plug { dimm: Served::new(model), arguments, files }
+        let allowed = allowed_cpus();
+        Plug { dimm: Served::new(model), arguments, cpu: allowed[count as usize % allowed.len()], files }
     }
 }
 
@@ -155,6 +176,15 @@ impl Plug {
         self.arguments.iter().cloned().chain(device).collect()
     }
 
+    /// Environment variables for `run-qemu.sh`: QEMU as it is needed, on the CPU of the thread that answers it.
+    ///
+    /// # Panics
+    /// When a part of it does not build.
+    #[must_use]
+    pub fn environment(&self) -> [(&'static str, OsString); 2] {
+        [("QEMU", emulator().into()), ("UNTORN_TEST_CPU", self.cpu.to_string().into())]
+    }
+
     /// Answers QEMU from now on, on a thread of its own: the socket's other end.
     ///
     /// # Panics
@@ -162,8 +192,9 @@ impl Plug {
     #[must_use]
     pub fn serve(&self) -> OwnedFd {
         let (ours, theirs) = UnixStream::pair().expect("a socket is left");
-        let dimm = self.dimm.clone();
+        let (dimm, cpu) = (self.dimm.clone(), self.cpu);
         thread::spawn(move || {
+            run_on(cpu);
             if let Err(why) = dimm.serve(ours) {
                 // QEMU waits for a reply, and the test that waits for QEMU gives up: this prints why.
                 eprintln!("the DIMM behind windows: {why}");
@@ -178,6 +209,6 @@ impl Plug {
         self.dimm.model().power_on();
         let (machine, fd) = machine.hand_over(self.serve());
         let arguments = self.arguments(fd);
-        machine.run_by(&emulator()).qemu(&arguments.iter().map(String::as_str).collect::<Vec<_>>())
+        machine.environment(self.environment()).qemu(&arguments.iter().map(String::as_str).collect::<Vec<_>>())
     }
 }
