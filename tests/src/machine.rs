@@ -131,7 +131,7 @@ impl ApplianceBuilder {
     #[must_use]
     pub fn start(self) -> Running {
         workspace::build();
-        let turn = workspace::take_turn("qemu");
+        let turn = workspace::machine_turn();
         self.start_in(Arc::new(turn))
     }
 

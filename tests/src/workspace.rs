@@ -1,9 +1,10 @@
 //! Where things are, what has to be built or installed, and whose turn it is with QEMU.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 /// The top of the project.
 #[must_use]
@@ -73,6 +74,33 @@ pub fn take_turn(name: &str) -> File {
     let file = File::create(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     file.lock().unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     file
+}
+
+/// Waits for a turn with QEMU, which lasts as long as the file. As many have one at a time as this machine has CPUs, in
+/// all processes together. A test that has one starts all its machines in it.
+///
+/// # Panics
+/// When a file cannot be made or locked.
+#[must_use]
+pub fn machine_turn() -> File {
+    // How long a turn that has ended may be unseen.
+    const LOOK: Duration = Duration::from_millis(20);
+    let count = std::thread::available_parallelism().map_or(1, usize::from);
+    let turn = |number| {
+        let path = target().join(format!("qemu-{number}.lock"));
+        let file = File::create(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        match file.try_lock() {
+            Ok(()) => Some(file),
+            Err(TryLockError::WouldBlock) => None,
+            Err(TryLockError::Error(error)) => panic!("{}: {error}", path.display()),
+        }
+    };
+    loop {
+        match (0..count).find_map(turn) {
+            Some(turn) => return turn,
+            None => std::thread::sleep(LOOK),
+        }
+    }
 }
 
 /// Runs a command that must succeed, and returns what it printed on standard output.

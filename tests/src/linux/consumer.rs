@@ -9,6 +9,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use host::appliance::die_with_parent;
@@ -208,7 +209,8 @@ fn initrd(program: Option<&Path>) -> PathBuf {
     initramfs.modules("modules", &["crc32c_generic", "virtio_pci", "virtio_blk", "ext4", "raid1"]);
     let name = if program.is_some() { "consumer-with-program.cpio" } else { "consumer.cpio" };
     let path = kernel.with_file_name(name);
-    let beside = path.with_extension(std::process::id().to_string());
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let beside = path.with_extension(format!("{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed)));
     File::create(&beside).and_then(|mut file| file.write_all(&initramfs.finish())).expect("an initramfs is written");
     fs::rename(&beside, &path).expect("an initramfs gets its name");
     path

@@ -13,6 +13,7 @@ mod report;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 pub use consumer::{Consumer, Disk};
@@ -35,8 +36,10 @@ const LIFE: Duration = Duration::from_secs(600);
 pub fn judge(dimms: &[&Dimm], job: &Job, guest: &str) -> Vec<Report> {
     workspace::build();
     let kernel = initramfs::kernel();
-    let initrd = workspace::folder("linux").join(format!("{}.cpio", std::process::id()));
-    let turn = workspace::take_turn("qemu");
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let name = format!("{}-{}.cpio", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+    let initrd = workspace::folder("linux").join(name);
+    let turn = workspace::machine_turn();
     fs::write(&initrd, initramfs(&kernel, job, Path::new(guest))).expect("the initramfs is written");
     let console = initrd.with_extension("console");
 

@@ -1,5 +1,4 @@
 //! `run-qemu.sh` as people and scripts use it: its options, its streams, its statuses, and that nothing outlives it.
-#![allow(clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
 use std::fs;
 use std::io::{Read, Write};
@@ -43,7 +42,7 @@ fn dry(words: &str) -> Ran {
 /// A built appliance, and a turn with QEMU.
 fn turn() -> fs::File {
     workspace::build();
-    workspace::take_turn("qemu")
+    workspace::machine_turn()
 }
 
 #[test]

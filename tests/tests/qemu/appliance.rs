@@ -1,5 +1,4 @@
 //! The whole appliance in QEMU: what it serves, what it refuses, and what a power cut leaves.
-#![allow(clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;

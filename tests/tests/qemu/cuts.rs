@@ -1,6 +1,5 @@
 //! Twenty power cuts of real machines under load, ten of them while another machine writes by virtio-blk: what they leave
 //! is sound to a reader of our own, to `btt`, and to an unmodified Linux.
-#![allow(clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
 use std::path::Path;
 

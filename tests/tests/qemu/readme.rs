@@ -1,6 +1,5 @@
 //! README.md can be followed from top to bottom, twice: each line of its indented blocks is run as it stands, and does not
 //! fail. What is not to be run stands between fences.
-#![allow(clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -118,7 +117,7 @@ fn power_off(console: Option<ApplianceProcess>) {
 #[test]
 fn readme_can_be_followed_from_top_to_bottom_twice() {
     let checkout = Checkout::new();
-    let _turn = workspace::take_turn("qemu");
+    let _turn = workspace::machine_turn();
     for pass in ["first", "second"] {
         let mut console: Option<ApplianceProcess> = None;
         for line in lines() {

@@ -1,6 +1,5 @@
 //! Disks in other machines, real ones: an unmodified QEMU with its firmware's driver, and an unmodified Linux, that use
 //! them while everything around lives and dies.
-#![allow(clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
 use std::fs;
 use std::path::PathBuf;

@@ -4,7 +4,6 @@
 //! Of each medium there are three: one that Linux attaches as it is, one that ndctl repairs before, and one that untorn
 //! has mended. (A medium that needs no mending is one.) One boot of Linux judges them all, and media as power cuts leave
 //! them while an old flog is rewritten.
-#![allow(clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,6 +1,5 @@
 //! The appliance in an unmodified QEMU, on a DIMM behind block data windows that a model in this process stands for: each
 //! access to a register or an aperture stops the machine until the model has seen it.
-#![allow(clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
 use serde_json::{Value, json};
 use tests::blk::beside::Beside;

@@ -3,7 +3,6 @@
 //!
 //! Four boots: the appliance makes and writes its media; Linux judges and writes them, and makes its own; the appliance
 //! judges and writes all of them; Linux judges all again, and puts file systems on some.
-#![allow(clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
 use std::collections::BTreeMap;
 

@@ -1,0 +1,13 @@
+//! All that needs machines in QEMU, in one program: its tests fill the CPUs, whichever part they belong to.
+//!
+//! `cargo test -p tests --test qemu interop` runs those of one part.
+#![allow(clippy::unwrap_used, reason = "a test ends where it is surprised")]
+
+mod appliance;
+mod cuts;
+mod damage;
+mod export;
+mod interop;
+mod readme;
+mod run_qemu;
+mod windows;
