@@ -55,6 +55,32 @@ untorn_guarded_lines_sse2:
     ret
 
     .balign 16
+    .global untorn_guarded_lines_words
+untorn_guarded_lines_words:
+    add rdi, rdx
+    add rsi, rdx
+    neg rdx
+2:  mov rax, [rsi + rdx]
+    mov rcx, [rsi + rdx + 8]
+    mov r8, [rsi + rdx + 16]
+    mov r9, [rsi + rdx + 24]
+    mov [rdi + rdx], rax
+    mov [rdi + rdx + 8], rcx
+    mov [rdi + rdx + 16], r8
+    mov [rdi + rdx + 24], r9
+    mov rax, [rsi + rdx + 32]
+    mov rcx, [rsi + rdx + 40]
+    mov r8, [rsi + rdx + 48]
+    mov r9, [rsi + rdx + 56]
+    mov [rdi + rdx + 32], rax
+    mov [rdi + rdx + 40], rcx
+    mov [rdi + rdx + 48], r8
+    mov [rdi + rdx + 56], r9
+    add rdx, 64
+    jnz 2b
+    ret
+
+    .balign 16
     // Any number of bytes: eight at a time, then single ones.
     .global untorn_guarded_bytes
 untorn_guarded_bytes:
@@ -103,6 +129,7 @@ untorn_guarded_interrupted:
 unsafe extern "sysv64" {
     fn untorn_guarded_lines_avx(to: *mut u8, from: *const u8, bytes: usize) -> Outcome;
     fn untorn_guarded_lines_sse2(to: *mut u8, from: *const u8, bytes: usize) -> Outcome;
+    fn untorn_guarded_lines_words(to: *mut u8, from: *const u8, bytes: usize) -> Outcome;
     fn untorn_guarded_bytes(to: *mut u8, from: *const u8, bytes: usize) -> Outcome;
     fn untorn_guarded_u32(from: *const u32) -> Outcome;
     fn untorn_guarded_u64(from: *const u64) -> Outcome;
@@ -150,6 +177,19 @@ pub(crate) unsafe fn copy_lines_avx(to: *mut u8, from: *const u8, bytes: usize) 
 pub(crate) unsafe fn copy_lines_sse2(to: *mut u8, from: *const u8, bytes: usize) -> Result<(), Interrupted> {
     // SAFETY: as in `copy_lines_avx`.
     unsafe { untorn_guarded_lines_sse2(to, from, bytes) }.result().map(|_| ())
+}
+
+/// Copies whole lines, 8 bytes at a time.
+///
+/// # Errors
+/// [`Interrupted`].
+///
+/// # Safety
+/// As [`copy_bytes`]; `bytes` is a multiple of 64 and not 0.
+#[inline]
+pub(crate) unsafe fn copy_lines_words(to: *mut u8, from: *const u8, bytes: usize) -> Result<(), Interrupted> {
+    // SAFETY: as in `copy_lines_avx`.
+    unsafe { untorn_guarded_lines_words(to, from, bytes) }.result().map(|_| ())
 }
 
 /// Copies any number of bytes.

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`phys`] | the trait by which a driver asks for physical memory to be mapped |
 //! | [`persist`] | write-back instructions, fences, streaming copies |
+//! | [`copies`] | which kind of copy is the fastest here |
 //! | [`guarded`] | loads that a machine check may end |
 //! | [`raw`] | the trait of both media: raw copies, and what is lost |
 //! | [`pmem`] | mapped persistent memory, as regions and namespaces |
@@ -19,8 +20,8 @@
 //! | [`ivshmem`] | QEMU's ivshmem-doorbell: a consumer's memory, and interrupts both ways |
 //! | [`uart`] | a 16550 UART, as a byte link |
 //!
-//! [`phys`], [`persist`], [`pmem`], [`blk_window`], [`shared`] and [`transfer`] need no privilege and run in a program
-//! on a host, too.
+//! [`phys`], [`persist`], [`copies`], [`pmem`], [`blk_window`], [`shared`] and [`transfer`] need no privilege and run in a
+//! program on a host, too.
 
 #![no_std]
 
@@ -30,6 +31,7 @@ extern crate std;
 
 mod bad_ranges;
 pub mod blk_window;
+pub mod copies;
 mod flush_hints;
 pub mod guarded;
 pub mod ivshmem;

@@ -37,24 +37,27 @@ enum WriteBack {
     Skip,
 }
 
-/// The widest load and store in copies.
+/// The loads and stores of copies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Vectors {
+enum Unit {
     /// 32 bytes: VMOVDQU, VMOVNTDQ.
     Avx,
     /// 16 bytes, on every x86-64 CPU: MOVDQU, MOVNTDQ.
     Sse2,
+    /// 8 bytes: MOV, MOVNTI. Where instructions are emulated, wider ones are made of these and cost more.
+    Word,
 }
 
 /// How this machine makes stores durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Persist {
     write_back: WriteBack,
-    vectors: Vectors,
+    unit: Unit,
 }
 
 impl Persist {
-    /// Chooses by the CPU that runs this. `caches_survive` means that the platform flushes its caches on power loss.
+    /// Chooses by the CPU that runs this, and the widest copies that it has. `caches_survive` means that the platform flushes its
+    /// caches on power loss.
     ///
     /// All CPUs must be alike, and the kernel must have enabled on each what it enabled here (CR4.OSXSAVE and XCR0)
     /// before that CPU uses the result: one without AVX state raises #UD.
@@ -69,7 +72,23 @@ impl Persist {
             bits if bits & (1 << 23) != 0 => WriteBack::ClflushOpt,
             _ => WriteBack::Clflush,
         };
-        Self { write_back, vectors: if avx_usable() { Vectors::Avx } else { Vectors::Sse2 } }
+        Self { write_back, unit: if avx_usable() { Unit::Avx } else { Unit::Sse2 } }
+    }
+
+    /// Returns this with each kind of copy that is no wider, the widest first.
+    pub fn with_each_copy(self) -> impl Iterator<Item = Self> {
+        let units = [Unit::Avx, Unit::Sse2, Unit::Word].into_iter().skip_while(move |unit| *unit != self.unit);
+        units.map(move |unit| Self { unit, ..self })
+    }
+
+    /// Returns the kind of copy in a word: `avx`, `sse2` or `word`.
+    #[must_use]
+    pub const fn copy_name(self) -> &'static str {
+        match self.unit {
+            Unit::Avx => "avx",
+            Unit::Sse2 => "sse2",
+            Unit::Word => "word",
+        }
     }
 
     /// Starts to write back every line that holds one of the `bytes` bytes from `at` on.
@@ -145,8 +164,8 @@ impl Persist {
         // SAFETY: the loops store exactly `bytes` bytes at `to` and load as many at `from`: both ranges are the caller's.
         // VMOVNTDQ and MOVNTDQ need the alignment that the caller promised; AVX was found usable before it was chosen.
         unsafe {
-            match self.vectors {
-                Vectors::Avx => asm!(
+            match self.unit {
+                Unit::Avx => asm!(
                     "2:",
                     "vmovdqu ymm0, [{from} + {i}]",
                     "vmovdqu ymm1, [{from} + {i} + 32]",
@@ -164,7 +183,7 @@ impl Persist {
                     out("xmm12") _, out("xmm13") _, out("xmm14") _, out("xmm15") _,
                     options(nostack)
                 ),
-                Vectors::Sse2 => asm!(
+                Unit::Sse2 => asm!(
                     "2:",
                     "movdqu {a}, [{from} + {i}]",
                     "movdqu {b}, [{from} + {i} + 16]",
@@ -177,6 +196,31 @@ impl Persist {
                     "add {i}, 64",
                     "jnz 2b",
                     a = out(xmm_reg) _, b = out(xmm_reg) _, c = out(xmm_reg) _, d = out(xmm_reg) _,
+                    i = inout(reg) bytes.wrapping_neg() => _,
+                    from = in(reg) from.add(bytes), to = in(reg) to.add(bytes),
+                    options(nostack)
+                ),
+                Unit::Word => asm!(
+                    "2:",
+                    "mov {a}, [{from} + {i}]",
+                    "mov {b}, [{from} + {i} + 8]",
+                    "mov {c}, [{from} + {i} + 16]",
+                    "mov {d}, [{from} + {i} + 24]",
+                    "movnti [{to} + {i}], {a}",
+                    "movnti [{to} + {i} + 8], {b}",
+                    "movnti [{to} + {i} + 16], {c}",
+                    "movnti [{to} + {i} + 24], {d}",
+                    "mov {a}, [{from} + {i} + 32]",
+                    "mov {b}, [{from} + {i} + 40]",
+                    "mov {c}, [{from} + {i} + 48]",
+                    "mov {d}, [{from} + {i} + 56]",
+                    "movnti [{to} + {i} + 32], {a}",
+                    "movnti [{to} + {i} + 40], {b}",
+                    "movnti [{to} + {i} + 48], {c}",
+                    "movnti [{to} + {i} + 56], {d}",
+                    "add {i}, 64",
+                    "jnz 2b",
+                    a = out(reg) _, b = out(reg) _, c = out(reg) _, d = out(reg) _,
                     i = inout(reg) bytes.wrapping_neg() => _,
                     from = in(reg) from.add(bytes), to = in(reg) to.add(bytes),
                     options(nostack)
@@ -198,10 +242,11 @@ impl Persist {
         // SAFETY: whole lines and the rest are disjoint parts of the ranges that the caller vouches for; AVX was found
         // usable before it was chosen.
         unsafe {
-            match self.vectors {
+            match self.unit {
                 _ if body == 0 => {}
-                Vectors::Avx => guarded::copy_lines_avx(to, from, body)?,
-                Vectors::Sse2 => guarded::copy_lines_sse2(to, from, body)?,
+                Unit::Avx => guarded::copy_lines_avx(to, from, body)?,
+                Unit::Sse2 => guarded::copy_lines_sse2(to, from, body)?,
+                Unit::Word => guarded::copy_lines_words(to, from, body)?,
             }
             if body != bytes {
                 guarded::copy_bytes(to.add(body), from.add(body), bytes - body)?;
@@ -267,11 +312,7 @@ impl fmt::Display for Persist {
             WriteBack::Clflush => "clflush",
             WriteBack::Skip => "no write-back (caches are flushed on power loss)",
         };
-        let vectors = match self.vectors {
-            Vectors::Avx => "avx",
-            Vectors::Sse2 => "sse2",
-        };
-        write!(f, "{write_back}, {vectors} copies")
+        write!(f, "{write_back}, {} copies", self.copy_name())
     }
 }
 
@@ -289,13 +330,7 @@ mod tests {
             WriteBack::ClflushOpt => &[WriteBack::ClflushOpt, WriteBack::Clflush, WriteBack::Skip],
             _ => &[WriteBack::Clflush, WriteBack::Skip],
         };
-        let vector_sets = match best.vectors {
-            Vectors::Avx => &[Vectors::Avx, Vectors::Sse2][..],
-            Vectors::Sse2 => &[Vectors::Sse2],
-        };
-        write_backs
-            .iter()
-            .flat_map(|&write_back| vector_sets.iter().map(move |&vectors| Persist { write_back, vectors }))
+        write_backs.iter().flat_map(move |&write_back| Persist { write_back, ..best }.with_each_copy())
     }
 
     #[test]

@@ -30,10 +30,10 @@ fn medium(operation: Operation) -> PathBuf {
 }
 
 /// Traces an operation, and holds the file that it leaves against the stores that were seen: none went unnoticed.
-fn traced(operation: Operation) -> Traced {
+fn traced(operation: Operation, copy: Option<&str>) -> Traced {
     let path = medium(operation);
     let program = env!("CARGO_BIN_EXE_pmem-under-trace");
-    let traced = trace(Command::new(program).arg(operation.name()).arg(&path), BYTES);
+    let traced = trace(Command::new(program).arg(operation.name()).arg(&path).args(copy), BYTES);
     let after = fs::read(&path).unwrap();
     fs::remove_file(&path).unwrap();
     let mut expected = operation.start();
@@ -49,7 +49,12 @@ fn traced(operation: Operation) -> Traced {
 }
 
 fn equals_the_simulated(operation: Operation) -> Traced {
-    let real = traced(operation);
+    equals_the_simulated_by(operation, None)
+}
+
+/// With this kind of copy; by default the widest.
+fn equals_the_simulated_by(operation: Operation, copy: Option<&str>) -> Traced {
+    let real = traced(operation, copy);
     let simulated = operation.simulated();
     let (a, b) = (epochs(&real.events), epochs(&simulated));
     assert_eq!(a.len(), b.len(), "{operation:?}: fences");
@@ -111,6 +116,14 @@ fn a_run_executes_what_was_explored() {
 }
 
 #[test]
+fn every_kind_of_copy_streams_what_was_explored() {
+    for (copy, mnemonic) in [("sse2", "Movntdq"), ("word", "Movnti")] {
+        let real = equals_the_simulated_by(Operation::Run, Some(copy));
+        assert!(real.names.contains_key(mnemonic), "{copy}: {:?}", real.names);
+    }
+}
+
+#[test]
 fn recovery_executes_what_was_explored() {
     let real = equals_the_simulated(Operation::Recover);
     explore(Operation::Recover, &real, |lba| vec![first_tag(lba)], |lba| vec![first_tag(lba)]);
@@ -132,7 +145,7 @@ fn a_write_back_of_several_lines_takes_each_of_them_and_no_more() {
 /// What the hint is about has reached the memory controller by then, and the hint itself is not left in a buffer.
 #[test]
 fn a_flush_hint_is_written_between_two_fences() {
-    let real = traced(Operation::Hint);
+    let real = traced(Operation::Hint, None);
     let order: Vec<&str> = real
         .events
         .iter()
@@ -151,7 +164,7 @@ fn a_flush_hint_is_written_between_two_fences() {
 #[test]
 fn the_image_holds_the_same_instructions() {
     const WRITE_BACK: &[Mnemonic] = &[Mnemonic::Clwb, Mnemonic::Clflushopt, Mnemonic::Clflush, Mnemonic::Sfence];
-    const STREAM: &[Mnemonic] = &[Mnemonic::Vmovntdq, Mnemonic::Movntdq];
+    const STREAM: &[Mnemonic] = &[Mnemonic::Vmovntdq, Mnemonic::Movntdq, Mnemonic::Movnti];
     workspace::build();
     let image = Image::read(&fs::read(workspace::target().join("release/untorn")).unwrap()).unwrap();
     let table: [(&[&str], &[Mnemonic]); 8] = [

@@ -43,6 +43,7 @@ use alloc::vec::Vec;
 use attach::{Mapped, State, device_name};
 use disk::BttDisk;
 use drivers::blk_window::BlkRegion;
+use drivers::copies::{self, CopyTimes};
 use drivers::medium::AnyMedium;
 use drivers::persist::Persist;
 use drivers::phys::PhysAddr;
@@ -121,7 +122,7 @@ impl<M: Machine> Node<M> {
         for finding in found.findings() {
             machine.log(format_args!("nvdimm: {finding}"));
         }
-        let persist = Persist::detect(found.persistence_domain() == PersistenceDomain::CpuCache);
+        let persist = fastest(&machine, found.persistence_domain() == PersistenceDomain::CpuCache);
         let [a, b, c, d, e, f, g, h, ..] = machine.random();
         let boot = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
         let exports = Arc::new(Exports::new(machine.export_services(), machine.cpus(), boot));
@@ -223,4 +224,17 @@ impl<M: Machine> Node<M> {
     pub const fn machine(&self) -> &M {
         &self.machine
     }
+}
+
+/// Chooses how this machine makes stores durable, and the kind of copy by measuring.
+fn fastest(machine: &impl Machine, caches_survive: bool) -> Persist {
+    let widest = Persist::detect(caches_survive);
+    let times = copies::measure(widest, &|| machine.now_ns());
+    let persist = copies::fastest(&times).unwrap_or(widest);
+    let shown = |CopyTimes { persist, stream_ns, load_ns }: &CopyTimes| {
+        format!("{} {stream_ns} in, {load_ns} out", persist.copy_name())
+    };
+    let times: Vec<_> = times.iter().map(shown).collect();
+    machine.log(format_args!("persist: {persist} (ns for 4096 bytes: {})", times.join("; ")));
+    persist
 }

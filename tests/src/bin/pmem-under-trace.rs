@@ -1,7 +1,7 @@
 //! Uses persistent memory as the appliance does, while its instructions are counted (`tests::instructions`).
 //!
-//! `pmem-under-trace OPERATION FILE`: maps the file at a fixed place, and stops (SIGSTOP) just before and just after the
-//! operation.
+//! `pmem-under-trace OPERATION FILE [COPY]`: maps the file at a fixed place, and stops (SIGSTOP) just before and just after
+//! the operation, with this kind of copy; by default the widest.
 
 use std::fs::OpenOptions;
 use std::num::NonZeroUsize;
@@ -17,15 +17,19 @@ use tests::threads::Hardware;
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
-    let (Some(operation), Some(file), None) = (arguments.next(), arguments.next(), arguments.next()) else {
+    let (Some(operation), Some(file), copy) = (arguments.next(), arguments.next(), arguments.next()) else {
         return ExitCode::from(2);
     };
     let Some(operation) = Operation::named(&operation) else { return ExitCode::from(2) };
-    operation.perform(&map(&file, operation), || raise(Signal::SIGSTOP).expect("a process may stop itself"));
+    let mut copies = Persist::detect(false).with_each_copy();
+    let Some(persist) = copies.find(|persist| copy.as_deref().is_none_or(|copy| copy == persist.copy_name())) else {
+        return ExitCode::from(2);
+    };
+    operation.perform(&map(&file, operation, persist), || raise(Signal::SIGSTOP).expect("a process may stop itself"));
     ExitCode::SUCCESS
 }
 
-fn map(file: &str, operation: Operation) -> Pmem {
+fn map(file: &str, operation: Operation, persist: Persist) -> Pmem {
     let file = OpenOptions::new().read(true).write(true).open(file).expect("the file is there");
     let bytes = file.metadata().expect("it has a length").len();
     let (protection, flags) = (ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_SHARED);
@@ -37,7 +41,6 @@ fn map(file: &str, operation: Operation) -> Pmem {
     // SAFETY: the mapping is readable and writable for good, and nothing refers to it but what is mapped here.
     let machine = unsafe { Hardware::default().device(0, bytes, base) };
     let (bytes, hints) = if operation == Operation::Hint { (HINT, &[PhysAddr(HINT)][..]) } else { (bytes, &[][..]) };
-    let persist = Persist::detect(false);
     let region =
         PmemRegion::map(&machine.map, PhysAddr(0), bytes, hints, Access::ReadWrite, persist).expect("it is mapped");
     region.namespace(0, bytes, Access::ReadWrite).expect("the whole region")
