@@ -1,7 +1,7 @@
 //! What can go wrong with sectors and arenas that are in use, with its place.
 
 use crate::geometry::Area;
-use crate::media::MediaError;
+use crate::media::{FenceFault, MediaError};
 use crate::units::{ArenaIndex, ExternalLba, PremapAba};
 use core::fmt;
 
@@ -19,6 +19,8 @@ pub enum ReadOnlyReason {
     MapOutOfBounds { premap: PremapAba, found: u32 },
     /// An access to map or flog failed: what stands there is not known.
     Metadata(MediaError),
+    /// A fence failed: what was stored last may not survive a power cut, map entries of finished writes included.
+    NotDurable(FenceFault),
 }
 
 impl fmt::Display for ReadOnlyReason {
@@ -31,6 +33,7 @@ impl fmt::Display for ReadOnlyReason {
                 write!(f, "map entry {premap} ({found:#010x}) is past the arena's end")
             }
             Self::Metadata(why) => write!(f, "metadata: {why}"),
+            Self::NotDurable(why) => write!(f, "what was stored last may not be durable: its device failed: {why}"),
         }
     }
 }

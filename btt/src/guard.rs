@@ -1,7 +1,7 @@
 //! A lane in use: the way to the sectors, and what makes their map entries durable.
 
 use crate::device::Btt;
-use crate::error::BttError;
+use crate::error::{BttError, ReadOnlyReason};
 use crate::lane::{Counters, Lane, LaneState};
 use crate::map::Unfenced;
 use crate::media::{LINE_BYTES, MediaError, Medium};
@@ -71,7 +71,7 @@ impl<'a, M: Medium> LaneGuard<'a, M> {
 
     pub(crate) fn fence(&mut self) -> Result<(), MediaError> {
         self.state.counters.fences += 1;
-        self.btt.media().fence()
+        self.btt.fence()
     }
 
     /// The epoch of the map changes that this lane makes now.
@@ -87,6 +87,21 @@ impl<'a, M: Medium> LaneGuard<'a, M> {
 }
 
 impl<M: Medium> Btt<M> {
+    /// Waits until this CPU's stores are durable. If what they were is lost for good, all arenas turn read-only.
+    ///
+    /// A later fence proves nothing then: the medium may have dropped what the failed one was for, which reads back all the
+    /// same. A flog group would go on from a record, or a record from a map entry, that a cut takes away.
+    pub(crate) fn fence(&self) -> Result<(), MediaError> {
+        self.media().fence().inspect_err(|why| {
+            if let MediaError::NotDurable(fault) = why {
+                for arena in &self.arenas {
+                    // An arena that takes no writes has its reason, which stands.
+                    let _ = arena.turn_read_only(ReadOnlyReason::NotDurable(*fault));
+                }
+            }
+        })
+    }
+
     /// Takes the lane of `cpu`, and waits for another CPU that has it. The guard reads and writes sectors.
     ///
     /// Until the guard is dropped, it must stay with one CPU, or what moves it must order stores as a locked

@@ -74,6 +74,39 @@ pub enum MediaError {
         /// The device's own status word.
         status: u32,
     },
+    /// A fence failed for good: what was stored since the fence before it may be lost, although it reads back, and no
+    /// later fence changes that.
+    NotDurable(FenceFault),
+}
+
+/// Why the device that makes stores durable did not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FenceFault {
+    /// It answered that it could not.
+    Refused {
+        /// Its own status word.
+        status: u32,
+    },
+    /// It has stopped, and wants to be reset.
+    Stopped,
+    /// It did not answer.
+    Silent {
+        /// For how many seconds it was waited for.
+        seconds: u32,
+    },
+    /// Its answer makes no sense.
+    Nonsense,
+}
+
+impl fmt::Display for FenceFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused { status } => write!(f, "it answered {status:#x}"),
+            Self::Stopped => write!(f, "it has stopped, and wants a reset"),
+            Self::Silent { seconds } => write!(f, "no answer for {seconds} s"),
+            Self::Nonsense => write!(f, "its answer makes no sense"),
+        }
+    }
 }
 
 impl fmt::Display for MediaError {
@@ -85,6 +118,7 @@ impl fmt::Display for MediaError {
             Self::ReadOnly => write!(f, "the medium is read-only"),
             Self::CallersMemory => write!(f, "the caller's memory is gone"),
             Self::Device { at, status } => write!(f, "the device failed at {at}, status {status:#x}"),
+            Self::NotDurable(why) => write!(f, "the device failed to make stores durable: {why}"),
         }
     }
 }
@@ -159,7 +193,8 @@ pub trait Medium {
     /// Waits until all that this CPU streamed or started to write back is durable.
     ///
     /// # Errors
-    /// [`MediaError::Device`], where the medium reports only now that something was lost.
+    /// [`MediaError::Device`], [`MediaError::NotDurable`], where the medium reports only now that something was lost.
+    /// After [`MediaError::Device`] a fence may be tried again.
     fn fence(&self) -> Result<(), MediaError>;
 }
 

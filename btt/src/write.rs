@@ -212,7 +212,7 @@ impl<M: Medium> LaneGuard<'_, M> {
                 entry.start_write_back(media)?;
             }
             // Crash here: new lba and old_map beside the old sequence number. That is still the older slot.
-            media.fence()?;
+            self.btt.fence()?;
             for (entry, _) in pairs() {
                 entry.store_commit(media)?;
                 entry.start_write_back(media)?;

@@ -3,8 +3,8 @@
 
 mod common;
 
-use btt::sim::{Choose, Seeded, Sim};
-use btt::{Btt, OpenError};
+use btt::sim::{Choose, Plan, Seeded, Sim};
+use btt::{Btt, BttError, OpenError, ReadOnlyReason};
 use common::*;
 
 /// What each sector may hold: the acknowledged content, or that of the write under way.
@@ -32,12 +32,9 @@ fn recover_and_judge(crashed: Sim, expected: &Expected, what: &str) {
 }
 
 /// Writes runs on several CPUs; after each, and in the middle of each, cuts the power in several ways.
-fn explore(seed: u64, in_order: bool, sectors: u64, longest: u64) {
+fn explore(seed: u64, kind: fn(Sim) -> Sim, sectors: u64, longest: u64) {
     let mut random = Seeded::new(seed);
-    let mut media = made(512);
-    if !in_order {
-        media = media.without_line_order();
-    }
+    let media = kind(made(512));
     let mut expected = Expected { acknowledged: vec![0; sectors as usize], under_way: vec![None; sectors as usize] };
     let btt = open(media, 3);
     let mut tag = 1;
@@ -93,20 +90,70 @@ impl Crashing<'_> {
 #[test]
 fn a_cut_leaves_each_sector_old_or_new() {
     for seed in 0..6 {
-        explore(seed, true, 12, 4);
+        explore(seed, |sim| sim, 12, 4);
     }
 }
 
 #[test]
 fn so_it_does_where_lines_have_no_order() {
     for seed in 100..103 {
-        explore(seed, false, 12, 4);
+        explore(seed, Sim::without_line_order, 12, 4);
+    }
+}
+
+#[test]
+fn so_it_does_where_a_fence_is_a_flush() {
+    for seed in 200..203 {
+        explore(seed, Sim::behind_flushes, 12, 4);
+    }
+}
+
+/// Colliding runs on three CPUs, with each FLUSH in turn failing.
+#[test]
+fn after_a_failed_flush_nothing_is_acknowledged_and_a_cut_loses_nothing_that_was() {
+    let mut random = Seeded::new(11);
+    for failing in 0.. {
+        let sim = made(512).behind_flushes();
+        sim.set_plan(Plan::FailFence(failing));
+        let btt = open(sim, 3);
+        let mut expected = Expected { acknowledged: vec![0; 12], under_way: vec![None; 12] };
+        let mut failed = false;
+        for round in 1..=12_u64 {
+            let (cpu, lba) = (round as u32 % 3, round as usize * 5 % 9);
+            btt.media().set_cpu(cpu);
+            let result = write(&btt, cpu, lba as u64, &[round; 3]);
+            assert!(result.is_err() || !failed, "FLUSH {failing}: round {round} is acknowledged");
+            match result {
+                Ok(()) => expected.acknowledged[lba..lba + 3].fill(round),
+                // What failed first may be there or not; what is refused later is not there.
+                Err(_) if !failed => expected.under_way[lba..lba + 3].fill(Some(round)),
+                Err(why) => assert!(
+                    matches!(why, BttError::ReadOnly { why: ReadOnlyReason::NotDurable(_), .. }),
+                    "FLUSH {failing}: {why}"
+                ),
+            }
+            failed |= result.is_err();
+            // The host may write pages out, and FLUSHes may succeed again.
+            let drained = btt.drain();
+            assert!(failed || drained.is_ok() || matches!(drained, Err(BttError::Drain { .. })), "{drained:?}");
+            failed |= drained.is_err();
+            for turn in 0..3 {
+                let crashed = btt.media().crash(&mut random);
+                recover_and_judge(crashed, &expected, &format!("FLUSH {failing} round {round} turn {turn}"));
+            }
+        }
+        let reason = btt.arenas().next().expect("one arena").read_only;
+        assert_eq!(failed, matches!(reason, Some(ReadOnlyReason::NotDurable(_))), "FLUSH {failing}: {reason:?}");
+        if !failed {
+            assert!(failing > 40, "each write is several FLUSHes");
+            break;
+        }
     }
 }
 
 #[test]
 fn so_it_does_for_long_runs() {
-    explore(7, true, 80, 40);
+    explore(7, |sim| sim, 80, 40);
 }
 
 #[test]

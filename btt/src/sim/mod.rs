@@ -26,7 +26,7 @@
 mod image;
 mod pending;
 
-use crate::media::{MediaError, Medium, NsOffset};
+use crate::media::{FenceFault, MediaError, Medium, NsOffset};
 #[cfg(feature = "sim")]
 pub use crate::sync::scheduled::{Turn, set_scheduler};
 use alloc::boxed::Box;
@@ -75,6 +75,9 @@ pub enum Plan {
     FailFrom(u64),
     /// The access with this number fails, later ones do not.
     FailOnce(u64),
+    /// The fence with this number fails, and what it was to cover is never covered; all else goes on as if nothing had
+    /// happened. So does a host whose disk failed: it takes the pages for clean.
+    FailFence(u64),
 }
 
 #[derive(Clone, Debug)]
@@ -86,6 +89,7 @@ struct State {
     trace: Option<Vec<Event>>,
     plan: Plan,
     accesses: u64,
+    fences: u64,
 }
 
 /// The medium.
@@ -94,6 +98,7 @@ pub struct Sim {
     state: Mutex<State>,
     bytes: u64,
     line_order: bool,
+    flushed: bool,
     read_only: bool,
 }
 
@@ -164,8 +169,9 @@ impl Sim {
             trace: None,
             plan: Plan::None,
             accesses: 0,
+            fences: 0,
         };
-        Self { state: Mutex::new(state), bytes, line_order: true, read_only: false }
+        Self { state: Mutex::new(state), bytes, line_order: true, flushed: false, read_only: false }
     }
 
     /// The same medium behind a block data window: no order within a line.
@@ -173,6 +179,15 @@ impl Sim {
     pub fn without_line_order(mut self) -> Self {
         self.line_order = false;
         self.state().pending.without_line_order();
+        self
+    }
+
+    /// The same medium as virtio-pmem: each fence is a FLUSH, which covers what any CPU has stored. Until then any piece
+    /// may persist, in any order, and starting a write-back does nothing.
+    #[must_use]
+    pub fn behind_flushes(mut self) -> Self {
+        (self.line_order, self.flushed) = (false, true);
+        self.state().pending.behind_flushes();
         self
     }
 
@@ -198,6 +213,7 @@ impl Sim {
         let mut state = self.state();
         state.plan = plan;
         state.accesses = 0;
+        state.fences = 0;
     }
 
     /// How many accesses there have been since the plan was set.
@@ -221,7 +237,8 @@ impl Sim {
         let mut state = self.state().clone();
         state.trace = None;
         state.plan = Plan::None;
-        Self { state: Mutex::new(state), bytes: self.bytes, line_order: self.line_order, read_only: self.read_only }
+        let Self { bytes, line_order, flushed, read_only, .. } = *self;
+        Self { state: Mutex::new(state), bytes, line_order, flushed, read_only }
     }
 
     /// Does again what was done to a medium that was in the same state.
@@ -301,7 +318,11 @@ impl Sim {
     fn like(&self, image: Image) -> Self {
         let mut other = Self::with(image);
         other.read_only = self.read_only;
-        if self.line_order { other } else { other.without_line_order() }
+        match (self.flushed, self.line_order) {
+            (true, _) => other.behind_flushes(),
+            (false, true) => other,
+            (false, false) => other.without_line_order(),
+        }
     }
 
     /// Counts an access, checks its range, and lets the plan strike.
@@ -310,7 +331,7 @@ impl Sim {
         let number = state.accesses;
         state.accesses += 1;
         let fails = match state.plan {
-            Plan::None => false,
+            Plan::None | Plan::FailFence(_) => false,
             Plan::FailFrom(first) => number >= first,
             Plan::FailOnce(one) => number == one,
         };
@@ -421,6 +442,13 @@ impl Medium for Sim {
 
     fn fence(&self) -> Result<(), MediaError> {
         let mut state = self.access(NsOffset(0), 0, 1)?;
+        let number = state.fences;
+        state.fences += 1;
+        if matches!(state.plan, Plan::FailFence(one) if number == one) {
+            let cpu = state.cpu;
+            state.pending.abandon(cpu);
+            return Err(MediaError::NotDurable(FenceFault::Refused { status: 1 }));
+        }
         state.fence();
         state.log(|| Event::Fence);
         Ok(())

@@ -18,6 +18,8 @@ pub struct Store {
     cpu: u32,
     /// The CPUs that started to write the store's line back after it.
     written_back: u64,
+    /// A fence that was to cover it has failed: no later one does.
+    abandoned: bool,
 }
 
 impl Store {
@@ -38,6 +40,12 @@ impl Store {
     pub const fn is_streaming(&self) -> bool {
         self.streaming
     }
+
+    /// Whether a fence of `cpu` makes it durable.
+    const fn is_covered(&self, cpu: u32, flushed: bool) -> bool {
+        let reached = if self.streaming { self.cpu == cpu } else { self.written_back & 1 << cpu != 0 };
+        (reached || flushed) && !self.abandoned
+    }
 }
 
 /// Stores of which a power cut keeps the first 0, 1, … or all, whatever it keeps of others: numbers in program order.
@@ -48,17 +56,24 @@ pub type Chain = Vec<usize>;
 pub struct Pending {
     stores: Vec<Store>,
     line_order: bool,
+    flushed: bool,
 }
 
 impl Pending {
     /// None, on a medium that keeps the order within a line or does not.
     #[must_use]
     pub const fn new(line_order: bool) -> Self {
-        Self { stores: Vec::new(), line_order }
+        Self { stores: Vec::new(), line_order, flushed: false }
     }
 
     pub(super) fn without_line_order(&mut self) {
         self.line_order = false;
+    }
+
+    /// From now on a fence covers what any CPU has stored, and write-backs count for nothing.
+    pub(super) fn behind_flushes(&mut self) {
+        self.line_order = false;
+        self.flushed = true;
     }
 
     /// The stores, in program order.
@@ -82,7 +97,7 @@ impl Pending {
             bytes[..piece.len()].copy_from_slice(piece);
             #[allow(clippy::cast_possible_truncation)] // at most 8
             let len = piece.len() as u8;
-            self.stores.push(Store { at, bytes, len, streaming, cpu, written_back: 0 });
+            self.stores.push(Store { at, bytes, len, streaming, cpu, written_back: 0, abandoned: false });
             at += piece.len() as u64;
             rest = after;
         }
@@ -99,13 +114,22 @@ impl Pending {
     /// `cpu` fences: gives what is durable now, in program order. A cached store whose line is written back takes the
     /// earlier stores of the line along, as the write-back has covered those too.
     pub fn fence(&mut self, cpu: u32, mut durable: impl FnMut(&Store)) {
+        let flushed = self.flushed;
         self.stores.retain(|store| {
-            let covered = if store.streaming { store.cpu == cpu } else { store.written_back & 1 << cpu != 0 };
+            let covered = store.is_covered(cpu, flushed);
             if covered {
                 durable(store);
             }
             !covered
         });
+    }
+
+    /// A fence of `cpu` fails. What it was to cover may be lost from now on, whatever is fenced later.
+    pub fn abandon(&mut self, cpu: u32) {
+        let flushed = self.flushed;
+        for store in self.stores.iter_mut().filter(|store| store.is_covered(cpu, flushed)) {
+            store.abandoned = true;
+        }
     }
 
     /// What a power cut chooses from: of each chain any prefix, independently. Chains come in the order of their first
