@@ -11,6 +11,7 @@
 //! | [`blk_window`] | block data windows, as regions and namespaces |
 //! | [`medium`] | a namespace's medium: [`pmem::Pmem`] or [`blk_window::Blk`] |
 //! | [`transfer`] | a run of sectors, moved once between a consumer's memory and a medium |
+//! | [`flush`] | fences that are FLUSHes of a device, shared by all CPUs |
 //! | `flush_hints` | registers that make durable what was posted to a DIMM |
 //! | `bad_ranges` | the list of lines that a region has lost |
 //! | [`poison`] | from the physical address of a lost line to its region's list |
@@ -19,6 +20,7 @@
 //! | [`shared`] | memory that a peer writes to at the same time |
 //! | [`ivshmem`] | QEMU's ivshmem-doorbell: a consumer's memory, and interrupts both ways |
 //! | [`uart`] | a 16550 UART, as a byte link |
+//! | [`virtio`] | the driver's side of virtio over PCI; virtio-pmem |
 //!
 //! [`phys`], [`persist`], [`copies`], [`pmem`], [`blk_window`], [`shared`] and [`transfer`] need no privilege and run in a
 //! program on a host, too.
@@ -32,6 +34,7 @@ extern crate std;
 mod bad_ranges;
 pub mod blk_window;
 pub mod copies;
+pub mod flush;
 mod flush_hints;
 pub mod guarded;
 pub mod ivshmem;
@@ -46,3 +49,4 @@ pub mod raw;
 pub mod shared;
 pub mod transfer;
 pub mod uart;
+pub mod virtio;

@@ -327,22 +327,25 @@ impl Function {
         Ok(msix)
     }
 
-    /// Returns the offset of a capability.
+    /// Returns the offset of a capability, all three of whose words are in the first 256 bytes.
     fn capability(&self, config: &Config, wanted: u32) -> Option<u16> {
+        self.capabilities(config, wanted).next().filter(|at| *at <= 0xf4)
+    }
+
+    /// Returns the offsets of all capabilities of a kind, in the list's order.
+    pub(crate) fn capabilities<'c>(&self, config: &'c Config, wanted: u32) -> impl Iterator<Item = u16> + Clone + 'c {
         const HAS_CAPABILITIES: u32 = 1 << 20;
-        if config.read_at(self.address, 4) & HAS_CAPABILITIES == 0 {
-            return None;
-        }
-        let mut at = config.read_at(self.address, 0x34) & 0xfc;
-        for _ in 0..CAPABILITIES_MAX {
-            let place = u16::try_from(at).ok().filter(|at| *at >= 0x40)?;
-            let word = config.read_at(self.address, place);
-            if word & 0xff == wanted {
-                return Some(place).filter(|at| *at <= 0xf4); // all three of its words are in the first 256 bytes
-            }
-            at = word >> 8 & 0xfc;
-        }
-        None
+        let address = self.address;
+        let place = |at: u32| u16::try_from(at & 0xfc).ok().filter(|at| *at >= 0x40);
+        let has_any = config.read_at(address, 4) & HAS_CAPABILITIES != 0;
+        let first = if has_any { place(config.read_at(address, 0x34)) } else { None };
+        let all = core::iter::successors(first, move |at| place(config.read_at(address, *at) >> 8));
+        all.take(CAPABILITIES_MAX).filter(move |at| config.read_at(address, *at) & 0xff == wanted)
+    }
+
+    /// Reads a double word of its configuration space.
+    pub(crate) fn word(&self, config: &Config, offset: u16) -> u32 {
+        config.read_at(self.address, offset)
     }
 }
 

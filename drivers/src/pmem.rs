@@ -13,7 +13,7 @@
 //! | `read` | AVX or SSE2 loads ([`crate::guarded`]) | none |
 //! | `write` | streaming stores, cached at ragged ends | durable after the next `fence` |
 //! | `load_*` | one aligned load | acquire |
-//! | `store_*` | one aligned store | release; one line's stores persist in program order |
+//! | `store_*` | one aligned store | release; one line's stores persist in program order, unless a device flushes it |
 //!
 //! # What the medium has lost
 //! A region keeps a list of lost lines. A line in the list is not read. If a load ends in a machine check, its handler has
@@ -26,9 +26,10 @@ use core::fmt;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use btt::media::{LINE_BYTES, MediaError, Medium, NsOffset};
+use btt::media::{FenceFault, LINE_BYTES, MediaError, Medium, NsOffset};
 
 use crate::bad_ranges::BadRanges;
+use crate::flush::Flush;
 use crate::flush_hints::FlushHints;
 use crate::guarded::{self, Interrupted};
 use crate::persist::Persist;
@@ -80,6 +81,26 @@ impl fmt::Display for SliceError {
 
 impl core::error::Error for SliceError {}
 
+/// What makes stores durable.
+#[derive(Clone, Debug)]
+enum Durable {
+    /// Write-backs from the CPU's caches, then fences, and the flush hints that there are.
+    WriteBacks(FlushHints),
+    /// FLUSHes of a device: the memory is a file in a host's page cache.
+    Flushes(Arc<dyn Flush>),
+}
+
+impl Durable {
+    /// Returns why nothing can be made durable any more.
+    #[inline]
+    fn fault(&self) -> Option<FenceFault> {
+        match self {
+            Self::WriteBacks(_) => None,
+            Self::Flushes(flush) => flush.fault(),
+        }
+    }
+}
+
 /// A mapped range of persistent memory, which its namespaces share.
 #[derive(Clone, Debug)]
 pub struct PmemRegion {
@@ -87,7 +108,7 @@ pub struct PmemRegion {
     bytes: usize,
     access: Access,
     persist: Persist,
-    hints: FlushHints,
+    durable: Durable,
     /// Its offset in its region.
     start: u64,
     /// The lines that the region has lost.
@@ -121,7 +142,13 @@ impl PmemRegion {
         let hints = FlushHints::map(phys, flush_hints)?;
         let bad = Arc::default();
         poison::watch(at, bytes, &bad);
-        Ok(Self { base, bytes: usable, access, persist, hints, start: 0, bad })
+        Ok(Self { base, bytes: usable, access, persist, durable: Durable::WriteBacks(hints), start: 0, bad })
+    }
+
+    /// The same region, whose stores this device's FLUSHes make durable, and nothing else does.
+    #[must_use]
+    pub fn flushed_by(self, flush: Arc<dyn Flush>) -> Self {
+        Self { durable: Durable::Flushes(flush), ..self }
     }
 
     /// A region over memory that is mapped already: a file mapping on a host.
@@ -136,7 +163,8 @@ impl PmemRegion {
     #[must_use]
     pub unsafe fn from_mapping(base: NonNull<u8>, bytes: usize, access: Access, persist: Persist) -> Self {
         assert!(base.addr().get().is_multiple_of(64), "a mapping of persistent memory begins at a line");
-        Self { base, bytes, access, persist, hints: FlushHints::none(), start: 0, bad: Arc::default() }
+        let durable = Durable::WriteBacks(FlushHints::none());
+        Self { base, bytes, access, persist, durable, start: 0, bad: Arc::default() }
     }
 
     /// Returns the region's length in bytes.
@@ -168,7 +196,7 @@ impl PmemRegion {
             bytes,
             access,
             persist: self.persist,
-            hints: self.hints.clone(),
+            durable: self.durable.clone(),
             start: self.start + at,
             bad: Arc::clone(&self.bad),
         }))
@@ -242,9 +270,10 @@ impl Pmem {
 
     #[inline]
     fn writable(&self) -> Result<(), MediaError> {
-        match self.0.access {
-            Access::ReadWrite => Ok(()),
-            Access::ReadOnly => Err(MediaError::ReadOnly),
+        match (self.0.access, self.0.durable.fault()) {
+            (Access::ReadWrite, None) => Ok(()),
+            (Access::ReadWrite, Some(why)) => Err(MediaError::NotDurable(why)),
+            (Access::ReadOnly, _) => Err(MediaError::ReadOnly),
         }
     }
 }
@@ -289,13 +318,14 @@ impl Medium for Pmem {
 
     #[inline]
     fn read_only(&self) -> bool {
-        self.0.access == Access::ReadOnly
+        self.0.access == Access::ReadOnly || self.0.durable.fault().is_some()
     }
 
-    /// Always: stores to mapped memory go through one cache line, which is written back whole.
+    /// Where the caches are written back: stores to mapped memory go through one line, which is written back whole. A
+    /// host's disk takes a page's sectors in any order, and promises nothing about what is in one.
     #[inline]
     fn keeps_line_order(&self) -> bool {
-        true
+        matches!(self.0.durable, Durable::WriteBacks(_))
     }
 
     #[inline]
@@ -348,15 +378,23 @@ impl Medium for Pmem {
     fn start_write_back(&self, at: NsOffset, bytes: u64) -> Result<(), MediaError> {
         let length = usize::try_from(bytes).map_err(|_| MediaError::OutOfRange { at, bytes })?;
         let from = self.locate(at, length)?;
-        // SAFETY: `locate` checked the range.
-        unsafe { self.0.persist.write_back(from, length) };
+        // A host reads its page cache through the CPUs' caches: a FLUSH needs no write-back.
+        if let Durable::WriteBacks(_) = self.0.durable {
+            // SAFETY: `locate` checked the range.
+            unsafe { self.0.persist.write_back(from, length) };
+        }
         Ok(())
     }
 
-    /// Also writes the flush hints.
+    /// Also writes the flush hints, or is a FLUSH.
     #[inline]
     fn fence(&self) -> Result<(), MediaError> {
-        self.0.hints.fence();
-        Ok(())
+        match &self.0.durable {
+            Durable::WriteBacks(hints) => {
+                hints.fence();
+                Ok(())
+            }
+            Durable::Flushes(flush) => flush.flush().map_err(MediaError::NotDurable),
+        }
     }
 }

@@ -1,0 +1,50 @@
+//! Why a device cannot be used.
+
+use core::fmt;
+
+use super::structure::Structure;
+use crate::pci::PciError;
+
+/// Why a device cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VirtioError {
+    /// Its PCI configuration is not sound.
+    Pci(PciError),
+    /// It has no such structure of registers, or none that lies in its BAR and is long enough.
+    NoStructure(Structure),
+    /// It does not finish a reset.
+    NoReset,
+    /// It does not offer VERSION_1: it is a legacy device.
+    Legacy,
+    /// It wants its addresses translated (ACCESS_PLATFORM): it is behind an IOMMU.
+    BehindIommu,
+    /// It does not take the features that were chosen.
+    FeaturesRefused,
+    /// Its queue is missing, or has room for less than one request.
+    NoQueue,
+    /// Its configuration changes all the time.
+    Unsettled,
+}
+
+impl fmt::Display for VirtioError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pci(why) => write!(f, "{why}"),
+            Self::NoStructure(which) => write!(f, "its {which} registers are missing, or do not lie in its BAR"),
+            Self::NoReset => write!(f, "it does not finish a reset"),
+            Self::Legacy => write!(f, "it is a legacy device (no VERSION_1)"),
+            Self::BehindIommu => write!(f, "it is behind an IOMMU (ACCESS_PLATFORM): give it without one"),
+            Self::FeaturesRefused => write!(f, "it does not take VERSION_1 alone as its features"),
+            Self::NoQueue => write!(f, "it has no queue with room for a request"),
+            Self::Unsettled => write!(f, "its configuration does not settle"),
+        }
+    }
+}
+
+impl core::error::Error for VirtioError {}
+
+impl From<PciError> for VirtioError {
+    fn from(why: PciError) -> Self {
+        Self::Pci(why)
+    }
+}

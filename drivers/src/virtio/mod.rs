@@ -1,0 +1,23 @@
+//! The driver's side of virtio over PCI: modern devices, polled (Virtual I/O Device version 1.2).
+//!
+//! | module | is |
+//! |---|---|
+//! | `structure`, `capabilities` | what registers a device has, and where: its vendor capabilities (4.1.4) |
+//! | [`registers`] | the registers, with a trait that lets a test be the device |
+//! | `set_up` | reset, features, one queue (3.1) |
+//! | `queue` | a split queue with one request at a time (2.7) |
+//! | [`pmem`] | virtio-pmem: where its memory is, and its FLUSH (5.19) |
+//!
+//! The device is not trusted: every wait has a bound, every place is checked, and what it answers is looked at once.
+
+mod capabilities;
+mod error;
+pub mod pmem;
+mod queue;
+pub mod registers;
+mod set_up;
+mod structure;
+
+pub use error::VirtioError;
+pub use queue::QueuePage;
+pub use structure::Structure;
