@@ -88,6 +88,13 @@ impl Arena {
         ExternalLba(self.first_lba.0 + u64::from(premap.0))
     }
 
+    /// The place in this arena of a sector, if it is one of its own.
+    #[inline]
+    pub(crate) fn premap(&self, lba: ExternalLba) -> Option<PremapAba> {
+        let premap = u32::try_from(lba.0.checked_sub(self.first_lba.0)?).ok()?;
+        (premap < self.found.info.geometry.external_nlba).then_some(PremapAba(premap))
+    }
+
     /// Follows the map. An entry past the arena's end turns the arena read-only.
     #[inline]
     pub(crate) fn entry<M: Medium>(&self, media: &M, premap: PremapAba) -> Result<MapEntry, BttError> {

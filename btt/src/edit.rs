@@ -18,7 +18,7 @@ use crate::format::is_zero;
 use crate::guard::LaneGuard;
 use crate::info_block::InfoBlock;
 use crate::layout::MAP_ENTRY_BYTES;
-use crate::map::{MapEntry, lines};
+use crate::map::MapEntry;
 use crate::media::{LINE_BYTES, Medium};
 use crate::scan::SectorExtent;
 use crate::units::{ExternalLba, PremapAba, RUN_MAX};
@@ -188,8 +188,8 @@ impl<M: Medium> LaneGuard<'_, M> {
         for (word, premap) in words.iter().zip(first.0..first.0 + count) {
             media.store_u32(arena.found.entry_at(PremapAba(premap)), *word).map_err(failed)?;
         }
-        for line in lines(arena.found.map_at(), first, count) {
-            media.start_write_back(line, LINE_BYTES).map_err(failed)?;
+        for (line, _) in guard.lines() {
+            media.start_write_back(line.at(arena.found.map_at()), LINE_BYTES).map_err(failed)?;
             self.state.counters.write_backs += 1;
         }
         // Under the stripes' locks: the lane that takes one next finds the edit durable.

@@ -58,7 +58,7 @@
 //! | `rtt`, [`lane`] | keeping readers and writers apart |
 //! | [`chain`], `recover`, `arena`, [`device`] | opening |
 //! | [`guard`] | a lane in use: the way to the sectors |
-//! | `write`, `read`, [`bytes`] | runs of sectors |
+//! | `write`, [`commit`], `read`, [`bytes`] | runs of sectors: one after the other, scattered |
 //! | `edit`, [`scan`] | sectors that read zeroes or an error, set and found |
 //! | [`format`](mod@format), [`unmake`] | making one, and taking it away |
 //! | [`check`], `survey` | looking at the whole of it |
@@ -74,6 +74,7 @@ pub mod bytes;
 pub mod chain;
 pub mod check;
 pub mod checksum;
+pub mod commit;
 pub mod device;
 mod edit;
 pub mod error;

@@ -134,47 +134,71 @@ impl MapLocks {
         Self((0..stripes).map(|_| Stripe(Mutex::new(None))).collect())
     }
 
+    /// The stripe that locks a line.
+    #[inline]
+    pub(crate) fn stripe_of(&self, line: MapLine) -> usize {
+        line.0 as usize & (self.0.len() - 1)
+    }
+
     /// Locks the stripes of the `count` entries from `first` on, in ascending order of stripes.
     // Invariant 9: lane → stripes, ascending; never the reverse. A lane that holds a stripe never waits for the RTT.
     #[inline]
-    pub(crate) fn lock(&self, first: PremapAba, count: u32) -> MapGuard<'_> {
-        let begin = first.0 / LINE_ENTRIES;
-        let lines = (first.0 + count - 1) / LINE_ENTRIES - begin + 1;
+    pub(crate) fn lock(&self, first: PremapAba, count: u32) -> MapGuard<'_, LINES_MOST> {
+        let (begin, end) = (MapLine::of(first).0, MapLine::of(PremapAba(first.0 + count - 1)).0 + 1);
         // Ascending lines are not ascending stripes, because the hash wraps once; a run is too short to wrap twice, so
         // no stripe comes up two times.
-        let mask = self.0.len() - 1;
-        let stripe = |line: u32| (begin + line) as usize & mask;
-        let wrap = (0..lines).find(|&line| stripe(line) == 0).unwrap_or(0);
-        let mut guard = MapGuard([const { None }; MapGuard::MOST]);
-        for line in (wrap..lines).chain(0..wrap) {
-            guard.0[line as usize] = Some(self.0[stripe(line)].0.lock());
+        let wrap = (begin..end).find(|&line| self.stripe_of(MapLine(line)) == 0).unwrap_or(begin);
+        self.lock_lines((wrap..end).chain(begin..wrap).map(MapLine))
+    }
+
+    /// Locks the stripes of at most `LINES` lines, which come in ascending order of their stripes, all different.
+    #[inline]
+    pub(crate) fn lock_lines<const LINES: usize>(&self, lines: impl Iterator<Item = MapLine>) -> MapGuard<'_, LINES> {
+        let mut guard = MapGuard([const { None }; LINES]);
+        for (slot, line) in guard.0.iter_mut().zip(lines) {
+            *slot = Some(Locked { line, record: self.0[self.stripe_of(line)].0.lock() });
         }
         guard
     }
 }
 
-const _: () = assert!(MapGuard::MOST <= STRIPES_LEAST);
+/// A line of an arena's map, from 0: 16 entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct MapLine(u32);
 
-/// The stripes of one run, locked: one for each of its map lines, in the lines' order.
-pub(crate) struct MapGuard<'a>([Option<MutexGuard<'a, Option<Unfenced>>>; MapGuard::MOST]);
-
-impl MapGuard<'_> {
-    /// The most lines that a run touches: it may begin anywhere in a line.
-    const MOST: usize = (RUN_MAX - 1).div_ceil(LINE_ENTRIES as usize) + 1;
-
-    /// The records of the locked stripes, in the order of the run's lines.
+impl MapLine {
+    /// The line that holds a sector's entry.
     #[inline]
-    pub(crate) fn records(&mut self) -> impl Iterator<Item = &mut Option<Unfenced>> {
-        self.0.iter_mut().flatten().map(|guard| &mut **guard)
+    pub(crate) const fn of(premap: PremapAba) -> Self {
+        Self(premap.0 / LINE_ENTRIES)
+    }
+
+    /// Where it is in the namespace, in a map that begins at `map`: at a line, or the arena takes no writes.
+    #[inline]
+    pub(crate) fn at(self, map: NsOffset) -> NsOffset {
+        map.plus(u64::from(self.0) * LINE_BYTES)
     }
 }
 
-/// The 64-byte lines of the map entries `first .. first + count` of a map at `map`, in the namespace.
-pub(crate) fn lines(map: NsOffset, first: PremapAba, count: u32) -> impl Iterator<Item = NsOffset> {
-    let begin = map.0 + u64::from(first.0) * MAP_ENTRY_BYTES;
-    let end = begin + u64::from(count) * MAP_ENTRY_BYTES;
-    let line = |at: u64| at / LINE_BYTES;
-    (line(begin)..=line(end - 1)).map(|l| NsOffset(l * LINE_BYTES))
+/// The most lines of a run whose sectors follow one another: it may begin anywhere in a line.
+pub(crate) const LINES_MOST: usize = (RUN_MAX - 1).div_ceil(LINE_ENTRIES as usize) + 1;
+const _: () = assert!(LINES_MOST <= STRIPES_LEAST);
+
+/// The stripe of a line, locked.
+struct Locked<'a> {
+    line: MapLine,
+    record: MutexGuard<'a, Option<Unfenced>>,
+}
+
+/// The stripes of one run, locked: one for each of its map lines.
+pub(crate) struct MapGuard<'a, const LINES: usize>([Option<Locked<'a>>; LINES]);
+
+impl<const LINES: usize> MapGuard<'_, LINES> {
+    /// The lines, each with what its stripe remembers.
+    #[inline]
+    pub(crate) fn lines(&mut self) -> impl Iterator<Item = (MapLine, &mut Option<Unfenced>)> {
+        self.0.iter_mut().map_while(Option::as_mut).map(|locked| (locked.line, &mut *locked.record))
+    }
 }
 
 #[cfg(test)]
@@ -202,12 +226,15 @@ mod tests {
     #[cfg(not(any(feature = "loom", feature = "shuttle")))] // their locks exist in a model only
     fn a_run_locks_each_of_its_stripes_once() {
         let locks = MapLocks::new(64);
-        assert_eq!(locks.lock(PremapAba(0), 1).records().count(), 1);
-        assert_eq!(locks.lock(PremapAba(15), 2).records().count(), 2);
-        assert_eq!(locks.lock(PremapAba(1), 32).records().count(), 3);
+        let lines = |first, count| -> alloc::vec::Vec<u32> {
+            locks.lock(PremapAba(first), count).lines().map(|(line, _)| line.0).collect()
+        };
+        assert_eq!(lines(0, 1), [0]);
+        assert_eq!(lines(15, 2), [0, 1]);
+        assert_eq!(lines(1, 32), [0, 1, 2]);
         // the hash wraps: the last stripe and the first
-        assert_eq!(locks.lock(PremapAba(16 * 64 - 1), 2).records().count(), 2);
-        assert_eq!(locks.lock(PremapAba(16 * 62), 32).records().count(), 2);
+        assert_eq!(lines(16 * 64 - 1, 2), [64, 63]);
+        assert_eq!(lines(16 * 62, 32), [62, 63]);
     }
 
     #[test]
@@ -230,7 +257,7 @@ mod tests {
 
     #[test]
     fn lines_cover_their_entries() {
-        let found: alloc::vec::Vec<u64> = lines(NsOffset(4096), PremapAba(15), 18).map(|l| l.0).collect();
-        assert_eq!(found, [4096, 4160, 4224]);
+        let at = |premap| MapLine::of(PremapAba(premap)).at(NsOffset(4096)).0;
+        assert_eq!([15, 16, 31, 32].map(at), [4096, 4160, 4160, 4224]);
     }
 }

@@ -21,9 +21,37 @@ use crate::bytes::ZEROES;
 use crate::error::BttError;
 use crate::flog::Move;
 use crate::guard::{DataDurable, LaneGuard};
-use crate::map::{MapEntry, MapGuard, Unfenced, lines};
+use crate::map::{LINES_MOST, MapEntry, MapGuard, MapLocks, Unfenced};
 use crate::media::{LINE_BYTES, MediaError, Medium, SectorSource};
 use crate::units::{ExternalLba, PostmapAba, PremapAba, RUN_MAX, clamp_u32};
+
+/// The sectors of a run, all of one arena and different from each other, of which no two lie in map lines that share a
+/// stripe: a stripe remembers one line. `LINES` bounds the lines.
+pub(crate) trait Run<const LINES: usize> {
+    /// The run's sector `index`.
+    fn premap(&self, index: usize) -> PremapAba;
+
+    /// Locks the stripes of the first `count` sectors, in ascending order (invariant 9).
+    fn lock<'a>(&self, locks: &'a MapLocks, count: u32) -> MapGuard<'a, LINES>;
+}
+
+/// Sectors that follow one another: their lines do, too, and are few.
+struct Contiguous {
+    first: PremapAba,
+}
+
+impl Run<LINES_MOST> for Contiguous {
+    #[inline]
+    #[allow(clippy::cast_possible_truncation)] // below RUN_MAX
+    fn premap(&self, index: usize) -> PremapAba {
+        PremapAba(self.first.0 + index as u32)
+    }
+
+    #[inline]
+    fn lock<'a>(&self, locks: &'a MapLocks, count: u32) -> MapGuard<'a, LINES_MOST> {
+        locks.lock(self.first, count)
+    }
+}
 
 /// Proof that a run's flog records are durable: only now may the map change, and the write be acknowledged (invariant 3).
 #[must_use]
@@ -64,24 +92,45 @@ impl<M: Medium> LaneGuard<'_, M> {
         source: &(impl SectorSource<M> + ?Sized),
         replaces: impl Fn(MapEntry) -> bool,
     ) -> Result<u32, BttError> {
-        arena.check_writable()?;
         let in_arena = arena.found.info.geometry.external_nlba - first.0;
-        let owned = self.state.entries(arena.index).len();
-        let most = in_arena.min(u32::try_from(owned.min(RUN_MAX)).expect("at most RUN_MAX"));
-        let count = clamp_u32(wanted, most);
+        let count = clamp_u32(wanted, in_arena.min(self.run_most(arena)));
+        self.commit_run(arena, &Contiguous { first }, count, done, source, replaces)
+    }
 
-        let data_failed = |why| BttError::Data { lba: arena.lba(first), why };
+    /// The most sectors of a run: a lane has as many free blocks as it has flog groups.
+    #[inline]
+    pub(crate) fn run_most(&self, arena: &Arena) -> u32 {
+        u32::try_from(self.state.entries(arena.index).len().min(RUN_MAX)).expect("at most RUN_MAX")
+    }
+
+    /// Writes the first sectors of a run of `count`, with sector `done` of the source and those after it, and returns how
+    /// many: fewer than `count` if the medium refuses a block. Otherwise as [`LaneGuard::write_run`].
+    ///
+    /// # Errors
+    /// [`BttError::Data`]: none is written, and the first one's data are why. [`BttError::ReadOnly`]: the arena takes no
+    /// writes; each sector of the run is old or new.
+    pub(crate) fn commit_run<const LINES: usize>(
+        &mut self,
+        arena: &Arena,
+        run: &impl Run<LINES>,
+        count: u32,
+        done: u64,
+        source: &(impl SectorSource<M> + ?Sized),
+        replaces: impl Fn(MapEntry) -> bool,
+    ) -> Result<u32, BttError> {
+        arena.check_writable()?;
+        let data_failed = |why| BttError::Data { lba: arena.lba(run.premap(0)), why };
         let count = self.place_data(arena, count, done, source).map_err(data_failed)?;
         let data = self.fence_data().map_err(data_failed)?;
 
         let media = self.btt.media();
-        let mut guard = arena.locks.lock(first, count);
+        let mut guard = run.lock(&arena.locks, count);
         // Again, under the locks: the lane that turned the arena read-only meanwhile may have left a record of one of these
         // sectors without its map change. A second one would free the same block, and no flog can explain that.
         arena.check_writable()?;
         let mut moves = [Move { lba: PremapAba(0), old: MapEntry::Initial(PostmapAba(0)) }; RUN_MAX];
-        for (change, premap) in moves.iter_mut().zip(first.0..first.0 + count) {
-            let lba = PremapAba(premap);
+        for (index, change) in moves.iter_mut().enumerate().take(count as usize) {
+            let lba = run.premap(index);
             *change = Move { lba, old: arena.entry(media, lba)? };
             if !replaces(change.old) {
                 return Ok(0);
@@ -90,14 +139,14 @@ impl<M: Medium> LaneGuard<'_, M> {
         let moves = &moves[..count as usize];
         let failed = |why| arena.metadata_failed(why);
         self.settle(&mut guard).map_err(failed)?;
-        let committed = self.commit(arena, moves, data).map_err(failed)?;
+        let committed = self.commit_records(arena, moves, data).map_err(failed)?;
         self.update_map(arena, moves, &mut guard, &committed).map_err(failed)?;
         self.state.counters.sectors_written += u64::from(count);
         Ok(count)
     }
 
     /// Streams the data of a run of at most `count` sectors to free blocks, and returns the run's length: it ends before a
-    /// block that the medium refuses. Fails if the medium takes none.
+    /// block that the medium refuses, and before data that the source does not give. Fails if that is at once.
     ///
     /// A refused block goes behind the lane's others, so that no later run begins with it. The medium does not record
     /// in which order a lane uses its groups: a run's records are of different sectors, and each group's next record uses
@@ -112,7 +161,8 @@ impl<M: Medium> LaneGuard<'_, M> {
         for tries_left in (0..self.state.entries(arena.index).len()).rev() {
             let Err((stored, why)) = self.store_data(arena, count, done, source) else { break };
             if why == MediaError::CallersMemory {
-                return Err(why); // another block would not help
+                // Another block would not help: the next run begins with that sector, and fails.
+                return if stored > 0 { Ok(u32::try_from(stored).expect("below count")) } else { Err(why) };
             }
             self.state.entries_mut(arena.index)[stored..].rotate_left(1);
             self.state.counters.refusals += 1;
@@ -174,9 +224,9 @@ impl<M: Medium> LaneGuard<'_, M> {
     }
 
     /// Makes durable what other lanes have changed on these stripes and not fenced (invariant 4).
-    pub(crate) fn settle(&mut self, guard: &mut MapGuard<'_>) -> Result<(), MediaError> {
+    pub(crate) fn settle<const LINES: usize>(&mut self, guard: &mut MapGuard<'_, LINES>) -> Result<(), MediaError> {
         let mut found = 0;
-        for record in guard.records() {
+        for (_, record) in guard.lines() {
             if record.is_some_and(|change| self.must_settle(&change))
                 && let Some(change) = record.take()
             {
@@ -194,7 +244,7 @@ impl<M: Medium> LaneGuard<'_, M> {
     }
 
     /// Stores the flog records of a run and makes them durable. `_data` proves that their data are (invariant 3).
-    fn commit(&mut self, arena: &Arena, moves: &[Move], _data: DataDurable) -> Result<Committed, MediaError> {
+    fn commit_records(&mut self, arena: &Arena, moves: &[Move], _data: DataDurable) -> Result<Committed, MediaError> {
         let media = self.btt.media();
         let entries = self.state.entries(arena.index);
         let pairs = || entries.iter().zip(moves);
@@ -227,11 +277,11 @@ impl<M: Medium> LaneGuard<'_, M> {
     }
 
     /// Moves the map entries, and remembers that they are not durable yet.
-    fn update_map(
+    fn update_map<const LINES: usize>(
         &mut self,
         arena: &Arena,
         moves: &[Move],
-        guard: &mut MapGuard<'_>,
+        guard: &mut MapGuard<'_, LINES>,
         _committed: &Committed,
     ) -> Result<(), MediaError> {
         let media = self.btt.media();
@@ -241,9 +291,8 @@ impl<M: Medium> LaneGuard<'_, M> {
             entry.advance(change.old);
         }
         let (epoch, lane) = (self.epoch(), self.index);
-        let first = moves[0].lba;
-        let count = u32::try_from(moves.len()).expect("at most RUN_MAX");
-        for (record, line) in guard.records().zip(lines(arena.found.map_at(), first, count)) {
+        for (line, record) in guard.lines() {
+            let line = line.at(arena.found.map_at());
             *record = Some(Unfenced { line, lane, epoch });
             self.state.unfenced.push(line);
         }

@@ -191,6 +191,26 @@ fn a_write_that_fails_leaves_each_sector_old_or_new_and_the_arena_usable_or_read
     assert!(failures > 30, "{failures}");
 }
 
+/// Sectors in no order, four of them in one line, which those that were interrupted wait in.
+const SCATTERED: [(u64, u64); 6] = [(5, 7), (900, 7), (0, 7), (17, 7), (7, 7), (2, 7)];
+
+#[test]
+fn a_commit_of_scattered_writes_that_fails_leaves_each_sector_old_or_new() {
+    for (base, least) in [(interrupted(), 40), (interrupted().without_line_order(), 50)] {
+        let failures = while_open(&base, |btt| commit_all(btt, 0, &SCATTERED), goes_on);
+        assert!(failures > least, "{failures}");
+    }
+    // A second lane, whose stripes hold what the first one has not fenced.
+    let colliding = |btt: &Btt<&Sim>| {
+        btt.media().set_cpu(0);
+        commit_all(btt, 0, &SCATTERED)?;
+        btt.media().set_cpu(1);
+        commit_all(btt, 1, &[(2, 9), (5, 9), (16, 9)])
+    };
+    let failures = while_open(&interrupted(), colliding, goes_on);
+    assert!(failures > 50, "{failures}");
+}
+
 /// A medium that takes no data in the first `count` free blocks of the fresh groups `first`, `first + step`, …
 fn refusing(first: u32, step: u32, count: u32) -> Lossy {
     let media = Lossy::new(made(512));

@@ -16,6 +16,7 @@ const PLACES: [(u32, u64); 7] = [(0, 2), (1, 1), (15, 3), (16, 2), (17, 1), (31,
 #[derive(Clone, Copy)]
 enum Step {
     Write { lba: u32, count: u64, version: u32 },
+    Scatter { lbas: [u32; 3], version: u32 },
     Read { lba: u32, count: u64 },
 }
 
@@ -26,7 +27,11 @@ fn plan(cpu: u32) -> Vec<Step> {
             let (lba, most) = PLACES[random.gen_range(0..PLACES.len())];
             let count = random.gen_range(1..=most);
             let version = 1 + cpu * STEPS + step;
-            if random.gen_range(0..3) == 0 { Step::Read { lba, count } } else { Step::Write { lba, count, version } }
+            match random.gen_range(0..6) {
+                0 | 1 => Step::Read { lba, count },
+                2 | 3 => Step::Scatter { lbas: [(); 3].map(|()| LBAS[random.gen_range(0..LBAS.len())]), version },
+                _ => Step::Write { lba, count, version },
+            }
         })
         .collect()
 }
@@ -41,8 +46,10 @@ fn last_versions(plans: &[Vec<Step>]) -> BTreeMap<u32, Vec<u32>> {
     for plan in plans {
         let mut own = BTreeMap::new();
         for step in plan {
-            if let Step::Write { lba, count, version } = *step {
-                own.extend(sectors(lba, count).map(|lba| (lba, version)));
+            match *step {
+                Step::Write { lba, count, version } => own.extend(sectors(lba, count).map(|lba| (lba, version))),
+                Step::Scatter { lbas, version } => own.extend(lbas.map(|lba| (lba, version))),
+                Step::Read { .. } => {}
             }
         }
         for (lba, version) in own {
@@ -62,6 +69,10 @@ fn run(stage: &Stage, plans: Vec<Vec<Step>>, written: fn(Result<(), BttError>)) 
             for step in plan {
                 match step {
                     Step::Write { lba, count, version } => written(stage.try_write(cpu, lba, count, version)),
+                    Step::Scatter { lbas, version } => {
+                        let writes = lbas.map(|lba| (lba, version));
+                        written(stage.try_commit(cpu, &writes).map(|_| ()));
+                    }
                     Step::Read { lba, count } => assert_eq!(stage.read(cpu, lba, count).len() as u64, count),
                 }
             }

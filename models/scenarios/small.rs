@@ -237,6 +237,41 @@ fn runs_that_need_the_same_locks_in_turn_do_not_wait_for_each_other() {
 }
 
 #[test]
+fn commits_of_the_same_sectors_in_any_order_do_not_wait_for_each_other() {
+    explore("two commits of two sectors, both ways", Depth::All, || {
+        let stage = Stage::new(4, 2, &[0, 16]);
+        let other = stage.cpu(|stage| assert_eq!(stage.commit(1, &[(16, 1), (0, 1)]), [2]));
+        assert_eq!(stage.commit(0, &[(0, 2), (16, 2)]), [2]);
+        join(other);
+        stage.judge(&[(0, &[1, 2]), (16, &[1, 2])]);
+    });
+}
+
+#[test]
+fn a_commit_takes_no_sector_twice_and_no_two_lines_of_one_stripe() {
+    explore("commits that are cut", Depth::All, || {
+        // Lines 0 and 2 share a lock.
+        let stage = Stage::new(4, 2, &[0, 32]);
+        let other = stage.cpu(|stage| assert_eq!(stage.commit(1, &[(0, 1), (32, 1)]), [1, 1]));
+        assert_eq!(stage.commit(0, &[(32, 2), (32, 3)]), [1, 1]);
+        join(other);
+        stage.judge(&[(0, &[1]), (32, &[1, 3])]);
+    });
+}
+
+#[test]
+fn a_commit_beside_a_run_that_settles_what_it_has_left() {
+    explore("a commit, and a run of its sectors", Depth::All, || {
+        let stage = Stage::new(4, 2, &[15, 16]);
+        let other = stage.cpu(|stage| stage.write(1, 15, 2, 1));
+        stage.commit(0, &[(16, 2), (15, 2)]);
+        stage.commit(0, &[(15, 3)]);
+        join(other);
+        stage.judge(&[(15, &[1, 3]), (16, &[1, 2])]);
+    });
+}
+
+#[test]
 fn an_arena_turns_read_only_for_everybody_and_stays_sound() {
     for access in 0..14 {
         FAILS_AT.store(access, Ordering::Relaxed);

@@ -3,6 +3,7 @@
 use crate::checker::thread;
 use crate::medium::{ModelMedium, tag};
 use btt::check::{Finding, check};
+use btt::commit::Writes;
 use btt::info_block::Version;
 use btt::media::{MediaError, NsOffset, SectorSink, SectorSource};
 use btt::{Btt, BttError, CpuIndex, ExternalLba, Placement};
@@ -25,6 +26,26 @@ impl SectorSource<ModelMedium> for Tags {
     fn store(&self, index: usize, media: &ModelMedium, at: NsOffset) -> Result<(), MediaError> {
         let index = u32::try_from(index).expect("a few");
         media.write_sector(at, tag(self.lba + index, self.version))
+    }
+}
+
+/// Writes of one sector each: which, and its version.
+struct TagList<'a>(&'a [(u32, u32)]);
+
+impl SectorSource<ModelMedium> for TagList<'_> {
+    fn store(&self, index: usize, media: &ModelMedium, at: NsOffset) -> Result<(), MediaError> {
+        let (lba, version) = self.0[index];
+        media.write_sector(at, tag(lba, version))
+    }
+}
+
+impl Writes<ModelMedium> for TagList<'_> {
+    fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    fn lba(&self, index: usize) -> ExternalLba {
+        ExternalLba(self.0[index].0.into())
     }
 }
 
@@ -90,6 +111,22 @@ impl Stage {
     #[cfg(feature = "loom")]
     pub(crate) fn write(&self, cpu: u32, lba: u32, count: u64, version: u32) {
         self.try_write(cpu, lba, count, version).expect("no faults");
+    }
+
+    /// Writes these versions of these sectors, and returns how many each commit took.
+    pub(crate) fn try_commit(&self, cpu: u32, writes: &[(u32, u32)]) -> Result<Vec<usize>, BttError> {
+        self.medium().set_cpu(cpu);
+        let mut taken = Vec::new();
+        while taken.iter().sum::<usize>() < writes.len() {
+            taken.push(self.0.lane(CpuIndex(cpu)).commit(&TagList(writes), taken.iter().sum())?);
+        }
+        Ok(taken)
+    }
+
+    /// As `try_commit`, on a medium without faults.
+    #[cfg(feature = "loom")]
+    pub(crate) fn commit(&self, cpu: u32, writes: &[(u32, u32)]) -> Vec<usize> {
+        self.try_commit(cpu, writes).expect("no faults")
     }
 
     /// Marks a sector as an error.

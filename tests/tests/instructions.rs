@@ -18,7 +18,7 @@ use tests::explorer::{Explorer, Shared, Stop};
 use tests::instructions::epoch::{epochs, line_orders};
 use tests::instructions::image::Image;
 use tests::instructions::step::{Traced, trace};
-use tests::instructions::{HINT, Operation, TAG};
+use tests::instructions::{HINT, Operation, SCATTERED, TAG};
 use tests::workspace;
 
 /// A file for the medium before an operation.
@@ -124,6 +124,16 @@ fn every_kind_of_copy_streams_what_was_explored() {
 }
 
 #[test]
+fn a_scattered_commit_executes_what_was_explored() {
+    let real = equals_the_simulated(Operation::Scatter);
+    let new = |lba: u32| SCATTERED.iter().position(|of| *of == u64::from(lba)).map(|index| TAG + index as u64);
+    let tags = |lba| [first_tag(lba)].into_iter().chain(new(lba)).collect();
+    explore(Operation::Scatter, &real, tags, |lba| vec![new(lba).unwrap_or(first_tag(lba))]);
+    let fences = real.events.iter().filter(|event| **event == Event::Fence).count();
+    assert_eq!(fences, 3, "two for the commit, one to drain its map entries");
+}
+
+#[test]
 fn recovery_executes_what_was_explored() {
     let real = equals_the_simulated(Operation::Recover);
     explore(Operation::Recover, &real, |lba| vec![first_tag(lba)], |lba| vec![first_tag(lba)]);
@@ -169,7 +179,7 @@ fn the_image_holds_the_same_instructions() {
     let image = Image::read(&fs::read(workspace::target().join("release/untorn")).unwrap()).unwrap();
     let table: [(&[&str], &[Mnemonic]); 8] = [
         (&["btt5guard", "10fence_data"], WRITE_BACK),
-        (&["btt5write", "LaneGuard", "6commit"], WRITE_BACK),
+        (&["btt5write", "LaneGuard", "14commit_records"], WRITE_BACK),
         (&["btt5write", "LaneGuard", "6settle"], WRITE_BACK),
         (&["btt5write", "LaneGuard", "5write17h"], STREAM),
         (&["btt7recover", "6finish"], WRITE_BACK),

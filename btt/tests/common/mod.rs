@@ -6,10 +6,11 @@ pub mod sparse;
 
 use btt::bytes::{Sectors, SectorsMut};
 use btt::check::{Finding, Summary, check};
+use btt::commit::Writes;
 use btt::format::{FormatOptions, format};
 use btt::geometry::SectorSize;
 use btt::info_block::Version;
-use btt::media::Medium;
+use btt::media::{MediaError, Medium, NsOffset, SectorSource};
 use btt::sim::Sim;
 use btt::{Btt, BttError, CpuIndex, ExternalLba, Placement};
 use uuid::Uuid;
@@ -50,6 +51,43 @@ pub fn write<M: Medium>(btt: &Btt<M>, cpu: u32, lba: u64, tags: &[u64]) -> Resul
     let bytes: Vec<u8> = tags.iter().flat_map(|tag| content(size.bytes() as usize, *tag)).collect();
     let source = Sectors::new(&bytes, size).expect("whole sectors");
     btt.lane(CpuIndex(cpu)).write(ExternalLba(lba), tags.len() as u64, &source)
+}
+
+/// Writes of one sector each: which, and its tag.
+pub struct Scattered<'a> {
+    pub writes: &'a [(u64, u64)],
+    pub sector_bytes: usize,
+}
+
+impl<M: Medium + ?Sized> SectorSource<M> for Scattered<'_> {
+    fn store(&self, index: usize, media: &M, at: NsOffset) -> Result<(), MediaError> {
+        media.write(at, &content(self.sector_bytes, self.writes[index].1))
+    }
+}
+
+impl<M: Medium + ?Sized> Writes<M> for Scattered<'_> {
+    fn count(&self) -> usize {
+        self.writes.len()
+    }
+
+    fn lba(&self, index: usize) -> ExternalLba {
+        ExternalLba(self.writes[index].0)
+    }
+}
+
+/// One commit of the writes from number `from` on.
+pub fn commit<M: Medium>(btt: &Btt<M>, cpu: u32, writes: &[(u64, u64)], from: usize) -> Result<usize, BttError> {
+    let scattered = Scattered { writes, sector_bytes: btt.sector_size().bytes() as usize };
+    btt.lane(CpuIndex(cpu)).commit(&scattered, from)
+}
+
+/// As many commits as these writes take.
+pub fn commit_all<M: Medium>(btt: &Btt<M>, cpu: u32, writes: &[(u64, u64)]) -> Result<(), BttError> {
+    let mut done = 0;
+    while done < writes.len() {
+        done += commit(btt, cpu, writes, done)?;
+    }
+    Ok(())
 }
 
 /// The tag of one sector; panics if it is torn.

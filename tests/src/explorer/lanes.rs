@@ -9,6 +9,8 @@ use std::collections::HashSet;
 use std::rc::Rc;
 
 use btt::bytes::{Sectors, SectorsMut};
+use btt::commit::Writes;
+use btt::media::{MediaError, Medium, NsOffset, SectorSource};
 use btt::{Btt, BttError, CpuIndex, ExternalLba};
 
 use super::cut::Explorer;
@@ -91,6 +93,25 @@ impl Progress {
     }
 }
 
+/// Writes of one sector each: which, and its tag.
+struct Scattered<'a>(&'a [(u32, u64)]);
+
+impl<M: Medium> SectorSource<M> for Scattered<'_> {
+    fn store(&self, index: usize, media: &M, at: NsOffset) -> Result<(), MediaError> {
+        media.write(at, &content(self.0[index].1))
+    }
+}
+
+impl<M: Medium> Writes<M> for Scattered<'_> {
+    fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    fn lba(&self, index: usize) -> ExternalLba {
+        ExternalLba(u64::from(self.0[index].0))
+    }
+}
+
 /// One course of events.
 struct World {
     program: Program,
@@ -103,14 +124,15 @@ impl World {
     /// What one CPU does.
     fn run(&self, cpu: usize) {
         for (number, op) in self.program.cpus[cpu].iter().enumerate() {
-            if let Err(why) = self.op(cpu, number, *op) {
+            if let Err(why) = self.op(cpu, number, op) {
                 self.progress.borrow_mut().trouble.get_or_insert(format!("cpu {cpu}: {op}: {why}"));
                 return;
             }
         }
     }
 
-    fn op(&self, cpu: usize, number: usize, op: Op) -> Result<(), String> {
+    fn op(&self, cpu: usize, number: usize, op: &Op) -> Result<(), String> {
+        let tag = |lba: u32| 1 + (cpu * 100 + number) as u64 * 1000 + u64::from(lba);
         let index = CpuIndex(u32::try_from(cpu).unwrap_or(0));
         // A lane of one's own is there for the taking.
         let lane = || {
@@ -119,21 +141,30 @@ impl World {
             }
             quietly(|| self.btt.lane(index))
         };
-        match op {
+        match *op {
             Op::Drain => lane().drain().map_err(|why| why.to_string()),
             Op::Write { lba, count } => {
-                let tags = (lba..lba + count).map(|lba| 1 + (cpu * 100 + number) as u64 * 1000 + u64::from(lba));
-                let bytes: Vec<u8> = tags.clone().flat_map(content).collect();
+                let tags: Vec<(u32, u64)> = (lba..lba + count).map(|lba| (lba, tag(lba))).collect();
+                let bytes: Vec<u8> = tags.iter().flat_map(|(_, tag)| content(*tag)).collect();
                 let source = Sectors::new(&bytes, self.btt.sector_size()).ok_or("sectors of another size")?;
-                self.change(op, lba, tags, || lane().write(ExternalLba(u64::from(lba)), u64::from(count), &source))
+                self.change(op, &tags, |_| {
+                    lane().write(ExternalLba(u64::from(lba)), u64::from(count), &source).map(|()| tags.len())
+                })
+            }
+            Op::Scatter { ref lbas } => {
+                // A sector that comes twice has other data the second time.
+                let tags: Vec<(u32, u64)> =
+                    (0..).zip(lbas).map(|(turn, &lba)| (lba, turn * 1_000_000 + tag(lba))).collect();
+                self.change(op, &tags, |from| lane().commit(&Scattered(&tags), from))
             }
             Op::Zero { lba, count } => {
-                let tags = std::iter::repeat_n(0, count as usize);
-                self.change(op, lba, tags, || lane().zero(ExternalLba(u64::from(lba)), u64::from(count)))
+                let tags: Vec<(u32, u64)> = (lba..lba + count).map(|lba| (lba, 0)).collect();
+                self.change(op, &tags, |_| {
+                    lane().zero(ExternalLba(u64::from(lba)), u64::from(count)).map(|()| tags.len())
+                })
             }
             Op::Mark { lba } => {
-                let tags = std::iter::once(LOST_TAG);
-                self.change(op, lba, tags, || lane().mark_errors(ExternalLba(u64::from(lba)), 1))
+                self.change(op, &[(lba, LOST_TAG)], |_| lane().mark_errors(ExternalLba(u64::from(lba)), 1).map(|()| 1))
             }
             Op::Read { lba } => {
                 let mut bytes = [0; SECTOR];
@@ -154,27 +185,39 @@ impl World {
 }
 
 impl World {
-    /// Does what gives sectors from `lba` on new content, and keeps its time.
+    /// Does what gives sectors new content, and keeps its time. `act` goes on from one of them, and returns how many
+    /// it has done.
     fn change(
         &self,
-        op: Op,
-        lba: u32,
-        tags: impl Iterator<Item = u64>,
-        act: impl FnOnce() -> Result<(), BttError>,
+        op: &Op,
+        tags: &[(u32, u64)],
+        mut act: impl FnMut(usize) -> Result<usize, BttError>,
     ) -> Result<(), String> {
-        let written = {
+        let first = {
             let mut progress = self.progress.borrow_mut();
-            let start = progress.tick();
-            let from = progress.writes.len();
-            progress.writes.extend((lba..).zip(tags).map(|(lba, tag)| Written { lba, tag, start, end: None }));
-            from..progress.writes.len()
+            let (start, first) = (progress.tick(), progress.writes.len());
+            progress.writes.extend(tags.iter().map(|&(lba, tag)| Written { lba, tag, start, end: None }));
+            first
         };
         self.stage.say(|| format!("{op} begins"));
-        act().map_err(|why| why.to_string())?;
-        self.stage.say(|| format!("{op} is acknowledged"));
-        let mut progress = self.progress.borrow_mut();
-        let end = progress.tick();
-        progress.writes[written].iter_mut().for_each(|write| write.end = Some(end));
+        let mut done = 0;
+        while done < tags.len() {
+            let now = act(done).map_err(|why| why.to_string())?;
+            self.stage.say(|| format!("{op}: {now} from the {done}th on are acknowledged"));
+            let mut progress = self.progress.borrow_mut();
+            let (end, next) = (progress.tick(), progress.tick());
+            // Other CPUs' writes may have come in between: each is known by its own tag.
+            let (now, later) = (&tags[done..done + now], &tags[done + now..]);
+            for write in progress.writes[first..].iter_mut().filter(|write| write.end.is_none()) {
+                match (write.lba, write.tag) {
+                    own if now.contains(&own) => write.end = Some(end),
+                    // None of these can have begun.
+                    own if later.contains(&own) => write.start = next,
+                    _ => {}
+                }
+            }
+            done += now.len();
+        }
         Ok(())
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! `n` is the number of free blocks, `s` that of sectors, `w` means that the medium is a block window that keeps no
 //! order within a line, `i` that opening it has writes to finish. Then for each CPU what it does: `3` writes sector 3,
-//! `3+2` writes two sectors from 3 on as one run, `z3+2` makes those two read zeroes, `e3` marks sector 3 as lost, `d`
-//! drains its lane, `r3` reads sector 3.
+//! `3+2` writes two sectors from 3 on as one run, `3&0&5` writes these three with as few commits as they take, `z3+2`
+//! makes two sectors read zeroes, `e3` marks sector 3 as lost, `d` drains its lane, `r3` reads sector 3.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,7 +11,7 @@ use std::str::FromStr;
 use super::small::Small;
 
 /// One thing that a CPU does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Op {
     /// Writes so many sectors from this one on.
     Write {
@@ -19,6 +19,11 @@ pub enum Op {
         lba: u32,
         /// How many.
         count: u32,
+    },
+    /// Writes these sectors, in this order, with as few commits as they take.
+    Scatter {
+        /// Which.
+        lbas: Vec<u32>,
     },
     /// Makes so many sectors from this one on read zeroes, by their map entries.
     Zero {
@@ -55,6 +60,10 @@ impl fmt::Display for Op {
         match self {
             Self::Write { lba, count: 1 } => write!(f, "{lba}"),
             Self::Write { lba, count } => write!(f, "{lba}+{count}"),
+            Self::Scatter { lbas } => {
+                let lbas: Vec<String> = lbas.iter().map(u32::to_string).collect();
+                f.write_str(&lbas.join("&"))
+            }
             Self::Zero { lba, count: 1 } => write!(f, "z{lba}"),
             Self::Zero { lba, count } => write!(f, "z{lba}+{count}"),
             Self::Mark { lba } => write!(f, "e{lba}"),
@@ -90,6 +99,10 @@ impl FromStr for Op {
         }
         if let Some(lba) = text.strip_prefix('e') {
             return Ok(Self::Mark { lba: number(lba)? });
+        }
+        if text.contains('&') {
+            let lbas = text.split('&').map(|lba| lba.parse().map_err(|_| format!("'{text}' is not an operation")));
+            return Ok(Self::Scatter { lbas: lbas.collect::<Result<_, _>>()? });
         }
         let (zero, rest) = text.strip_prefix('z').map_or((false, text), |rest| (true, rest));
         let (lba, count) = rest.split_once('+').unwrap_or((rest, "1"));
@@ -128,7 +141,9 @@ mod tests {
 
     #[test]
     fn programs_are_read_as_they_are_written() {
-        for text in ["n3 s4: 0,1 | 2+2,d | r1", "n3 s4: z0,z1+2 | e3", "w n2 s4: 0 | 0", "n1 s2: 1,1,1"] {
+        for text in
+            ["n3 s4: 0,1 | 2+2,d | r1", "n3 s4: z0,z1+2 | e3", "w n2 s4: 0 | 0", "n1 s2: 1,1,1", "n2 s3: 2&0&2,1"]
+        {
             assert_eq!(text.parse::<Program>().expect("a program").to_string(), text);
         }
         for text in ["", "n3 s4", "n3: 0", "n3 s4: x", "q s4 n3: 1"] {

@@ -119,6 +119,28 @@ pub fn groups() -> Vec<Group> {
             ),
         },
         Group {
+            name: "scattered commits",
+            scenarios: written(
+                Grain::Fence,
+                &[
+                    "n4 s8: 5&0&7&2,0&5",
+                    "n4 s4: 2&0&2&1",
+                    "n4 s20: 19&0&17 | 0&16&19",
+                    "n4 s20: 19&0,17&1 | 1&19",
+                    "n6 s6: 4&1&0 | 0&4&1",
+                    "n6 s6: 4&1&0 | 0+3",
+                    "w n4 s4: 3&0&2 | 0&3",
+                    "w n4 s4: 3&0,0&3 | 0",
+                    "n4 s1025: 1024&3&0 | 0&1024",
+                    "n4 s1025: 1024&16 | 16,0",
+                    "n2 s3: 2&0 | 1&2 | 0&1",
+                    "n1 s3: 2&0 | 0&2",
+                    "n4 s3: 2&0 | z0+2 | e2",
+                    "i n4 s4: 2&0,3 | 3&0",
+                ],
+            ),
+        },
+        Group {
             name: "lanes that CPUs share, readers, drains",
             scenarios: written(
                 Grain::Fence,

@@ -16,10 +16,11 @@ pub mod step;
 use std::cell::RefCell;
 
 use btt::bytes::Sectors;
+use btt::commit::Writes;
 use btt::format::{FormatOptions, format};
 use btt::geometry::SectorSize;
 use btt::layout::PAGE_BYTES;
-use btt::media::{LINE_BYTES, Medium, NsOffset};
+use btt::media::{LINE_BYTES, MediaError, Medium, NsOffset, SectorSource};
 use btt::sim::{Event, Sim};
 use btt::{Btt, CpuIndex, ExternalLba};
 use uuid::Uuid;
@@ -32,6 +33,8 @@ pub const BASE: usize = 0x6000_0000_0000;
 pub const HINT: u64 = BYTES - LINE_BYTES;
 /// How many sectors a run has.
 pub const RUN: u64 = 4;
+/// Which sectors a scattered commit writes, in this order.
+pub const SCATTERED: [u64; 3] = [5, 0, 3];
 /// The content of the first sector that is written.
 pub const TAG: u64 = 0xABCD_0001;
 
@@ -42,6 +45,8 @@ pub enum Operation {
     Write,
     /// A run of sectors, and its map entries drained.
     Run,
+    /// A commit of scattered sectors, and their map entries drained.
+    Scatter,
     /// Opening what a cut left.
     Recover,
     /// Making a BTT.
@@ -54,7 +59,8 @@ pub enum Operation {
 
 impl Operation {
     /// All of them.
-    pub const ALL: [Self; 6] = [Self::Write, Self::Run, Self::Recover, Self::Create, Self::Lines, Self::Hint];
+    pub const ALL: [Self; 7] =
+        [Self::Write, Self::Run, Self::Scatter, Self::Recover, Self::Create, Self::Lines, Self::Hint];
 
     /// Its name on a command line.
     #[must_use]
@@ -62,6 +68,7 @@ impl Operation {
         match self {
             Self::Write => "write",
             Self::Run => "run",
+            Self::Scatter => "scatter",
             Self::Recover => "recover",
             Self::Create => "create",
             Self::Lines => "lines",
@@ -116,6 +123,14 @@ impl Operation {
                 border();
                 result.expect("a sound medium");
             }
+            Self::Scatter => {
+                let btt = Btt::open(media, PLACEMENT, 1).expect("a sound BTT");
+                border();
+                let written = btt.lane(CpuIndex(0)).commit(&Scattered, 0);
+                let result = written.and_then(|count| btt.drain().map(|()| count));
+                border();
+                assert_eq!(result, Ok(SCATTERED.len()), "a sound medium");
+            }
             Self::Lines => {
                 let line = |number: u64| NsOffset(PAGE_BYTES + number * LINE_BYTES);
                 border();
@@ -150,6 +165,25 @@ impl Operation {
             sim.record();
         });
         events.into_inner()
+    }
+}
+
+/// The writes of [`Operation::Scatter`].
+struct Scattered;
+
+impl<N: Medium> SectorSource<N> for Scattered {
+    fn store(&self, index: usize, media: &N, at: NsOffset) -> Result<(), MediaError> {
+        media.write(at, &content(TAG + index as u64))
+    }
+}
+
+impl<N: Medium> Writes<N> for Scattered {
+    fn count(&self) -> usize {
+        SCATTERED.len()
+    }
+
+    fn lba(&self, index: usize) -> ExternalLba {
+        ExternalLba(SCATTERED[index])
     }
 }
 

@@ -31,12 +31,13 @@ const WHOLE: &str = "tests";
 const NO_PROGRAMS: &str = "--no-default-features";
 
 /// All judges, cheapest first. Each is built only when it is asked.
-pub const JUDGES: [Judge; 17] = [
+pub const JUDGES: [Judge; 18] = [
     judge("btt", "btt", &["--lib"]),
     judge("readers", "btt", &["--test", "readers"]),
     judge("damage", "btt", &["--test", "damage"]),
     judge("edit", "btt", &["--test", "edit"]),
     judge("model", "btt", &["--test", "model"]),
+    judge("commit", "btt", &["--test", "commit"]),
     judge("errors", "btt", &["--test", "errors"]),
     judge("crash", "btt", &["--test", "crash"]),
     judge("drivers", "drivers", &["--lib", "--test", "pmem"]),
