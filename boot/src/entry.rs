@@ -28,6 +28,8 @@ enter_long_mode:
     cli
     cld
     movl $boot_stack_top, %esp
+    // The loader's handlers are gone: until the kernel has its own, a fault resets the machine.
+    lidtl boot_no_idt
 
     rdtsc
     movl %eax, boot_entry_tsc
@@ -121,6 +123,9 @@ boot_gdt:
     .quad 0
     .quad 0x00af9b000000ffff        // 0x08: 64-bit code
     .quad 0x00cf93000000ffff        // 0x10: data
+boot_no_idt:
+    .word 0
+    .long 0
 boot_gdt_pointer:
     .word 23
     .long boot_gdt

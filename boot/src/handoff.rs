@@ -9,34 +9,12 @@ use core::ops::Range;
 
 use bootloader_api::info::{MemoryRegion, MemoryRegionKind};
 
-/// The most ranges that a firmware map may have.
-pub const MAX_FIRMWARE_RANGES: usize = 256;
+use crate::loader::{FirmwareRange, MAX_FIRMWARE_RANGES};
 
 /// The most regions that come out: every claimed range can split a usable one.
 pub const MAX_REGIONS: usize = 2 * MAX_FIRMWARE_RANGES + 2;
 
 const PAGE_BYTES: u64 = 4096;
-
-/// One range of a firmware memory map, unchecked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FirmwareRange {
-    /// The first byte.
-    pub start: u64,
-    /// How many bytes.
-    pub bytes: u64,
-    /// The type that the map gives it; 1 is RAM (ACPI 6.5, table 15.1).
-    pub kind: u32,
-}
-
-impl FirmwareRange {
-    /// Ordinary memory.
-    pub const RAM: u32 = 1;
-
-    /// Returns the end, cut off at the end of 64 bits.
-    const fn end(&self) -> u64 {
-        self.start.saturating_add(self.bytes)
-    }
-}
 
 /// Why a memory map cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,7 +93,7 @@ fn whole_pages(start: u64, end: u64) -> Option<(u64, u64)> {
     (start < end).then_some((start, end))
 }
 
-#[cfg(not(test))]
+#[cfg(all(feature = "image", not(test)))]
 mod jump {
     use core::cell::UnsafeCell;
     use core::mem::MaybeUninit;
@@ -123,23 +101,33 @@ mod jump {
     use bootloader_api::BootInfo;
     use bootloader_api::info::{MemoryRegion, MemoryRegions, Optional};
 
-    use super::{FirmwareRange, MAX_REGIONS, tidy};
+    use super::{MAX_REGIONS, tidy};
+    use crate::loader::{CommandLine, LoaderInfo, ROOT_POINTER_BYTES, RootPointer};
     use crate::{PHYSICAL_MEMORY_OFFSET, image};
 
-    /// A static that one function hands out once: it holds what the kernel gets.
+    /// A static that `enter_kernel` fills once: it holds what the kernel gets.
     struct Place<T>(UnsafeCell<T>);
 
-    // SAFETY: only `enter_kernel` reads them, which runs once, before the other CPUs are started.
+    // SAFETY: `enter_kernel` alone writes them. It runs once, before the kernel and the other CPUs are started.
     unsafe impl<T> Sync for Place<T> {}
 
     static REGIONS: Place<[MemoryRegion; MAX_REGIONS]> = Place(UnsafeCell::new([MemoryRegion::empty(); MAX_REGIONS]));
     static BOOT_INFO: Place<MaybeUninit<BootInfo>> = Place(UnsafeCell::new(MaybeUninit::uninit()));
+    static ROOT_POINTER: Place<[u8; ROOT_POINTER_BYTES]> = Place(UnsafeCell::new([0; ROOT_POINTER_BYTES]));
+    static COMMAND_LINE: Place<CommandLine> = Place(UnsafeCell::new(CommandLine::EMPTY));
 
     // `BootInfo` is `repr(C)`, and meant for this; only its non-exhaustiveness makes the compiler ask.
     #[allow(improper_ctypes)]
     unsafe extern "C" {
         /// The kernel's entry, which `bootloader_api::entry_point!` exports.
         fn _start(boot_info: &'static mut BootInfo) -> !;
+    }
+
+    /// Returns the command line that the loader passed on: `BootInfo` has no room for it.
+    #[must_use]
+    pub fn command_line() -> &'static CommandLine {
+        // SAFETY: the kernel calls this; `enter_kernel`, which alone writes there, has ended in the kernel's start.
+        unsafe { &*COMMAND_LINE.0.get() }
     }
 
     /// Makes the `BootInfo` and starts the kernel with it.
@@ -149,16 +137,26 @@ mod jump {
     ///
     /// # Safety
     /// Called at most once, by the boot CPU, with the first page tables active.
-    pub unsafe fn enter_kernel(ranges: &[FirmwareRange], rsdp: Option<u64>) -> ! {
-        // SAFETY: the caller runs this once: no other code ever has these places.
-        let (regions, place) = unsafe { (&mut *REGIONS.0.get(), &mut *BOOT_INFO.0.get()) };
+    pub(crate) unsafe fn enter_kernel(loader: &LoaderInfo) -> ! {
+        // SAFETY: the caller runs this once: no other code has these places yet.
+        let (regions, place, root_pointer, command_line) = unsafe {
+            (&mut *REGIONS.0.get(), &mut *BOOT_INFO.0.get(), &mut *ROOT_POINTER.0.get(), &mut *COMMAND_LINE.0.get())
+        };
+        command_line.clone_from(&loader.command_line);
         let whole = image::whole();
-        let count = match tidy(ranges, &whole, regions) {
+        let count = match tidy(loader.memory.ranges(), &whole, regions) {
             Ok(count) => count,
             Err(fault) => panic!("{fault}"),
         };
         let info = place.write(BootInfo::new(MemoryRegions::from(&mut regions[..count])));
-        info.rsdp_addr = Optional::from(rsdp);
+        info.rsdp_addr = match loader.root_pointer {
+            RootPointer::Untold => Optional::None,
+            RootPointer::At(at) => Optional::Some(at),
+            RootPointer::Copy(bytes) => {
+                *root_pointer = bytes;
+                Optional::Some(ROOT_POINTER.0.get() as u64)
+            }
+        };
         info.physical_memory_offset = Optional::Some(PHYSICAL_MEMORY_OFFSET);
         info.kernel_addr = whole.start;
         info.kernel_len = whole.end - whole.start;
@@ -171,8 +169,10 @@ mod jump {
     }
 }
 
-#[cfg(not(test))]
-pub use jump::enter_kernel;
+#[cfg(all(feature = "image", not(test)))]
+pub use jump::command_line;
+#[cfg(all(feature = "image", not(test)))]
+pub(crate) use jump::enter_kernel;
 
 #[cfg(test)]
 mod tests {

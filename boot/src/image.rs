@@ -23,7 +23,7 @@ pub struct Part {
     pub access: Access,
 }
 
-#[cfg(not(test))]
+#[cfg(all(feature = "image", not(test)))]
 mod symbols {
     use super::{Access, Part};
 
@@ -70,5 +70,5 @@ mod symbols {
     }
 }
 
-#[cfg(not(test))]
+#[cfg(all(feature = "image", not(test)))]
 pub use symbols::{boot_stack, parts, whole};

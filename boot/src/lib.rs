@@ -2,21 +2,25 @@
 //!
 //! | module | does |
 //! |---|---|
-//! | [`entry`] | 32-bit entry to 64-bit Rust: SSE, first page tables, long mode |
+//! | `entry` | 32-bit entry to 64-bit Rust: SSE, first page tables, long mode |
 //! | [`pvh`] | the PVH note, and the reader of its `start_info` |
+//! | [`multiboot2`] | the multiboot2 header, and the reader of its tags |
+//! | [`loader`] | what either reader finds |
+//! | `physical` | physical memory as the loader left it |
 //! | [`handoff`] | makes `BootInfo` from a firmware memory map, and starts the kernel |
-//! | [`trampoline`] | takes the other CPUs from real mode to 64-bit Rust |
+//! | `trampoline` | takes the other CPUs from real mode to 64-bit Rust |
 //! | [`image`] | the places of the image's parts |
-//! | [`runtime`] | the symbols that a program without a C library must define |
+//! | `runtime` | the symbols that a program without a C library must define |
 //!
-//! Another protocol (multiboot2) is one more file beside [`pvh`]: an entry that names its reader to [`entry`], and a
-//! reader that ends in [`handoff`].
+//! Another protocol is one more file beside [`pvh`]: an entry that names its reader to `entry`, and a reader that fills
+//! a [`loader::LoaderInfo`]. The readers are free of hardware and tested on a host; the entries are there only with the
+//! feature `image`, for the image's linker script and its symbols.
 //!
 //! # Why the host target
 //! The image is built for `x86_64-unknown-linux-gnu`, the target that every Rust installation on Linux has: nothing
 //! else has to be fetched, and SSE and AVX intrinsics work, which the bare-metal target's soft-float ABI rules out. The
-//! crate provides or avoids what that target assumes and a kernel does not have: no C library ([`runtime`]),
-//! position-dependent static linking (`linker.ld`), SSE on before the first Rust instruction ([`entry`]), and the red
+//! crate provides or avoids what that target assumes and a kernel does not have: no C library (`runtime`),
+//! position-dependent static linking (`linker.ld`), SSE on before the first Rust instruction (`entry`), and the red
 //! zone below the stack pointer, which is why the kernel takes every interrupt on a stack of its own.
 //!
 //! # Physical memory while this crate runs
@@ -34,13 +38,17 @@ extern crate std;
 
 pub mod handoff;
 pub mod image;
+pub mod loader;
+pub mod multiboot2;
 pub mod pvh;
 
-#[cfg(not(test))]
+#[cfg(all(feature = "image", not(test)))]
 pub mod entry;
-#[cfg(not(test))]
+#[cfg(all(feature = "image", not(test)))]
+mod physical;
+#[cfg(all(feature = "image", not(test)))]
 pub mod runtime;
-#[cfg(not(test))]
+#[cfg(all(feature = "image", not(test)))]
 pub mod trampoline;
 
 /// Where the first page tables map physical memory a second time. The kernel's own tables use the same place.

@@ -6,13 +6,16 @@
 
 use core::fmt;
 
-use crate::handoff::{FirmwareRange, MAX_FIRMWARE_RANGES};
+use crate::loader::{FirmwareRange, TooManyRanges};
 
 /// `hvm_start_info` of version 1, in bytes.
 pub const START_INFO_BYTES: usize = 56;
 
 /// `hvm_memmap_table_entry`, in bytes.
 pub const MEMORY_ENTRY_BYTES: usize = 24;
+
+/// The most entries of a memory map that are read: adjacent ones become one range.
+pub const MAX_MEMORY_ENTRIES: usize = 4096;
 
 /// "xEn3", with the highest bit of the "E" set.
 const MAGIC: u32 = 0x336e_c578;
@@ -22,9 +25,11 @@ const MAGIC: u32 = 0x336e_c578;
 pub struct StartInfo {
     /// The ACPI root pointer's address, unless it is 0.
     pub rsdp: Option<u64>,
+    /// The command line's address, unless it is 0: bytes up to a zero.
+    pub command_line: Option<u64>,
     /// Where the memory map lies.
     pub memory_map: u64,
-    /// How many entries it has: at most [`MAX_FIRMWARE_RANGES`].
+    /// How many entries it has: at most [`MAX_MEMORY_ENTRIES`].
     pub memory_entries: usize,
 }
 
@@ -39,6 +44,14 @@ pub enum StartInfoFault {
     MemoryEntries(u32),
     /// Something lies where the first page tables do not reach, or in the image itself.
     Place(u64),
+    /// The memory map has too many ranges.
+    TooManyRanges,
+}
+
+impl From<TooManyRanges> for StartInfoFault {
+    fn from(_: TooManyRanges) -> Self {
+        Self::TooManyRanges
+    }
 }
 
 impl fmt::Display for StartInfoFault {
@@ -47,9 +60,10 @@ impl fmt::Display for StartInfoFault {
             Self::Magic(found) => write!(f, "PVH start_info: magic is {found:#x}, not {MAGIC:#x}"),
             Self::Version(found) => write!(f, "PVH start_info: version {found} has no memory map"),
             Self::MemoryEntries(found) => {
-                write!(f, "PVH start_info: {found} memory map entries, not 1 to {MAX_FIRMWARE_RANGES}")
+                write!(f, "PVH start_info: {found} memory map entries, not 1 to {MAX_MEMORY_ENTRIES}")
             }
             Self::Place(at) => write!(f, "PVH start_info: {at:#x} is out of reach, or in the image"),
+            Self::TooManyRanges => TooManyRanges.fmt(f),
         }
     }
 }
@@ -78,11 +92,12 @@ impl StartInfo {
         if version == 0 {
             return Err(StartInfoFault::Version(version));
         }
-        let rsdp = u64_at(bytes, 32);
+        let unless_0 = |at: u64| (at != 0).then_some(at);
+        let (rsdp, command_line) = (unless_0(u64_at(bytes, 32)), unless_0(u64_at(bytes, 24)));
         let entries = u32_at(bytes, 48);
         match usize::try_from(entries) {
-            Ok(memory_entries @ 1..=MAX_FIRMWARE_RANGES) => {
-                Ok(Self { rsdp: (rsdp != 0).then_some(rsdp), memory_map: u64_at(bytes, 40), memory_entries })
+            Ok(memory_entries @ 1..=MAX_MEMORY_ENTRIES) => {
+                Ok(Self { rsdp, command_line, memory_map: u64_at(bytes, 40), memory_entries })
             }
             _ => Err(StartInfoFault::MemoryEntries(entries)),
         }
@@ -97,12 +112,13 @@ impl FirmwareRange {
     }
 }
 
-#[cfg(not(test))]
+#[cfg(all(feature = "image", not(test)))]
 mod start {
     use core::arch::global_asm;
 
-    use super::{FirmwareRange, MAX_FIRMWARE_RANGES, MEMORY_ENTRY_BYTES, START_INFO_BYTES, StartInfo, StartInfoFault};
-    use crate::{FIRST_TABLES_REACH, handoff, image};
+    use super::{FirmwareRange, MEMORY_ENTRY_BYTES, START_INFO_BYTES, StartInfo, StartInfoFault};
+    use crate::loader::{COMMAND_LINE_BYTES, CommandLine, LoaderInfo, RootPointer};
+    use crate::{handoff, physical};
 
     global_asm!(
         r#"
@@ -126,45 +142,35 @@ pvh_entry:
         options(att_syntax)
     );
 
-    /// Copies `N` bytes of physical memory out.
-    fn copy<const N: usize>(at: u64) -> Result<[u8; N], StartInfoFault> {
-        let end = at.checked_add(N as u64).filter(|end| *end <= FIRST_TABLES_REACH);
-        let image = image::whole();
-        let Some(end) = end.filter(|end| at != 0 && (*end <= image.start || image.end <= at)) else {
-            return Err(StartInfoFault::Place(at));
-        };
-        let mut bytes = [0; N];
-        for (place, byte) in (at..end).zip(bytes.iter_mut()) {
-            // SAFETY:
-            // 1. The first page tables map everything below FIRST_TABLES_REACH at its own address.
-            // 2. The range lies outside the image, hence outside every Rust object; reading bytes has no effect.
-            *byte = unsafe { (place as *const u8).read_volatile() };
-        }
-        Ok(bytes)
+    fn bytes_at<const N: usize>(at: u64) -> Result<&'static [u8; N], StartInfoFault> {
+        physical::bytes(at, N).and_then(<[u8]>::first_chunk).ok_or(StartInfoFault::Place(at))
     }
 
     /// The 32-bit entry's 64-bit function: reads the loader's `start_info` and starts the kernel.
     #[unsafe(no_mangle)]
     extern "C" fn pvh_start(start_info: u64) -> ! {
-        let mut ranges = [FirmwareRange { start: 0, bytes: 0, kind: 0 }; MAX_FIRMWARE_RANGES];
-        match read(start_info, &mut ranges) {
+        match read(start_info) {
             // SAFETY: the entry code comes here once, on the boot CPU, with the first page tables active.
-            Ok((info, ranges)) => unsafe { handoff::enter_kernel(ranges, info.rsdp) },
+            Ok(info) => unsafe { handoff::enter_kernel(&info) },
             Err(fault) => panic!("{fault}"),
         }
     }
 
-    fn read(
-        start_info: u64,
-        ranges: &mut [FirmwareRange; MAX_FIRMWARE_RANGES],
-    ) -> Result<(StartInfo, &[FirmwareRange]), StartInfoFault> {
-        let info = StartInfo::read(&copy::<START_INFO_BYTES>(start_info)?)?;
+    fn read(start_info: u64) -> Result<LoaderInfo, StartInfoFault> {
+        let info = StartInfo::read(bytes_at::<START_INFO_BYTES>(start_info)?)?;
+        let mut found = LoaderInfo::new();
+        found.root_pointer = info.rsdp.map_or(RootPointer::Untold, RootPointer::At);
         let mut at = info.memory_map;
-        for range in &mut ranges[..info.memory_entries] {
-            *range = FirmwareRange::read_pvh(&copy::<MEMORY_ENTRY_BYTES>(at)?);
-            at += MEMORY_ENTRY_BYTES as u64; // cannot overflow: `copy` found it below 4 GiB
+        for _ in 0..info.memory_entries {
+            found.memory.add(FirmwareRange::read_pvh(bytes_at::<MEMORY_ENTRY_BYTES>(at)?))?;
+            at += MEMORY_ENTRY_BYTES as u64; // cannot overflow: it was within reach
         }
-        Ok((info, &ranges[..info.memory_entries]))
+        if let Some(at) = info.command_line {
+            // One byte more than there is room for, to notice a line that is cut; it ends where memory is out of reach.
+            let bytes = (at..=at.saturating_add(COMMAND_LINE_BYTES as u64)).map_while(|at| physical::bytes(at, 1));
+            found.command_line = CommandLine::new(bytes.flatten().copied());
+        }
+        Ok(found)
     }
 }
 
@@ -176,22 +182,27 @@ mod tests {
         let mut bytes = [0; START_INFO_BYTES];
         bytes[0..4].copy_from_slice(&magic.to_le_bytes());
         bytes[4..8].copy_from_slice(&version.to_le_bytes());
+        bytes[24..32].copy_from_slice(&0x2_0000_u64.to_le_bytes());
         bytes[32..40].copy_from_slice(&rsdp.to_le_bytes());
         bytes[40..48].copy_from_slice(&0x7000_u64.to_le_bytes());
         bytes[48..52].copy_from_slice(&entries.to_le_bytes());
         bytes
     }
 
+    fn expected(rsdp: Option<u64>, memory_entries: usize) -> StartInfo {
+        StartInfo { rsdp, command_line: Some(0x2_0000), memory_map: 0x7000, memory_entries }
+    }
+
     #[test]
     fn a_sound_start_info_gives_the_memory_map_and_the_root_pointer() {
         let read = StartInfo::read(&start_info(MAGIC, 1, 0xf_5ad0, 7));
-        assert_eq!(read, Ok(StartInfo { rsdp: Some(0xf_5ad0), memory_map: 0x7000, memory_entries: 7 }));
+        assert_eq!(read, Ok(expected(Some(0xf_5ad0), 7)));
     }
 
     #[test]
     fn a_start_info_without_a_root_pointer_is_still_sound() {
         let read = StartInfo::read(&start_info(MAGIC, 1, 0, 1));
-        assert_eq!(read, Ok(StartInfo { rsdp: None, memory_map: 0x7000, memory_entries: 1 }));
+        assert_eq!(read, Ok(expected(None, 1)));
     }
 
     #[test]
@@ -199,7 +210,7 @@ mod tests {
         assert_eq!(StartInfo::read(&start_info(1, 1, 0, 1)), Err(StartInfoFault::Magic(1)));
         assert_eq!(StartInfo::read(&start_info(MAGIC, 0, 0, 1)), Err(StartInfoFault::Version(0)));
         assert_eq!(StartInfo::read(&start_info(MAGIC, 1, 0, 0)), Err(StartInfoFault::MemoryEntries(0)));
-        assert_eq!(StartInfo::read(&start_info(MAGIC, 1, 0, 257)), Err(StartInfoFault::MemoryEntries(257)));
+        assert_eq!(StartInfo::read(&start_info(MAGIC, 1, 0, 4097)), Err(StartInfoFault::MemoryEntries(4097)));
     }
 
     #[test]

@@ -44,6 +44,7 @@ macro_rules! smoke {
 smoke! {
     an_nfit_may_hold_anything "nfit"
     other_tables_may_hold_anything "acpi"
+    a_boot_loader_may_leave_anything "loader"
     a_label_area_may_hold_anything "labels"
     a_medium_may_hold_anything "medium"
     a_driver_may_do_anything "queue"

@@ -16,7 +16,7 @@ use drivers::phys::MapError;
 use kernel::tables::fadt::Fadt;
 use kernel::tables::madt::Madt;
 use kernel::tables::mcfg;
-use kernel::tables::root::{ROOT_POINTER_BYTES, RootFault, RootPointer};
+use kernel::tables::root::{self, ROOT_POINTER_BYTES, RootFault, RootPointer};
 use kernel::tables::sleep::{self, SleepType};
 use kernel::tables::{HEADER_BYTES, Signature, Table, TableFault, is_qemu_nvdimm};
 
@@ -74,14 +74,22 @@ pub(crate) struct Firmware {
 /// Reads firmware's tables. Missing and broken ones are logged and left out.
 pub(crate) fn read(space: &'static AddressSpace, rsdp: Option<u64>) -> Firmware {
     let mut firmware = Firmware::default();
-    let Some(rsdp) = rsdp else {
-        log!("acpi: the boot loader names no root pointer: no tables, no persistent memory");
-        return firmware;
-    };
     let collector = Collector { space, found: RefCell::new(Vec::new()) };
-    if let Err(reason) = collector.collect(rsdp) {
-        log!("acpi: no tables, no persistent memory: the root pointer at {rsdp:#x}: {reason}");
-        return firmware;
+    let collect = |rsdp| {
+        let outcome = collector.collect(rsdp);
+        outcome.inspect_err(|reason| log!("acpi: the root pointer at {rsdp:#x}: {reason}")).is_ok()
+    };
+    // What the loader names may be a broken copy: then the original may still be where it can be found.
+    if !rsdp.is_some_and(collect) {
+        let Some(found) = search_root_pointer(space).filter(|found| Some(*found) != rsdp) else {
+            log!("acpi: no root pointer, named by the boot loader or below 1 MiB: no tables, no persistent memory");
+            return firmware;
+        };
+        log!("acpi: the root pointer was searched for, and found at {found:#x}");
+        if !collect(found) {
+            log!("acpi: no tables, no persistent memory");
+            return firmware;
+        }
     }
     for (mut listed, bytes) in collector.found.into_inner() {
         if let Ok(table) = Table::check(&bytes) {
@@ -94,6 +102,20 @@ pub(crate) fn read(space: &'static AddressSpace, rsdp: Option<u64>) -> Firmware 
         log!("acpi: no NFIT: no persistent memory");
     }
     firmware
+}
+
+/// Looks for the root pointer where a loader that names none may have left it: Firecracker does, and GRUB where a BIOS
+/// gives it none.
+fn search_root_pointer(space: &AddressSpace) -> Option<u64> {
+    let mut memory = Vec::new();
+    let bytes = usize::try_from(root::SEARCHED.end - root::SEARCHED.start).ok()?;
+    memory.try_reserve_exact(bytes).ok()?;
+    memory.resize(bytes, 0);
+    if let Err(error) = space.read_physical(root::SEARCHED.start, &mut memory) {
+        log!("acpi: the root pointer cannot be searched for: {error}");
+        return None;
+    }
+    root::find(&memory).map(|at| root::SEARCHED.start + at as u64)
 }
 
 impl Firmware {

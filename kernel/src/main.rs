@@ -47,11 +47,15 @@ bootloader_api::entry_point!(start);
 
 /// Brings the machine up in this order, and serves.
 fn start(boot_info: &'static mut BootInfo) -> ! {
-    console::init();
-    log!("untorn {}", env!("CARGO_PKG_VERSION"));
-
     // From here on a mistake is reported; before, it resets the machine.
     cpu::init_early();
+    console::init();
+    log!("untorn {}", env!("CARGO_PKG_VERSION"));
+    let command_line = boot::handoff::command_line();
+    if !command_line.text().is_empty() {
+        let cut = if command_line.is_cut() { " (its end is cut off)" } else { "" };
+        log!("command line: {}{cut}", command_line.text());
+    }
     let features = cpu::Features::detect();
     log!("cpu: {features}");
 

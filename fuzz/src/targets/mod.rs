@@ -4,6 +4,7 @@ mod acpi;
 mod admin;
 mod control;
 mod labels;
+mod loader;
 mod medium;
 mod nfit;
 mod queue;
@@ -29,7 +30,7 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 7] = [
+pub const TARGETS: [Target; 8] = [
     Target {
         name: "nfit",
         what: "an NFIT, as it is and with its checksum mended",
@@ -45,6 +46,14 @@ pub const TARGETS: [Target; 7] = [
         bytes_max: 1024,
         more: &[],
         smoke: 200_000,
+    },
+    Target {
+        name: "loader",
+        what: "what boot loaders leave in memory: multiboot2's tags, PVH's start_info and memory map",
+        run: loader::run,
+        bytes_max: 1024,
+        more: &[],
+        smoke: 100_000,
     },
     Target {
         name: "labels",

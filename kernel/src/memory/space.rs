@@ -144,13 +144,15 @@ impl AddressSpace {
             .regions
             .iter()
             .any(|region| region.kind == MemoryRegionKind::Usable && region.start <= at && last < region.end);
-        let from = match self.direct(at).filter(|_| inside) {
+        // The image is mapped at its own addresses: a root pointer that `boot` copied lies there.
+        let in_image = || image::parts().iter().any(|part| part.range.start <= at && last < part.range.end);
+        let from = match self.direct(at).filter(|_| inside).or_else(|| pointer(at).filter(|_| in_image())) {
             Some(from) => from,
             None => self.map(PhysAddr(at), bytes, Attribute::WriteBack)?,
         };
         for (index, byte) in into.iter_mut().enumerate() {
-            // SAFETY: `bytes` bytes from `from` on are mapped: by the direct map, which shows all of the region, or by
-            // `map`. They are plain memory; the read is volatile, because firmware may write there.
+            // SAFETY: `bytes` bytes from `from` on are mapped: by the direct map, which shows all of the region, as a part
+            // of the image, or by `map`. They are plain memory; the read is volatile, because firmware may write there.
             *byte = unsafe { from.as_ptr().add(index).read_volatile() };
         }
         Ok(())

@@ -64,6 +64,16 @@ impl RootPointer {
     }
 }
 
+/// Where a BIOS leaves the root pointer, and a hypervisor that names none: the last 128 KiB below 1 MiB (5.2.5.1).
+pub const SEARCHED: core::ops::Range<u64> = 0xe_0000..0x10_0000;
+
+/// Finds a sound root pointer in memory, and returns where it begins. It lies on a multiple of 16 bytes.
+#[must_use]
+pub fn find(memory: &[u8]) -> Option<usize> {
+    let whole = |at: &usize| memory.get(*at..).and_then(<[u8]>::first_chunk);
+    (0..memory.len()).step_by(16).find(|at| whole(at).is_some_and(|bytes| RootPointer::read(bytes).is_ok()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -98,5 +108,23 @@ mod tests {
             bytes[at] ^= 0x10;
             assert_eq!(RootPointer::read(&bytes), Err(RootFault::Checksum), "byte {at}");
         }
+    }
+
+    #[test]
+    fn a_search_finds_the_first_sound_pointer_on_a_paragraph() {
+        let mut memory = [0; 0x1000];
+        assert_eq!(find(&memory), None);
+        assert_eq!(find(&memory[..7]), None);
+        let mut broken = pointer(2, 36);
+        broken[20] ^= 1;
+        memory[0x100..0x124].copy_from_slice(&broken);
+        memory[0x208..0x22c].copy_from_slice(&pointer(2, 36));
+        assert_eq!(find(&memory), None, "one is broken, the other lies between paragraphs");
+        memory[0xfd0..0xff4].copy_from_slice(&pointer(0, 0));
+        assert_eq!(find(&memory), Some(0xfd0));
+        memory[0x340..0x364].copy_from_slice(&pointer(2, 36));
+        assert_eq!(find(&memory), Some(0x340));
+        // It begins where the memory searched ends.
+        assert_eq!(find(&memory[..0x350]), None);
     }
 }

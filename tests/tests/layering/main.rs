@@ -26,7 +26,7 @@ const LAYERS: [(&str, &[&str]); 12] = [
     // Of service what both ends of a wire share.
     ("host", &["service"]),
     ("kernel", &["boot", "btt", "drivers", "nvdimm", "service"]),
-    ("fuzz", &["btt", "drivers", "kernel", "nvdimm", "service"]),
+    ("fuzz", &["boot", "btt", "drivers", "kernel", "nvdimm", "service"]),
     ("tests", &["boot", "btt", "drivers", "host", "kernel", "nvdimm", "service"]),
 ];
 

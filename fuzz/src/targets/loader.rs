@@ -1,0 +1,45 @@
+//! What boot loaders leave in memory: multiboot2's tags, and PVH's start_info with its memory map.
+
+use boot::handoff::{MAX_REGIONS, tidy};
+use boot::loader::{FirmwareMap, FirmwareRange, LoaderInfo};
+use boot::{multiboot2, pvh};
+use bootloader_api::info::{MemoryRegion, MemoryRegionKind};
+
+/// Each reader on the bytes as they are.
+pub(super) fn run(bytes: &[u8]) {
+    if let Some(header) = bytes.first_chunk() {
+        let total = multiboot2::total_bytes(*header);
+        assert!(total.is_err() || total.is_ok_and(|total| (8..=1 << 20).contains(&total)), "its length is bounded");
+    }
+    if let Ok(info) = multiboot2::read(bytes) {
+        check(&info);
+    }
+    let Some((start_info, entries)) = bytes.split_first_chunk() else { return };
+    let _ = pvh::StartInfo::read(start_info);
+    let mut info = LoaderInfo::new();
+    let fits = entries.as_chunks().0.iter().all(|entry| info.memory.add(FirmwareRange::read_pvh(entry)).is_ok());
+    if fits {
+        check(&info);
+    }
+}
+
+/// What comes of a map is sorted and without overlap, and RAM in it is whole pages that only the map calls RAM.
+fn check(info: &LoaderInfo) {
+    assert!(info.command_line.text().bytes().all(|byte| matches!(byte, b' '..=b'~')), "it can be shown");
+    let (map, image) = (&info.memory, 0x10_0000..0x28_0000);
+    let mut regions = [MemoryRegion::empty(); MAX_REGIONS];
+    let Ok(count) = tidy(map.ranges(), &image, &mut regions) else { return };
+    let regions = &regions[..count];
+    assert!(regions.windows(2).all(|pair| pair[0].end <= pair[1].start), "sorted, without overlap");
+    for region in regions.iter().filter(|region| region.kind == MemoryRegionKind::Usable) {
+        assert!(region.start < region.end && (region.start | region.end).is_multiple_of(4096), "whole pages");
+        assert!(region.end <= image.start || image.end <= region.start, "not the image");
+        assert!(!claimed(map, region), "{region:?} is claimed");
+    }
+}
+
+/// Returns whether something other than RAM lies in the region.
+fn claimed(map: &FirmwareMap, region: &MemoryRegion) -> bool {
+    let mut others = map.ranges().iter().filter(|range| range.kind != FirmwareRange::RAM && range.bytes > 0);
+    others.any(|range| range.start < region.end && region.start < range.end())
+}
