@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::ptr::NonNull;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::Instant;
 
 use btt::CpuIndex;
@@ -39,6 +39,9 @@ pub struct LabelArea {
     /// The area.
     pub bytes: Mutex<Vec<u8>>,
     writes_left: Mutex<usize>,
+    /// Whether it can be read no more after the next write.
+    fails_after_write: AtomicBool,
+    unreadable: AtomicBool,
 }
 
 impl LabelArea {
@@ -46,7 +49,18 @@ impl LabelArea {
     #[must_use]
     #[allow(clippy::new_ret_no_self, reason = "never freed")]
     pub fn new() -> &'static Self {
-        Box::leak(Box::new(Self { bytes: Mutex::new(vec![0; 128 << 10]), writes_left: Mutex::new(usize::MAX) }))
+        Box::leak(Box::new(Self {
+            bytes: Mutex::new(vec![0; 128 << 10]),
+            writes_left: Mutex::new(usize::MAX),
+            fails_after_write: AtomicBool::new(false),
+            unreadable: AtomicBool::new(false),
+        }))
+    }
+
+    /// Whether it can be read no more after the next write.
+    pub fn fail_after_write(&self, fails: bool) {
+        self.fails_after_write.store(fails, Ordering::Relaxed);
+        self.unreadable.store(false, Ordering::Relaxed);
     }
 
     /// Lets the power fail after so many more writes; None: not at all.
@@ -181,7 +195,11 @@ impl LabelSource for Areas {
     }
 
     fn read(&mut self, dimm: DeviceHandle, offset: u64, into: &mut [u8]) -> Result<(), LabelError> {
-        let (start, bytes) = (usize::try_from(offset).expect("small"), self.of(dimm)?.bytes.lock().expect("no panic"));
+        let area = self.of(dimm)?;
+        if area.unreadable.load(Ordering::Relaxed) {
+            return Err(LabelError::NoAnswer);
+        }
+        let (start, bytes) = (usize::try_from(offset).expect("small"), area.bytes.lock().expect("no panic"));
         into.copy_from_slice(&bytes[start..start + into.len()]);
         Ok(())
     }
@@ -192,6 +210,7 @@ impl LabelStore for Areas {
         let area = self.of(dimm)?;
         let mut left = area.writes_left.lock().expect("no panic");
         *left = left.checked_sub(1).ok_or(LabelError::NoAnswer)?;
+        area.unreadable.store(area.fails_after_write.load(Ordering::Relaxed), Ordering::Relaxed);
         let start = usize::try_from(offset).expect("small");
         area.bytes.lock().expect("no panic")[start..start + from.len()].copy_from_slice(from);
         Ok(())

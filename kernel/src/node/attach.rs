@@ -72,6 +72,11 @@ impl From<MediaError> for Unusable {
 }
 
 impl State {
+    /// Returns whether an admin disabled it.
+    pub(super) const fn is_disabled(&self) -> bool {
+        matches!(self, Self::Disabled)
+    }
+
     /// Returns whether it has a block device.
     pub(super) const fn is_enabled(&self) -> bool {
         match self {

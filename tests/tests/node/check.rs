@@ -52,6 +52,9 @@ fn a_lost_info_block_is_damage_and_names_its_copy() {
     assert_eq!(check["exit"], 4);
     assert_eq!(check["findings"].as_array().map(Vec::len), Some(1));
     assert!(node.refused("create-namespace", "failed").contains("damaged"));
+    for _ in 0..2 {
+        node.refused("enable-namespace namespace0.0", "damaged");
+    }
 }
 
 #[test]
@@ -359,6 +362,9 @@ fn free_lists_that_would_take_the_memory_of_all_are_left_out_and_told() {
     }
     assert!(node.refused("write pmem3s 0 --fill 1", "failed").contains("give the machine more memory"));
     assert!(node.refused("create-namespace -r region3 -f", "failed").contains("free blocks"));
+    // It is sound, so it goes by force only.
+    let why = node.refused("destroy-namespace namespace3.0", "failed");
+    assert!(why.contains("free blocks") && why.contains("disable-namespace namespace3.0 first, or -f"), "{why}");
     // What is open works, and room that is given back is there for others.
     node.done("write pmem0s 0 --fill 1 --count 64");
     node.refused("enable-namespace namespace3.0", "failed");

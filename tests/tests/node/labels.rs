@@ -263,3 +263,20 @@ fn a_change_of_labels_that_is_refused_leaves_namespaces_open() {
     assert!(node.refused("destroy-namespace namespace0.0", "failed").contains("no BTT to destroy"));
     assert_eq!(listed(&mut node), ["namespace0.0 disabled 512"], "nor opened");
 }
+
+#[test]
+fn labels_that_do_not_read_back_are_an_error_and_namespaces_stay_open() {
+    for command in ["destroy-namespace namespace0.0 -f", "init-labels nmem0 -f"] {
+        let dimm = labelled(96);
+        let area = dimm.labels.expect("an area");
+        let mut node = boot(&[dimm]);
+        node.done("create-namespace -s 32M");
+        node.done("write pmem0s 3 --fill 9");
+        let before = listed(&mut node);
+        area.fail_after_write(true);
+        assert!(node.refused(command, "damaged").contains("nmem0 do not read as they were written"), "{command}");
+        area.fail_after_write(false);
+        assert_eq!(listed(&mut node), before, "{command}");
+        assert!(node.done("read pmem0s 3")["data"].as_str().is_some_and(|it| it.starts_with("CQkJ")), "{command}");
+    }
+}

@@ -58,7 +58,10 @@ impl<M: Machine> Node<M> {
                 self.machine.log(format_args!("{name}: labels {}, {} slots", version.as_str(), set.index.slots));
                 Ok(LabelArea { dev: name.to_string(), label_version: version, slots: set.index.slots })
             }
-            _ => Err(AdminError::damaged(format!("{name}: the labels do not read as they were written"))),
+            _ => {
+                self.reopen(closed);
+                Err(self.not_read_back(dimm))
+            }
         }
     }
 
@@ -73,6 +76,10 @@ impl<M: Machine> Node<M> {
 
     /// Writes to label areas, reads them back, and updates the node's namespaces: those that the labels describe as
     /// before stay as they are. The caller has closed those that go.
+    ///
+    /// # Errors
+    /// The labels were not written, or do not read back: then nothing is known of what the areas hold, and the
+    /// namespaces stay.
     pub(super) fn change_labels(&mut self, steps: &[Step]) -> Result<(), AdminError> {
         let mut dimms: Vec<DeviceHandle> = steps.iter().map(|step| step.dimm).collect();
         dimms.sort_unstable();
@@ -82,7 +89,17 @@ impl<M: Machine> Node<M> {
         self.found.read_labels(&dimms, store.as_mut());
         drop(store);
         self.follow_labels();
-        written.map_err(|why| AdminError::failed(format!("the labels were not written: {why}")))
+        written.map_err(|why| AdminError::failed(format!("the labels were not written: {why}")))?;
+        match dimms.iter().find(|dimm| !matches!(self.found.labels_of(**dimm), Labels::Valid(_))) {
+            Some(&dimm) => Err(self.not_read_back(dimm)),
+            None => Ok(()),
+        }
+    }
+
+    /// Returns the error about labels that were written and do not read back (invariant 5).
+    fn not_read_back(&self, dimm: DeviceHandle) -> AdminError {
+        let number = self.found.dimm_number(dimm).expect("labels are written to DIMMs that were found");
+        AdminError::damaged(format!("the labels of nmem{number} do not read as they were written"))
     }
 
     /// Updates the node's namespaces to those that the labels describe.

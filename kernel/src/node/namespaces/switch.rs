@@ -24,12 +24,14 @@ pub(super) fn alike(one: &Namespace, other: &Namespace) -> bool {
 }
 
 impl<M: Machine> Node<M> {
-    /// Opens a namespace, if it is not.
+    /// Opens a namespace, unless it has a block device already.
+    ///
+    /// # Errors
+    /// It cannot be used, before as after.
     pub(super) fn enable(&mut self, place: SlotPlace) -> Result<(), AdminError> {
-        if self.at(place).state.is_enabled() {
-            return Ok(());
+        if !self.at(place).state.is_enabled() {
+            self.open(place);
         }
-        self.open(place);
         self.at(place).check_usable()
     }
 
@@ -57,7 +59,7 @@ impl<M: Machine> Node<M> {
         let mut closed = Closed(Vec::new());
         for &place in places {
             let slot = self.at(place);
-            let namespace = slot.state.is_enabled().then(|| slot.namespace.clone());
+            let namespace = (!slot.state.is_disabled()).then(|| slot.namespace.clone());
             if let Err(why) = self.disable(place) {
                 self.reopen(closed);
                 return Err(why);
@@ -74,7 +76,7 @@ impl<M: Machine> Node<M> {
             let found = self.regions.iter().enumerate().find_map(|(region, it)| {
                 it.namespaces.iter().position(same).map(|namespace| SlotPlace { region, namespace })
             });
-            if let Some(place) = found.filter(|place| !self.at(*place).state.is_enabled()) {
+            if let Some(place) = found.filter(|place| self.at(*place).state.is_disabled()) {
                 self.open(place);
             }
         }
@@ -89,9 +91,11 @@ impl<M: Machine> Node<M> {
         if namespace.read_only {
             return Err(AdminError::read_only(format!("{id} is read-only")));
         }
-        if slot.state.is_enabled() && !force {
+        // What cannot be used may be sound all the same, and somebody's.
+        if !slot.state.is_disabled() && !force {
+            let state = if slot.state.is_enabled() { "enabled".into() } else { slot.state.to_string() };
             let how = format!("disable-namespace {id} first, or -f destroys it all the same");
-            return Err(AdminError::failed(format!("{id} is enabled: {how}")));
+            return Err(AdminError::failed(format!("{id} is {state}: {how}")));
         }
         let region = &self.regions[place.region];
         let refused = |why: String| AdminError::failed(format!("{id}: {why}"));
@@ -116,6 +120,7 @@ impl<M: Machine> Node<M> {
             }
             let is_left = |it: &Namespace| it.labelling.as_ref().is_some_and(|it| it.uuid == labelling.uuid);
             if self.found.namespaces.iter().any(is_left) {
+                self.reopen(closed);
                 return Err(AdminError::damaged(format!("{id}: its labels are still there after they were freed")));
             }
         }

@@ -51,7 +51,7 @@ pub trait NamespaceAdmin {
     /// Durable when it returns. Returns its name.
     ///
     /// # Errors
-    /// Not found; failed, if it is enabled and `force` is not set; read-only.
+    /// Not found; failed, if it is not disabled and `force` is not set; read-only.
     fn destroy_namespace(&mut self, namespace: &str, force: bool) -> Result<String, AdminError>;
 
     /// Opens a namespace that was disabled. Returns what `list` shows of it then.
