@@ -182,6 +182,61 @@ fn trim_entries_are_written_out_before_the_medium_goes_to_linux() {
 }
 
 #[test]
+fn what_cannot_be_made_portable_is_told_and_stays_as_it_was() {
+    let memory = Memory::new(32 * MIB);
+    let mut node = boot_one(memory);
+    node.done("create-namespace -l 512 --zero-entries");
+    node.done("trim pmem0s 10 20");
+    let map = node.done("arenas namespace0.0")["arenas"][0]["mapoff"].as_u64().expect("a number");
+    drop(node);
+    // An entry that leads out of the arena turns it read-only for good.
+    let entry = usize::try_from(map).expect("small") + 4096 + 4 * 7;
+    let sound = memory.copy()[entry..entry + 4].to_vec();
+    memory.put(entry, &u32::MAX.to_le_bytes());
+    boot_one(memory).refused("read pmem0s 7", "damaged");
+    memory.put(entry, &sound);
+    let mut node = boot_one(memory);
+    let state = |node: &mut Booted| node.done("status")["namespaces"][0]["state"].clone();
+    let opened = |node: &Booted| {
+        let is_open = |line: &&String| line.starts_with("namespace0.0: ") && line.contains("looked at in");
+        node.node.machine().logged().iter().filter(is_open).count()
+    };
+    let (before, opened_before) = (state(&mut node), opened(&node));
+    assert!(before.as_str().is_some_and(|state| state.contains("error flag")), "{before}");
+    node.refused("check-namespace namespace0.0 --portable", "read-only");
+    // A second look at media that a disk still has open would not know what that one has not made durable yet.
+    assert_eq!((state(&mut node), opened(&node)), (before, opened_before + 1));
+    node.done("disable-namespace namespace0.0");
+    node.refused("check-namespace namespace0.0 --portable", "read-only");
+    assert_eq!(state(&mut node), "disabled");
+
+    // No memory to open it with.
+    let memories = [Memory::new(32 * MIB), Memory::new(32 * MIB)];
+    let dimm = |base, memory| Dimm { base, memory, flags: 0, labels: None };
+    let dimms = [dimm(BASE, memories[0]), dimm(2 * BASE, memories[1])];
+    let boot = |heap_bytes: u64| {
+        let hardware = Hardware { nfits: vec![nfit(&dimms)], heap_bytes, ..Hardware::default() };
+        dimms.iter().fold(hardware, |hardware, dimm| hardware.memory(dimm.base, dimm.memory)).boot()
+    };
+    let mut node = boot(192 << 20);
+    node.done("create-namespace -r region0 -l 512");
+    node.done("create-namespace -r region1 -l 512");
+    drop(node);
+    let none = boot(0).done("status")["namespaces"][0]["state"].clone();
+    let words = none.as_str().expect("text").split(' ').find_map(|word| word.parse::<u64>().ok());
+    let needed = words.expect("the bytes that are needed");
+    // Three quarters of it are enough for one.
+    let mut node = boot(2 * needed);
+    node.done("disable-namespace namespace1.0");
+    let why = node.refused("check-namespace namespace1.0 --portable", "failed");
+    assert!(why.contains("bytes of memory are needed"), "{why}");
+    assert_eq!(node.done("status")["namespaces"][1]["state"], "disabled");
+    node.done("disable-namespace namespace0.0");
+    assert_eq!(node.done("check-namespace namespace1.0 --portable")["findings"], serde_json::json!([]));
+    assert_eq!(node.done("status")["namespaces"][1]["state"], "disabled");
+}
+
+#[test]
 fn media_that_may_not_be_written_are_not_repaired() {
     let memory = Memory::new(32 * MIB);
     boot_one(memory).done("create-namespace");

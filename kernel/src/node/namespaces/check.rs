@@ -91,7 +91,8 @@ impl<M: Machine> Node<M> {
         }
     }
 
-    /// Closes the namespace, repairs it, and opens it again, if it was open. Returns how many arenas were checked.
+    /// Closes the namespace, repairs it, and leaves it open if it was, else disabled. Returns how many arenas were
+    /// checked.
     fn mend(
         &mut self,
         place: SlotPlace,
@@ -100,7 +101,7 @@ impl<M: Machine> Node<M> {
         found: &mut CheckReport,
     ) -> Result<u32, AdminError> {
         let medium = self.medium_at(place)?;
-        let enabled = self.at(place).state.is_enabled();
+        let was_disabled = self.at(place).state.is_disabled();
         self.disable(place)?;
         let options = RepairOptions {
             repair: request.repair,
@@ -114,13 +115,20 @@ impl<M: Machine> Node<M> {
         let arenas = repair(&medium, placement, &options, &mut report, &mut progress).arenas;
         drop(progress);
         let portable = if request.portable { self.make_portable(place, placement, &medium, found) } else { Ok(()) };
-        if enabled {
-            self.open(place);
+        // What could not be made portable is still open.
+        let closed = if was_disabled { self.disable(place) } else { Ok(()) };
+        match was_disabled {
+            true => self.at_mut(place).state = State::Disabled,
+            false if self.at(place).state.is_disabled() => self.open(place),
+            false => {}
         }
-        portable.map(|()| arenas)
+        portable.and(closed).map(|()| arenas)
     }
 
-    /// Writes the map's TRIM entries out as sectors of zeroes, and forbids new ones.
+    /// Writes the map's TRIM entries out as sectors of zeroes, forbids new ones, and leaves the namespace disabled.
+    ///
+    /// # Errors
+    /// Why it is not portable; the namespace is left open, with what it has written.
     fn make_portable(
         &mut self,
         place: SlotPlace,
@@ -129,22 +137,31 @@ impl<M: Machine> Node<M> {
         found: &mut CheckReport,
     ) -> Result<(), AdminError> {
         self.open(place);
-        if let State::Sector(disk) = &self.at(place).state {
-            // No other CPU has the disk: it has not been offered.
-            let mut progress = self.progress(place, "made portable");
-            let written = disk.btt.lane(M::this_cpu()).write_out_zero_entries(&mut progress);
-            drop(progress);
-            match written.map_err(|why| admin_error(&disk.name, &why))? {
-                0 => {}
-                count => found.note(format!("{count} sectors were TRIM entries, which today's Linux misreads"), true),
+        let slot = self.at(place);
+        let id = slot.namespace.id;
+        let disk = match &slot.state {
+            State::Sector(disk) => disk,
+            // That it cannot be opened is among the findings.
+            State::Damaged(_) => {
+                found.note("its TRIM entries were not written out: it cannot be opened".into(), false);
+                return Ok(());
             }
-            self.disable(place)?;
-            let id = self.at(place).namespace.id;
-            forbid_zero_entries(medium, placement).map_err(|why| AdminError::failed(format!("{id}: {why}")))?;
-            if btt::chain::allows_zero_entries(medium, placement) != Ok(false) {
-                let what = "the info blocks do not read as they were written";
-                return Err(AdminError::damaged(format!("{id}: {what}")));
-            }
+            // The check has found nothing that could have such entries, or there is no memory to open it.
+            _ => return slot.check_usable(),
+        };
+        // No other CPU has the disk: it has not been offered.
+        let mut progress = self.progress(place, "made portable");
+        let written = disk.btt.lane(M::this_cpu()).write_out_zero_entries(&mut progress);
+        drop(progress);
+        match written.map_err(|why| admin_error(&disk.name, &why))? {
+            0 => {}
+            count => found.note(format!("{count} sectors were TRIM entries, which today's Linux misreads"), true),
+        }
+        self.disable(place)?;
+        forbid_zero_entries(medium, placement).map_err(|why| AdminError::failed(format!("{id}: {why}")))?;
+        if btt::chain::allows_zero_entries(medium, placement) != Ok(false) {
+            let what = "the info blocks do not read as they were written";
+            return Err(AdminError::damaged(format!("{id}: {what}")));
         }
         Ok(())
     }
