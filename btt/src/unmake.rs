@@ -1,4 +1,5 @@
-//! Taking a BTT away: its info blocks are zeroed, the first one first, so that no reader finds one any more.
+//! Taking a BTT away: its info blocks are zeroed, the copies first, so that no reader finds one any more, and no repair
+//! brings it back from a copy.
 
 use crate::bytes::ZEROES;
 use crate::chain::{Placement, find_all};
@@ -7,24 +8,26 @@ use crate::media::{MediaError, Medium, NsOffset};
 use alloc::vec::Vec;
 use core::fmt;
 
-/// Where the info blocks of a namespace are, the first one first: those of a sound chain, or else [`signed_pages`].
+/// Where the info blocks of a namespace are, in the order in which they are to go: those of a sound chain, all copies
+/// before the first block, or else [`signed_pages`].
 pub fn info_blocks<M: Medium>(media: &M, placement: Option<Placement>) -> Vec<NsOffset> {
     let chain = placement.and_then(|it| find_all(media, it.version, it.parent_uuid).ok());
     let places = |chain: Vec<crate::chain::FoundArena>| {
-        chain.iter().flat_map(|one| [one.at, one.at.plus(one.info.geometry.info2off)]).collect()
+        let copies = chain.iter().map(|one| one.at.plus(one.info.geometry.info2off));
+        copies.chain(chain.iter().map(|one| one.at)).collect()
     };
     chain.map_or_else(|| signed_pages(media), places)
 }
 
-/// Pages that begin as an info block does, where one may be without any other: where any version begins, and the last
-/// page, which has the last arena's copy.
+/// Pages that begin as an info block does, where one may be without any other: the last page, which has the last
+/// arena's copy, and where any version begins.
 pub fn signed_pages<M: Medium>(media: &M) -> Vec<NsOffset> {
     let last = (media.len_bytes() / PAGE_BYTES).saturating_sub(1) * PAGE_BYTES;
     let signed = |at: &NsOffset| {
         let mut found = [0; SIGNATURE.len()];
         media.read(*at, &mut found).is_ok() && found == SIGNATURE
     };
-    [0, PAGE_BYTES, last].map(NsOffset).into_iter().filter(signed).collect()
+    [last, 0, PAGE_BYTES].map(NsOffset).into_iter().filter(signed).collect()
 }
 
 /// Why info blocks are still there.
@@ -53,15 +56,26 @@ impl From<MediaError> for EraseError {
     }
 }
 
+/// The bytes of a signature that arrive wholly or not at all.
+const COMMIT_BYTES: usize = 8;
+
 /// Zeroes info blocks, in this order, each durable before the next. Each reads as zeroes when it returns.
 ///
-/// Crash before the first is durable: the BTT is there, or its first block is torn, beside a sound copy. Crash after it:
-/// there is no BTT, and creation treats what is left as it treats any bytes.
+/// A crash leaves the BTT, perhaps without copies, until the signature of its first block is gone; from then on there is
+/// no BTT, and creation treats what is left as it treats any bytes. (The media of a BTT that was damaged before may stay
+/// so until then.)
 ///
 /// # Errors
 /// [`EraseError`]; blocks after that place are still there.
 pub fn erase<M: Medium>(media: &M, info_blocks: &[NsOffset]) -> Result<(), EraseError> {
     for &at in info_blocks {
+        match media.write(at, &ZEROES[..COMMIT_BYTES]) {
+            // Crash before this fence: the signature is there, or it is not. After it: it is not.
+            Ok(()) => media.fence()?,
+            // The signature is lost already.
+            Err(MediaError::Poisoned { .. }) => {}
+            Err(why) => return Err(why.into()),
+        }
         media.write(at, &ZEROES[..size_of::<RawInfoBlock>()])?;
         media.fence()?;
         let mut page = [0xff; size_of::<RawInfoBlock>()];
