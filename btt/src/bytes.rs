@@ -1,4 +1,4 @@
-//! Sectors in ordinary memory, as the source or the sink of a run.
+//! Bytes in ordinary memory: sectors, as the source or the sink of a run.
 
 use crate::geometry::{SECTOR_SIZES, SectorSize};
 use crate::media::{MediaError, Medium, NsOffset, SectorSink, SectorSource};
@@ -60,6 +60,14 @@ impl<M: Medium + ?Sized> SectorSink<M> for SectorsMut<'_> {
     fn zero(&mut self, index: usize) {
         self.sector(index).fill(0);
     }
+}
+
+/// Whether all bytes are `byte`, which is looked at eight at a time.
+#[must_use]
+pub fn is_all(bytes: &[u8], byte: u8) -> bool {
+    let (words, rest) = bytes.as_chunks::<8>();
+    words.iter().all(|word| u64::from_ne_bytes(*word) == u64::from_ne_bytes([byte; 8]))
+        && rest.iter().all(|found| *found == byte)
 }
 
 /// Sectors of zeroes, to be written.

@@ -3,7 +3,7 @@
 //! Invariant 5: the namespace becomes a BTT with one 8-byte store, the first half of the first info block's signature. A
 //! cut before it leaves a namespace without a BTT, a cut after it a complete one, its backup included.
 
-use crate::bytes::ZEROES;
+use crate::bytes::{ZEROES, is_all};
 use crate::flog::initial_group;
 use crate::geometry::{Geometry, GeometryError, SectorSize, arena_sizes};
 use crate::info_block::{InfoBlock, Version};
@@ -183,10 +183,9 @@ fn zero<M: Medium>(media: &M, at: NsOffset, bytes: u64, step: &mut dyn FnMut(u64
     Ok(())
 }
 
-/// Whether all bytes are zero, eight at a time.
+/// Whether all bytes are zero.
 pub(crate) fn is_zero(bytes: &[u8]) -> bool {
-    let (words, rest) = bytes.as_chunks::<8>();
-    words.iter().all(|word| u64::from_ne_bytes(*word) == 0) && rest.iter().all(|byte| *byte == 0)
+    is_all(bytes, 0)
 }
 
 /// Backups first, then the primaries from the last arena to the first, whose signature makes the BTT.

@@ -1,6 +1,7 @@
 //! `status`, `list`, `nfit` and `health`: the admin side's objects, made from the node's.
 
 use super::attach::State;
+use super::content::Content;
 use super::disk::{BttDisk, read_only_reason};
 use super::{Machine, NamespaceSlot, Node, RegionSlot, SlotPlace, nfit};
 use alloc::format;
@@ -86,6 +87,8 @@ impl<M: Machine> InventoryAdmin for Node<M> {
             for slot in &region.namespaces {
                 if let State::Sector(disk) = &slot.state {
                     disk_health(disk, |what, severity| add(&slot.namespace.id, what, severity));
+                } else if let State::Raw(content @ Content::Lost) = &slot.state {
+                    add(&slot.namespace.id, format!("it holds {content}: list -R shows where"), Severity::Error);
                 } else if let Err(why) = slot.check_usable() {
                     let of_medium = why.code == ErrorCode::Damaged;
                     let severity = if of_medium { Severity::Error } else { Severity::Warning };

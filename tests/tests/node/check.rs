@@ -296,6 +296,26 @@ fn unclean_shutdowns_are_counted_where_writes_had_to_be_finished() {
     assert_eq!(count(&mut boot_one(memory)), 0, "counted since boot");
 }
 
+#[test]
+fn a_namespace_that_lost_a_line_is_formatted_by_force() {
+    let memory = Memory::new(32 * MIB);
+    let mut node = boot_one(memory);
+    node.done("create-namespace");
+    // Its first sectors lie in the first MiB.
+    node.done("inject-error pmem0s 0 --media -f");
+    node.done("destroy-namespace -f namespace0.0");
+    let lost = node.done("status")["namespaces"][0]["state"].clone();
+    assert!(lost.as_str().is_some_and(|state| state.contains("the medium has lost")), "{lost}");
+    let health = node.ask("health").to_string();
+    assert!(health.contains("the medium has lost"), "{health}");
+    assert!(node.refused("create-namespace", "failed").contains("the medium has lost: -f"));
+    node.done("create-namespace -f");
+    let read = node.done("read pmem0s 0");
+    assert!(read["data"].as_str().is_some_and(|data| data.starts_with("AAAA")));
+    assert_eq!(checked(&mut node, ""), (0, true));
+    assert_eq!(node.done("errors")["media"], serde_json::json!([]));
+}
+
 /// A sound info block of another BTT, with sectors of another size.
 #[test]
 fn a_btt_with_sectors_of_another_size_is_not_supported_and_nobody_offers_to_write_over_it() {

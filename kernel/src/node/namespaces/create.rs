@@ -224,9 +224,10 @@ impl<M: Machine> Node<M> {
             return Err(refused(format!("no room for {bytes} bytes: {most}{}", self.held_back(region))));
         };
         let content = recognise(&self.bytes_of(region, &extents)?).map_err(|why| refused(why.to_string()))?;
-        if let (Content::Recognised(_), false) = (content, request.force) {
+        if let (Content::Recognised(_) | Content::Lost, false) = (content, request.force) {
             let start = extents.first().map_or(0, |extent| extent.start);
-            let place = format!("the free space at {start:#x} {content}");
+            let verb = if content == Content::Lost { "is " } else { "" };
+            let place = format!("the free space at {start:#x} {verb}{content}");
             return Err(refused(format!("{place}: -f uses it all the same")));
         }
         Ok(Piece { region, extents, version, blank, content })
@@ -436,7 +437,7 @@ pub(super) fn may_format(slot: &NamespaceSlot, force: bool) -> Result<(), AdminE
     match &slot.state {
         State::Raw(Content::Blank) => Ok(()),
         State::Raw(Content::Unknown) => unless_forced("is not blank".into()),
-        State::Raw(content @ Content::Ones) => unless_forced(format!("is {content}")),
+        State::Raw(content @ (Content::Ones | Content::Lost)) => unless_forced(format!("is {content}")),
         State::Raw(content @ Content::Recognised(_)) => unless_forced(format!("{content}")),
         State::Sector(disk) => {
             not_exported(disk)?;
