@@ -289,6 +289,35 @@ fn an_exported_namespace_stays_and_a_withdrawn_one_fails_its_requests() {
 }
 
 #[test]
+fn another_disk_under_the_name_of_a_withdrawn_one_is_not_given_to_the_driver_that_knew_that_one() {
+    for sector in [512, 4096] {
+        let mut bridge = Bridge::new(4096);
+        bridge.attach();
+        bridge.start(0);
+        assert_eq!(bridge.request(0, 0, 0x20000, 4096, 0), Some(0));
+        bridge.booted.done("unexport pmem0s");
+        bridge.booted.done(&format!("create-namespace -f -l {sector}"));
+        bridge.booted.done("export pmem0s");
+        bridge.hear();
+        assert_eq!(bridge.request(1, 0, 0x20000, 4096, 0), Some(1), "a queue that runs");
+        bridge.booted.done("write pmem0s 0 --fill 0"); // no consumer has this one
+        assert_eq!(
+            bridge.say(Request::Stop { export: ExportIndex(0), queue: QueueIndex(0) }),
+            [Report::Stopped { base: 2 }]
+        );
+        bridge.start(0);
+        assert_eq!(bridge.request(1, 0, 0x20000, 4096, 0), Some(1), "one that is started again");
+        bridge.attach();
+        assert_eq!(bridge.request(1, 0, 0x20000, 4096, 0), Some(1), "while it runs, an Attach repeats what holds");
+        bridge.say(Request::Stop { export: ExportIndex(0), queue: QueueIndex(0) });
+        bridge.attach();
+        bridge.start(0);
+        assert_eq!(bridge.request(1, 0, 0x20000, 4096, 0), Some(0), "one that is attached anew");
+        bridge.booted.refused("write pmem0s 0 --fill 0", "failed");
+    }
+}
+
+#[test]
 fn long_commands_attend_to_consumers_and_their_bridge() {
     let mut bridge = Bridge::with_dimms(2, 512);
     bridge.attach();

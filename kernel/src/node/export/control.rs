@@ -174,10 +174,11 @@ impl Control {
         let consumer = Arc::clone(consumer.ok_or(Outcome::NoSuchMemory)?);
         let offer = self.offers.get(usize::from(wanted.disk.0)).ok_or(Outcome::NoSuchDisk)?;
         if let Some(old) = self.attached.get(&wanted.export.0) {
-            if old.wanted == wanted {
+            let running = old.is_running();
+            if old.wanted == wanted && (running || offer.is_disk_of(&old.device)) {
                 return Ok(Outcome::Ok);
             }
-            if old.is_running() {
+            if running {
                 return Err(Outcome::Busy);
             }
         } else if self.attached.len() >= EXPORTS_MAX {
@@ -249,7 +250,7 @@ impl Control {
             table: Arc::clone(&attached.table),
             ring,
             disk_index: attached.wanted.disk,
-            disk: offer.disk.clone(),
+            disk: offer.disk.clone().filter(|_| offer.is_disk_of(&attached.device)),
             resting: false,
             counts: Counts::default(),
         };
@@ -365,18 +366,23 @@ impl Control {
         Ok(())
     }
 
-    /// Passes a changed offer on to its queues. When this returns, no queue uses a withdrawn disk.
+    /// Passes a changed offer on to its queues. When this returns, no queue uses a withdrawn disk. Drivers that know
+    /// another disk by this name stay without one until they are attached anew: what they keep in memory is not this
+    /// one's.
     fn spread_offer(&mut self, exports: &Exports, index: DiskIndex) {
         let offer = &self.offers[usize::from(index.0)];
-        let shape = offer.shape_now();
+        let shape_for = |device: &BlkDevice| match offer.is_disk_of(device) {
+            true => offer.shape_now(),
+            false => blk::DiskProperties { sectors: 0, ..device.disk },
+        };
         for attached in self.attached.values_mut().filter(|attached| attached.wanted.disk == index) {
-            attached.device.disk = shape;
+            attached.device.disk = shape_for(&attached.device);
         }
         for station in &exports.stations {
             station.change(|queue| {
                 if queue.disk_index == index {
-                    queue.device.disk = shape;
-                    queue.disk.clone_from(&offer.disk);
+                    queue.disk = offer.disk.clone().filter(|_| offer.is_disk_of(&queue.device));
+                    queue.device.disk = shape_for(&queue.device);
                 }
             });
         }
@@ -385,7 +391,10 @@ impl Control {
     /// Returns whether a consumer has this disk.
     pub(super) fn has_consumer(&self, name: &str) -> bool {
         let is_it = |offer: &&Offer| offer.name == name && offer.disk.is_some();
-        let offer_of = |attached: &Attached| self.offers.get(usize::from(attached.wanted.disk.0));
+        let offer_of = |attached: &Attached| {
+            let offer = self.offers.get(usize::from(attached.wanted.disk.0));
+            offer.filter(|offer| offer.is_disk_of(&attached.device))
+        };
         self.attached.values().filter_map(offer_of).any(|offer| is_it(&offer))
     }
 
@@ -399,6 +408,13 @@ impl Control {
 }
 
 impl Offer {
+    /// Returns whether it is the disk that a driver has found: its BTT's uuid is the same, and so are its sectors. A
+    /// namespace that is made anew gets the name of the old one.
+    fn is_disk_of(&self, device: &BlkDevice) -> bool {
+        let identity = |shape: &blk::DiskProperties| (shape.serial, shape.sector_bytes);
+        identity(&self.shape) == identity(&device.disk)
+    }
+
     /// Returns its present shape, which has no sectors while it is withdrawn.
     fn shape_now(&self) -> blk::DiskProperties {
         let sectors = if self.disk.is_some() { self.shape.sectors } else { 0 };
