@@ -187,7 +187,14 @@ impl Conductor {
                 for export in 0..state.exports.len() {
                     // What front ends have seen: a disk without sectors, if it was withdrawn.
                     let (before, withdrawn) = (state.exports[export].disk.clone(), state.exports[export].withdrawn);
+                    let replaced = state.exports[export].replaced;
                     if state.exports[export].offer(disk) {
+                        if state.exports[export].replaced && !replaced {
+                            shared.say(&format!(
+                                "{} is another disk now: its consumer gets it when its front end connects anew",
+                                disk.name
+                            ));
+                        }
                         match before {
                             None => listen::open(&shared, export, disk),
                             Some(before) if withdrawn || before.config != disk.config => {

@@ -161,6 +161,9 @@ pub struct Export {
     pub withdrawn: bool,
     /// Whether the consumer's memory is gone: the export is not served any more.
     pub left_out: bool,
+    /// Whether another disk has got its disk's name while a front end was there, whose driver knows the old one: it is
+    /// for the next front end.
+    pub replaced: bool,
 
     // Set by the front end.
     /// Whether there is one.
@@ -197,6 +200,7 @@ impl Export {
             offered: false,
             withdrawn: false,
             left_out: false,
+            replaced: false,
             session: false,
             features: None,
             table: None,
@@ -223,6 +227,7 @@ impl Export {
     pub fn begin(&mut self) {
         let count = self.disk.as_ref().map_or(0, |disk| disk.queues.min(QUEUES_MAX));
         self.session = true;
+        self.replaced = false;
         self.refused = false;
         self.queues.resize_with(usize::from(count), Queue::default);
     }
@@ -248,7 +253,7 @@ impl Export {
     /// Whether there is no disk for its driver any more: its capacity is 0.
     #[must_use]
     pub const fn is_gone(&self) -> bool {
-        self.withdrawn || self.left_out
+        self.withdrawn || self.left_out || self.replaced
     }
 
     /// Whether its requests are refused, though an appliance is there.
@@ -286,8 +291,8 @@ impl Export {
 
     /// The Attach that the front end requires, once it has set enough.
     fn wanted(&self) -> Option<Attach> {
-        let disk =
-            self.disk.as_ref().filter(|_| self.offered && self.session && !self.is_legacy() && !self.left_out)?;
+        let serves = self.offered && self.session && !self.is_legacy() && !self.is_gone();
+        let disk = self.disk.as_ref().filter(|_| serves)?;
         Some(Attach {
             export: self.index,
             memory: self.memory,
@@ -395,7 +400,9 @@ impl Export {
         self.queues.get_mut(usize::from(index.0))
     }
 
-    /// Takes an offer of a disk, new or changed. Returns true if the disk is this export's.
+    /// Takes an offer of a disk, new or changed. Returns true if the disk is this export's. A disk with another serial or
+    /// other sectors is another one, which a running driver must not take for its own: it has the old one's bytes in
+    /// memory.
     pub fn offer(&mut self, disk: &DiskOffer) -> bool {
         let ours = match (&self.dev, &self.disk) {
             (Some(dev), _) => *dev == disk.name,
@@ -403,6 +410,8 @@ impl Export {
             (None, None) => true,
         };
         if ours {
+            let identity = |disk: &DiskOffer| (disk.serial, disk.sector_size);
+            self.replaced |= self.session && self.disk.as_ref().is_some_and(|known| identity(known) != identity(disk));
             self.disk = Some(disk.clone());
             (self.offered, self.withdrawn) = (true, false);
             self.refused = false;

@@ -17,7 +17,7 @@ use std::time::Duration;
 use host::bridge::state::{RELAYED_VECTORS, VECTORS};
 use host::bridge::{Bridge, BridgeError, ExportSpec};
 use nix::fcntl::{FallocateFlags, fallocate};
-use service::control::{DiskIndex, ExportIndex, Outcome, QueueIndex, Report, Request};
+use service::control::{DiskIndex, DiskOffer, ExportIndex, Outcome, QueueIndex, Report, Request};
 
 use appliance::{FEATURES, FakeAppliance, Medium, SECTORS, disk, medium};
 use consumer::{Consumer, appears, eventually};
@@ -458,6 +458,29 @@ fn a_disk_that_is_withdrawn_answers_with_errors_until_it_is_offered_again() {
     appliance.report(&Report::Disk(disk(0, "pmem0s")));
     eventually("it is served again", || consumer.ask(0, None, 9) == (0, 2));
     assert_eq!(consumer.capacity(), SECTORS);
+}
+
+#[test]
+fn another_disk_under_the_name_of_the_old_one_is_for_the_next_front_end() {
+    let place = Place::new(LONG);
+    let appliance = place.appliance(1);
+    let mut consumer = place.running(1);
+    assert_eq!(consumer.ask(0, Some(2), 9), (0, 2));
+    appliance.report(&Report::DiskGone { disk: DiskIndex(0) });
+    place.hears("pmem0s is withdrawn");
+    let other = || Report::Disk(DiskOffer { serial: *b"untorn-fake-00000001", ..disk(0, "pmem0s") });
+    appliance.report(&other());
+    place.hears("pmem0s is another disk now");
+    // Said again, it is the same one, which this driver must not have either.
+    appliance.report(&other());
+    for _ in 0..3 {
+        assert_eq!(consumer.ask(0, None, 9).0, IO_ERROR);
+        assert_eq!((consumer.capacity(), appliance.queues()), (0, 0));
+    }
+    drop(consumer);
+    let mut consumer = place.running(1);
+    assert_eq!(consumer.capacity(), SECTORS);
+    eventually("the next front end's driver is served", || consumer.ask(0, None, 9) == (0, 2));
 }
 
 #[test]

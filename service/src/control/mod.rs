@@ -79,6 +79,8 @@
 //! 10. **Configuration.** Disk carries the bytes of the device configuration space; the bridge hands them on as they
 //!     are. When they change, or the disk goes, the bridge tells the front end (vhost's CONFIG_CHANGE_MSG); with DiskGone
 //!     the capacity is 0 and requests are answered with IOERR. A Disk with the same number, or a new one, brings it back.
+//!     If its serial or its sector size is another one, it is another disk under the old one's name: what is attached
+//!     stays without a disk until it is attached anew, and the bridge does that for the next front end only.
 //!
 //! The types know no I/O and never wait: [`Request::encode`] and [`Report::encode`] make the bytes to send,
 //! [`Deframer::push`] takes what arrives, byte by byte.
