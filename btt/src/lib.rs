@@ -52,6 +52,7 @@
 //! |---|---|
 //! | [`media`] | the medium's trait, and what a power cut may leave |
 //! | [`ram`] | a medium in ordinary memory |
+//! | `file` (feature `file`) | a medium in a file |
 //! | [`layout`], [`checksum`] | the bytes on the medium |
 //! | [`geometry`], [`info_block`] | how an arena is cut up, and the block that records it |
 //! | [`map`], [`flog`] | sector to block; the log of free blocks |
@@ -78,6 +79,8 @@ pub mod commit;
 pub mod device;
 mod edit;
 pub mod error;
+#[cfg(feature = "file")]
+pub mod file;
 pub mod flog;
 pub mod format;
 pub mod geometry;

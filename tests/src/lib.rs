@@ -12,7 +12,6 @@
 //! - [`nfit`]: firmware's tables, written structure by structure;
 //! - [`threads`]: the node on a host, with threads for CPUs;
 //! - [`blk`]: a DIMM behind block data windows, in process or as a process beside QEMU;
-//! - [`namespace`]: a part of a file as the medium of a BTT, for tests in process;
 //! - [`cuts`]: power cuts of real machines;
 //! - [`instructions`]: what the machine executes when the BTT runs on mapped memory;
 //! - [`pmdk`]: PMDK's checker;
@@ -33,7 +32,6 @@ pub mod linux;
 pub mod machine;
 pub mod monitor;
 pub mod mutants;
-pub mod namespace;
 pub mod nfit;
 pub mod place;
 pub mod pmdk;

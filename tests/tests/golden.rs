@@ -3,25 +3,25 @@
 
 use btt::bytes::SectorsMut;
 use btt::check::{Finding, check};
+use btt::file::FileMedium;
 use btt::info_block::Version;
 use btt::{Btt, BttError, CpuIndex, ExternalLba, Placement};
 use tests::dimm::Dimm;
 use tests::golden::{self, Golden, GoldenNamespace};
-use tests::namespace::FileNamespace;
 use uuid::Uuid;
 
-fn namespace(dimm: &Dimm, golden: &GoldenNamespace, read_only: bool) -> (FileNamespace, Placement) {
+fn namespace(dimm: &Dimm, golden: &GoldenNamespace, read_only: bool) -> (FileMedium, Placement) {
     let version = match golden.btt_version.as_str() {
         "1.1" => Version::V1_1,
         "2.0" => Version::V2_0,
         other => panic!("BTT {other}"),
     };
-    let media = FileNamespace { file: dimm.file(), start: golden.ns_offset, bytes: golden.ns_size, read_only };
+    let media = FileMedium::part(dimm.file(), golden.ns_offset, golden.ns_size, read_only);
     (media, Placement { version, parent_uuid: Uuid::parse_str(&golden.parent_uuid).unwrap() })
 }
 
 /// Reads every sector that the image's description names.
-fn read_back(btt: &Btt<FileNamespace>, golden: &GoldenNamespace, id: &str) {
+fn read_back(btt: &Btt<FileMedium>, golden: &GoldenNamespace, id: &str) {
     for (&lba, expected) in &golden.expected {
         let mut sector = vec![0xa5; golden.lbasize as usize];
         let mut sink = SectorsMut::new(&mut sector, btt.sector_size()).unwrap();
@@ -38,7 +38,7 @@ fn read_back(btt: &Btt<FileNamespace>, golden: &GoldenNamespace, id: &str) {
     }
 }
 
-fn check_geometry(btt: &Btt<FileNamespace>, golden: &GoldenNamespace, id: &str) {
+fn check_geometry(btt: &Btt<FileMedium>, golden: &GoldenNamespace, id: &str) {
     assert_eq!(btt.capacity_sectors(), golden.nlba, "{id}");
     assert_eq!(btt.uuid(), Uuid::parse_str(&golden.btt_uuid).unwrap(), "{id}");
     let first = btt.arenas().next().unwrap();

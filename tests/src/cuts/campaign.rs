@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use btt::bytes::SectorsMut;
 use btt::check::check;
+use btt::file::FileMedium;
 use btt::info_block::Version;
 use btt::{Btt, CpuIndex, ExternalLba, Placement};
 use host::deadline::Deadline;
@@ -24,7 +25,6 @@ use super::reader::{self, ArenaContents, metadata_at, under_way};
 use crate::dimm::{Dimm, MIB};
 use crate::machine::{ApplianceBuilder, Running};
 use crate::monitor;
-use crate::namespace::FileNamespace;
 
 pub(super) const DIMM_BYTES: u64 = 32 * MIB;
 const PLACEMENT: Placement = Placement { version: Version::V1_1, parent_uuid: Uuid::nil() };
@@ -247,7 +247,7 @@ pub(super) fn judge(
     let version = load(&found, &before)?;
     // The crate: first without a store, then with recovery.
     for read_only in [true, false] {
-        let media = FileNamespace { file: dimm.file(), start: 0, bytes: DIMM_BYTES, read_only };
+        let media = FileMedium::part(dimm.file(), 0, DIMM_BYTES, read_only);
         let btt = Btt::open(media, PLACEMENT, cpus).map_err(|why| format!("it does not open: {why}"))?;
         // Where nothing may be stored nothing is recovered, and all reads as if it were.
         if !read_only && btt.recovered_writes() as usize != found.pending {
@@ -263,7 +263,7 @@ pub(super) fn judge(
             }
         }
     }
-    let media = FileNamespace { file: dimm.file(), start: 0, bytes: DIMM_BYTES, read_only: true };
+    let media = FileMedium::part(dimm.file(), 0, DIMM_BYTES, true);
     let mut findings = Vec::new();
     check(&media, PLACEMENT, WINDOW_BLOCKS, &mut |finding| findings.push(finding), &mut |_, _| ());
     if !findings.is_empty() {

@@ -1,53 +1,65 @@
-//! An ordinary file as a namespace: any driver that reads and writes bytes can carry a BTT.
+//! A medium in an ordinary file, or in a part of one.
 //!
 //! Durability is the file system's: a fence is `fdatasync`. Aligned words are read and written by one system call each,
 //! under a lock, which makes them atomic among the users of this value.
 
-use btt::media::{MediaError, Medium, NsOffset};
+extern crate std;
+
+use crate::media::{MediaError, Medium, NsOffset};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::RwLock;
 
-/// A file that is a namespace.
-pub(crate) struct FileNamespace {
+/// The medium.
+#[derive(Debug)]
+pub struct FileMedium {
     file: RwLock<File>,
+    start: u64,
     bytes: u64,
     read_only: bool,
 }
 
-impl FileNamespace {
-    /// The file, all of it, as a namespace.
+impl FileMedium {
+    /// All of the file. One that is `read_only` refuses stores.
     ///
     /// # Errors
     /// The operating system's error for the file's size.
-    pub(crate) fn new(file: File, read_only: bool) -> io::Result<Self> {
+    pub fn new(file: File, read_only: bool) -> io::Result<Self> {
         let bytes = file.metadata()?.len();
-        Ok(Self { file: RwLock::new(file), bytes, read_only })
+        Ok(Self::part(file, 0, bytes, read_only))
     }
 
-    fn check(&self, at: NsOffset, bytes: usize, align: u64) -> Result<(), MediaError> {
-        let bytes = bytes as u64;
-        if at.0.checked_add(bytes).is_none_or(|end| end > self.bytes) {
-            return Err(MediaError::OutOfRange { at, bytes });
+    /// So many bytes of the file, from byte `start` on. What is past the file's end cannot be read.
+    #[must_use]
+    pub const fn part(file: File, start: u64, bytes: u64, read_only: bool) -> Self {
+        Self { file: RwLock::new(file), start, bytes, read_only }
+    }
+
+    /// The place in the file of an access that keeps to the medium, and to its alignment.
+    fn place(&self, at: NsOffset, bytes: u64, align: u64) -> Result<u64, MediaError> {
+        let outside = MediaError::OutOfRange { at, bytes };
+        at.0.checked_add(bytes).filter(|end| *end <= self.bytes).ok_or(outside)?;
+        if !at.0.is_multiple_of(align) {
+            return Err(MediaError::Misaligned { at });
         }
-        if at.0.is_multiple_of(align) { Ok(()) } else { Err(MediaError::Misaligned { at }) }
+        self.start.checked_add(at.0).ok_or(outside)
     }
 
     fn load<const SIZE: usize>(&self, at: NsOffset) -> Result<[u8; SIZE], MediaError> {
-        self.check(at, SIZE, SIZE as u64)?;
+        let place = self.place(at, SIZE as u64, SIZE as u64)?;
         let mut value = [0; SIZE];
-        self.file.read().map_err(|_| poisoned(at))?.read_exact_at(&mut value, at.0).map_err(|why| failed(at, &why))?;
+        self.file.read().map_err(|_| poisoned(at))?.read_exact_at(&mut value, place).map_err(|why| failed(at, &why))?;
         Ok(value)
     }
 
     fn store(&self, at: NsOffset, value: &[u8], align: u64) -> Result<(), MediaError> {
-        self.check(at, value.len(), align)?;
+        let place = self.place(at, value.len() as u64, align)?;
         if self.read_only {
             return Err(MediaError::ReadOnly);
         }
         let file = self.file.write().map_err(|_| poisoned(at))?;
-        file.write_all_at(value, at.0).map_err(|why| failed(at, &why))
+        file.write_all_at(value, place).map_err(|why| failed(at, &why))
     }
 }
 
@@ -61,7 +73,7 @@ fn poisoned(at: NsOffset) -> MediaError {
     MediaError::Device { at, status: 0 }
 }
 
-impl Medium for FileNamespace {
+impl Medium for FileMedium {
     fn len_bytes(&self) -> u64 {
         self.bytes
     }
@@ -76,9 +88,9 @@ impl Medium for FileNamespace {
     }
 
     fn read(&self, at: NsOffset, into: &mut [u8]) -> Result<(), MediaError> {
-        self.check(at, into.len(), 1)?;
+        let place = self.place(at, into.len() as u64, 1)?;
         let file = self.file.read().map_err(|_| poisoned(at))?;
-        file.read_exact_at(into, at.0).map_err(|why| failed(at, &why))
+        file.read_exact_at(into, place).map_err(|why| failed(at, &why))
     }
 
     fn write(&self, at: NsOffset, from: &[u8]) -> Result<(), MediaError> {
@@ -102,7 +114,7 @@ impl Medium for FileNamespace {
     }
 
     fn start_write_back(&self, at: NsOffset, bytes: u64) -> Result<(), MediaError> {
-        self.check(at, usize::try_from(bytes).unwrap_or(usize::MAX), 1)
+        self.place(at, bytes, 1).map(drop)
     }
 
     fn fence(&self) -> Result<(), MediaError> {

@@ -3,14 +3,12 @@
 //! Makes the BTT if the file holds none, then copies standard input into its first sectors, or with an empty input
 //! prints what it is. The parameters are those that Linux's `btt_init` takes.
 
-mod namespace;
-
 use btt::bytes::{Sectors, SectorsMut};
+use btt::file::FileMedium;
 use btt::format::{FormatOptions, format};
 use btt::geometry::SectorSize;
 use btt::info_block::Version;
 use btt::{Btt, CpuIndex, ExternalLba, OpenError, Placement};
-use namespace::FileNamespace;
 use std::error::Error;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
@@ -57,8 +55,8 @@ fn run(arguments: Vec<String>) -> Result<(), Box<dyn Error>> {
 
     let file = OpenOptions::new().read(true).write(true).open(&path);
     let file = file.map_err(|why| format!("{path}: {why} (truncate -s 32M {path} makes a file)"))?;
-    let namespace = FileNamespace::new(file, false)?;
-    let btt = match Btt::open(&namespace, PLACEMENT, lanes) {
+    let medium = FileMedium::new(file, false)?;
+    let btt = match Btt::open(&medium, PLACEMENT, lanes) {
         Err(OpenError::NotABtt) => {
             let options = FormatOptions {
                 sector_size,
@@ -68,8 +66,8 @@ fn run(arguments: Vec<String>) -> Result<(), Box<dyn Error>> {
                 zero_data: false,
                 zero_entries: false,
             };
-            format(&namespace, &options, &mut |_, _| ())?;
-            Btt::open(&namespace, PLACEMENT, lanes)?
+            format(&medium, &options, &mut |_, _| ())?;
+            Btt::open(&medium, PLACEMENT, lanes)?
         }
         opened => opened?,
     };
