@@ -6,6 +6,7 @@ use std::hint::black_box;
 use std::path::Path;
 
 use bench::disk::Disk;
+use bench::load::Scattered;
 use btt::bytes::{Sectors, SectorsMut};
 use btt::{CpuIndex, ExternalLba};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -13,9 +14,12 @@ use service::pattern::Choices;
 
 const CPU: CpuIndex = CpuIndex(0);
 
+/// The sectors of a scattered commit.
+const SCATTERED: usize = 8;
+
 /// A disk of a name that no other process uses.
 fn disk(mib: u64, sector_bytes: u32) -> Result<Disk, Box<dyn Error>> {
-    Disk::create(Path::new(&format!("/dev/shm/untorn-criterion-{}", std::process::id())), mib, sector_bytes)
+    Disk::create(Path::new(&format!("/dev/shm/untorn-criterion-{}", std::process::id())), mib, sector_bytes, false)
 }
 
 fn sectors(criterion: &mut Criterion) -> Result<(), Box<dyn Error>> {
@@ -26,6 +30,17 @@ fn sectors(criterion: &mut Criterion) -> Result<(), Box<dyn Error>> {
         let btt = &open.btt;
         let size = btt.sector_size();
         let mut group = criterion.benchmark_group(format!("{sector_bytes} B"));
+        group.throughput(Throughput::Elements(SCATTERED as u64));
+        let (mut choices, mut lbas) = (Choices::new(1, 0), [ExternalLba(0); SCATTERED]);
+        let buffer = vec![0xa5; sector_bytes as usize * SCATTERED];
+        group.bench_function(format!("commit {SCATTERED} scattered"), |bencher| {
+            bencher.iter(|| {
+                lbas.fill_with(|| ExternalLba(choices.below(btt.capacity_sectors())));
+                let sectors = Sectors::new(&buffer, size).expect("whole sectors");
+                let writes = Scattered { sectors, lbas: &lbas };
+                black_box(writes.commit_all(&mut btt.lane(CPU))).expect("sound media")
+            });
+        });
         for run in [1, 8] {
             let mut buffer = vec![0xa5; sector_bytes as usize * usize::try_from(run)?];
             let runs = btt.capacity_sectors() / run;

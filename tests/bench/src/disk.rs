@@ -31,11 +31,11 @@ pub struct Disk {
 }
 
 impl Disk {
-    /// Makes the file, so many MiB, and lays a BTT on it.
+    /// Makes the file, so many MiB, and lays a BTT on it. Lines are written back, unless `caches_survive` a power cut.
     ///
     /// # Errors
     /// The file is there already or cannot be made; it is too small for a BTT; the sector size is none.
-    pub fn create(file: &Path, mib: u64, sector_bytes: u32) -> Result<Self, Box<dyn Error>> {
+    pub fn create(file: &Path, mib: u64, sector_bytes: u32, caches_survive: bool) -> Result<Self, Box<dyn Error>> {
         let sector_size = SectorSize::new(sector_bytes).ok_or("not a sector size")?;
         let named = |error| format!("{}: {error}", file.display());
         let opened = OpenOptions::new().read(true).write(true).create_new(true).open(file).map_err(named)?;
@@ -44,9 +44,9 @@ impl Disk {
         // SAFETY: the file was made for this program and has no name by which another one could change it.
         let mut mapping = unsafe { MmapMut::map_mut(&opened)? };
         let base = NonNull::new(mapping.as_mut_ptr()).ok_or("no mapping")?;
+        let persist = Persist::detect(caches_survive);
         // SAFETY: the mapping lives as long as the disk, and is reached through the region only.
-        let region =
-            unsafe { PmemRegion::from_mapping(base, mapping.len(), Access::ReadWrite, Persist::detect(false)) };
+        let region = unsafe { PmemRegion::from_mapping(base, mapping.len(), Access::ReadWrite, persist) };
         let medium = region.namespace(0, mib << 20, Access::ReadWrite)?;
         let options = FormatOptions {
             sector_size,

@@ -2,6 +2,7 @@
 //!
 //! | module | is |
 //! |---|---|
+//! | [`cpus`] | threads on CPUs of their own |
 //! | [`disk`] | a file with a BTT on it |
 //! | [`load`] | reads and writes of its sectors, drawn as other programs draw theirs |
 //!
@@ -9,8 +10,10 @@
 //! |---|---|
 //! | `sector-bench` | a CSV line for each load, as programs for other engines print it |
 //! | `attach-bench` | how long a BTT takes to open, and its memory |
+//! | `block-bench` | on any block device what the appliance's `bench` does on its disks; and how long the parts of that take |
 //!
 //! `benches/sectors.rs` has the same operations under criterion, which compares them before and after a change.
 
+pub mod cpus;
 pub mod disk;
 pub mod load;

@@ -15,11 +15,14 @@ use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
 use btt::bytes::{Sectors, SectorsMut};
-use btt::{Btt, CpuIndex, ExternalLba};
+use btt::commit::Writes;
+use btt::guard::LaneGuard;
+use btt::media::{MediaError, NsOffset, SectorSource};
+use btt::{Btt, BttError, CpuIndex, ExternalLba};
 use drivers::pmem::Pmem;
-use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
-use nix::unistd::Pid;
 use service::pattern::Choices;
+
+use crate::cpus::{allowed, cpu_seconds, pin};
 
 /// One operation in so many is timed, so that the clock does not dominate.
 const SAMPLE: u64 = 16;
@@ -63,13 +66,22 @@ impl fmt::Display for Mix {
     }
 }
 
+/// The sectors of an operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// So many, one after another.
+    Run(u64),
+    /// So many anywhere, each drawn by itself, written together: in one commit, or in as few as take them.
+    Scatter(u64),
+}
+
 /// A load.
 #[derive(Clone, Copy, Debug)]
 pub struct Load {
     /// Which operations.
     pub mix: Mix,
-    /// How many sectors, one after another, each operation has.
-    pub run: u64,
+    /// Which sectors each has. What is scattered is written only.
+    pub shape: Shape,
     /// How many threads; each has a CPU of its own while there are enough.
     pub threads: u32,
     /// For how long.
@@ -105,9 +117,16 @@ impl Load {
     /// Runs it.
     ///
     /// # Errors
-    /// A thread cannot have its CPU, or its clock.
+    /// It is none; a thread cannot have its CPU, or its clock.
     pub fn run(&self, btt: &Btt<Pmem>) -> Result<Done, Box<dyn Error>> {
-        let cpus = allowed_cpus()?;
+        let (Shape::Run(count) | Shape::Scatter(count)) = self.shape;
+        if matches!(self.shape, Shape::Scatter(_)) && self.mix != Mix::RandomWrites {
+            return Err(format!("scattered sectors are only written (randwrite), not {}", self.mix).into());
+        }
+        if count == 0 || count > btt.capacity_sectors() {
+            return Err(format!("an operation cannot have {count} of {} sectors", btt.capacity_sectors()).into());
+        }
+        let cpus = allowed()?;
         let barrier = Barrier::new(self.threads as usize);
         let shares: Vec<Share> = std::thread::scope(|scope| {
             let start = |thread: u32| {
@@ -198,12 +217,56 @@ impl Order {
     }
 }
 
+/// Sectors that are written together, and where each goes.
+pub struct Scattered<'a> {
+    /// What is written.
+    pub sectors: Sectors<'a>,
+    /// Where, for each.
+    pub lbas: &'a [ExternalLba],
+}
+
+impl Scattered<'_> {
+    /// Writes all of them, in as few commits as take them.
+    ///
+    /// # Errors
+    /// btt's.
+    #[inline]
+    pub fn commit_all(&self, lane: &mut LaneGuard<'_, Pmem>) -> Result<(), BttError> {
+        let mut done = 0;
+        while done < self.lbas.len() {
+            done += lane.commit(self, done)?;
+        }
+        Ok(())
+    }
+}
+
+impl SectorSource<Pmem> for Scattered<'_> {
+    #[inline]
+    fn store(&self, index: usize, media: &Pmem, at: NsOffset) -> Result<(), MediaError> {
+        self.sectors.store(index, media, at)
+    }
+}
+
+impl Writes<Pmem> for Scattered<'_> {
+    #[inline]
+    fn count(&self) -> usize {
+        self.lbas.len()
+    }
+
+    #[inline]
+    fn lba(&self, index: usize) -> ExternalLba {
+        self.lbas[index]
+    }
+}
+
 /// A thread's part of a load.
 struct Worker<'a> {
     load: &'a Load,
     btt: &'a Btt<Pmem>,
     cpu: CpuIndex,
     order: Order,
+    /// The sectors of an operation, if they are scattered.
+    lbas: Vec<ExternalLba>,
     to_write: Vec<u8>,
     to_read: Vec<u8>,
     written: u64,
@@ -212,11 +275,15 @@ struct Worker<'a> {
 impl<'a> Worker<'a> {
     /// Lanes go by threads, whatever CPU a thread is on.
     fn new(load: &'a Load, btt: &'a Btt<Pmem>, thread: u32) -> Self {
-        let mut order = Order::new(load.mix, thread, load.threads, btt.capacity_sectors() / load.run);
-        let to_write =
-            order.sector(btt.sector_size().bytes()).repeat(usize::try_from(load.run).expect("a run fits in memory"));
-        let to_read = vec![0; to_write.len()];
-        Self { load, btt, cpu: CpuIndex(thread), order, to_write, to_read, written: 0 }
+        let (unit, count) = match load.shape {
+            Shape::Run(count) => (count, count),
+            Shape::Scatter(count) => (1, count),
+        };
+        let count = usize::try_from(count).expect("an operation fits in memory");
+        let mut order = Order::new(load.mix, thread, load.threads, btt.capacity_sectors() / unit);
+        let to_write = order.sector(btt.sector_size().bytes()).repeat(count);
+        let (to_read, lbas) = (vec![0; to_write.len()], vec![ExternalLba(0); count]);
+        Self { load, btt, cpu: CpuIndex(thread), order, lbas, to_write, to_read, written: 0 }
     }
 
     fn work(mut self) -> nix::Result<Share> {
@@ -225,10 +292,18 @@ impl<'a> Worker<'a> {
         let (mut sectors, mut errors, mut latencies_ns) = (0, 0, Vec::new());
         let mut end = start;
         for op in 0_u64.. {
-            let (run, writes) = self.order.draw();
             let began = op.is_multiple_of(SAMPLE).then(Instant::now);
-            let good = if writes { self.write(run * self.load.run) } else { self.read(run * self.load.run) };
-            sectors += self.load.run;
+            let good = match self.load.shape {
+                Shape::Run(count) => {
+                    sectors += count;
+                    let (run, writes) = self.order.draw();
+                    if writes { self.write(run * count, count) } else { self.read(run * count, count) }
+                }
+                Shape::Scatter(count) => {
+                    sectors += count;
+                    self.scatter()
+                }
+            };
             errors += u64::from(!good);
             if let Some(began) = began {
                 end = Instant::now();
@@ -242,44 +317,36 @@ impl<'a> Worker<'a> {
     }
 
     #[inline]
-    fn write(&mut self, lba: u64) -> bool {
+    fn write(&mut self, lba: u64, count: u64) -> bool {
         let size = self.btt.sector_size();
         for (sector, lba) in self.to_write.chunks_exact_mut(size.bytes() as usize).zip(lba..) {
             self.written += 1;
             stamp(sector, lba, self.written);
         }
         let Some(sectors) = Sectors::new(&self.to_write, size) else { return false };
-        self.btt.lane(self.cpu).write(ExternalLba(lba), self.load.run, &sectors).is_ok()
+        self.btt.lane(self.cpu).write(ExternalLba(lba), count, &sectors).is_ok()
     }
 
     #[inline]
-    fn read(&mut self, lba: u64) -> bool {
+    fn scatter(&mut self) -> bool {
+        let size = self.btt.sector_size();
+        for (sector, lba) in self.to_write.chunks_exact_mut(size.bytes() as usize).zip(&mut self.lbas) {
+            *lba = ExternalLba(self.order.draw().0);
+            self.written += 1;
+            stamp(sector, lba.0, self.written);
+        }
+        let Some(sectors) = Sectors::new(&self.to_write, size) else { return false };
+        Scattered { sectors, lbas: &self.lbas }.commit_all(&mut self.btt.lane(self.cpu)).is_ok()
+    }
+
+    #[inline]
+    fn read(&mut self, lba: u64, count: u64) -> bool {
         let size = self.btt.sector_size();
         let Some(mut sectors) = SectorsMut::new(&mut self.to_read, size) else { return false };
-        let read = self.btt.lane(self.cpu).read(ExternalLba(lba), self.load.run, &mut sectors);
+        let read = self.btt.lane(self.cpu).read(ExternalLba(lba), count, &mut sectors);
         read.is_ok()
             && self.to_read.chunks_exact(size.bytes() as usize).zip(lba..).all(|(sector, lba)| is_of(sector, lba))
     }
-}
-
-/// The CPUs that this program may use.
-fn allowed_cpus() -> Result<Vec<usize>, Box<dyn Error>> {
-    let allowed = sched_getaffinity(Pid::from_raw(0))?;
-    let cpus: Vec<usize> = (0..CpuSet::count()).filter(|&cpu| allowed.is_set(cpu).unwrap_or(false)).collect();
-    if cpus.is_empty() { Err("this program may use no CPU".into()) } else { Ok(cpus) }
-}
-
-/// Keeps this thread on a CPU.
-fn pin(cpu: usize) -> nix::Result<()> {
-    let mut only = CpuSet::new();
-    only.set(cpu)?;
-    sched_setaffinity(Pid::from_raw(0), &only)
-}
-
-/// Seconds of CPU time that this thread has used.
-fn cpu_seconds() -> nix::Result<f64> {
-    let time = nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID.now()?;
-    Ok(time.tv_sec() as f64 + time.tv_nsec() as f64 / 1e9)
 }
 
 #[cfg(test)]

@@ -53,7 +53,7 @@ impl Consumer {
     #[must_use]
     pub fn boot(cpus: u16, ram: &Path, mebibytes: u64, disks: &[Disk<'_>]) -> Self {
         static MADE: OnceLock<PathBuf> = OnceLock::new();
-        Self::boot_from(MADE.get_or_init(|| initrd(None)), cpus, ram, mebibytes, disks)
+        Self::boot_from(MADE.get_or_init(|| initrd("consumer", None, &[])), cpus, ram, mebibytes, disks, &[])
     }
 
     /// As [`Consumer::boot`]; it has a program of ours, too, which it knows as `program`.
@@ -62,16 +62,42 @@ impl Consumer {
     /// As [`Consumer::boot`].
     #[must_use]
     pub fn boot_with(program: &Path, cpus: u16, ram: &Path, mebibytes: u64, disks: &[Disk<'_>]) -> Self {
-        Self::boot_from(&initrd(Some(program)), cpus, ram, mebibytes, disks)
+        Self::boot_from(&initrd("consumer-with-program", Some(program), &[]), cpus, ram, mebibytes, disks, &[])
     }
 
-    fn boot_from(initrd: &Path, cpus: u16, ram: &Path, mebibytes: u64, disks: &[Disk<'_>]) -> Self {
+    /// As [`Consumer::boot_with`], but on NVDIMMs of its own, without label areas, and the drivers for them: a BTT on one is
+    /// `/dev/pmem0s`, or of another number.
+    ///
+    /// # Panics
+    /// As [`Consumer::boot`].
+    #[must_use]
+    pub fn boot_on(dimms: &[&Path], program: &Path, cpus: u16, ram: &Path, mebibytes: u64) -> Self {
+        let initrd = initrd("consumer-on-dimms", Some(program), &["nfit", "nd_btt", "nd_pmem"]);
+        Self::boot_from(&initrd, cpus, ram, mebibytes, &[], dimms)
+    }
+
+    fn boot_from(initrd: &Path, cpus: u16, ram: &Path, mebibytes: u64, disks: &[Disk<'_>], dimms: &[&Path]) -> Self {
         let [console, stderr] = ["console", "stderr"].map(|end| ram.with_extension(end));
         let mut command = Command::new("timeout");
         command.args(["--signal=KILL", LIFE, "setpriv", "--pdeathsig", "KILL"]);
         command.arg(std::env::var_os("QEMU").unwrap_or_else(|| "qemu-system-x86_64".into()));
         command.args(["-nodefaults", "-display", "none", "-accel", "tcg", "-cpu", "max"]);
-        command.args(["-smp", &cpus.to_string(), "-m", &format!("{mebibytes}M"), "-machine", "q35,memory-backend=mem"]);
+        // Under TCG a machine that can only ever have one processor leaves out its memory barriers: room for a second.
+        let smp = if cpus == 1 { "1,maxcpus=2".into() } else { cpus.to_string() };
+        let (mut size, mut board) = (format!("{mebibytes}M"), "q35,memory-backend=mem".to_owned());
+        if !dimms.is_empty() {
+            // A GiB more for each: QEMU aligns what it plugs in.
+            let bytes = |dimm: &&Path| fs::metadata(dimm).expect("an NVDIMM has a file").len();
+            let most = mebibytes + dimms.iter().map(|dimm| bytes(dimm) >> 20).sum::<u64>() + 1024 * dimms.len() as u64;
+            size += &format!(",slots={},maxmem={most}M", dimms.len());
+            board += ",nvdimm=on";
+        }
+        command.args(["-smp", &smp, "-m", &size, "-machine", &board]);
+        for (number, dimm) in dimms.iter().enumerate() {
+            let bytes = fs::metadata(dimm).expect("an NVDIMM has a file").len();
+            let file = format!("memory-backend-file,id=m{number},share=on,mem-path={},size={bytes}", dimm.display());
+            command.args(["-object", &file, "-device", &format!("nvdimm,id=d{number},memdev=m{number}")]);
+        }
         let memory = format!("memory-backend-file,id=mem,share=on,size={mebibytes}M,mem-path={}", ram.display());
         command.args(["-object", &memory, "-serial", "stdio", "-serial", &format!("file:{}", console.display())]);
         command.arg("-kernel").arg(initrd.with_file_name("kernel/vmlinuz")).arg("-initrd").arg(initrd);
@@ -193,8 +219,8 @@ impl Drop for Consumer {
     }
 }
 
-/// What it boots from.
-fn initrd(program: Option<&Path>) -> PathBuf {
+/// What it boots from: a file of this name.
+fn initrd(name: &str, program: Option<&Path>, modules: &[&str]) -> PathBuf {
     let kernel = initramfs::kernel();
     let mut initramfs = Initramfs::new(&kernel);
     initramfs.file("init", include_bytes!("consumer.sh"));
@@ -207,8 +233,8 @@ fn initrd(program: Option<&Path>) -> PathBuf {
     }
     // ext4 and RAID bitmaps ask for this one by what it does.
     initramfs.modules("modules", &["crc32c_generic", "virtio_pci", "virtio_blk", "ext4", "raid1"]);
-    let name = if program.is_some() { "consumer-with-program.cpio" } else { "consumer.cpio" };
-    let path = kernel.with_file_name(name);
+    initramfs.modules("modules", modules);
+    let path = kernel.with_file_name(format!("{name}.cpio"));
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let beside = path.with_extension(format!("{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed)));
     File::create(&beside).and_then(|mut file| file.write_all(&initramfs.finish())).expect("an initramfs is written");

@@ -32,7 +32,7 @@ struct Options {
 fn main() -> Result<(), Box<dyn Error>> {
     let options = Options::parse();
     let file = PathBuf::from(format!("/dev/shm/untorn-attach-bench-{}", std::process::id()));
-    let disk = Disk::create(&file, options.mib, options.sector)?;
+    let disk = Disk::create(&file, options.mib, options.sector, false)?;
     let mut took_us = Vec::new();
     for _ in 0..options.rounds {
         let start = Instant::now();

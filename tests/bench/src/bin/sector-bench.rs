@@ -1,6 +1,7 @@
 //! How fast the real `btt` over the real `drivers::pmem` reads and writes sectors, on a file mapped into memory.
 //!
-//! `sector-bench [--sector 4096] [--mib 256] [--threads 1] [--seconds 2] [--mix randwrite,…] [--run 1] [--file PATH]`
+//! `sector-bench [--sector 4096] [--mib 256] [--threads 1] [--seconds 2] [--mix randwrite,…]
+//! [--run 1 | --scatter 8] [--caches-survive] [--file PATH]`
 //!
 //! Prints one CSV line for each mix: prog,engine,bsize,pool_MiB,threads,mix,ops,secs,kops,MBps,kops_cpu,p50_ns,p99_ns,
 //! p999_ns,max_ns,errors. `ops` counts sectors; latencies are those of an operation. Every sector is written once before the
@@ -11,7 +12,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bench::disk::Disk;
-use bench::load::{Done, Load, Mix};
+use bench::load::{Done, Load, Mix, Shape};
 use clap::Parser;
 
 /// Measures reads and writes of sectors.
@@ -35,6 +36,12 @@ struct Options {
     /// Sectors of an operation, one after another
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1 << 16))]
     run: u64,
+    /// Sectors of an operation anywhere, committed together; writes only
+    #[arg(long, conflicts_with = "run", value_parser = clap::value_parser!(u64).range(1..=1 << 16))]
+    scatter: Option<u64>,
+    /// As where the platform writes its caches back when power fails: without write-backs (engine `-eadr`)
+    #[arg(long)]
+    caches_survive: bool,
     /// The file, which must not be there; by default one under /dev/shm
     #[arg(long)]
     file: Option<PathBuf>,
@@ -43,15 +50,14 @@ struct Options {
 fn main() -> Result<(), Box<dyn Error>> {
     let options = Options::parse();
     let unnamed = || PathBuf::from(format!("/dev/shm/untorn-bench-{}", std::process::id()));
-    let disk = Disk::create(&options.file.clone().unwrap_or_else(unnamed), options.mib, options.sector)?;
+    let file = options.file.clone().unwrap_or_else(unnamed);
+    let disk = Disk::create(&file, options.mib, options.sector, options.caches_survive)?;
     let open = disk.open(options.threads)?;
-    if open.btt.capacity_sectors() < options.run {
-        return Err("the disk is smaller than a run".into());
-    }
     open.fill()?;
     let time = Duration::try_from_secs_f64(options.seconds)?;
+    let shape = options.scatter.map_or(Shape::Run(options.run), Shape::Scatter);
     for &mix in &options.mix {
-        let load = Load { mix, run: options.run, threads: options.threads, time };
+        let load = Load { mix, shape, threads: options.threads, time };
         report(&options, &load, &load.run(&open.btt)?);
     }
     Ok(())
@@ -61,8 +67,12 @@ fn report(options: &Options, load: &Load, done: &Done) {
     let at = |per_mille: usize| done.latencies_ns.get(done.latencies_ns.len() * per_mille / 1000).copied().unwrap_or(0);
     let kops = done.sectors as f64 / done.seconds / 1e3;
     println!(
-        "sector-bench,untorn-run{},{},{},{},{},{},{:.4},{kops:.1},{:.1},{:.1},{},{},{},{},{}",
-        load.run,
+        "sector-bench,untorn-{}{},{},{},{},{},{},{:.4},{kops:.1},{:.1},{:.1},{},{},{},{},{}",
+        match load.shape {
+            Shape::Run(count) => format!("run{count}"),
+            Shape::Scatter(count) => format!("scatter{count}"),
+        },
+        if options.caches_survive { "-eadr" } else { "" },
         options.sector,
         options.mib,
         load.threads,
