@@ -1,7 +1,7 @@
 //! The chain of info blocks: what arenas a namespace holds, and why it cannot be opened.
 
 use crate::flog::FlogError;
-use crate::geometry::{GeometryError, SECTOR_SIZES};
+use crate::geometry::{GeometryError, NFREE_MAX, SECTOR_SIZES};
 use crate::info_block::{InfoBlock, InfoBlockError, Version, read_raw};
 use crate::layout::{ARENA_MAX_BYTES, ARENA_MIN_BYTES, PAGE_BYTES};
 use crate::map;
@@ -60,6 +60,9 @@ pub enum OpenError {
     /// There is a BTT, whose sectors have `found` bytes: none of [`crate::geometry::SECTOR_SIZES`]. Nothing else is known to
     /// be wrong with it.
     SectorSize { found: u32 },
+    /// There is a BTT, an arena of which has `found` free blocks: more than [`crate::geometry::NFREE_MAX`]. Nothing else is
+    /// known to be wrong with it.
+    Nfree { found: u32 },
     /// An arena's info block, at `at`, is not sound. `backup`: where a sound copy of it is, if there is one.
     InfoBlock { arena: ArenaIndex, at: NsOffset, why: InfoBlockError, backup: Option<NsOffset> },
     /// An arena's info block, at `at`, has another uuid, sector size or version than the first one.
@@ -85,6 +88,7 @@ impl OpenError {
             Self::NotABtt
                 | Self::TooSmall { .. }
                 | Self::SectorSize { .. }
+                | Self::Nfree { .. }
                 | Self::OutOfMemory
                 | Self::OverBudget { .. }
         )
@@ -104,6 +108,9 @@ impl fmt::Display for OpenError {
             Self::TooSmall { bytes } => write!(f, "{bytes} bytes are too small for a BTT"),
             Self::SectorSize { found } => {
                 write!(f, "a BTT with sectors of {found} bytes: those of {SECTOR_SIZES:?} are supported")
+            }
+            Self::Nfree { found } => {
+                write!(f, "a BTT with {found} free blocks in an arena: at most {NFREE_MAX} are supported")
             }
             Self::InfoBlock { arena, at, why, backup } => {
                 write!(f, "arena {arena}, info block at {at}: {why}")?;
@@ -156,6 +163,7 @@ pub(crate) fn find_all<M: Medium>(media: &M, version: Version, parent: Uuid) -> 
             Err(InfoBlockError::Geometry(GeometryError::SectorSize { found })) if index.0 == 0 => {
                 return Err(OpenError::SectorSize { found });
             }
+            Err(InfoBlockError::Geometry(GeometryError::Nfree { found })) => return Err(OpenError::Nfree { found }),
             Err(why) => {
                 let backup = find_backup(media, version, parent, at, remaining)?;
                 if index.0 == 0 && why == InfoBlockError::Signature && backup.is_none() {

@@ -80,7 +80,9 @@ pub enum GeometryError {
         /// What stands there.
         found: u32,
     },
-    /// `nfree` is 0 or above [`NFREE_MAX`].
+    /// `nfree` is 0.
+    NoFreeBlocks,
+    /// `nfree` is above [`NFREE_MAX`]. Nothing else is wrong.
     Nfree {
         /// What stands there.
         found: u32,
@@ -149,7 +151,8 @@ impl fmt::Display for GeometryError {
             Self::TooSmall { bytes } => write!(f, "{bytes} bytes are too small for an arena (16 MiB)"),
             Self::SectorSize { found } => write!(f, "sector size {found} is none of {SECTOR_SIZES:?}"),
             Self::InternalBlock { found } => write!(f, "internal block size {found} does not hold a sector"),
-            Self::Nfree { found } => write!(f, "nfree {found} is not within 1..={NFREE_MAX}"),
+            Self::NoFreeBlocks => write!(f, "nfree is 0"),
+            Self::Nfree { found } => write!(f, "nfree {found} is above {NFREE_MAX}"),
             Self::BlockCount { external, internal } => {
                 write!(f, "{internal} internal blocks do not fit {external} sectors and nfree")
             }
@@ -215,13 +218,13 @@ impl Geometry {
     /// After this, every block, map entry and flog group lies in the arena, and none of them in another's place.
     ///
     /// # Errors
-    /// What is wrong first; a sector size that is only unknown comes last.
+    /// What is wrong first; what is only beyond this implementation, a sector size or `nfree`, comes last.
     pub fn judge(&self, remaining_bytes: u64) -> Result<(), GeometryError> {
         if self.external_lbasize.bytes() == 0 || self.internal_lbasize < self.external_lbasize.bytes() {
             return Err(GeometryError::InternalBlock { found: self.internal_lbasize });
         }
-        if self.nfree == 0 || self.nfree > NFREE_MAX {
-            return Err(GeometryError::Nfree { found: self.nfree });
+        if self.nfree == 0 {
+            return Err(GeometryError::NoFreeBlocks);
         }
         if self.external_nlba == 0
             || self.internal_nlba > POSTMAP_LIMIT
@@ -254,6 +257,7 @@ impl Geometry {
         }
         match self.external_lbasize.bytes() {
             size if SectorSize::new(size).is_none() => Err(GeometryError::SectorSize { found: size }),
+            _ if self.nfree > NFREE_MAX => Err(GeometryError::Nfree { found: self.nfree }),
             _ => Ok(()),
         }
     }
@@ -345,7 +349,7 @@ mod tests {
         let good = made(bytes, 512);
         type Damage = fn(&mut Geometry);
         let cases: [(Damage, GeometryError); 9] = [
-            (|g| g.nfree = 0, GeometryError::Nfree { found: 0 }),
+            (|g| g.nfree = 0, GeometryError::NoFreeBlocks),
             (|g| g.internal_lbasize = 448, GeometryError::InternalBlock { found: 448 }),
             (|g| g.mapoff -= 2, GeometryError::Misaligned { area: Area::Map }),
             (|g| g.mapoff -= 4096, GeometryError::AreasOverlap { first: Area::Data, second: Area::Map }),

@@ -209,8 +209,8 @@ fn what_cannot_be_is_refused_with_its_reason_and_left_as_it_is() {
         (|g| g.internal_lbasize = 511, E::InternalBlock { found: 511 }),
         (|g| g.internal_lbasize = 0, E::InternalBlock { found: 0 }),
         (|g| g.internal_lbasize = u32::MAX, E::AreaLeaves { area: Area::Data }),
-        (|g| g.nfree = 0, E::Nfree { found: 0 }),
-        (|g| g.nfree = NFREE_MAX + 1, E::Nfree { found: NFREE_MAX + 1 }),
+        (|g| g.nfree = 0, E::NoFreeBlocks),
+        (|g| g.nfree = NFREE_MAX + 1, E::BlockCount { external: 0, internal: 0 }),
         (|g| g.nfree = 255, E::BlockCount { external: 0, internal: 0 }),
         (|g| (g.external_nlba, g.internal_nlba) = (0, 256), E::BlockCount { external: 0, internal: 0 }),
         (|g| (g.external_nlba, g.internal_nlba) = (u32::MAX, 255), E::BlockCount { external: 0, internal: 0 }),
@@ -275,24 +275,58 @@ fn a_sound_btt_with_sectors_of_another_size_is_named_and_left_as_it_is() {
         for at in [PAGE_BYTES, PAGE_BYTES + geometry.info2off] {
             sim.write(NsOffset(at), &raw).expect("in range");
         }
-        sim.fence().expect("no faults");
-        let before = sim.image();
         let why = Btt::open(&sim, PLACEMENT, 2).map(|_| ()).expect_err("nobody here knows the size");
         assert_eq!(why, OpenError::SectorSize { found: external });
         assert!(!why.is_damage() && why.to_string().contains(&format!("sectors of {external} bytes")), "{why}");
-        let options = RepairOptions {
-            repair: true,
-            rewrite_log: true,
-            force: true,
-            fresh_uuid: Uuid::from_u128(1),
-            window_blocks: u32::MAX,
-        };
-        let mut found = Vec::new();
-        let mut report = |finding, repaired| found.push((finding, repaired));
-        repair(&sim, PLACEMENT, &options, &mut report, &mut |_, _| ());
-        assert_eq!(found, [(Finding::Chain(why), false)]);
-        assert!(before == sim.image(), "{external}: nothing is written");
+        is_left_as_it_is(&sim, why);
     }
+}
+
+#[test]
+fn a_sound_btt_with_more_free_blocks_than_are_served_is_named_and_left_as_it_is() {
+    let nfree = NFREE_MAX + 1;
+    let mapoff = PAGE_BYTES + u64::from(64 + nfree) * 512;
+    let logoff = mapoff + PAGE_BYTES;
+    let geometry = Geometry {
+        external_lbasize: size(512),
+        external_nlba: 64,
+        internal_lbasize: 512,
+        internal_nlba: 64 + nfree,
+        nfree,
+        nextoff: 0,
+        dataoff: PAGE_BYTES,
+        mapoff,
+        logoff,
+        info2off: (logoff + u64::from(nfree) * 64).next_multiple_of(PAGE_BYTES),
+    };
+    let sim = Sim::new(geometry.info2off + 2 * PAGE_BYTES);
+    put_info(&sim, PAGE_BYTES, geometry);
+    let why = Btt::open(&sim, PLACEMENT, 2).map(|_| ()).expect_err("it is beyond our limit");
+    assert_eq!(why, OpenError::Nfree { found: nfree });
+    assert!(!why.is_damage() && why.to_string().contains(&format!("{nfree} free blocks")), "{why}");
+    is_left_as_it_is(&sim, why);
+    // With anything else wrong it is damaged.
+    put_info(&sim, PAGE_BYTES, Geometry { external_nlba: 0, ..geometry });
+    let why = Btt::open(&sim, PLACEMENT, 2).map(|_| ()).expect_err("it has no sectors");
+    assert!(why.is_damage(), "{why}");
+}
+
+/// A repair with all its options finds only that, and writes nothing.
+fn is_left_as_it_is(sim: &Sim, why: OpenError) {
+    sim.fence().expect("no faults");
+    let before = sim.image();
+    let options = RepairOptions {
+        repair: true,
+        rewrite_log: true,
+        force: true,
+        fresh_uuid: Uuid::from_u128(1),
+        window_blocks: u32::MAX,
+    };
+    let mut found = Vec::new();
+    let mut report = |finding, repaired| found.push((finding, repaired));
+    repair(sim, PLACEMENT, &options, &mut report, &mut |_, _| ());
+    assert_eq!(found, [(Finding::Chain(why), false)]);
+    assert!(before == sim.image(), "nothing is written");
 }
 
 /// The medium determines how much memory a BTT takes: no more than the caller allows, and no less than it needs.

@@ -217,7 +217,7 @@ impl<M: Machine> Node<M> {
                 State::Sector(Arc::new(BttDisk::new(name, btt, cpus)))
             }
             Err(OpenError::NotABtt | OpenError::TooSmall { .. }) => look_at_content(&medium),
-            Err(why @ OpenError::SectorSize { .. }) => State::Unsupported(why),
+            Err(why @ (OpenError::SectorSize { .. } | OpenError::Nfree { .. })) => State::Unsupported(why),
             Err(why) if why.is_damage() => State::Damaged(why),
             // The other errors are about memory.
             Err(why) => {
