@@ -158,6 +158,45 @@ fn flush_hints_of_a_region_are_one_of_each_dimm() {
     assert_eq!(inventory.flush_hints(&inventory.regions[0]), [0xfee2_0000, 0xfee1_0000]);
 }
 
+#[test]
+fn a_dimm_whose_flush_hints_were_refused_makes_its_regions_read_only() {
+    let set = || {
+        let one = Builder::default().pmem(1, 1 << 32, 1 << 20).dimm(1, 1, 1 << 20, 0, 1);
+        one.pmem(2, 2 << 32, 1 << 20).dimm(2, 2, 1 << 20, 0, 1)
+    };
+    let short = [[1, 0, 0, 0], [9, 0, 0, 0], [0; 4]].concat();
+    let lost = |table: Builder| {
+        let inventory = discover(&[table.table()], &mut NoLabels);
+        let told = |finding: &Finding| matches!(finding.what, What::Region(region::Fault::HintsRefused { .. }));
+        let read_only: Vec<_> = inventory.regions.iter().map(|region| region.read_only).collect();
+        assert_eq!(inventory.findings().filter(told).count(), read_only.iter().filter(|it| **it).count());
+        read_only
+    };
+    assert_eq!(lost(set()), [false, false], "there may be none");
+    assert_eq!(lost(set().flush(1, &[0xfee1_0004])), [true, false], "misaligned");
+    assert_eq!(lost(set().raw(6, &short)), [true, true], "it may be any DIMM's");
+    assert_eq!(lost(set().raw(6, &short).flush(1, &[0xfee1_0000])), [false, true]);
+    assert_eq!(lost(set().flush(1, &[0xfee1_0000]).flush(1, &[0xfee1_0004])), [false, false], "one stands");
+    assert_eq!(lost(set().flush(1, &[]).flush(1, &[0xfee1_0000])), [true, false], "the one that stands is empty");
+}
+
+#[test]
+fn a_second_structure_of_a_kind_is_named_by_what_it_is() {
+    let said = |table: Builder| {
+        let inventory = discover(&[table.table()], &mut NoLabels);
+        let refused: Vec<_> = inventory.findings().map(|finding| finding.what.to_string()).collect();
+        refused.into_iter().find(|what| what.contains("exists already")).expect("a duplicate")
+    };
+    let twice = Builder::default().capabilities(1, 1).capabilities(1, 2);
+    assert!(said(twice).starts_with("platform capabilities structure 0 exists"));
+    let one = || Builder::default().pmem(1, 1 << 32, 1 << 20).dimm(1, 1, 1 << 20, 0, 1);
+    let twice = one().flush(1, &[8]).flush(1, &[16]);
+    assert!(said(twice).starts_with("the flush hint structure for device handle 1 exists"));
+    let windows = |bytes: u8| [&[9, 0, bytes, 0][..], &[0; 32]].concat();
+    let twice = one().raw(5, &windows(1)).raw(5, &windows(2));
+    assert!(said(twice).starts_with("the structure of data windows for control region 9 exists"));
+}
+
 /// `good` without the structures at these offsets.
 fn without(offsets: &[usize]) -> Vec<u8> {
     let good = include_bytes!("fixtures/broken/good.nfit");

@@ -1,7 +1,7 @@
 //! What is wrong between structures: indices used twice, ranges that overlap, references into nothing.
 //!
-//! The order matters: duplicates fall first, so that an index names one structure; then what leans on something
-//! refused. Mappings lean on ranges, interleave structures and control regions; windows on control regions; hints on
+//! The order matters: duplicates are refused first, so that an index names one structure; then what refers to something
+//! refused. Mappings refer to ranges, interleave structures and control regions; windows to control regions; hints to
 //! mappings.
 
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -28,19 +28,19 @@ fn refuse_duplicates(nfit: &mut Nfit) {
     let mut seen = BTreeSet::new();
     for i in 0..nfit.entries.len() {
         let entry = &nfit.entries[i];
-        let (class, kind, index) = match &entry.structure {
+        let (kind, index) = match &entry.structure {
             _ if entry.refused => continue,
             // Virtual disks have no index, or one that nothing names.
             Structure::SystemPhysicalRange(it) if it.index == RangeIndex(0) => continue,
-            Structure::SystemPhysicalRange(it) => (0, Reference::Range, it.index.0.into()),
-            Structure::Interleave(it) => (2, Reference::Interleave, it.index.0.into()),
-            Structure::ControlRegion(it) => (4, Reference::ControlRegion, it.index.0.into()),
-            Structure::BlockDataWindow(it) => (5, Reference::ControlRegion, it.control_region.0.into()),
-            Structure::FlushHint(it) => (6, Reference::Device, it.device.0),
-            Structure::PlatformCapabilities(_) => (7, Reference::Device, 0),
+            Structure::SystemPhysicalRange(it) => (Reference::Range, it.index.0.into()),
+            Structure::Interleave(it) => (Reference::Interleave, it.index.0.into()),
+            Structure::ControlRegion(it) => (Reference::ControlRegion, it.index.0.into()),
+            Structure::BlockDataWindow(it) => (Reference::DataWindows, it.control_region.0.into()),
+            Structure::FlushHint(it) => (Reference::FlushHints, it.device.0),
+            Structure::PlatformCapabilities(_) => (Reference::Capabilities, 0),
             Structure::RegionMapping(_) | Structure::Smbios(_) => continue,
         };
-        if !seen.insert((class, index)) {
+        if !seen.insert((kind, index)) {
             refuse(nfit, i, Fault::DuplicateIndex { kind, index });
         }
     }

@@ -5,8 +5,8 @@ use core::fmt;
 use crate::finding::faults;
 use crate::identity::DeviceHandle;
 
-/// The kinds of NFIT indices that other structures refer to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// The kinds of NFIT structures that there is one of for each number, and their numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reference {
     /// A system physical address range, by its range index.
     Range,
@@ -16,6 +16,12 @@ pub enum Reference {
     ControlRegion,
     /// A DIMM, by its device handle.
     Device,
+    /// Block data windows, by their control region.
+    DataWindows,
+    /// Flush hints, by their DIMM's device handle.
+    FlushHints,
+    /// The platform's capabilities, number 0: there is one structure of them.
+    Capabilities,
 }
 
 impl fmt::Display for Reference {
@@ -25,6 +31,9 @@ impl fmt::Display for Reference {
             Self::Interleave => "interleave structure",
             Self::ControlRegion => "control region",
             Self::Device => "device handle",
+            Self::DataWindows => "the structure of data windows for control region",
+            Self::FlushHints => "the flush hint structure for device handle",
+            Self::Capabilities => "platform capabilities structure",
         })
     }
 }
@@ -73,7 +82,7 @@ faults! {
         refused UnknownRangeType => "the kind of this address range is unknown";
         /// A range that is no persistent memory to serve from.
         remark RangeNotServed => "volatile memory and virtual disks are left alone";
-        /// An interleave structure that says nothing.
+        /// An interleave structure without lines.
         refused NoLines => "the interleave structure has no lines";
         /// The line size is not a power of two.
         refused BadLineSize { line_bytes: u32 } => "interleave lines of {line_bytes} bytes are not a power of two";

@@ -2,7 +2,7 @@
 //!
 //! [`Nfit::parse`] walks one or several tables, each bounded by its own bytes; decodes the eight structure types; and
 //! refuses, with a [`Fault`], each structure that is malformed, or clashes with an earlier one,
-//! or leans on something that is missing or refused. Where two structures claim one index or one range of addresses, the
+//! or refers to something that is missing or refused. Where two structures claim one index or one range of addresses, the
 //! first stands.
 //!
 //! One file per structure type: raw layout, meaning, and what is wrong with one by itself. What is wrong between
@@ -34,6 +34,7 @@ pub use smbios::Smbios;
 pub use spa_range::{RangeFlags, RangeKind, SystemPhysicalRange};
 
 use crate::finding::{Findings, Place};
+use crate::identity::DeviceHandle;
 
 const PAGE_BYTES: u64 = 4096;
 
@@ -148,6 +149,8 @@ pub struct Nfit {
     pub findings: Findings<Fault>,
     /// Whether there was a mapping that could not even be decoded.
     undecoded_mapping: bool,
+    /// Whether there was a flush hint structure that could not even be decoded.
+    undecoded_hint: bool,
 }
 
 macro_rules! accessor {
@@ -211,6 +214,7 @@ impl Nfit {
                 Err(what) => {
                     self.findings.note(at, what);
                     self.undecoded_mapping |= kind == 1;
+                    self.undecoded_hint |= kind == 6;
                 }
             }
         }
@@ -227,6 +231,16 @@ impl Nfit {
         self.entries.iter().any(|entry| {
             entry.refused && matches!(&entry.structure, Structure::RegionMapping(mapping) if mapping.range == range)
         })
+    }
+
+    /// Whether a DIMM may have flush hints that are not known: its structure was refused, or one that could not be
+    /// decoded may have been its.
+    pub(crate) fn lost_hints_of(&self, dimm: DeviceHandle) -> bool {
+        let is_refused = |entry: &Entry| {
+            entry.refused && matches!(&entry.structure, Structure::FlushHint(hint) if hint.device == dimm)
+        };
+        let stands = self.flush_hints().any(|(_, hint)| hint.device == dimm && !hint.addresses.is_empty());
+        !stands && (self.undecoded_hint || self.entries.iter().any(is_refused))
     }
 
     accessor! {

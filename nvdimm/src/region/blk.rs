@@ -122,13 +122,13 @@ pub(super) fn resolve(
     findings: &mut Findings<Fault>,
 ) -> Result<(Kind, bool), Fault> {
     let control_region = nfit.control_region(mapping.control_region).ok_or(Fault::NoBlockWindows)?;
-    if control_region.windows == 0 {
+    // One with windows has registers, or it was refused (`nfit::Fault::NoRegisterLayout`).
+    let Some(registers) = control_region.registers.filter(|_| control_region.windows != 0) else {
         return Err(Fault::WindowsZero);
-    }
+    };
     if control_region.format != Format::BLOCK {
         return Err(Fault::NotBlockFormat { code: control_region.format.0 });
     }
-    let registers = control_region.registers.ok_or(Fault::NoRegisterLayout)?;
     let (_, data_window) = nfit
         .block_data_windows()
         .find(|(_, it)| it.control_region == control_region.index)
@@ -164,7 +164,7 @@ pub(super) fn resolve(
     };
     check_places(&windows, range, data_range)?;
 
-    let read_only = state_of(mapping, at, findings)?;
+    let read_only = state_of(nfit, mapping, at, findings)?;
     if aperture > MAX_TRANSFER {
         findings.note(at, Fault::ApertureTooLarge { bytes: aperture });
     }

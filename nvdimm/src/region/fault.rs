@@ -26,6 +26,9 @@ faults! {
         refused MapFailed { dimm: DeviceHandle } => "the firmware failed to map DIMM {dimm} here";
         /// The DIMM is not armed: nothing survives power loss, so the region is read-only.
         remark NotArmed { dimm: DeviceHandle } => "DIMM {dimm} is not armed: the region is read-only";
+        /// The addresses by which the DIMM's posted writes become durable are not known: the region is read-only.
+        remark HintsRefused { dimm: DeviceHandle } =>
+            "a flush hint structure for DIMM {dimm} was refused, or may have been: the region is read-only";
         /// The firmware reports a failed save, restore or flush.
         remark DataLost { dimm: DeviceHandle } => "DIMM {dimm} reports a failed save, restore or flush: data may be lost";
         /// No control region: the DIMM has no identity, so its labels cannot be matched.
@@ -40,7 +43,7 @@ faults! {
             "DIMM {dimm} has data windows here, but maps no range of block control windows: no region is made of them";
         /// Windows that no range shows at all.
         refused WindowsNowhere => "no DIMM maps these windows into an address range: no region is made of them";
-        /// The windows speak another interface.
+        /// The windows have another interface.
         refused NotBlockFormat { code: u16 } => "format interface code {code:#06x} is not that of block windows (0x0201)";
         /// No window structure for this control region.
         refused NoBlockWindows => "no block data window structure belongs to this control region";
@@ -62,8 +65,6 @@ faults! {
         refused NoWindowRange => "no address range holds this DIMM's data windows";
         /// The lines or registers of an interleaved DIMM do not fit.
         refused Interleave { why: crate::interleave::Fault } => "{why}";
-        /// The control region cannot describe windows.
-        refused NoRegisterLayout => "the 32-byte form of a control region cannot describe windows";
     }
 }
 

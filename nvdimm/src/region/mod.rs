@@ -107,7 +107,7 @@ pub struct Region {
     pub at: Place,
     /// Its address range's proximity domain, if the firmware gives one.
     pub proximity_domain: Option<u32>,
-    /// Whether nothing may be written: a DIMM in it is not armed.
+    /// Whether nothing may be written: a DIMM in it is not armed, or its flush hints are not known.
     pub read_only: bool,
     /// How it is reached.
     pub kind: Kind,
@@ -153,6 +153,8 @@ const MAX_MAPPINGS: usize = 32;
 pub struct LeftOut {
     /// Its number.
     pub id: RegionId,
+    /// Whether it lies behind block windows.
+    pub behind_windows: bool,
     /// Why.
     pub why: Found<Fault>,
 }
@@ -198,7 +200,8 @@ pub fn regions(nfit: &Nfit, findings: &mut Findings<Fault>) -> (Vec<Region>, Vec
                 Err(what) => {
                     findings.note(at, what);
                     if refused.len() < MAX_REGIONS {
-                        refused.push(LeftOut { id, why: Found { at, what } });
+                        let behind_windows = range.kind == RangeKind::ControlRegion;
+                        refused.push(LeftOut { id, behind_windows, why: Found { at, what } });
                     }
                 }
             }
@@ -211,8 +214,8 @@ pub fn regions(nfit: &Nfit, findings: &mut Findings<Fault>) -> (Vec<Region>, Vec
     (regions, refused)
 }
 
-/// The flags of a DIMM in a region: whether it makes the region read-only, or refuses it.
-fn state_of(mapping: &RegionMapping, at: Place, findings: &mut Findings<Fault>) -> Result<bool, Fault> {
+/// The state of a DIMM in a region: whether it makes the region read-only, or refuses it.
+fn state_of(nfit: &Nfit, mapping: &RegionMapping, at: Place, findings: &mut Findings<Fault>) -> Result<bool, Fault> {
     let dimm = mapping.device;
     if mapping.flags.contains(MappingFlags::MAP_FAILED) {
         return Err(Fault::MapFailed { dimm });
@@ -225,7 +228,11 @@ fn state_of(mapping: &RegionMapping, at: Place, findings: &mut Findings<Fault>) 
     if not_armed {
         findings.note(at, Fault::NotArmed { dimm });
     }
-    Ok(not_armed)
+    let hints_refused = nfit.lost_hints_of(dimm);
+    if hints_refused {
+        findings.note(at, Fault::HintsRefused { dimm });
+    }
+    Ok(not_armed || hints_refused)
 }
 
 fn pmem(
@@ -264,7 +271,7 @@ fn pmem(
             return Err(wrong_share);
         }
         shares = shares.checked_add(mapping.region_bytes).ok_or(wrong_share)?;
-        read_only |= state_of(mapping, *at, findings)?;
+        read_only |= state_of(nfit, mapping, *at, findings)?;
         match nfit.control_region(mapping.control_region) {
             Some(control) => set.push(SetMember { region_offset: mapping.region_offset, identity: control.identity }),
             None => findings.note(*at, Fault::NoIdentity { dimm }),

@@ -108,6 +108,8 @@ fn where_there_is_no_region_the_reason_is_told() {
         assert!(why.contains("region0 is left out") && why.contains("failed to map DIMM 0x1"), "{line}: {why}");
     }
     assert!(node.refused("create-namespace -r region7", "not-found").contains("failed to map"));
+    // It is not what a wish for the other kind is refused for.
+    assert!(!node.refused("create-namespace -t blk", "not-found").contains("left out"));
     // A mapping that leads nowhere: there is not even a region to leave out.
     let mut node = boot(Table::default().mapping(mapping(9, 0)).control(control));
     assert!(node.refused("create-namespace", "not-found").contains("refers to address range 9"));

@@ -113,12 +113,15 @@ impl<M: Machine> Node<M> {
 
     /// Returns why no region fits the request.
     fn no_region(&self, request: &CreateNamespace) -> AdminError {
-        let left_out = self
-            .found
-            .left_out
-            .iter()
-            .find(|left_out| request.region.as_ref().is_none_or(|name| region_number(name) == Some(left_out.id.0)));
-        if let Some(LeftOut { id, why }) = left_out {
+        let is_meant = |it: &&LeftOut| {
+            let of_type = match request.region_type {
+                None => true,
+                Some(RegionType::Pmem) => !it.behind_windows,
+                Some(RegionType::Blk) => it.behind_windows,
+            };
+            of_type && request.region.as_ref().is_none_or(|name| region_number(name) == Some(it.id.0))
+        };
+        if let Some(LeftOut { id, why, .. }) = self.found.left_out.iter().find(is_meant) {
             return AdminError::not_found(format!("{id} is left out: {why}"));
         }
         if !self.regions.is_empty() {
