@@ -1,7 +1,8 @@
 //! Namespaces by labels: made, disabled, destroyed, cut off.
 
 use serde_json::Value;
-use tests::threads::{Booted, Dimm, MIB, Memory, boot, boot_one, labelled};
+use tests::nfit::{Control, Kind, Mapping, Range, Table};
+use tests::threads::{BASE, Booted, Dimm, Hardware, LabelArea, MIB, Memory, boot, boot_one, labelled};
 
 /// `list -Ni`, in short: name, mode or state, sector size.
 fn listed(node: &mut Booted) -> Vec<String> {
@@ -279,4 +280,63 @@ fn labels_that_do_not_read_back_are_an_error_and_namespaces_stay_open() {
         assert_eq!(listed(&mut node), before, "{command}");
         assert!(node.done("read pmem0s 3")["data"].as_str().is_some_and(|it| it.starts_with("CQkJ")), "{command}");
     }
+}
+
+/// A set of two DIMMs whose creation of a namespace was cut, and a DIMM beside it.
+#[test]
+fn what_an_interrupted_change_left_is_taken_back_only_where_it_can_be_written() {
+    const SET_BYTES: usize = 64 * MIB;
+    let (set, alone) = (Memory::new(SET_BYTES), Memory::new(64 * MIB));
+    let areas: Vec<&'static LabelArea> = (0..3).map(|_| LabelArea::new()).collect();
+    let boot = |flags: u16| {
+        let range = |index, base| Range { index, kind: Kind::Memory, base, bytes: SET_BYTES as u64 };
+        let share = |handle: u32, range, bytes, ways| Mapping {
+            handle,
+            range,
+            control: u16::try_from(handle).expect("small"),
+            bytes,
+            ways,
+            flags: if range == 1 { flags } else { 0 },
+            ..Mapping::default()
+        };
+        let half = SET_BYTES as u64 / 2;
+        let control = |index: u16| Control { index, serial: index.into(), format: 0x301, registers: None };
+        let table = Table::default().range(range(1, BASE)).range(range(2, 2 * BASE));
+        let table =
+            table.mapping(share(1, 1, half, 2)).mapping(Mapping { region_offset: 4096, ..share(2, 1, half, 2) });
+        let table = table.mapping(share(3, 2, 2 * half, 1)).control(control(1)).control(control(2)).control(control(3));
+        let areas = (1..).zip(areas.iter().copied()).collect();
+        let hardware = Hardware { nfits: vec![table.finish()], areas, ..Hardware::default() };
+        hardware.memory(BASE, set).memory(2 * BASE, alone).boot()
+    };
+    let bytes = |area: usize| areas[area].bytes.lock().expect("no panic").clone();
+    let mut node = boot(0);
+    (0..3).for_each(|dimm| _ = node.done(&format!("init-labels nmem{dimm}")));
+    areas[1].cut_after(Some(0));
+    node.refused("create-namespace -r region0 -s 32M", "failed");
+    areas[1].cut_after(None);
+    drop(node);
+    let before = [bytes(0), bytes(1)];
+    let held_back = "-f takes back what an interrupted change left";
+    assert!(boot(0).refused("create-namespace -r region0 -s 64M", "failed").contains(held_back));
+
+    // Not armed: nothing is written to its DIMMs, and the next region serves.
+    let mut node = boot(1 << 3);
+    assert_eq!(node.done("create-namespace -f -s 16M")["dev"], "namespace1.0");
+    assert!(before == [bytes(0), bytes(1)], "nothing was written");
+    drop(node);
+    // A DIMM whose labels cannot be written does not stand in another region's way.
+    let mut node = boot(0);
+    areas[0].cut_after(Some(0));
+    assert_eq!(node.done("create-namespace -f -s 16M")["dev"], "namespace1.1");
+    areas[0].cut_after(None);
+    assert_eq!(node.done("create-namespace -f -s 64M")["dev"], "namespace0.0");
+}
+
+#[test]
+fn the_sector_size_of_a_label_is_shown_where_there_is_no_btt() {
+    let mut node = boot(&[labelled(64)]);
+    node.done("create-namespace -s 32M");
+    node.done("disable-namespace namespace0.0");
+    assert_eq!(listed(&mut node), ["namespace0.0 disabled 4096"]);
 }

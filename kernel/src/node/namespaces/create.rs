@@ -28,7 +28,7 @@ use nvdimm::extent::Extent;
 use nvdimm::identity::DeviceHandle;
 use nvdimm::label::LabelsByDimm;
 use nvdimm::label::{Claim, LabelSet, LabelVersion, Labels};
-use nvdimm::region::{Kind, LeftOut};
+use nvdimm::region::{Kind, LeftOut, Region};
 use nvdimm::space;
 use service::admin::commands::namespaces::create::{CreateNamespace, NamespaceMode};
 use service::error::AdminError;
@@ -72,14 +72,6 @@ impl<M: Machine> Node<M> {
     pub(super) fn create(&mut self, request: &CreateNamespace) -> Result<SlotPlace, AdminError> {
         let sector_size = SectorSize::new(request.sector_size)
             .ok_or_else(|| AdminError::usage(format!("no BTT has sectors of {} bytes", request.sector_size)))?;
-        if request.force {
-            for region in self.candidates(request).collect::<Vec<_>>() {
-                // Labels that an interrupted change left make no namespace: only those are freed.
-                if let Ok(steps) = change::reclaim(&self.regions[region].region, &self.found.labels) {
-                    self.change_labels(&steps)?;
-                }
-            }
-        }
         match self.choose(request)? {
             Target::Whole(place) => self.create_whole(place, request, sector_size),
             Target::Piece(piece) => self.create_piece(&piece, request, sector_size),
@@ -99,11 +91,16 @@ impl<M: Machine> Node<M> {
         self.regions.iter().enumerate().filter(move |(_, slot)| meant(slot)).map(|(region, _)| region)
     }
 
-    /// Chooses the region that was named, or the first that can hold the namespace.
-    fn choose(&self, request: &CreateNamespace) -> Result<Target, AdminError> {
+    /// Chooses the region that was named, or the first that can hold the namespace. By force it first takes back what
+    /// an interrupted change left there.
+    fn choose(&mut self, request: &CreateNamespace) -> Result<Target, AdminError> {
         let mut refusal = None;
-        for region in self.candidates(request) {
-            match self.target(region, request) {
+        for region in self.candidates(request).collect::<Vec<_>>() {
+            let reclaimed = self.writable(region).and_then(|()| match request.force {
+                true => self.reclaim(region),
+                false => Ok(()),
+            });
+            match reclaimed.and_then(|()| self.target(region, request)) {
                 Ok(target) => return Ok(target),
                 Err(why) => _ = refusal.get_or_insert(why),
             }
@@ -141,17 +138,30 @@ impl<M: Machine> Node<M> {
         })
     }
 
-    /// Returns where the namespace would be in this region. Writes nothing.
+    /// Refuses a region that cannot be written.
+    fn writable(&self, region: usize) -> Result<(), AdminError> {
+        let slot = &self.regions[region];
+        if slot.region.read_only {
+            return Err(region_is_read_only(&slot.region));
+        }
+        let refused = |why: &String| AdminError::failed(format!("{}: {why}", slot.region.id));
+        slot.medium.as_ref().map(|_| ()).map_err(refused)
+    }
+
+    /// Frees labels that an interrupted change left: they make no namespace.
+    fn reclaim(&mut self, region: usize) -> Result<(), AdminError> {
+        match change::reclaim(&self.regions[region].region, &self.found.labels) {
+            Ok(steps) => self.change_labels(&steps),
+            // Labels that are not all alike are judged with the rest.
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Returns where the namespace would be in this region, which is writable. Writes nothing.
     fn target(&self, region: usize, request: &CreateNamespace) -> Result<Target, AdminError> {
         let slot = &self.regions[region];
         let id = slot.region.id;
         let refused = |why: &str| Err(AdminError::failed(format!("{id}: {why}")));
-        if slot.region.read_only {
-            return Err(AdminError::read_only(format!("{id} is read-only: a DIMM of it is not armed")));
-        }
-        if let Err(why) = &slot.medium {
-            return refused(why);
-        }
         let mut blank = Vec::new();
         let mut versions = Vec::new();
         let mut without = None;
@@ -425,6 +435,11 @@ fn not_kept(name: &str, why: Fault) -> AdminError {
 /// Returns the `k` of `region<k>`.
 fn region_number(name: &str) -> Option<u32> {
     name.strip_prefix("region").and_then(|number| number.parse().ok())
+}
+
+/// Returns the error of a change in a region that may not be written.
+pub(super) fn region_is_read_only(region: &Region) -> AdminError {
+    AdminError::read_only(format!("{} is read-only: nfit shows why", region.id))
 }
 
 fn is_region(slot: &RegionSlot, name: &str) -> bool {

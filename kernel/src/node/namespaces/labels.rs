@@ -1,6 +1,6 @@
 //! Label areas: `init-labels`, and the update of the node's namespaces after a change of labels.
 
-use super::create::may_format;
+use super::create::{may_format, region_is_read_only};
 use super::switch::alike;
 use crate::node::{Machine, NamespaceSlot, Node, SlotPlace};
 use alloc::format;
@@ -39,7 +39,7 @@ impl<M: Machine> Node<M> {
         for &place in &on_dimm {
             let region = &self.regions[place.region].region;
             if region.read_only {
-                return Err(AdminError::read_only(format!("{} is read-only: a DIMM of it is not armed", region.id)));
+                return Err(region_is_read_only(region));
             }
             // By force only their labels are removed: their bytes stay, and count as free space.
             if !force {
