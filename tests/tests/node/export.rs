@@ -164,13 +164,17 @@ impl Bridge {
     }
 
     fn start(&mut self, queue: u16) {
+        self.start_with(queue, RINGS, Outcome::Ok);
+    }
+
+    fn start_with(&mut self, queue: u16, size: u16, outcome: Outcome) {
         let avail = 16 * u64::from(RINGS);
         let used = (avail + 6 + 2 * u64::from(RINGS)).next_multiple_of(4);
         let call = Some(service::control::Call { peer: 9, vector: 0 });
         let start = Start {
             export: ExportIndex(0),
             queue: QueueIndex(queue),
-            size: RINGS,
+            size,
             base: 0,
             desc: 0,
             avail,
@@ -178,7 +182,7 @@ impl Bridge {
             call,
             kick_vector: queue,
         };
-        self.ask(Request::Start(start), Outcome::Ok);
+        self.ask(Request::Start(start), outcome);
     }
 
     /// One request: a header, data, a status. Its status, or none if it was not served.
@@ -314,6 +318,35 @@ fn another_disk_under_the_name_of_a_withdrawn_one_is_not_given_to_the_driver_tha
         bridge.start(0);
         assert_eq!(bridge.request(1, 0, 0x20000, 4096, 0), Some(0), "one that is attached anew");
         bridge.booted.refused("write pmem0s 0 --fill 0", "failed");
+    }
+}
+
+#[test]
+fn a_queue_that_broke_can_be_started_anew_and_a_start_that_is_refused_leaves_it_stopped() {
+    for found_by_a_poll in [true, false] {
+        let mut bridge = Bridge::new(512);
+        bridge.attach();
+        bridge.start(0);
+        assert_eq!(bridge.request(0, 0, 0x20000, 512, 0), Some(0));
+        // The driver makes more requests available than its ring has room for.
+        let (window, avail) = (bridge.consumer.window, 16 * u64::from(RINGS));
+        window.write(MemoryOffset(avail + 2), &(1 + RINGS + 1).to_le_bytes()).expect("in memory");
+        let exports = bridge.booted.node.exports();
+        if found_by_a_poll {
+            exports.poll(CpuIndex(0));
+        } else {
+            exports.may_rest(CpuIndex(0));
+        }
+        assert!(matches!(bridge.hear()[..], [Report::Broken { used: 1, .. }]));
+        let events = bridge.booted.done("trace")["events"].to_string();
+        assert!(events.contains("export 0 queue 0: broken"), "{events}");
+        window.write(MemoryOffset(avail + 2), &1_u16.to_le_bytes()).expect("in memory");
+        bridge.start_with(0, 3, Outcome::BadQueue);
+        // Nothing runs, so the Start that did run is no repetition.
+        bridge.start(0);
+        assert_eq!(bridge.request(0, 0, 0x20000, 512, 0), Some(0));
+        let stop = Request::Stop { export: ExportIndex(0), queue: QueueIndex(0) };
+        assert_eq!(bridge.say(stop), [Report::Stopped { base: 2 }]);
     }
 }
 

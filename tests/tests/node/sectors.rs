@@ -116,6 +116,12 @@ fn every_figure_counts_what_it_says() {
     };
     assert_eq!(since(&mut node, "write pmem0s 0 --fill 7 --count 40", true), [0, 1, 0, 40, 0, 0]);
     assert_eq!(since(&mut node, "read pmem0s 1 5", true), [1, 0, 5, 0, 0, 0]);
+    assert_eq!(since(&mut node, "trim pmem0s 50 1", true)[..2], [0, 1], "a change of a sector is a write");
+    // Looks are no reads.
+    assert_eq!(since(&mut node, "clear-errors pmem0s 50 1", true), [0; 6]);
+    let bench = since(&mut node, "bench pmem0s --seconds 1 --mix 100", true);
+    assert_eq!((bench[0], bench[2]), (0, 0), "{bench:?}");
+    node.done("write pmem0s 0 --fill 7 --count 40");
     node.done("inject-error pmem0s 9");
     assert_eq!(since(&mut node, "read pmem0s 9", false), [0, 0, 0, 0, 1, 0]);
     node.done("inject-error pmem0s 3 --media");

@@ -219,7 +219,7 @@ impl Control {
             return Err(Outcome::BadQueue);
         }
         let name = Name(start.export, start.queue);
-        if let Some(old) = attached.queues.get(&start.queue.0).filter(|old| old.stopped.is_none()) {
+        if let Some(old) = attached.queues.get_mut(&start.queue.0).filter(|old| old.stopped.is_none()) {
             if old.start == start {
                 return Ok(Outcome::Ok);
             }
@@ -231,7 +231,8 @@ impl Control {
                 return Err(Outcome::Busy);
             }
             let now = exports.clock.now_ns();
-            at.remove(now, name, exports.has_lease(now));
+            // If the new one is refused, none runs, and a Stop gets the place where this one stopped.
+            old.stopped = at.remove(now, name, exports.has_lease(now));
         }
         if running >= RUNNING_MAX && !attached.queues.contains_key(&start.queue.0) {
             return Err(Outcome::TooMany);

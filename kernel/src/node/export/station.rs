@@ -20,7 +20,7 @@ use super::backend::DiskBackend;
 use super::trace::{Event, Name, Ring};
 use crate::node::disk::BttDisk;
 
-/// The most requests that a poll serves of one queue before it goes on to the next.
+/// The most work, as [`BlkQueue::poll`] counts it, that a poll does for one queue before it goes on to the next.
 const BUDGET: u32 = 64;
 
 /// A queue that is served.
@@ -138,7 +138,10 @@ impl Station {
                     }
                 }
                 Ok(false) => rest = false,
-                Err(why) => report(queue.broken(why)),
+                Err(why) => {
+                    trace.push(now_ns, Event::Broken { queue: queue.name });
+                    report(queue.broken(why));
+                }
             }
         }
         rest

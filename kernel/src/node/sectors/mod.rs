@@ -147,7 +147,7 @@ impl<M: Machine> BlockDevice for NodeDevice<'_, M> {
     }
 
     fn trim(&mut self, lba: Lba, count: u64) -> Result<(), AdminError> {
-        self.by_turns(lba, count, |disk, lba, count| disk.btt.lane(M::this_cpu()).zero(lba, count))
+        self.by_turns(lba, count, |disk, lba, count| disk.zero(M::this_cpu(), lba, count))
     }
 
     fn inject_error(&mut self, lba: Lba, count: u64, media: bool) -> Result<(), AdminError> {
