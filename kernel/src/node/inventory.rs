@@ -256,6 +256,9 @@ fn namespace(slot: &NamespaceSlot) -> out::Namespace {
     let namespace = &slot.namespace;
     let label = namespace.labelling.as_ref();
     let named = |labelling: &nvdimm::namespace::Labelling| labelling.name.clone();
+    // Linux's sector size of a namespace without a BTT: what its label has, or 512.
+    let plain = label.map(|labelling| labelling.lba_bytes).filter(|bytes| *bytes != 0);
+    let plain = plain.and_then(|bytes| u32::try_from(bytes).ok()).unwrap_or(512);
     let (size, sector_size, blockdev, btt) = match &slot.state {
         State::Sector(disk) => {
             let sector = disk.btt.sector_size();
@@ -263,9 +266,9 @@ fn namespace(slot: &NamespaceSlot) -> out::Namespace {
             (size, sector.bytes(), Some(disk.name.clone()), Some(summary(disk)))
         }
         State::Raw(_) | State::Damaged(_) | State::Unsupported(_) => {
-            (namespace.bytes(), 512, Some(slot.device_name(false)), None)
+            (namespace.bytes(), plain, Some(slot.device_name(false)), None)
         }
-        State::Unusable(_) | State::Disabled => (namespace.bytes(), 512, None, None),
+        State::Unusable(_) | State::Disabled => (namespace.bytes(), plain, None, None),
     };
     out::Namespace {
         dev: namespace.id.to_string(),
