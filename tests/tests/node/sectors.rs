@@ -4,7 +4,7 @@ use super::checked;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use drivers::phys::PhysAddr;
-use tests::threads::{Booted, Dimm, MIB, Memory, boot, boot_one};
+use tests::threads::{BASE, Booted, Dimm, Hardware, MIB, Memory, boot, boot_one, nfit};
 
 #[test]
 fn machine_checks_about_persistent_memory_are_errors_of_its_sectors() {
@@ -186,4 +186,17 @@ fn every_figure_counts_what_it_says() {
     assert_eq!(judged["faults"].as_array().map(Vec::len), Some(2));
     node.done(&format!("inject-error pmem0s {blank}"));
     assert_eq!(number(&verified(&mut node), "unreadable"), 1);
+}
+
+#[test]
+fn a_load_has_memory_for_all_its_buffers_or_is_refused() {
+    let memory = Memory::new(32 * MIB);
+    let dimm = Dimm { base: BASE, memory, flags: 0, labels: None };
+    let hardware = Hardware { nfits: vec![nfit(&[dimm])], heap_bytes: 2 << 20, ..Hardware::default() };
+    let mut node = hardware.memory(BASE, memory).boot();
+    node.done("create-namespace");
+    // Four CPUs have 256 KiB together.
+    node.done("bench pmem0s --seconds 1 --run 4");
+    assert!(node.refused("bench pmem0s --seconds 1 --run 32", "failed").contains("memory for runs of 32"));
+    assert!(node.refused("bench pmem0s --run 4 --verify", "failed").contains("memory for runs of 32"));
 }

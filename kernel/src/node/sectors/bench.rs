@@ -13,6 +13,9 @@ use service::pattern::{self, Choices, Tag, Verdict};
 use service::stats::Counts;
 use spin::Mutex;
 
+/// The number of sectors that a verification reads at a time.
+pub(super) const VERIFY_RUN: usize = btt::RUN_MAX;
+
 /// The number of runs between two reads of the clock.
 const RUNS_PER_LOOK: u32 = 16;
 
@@ -172,12 +175,12 @@ fn verify_part<N: Medium>(
     attend: impl Fn(),
 ) -> Verify {
     let mut result = Verify::default();
-    let mut buffer = vec![0; disk.sector_bytes() * btt::RUN_MAX];
+    let mut buffer = vec![0; disk.sector_bytes() * VERIFY_RUN];
     let mut lba = lbas.start;
     while lba < lbas.end {
         attend();
-        let count = (lbas.end - lba).min(btt::RUN_MAX as u64);
-        let run = &mut buffer[..disk.sector_bytes() * usize::try_from(count).expect("at most RUN_MAX")];
+        let count = (lbas.end - lba).min(VERIFY_RUN as u64);
+        let run = &mut buffer[..disk.sector_bytes() * usize::try_from(count).expect("at most VERIFY_RUN")];
         let all = disk.read(cpu, ExternalLba(lba), run).is_ok();
         for (sector, lba) in run.chunks_exact_mut(disk.sector_bytes()).zip(lba..) {
             // If the run cannot be read, each of its sectors is read by itself.

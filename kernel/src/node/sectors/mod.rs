@@ -169,9 +169,11 @@ impl<M: Machine> BlockDevice for NodeDevice<'_, M> {
         if let Some(why) = disk.read_only().filter(|_| request.writes()) {
             return Err(AdminError::read_only(format!("{}: {why}", disk.name)));
         }
-        let buffers = disk.sector_bytes() as u64 * u64::from(request.run) * u64::from(machine.cpus());
+        // A verification reads runs of its own length.
+        let run = u64::from(request.run).max(if request.verify { bench::VERIFY_RUN as u64 } else { 0 });
+        let buffers = disk.sector_bytes() as u64 * run * u64::from(machine.cpus());
         if buffers > machine.heap_bytes() / 8 {
-            return Err(AdminError::failed(format!("{}: not enough memory for runs of {}", disk.name, request.run)));
+            return Err(AdminError::failed(format!("{}: not enough memory for runs of {run}", disk.name)));
         }
         Ok(bench::run(machine, &self.node.exports, disk, request))
     }
