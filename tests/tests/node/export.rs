@@ -20,6 +20,9 @@ use tests::threads::{BASE, Booted, Dimm, Hardware, Line, MIB, Memory, boot_with}
 struct FakeConsumer {
     window: SharedWindow,
     rung: Mutex<Vec<u32>>,
+    clock: Arc<Clock>,
+    /// How long an interrupt takes.
+    ring_ns: AtomicU64,
 }
 
 impl Consumer for FakeConsumer {
@@ -31,6 +34,7 @@ impl Consumer for FakeConsumer {
     }
     fn ring(&self, doorbell: u32) {
         self.rung.lock().expect("no panic").push(doorbell);
+        *self.clock.now_ns.lock().expect("no panic") += self.ring_ns.load(Ordering::Relaxed);
     }
     fn cpu(&self, vector: u16) -> CpuIndex {
         CpuIndex(u32::from(vector) % 4)
@@ -108,7 +112,8 @@ impl Bridge {
         // SAFETY: the memory is never freed, and nothing but the window leads there.
         let window = unsafe { SharedWindow::new(memory.start, memory.bytes) };
         let (wire, clock) = (Wire::default(), Arc::new(Clock::default()));
-        let consumer = Arc::new(FakeConsumer { window, rung: Mutex::default() });
+        let (rung, ring_ns) = (Mutex::default(), AtomicU64::new(0));
+        let consumer = Arc::new(FakeConsumer { window, rung, clock: Arc::clone(&clock), ring_ns });
         let services = ExportServices {
             clock: Arc::clone(&clock) as Arc<dyn export::Clock>,
             waker: Arc::clone(&clock) as Arc<dyn Waker>,
@@ -524,6 +529,24 @@ fn without_a_lease_a_consumers_memory_is_left_alone() {
     assert!(!bridge.booted.node.exports().may_rest(CpuIndex(0)), "what waits is seen before a rest");
     assert!(bridge.booted.node.exports().poll(CpuIndex(0)));
     assert!(bridge.driver.collect(&bridge.consumer.window).is_some(), "a new lease serves what waited");
+}
+
+#[test]
+fn a_lease_that_runs_out_during_a_round_ends_it_before_the_next_queue() {
+    let mut bridge = Bridge::new(512);
+    bridge.attach();
+    // Two queues of CPU 0 in the same rings: both would serve the request, and ring.
+    bridge.start(0);
+    bridge.start(4);
+    bridge.submit(0, 0, 0x20000, 512);
+    let rung = |bridge: &Bridge| bridge.consumer.rung.lock().expect("no panic").len();
+    let before = rung(&bridge);
+    bridge.consumer.ring_ns.store(6_000_000_000, Ordering::Relaxed);
+    bridge.booted.node.exports().poll(CpuIndex(0));
+    assert_eq!((bridge.answer(), rung(&bridge)), (Some(0), before + 1));
+    bridge.ping();
+    bridge.booted.node.exports().poll(CpuIndex(0));
+    assert_eq!(rung(&bridge), before + 2, "the other one goes on with the next lease");
 }
 
 #[test]

@@ -19,8 +19,9 @@
 //! | `reports` | a CPU that found a broken queue | control | lock |
 //!
 //! Order of locks: control → station → lanes of a disk → a disk's map stripes; `reports` and nothing below it. After
-//! control has removed a queue under its station's lock, no CPU touches it: a poll completes every request that it has
-//! taken.
+//! control has removed a queue under its station's lock, no CPU touches it. A request that a poll has taken is complete
+//! by then, or is one that it has carried out in part: that one is not in the used ring, and is carried out from its
+//! beginning by whatever serves the queue next.
 
 mod admin;
 mod backend;
@@ -205,12 +206,15 @@ impl Exports {
 
     /// Polls a station and returns how many requests it found.
     fn serve(&self, station: &Station, cpu: CpuIndex, now_ns: u64) -> u32 {
-        if station.is_empty() { 0 } else { station.poll(cpu, now_ns, &mut |report| self.report(report)) }
+        if station.is_empty() {
+            return 0;
+        }
+        station.poll(cpu, now_ns, &|| self.has_lease_now(), &mut |report| self.report(report))
     }
 
     /// Asks a station's drivers for kicks. Returns false if a request waits already.
     fn ask_for_kicks(&self, station: &Station, now_ns: u64) -> bool {
-        station.is_empty() || station.may_rest(now_ns, &mut |report| self.report(report))
+        station.is_empty() || station.may_rest(now_ns, &|| self.has_lease_now(), &mut |report| self.report(report))
     }
 
     /// Takes in the bridge's requests and replies to them, without waiting for any. Returns whether there was one.
@@ -282,6 +286,11 @@ impl Exports {
     /// Returns whether consumers' memory may be touched (invariant 13).
     fn has_lease(&self, now_ns: u64) -> bool {
         now_ns < self.lease_until_ns.load(Ordering::Acquire)
+    }
+
+    /// The same at this moment: a round over many queues takes its time.
+    fn has_lease_now(&self) -> bool {
+        self.has_lease(self.clock.now_ns())
     }
 
     /// Returns the other CPUs that have queues.

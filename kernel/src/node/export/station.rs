@@ -105,11 +105,21 @@ impl Station {
         self.count.load(Ordering::Acquire) == 0
     }
 
-    /// Polls each queue once. Returns how many requests were served, plus one for each queue that has more.
-    pub(super) fn poll(&self, cpu: CpuIndex, now_ns: u64, report: &mut dyn FnMut(Report)) -> u32 {
+    /// Polls each queue once, as long as `may` returns true (invariant 13). Returns how many requests were served, plus
+    /// one for each queue that has more.
+    pub(super) fn poll(
+        &self,
+        cpu: CpuIndex,
+        now_ns: u64,
+        may: &dyn Fn() -> bool,
+        report: &mut dyn FnMut(Report),
+    ) -> u32 {
         let Inner { queues, trace } = &mut *self.inner.lock();
         let mut found = 0;
         for queue in queues.iter_mut().filter(|queue| !queue.is_suspended()) {
+            if !may() {
+                break;
+            }
             let progress = queue.poll(cpu);
             found += progress.served + u32::from(progress.more);
             if progress.served > 0 {
@@ -125,11 +135,14 @@ impl Station {
     }
 
     /// Asks every driver for a kick, but those of suspended disks, whose CPUs are woken when the suspension ends.
-    /// Returns false if a request waits already.
-    pub(super) fn may_rest(&self, now_ns: u64, report: &mut dyn FnMut(Report)) -> bool {
+    /// Without a lease, which `may` tells, they are left alone (invariant 13). Returns false if a request waits already.
+    pub(super) fn may_rest(&self, now_ns: u64, may: &dyn Fn() -> bool, report: &mut dyn FnMut(Report)) -> bool {
         let Inner { queues, trace } = &mut *self.inner.lock();
         let mut rest = true;
         for queue in queues.iter_mut().filter(|queue| !queue.is_suspended() && queue.ring.broken().is_none()) {
+            if !may() {
+                break;
+            }
             match queue.ring.rest(queue.consumer.memory()) {
                 Ok(true) => {
                     if !core::mem::replace(&mut queue.resting, true) {
