@@ -40,6 +40,12 @@ pub(super) enum Ist {
 /// Their sizes, by number.
 const STACK_BYTES: [u64; 5] = [32 << 10, 16 << 10, 16 << 10, 16 << 10, 8 << 10];
 
+/// All of them together.
+pub(super) const STACKS_BYTES: u64 = {
+    let [exception, double_fault, nmi, machine_check, interrupt] = STACK_BYTES;
+    exception + double_fault + nmi + machine_check + interrupt
+};
+
 /// One CPU's descriptors. They never move: the CPU holds their addresses.
 #[derive(Debug)]
 pub(super) struct Descriptors {

@@ -117,7 +117,12 @@ pub(crate) fn init(space: &'static AddressSpace, madt: Option<&Madt>, features: 
     let me = apic.id();
     let counts_per_ms = apic.measure_timer();
 
-    let others = madt.map(|madt| callable(apic, me, &madt.cpus)).unwrap_or_default();
+    let mut others = madt.map(|madt| callable(apic, me, &madt.cpus)).unwrap_or_default();
+    let room = start::room(space);
+    if others.len() > room {
+        log!("cpus: there is no memory for the stacks of {}: left out", others.len() - room);
+        others.truncate(room);
+    }
     let came = if others.is_empty() { Vec::new() } else { start::start(space, apic, &others) };
     for cpu in others.iter().filter(|cpu| !came.contains(cpu)) {
         log!("cpus: the one with APIC id {} did not come up: left out", cpu.0);
@@ -130,8 +135,11 @@ pub(crate) fn init(space: &'static AddressSpace, madt: Option<&Madt>, features: 
     let cpus = Cpus { workers: work::set_up(apic, me, &came), apic, halt_counts, halt_ns };
     if !others.is_empty() {
         cpus.run_on_all(&|_| {}); // afterwards none of them is in the trampoline
-        start::take_trampoline_away(space);
-        cpus.run_on_all(&|_| tlb::flush_all());
+        // One that is late is to find its way to the halt: without the trampoline it would reset the machine.
+        if came.len() == others.len() {
+            start::take_trampoline_away(space);
+            cpus.run_on_all(&|_| tlb::flush_all());
+        }
     }
     let wake = if routed { "its interrupt" } else { "a timer" };
     log!(

@@ -2,7 +2,9 @@
 //!
 //! All are started at once and come up in any order: each draws a ticket (`boot::trampoline`), which names its stack
 //! and its descriptors, and registers itself; its place among the registered is its index. When time is up registration
-//! closes: a CPU that comes up later halts, and is left out.
+//! closes: a CPU that comes up later halts, and is left out. For it the trampoline stays as long as one is missing: a
+//! hypervisor may let it run its first instruction at any time, and its start can't be taken back (QEMU keeps a SIPI
+//! over a later INIT).
 
 use alloc::vec::Vec;
 use core::ptr::NonNull;
@@ -13,13 +15,16 @@ use kernel::tables::madt::ApicId;
 use spin::{Mutex, Once};
 
 use super::apic::{Command, LocalApic};
-use super::descriptors::Descriptors;
+use super::descriptors::{self, Descriptors};
 use super::{CpuIndex, exceptions, features, halt, machine_check, work};
 use crate::clock;
 use crate::memory::{AddressSpace, PAGE_BYTES};
 
 /// A started CPU's own stack.
 const STACK_BYTES: u64 = 128 << 10;
+
+/// The pages that a CPU takes: all its stacks, and its share of page tables.
+const PAGES_A_CPU: u64 = (STACK_BYTES + descriptors::STACKS_BYTES) / PAGE_BYTES + 1;
 
 /// The pause between INIT and SIPI (Intel SDM volume 3, 9.4.4).
 const AFTER_INIT_NS: u64 = 10_000_000;
@@ -45,6 +50,12 @@ struct Startup {
 }
 
 static STARTUP: Once<Startup> = Once::new();
+
+/// Returns how many CPUs there are pages for. One page in eight stays, for the page tables of what drivers map.
+pub(super) fn room(space: &AddressSpace) -> usize {
+    let pages = space.pages_left();
+    usize::try_from((pages - pages / 8) / PAGES_A_CPU).expect("addresses have 64 bits")
+}
 
 /// Starts these CPUs. Returns those that came up, in the order of their indices, which count from 1.
 pub(super) fn start(space: &'static AddressSpace, apic: LocalApic, cpus: &[ApicId]) -> Vec<ApicId> {

@@ -4,13 +4,13 @@
 //! | from | what | access |
 //! |---|---|---|
 //! | the image's link address, 1 MiB | the image, where it is loaded; each part exactly (`boot::image`) | code: read, execute; constants: read; data and the boot CPU's stack: read, write |
-//! | two pages below 1 MiB | the trampoline, only while CPUs start | code: read, execute; parameters: read, write |
+//! | two pages below 1 MiB | the trampoline, until all CPUs are up | code: read, execute; parameters: read, write |
 //! | [`DIRECT_MAP`] | RAM that the firmware's map calls usable: heap, page tables | read, write |
 //! | [`DEVICES`] | what drivers mapped: registers, persistent memory | read, write |
 //! | [`STACKS`] | stacks, an unmapped page below each | read, write |
 //!
 //! Nothing is both writable and executable (invariant 14), and everything else is not mapped: address 0 and the guard
-//! pages fault. One exception: while CPUs start, the trampoline's two pages are in the direct map as well.
+//! pages fault. One exception: as long as the trampoline is there, its two pages are in the direct map as well.
 //!
 //! # Physical addresses
 //! RAM below 1 MiB stays untouched but for the trampoline. The largest region of RAM gives its upper three quarters to
@@ -24,6 +24,7 @@ mod heap;
 mod space;
 
 use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use bootloader_api::BootInfo;
 use spin::Once;
@@ -39,6 +40,9 @@ pub(crate) const DEVICES: u64 = 0xffff_c000_0000_0000;
 
 /// Where stacks lie.
 pub(crate) const STACKS: u64 = 0xffff_e000_0000_0000;
+
+/// The end of the last stack.
+static STACKS_END: AtomicU64 = AtomicU64::new(STACKS);
 
 /// The smallest page.
 pub(crate) const PAGE_BYTES: u64 = 4096;
@@ -84,7 +88,9 @@ pub(crate) fn space() -> &'static AddressSpace {
 /// Returns whether an address lies in the unmapped page below a stack. Takes no lock: for use in a panic.
 pub(crate) fn is_stack_guard(address: u64) -> bool {
     let boot_stack = boot::image::boot_stack().start;
-    (boot_stack - PAGE_BYTES..boot_stack).contains(&address) || address >= STACKS
+    let stacks = STACKS..STACKS_END.load(Ordering::Relaxed);
+    // All else there is mapped.
+    (boot_stack - PAGE_BYTES..boot_stack).contains(&address) || stacks.contains(&address)
 }
 
 /// Returns the address as a pointer.

@@ -4,6 +4,7 @@ use core::arch::x86_64::__cpuid;
 use core::fmt;
 use core::ops::Range;
 use core::ptr::NonNull;
+use core::sync::atomic::Ordering;
 
 use alloc::vec::Vec;
 use boot::image::{self, Access};
@@ -19,7 +20,7 @@ use x86_64::structures::paging::{
 };
 
 use super::frames::Frames;
-use super::{DEVICES, DIRECT_MAP, PAGE_BYTES, STACKS, pointer};
+use super::{DEVICES, DIRECT_MAP, PAGE_BYTES, STACKS, STACKS_END, pointer};
 
 const READ: PageTableFlags = PageTableFlags::PRESENT.union(PageTableFlags::NO_EXECUTE);
 const READ_WRITE: PageTableFlags = READ.union(PageTableFlags::WRITABLE);
@@ -113,6 +114,11 @@ impl AddressSpace {
         self.regions.iter().filter(|region| ours(region)).map(|region| region.end - region.start).sum()
     }
 
+    /// Returns how many pages are left for stacks and page tables.
+    pub(crate) fn pages_left(&self) -> u64 {
+        self.state.lock().frames.left()
+    }
+
     /// Returns where the direct map has the usable RAM at `physical`.
     pub(crate) fn direct(&self, physical: u64) -> Option<NonNull<u8>> {
         let usable = |region: &&MemoryRegion| region.kind == MemoryRegionKind::Usable;
@@ -161,13 +167,15 @@ impl AddressSpace {
     /// Makes a stack of `bytes` (whole pages), with an unmapped page below (invariant 14), and returns its top.
     ///
     /// # Panics
-    /// When memory runs out: stacks are made at bring-up, so a machine without room for them is too small.
+    /// When memory runs out: stacks are made at bring-up, for as many CPUs as there are pages for
+    /// ([`AddressSpace::pages_left`]).
     pub(crate) fn new_stack(&self, bytes: u64) -> u64 {
         let mut guard = self.state.lock();
         let state = &mut *guard;
         let bottom = state.next_stack + PAGE_BYTES;
         let top = bottom + bytes;
         state.next_stack = top;
+        STACKS_END.store(top, Ordering::Relaxed);
         for virt in (bottom..top).step_by(4096) {
             let frame = state.frames.allocate_frame().expect("there is memory for stacks");
             let page = Page::<Size4KiB>::containing_address(VirtAddr::new(virt));
@@ -243,16 +251,16 @@ unsafe impl PhysMap for AddressSpace {
         }
 
         // The same offset within the largest page that fits, so that such pages can be used.
-        let pages = physical.end - physical.start;
-        let unit = match pages {
+        let length = physical.end - physical.start;
+        let unit = match length {
             Size1GiB::SIZE.. if self.giant_pages => Size1GiB::SIZE,
             Size2MiB::SIZE.. => Size2MiB::SIZE,
             _ => PAGE_BYTES,
         };
         let virt = state.next_device.next_multiple_of(unit) + physical.start % unit;
-        let next = virt.checked_add(pages + PAGE_BYTES).filter(|next| *next <= STACKS).ok_or(no_room)?;
+        let next = virt.checked_add(length + PAGE_BYTES).filter(|next| *next <= STACKS).ok_or(no_room)?;
         // The most tables that this can take: small pages at the edges, and a directory for each GiB in between.
-        if state.frames.left() < pages / Size1GiB::SIZE + (pages >> 39) + 8 {
+        if state.frames.left() < length / Size1GiB::SIZE + (length >> 39) + 8 {
             return Err(no_room);
         }
         state.next_device = next;

@@ -44,6 +44,15 @@ fn read_golden(appliance: &mut Running, dev: &str, golden: &Golden, namespace: u
 }
 
 #[test]
+fn as_many_cpus_start_as_there_is_memory_for_their_stacks() {
+    let mut appliance = ApplianceBuilder::new().cpus(200).with(&["--memory", "128M"]).boot();
+    let told = |line: &&String| line.contains("there is no memory for the stacks of");
+    assert!(appliance.boot_log.iter().any(|line| told(&line)), "{:?}", appliance.boot_log);
+    let cpus = appliance.ask("status")["cpus"].as_u64().expect("a number");
+    assert!((64..200).contains(&cpus), "{cpus}");
+}
+
+#[test]
 fn sectors_written_with_any_number_of_cpus_are_there_after_power_off_with_any_other() {
     for (cpus, cpus_then, sector) in [(1, 4, 4096), (2, 1, 512), (4, 2, 4096)] {
         let dimm = Dimm::blank(64 * MIB);
