@@ -4,7 +4,7 @@
 //! many bytes as its header says), so everything it reads goes through [`Collector`], which hands it copies of sound
 //! tables only: whole, with their length checked. A broken table reads as zeroes and is passed over.
 
-use core::cell::RefCell;
+use core::cell::{Cell, RefCell};
 use core::fmt;
 use core::ptr::{NonNull, slice_from_raw_parts_mut};
 
@@ -74,7 +74,7 @@ pub(crate) struct Firmware {
 /// Reads firmware's tables. Missing and broken ones are logged and left out.
 pub(crate) fn read(space: &'static AddressSpace, rsdp: Option<u64>) -> Firmware {
     let mut firmware = Firmware::default();
-    let collector = Collector { space, found: RefCell::new(Vec::new()) };
+    let collector = Collector { space, found: RefCell::default(), qemu_label_mailbox: Cell::new(false) };
     let collect = |rsdp| {
         let outcome = collector.collect(rsdp);
         outcome.inspect_err(|reason| log!("acpi: the root pointer at {rsdp:#x}: {reason}")).is_ok()
@@ -91,6 +91,7 @@ pub(crate) fn read(space: &'static AddressSpace, rsdp: Option<u64>) -> Firmware 
             return firmware;
         }
     }
+    firmware.qemu_label_mailbox = collector.qemu_label_mailbox.get();
     for (mut listed, bytes) in collector.found.into_inner() {
         if let Ok(table) = Table::check(&bytes) {
             listed.fault = firmware.take(space, &table).err();
@@ -148,7 +149,6 @@ impl Firmware {
                 }
             }
             b"MCFG" if self.pci.is_empty() => self.pci = mcfg::read(table)?,
-            b"SSDT" => self.qemu_label_mailbox |= is_qemu_nvdimm(table),
             _ => {}
         }
         Ok(())
@@ -191,6 +191,8 @@ fn copy_table(space: &AddressSpace, at: u64) -> (Listed, Vec<u8>) {
 struct Collector {
     space: &'static AddressSpace,
     found: RefCell<Vec<(Listed, Vec<u8>)>>,
+    /// Whether a table was [`is_qemu_nvdimm`]: of those only the header counts, so none of their bytes are kept.
+    qemu_label_mailbox: Cell<bool>,
 }
 
 impl Collector {
@@ -242,8 +244,11 @@ impl AcpiHandler for &Collector {
         let mut found = self.found.borrow_mut();
         let known = found.iter().any(|(old, _)| old.at == listed.at);
         if !known && found.len() < MAX_TABLES {
-            let used = matches!(&listed.signature.0, b"NFIT" | b"APIC" | b"FACP" | b"MCFG" | b"SSDT");
+            let used = matches!(&listed.signature.0, b"NFIT" | b"APIC" | b"FACP" | b"MCFG");
             let kept: usize = found.iter().map(|(_, bytes)| bytes.len()).sum();
+            if &listed.signature.0 == b"SSDT" && Table::check(&bytes).is_ok_and(|table| is_qemu_nvdimm(&table)) {
+                self.qemu_label_mailbox.set(true);
+            }
             let mut listed = listed;
             let mut own = Vec::new();
             if used && kept + bytes.len() > MAX_KEPT_BYTES {
