@@ -49,7 +49,8 @@ impl Config {
     /// When it cannot be mapped.
     ///
     /// # Safety
-    /// The configuration space of these buses is there, and no other code uses it as long as the result lives.
+    /// The configuration space of these buses is there, and no other code uses it as long as the result lives. `base` is
+    /// a multiple of 1 MiB.
     pub unsafe fn by_memory(
         map: &impl PhysMap,
         base: PhysAddr,
@@ -130,7 +131,8 @@ impl Config {
         let bus = usize::from(address.bus() - first_bus);
         let function = usize::from(address.device()) << 3 | usize::from(address.function());
         let at = bus << 20 | function << 12 | usize::from(offset & !3);
-        // SAFETY: an aligned double word within the mapping, which has a MiB for each bus.
+        // SAFETY: an aligned double word (`base` is aligned, by the promise of `by_memory`'s caller) within the mapping,
+        // which has a MiB for each bus.
         Some(unsafe { VolatilePtr::new(base.byte_add(at).cast()) })
     }
 

@@ -260,7 +260,7 @@ pub(super) fn route_uart(space: &AddressSpace, madt: &Madt, irq: u8, to: ApicId)
     let Ok(destination) = u8::try_from(to.0) else { return false };
     for io_apic in &madt.io_apics {
         let Ok(base) = space.map(PhysAddr(io_apic.address), 0x20, Attribute::Uncached) else { continue };
-        // SAFETY: the MADT names an I/O APIC there; its two registers are aligned and mapped.
+        // SAFETY: the MADT names an I/O APIC there; its two registers are aligned (`IoApic::address`) and mapped.
         let select = unsafe { VolatilePtr::new(base.cast::<u32>()) };
         // SAFETY: as above.
         let window = unsafe { VolatilePtr::new(base.byte_add(0x10).cast::<u32>()) };

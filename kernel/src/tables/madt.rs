@@ -55,6 +55,9 @@ const LOCAL_X2APIC: u8 = 9;
 /// More CPUs than are ever started, and more of the other entries than any machine has: further ones are ignored.
 const MAX_OF_A_KIND: usize = 4096;
 
+/// What the addresses of the two registers of an I/O APIC are apart.
+const IO_APIC_ALIGN: u32 = 16;
+
 /// The CPU is ready to be used; without it, it may appear later at most.
 const ENABLED: u32 = 1;
 
@@ -88,7 +91,8 @@ impl Madt {
         Ok(madt)
     }
 
-    /// Takes one entry. Kinds that we do not use, and entries too short for their kind, are skipped.
+    /// Takes one entry. Kinds that we do not use, entries too short for their kind, and I/O APICs whose registers would
+    /// not be aligned, are skipped.
     fn take(&mut self, entry: &[u8]) {
         match (entry[0], entry) {
             (LOCAL_APIC, [_, _, _, id, rest @ ..]) => self.take_cpu(u32::from(*id), word(rest, 0)),
@@ -98,7 +102,8 @@ impl Madt {
                 }
             }
             (IO_APIC, [_, _, _, _, rest @ ..]) if self.io_apics.len() < MAX_OF_A_KIND => {
-                if let (Some(address), Some(first_input)) = (word(rest, 0), word(rest, 4)) {
+                let address = word(rest, 0).filter(|address| address.is_multiple_of(IO_APIC_ALIGN));
+                if let (Some(address), Some(first_input)) = (address, word(rest, 4)) {
                     self.io_apics.push(IoApic { address: u64::from(address), first_input });
                 }
             }
@@ -177,9 +182,9 @@ mod tests {
     fn interrupt_routing_is_read() {
         let found = madt(&[
             &[1, 12, 0, 0, 0, 0, 0xc0, 0xfe, 0, 0, 0, 0],
+            &[1, 12, 1, 0, 2, 0, 0xc1, 0xfe, 24, 0, 0, 0], // not aligned
             &[2, 10, 0, 0, 2, 0, 0, 0, 0, 0],
             &[2, 10, 0, 9, 9, 0, 0, 0, 13, 0],
-            &[5, 12, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0],
             &[0x42, 4, 0, 0],
         ]);
         let found = found.expect("read");

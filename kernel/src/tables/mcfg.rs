@@ -23,7 +23,11 @@ const ENTRY_BYTES: usize = 16;
 /// More ranges than any machine has: further ones are ignored.
 const MAX_RANGES: usize = 64;
 
-/// Reads the table. Entries whose buses are the wrong way around are left out; a last one that is cut, too.
+/// The bytes of a bus: an area begins at a multiple of them.
+const BUS_BYTES: u64 = 1 << 20;
+
+/// Reads the table. Entries whose buses are the wrong way around, or that do not begin where an area can, are left out;
+/// a last one that is cut, too.
 ///
 /// # Errors
 /// When the table ends before its first entry could begin.
@@ -37,7 +41,7 @@ pub fn read(table: &Table<'_>) -> Result<Vec<Range>, TableFault> {
         let segment = u16::from_le_bytes(table.array(at + 8)?);
         let range =
             Range { base: table.u64(at)?, segment, first_bus: table.u8(at + 10)?, last_bus: table.u8(at + 11)? };
-        if range.first_bus <= range.last_bus {
+        if range.first_bus <= range.last_bus && range.base.is_multiple_of(BUS_BYTES) {
             ranges.push(range);
         }
     }
@@ -67,9 +71,11 @@ mod tests {
     }
 
     #[test]
-    fn buses_the_wrong_way_around_and_a_table_without_room_are_refused() {
-        let bytes = table(*b"MCFG", &[vec![0; 8], entry(0xb000_0000, 0, [4, 3])].concat());
-        assert_eq!(read(&Table::check(&bytes).expect("sound")), Ok(vec![]));
+    fn what_no_configuration_space_can_be_and_a_table_without_room_are_refused() {
+        for wrong in [entry(0xb000_0000, 0, [4, 3]), entry(0xb000_0002, 0, [0, 3]), entry(0xb008_0000, 0, [0, 3])] {
+            let bytes = table(*b"MCFG", &[vec![0; 8], wrong].concat());
+            assert_eq!(read(&Table::check(&bytes).expect("sound")), Ok(vec![]));
+        }
         let short = table(*b"MCFG", &[0; 7]);
         assert_eq!(read(&Table::check(&short).expect("sound")), Err(TableFault::TooShort { at: 43 }));
     }
