@@ -9,6 +9,7 @@
 //!
 //! A write is in the DIMM's file when the call returns, or is refused as a whole (invariant 7).
 
+use alloc::vec::Vec;
 use core::ptr::NonNull;
 use core::sync::atomic::{Ordering, compiler_fence};
 
@@ -61,6 +62,16 @@ pub struct LabelMailbox {
     page: NonNull<u32>,
     /// Of the page; QEMU takes 32 bits.
     address: u32,
+    /// The sizes that DIMMs have given, which stay as they are.
+    sizes: Vec<(DeviceHandle, AreaSize)>,
+}
+
+/// The size of a DIMM's label area.
+#[derive(Clone, Copy, Debug)]
+struct AreaSize {
+    bytes: u32,
+    /// The most bytes of one read or write.
+    transfer_bytes: u32,
 }
 
 // SAFETY: the page belongs to the mailbox alone, and QEMU serves the port from any CPU.
@@ -85,7 +96,7 @@ impl LabelMailbox {
     /// [`PageTooHigh`] when the page does not lie below 4 GiB.
     pub unsafe fn new(page: NonNull<u8>, at: PhysAddr) -> Result<Self, PageTooHigh> {
         let address = u32::try_from(at.0).map_err(|_| PageTooHigh(at))?;
-        Ok(Self { page: page.cast(), address })
+        Ok(Self { page: page.cast(), address, sizes: Vec::new() })
     }
 
     /// Returns word `index` of the page.
@@ -161,7 +172,7 @@ impl LabelMailbox {
         bytes: usize,
         header_bytes: usize,
     ) -> Result<(u32, usize), LabelError> {
-        let (area_bytes, most) = self.size(dimm)?;
+        let AreaSize { bytes: area_bytes, transfer_bytes: most } = self.size(dimm)?;
         let end = offset.checked_add(bytes as u64).ok_or(LabelError::OutOfRange)?;
         let (Ok(at), true) = (u32::try_from(offset), end <= area_bytes.into()) else {
             return Err(LabelError::OutOfRange);
@@ -172,10 +183,17 @@ impl LabelMailbox {
         }
     }
 
-    /// Returns the area's size, and the most bytes of one read or write.
-    fn size(&mut self, dimm: DeviceHandle) -> Result<(u32, u32), LabelError> {
+    /// Returns the area's size. It is asked for once: each call leaves the virtual machine.
+    fn size(&mut self, dimm: DeviceHandle) -> Result<AreaSize, LabelError> {
+        if let Some((_, size)) = self.sizes.iter().find(|(known, _)| *known == dimm) {
+            return Ok(*size);
+        }
         match self.call_with_status(dimm, Function::LabelSize, &[])? {
-            8 => Ok((self.get(reply::ANSWER), self.get(reply::ANSWER + 1))),
+            8 => {
+                let size = AreaSize { bytes: self.get(reply::ANSWER), transfer_bytes: self.get(reply::ANSWER + 1) };
+                self.sizes.push((dimm, size));
+                Ok(size)
+            }
             _ => Err(LabelError::BadAnswer),
         }
     }
@@ -186,7 +204,7 @@ impl LabelSource for LabelMailbox {
         if !self.has_labels(dimm)? {
             return Ok(None);
         }
-        Ok(Some(self.size(dimm)?.0.into()))
+        Ok(Some(self.size(dimm)?.bytes.into()))
     }
 
     fn read(&mut self, dimm: DeviceHandle, offset: u64, into: &mut [u8]) -> Result<(), LabelError> {
