@@ -1,8 +1,11 @@
 //! Loads that may end in a machine check: a CPU that receives poison instead of bytes raises #MC on the load itself.
 //!
-//! All loads from persistent memory are made here (invariant 15), in one piece of assembly that keeps nothing on the
-//! stack. So a handler of the exception can end any of them: it goes on at [`resume_at`] instead of at the load, and
-//! the load returns [`Interrupted`]. On a host a test's signal handler does the same with a SIGBUS.
+//! All loads from persistent memory that is mapped are made here (invariant 15), in one piece of assembly that keeps
+//! nothing on the stack. So a handler of the exception can end any of them: it goes on at [`resume_at`] instead of at the
+//! load, and the load returns [`Interrupted`]. On a host a test's signal handler does the same with a SIGBUS.
+//!
+//! The apertures of block data windows are registers, and are not loaded from here: their status tells of lost bytes. A
+//! machine check on such a load ends the machine.
 
 use core::arch::global_asm;
 

@@ -1,6 +1,6 @@
 //! Persistent memory that is mapped: a region, and the namespaces in it.
 //!
-//! [`PmemRegion`] owns the knowledge about a mapped range, [`Pmem`] is one namespace of it and implements
+//! [`PmemRegion`] is a mapped range, with what is known to be lost of it; [`Pmem`] is one namespace of it and implements
 //! [`Medium`] and [`RawMedium`].
 //!
 //! # Why this is sound

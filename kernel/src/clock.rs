@@ -1,7 +1,8 @@
 //! Time since the image's first instruction, by the time stamp counter (TSC).
 //!
 //! The TSC's rate is measured once against a clock of known rate: the ACPI power management timer, or the PIT if there
-//! is none. CPUs are expected to count in step; no invariant depends on it.
+//! is none. CPUs are expected to count in step: a lease (invariant 13) is judged by each CPU's own TSC, so by
+//! what these differ a lease is longer or shorter.
 
 use core::arch::x86_64::_rdtsc;
 use core::fmt;

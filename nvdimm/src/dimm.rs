@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use crate::identity::{DeviceHandle, Identity};
-use crate::nfit::{Format, MappingFlags, Nfit};
+use crate::nfit::{MappingFlags, Nfit};
 
 /// A DIMM. Its number (`nmem<k>`) is its place in what [`dimms`] returns.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,8 +14,6 @@ pub struct Dimm {
     pub physical_id: u16,
     /// Its identity in its control region; of several, the one with block windows.
     pub identity: Option<Identity>,
-    /// The format interface codes of all its control regions.
-    pub formats: Vec<Format>,
     /// Its state, by any of its mappings.
     pub flags: MappingFlags,
     /// Physical addresses of its flush hints.
@@ -39,7 +37,6 @@ pub fn dimms(nfit: &Nfit) -> Vec<Dimm> {
                         handle: mapping.device,
                         physical_id: mapping.physical_id,
                         identity: None,
-                        formats: Vec::new(),
                         flags: MappingFlags::empty(),
                         flush_hints: hints.map_or_else(Vec::new, |(_, it)| it.addresses.clone()),
                     },
@@ -51,9 +48,6 @@ pub fn dimms(nfit: &Nfit) -> Vec<Dimm> {
         let dimm = &mut dimms[place];
         dimm.flags |= mapping.flags;
         let Some(control) = nfit.control_region(mapping.control_region) else { continue };
-        if !dimm.formats.contains(&control.format) {
-            dimm.formats.push(control.format);
-        }
         if dimm.identity.is_none() || (windows[place] == 0 && control.windows != 0) {
             dimm.identity = Some(control.identity);
             windows[place] = control.windows;

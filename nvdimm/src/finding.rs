@@ -1,6 +1,6 @@
 //! Findings: what is not as it should be, and where. Each layer has a list of its own kind of fault.
 //!
-//! Nothing here stops the bring-up. A thing that cannot be trusted is refused, with a finding; what does not lean on it
+//! Nothing here stops the bring-up. A thing that cannot be trusted is refused, with a finding; what does not refer to it
 //! goes on.
 
 use alloc::vec::Vec;

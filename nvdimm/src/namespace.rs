@@ -58,26 +58,6 @@ pub enum BttPlace {
     V2_0,
 }
 
-impl BttPlace {
-    /// Where the first info block is, in bytes from the start of the namespace.
-    #[must_use]
-    pub const fn initial_offset(self) -> u64 {
-        match self {
-            Self::V1_1 => 4096,
-            Self::V2_0 => 0,
-        }
-    }
-
-    /// Major and minor version of the info block.
-    #[must_use]
-    pub const fn version(self) -> (u16, u16) {
-        match self {
-            Self::V1_1 => (1, 1),
-            Self::V2_0 => (2, 0),
-        }
-    }
-}
-
 /// A namespace as its labels describe it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Labelling {

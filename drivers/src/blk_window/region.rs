@@ -65,12 +65,6 @@ impl BlkRegion {
         Ok(Self(Arc::new(Windows::new(windows, region.windows.transfer_bytes, reach, access, hints, this_cpu))))
     }
 
-    /// Returns how many windows are in use.
-    #[must_use]
-    pub fn windows(&self) -> u16 {
-        self.0.count()
-    }
-
     /// Returns the namespace that these extents make, one after the other.
     ///
     /// # Errors

@@ -162,7 +162,7 @@ impl Mapped {
 /// Returns the medium of a namespace.
 ///
 /// # Errors
-/// Why they cannot be reached, in words.
+/// Why its bytes cannot be reached, in words.
 pub(super) fn medium(region: &Mapped, namespace: &Namespace) -> Result<AnyMedium, String> {
     let access = if namespace.read_only { Access::ReadOnly } else { Access::ReadWrite };
     region.bytes_of(&namespace.extents, access)

@@ -11,7 +11,7 @@ pub struct ApicId(pub u32);
 /// An I/O APIC (5.2.12.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IoApic {
-    /// Where its registers lie.
+    /// Where its registers lie: a multiple of 16.
     pub address: u64,
     /// The number of its first input.
     pub first_input: u32,
@@ -33,8 +33,6 @@ pub struct IsaOverride {
 /// The contents of the table that we use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Madt {
-    /// Where local APICs have their registers.
-    pub local_apic: u64,
     /// The CPUs that are enabled, each once, in the table's order.
     pub cpus: Vec<ApicId>,
     /// The I/O APICs.
@@ -49,7 +47,6 @@ const FIRST_ENTRY: usize = 44;
 const LOCAL_APIC: u8 = 0;
 const IO_APIC: u8 = 1;
 const ISA_OVERRIDE: u8 = 2;
-const LOCAL_APIC_ADDRESS: u8 = 5;
 const LOCAL_X2APIC: u8 = 9;
 
 /// More CPUs than are ever started, and more of the other entries than any machine has: further ones are ignored.
@@ -67,13 +64,8 @@ impl Madt {
     /// # Errors
     /// [`TableFault::TooShort`].
     pub fn read(table: &Table<'_>) -> Result<Self, TableFault> {
-        let mut madt = Self {
-            local_apic: u64::from(table.u32(36)?),
-            cpus: Vec::new(),
-            io_apics: Vec::new(),
-            overrides: Vec::new(),
-            broken_at: None,
-        };
+        table.u32(36)?; // of the fixed part, nothing counts: each CPU knows where its local APIC is
+        let mut madt = Self { cpus: Vec::new(), io_apics: Vec::new(), overrides: Vec::new(), broken_at: None };
         let bytes = table.bytes();
         let mut at = FIRST_ENTRY;
         // Every step goes at least two bytes on.
@@ -112,11 +104,6 @@ impl Madt {
                     let active_low = polarity_trigger & 0b11 == 0b11;
                     let level = polarity_trigger & 0b1100 == 0b1100;
                     self.overrides.push(IsaOverride { irq: *irq, input, active_low, level });
-                }
-            }
-            (LOCAL_APIC_ADDRESS, [_, _, _, _, rest @ ..]) => {
-                if let (Some(low), Some(high)) = (word(rest, 0), word(rest, 4)) {
-                    self.local_apic = u64::from(low) | u64::from(high) << 32;
                 }
             }
             _ => {}
@@ -192,7 +179,6 @@ mod tests {
         let timer = IsaOverride { irq: 0, input: 2, active_low: false, level: false };
         let sci = IsaOverride { irq: 9, input: 9, active_low: false, level: true };
         assert_eq!(found.overrides, [timer, sci]);
-        assert_eq!(found.local_apic, 0x1_0000_0000);
     }
 
     #[test]
@@ -212,7 +198,7 @@ mod tests {
         let found = madt(&[&[0, 4, 0, 0], &[9, 6, 0, 0, 1, 0], &[1, 4, 0, 0], &[2, 5, 0, 0, 0], &[5, 2]]);
         let found = found.expect("read");
         assert!(found.cpus.is_empty() && found.io_apics.is_empty() && found.overrides.is_empty());
-        assert_eq!((found.broken_at, found.local_apic), (None, 0xfee0_0000));
+        assert_eq!(found.broken_at, None);
     }
 
     #[test]

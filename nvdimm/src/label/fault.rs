@@ -7,7 +7,7 @@ faults! {
     pub enum Fault {
         /// The label area could not be read.
         refused LabelsUnreadable { error: super::LabelError } => "{error}: the DIMM's labels are unknown";
-        /// The size is none that labels can live in.
+        /// The size is none that a label area may have.
         refused BadLabelAreaSize { bytes: u64 } => "a label area of {bytes} bytes";
         /// Both index blocks are damaged.
         refused NoIndex => "no valid index block, but the area is not blank: its namespaces are unknown";

@@ -135,7 +135,7 @@ impl IndexBlock {
         if raw.signature != *SIGNATURE {
             return Err(IndexFault::Signature);
         }
-        // The size field came with 1.2; values beyond 1 would shift into nonsense (Linux had that bug).
+        // The size field came with 1.2; a shift by larger values gives no size (Linux had that bug).
         let label_size = if (raw.major.get(), raw.minor.get()) >= (1, 2) { raw.label_size } else { 0 };
         let found = match label_size {
             0 => LabelVersion::V1_1,
@@ -210,7 +210,7 @@ impl IndexBlock {
         };
         let mut bytes = raw.as_bytes().to_vec();
         bytes.extend_from_slice(&self.free);
-        // It holds all slots' bits: `decode` has checked that, and `index_bytes` computes it so.
+        // It holds all slots' bits: `parse` has checked that, and `index_bytes` computes it so.
         bytes.resize(usize::try_from(place).expect("an index block is far smaller than memory"), 0);
         let sum = fletcher64(&bytes);
         bytes[CHECKSUM_AT..CHECKSUM_AT + 8].copy_from_slice(&sum.to_le_bytes());

@@ -7,7 +7,7 @@
 //! A DIMM without a label area, and one whose area was never used (both index blocks read as all zeroes or all ones),
 //! is label-less: its region is one namespace, as in Linux. So is one whose first initialisation was cut. Linux does
 //! the same for an area whose index blocks are damaged; here that is [`Labels::Damaged`], and the region serves nothing
-//! until someone decides: behind damaged labels there may be several namespaces, and to lay one over them all would
+//! until an administrator writes new ones: behind damaged labels there may be several namespaces, and to lay one over them all would
 //! offer to write over each.
 
 mod fault;
@@ -31,11 +31,11 @@ use crate::identity::DeviceHandle;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LabelError {
-    /// The mailbox does not respond.
+    /// The DIMM has no mailbox, or its mailbox does not reply.
     NoAnswer,
     /// The DIMM refused, with this status.
     Status(u32),
-    /// The response is not a valid one.
+    /// The reply is not a valid one.
     BadAnswer,
     /// The bytes asked for leave the area.
     OutOfRange,
@@ -44,9 +44,9 @@ pub enum LabelError {
 impl fmt::Display for LabelError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoAnswer => f.write_str("the label area does not answer"),
+            Self::NoAnswer => f.write_str("the label area does not reply"),
             Self::Status(status) => write!(f, "the label area was refused with status {status}"),
-            Self::BadAnswer => f.write_str("the label area's answer makes no sense"),
+            Self::BadAnswer => f.write_str("the reply about the label area is not a valid one"),
             Self::OutOfRange => f.write_str("an access would leave the label area"),
         }
     }
