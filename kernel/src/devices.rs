@@ -1,41 +1,105 @@
-//! Finds and sets up the link to the bridge and consumers' memory.
+//! Finds and sets up devices: the link to the bridge, consumers' memory, virtio-pmem.
 
+use alloc::string::ToString;
 use alloc::vec::Vec;
 
+use drivers::flush::Flusher;
 use drivers::ivshmem::{Ivshmem, is_ivshmem};
-use drivers::pci::Config;
+use drivers::pci::{Config, Function};
 use drivers::phys::PhysAddr;
+use drivers::shared::SharedWindow;
 use drivers::uart::{COM2, Uart};
+use drivers::virtio::QueuePage;
+use drivers::virtio::pmem::{VirtioPmem, is_virtio_pmem};
+use drivers::virtio::registers::PciRegisters;
+use kernel::node::{BareMemory, FlushedRange};
+use nvdimm::error::Place;
 
+use crate::clock;
 use crate::cpu::{CpuIndex, Cpus};
 use crate::firmware::Firmware;
 use crate::memory::AddressSpace;
 
-/// Sets every ivshmem device up: consumers' memory. A device that cannot be used is logged and left out.
-///
-/// Each vector wakes a CPU of its own, if there are enough CPUs.
-pub(crate) fn find_ivshmem(space: &'static AddressSpace, firmware: &Firmware, cpus: &Cpus) -> Vec<Ivshmem> {
-    let mut found = Vec::new();
+/// The bytes of a page.
+const PAGE_BYTES: usize = 4096;
+
+/// The devices of ours on PCI.
+#[derive(Debug, Default)]
+pub(crate) struct Devices {
+    /// Consumers' memory.
+    pub(crate) consumers: Vec<Ivshmem>,
+    /// Persistent memory, in the order of PCI addresses.
+    pub(crate) pmem: Vec<BareMemory>,
+}
+
+/// Sets every device of ours up. One that cannot be used is left out, and its reason logged here or by the node.
+pub(crate) fn find(space: &'static AddressSpace, firmware: &Firmware, cpus: &Cpus) -> Devices {
+    let mut found = Devices::default();
     for config in configs(space, firmware) {
         let functions = config.functions();
         log!("pci: {} functions, reached {config}", functions.len());
-        for function in functions.iter().filter(|function| is_ivshmem(function)) {
-            // SAFETY: it is one, by its ids; every function is in the list once, and this runs once.
-            match unsafe { Ivshmem::new(&config, function, space) } {
-                Ok(device) => {
-                    for vector in 0..device.vectors() {
-                        let message = cpus.wake_message(cpu_of(cpus, found.len(), vector));
-                        // SAFETY: the message is an interrupt to a CPU of ours, whose handler only returns.
-                        unsafe { device.wake(vector, message) };
-                    }
-                    log!("{device}");
-                    found.push(device);
-                }
-                Err(why) => log!("ivshmem {}: left out: {why}", function.address),
+        for function in &functions {
+            if is_ivshmem(function) {
+                found.consumers.extend(ivshmem(&config, function, space, cpus, found.consumers.len()));
+            } else if is_virtio_pmem(function) {
+                found.pmem.push(virtio_pmem(&config, function, space));
             }
         }
     }
     found
+}
+
+/// Sets an ivshmem device up, the `number`th one. Each vector wakes a CPU of its own, if there are enough CPUs.
+fn ivshmem(
+    config: &Config,
+    function: &Function,
+    space: &'static AddressSpace,
+    cpus: &Cpus,
+    number: usize,
+) -> Option<Ivshmem> {
+    // SAFETY: it is one, by its ids; every function is in the list once, and `find` runs once.
+    let device = match unsafe { Ivshmem::new(config, function, space) } {
+        Ok(device) => device,
+        Err(why) => {
+            log!("ivshmem {}: left out: {why}", function.address);
+            return None;
+        }
+    };
+    for vector in 0..device.vectors() {
+        let message = cpus.wake_message(cpu_of(cpus, number, vector));
+        // SAFETY: the message is an interrupt to a CPU of ours, whose handler only returns.
+        unsafe { device.wake(vector, message) };
+    }
+    log!("{device}");
+    Some(device)
+}
+
+/// Sets a virtio-pmem device up.
+fn virtio_pmem(config: &Config, function: &Function, space: &'static AddressSpace) -> BareMemory {
+    let address = function.address;
+    let at = Place::VirtioPmem {
+        segment: address.segment(),
+        bus: address.bus(),
+        device: address.device(),
+        function: address.function(),
+    };
+    let start = || {
+        let registers = PciRegisters::map(config, function, space).map_err(|why| why.to_string())?;
+        let (page, page_at) = space.new_page().ok_or_else(|| "no memory for its queue".to_string())?;
+        // SAFETY: the page was allocated for the queue alone, and is never freed; no reference to it exists.
+        let memory = unsafe { SharedWindow::new(page, PAGE_BYTES) };
+        let device = VirtioPmem::new(registers, QueuePage::new(memory, page_at), clock::now_ns);
+        device.map_err(|why| why.to_string())
+    };
+    let memory = start().map(|device| FlushedRange {
+        base: device.start().0,
+        bytes: device.len_bytes(),
+        flush: Some(Flusher::new(device, clock::now_ns)),
+    });
+    if let Ok(memory) = &memory {
+        log!("{at}: {} MiB at {:#x}", memory.bytes >> 20, memory.base);
+    }
+    BareMemory { at, memory }
 }
 
 /// Returns the CPU that serves a queue whose kicks come by `vector` of the `number`th device: the vector wakes it.

@@ -100,7 +100,7 @@ pub(crate) fn read(space: &'static AddressSpace, rsdp: Option<u64>) -> Firmware 
     }
     log!("acpi: tables{}", Names(&firmware.listed));
     if firmware.nfits.is_empty() {
-        log!("acpi: no NFIT: no persistent memory");
+        log!("acpi: no NFIT");
     }
     firmware
 }

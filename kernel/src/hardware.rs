@@ -1,12 +1,11 @@
 //! What bring-up found.
 
-use alloc::vec::Vec;
-
-use drivers::ivshmem::Ivshmem;
+use bootloader_api::info::MemoryRegion;
 
 use crate::clock::Clock;
 use crate::console::Console;
 use crate::cpu::Cpus;
+use crate::devices::Devices;
 use crate::firmware::Firmware;
 use crate::memory::{AddressSpace, Totals};
 use crate::random::Random;
@@ -16,6 +15,8 @@ use crate::random::Random;
 pub(crate) struct Hardware {
     /// How much memory there is.
     pub(crate) memory: Totals,
+    /// Firmware's memory map.
+    pub(crate) map: &'static [MemoryRegion],
     /// Maps physical ranges for drivers.
     pub(crate) space: &'static AddressSpace,
     /// Firmware's tables, the NFITs among them.
@@ -26,8 +27,8 @@ pub(crate) struct Hardware {
     pub(crate) random: Random,
     /// All CPUs.
     pub(crate) cpus: Cpus,
-    /// Consumers' memory.
-    pub(crate) consumers: Vec<Ivshmem>,
+    /// Devices of ours.
+    pub(crate) devices: Devices,
     /// The admin console.
     pub(crate) console: Console,
 }

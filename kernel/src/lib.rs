@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`node`] | joins btt, nvdimm and service: namespaces, disks, exports and the admin commands on them |
 //! | [`tables`] | decodes firmware's ACPI tables |
+//! | [`memory_map`] | finds persistent memory in firmware's memory map |
 //! | [`machine_check`] | judges a machine check by the hardware's error records |
 //!
 //! The program beside it (`main.rs`) brings the machine up and implements [`node::Machine`].
@@ -13,5 +14,6 @@
 extern crate alloc;
 
 pub mod machine_check;
+pub mod memory_map;
 pub mod node;
 pub mod tables;

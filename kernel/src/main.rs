@@ -12,7 +12,7 @@
 //! | [`memory`] | page tables, heap, stacks, physical ranges for drivers |
 //! | [`firmware`] | ACPI tables |
 //! | [`cpu`] | exceptions, interrupts, starting CPUs, work for all CPUs |
-//! | [`devices`] | PCI: consumers' memory |
+//! | [`devices`] | PCI: consumers' memory, virtio-pmem |
 //! | [`clock`], [`random`], [`power`] | time, identifiers, power off and reboot |
 //! | [`hardware`] | what bring-up found |
 //! | [`serve`] | the node's machine, and the polling loop of the admin console |
@@ -72,7 +72,8 @@ fn start(boot_info: &'static mut BootInfo) -> ! {
     log!("random: {random}");
 
     let cpus = cpu::init(space, firmware.madt.as_ref(), &features);
-    let consumers = devices::find_ivshmem(space, &firmware, &cpus);
+    let devices = devices::find(space, &firmware, &cpus);
+    let map = &boot_info.memory_regions;
 
-    serve::run(Hardware { memory, space, firmware, clock, random, cpus, consumers, console: console::Console })
+    serve::run(Hardware { memory, map, space, firmware, clock, random, cpus, devices, console: console::Console })
 }

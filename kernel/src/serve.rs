@@ -5,12 +5,15 @@ use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
+use core::ops::Range;
 
 use drivers::ivshmem::Ivshmem;
 use drivers::label_mailbox::LabelMailbox;
 use drivers::shared::SharedWindow;
+use kernel::memory_map;
 use kernel::node::export::{self, Consumer, ExportServices, Exports, Waker};
-use kernel::node::{self, Node};
+use kernel::node::{self, BareMemory, FlushedRange, Node};
+use nvdimm::error::Place;
 use nvdimm::identity::DeviceHandle;
 use nvdimm::label::{LabelError, LabelSource, LabelStore, NoLabels};
 use service::admin::commands::machine::MachineAdmin;
@@ -122,6 +125,19 @@ impl node::Machine for BareMachine {
         &self.hardware.firmware.nfits
     }
 
+    fn bare_memory(&self) -> Vec<BareMemory> {
+        let (persistent, _) = memory_map::split(self.hardware.map, false);
+        let of_map = persistent.iter().map(|range| BareMemory {
+            at: Place::MemoryMap { start: range.start, kind: range.kind },
+            memory: Ok(FlushedRange { base: range.start, bytes: range.bytes, flush: None }),
+        });
+        self.hardware.devices.pmem.iter().cloned().chain(of_map).collect()
+    }
+
+    fn in_use(&self) -> Vec<Range<u64>> {
+        memory_map::split(self.hardware.map, false).1
+    }
+
     fn labels(&self) -> Box<dyn LabelStore + '_> {
         match &self.labels {
             Some(mailbox) => Box::new(Labels(mailbox.lock())),
@@ -131,7 +147,7 @@ impl node::Machine for BareMachine {
 
     fn export_services(&self) -> ExportServices {
         let cpus = self.hardware.cpus;
-        let consumers = self.hardware.consumers.iter().zip(0..).map(|(device, number)| {
+        let consumers = self.hardware.devices.consumers.iter().zip(0..).map(|(device, number)| {
             Arc::new(IvshmemConsumer { device: device.clone(), number, cpus }) as Arc<dyn Consumer>
         });
         ExportServices {

@@ -25,6 +25,24 @@ pub enum Place {
         /// The offset in its label area, in bytes.
         offset: u64,
     },
+    /// A virtio-pmem device, by its PCI address.
+    VirtioPmem {
+        /// The segment.
+        segment: u16,
+        /// The bus.
+        bus: u8,
+        /// The device.
+        device: u8,
+        /// The function.
+        function: u8,
+    },
+    /// An entry of firmware's memory map.
+    MemoryMap {
+        /// The first physical address.
+        start: u64,
+        /// Its type: 7 is ACPI's persistent memory, 12 is what older firmware says for it.
+        kind: u32,
+    },
 }
 
 impl fmt::Display for Place {
@@ -33,6 +51,10 @@ impl fmt::Display for Place {
             Self::Nfit { table: 0, offset } => write!(f, "NFIT offset {offset}"),
             Self::Nfit { table, offset } => write!(f, "NFIT {table} offset {offset}"),
             Self::Labels { dimm, offset } => write!(f, "label area of DIMM {dimm}, offset {offset}"),
+            Self::VirtioPmem { segment, bus, device, function } => {
+                write!(f, "virtio-pmem {segment:04x}:{bus:02x}:{device:02x}.{function}")
+            }
+            Self::MemoryMap { start, kind } => write!(f, "memory map, type {kind} at {start:#x}"),
         }
     }
 }

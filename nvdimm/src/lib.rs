@@ -63,6 +63,7 @@ pub mod space;
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
+use core::ops::Range;
 
 use dimm::Dimm;
 use error::Finding;
@@ -71,7 +72,7 @@ use identity::DeviceHandle;
 use label::{LabelSource, Labels, LabelsByDimm};
 use namespace::Namespace;
 use nfit::Nfit;
-use region::{LeftOut, PersistenceDomain, Region, RegionId};
+use region::{BareRange, LeftOut, PersistenceDomain, Region, RegionId};
 
 /// What a machine has.
 #[derive(Clone, Debug)]
@@ -96,7 +97,7 @@ pub struct Inventory {
     namespace_findings: Findings<namespace::Fault>,
 }
 
-/// Finds all persistent memory: NFITs in the order in which the firmware lists them, and the DIMMs' labels.
+/// Finds the persistent memory that NFITs describe: NFITs in the order in which the firmware lists them, and the DIMMs' labels.
 pub fn discover<T: AsRef<[u8]>>(tables: &[T], labels: &mut dyn LabelSource) -> Inventory {
     let nfit = Nfit::parse(tables);
     let dimms = dimm::dimms(&nfit);
@@ -119,6 +120,19 @@ pub fn discover<T: AsRef<[u8]>>(tables: &[T], labels: &mut dyn LabelSource) -> I
 }
 
 impl Inventory {
+    /// Adds ranges that no NFIT describes, as regions without labels. `in_use` is what firmware's memory map has for anything
+    /// else than persistent memory.
+    ///
+    /// A range that is not sound, or that shares bytes with anything that was found before, is left out. What the memory
+    /// map calls persistent counts only where nothing else describes it.
+    #[must_use]
+    pub fn with_ranges(mut self, ranges: &[BareRange], in_use: &[Range<u64>]) -> Self {
+        let regions = (&mut self.regions, &mut self.left_out);
+        region::add(&self.nfit, ranges, in_use, regions, &mut self.region_findings);
+        self.make_namespaces();
+        self
+    }
+
     /// Reads the label areas of these DIMMs, for the first time or again, and makes the namespaces anew from all labels.
     pub fn read_labels(&mut self, dimms: &[DeviceHandle], source: &mut dyn LabelSource) {
         for &dimm in dimms {
@@ -129,6 +143,10 @@ impl Inventory {
             self.labels.insert(dimm, label::read(source, dimm, room, &mut findings));
             self.label_findings.insert(dimm, findings);
         }
+        self.make_namespaces();
+    }
+
+    fn make_namespaces(&mut self) {
         let mut findings = Findings::default();
         self.namespaces = namespace::namespaces(&self.regions, &self.labels, &mut findings);
         self.namespace_findings = findings;
@@ -141,7 +159,7 @@ impl Inventory {
         error::all(&self.nfit.findings).chain(labels).chain(regions).chain(error::all(&self.namespace_findings))
     }
 
-    /// How far a store must have come to survive power loss, on this platform.
+    /// How far a store must have come to survive power loss, in the regions of NFITs.
     #[must_use]
     pub fn persistence_domain(&self) -> PersistenceDomain {
         self.nfit.capabilities().into()

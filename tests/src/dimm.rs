@@ -24,6 +24,8 @@ pub struct Dimm {
     pub label_bytes: u64,
     /// Whether QEMU calls it unarmed.
     pub unarmed: bool,
+    /// Whether it is a virtio-pmem device, and no NVDIMM.
+    pub virtio_pmem: bool,
 }
 
 impl Dimm {
@@ -35,7 +37,8 @@ impl Dimm {
     pub fn blank(bytes: u64) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("{}-{}.dimm", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let dimm = Self { path: workspace::folder("test-dimms").join(name), label_bytes: 0, unarmed: false };
+        let path = workspace::folder("test-dimms").join(name);
+        let dimm = Self { path, label_bytes: 0, unarmed: false, virtio_pmem: false };
         let file = File::create(&dimm.path).expect("an NVDIMM file is made");
         file.set_len(bytes).expect("an NVDIMM file gets its size");
         dimm
@@ -53,6 +56,29 @@ impl Dimm {
     pub fn with_labels(mut self) -> Self {
         self.label_bytes = LABEL_BYTES;
         self
+    }
+
+    /// The same file, as a virtio-pmem device or as an NVDIMM.
+    #[must_use]
+    pub fn as_virtio_pmem(mut self, virtio_pmem: bool) -> Self {
+        self.virtio_pmem = virtio_pmem;
+        self
+    }
+
+    /// The option of `run-qemu.sh` for it.
+    #[must_use]
+    pub fn option(&self) -> [String; 2] {
+        let mut words = self.path.display().to_string();
+        if self.virtio_pmem {
+            return ["--virtio-pmem".into(), words];
+        }
+        if self.label_bytes > 0 {
+            words += &format!(",label={}", self.label_bytes);
+        }
+        if self.unarmed {
+            words += ",unarmed";
+        }
+        ["--nvdimm".into(), words]
     }
 
     /// Where it is.

@@ -56,15 +56,10 @@ impl ApplianceBuilder {
 
     /// With this NVDIMM, after those that it has.
     #[must_use]
-    pub fn dimm(self, dimm: &Dimm) -> Self {
-        let mut words = dimm.path().display().to_string();
-        if dimm.label_bytes > 0 {
-            words += &format!(",label={}", dimm.label_bytes);
-        }
-        if dimm.unarmed {
-            words += ",unarmed";
-        }
-        self.nvdimm(&words)
+    pub fn dimm(mut self, dimm: &Dimm) -> Self {
+        self.dimms += 1;
+        self.arguments.extend(dimm.option());
+        self
     }
 
     /// With an NVDIMM in the words of `run-qemu.sh`, after those that it has.

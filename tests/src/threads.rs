@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::fmt;
+use std::ops;
 use std::ptr::NonNull;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
@@ -11,7 +12,7 @@ use std::time::Instant;
 use btt::CpuIndex;
 use drivers::phys::{Attribute, MapError, PhysAddr, PhysMap};
 use kernel::node::export::ExportServices;
-use kernel::node::{Machine, Node};
+use kernel::node::{BareMemory, Machine, Node};
 use nvdimm::identity::DeviceHandle;
 use nvdimm::label::{LabelError, LabelSource, LabelStore};
 use serde_json::Value;
@@ -159,6 +160,8 @@ pub struct Threads {
     hurry_ns: AtomicU64,
     hurried_ns: AtomicU64,
     log: Mutex<Vec<String>>,
+    bare: Vec<BareMemory>,
+    in_use: Vec<ops::Range<u64>>,
     /// Until the node asks.
     services: Mutex<Option<ExportServices>>,
 }
@@ -284,6 +287,12 @@ impl Machine for Threads {
     fn nfits(&self) -> &[Vec<u8>] {
         &self.nfits
     }
+    fn bare_memory(&self) -> Vec<BareMemory> {
+        self.bare.clone()
+    }
+    fn in_use(&self) -> Vec<ops::Range<u64>> {
+        self.in_use.clone()
+    }
     fn labels(&self) -> Box<dyn LabelStore + '_> {
         Box::new(self.labels.clone())
     }
@@ -352,6 +361,10 @@ pub struct Hardware {
     pub nfits: Vec<Vec<u8>>,
     /// Label areas by device handle.
     pub areas: Vec<(u32, &'static LabelArea)>,
+    /// Persistent memory that no NFIT describes.
+    pub bare: Vec<BareMemory>,
+    /// What the memory map has for anything else.
+    pub in_use: Vec<ops::Range<u64>>,
     /// How many CPUs.
     pub cpus: u32,
     /// The length that is reported for the heap.
@@ -366,6 +379,8 @@ impl Default for Hardware {
             map: Map::default(),
             nfits: Vec::new(),
             areas: Vec::new(),
+            bare: Vec::new(),
+            in_use: Vec::new(),
             cpus: 4,
             heap_bytes: 192 << 20,
             services: ExportServices::none(),
@@ -401,6 +416,8 @@ impl Hardware {
             map: self.map,
             nfits: self.nfits,
             labels: Areas(self.areas),
+            bare: self.bare,
+            in_use: self.in_use,
             cpus: self.cpus,
             heap_bytes: self.heap_bytes,
             start: Instant::now(),

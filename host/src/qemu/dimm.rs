@@ -1,4 +1,4 @@
-//! An NVDIMM that is a file: its option, the state of its path, its making and claim, and QEMU's options for it.
+//! Persistent memory that is a file, an NVDIMM or a virtio-pmem device: its option, the state of its path, its making and claim, and QEMU's options for it.
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Seek, SeekFrom};
@@ -19,15 +19,49 @@ use crate::quantity;
 /// QEMU maps multiples of this.
 const PAGE_BYTES: u64 = 4096;
 
+/// The unit of files behind virtio-pmem. Cloud Hypervisor takes no other; Firecracker and crosvm round up to it, with memory
+/// that is in no file and gone at power-off.
+const VIRTIO_PMEM_UNIT_BYTES: u64 = 2 << 20;
+
 /// The least label area that QEMU takes.
 const LABEL_BYTES_MIN: u64 = 128 << 10;
 
 /// How long a run that has just ended may stand in the way of the next one.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// `FILE[,size=S][,label=S][,unarmed][,reserve]`.
+/// How the machine gets to see a file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Kind {
+    /// As an NVDIMM, by ACPI's NFIT.
+    #[default]
+    Nvdimm,
+    /// As a virtio-pmem device, on PCI.
+    VirtioPmem,
+}
+
+impl Kind {
+    /// The option that gives one.
+    const fn option(self) -> &'static str {
+        match self {
+            Self::Nvdimm => "--nvdimm",
+            Self::VirtioPmem => "--virtio-pmem",
+        }
+    }
+
+    /// What the length of its file is a multiple of.
+    const fn unit_bytes(self) -> u64 {
+        match self {
+            Self::Nvdimm => PAGE_BYTES,
+            Self::VirtioPmem => VIRTIO_PMEM_UNIT_BYTES,
+        }
+    }
+}
+
+/// `FILE[,size=S][,label=S][,unarmed][,reserve]`; a virtio-pmem device has no label area and is always armed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DimmWords {
+    /// What it is to be.
+    pub kind: Kind,
     /// The file.
     pub file: String,
     /// Its size in bytes, if it is said.
@@ -46,16 +80,29 @@ impl DimmWords {
     /// # Errors
     /// The fault of the options, for people.
     pub fn parse(text: &str) -> Result<Self, String> {
+        Self::parse_as(Kind::Nvdimm, text)
+    }
+
+    /// Reads the words of a virtio-pmem device.
+    ///
+    /// # Errors
+    /// As [`DimmWords::parse`].
+    pub fn parse_virtio_pmem(text: &str) -> Result<Self, String> {
+        Self::parse_as(Kind::VirtioPmem, text)
+    }
+
+    fn parse_as(kind: Kind, text: &str) -> Result<Self, String> {
         let mut fields = text.split(',');
         let file = fields.next().filter(|file| !file.is_empty()).ok_or("it names no file")?;
-        let mut words = Self { file: file.into(), ..Self::default() };
+        let mut words = Self { kind, file: file.into(), ..Self::default() };
         let bytes = |what, text| quantity::bytes(text).map_err(|why| format!("{what}: {why}"));
         for field in fields {
             match field.split_once('=') {
                 Some(("size", text)) => words.size = Some(bytes("size", text)?),
-                Some(("label", text)) => words.label = Some(bytes("label", text)?),
-                None if field == "unarmed" => words.unarmed = true,
+                Some(("label", text)) if kind == Kind::Nvdimm => words.label = Some(bytes("label", text)?),
+                None if field == "unarmed" && kind == Kind::Nvdimm => words.unarmed = true,
                 None if field == "reserve" => words.reserve = true,
+                _ if kind == Kind::VirtioPmem => return Err(format!("'{field}' is neither size=S nor reserve")),
                 _ => return Err(format!("'{field}' is none of size=S, label=S, unarmed and reserve")),
             }
         }
@@ -63,9 +110,11 @@ impl DimmWords {
     }
 }
 
-/// An NVDIMM whose option fits the state of its path.
+/// A file as memory, whose option fits the state of its path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dimm {
+    /// What it is.
+    pub kind: Kind,
     /// Its file, as the words have it.
     pub path: PathBuf,
     /// The file's size, label area included.
@@ -112,7 +161,7 @@ impl Dimm {
     /// The conflict, for people.
     pub fn look(words: &DimmWords) -> Result<Self, String> {
         let path = PathBuf::from(&words.file);
-        let fail = |why: String| Err(format!("--nvdimm {}: {why}", words.file));
+        let fail = |why: String| Err(format!("{} {}: {why}", words.kind.option(), words.file));
         let there = match path.metadata() {
             Ok(metadata) => There::of(&metadata, &path),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(There::Nothing),
@@ -126,8 +175,9 @@ impl Dimm {
             (Ok(There::Bytes(bytes)), _) | (Ok(There::Nothing), Some(bytes)) => bytes,
             (Ok(There::Nothing), None) => return fail("there is no such file; with size=S it is made".into()),
         };
-        if bytes == 0 || !bytes.is_multiple_of(PAGE_BYTES) {
-            return fail(format!("{bytes} bytes are not a multiple of {PAGE_BYTES}"));
+        let unit = words.kind.unit_bytes();
+        if bytes == 0 || !bytes.is_multiple_of(unit) {
+            return fail(format!("{bytes} bytes are not a multiple of {unit}"));
         }
         if let Some(label) = words.label
             && (label < LABEL_BYTES_MIN || label >= bytes || !label.is_multiple_of(PAGE_BYTES))
@@ -136,8 +186,8 @@ impl Dimm {
                 "a label area of {label} bytes: it takes 128K or more, a multiple of {PAGE_BYTES}, less than the file"
             ));
         }
-        let DimmWords { label, unarmed, reserve, .. } = *words;
-        Ok(Self { path, bytes, label_bytes: label, unarmed, reserve })
+        let DimmWords { kind, label, unarmed, reserve, .. } = *words;
+        Ok(Self { kind, path, bytes, label_bytes: label, unarmed, reserve })
     }
 
     /// Makes the file if it is absent, and claims it for one run at a time: the lock goes on to the program that the
@@ -146,7 +196,7 @@ impl Dimm {
     /// # Errors
     /// Why it cannot be this run's.
     pub fn claim(&self, say: impl Fn(&str)) -> Result<File, String> {
-        self.claimed(say).map_err(|why| format!("--nvdimm {}: {why}", self.path.display()))
+        self.claimed(say).map_err(|why| format!("{} {}: {why}", self.kind.option(), self.path.display()))
     }
 
     fn claimed(&self, say: impl Fn(&str)) -> Result<File, String> {
@@ -189,10 +239,12 @@ impl Dimm {
             return Err(why);
         }
         if made {
-            say(&format!("made {}, a blank NVDIMM of {} bytes", self.path.display(), self.bytes));
+            let what = if self.kind == Kind::Nvdimm { "NVDIMM" } else { "file for virtio-pmem" };
+            say(&format!("made {}, a blank {what} of {} bytes", self.path.display(), self.bytes));
         }
         if let Some(warning) = self.backing().warning() {
-            say(&format!("{warning} (--nvdimm FILE,reserve takes the place now, or says that there is not enough)"));
+            let option = self.kind.option();
+            say(&format!("{warning} ({option} FILE,reserve takes the place now, or says that there is not enough)"));
         }
         let inherited = FcntlArg::F_SETFD(FdFlag::empty());
         fcntl(&file, inherited).map_err(|error| format!("its lock cannot be handed on: {error}"))?;
@@ -219,18 +271,26 @@ impl Dimm {
         Backing { path: self.path.clone(), bytes: self.bytes }
     }
 
-    /// What QEMU is told about it, as the DIMM of this number.
+    /// What QEMU is told about it, as the one of this number of its kind. `address` is where it goes on PCI, if it does.
     #[must_use]
-    pub fn arguments(&self, number: usize) -> [String; 4] {
+    pub fn arguments(&self, number: usize, address: &str) -> [String; 4] {
         let (path, bytes) = (self.path.display(), self.bytes);
-        let label = self.label_bytes.map(|bytes| format!(",label-size={bytes}")).unwrap_or_default();
-        let unarmed = if self.unarmed { ",unarmed=on" } else { "" };
-        [
-            "-object".into(),
-            format!("memory-backend-file,id=nvdimm{number}-file,share=on,mem-path={path},size={bytes}"),
-            "-device".into(),
-            format!("nvdimm,id=nvdimm{number},memdev=nvdimm{number}-file{label}{unarmed}"),
-        ]
+        let (id, device) = match self.kind {
+            Kind::Nvdimm => {
+                let label = self.label_bytes.map(|bytes| format!(",label-size={bytes}")).unwrap_or_default();
+                let unarmed = if self.unarmed { ",unarmed=on" } else { "" };
+                let id = format!("nvdimm{number}");
+                let device = format!("nvdimm,id={id},memdev={id}-file{label}{unarmed}");
+                (id, device)
+            }
+            Kind::VirtioPmem => {
+                let id = format!("pmem{number}");
+                let device = format!("virtio-pmem-pci,id={id},memdev={id}-file,addr={address}");
+                (id, device)
+            }
+        };
+        let file = format!("memory-backend-file,id={id}-file,share=on,mem-path={path},size={bytes}");
+        ["-object".into(), file, "-device".into(), device]
     }
 }
 
@@ -364,6 +424,16 @@ mod tests {
             ("x.img,size=1M,label=131073", "label area"),
         ] {
             let refused = look(words).unwrap_err();
+            assert!(refused.contains(why), "{words}: {refused}");
+        }
+        for (words, why) in [
+            (",size=2M", "names no file"),
+            ("x.img,size=2M,label=128K", "label=128K"),
+            ("x.img,size=2M,unarmed", "unarmed"),
+            ("x.img,size=3M", "--virtio-pmem x.img: 3145728 bytes are not a multiple of 2097152"),
+            ("x.img,size=0", "multiple of 2097152"),
+        ] {
+            let refused = DimmWords::parse_virtio_pmem(words).and_then(|words| Dimm::look(&words)).unwrap_err();
             assert!(refused.contains(why), "{words}: {refused}");
         }
     }

@@ -1,5 +1,5 @@
 //! QEMU's command line: `-machine q35 -nodefaults`, RAM of exactly what was asked for, and nothing of ours on the PCI bus
-//! but a consumer's RAM, so that others can add what they like in slots 04 to 1e.
+//! but a consumer's RAM and virtio-pmem, so that others can add what they like in slots 04 to 1e.
 
 use std::ffi::OsString;
 use std::os::fd::RawFd;
@@ -11,6 +11,9 @@ use crate::bridge::ram::TAIL_BYTES_MIN;
 
 /// The most DIMMs that QEMU has slots for.
 pub const DIMMS_MAX: usize = 256;
+
+/// The most devices of ours on PCI: the functions of three slots.
+pub const DEVICES_MAX: usize = 24;
 
 const GIB: u64 = 1 << 30;
 
@@ -46,6 +49,8 @@ pub struct Machine<'a> {
     pub image: &'a Path,
     /// The NVDIMMs.
     pub dimms: &'a [Dimm],
+    /// The virtio-pmem devices.
+    pub virtio_pmem: &'a [Dimm],
     /// Where QEMU finds the socket for the second serial port, if disks are served.
     pub control_fd: Option<RawFd>,
     /// The consumers' RAM.
@@ -65,7 +70,11 @@ impl Machine<'_> {
         add(&["-smp", &self.smp(), "-m", &self.memory(), "-display", "none", "-serial", "stdio"]);
         add(&["-device", "isa-debug-exit,iobase=0xf4,iosize=0x04"]);
         for (number, dimm) in self.dimms.iter().enumerate() {
-            line.extend(dimm.arguments(number).map(OsString::from));
+            line.extend(dimm.arguments(number, "").map(OsString::from));
+        }
+        for (number, dimm) in self.virtio_pmem.iter().enumerate() {
+            let address = self.address(self.windows.len() + number);
+            line.extend(dimm.arguments(number, &address).map(OsString::from));
         }
         line.extend(self.bridge().into_iter().map(OsString::from));
         match self.boot {
@@ -82,15 +91,18 @@ impl Machine<'_> {
 
     fn memory(&self) -> String {
         let mib = self.memory_bytes >> 20;
-        match self.dimms.len() {
-            0 => format!("{mib}M"),
-            slots => format!("{mib}M,slots={slots},maxmem={}M", self.memory_bytes_max() >> 20),
+        let most = self.memory_bytes_max() >> 20;
+        match (self.dimms.len(), self.virtio_pmem.len()) {
+            (0, 0) => format!("{mib}M"),
+            (0, _) => format!("{mib}M,maxmem={most}M"),
+            (slots, _) => format!("{mib}M,slots={slots},maxmem={most}M"),
         }
     }
 
-    /// RAM and DIMMs. QEMU aligns what it plugs in; up to a GiB for each makes room for that.
+    /// RAM, DIMMs and virtio-pmem. QEMU aligns what it plugs in; up to a GiB for each makes room for that.
     fn memory_bytes_max(&self) -> u64 {
-        self.memory_bytes + self.dimms.iter().map(|dimm| (dimm.bytes / GIB + 1) * GIB).sum::<u64>()
+        self.memory_bytes
+            + self.dimms.iter().chain(self.virtio_pmem).map(|dimm| (dimm.bytes / GIB + 1) * GIB).sum::<u64>()
     }
 
     /// The processor, with as many address bits as it takes to reach all that is above 4 GiB: RAM, the DIMMs with a GiB
@@ -98,7 +110,7 @@ impl Machine<'_> {
     fn cpu(&self) -> String {
         // A window's BAR has the length of its file.
         let bars: u64 = self.windows.iter().map(|window| (window.ram_bytes + TAIL_BYTES_MIN).next_power_of_two()).sum();
-        let slots = self.dimms.len() as u64;
+        let slots = (self.dimms.len() + self.virtio_pmem.len()) as u64;
         let top = 4 * GIB + self.memory_bytes_max() + (slots + 33) * GIB + 2 * bars;
         if top <= RESERVED_FROM {
             return "max".into();
@@ -106,15 +118,20 @@ impl Machine<'_> {
         format!("max,phys-bits={}", (top + DEFAULT_REACH).next_power_of_two().trailing_zeros())
     }
 
+    /// Where our device of this number is on PCI: in slots 01 to 03, then in their other functions.
+    fn address(&self, number: usize) -> String {
+        let all = self.windows.len() + self.virtio_pmem.len();
+        let functions = if all > 3 { ",multifunction=on" } else { "" };
+        format!("{}.{}{functions}", 1 + number % 3, number / 3)
+    }
+
     /// The second serial port, and a device for each consumer's RAM.
     fn bridge(&self) -> Vec<String> {
         let Some(control) = self.control_fd else { return Vec::new() };
         let mut words = vec!["-chardev".into(), format!("socket,id=untorn-control,fd={control}")];
         words.extend(["-serial".into(), "chardev:untorn-control".into()]);
-        let functions = if self.windows.len() > 3 { ",multifunction=on" } else { "" };
         for (number, window) in self.windows.iter().enumerate() {
-            // In slots 01 to 03, then their other functions.
-            let address = format!("{}.{}{functions}", 1 + number % 3, number / 3);
+            let address = self.address(number);
             words.extend(["-chardev".into(), format!("socket,id=untorn-ram{number},fd={}", window.fd)]);
             words.push("-device".into());
             words.push(format!("ivshmem-doorbell,chardev=untorn-ram{number},vectors=256,addr={address}"));

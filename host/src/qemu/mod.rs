@@ -1,7 +1,7 @@
 //! `untornctl qemu`, which is what `run-qemu.sh` does once all is built: an appliance in QEMU on NVDIMMs made of files.
 //!
 //! [`options`] parses them; [`Plan::new`] compares them with the files there are, and changes nothing;
-//! [`Plan::prepare`] makes and claims the files. [`dimm`] knows NVDIMMs, [`machine`] knows QEMU's command line.
+//! [`Plan::prepare`] makes and claims the files. [`dimm`] knows the files, [`machine`] knows QEMU's command line.
 
 pub mod dimm;
 pub mod machine;
@@ -17,7 +17,7 @@ use std::time::{Duration, SystemTime};
 use nix::unistd::{AccessFlags, access};
 
 use self::dimm::{Dimm, DimmWords};
-use self::machine::{DIMMS_MAX, Machine, Window};
+use self::machine::{DEVICES_MAX, DIMMS_MAX, Machine, Window};
 use self::options::Options;
 use crate::backing::Backing;
 use crate::bridge::{EXPORTS_MAX, ExportSpec, HOLD};
@@ -52,6 +52,7 @@ pub enum QemuError {
 pub struct Plan {
     image: PathBuf,
     dimms: Vec<Dimm>,
+    virtio_pmem: Vec<Dimm>,
     qemu: OsString,
     program: Vec<OsString>,
     deadline: Deadline,
@@ -75,7 +76,7 @@ impl Plan {
         let mut nvdimms = options.nvdimm.clone();
         let mut vhost_user = options.vhost_user.clone();
         let mut admin = options.admin.clone();
-        let plain = nvdimms.is_empty() && !options.no_nvdimm;
+        let plain = nvdimms.is_empty() && options.virtio_pmem.is_empty() && !options.no_nvdimm;
         // A script does not depend on the terminal's settings.
         let of_person = plain && options.exec.is_none();
         if plain {
@@ -115,9 +116,15 @@ impl Plan {
         if nvdimms.len() > DIMMS_MAX {
             return usage(format!("--nvdimm: {} are more than QEMU's {DIMMS_MAX} slots", nvdimms.len()));
         }
-        let dimms: Vec<Dimm> = nvdimms.iter().map(Dimm::look).collect::<Result<_, _>>().map_err(QemuError::Usage)?;
+        let look = |words: &[DimmWords]| words.iter().map(Dimm::look).collect::<Result<Vec<_>, _>>();
+        let dimms = look(&nvdimms).map_err(QemuError::Usage)?;
+        let virtio_pmem = look(&options.virtio_pmem).map_err(QemuError::Usage)?;
         let exports: Vec<ExportSpec> = vhost_user.iter().map(ExportWords::spec).collect();
         let rams = rams(&exports);
+        let devices = rams.len() + virtio_pmem.len();
+        if devices > DEVICES_MAX {
+            return usage(format!("{devices} --virtio-pmem and consumers are more than {DEVICES_MAX} devices"));
+        }
 
         let keep = || File::open("/dev/null").map_err(|error| QemuError::Failed(format!("/dev/null: {error}")));
         let control = if exports.is_empty() { None } else { Some(keep()?) };
@@ -132,6 +139,7 @@ impl Plan {
             boot: options.boot,
             image: &image,
             dimms: &dimms,
+            virtio_pmem: &virtio_pmem,
             control_fd: control.as_ref().map(AsRawFd::as_raw_fd),
             windows: &rams
                 .iter()
@@ -149,6 +157,7 @@ impl Plan {
         Ok(Self {
             image,
             dimms,
+            virtio_pmem,
             qemu,
             program,
             deadline,
@@ -201,10 +210,11 @@ impl Plan {
             )));
         }
         let mut held = Vec::new();
-        for dimm in &self.dimms {
+        let files = || self.dimms.iter().chain(&self.virtio_pmem);
+        for dimm in files() {
             held.push(dimm.claim(&say).map_err(QemuError::Failed)?);
         }
-        let memory = self.dimms.iter().map(Dimm::backing).chain(rams(&self.exports)).collect();
+        let memory = files().map(Dimm::backing).chain(rams(&self.exports)).collect();
         let control_fd = self.control.as_ref().map(AsRawFd::as_raw_fd);
         let ivshmem_fds: Vec<RawFd> = self.windows.iter().map(AsRawFd::as_raw_fd).collect();
         held.extend(self.control);

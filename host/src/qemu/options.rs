@@ -24,6 +24,9 @@ pub struct Options {
     /// The NVDIMMs
     #[arg(long, value_name = "FILE", value_parser = DimmWords::parse, conflicts_with = "no_nvdimm")]
     pub nvdimm: Vec<DimmWords>,
+    /// Files as virtio-pmem devices
+    #[arg(long, value_name = "FILE", value_parser = DimmWords::parse_virtio_pmem)]
+    pub virtio_pmem: Vec<DimmWords>,
     /// No NVDIMM at all
     #[arg(long)]
     pub no_nvdimm: bool,

@@ -7,14 +7,17 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use btt::info_block::Version;
+use btt::layout::SIGNATURE;
 use btt::media::{MediaError, Medium as _};
 use btt::{Btt, OpenError, Placement};
 use core::fmt;
 use drivers::blk_window::BlkRegion;
 use drivers::medium::AnyMedium;
 use drivers::pmem::{Access, PmemRegion};
+use nvdimm::error::Place;
 use nvdimm::extent::Extent;
 use nvdimm::namespace::{BttPlace, Namespace, NamespaceId};
+use nvdimm::region::Region;
 use service::error::AdminError;
 use uuid::Uuid;
 
@@ -199,15 +202,35 @@ impl<M: Machine> Node<M> {
         }
     }
 
+    /// Returns the medium of a namespace, not to be written if it keeps no stores. Where no NFIT describes the memory, nothing
+    /// tells whether a host lets it be written, so a BTT there is probed before recovery writes to it.
+    fn keeping(&self, region: &Region, mapped: &Mapped, namespace: &Namespace, medium: AnyMedium) -> AnyMedium {
+        if matches!(region.at, Place::Nfit { .. }) || medium.read_only() || !starts_btt(&medium) {
+            return medium;
+        }
+        match probe::before_first_write(&medium) {
+            Ok(probe::Probed::Keeps) => medium,
+            Ok(probe::Probed::NoPlace) => {
+                self.machine.log(format_args!("{}: no blank line to probe whether it keeps stores", namespace.id));
+                medium
+            }
+            Err(why) => {
+                self.machine.log(format_args!("{}: read-only: {why}", namespace.id));
+                mapped.bytes_of(&namespace.extents, Access::ReadOnly).unwrap_or(medium)
+            }
+        }
+    }
+
     /// Opens a namespace. Writes nothing to a medium that is read-only.
-    pub(super) fn attach(&self, region: &Mapped, namespace: &Namespace) -> State {
+    pub(super) fn attach(&self, region: &Region, mapped: &Mapped, namespace: &Namespace) -> State {
         let Some(placement) = placement(namespace) else {
             return State::Unusable("its label says that it is no sector-mode namespace".into());
         };
-        let medium = match medium(region, namespace) {
+        let medium = match medium(mapped, namespace) {
             Ok(medium) => medium,
             Err(why) => return State::Unusable(why.as_str().into()),
         };
+        let medium = self.keeping(region, mapped, namespace, medium);
         let cpus = self.machine.cpus();
         // The BTT itself limits lanes to its free blocks.
         let lanes = lanes(cpus, medium.window_count());
@@ -226,6 +249,12 @@ impl<M: Machine> Node<M> {
             }
         }
     }
+}
+
+/// Returns whether the first info block of a BTT without labels seems to be there.
+fn starts_btt(medium: &AnyMedium) -> bool {
+    let mut start = [0; SIGNATURE.len()];
+    medium.read(Version::V1_1.initial_offset(), &mut start).is_ok() && start == SIGNATURE
 }
 
 /// Returns how many lanes make sense: one for each CPU, and no more than there are windows, if there are any.

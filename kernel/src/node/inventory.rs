@@ -6,7 +6,6 @@ use super::disk::{BttDisk, read_only_reason};
 use super::{Machine, NamespaceSlot, Node, RegionSlot, SlotPlace, nfit};
 use alloc::format;
 use alloc::string::{String, ToString};
-use alloc::vec;
 use alloc::vec::Vec;
 use btt::ReadOnlyReason;
 use btt::flog::Slots;
@@ -15,8 +14,9 @@ use core::fmt;
 use drivers::medium::AnyMedium;
 use drivers::pmem::Access;
 use drivers::raw::RawMedium as _;
+use nvdimm::Inventory;
 use nvdimm::dimm::Dimm;
-use nvdimm::error::{Finding, What};
+use nvdimm::error::{Finding, Place, What};
 use nvdimm::extent::Extent;
 use nvdimm::label::{LabelVersion, Labels};
 use nvdimm::nfit::MappingFlags;
@@ -27,6 +27,13 @@ use service::admin::commands::inventory::{
 };
 use service::error::ErrorCode;
 use service::inventory as out;
+
+/// Linux's name for the bus of DIMMs that NFITs describe.
+const NFIT_BUS: &str = "ACPI.NFIT";
+
+/// What is to be said where the last part of a virtio-pmem's file is missing.
+const TAIL: &str = "the end of its memory may not be in a file: Firecracker and crosvm round a file's length up to 2 MiB and \
+                    keep nothing of the rest; give a file of whole 2 MiB";
 
 impl<M: Machine> InventoryAdmin for Node<M> {
     fn status(&mut self) -> Status {
@@ -44,16 +51,31 @@ impl<M: Machine> InventoryAdmin for Node<M> {
     }
 
     fn inventory(&mut self) -> out::Inventory {
-        if self.machine.nfits().is_empty() {
-            return out::Inventory::default();
-        }
-        let bus = out::Bus {
-            provider: "ACPI.NFIT".to_string(),
-            dev: "ndbus0".to_string(),
-            dimms: self.found.dimms.iter().enumerate().map(|(number, dimm)| self.dimm(number, dimm)).collect(),
-            regions: self.regions.iter().map(|slot| self.region(slot)).collect(),
+        let bus = |number, provider: &str, dimms| out::Bus {
+            provider: provider.to_string(),
+            dev: format!("ndbus{number}"),
+            dimms,
+            regions: Vec::new(),
         };
-        out::Inventory { buses: vec![bus] }
+        let mut buses = Vec::new();
+        if !self.machine.nfits().is_empty() {
+            let dimms = self.found.dimms.iter().enumerate().map(|(number, dimm)| self.dimm(number, dimm)).collect();
+            buses.push((None, bus(0, NFIT_BUS, dimms)));
+        }
+        for slot in &self.regions {
+            let (device, provider) = match slot.region.at {
+                Place::Nfit { .. } | Place::Labels { .. } => (None, NFIT_BUS),
+                Place::VirtioPmem { .. } => (Some(slot.region.at), "virtio-pmem"),
+                Place::MemoryMap { .. } => (None, "e820"),
+            };
+            let known = buses.iter().position(|(of, bus)| *of == device && bus.provider == provider);
+            let number = known.unwrap_or_else(|| {
+                buses.push((device, bus(buses.len(), provider, Vec::new())));
+                buses.len() - 1
+            });
+            buses[number].1.regions.push(self.region(slot));
+        }
+        out::Inventory { buses: buses.into_iter().map(|(_, bus)| bus).collect() }
     }
 
     fn nfit(&mut self) -> Nfit {
@@ -67,6 +89,11 @@ impl<M: Machine> InventoryAdmin for Node<M> {
         };
         for left_out in &self.found.left_out {
             add(&left_out.id, format!("it is left out: {}", left_out.why), Severity::Error);
+        }
+        for bare in &self.bare {
+            if let Err(why) = &bare.memory {
+                add(&bare.at, format!("it is left out: {why}"), Severity::Error);
+            }
         }
         let of_left_out = |finding: &Finding| {
             self.found.left_out.iter().any(|it| it.why.at == finding.at && What::from(it.why.what) == finding.what)
@@ -84,7 +111,16 @@ impl<M: Machine> InventoryAdmin for Node<M> {
                 add(&region.region.id, format!("it is not mapped: {why}"), Severity::Error);
                 continue;
             }
+            if let Some(why) = self.flush_of(&region.region).and_then(|flush| flush.fault()) {
+                let what = "its device failed to make stores durable";
+                let then = "what was written last may be lost, and no writes are taken until a reboot";
+                add(&region.region.id, format!("{what}: {why}: {then}"), Severity::Error);
+            }
             for slot in &region.namespaces {
+                let of_file = matches!(region.region.at, Place::VirtioPmem { .. });
+                if of_file && has_lost_its_end(&slot.state) {
+                    add(&slot.namespace.id, TAIL.to_string(), Severity::Warning);
+                }
                 if let State::Sector(disk) = &slot.state {
                     disk_health(disk, |what, severity| add(&slot.namespace.id, what, severity));
                 } else if let State::Raw(content @ Content::Lost) = &slot.state {
@@ -109,6 +145,15 @@ const DIMM_FLAGS: [(MappingFlags, &str, Severity); 6] = [
     (MappingFlags::NOT_ARMED, "it is not armed: stores would not last, so none are made", Severity::Warning),
     (MappingFlags::HEALTH_EVENT, "it reported a health event before the firmware started", Severity::Warning),
 ];
+
+/// Returns whether what stands at a namespace's end is not what its start makes one expect.
+fn has_lost_its_end(state: &State) -> bool {
+    match state {
+        State::Sector(disk) => disk.btt.arenas().any(|arena| !arena.backup_agrees),
+        State::Damaged(_) => true,
+        State::Raw(_) | State::Unsupported(_) | State::Unusable(_) | State::Disabled => false,
+    }
+}
 
 /// Adds the findings about an open BTT.
 fn disk_health(disk: &BttDisk<AnyMedium>, mut add: impl FnMut(String, Severity)) {
@@ -176,7 +221,7 @@ impl<M: Machine> Node<M> {
             mappings: self.mappings(region),
             enabled: slot.medium.is_ok(),
             badblocks: bad_blocks(slot),
-            persistence_domain: match self.found.persistence_domain() {
+            persistence_domain: match persistence_domain(region, &self.found) {
                 PersistenceDomain::CpuCache => out::PersistenceDomain::CpuCache,
                 PersistenceDomain::MemoryController => out::PersistenceDomain::MemoryController,
                 PersistenceDomain::Unknown => out::PersistenceDomain::Unknown,
@@ -224,6 +269,14 @@ impl<M: Machine> Node<M> {
             LabelVersion::V1_1 => cookies.v1_1,
             LabelVersion::V1_2 => cookies.v1_2,
         })
+    }
+}
+
+/// Returns how far a store must come. Only the NFIT tells, and for its own regions.
+fn persistence_domain(region: &Region, found: &Inventory) -> PersistenceDomain {
+    match region.at {
+        Place::Nfit { .. } => found.persistence_domain(),
+        _ => PersistenceDomain::Unknown,
     }
 }
 

@@ -2,13 +2,37 @@
 
 use alloc::boxed::Box;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use btt::CpuIndex;
 use core::fmt;
+use core::ops::Range;
+use drivers::flush::Flush;
 use drivers::phys::PhysMap;
+use nvdimm::error::Place;
 use nvdimm::label::LabelStore;
 
 use super::export::ExportServices;
+
+/// Persistent memory that no NFIT describes.
+#[derive(Clone, Debug)]
+pub struct BareMemory {
+    /// Where it is from.
+    pub at: Place,
+    /// The memory, or why its device cannot be used.
+    pub memory: Result<FlushedRange, String>,
+}
+
+/// A range, and what makes stores to it durable.
+#[derive(Clone, Debug)]
+pub struct FlushedRange {
+    /// The first physical address.
+    pub base: u64,
+    /// Length in bytes.
+    pub bytes: u64,
+    /// A device, or write-backs from the CPUs' caches.
+    pub flush: Option<Arc<dyn Flush>>,
+}
 
 /// A machine that has been brought up.
 pub trait Machine: Sync {
@@ -45,6 +69,17 @@ pub trait Machine: Sync {
 
     /// Returns the NFITs, each from its header on.
     fn nfits(&self) -> &[Vec<u8>];
+
+    /// Returns the persistent memory that no NFIT describes: virtio-pmem by PCI address, then the memory map's. The node
+    /// calls it once.
+    fn bare_memory(&self) -> Vec<BareMemory> {
+        Vec::new()
+    }
+
+    /// Returns what firmware's memory map has for anything else than persistent memory.
+    fn in_use(&self) -> Vec<Range<u64>> {
+        Vec::new()
+    }
 
     /// Returns the store through which the DIMMs' labels are read and written.
     fn labels(&self) -> Box<dyn LabelStore + '_>;

@@ -44,21 +44,24 @@ use attach::{Mapped, State, device_name};
 use disk::BttDisk;
 use drivers::blk_window::BlkRegion;
 use drivers::copies::{self, CopyTimes};
+use drivers::flush::Flush;
 use drivers::medium::AnyMedium;
 use drivers::persist::Persist;
 use drivers::phys::PhysAddr;
 use drivers::pmem::{Access, PmemRegion};
 use export::Exports;
-pub use machine::Machine;
+pub use machine::{BareMemory, FlushedRange, Machine};
 use nvdimm::Inventory;
 use nvdimm::namespace::Namespace;
-use nvdimm::region::{Kind, PersistenceDomain, Region};
+use nvdimm::region::{BareRange, Kind, PersistenceDomain, Region};
 use service::error::AdminError;
 
 /// Everything that was found, and the disks that are open.
 pub struct Node<M: Machine> {
     machine: M,
     found: Inventory,
+    /// What is not in `found` of the machine's other memory: its devices, and why some cannot be used.
+    bare: Vec<BareMemory>,
     /// The regions of `found`, mapped, with their namespaces.
     regions: Vec<RegionSlot>,
     persist: Persist,
@@ -114,11 +117,23 @@ impl NamespaceSlot {
     }
 }
 
+/// Returns the range of memory that no NFIT describes, if there is one to be used.
+fn range_of(bare: &BareMemory) -> Option<BareRange> {
+    let memory = bare.memory.as_ref().ok()?;
+    Some(BareRange { at: bare.at, base: memory.base, bytes: memory.bytes })
+}
+
 impl<M: Machine> Node<M> {
-    /// Finds and opens all namespaces that the firmware describes. What cannot be used is logged and left out
+    /// Finds and opens all namespaces that firmware and devices describe. What cannot be used is logged and left out
     /// (invariant 16).
     pub fn assemble(machine: M) -> Self {
+        let bare = machine.bare_memory();
+        let ranges: Vec<BareRange> = bare.iter().filter_map(range_of).collect();
         let found = nvdimm::discover(machine.nfits(), machine.labels().as_mut());
+        let found = found.with_ranges(&ranges, &machine.in_use());
+        for (at, why) in bare.iter().filter_map(|it| it.memory.as_ref().err().map(|why| (it.at, why))) {
+            machine.log(format_args!("{at}: left out: {why}"));
+        }
         for finding in found.findings() {
             machine.log(format_args!("nvdimm: {finding}"));
         }
@@ -126,7 +141,7 @@ impl<M: Machine> Node<M> {
         let [a, b, c, d, e, f, g, h, ..] = machine.random();
         let boot = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
         let exports = Arc::new(Exports::new(machine.export_services(), machine.cpus(), boot));
-        let mut node = Self { machine, found, regions: Vec::new(), persist, unclean_shutdowns: 0, exports };
+        let mut node = Self { machine, found, bare, regions: Vec::new(), persist, unclean_shutdowns: 0, exports };
         node.regions = node.found.regions.iter().map(|region| node.slot(region)).collect();
         for namespace in node.found.namespaces.clone() {
             node.add(namespace);
@@ -173,6 +188,10 @@ impl<M: Machine> Node<M> {
         match &region.kind {
             Kind::Pmem(pmem) => {
                 let mapped = PmemRegion::map(map, PhysAddr(pmem.base), pmem.bytes, &hints, access, self.persist);
+                let mapped = match self.flush_of(region) {
+                    Some(flush) => mapped.map(|it| it.flushed_by(flush)),
+                    None => mapped,
+                };
                 mapped.map(Mapped::Pmem).map_err(|why| why.to_string())
             }
             Kind::Blk(blk) => {
@@ -180,6 +199,12 @@ impl<M: Machine> Node<M> {
                 mapped.map(Mapped::Blk).map_err(|why| why.to_string())
             }
         }
+    }
+
+    /// Returns the device whose FLUSHes make stores to a region durable, if one does.
+    fn flush_of(&self, region: &Region) -> Option<Arc<dyn Flush>> {
+        let own = self.bare.iter().find(|it| it.at == region.at)?;
+        own.memory.as_ref().ok()?.flush.clone()
     }
 
     /// Opens a namespace and puts it in its region.
@@ -199,7 +224,7 @@ impl<M: Machine> Node<M> {
         let namespace = &region.namespaces[place.namespace].namespace;
         let start = self.machine.now_ns();
         let state = match &region.medium {
-            Ok(medium) => self.attach(medium, namespace),
+            Ok(medium) => self.attach(&region.region, medium, namespace),
             Err(why) => State::Unusable(why.as_str().into()),
         };
         let took_us = self.machine.now_ns().saturating_sub(start) / 1000;

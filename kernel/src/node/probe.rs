@@ -15,6 +15,7 @@
 //! probe removes them.
 
 use alloc::vec::Vec;
+use btt::layout::PAGE_BYTES;
 use btt::media::{LINE_BYTES, MediaError, Medium, NsOffset};
 use core::fmt;
 
@@ -109,6 +110,29 @@ pub(super) fn all_over<N: Medium>(media: &N) -> Result<(), Fault> {
     places.into_iter().try_for_each(|at| probe(media, at))
 }
 
+/// What a probe before the first write has found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Probed {
+    /// What is stored reads back.
+    Keeps,
+    /// There is no blank line to try it on.
+    NoPlace,
+}
+
+/// Probes the first blank line of the page before a BTT 1.1, which is no part of it.
+///
+/// # Errors
+/// [`Fault`].
+pub(super) fn before_first_write<N: Medium>(media: &N) -> Result<Probed, Fault> {
+    for at in (0..PAGE_BYTES).step_by(LINE).map(NsOffset) {
+        let Some(found) = read(media, at)? else { continue };
+        if is_left_over(at, &found) {
+            return probe(media, at).map(|()| Probed::Keeps);
+        }
+    }
+    Ok(Probed::NoPlace)
+}
+
 /// Probes one line, if it is blank.
 fn probe<N: Medium>(media: &N, at: NsOffset) -> Result<(), Fault> {
     let Some(before) = read(media, at)? else { return Ok(()) };
@@ -158,7 +182,7 @@ fn read<N: Medium>(media: &N, at: NsOffset) -> Result<Option<Line>, Fault> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use btt::sim::{Choose, Plan, Seeded, Sim};
+    use btt::sim::{Choose, Event, Plan, Seeded, Sim};
 
     const BYTES: u64 = 8 << 20;
 
@@ -316,6 +340,30 @@ mod tests {
             assert_eq!(ends(&sim), Ok(()));
             assert!(sim.image().iter().all(|byte| *byte == 0));
         }
+    }
+
+    #[test]
+    fn before_the_first_write_a_blank_line_in_front_of_the_btt_is_probed_and_no_other() {
+        let sim = Sim::new(BYTES);
+        // A partition table's mark, and the BTT.
+        for at in [0, 448, 4096] {
+            sim.write(NsOffset(at), &[7; 64]).expect("in range");
+        }
+        sim.record();
+        assert_eq!(before_first_write(&sim), Ok(Probed::Keeps));
+        for event in sim.recorded() {
+            if let Event::Stream { at, .. } = event {
+                assert_eq!(at, NsOffset(64));
+            }
+        }
+        let before = sim.image();
+        let rom = Behind { inner: sim, len: BYTES, to: Some, open_bus: 0, rom: true };
+        assert_eq!(before_first_write(&rom), Err(Fault::NotKept { at: NsOffset(64) }));
+        assert!(rom.inner.image() == before);
+        let full = Sim::new(BYTES);
+        full.write(NsOffset(0), &[7; 4096]).expect("in range");
+        full.record();
+        assert_eq!((before_first_write(&full), full.recorded().len()), (Ok(Probed::NoPlace), 0));
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub use spa_range::{RangeFlags, RangeKind, SystemPhysicalRange};
 use crate::finding::{Findings, Place};
 use crate::identity::DeviceHandle;
 
-const PAGE_BYTES: u64 = 4096;
+pub(crate) const PAGE_BYTES: u64 = 4096;
 
 macro_rules! index {
     ($(#[$doc:meta])* $name:ident) => {

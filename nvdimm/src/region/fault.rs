@@ -1,5 +1,7 @@
 //! What can be wrong with what makes up a region.
 
+use core::fmt;
+
 use crate::finding::faults;
 use crate::identity::DeviceHandle;
 use crate::interleave;
@@ -65,6 +67,39 @@ faults! {
         refused NoWindowRange => "no address range holds this DIMM's data windows";
         /// The lines or registers of an interleaved DIMM do not fit.
         refused Interleave { why: crate::interleave::Fault } => "{why}";
+        /// A range without a place: a machine without room for it leaves its start at 0.
+        refused AtZero => "it has no place: it would begin at address 0";
+        /// A range that is empty.
+        refused NoBytes => "it has 0 bytes";
+        /// A range that ends where no address can be.
+        refused BeyondAddresses { base: u64, bytes: u64 } => "{bytes:#x} bytes at {base:#x} leave the address space";
+        /// A range that does not begin and end at a page.
+        refused NotPaged { base: u64, bytes: u64 } => "{bytes:#x} bytes at {base:#x} are not whole pages of 4096 bytes";
+        /// The range has bytes that something else has, too: neither is to write over the other.
+        refused Overlaps { base: u64, other: u64, what: Other } => "{base:#x} overlaps {what} at {other:#x}";
+        /// A persistent part of the memory map that is described in another way, too, which counts.
+        remark DescribedElsewhere { what: Other, other: u64 } => "{what} at {other:#x} describes it, and counts";
+    }
+}
+
+/// What a range can overlap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Other {
+    /// An address range of an NFIT.
+    NfitRange,
+    /// A range that was found before.
+    Range,
+    /// An entry of firmware's memory map that is no persistent memory.
+    MemoryMap,
+}
+
+impl fmt::Display for Other {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NfitRange => "an address range of the NFIT",
+            Self::Range => "another range of persistent memory",
+            Self::MemoryMap => "an entry of the memory map",
+        })
     }
 }
 

@@ -3,16 +3,20 @@
 //! A PMEM region is a range of persistent memory, with the DIMMs that are interleaved in it. A BLK region is one DIMM's
 //! capacity behind block data windows. Regions are numbered as Linux numbers them, in the order of the tables' address
 //! ranges: each range of persistent memory, of volatile memory and each virtual disk takes a number, and each DIMM in a
-//! range of control windows.
+//! range of control windows. Ranges that no NFIT describes come behind them: the memory of virtio-pmem devices, and what
+//! firmware's memory map calls persistent.
 
+mod bare;
 mod blk;
 mod fault;
 
 use alloc::vec::Vec;
 use core::fmt;
 
+pub use bare::BareRange;
+pub(crate) use bare::add;
 pub use blk::{BlkRegion, BlockWindows};
-pub use fault::Fault;
+pub use fault::{Fault, Other};
 
 use crate::cookie::{Cookies, SetMember};
 use crate::finding::{Findings, Found, Place};
@@ -172,11 +176,7 @@ pub fn regions(nfit: &Nfit, findings: &mut Findings<Fault>) -> (Vec<Region>, Vec
         // What takes a number, and how many, whether or not it can be served.
         let members: Vec<(Place, &RegionMapping)> =
             nfit.mappings().filter(|(_, mapping)| mapping.range == range.index).collect();
-        let numbers = match range.kind {
-            RangeKind::Persistent | RangeKind::Volatile | RangeKind::Virtual { .. } => 1,
-            RangeKind::ControlRegion => members.len(),
-            RangeKind::BlockDataWindow | RangeKind::Unknown(_) => 0,
-        };
+        let numbers = numbers(range, members.len());
         if range.kind == RangeKind::ControlRegion && members.is_empty() {
             findings.note(at, Fault::WindowsUnmapped);
         }
@@ -212,6 +212,22 @@ pub fn regions(nfit: &Nfit, findings: &mut Findings<Fault>) -> (Vec<Region>, Vec
         findings.note(at, Fault::TooManyRegions { limit: MAX_REGIONS, left_out });
     }
     (regions, refused)
+}
+
+/// How many numbers a range with so many mappings takes.
+const fn numbers(range: &SystemPhysicalRange, mappings: usize) -> usize {
+    match range.kind {
+        RangeKind::Persistent | RangeKind::Volatile | RangeKind::Virtual { .. } => 1,
+        RangeKind::ControlRegion => mappings,
+        RangeKind::BlockDataWindow | RangeKind::Unknown(_) => 0,
+    }
+}
+
+/// The first number that no range of an NFIT takes.
+fn first_free(nfit: &Nfit) -> RegionId {
+    let mappings = |range: &SystemPhysicalRange| nfit.mappings().filter(|(_, it)| it.range == range.index).count();
+    let taken: usize = nfit.ranges().map(|(_, range)| numbers(range, mappings(range))).sum();
+    RegionId(u32::try_from(taken).unwrap_or(u32::MAX))
 }
 
 /// The state of a DIMM in a region: whether it makes the region read-only, or refuses it.

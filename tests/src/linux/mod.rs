@@ -28,7 +28,7 @@ use crate::workspace;
 /// The longest that the guest may take.
 const LIFE: Duration = Duration::from_secs(600);
 
-/// Boots Linux on these NVDIMMs, has it do the job, and returns what it reports. `guest` is the built `linux-guest`.
+/// Boots Linux on these NVDIMMs, or on virtio-pmem devices alone, has it do the job, and returns what it reports. `guest` is the built `linux-guest`.
 ///
 /// # Panics
 /// When the guest cannot be made or does not come to its end; with its last words.
@@ -46,11 +46,7 @@ pub fn judge(dimms: &[&Dimm], job: &Job, guest: &str) -> Vec<Report> {
     let mut line = workspace::command("./run-qemu.sh");
     line.args(["--dry-run", "--memory", "1G"]);
     for dimm in dimms {
-        let mut words = dimm.path().display().to_string();
-        if dimm.label_bytes > 0 {
-            words += &format!(",label={}", dimm.label_bytes);
-        }
-        line.args(["--nvdimm", &words]);
+        line.args(dimm.option());
     }
     // The first serial port, on standard output, is for the reports; the kernel talks on the second one.
     let console_port = format!("file:{}", console.display());
@@ -96,7 +92,7 @@ fn initramfs(kernel: &Path, job: &Job, guest: &Path) -> Vec<u8> {
         initramfs.program(&format!("bin/{name}"), &initramfs::program(name));
     }
     // The bus first: its namespaces must be there before any driver that could touch the media is.
-    initramfs.modules("modules/bus", &["libnvdimm", "nfit"]);
+    initramfs.modules("modules/bus", &["libnvdimm", "nfit", "virtio_pci", "virtio_pmem"]);
     initramfs.modules("modules/drivers", &["nd_btt", "nd_pmem"]);
     initramfs.modules("modules/ext4", &["crc32c_generic", "ext4"]);
     initramfs.file("job.json", &serde_json::to_vec(job).expect("a job is JSON"));

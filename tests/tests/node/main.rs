@@ -5,6 +5,7 @@ mod export;
 mod health;
 mod labels;
 mod namespaces;
+mod ranges;
 mod sectors;
 
 use tests::threads::Booted;

@@ -52,6 +52,7 @@ fn the_help_names_every_option_of_the_contract_and_needs_nothing_that_is_built()
     assert_eq!((help.status, help.err.as_str()), (0, ""));
     for option in [
         "--nvdimm FILE[,size=S][,label=S][,unarmed]",
+        "--virtio-pmem FILE[,size=S]",
         "--no-nvdimm",
         "--cpus N",
         "--memory S",
@@ -240,6 +241,22 @@ fn the_machine_is_as_the_contract_has_it() {
                 "memdev=nvdimm1-file ",
             ],
             vec!["pci", "virtio", "phys-bits"],
+        ),
+        (
+            "--virtio-pmem a.img,size=64M --virtio-pmem b.img,size=2M",
+            vec![
+                "-machine q35 ",
+                "-m 256M,maxmem=2304M ",
+                "memory-backend-file,id=pmem0-file,share=on,mem-path=a.img,size=67108864 ",
+                "virtio-pmem-pci,id=pmem0,memdev=pmem0-file,addr=1.0 ",
+                "virtio-pmem-pci,id=pmem1,memdev=pmem1-file,addr=2.0 ",
+            ],
+            vec!["nvdimm", "slots=", "multifunction"],
+        ),
+        (
+            "--nvdimm a.img,size=64M --virtio-pmem b.img,size=64M --vhost-user s,ram=r,size=1G",
+            vec![",slots=1,maxmem=2304M ", "vectors=256,addr=1.0 ", "memdev=pmem0-file,addr=2.0 "],
+            vec!["multifunction"],
         ),
         ("--nvdimm a.img,size=1536G", vec!["-cpu max,phys-bits=42 ", "maxmem=1574144M "], vec![]),
         ("--no-nvdimm --qemu-arg -S --qemu-arg -d", vec![" -S -d"], vec![]),

@@ -1,0 +1,91 @@
+//! Which parts of firmware's memory map are persistent memory, and which are in use for anything else.
+//!
+//! | type | is | offered |
+//! |---|---|---|
+//! | 7 | persistent memory (ACPI 6.5, 15.4; UEFI's type 14) | where nothing else describes it |
+//! | 12 | what older firmware says for it; other firmware means other things by it | on request |
+
+use alloc::vec::Vec;
+use bootloader_api::info::{MemoryRegion, MemoryRegionKind};
+use core::ops::Range;
+
+/// The type of persistent memory.
+const PERSISTENT: u32 = 7;
+
+/// The older type.
+const LEGACY: u32 = 12;
+
+/// A persistent range of the map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Persistent {
+    /// The first physical address.
+    pub start: u64,
+    /// Length in bytes.
+    pub bytes: u64,
+    /// Its type.
+    pub kind: u32,
+}
+
+/// Returns the persistent ranges, by address, neighbours of one type joined; and the ranges in use for anything else.
+#[must_use]
+pub fn split(map: &[MemoryRegion], with_legacy: bool) -> (Vec<Persistent>, Vec<Range<u64>>) {
+    let kind_of = |region: &MemoryRegion| match region.kind {
+        MemoryRegionKind::UnknownBios(PERSISTENT) => Some(PERSISTENT),
+        MemoryRegionKind::UnknownBios(LEGACY) if with_legacy => Some(LEGACY),
+        _ => None,
+    };
+    let mut persistent: Vec<Persistent> = Vec::new();
+    let mut in_use = Vec::new();
+    for region in map.iter().filter(|region| region.start < region.end) {
+        match kind_of(region) {
+            Some(kind) => persistent.push(Persistent { start: region.start, bytes: region.end - region.start, kind }),
+            None => in_use.push(region.start..region.end),
+        }
+    }
+    persistent.sort_unstable_by_key(|range| range.start);
+    persistent.dedup_by(|next, last| {
+        let joins = next.kind == last.kind && last.start + last.bytes == next.start;
+        if joins {
+            last.bytes += next.bytes;
+        }
+        joins
+    });
+    (persistent, in_use)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn region(start: u64, end: u64, kind: MemoryRegionKind) -> MemoryRegion {
+        MemoryRegion { start, end, kind }
+    }
+
+    #[test]
+    fn persistent_ranges_are_found_joined_and_older_ones_only_on_request() {
+        let (seven, twelve) = (MemoryRegionKind::UnknownBios(7), MemoryRegionKind::UnknownBios(12));
+        let map = [
+            region(0, 0x9_f000, MemoryRegionKind::Usable),
+            region(0x2_0000_0000, 0x2_4000_0000, seven),
+            region(0x1_8000_0000, 0x2_0000_0000, seven),
+            region(0x3_0000_0000, 0x3_1000_0000, twelve),
+            region(0x3_1000_0000, 0x3_2000_0000, seven),
+            region(0x5_0000_0000, 0x5_0000_0000, seven),
+            region(0xf000_0000, 0x1_0000_0000, MemoryRegionKind::UnknownBios(2)),
+            region(0x4_0000_0000, 0x4_1000_0000, MemoryRegionKind::UnknownBios(77)),
+        ];
+        let persistent = |start, bytes, kind| Persistent { start, bytes, kind };
+        let first = persistent(0x1_8000_0000, 0xc000_0000, 7);
+        let last = persistent(0x3_1000_0000, 0x1000_0000, 7);
+        let (found, in_use) = split(&map, false);
+        assert_eq!((found, in_use.len()), ([first, last].to_vec(), 4));
+        let (found, in_use) = split(&map, true);
+        assert_eq!(found, [first, persistent(0x3_0000_0000, 0x1000_0000, 12), last]);
+        assert_eq!(in_use, [0..0x9_f000, 0xf000_0000..0x1_0000_0000, 0x4_0000_0000..0x4_1000_0000]);
+        // A broken map: it overlaps itself, and ends before it begins.
+        let map = [region(0x1000, 0x3000, seven), region(0x2000, 0x5000, seven), region(9, 1, seven)];
+        assert_eq!(split(&map, false).0, [persistent(0x1000, 0x2000, 7), persistent(0x2000, 0x3000, 7)]);
+        let map = [region(0, u64::MAX, seven), region(u64::MAX - 1, u64::MAX, seven)];
+        assert_eq!(split(&map, false).0.len(), 2);
+    }
+}

@@ -1,0 +1,121 @@
+//! Ranges that no NFIT describes, beside NFITs and a memory map that may be hostile.
+#![allow(clippy::unwrap_used, reason = "a test ends where it is surprised")]
+
+mod common;
+
+use common::Builder;
+use nvdimm::Inventory;
+use nvdimm::error::Place;
+use nvdimm::label::NoLabels;
+use nvdimm::region::{BareRange, Fault, Kind, MAX_REGIONS, Other, RegionId};
+use std::ops::Range;
+
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+
+fn device(number: u8) -> Place {
+    Place::VirtioPmem { segment: 0, bus: 0, device: number, function: 0 }
+}
+
+fn virtio(number: u8, base: u64, bytes: u64) -> BareRange {
+    BareRange { at: device(number), base, bytes }
+}
+
+fn mapped(base: u64, bytes: u64) -> BareRange {
+    BareRange { at: Place::MemoryMap { start: base, kind: 7 }, base, bytes }
+}
+
+fn discover(tables: &[Vec<u8>], ranges: &[BareRange], in_use: &[Range<u64>]) -> Inventory {
+    nvdimm::discover(tables, &mut NoLabels).with_ranges(ranges, in_use)
+}
+
+fn served(found: &Inventory) -> Vec<(RegionId, u64, u64)> {
+    let of = |region: &nvdimm::region::Region| match &region.kind {
+        Kind::Pmem(pmem) => (region.id, pmem.base, pmem.bytes),
+        Kind::Blk(_) => panic!("there are no windows"),
+    };
+    found.regions.iter().map(of).collect()
+}
+
+/// One DIMM of 128 MiB at 4 GiB.
+fn one_dimm() -> Vec<Vec<u8>> {
+    vec![Builder::default().pmem(2, 4 * GIB, 128 * MIB).dimm(1, 2, 128 * MIB, 0, 1).table()]
+}
+
+#[test]
+fn ranges_come_behind_the_nfits_regions_and_each_is_one_label_less_namespace() {
+    // QEMU puts a virtio-pmem device right behind a DIMM.
+    let ranges = [virtio(2, 4 * GIB + 128 * MIB, 64 * MIB), mapped(16 * GIB, GIB)];
+    let found = discover(&one_dimm(), &ranges, &[0..640 << 10, MIB..GIB]);
+    assert_eq!(served(&found)[1..], [(RegionId(1), 4 * GIB + 128 * MIB, 64 * MIB), (RegionId(2), 16 * GIB, GIB)]);
+    let names: Vec<String> = found.namespaces.iter().map(|namespace| namespace.id.to_string()).collect();
+    assert_eq!(names, ["namespace0.0", "namespace1.0", "namespace2.0"]);
+    let own = &found.namespaces[1];
+    assert_eq!((own.bytes(), own.read_only, own.labelling.is_none()), (64 * MIB, false, true));
+    assert_eq!((found.findings().count(), found.left_out.len()), (0, 0));
+    let region = found.region(RegionId(1)).unwrap();
+    assert!(region.mappings().is_empty() && region.cookies().is_none() && region.at == device(2));
+    // Without any NFIT.
+    let found = discover(&[], &ranges, &[]);
+    assert_eq!(served(&found).len(), 2);
+    assert_eq!(served(&found)[0].0, RegionId(0));
+}
+
+#[test]
+fn a_device_whose_range_is_not_sound_is_left_out_by_name_and_keeps_its_number() {
+    let overlaps = |base, other, what| Fault::Overlaps { base, other, what };
+    let dimm = 4 * GIB;
+    for (base, bytes, why) in [
+        (0, GIB, Fault::AtZero),
+        (8 * GIB, 0, Fault::NoBytes),
+        (u64::MAX - 4095, 4096, Fault::BeyondAddresses { base: u64::MAX - 4095, bytes: 4096 }),
+        (1 << 52, 4096, Fault::BeyondAddresses { base: 1 << 52, bytes: 4096 }),
+        (8 * GIB, u64::MAX, Fault::BeyondAddresses { base: 8 * GIB, bytes: u64::MAX }),
+        (8 * GIB + 64, 4096, Fault::NotPaged { base: 8 * GIB + 64, bytes: 4096 }),
+        (8 * GIB, 5000, Fault::NotPaged { base: 8 * GIB, bytes: 5000 }),
+        (dimm, 128 * MIB, overlaps(dimm, dimm, Other::NfitRange)),
+        (dimm + 127 * MIB, 2 * MIB, overlaps(dimm + 127 * MIB, dimm, Other::NfitRange)),
+        (3 * GIB, 2 * GIB, overlaps(3 * GIB, dimm, Other::NfitRange)),
+        (MIB, 4096, overlaps(MIB, MIB, Other::MemoryMap)),
+        (0xfff0_0000, MIB, overlaps(0xfff0_0000, 0xfff0_0000, Other::MemoryMap)),
+        (32 * GIB - 4096, 8192, overlaps(32 * GIB - 4096, 32 * GIB, Other::Range)),
+    ] {
+        let ranges = [virtio(1, 32 * GIB, GIB), virtio(2, base, bytes), virtio(3, 64 * GIB, GIB)];
+        // RAM, and the firmware at the end of the first 4 GiB.
+        let found = discover(&one_dimm(), &ranges, &[MIB..GIB, 0xfff0_0000..dimm]);
+        let served: Vec<u32> = served(&found).iter().map(|(id, ..)| id.0).collect();
+        assert_eq!(served, [0, 1, 3], "{why}");
+        let left_out = found.left_out.iter().map(|it| (it.id, it.why.at, it.why.what));
+        assert_eq!(left_out.collect::<Vec<_>>(), [(RegionId(2), device(2), why)]);
+        assert!(found.findings().any(|finding| finding.refuses() && finding.at == device(2)));
+        assert_eq!(found.namespaces.len(), 3);
+    }
+}
+
+#[test]
+fn what_the_memory_map_calls_persistent_counts_where_nothing_else_describes_it() {
+    // By the NFIT; by a device; by RAM of the same map; twice by the map itself.
+    let ranges = [
+        virtio(1, 8 * GIB, GIB),
+        mapped(4 * GIB, 128 * MIB),
+        mapped(8 * GIB + 512 * MIB, GIB),
+        mapped(512 * MIB, GIB),
+        mapped(16 * GIB, GIB),
+        mapped(16 * GIB, GIB),
+    ];
+    let found = discover(&one_dimm(), &ranges, &[MIB..GIB]);
+    let ids: Vec<(u32, u64)> = served(&found).iter().map(|(id, base, _)| (id.0, *base)).collect();
+    assert_eq!(ids, [(0, 4 * GIB), (1, 8 * GIB), (2, 16 * GIB)]);
+    assert!(found.left_out.is_empty());
+    let refused: Vec<Place> = found.findings().filter(|it| it.refuses()).map(|it| it.at).collect();
+    assert_eq!(refused, [Place::MemoryMap { start: 512 * MIB, kind: 7 }], "a map that contradicts itself");
+    assert_eq!(found.findings().count(), 4, "the others are remarks");
+}
+
+#[test]
+fn more_ranges_than_are_served_are_told() {
+    let ranges: Vec<BareRange> = (1..=200).map(|number| virtio(number, u64::from(number) * GIB, GIB)).collect();
+    let found = discover(&[], &ranges, &[]);
+    assert_eq!((found.regions.len(), found.left_out.len()), (MAX_REGIONS, MAX_REGIONS));
+    assert_eq!(found.findings().filter(nvdimm::error::Finding::refuses).count(), 200 - MAX_REGIONS);
+}

@@ -1,0 +1,144 @@
+//! Memory that no NFIT describes: virtio-pmem with a device that refuses and loses FLUSHes, and firmware's memory map.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use btt::media::FenceFault;
+use drivers::flush::Flush;
+use kernel::node::{BareMemory, FlushedRange};
+use nvdimm::error::Place;
+use serde_json::{Value, json};
+use tests::threads::{BASE, Booted, Dimm, Hardware, MIB, Memory, nfit};
+
+/// A device that carries so many FLUSHes out, and fails then.
+#[derive(Debug)]
+struct Device {
+    left: AtomicU64,
+    done: AtomicU64,
+}
+
+impl Device {
+    fn new(left: u64) -> Arc<Self> {
+        Arc::new(Self { left: AtomicU64::new(left), done: AtomicU64::new(0) })
+    }
+}
+
+impl Flush for Device {
+    fn flush(&self) -> Result<(), FenceFault> {
+        let left = self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+        self.done.fetch_add(u64::from(left.is_ok()), Ordering::SeqCst);
+        left.map(|_| ()).map_err(|_| FenceFault::Refused { status: 1 })
+    }
+
+    fn fault(&self) -> Option<FenceFault> {
+        (self.left.load(Ordering::SeqCst) == 0).then_some(FenceFault::Refused { status: 1 })
+    }
+}
+
+const AT: Place = Place::VirtioPmem { segment: 0, bus: 0, device: 2, function: 0 };
+
+fn virtio(base: u64, memory: &Memory, device: &Arc<Device>) -> BareMemory {
+    let flush: Arc<dyn Flush> = Arc::<Device>::clone(device);
+    BareMemory { at: AT, memory: Ok(FlushedRange { base, bytes: memory.bytes as u64, flush: Some(flush) }) }
+}
+
+/// A machine with this memory behind a device, and nothing else.
+fn boot(memory: &'static Memory, device: &Arc<Device>) -> Booted {
+    Hardware { bare: vec![virtio(BASE, memory, device)], ..Hardware::default() }.memory(BASE, memory).boot()
+}
+
+fn text<'v>(value: &'v Value, what: &str) -> &'v str {
+    value[what].as_str().unwrap_or_else(|| panic!("no {what} in {value}"))
+}
+
+#[test]
+fn virtio_pmem_has_linux_names_and_the_same_commands() {
+    let device = Device::new(u64::MAX);
+    let memory = Memory::new(32 * MIB);
+    let mut node = boot(memory, &device);
+    node.done("create-namespace -l 512");
+    let before = device.done.load(Ordering::SeqCst);
+    node.done("write pmem0s 3 --fill 7 --count 2");
+    // Data; both halves of the flog records, as a line keeps no order here.
+    assert_eq!(device.done.load(Ordering::SeqCst) - before, 3);
+    let list = node.done("list -B -R -N");
+    let bus = &list["result"][0];
+    assert_eq!((text(bus, "provider"), text(bus, "dev")), ("virtio-pmem", "ndbus0"));
+    let region = &bus["regions"][0];
+    let expected = json!({"dev": "region0", "type": "pmem", "persistence_domain": "unknown", "available_size": 0});
+    for (key, value) in expected.as_object().expect("an object") {
+        assert_eq!(&region[key], value, "{key}");
+    }
+    assert!(region.get("iset_id").is_none() && region.get("mappings").is_none(), "{region}");
+    assert_eq!(text(&region["namespaces"][0], "blockdev"), "pmem0s");
+    drop(node);
+    let mut node = boot(memory, &device);
+    assert_eq!(text(&node.done("read pmem0s 4"), "data").get(..4), Some("BwcH"));
+    assert_eq!(node.done("check-namespace namespace0.0")["ok"], true);
+    node.done("create-namespace -f -m raw");
+    assert_eq!(node.done("health")["state"], "ok");
+}
+
+#[test]
+fn it_stands_beside_nvdimms_on_a_bus_of_its_own() {
+    let (dimm_memory, memory, mapped) = (Memory::new(32 * MIB), Memory::new(32 * MIB), Memory::new(32 * MIB));
+    let device = Device::new(u64::MAX);
+    let dimm = Dimm { base: BASE, memory: dimm_memory, flags: 0, labels: None };
+    let next = BASE + dimm_memory.bytes as u64;
+    let map = FlushedRange { base: 16 * BASE, bytes: mapped.bytes as u64, flush: None };
+    let of_map = BareMemory { at: Place::MemoryMap { start: map.base, kind: 7 }, memory: Ok(map) };
+    let broken = BareMemory {
+        at: Place::VirtioPmem { segment: 0, bus: 0, device: 9, function: 0 },
+        memory: Err("it is a legacy device".into()),
+    };
+    let hardware = Hardware {
+        nfits: vec![nfit(&[dimm])],
+        bare: vec![virtio(next, memory, &device), broken, of_map],
+        in_use: vec![0x1000..0x9_f000, 0xf000_0000..BASE],
+        ..Hardware::default()
+    };
+    let memories = [(BASE, dimm_memory), (next, memory), (16 * BASE, mapped)];
+    let mut node = memories.into_iter().fold(hardware, |all, (base, memory)| all.memory(base, memory)).boot();
+    let list = node.done("list -B -R -N");
+    let buses: Vec<_> = list["result"].as_array().expect("a list").iter().collect();
+    let shown = buses.iter().map(|bus| (text(bus, "dev"), text(bus, "provider"), text(&bus["regions"][0], "dev")));
+    let expected =
+        [("ndbus0", "ACPI.NFIT", "region0"), ("ndbus1", "virtio-pmem", "region1"), ("ndbus2", "e820", "region2")];
+    assert_eq!(shown.collect::<Vec<_>>(), expected);
+    for region in 0..3 {
+        node.done(&format!("create-namespace -r region{region}"));
+        node.done(&format!("write pmem{region}s 0 --fill 1"));
+    }
+    let health = node.done("health");
+    let left_out = &health["findings"][0];
+    assert_eq!((text(left_out, "where"), &health["findings"][1]), ("virtio-pmem 0000:00:09.0", &Value::Null));
+    assert!(text(left_out, "what").ends_with("it is a legacy device"), "{left_out}");
+}
+
+#[test]
+fn a_flush_that_fails_turns_the_namespace_read_only_and_says_why() {
+    let memory = Memory::new(32 * MIB);
+    let mut node = boot(memory, &Device::new(u64::MAX));
+    node.done("create-namespace -l 512");
+    node.done("write pmem0s 0 --fill 1");
+    drop(node);
+    for left in 1..12 {
+        let mut node = boot(memory, &Device::new(left));
+        let replies: Vec<Value> = (0..5).map(|lba| node.ask(&format!("write pmem0s {lba} --fill 2"))).collect();
+        let failed = replies.iter().position(|reply| reply["ok"] == false).expect("it runs out");
+        assert!(replies[failed..].iter().all(|reply| reply["ok"] == false), "{left}: {replies:?}");
+        let list = node.done("list");
+        let btt = &list["result"][0]["btt"];
+        assert_eq!(btt["state"], "read-only", "{left}: {list}");
+        let health = node.done("health");
+        assert_eq!(health["state"], "failed");
+        let finding = health["findings"].as_array().expect("a list").iter().find(|it| it["where"] == "region0");
+        assert!(text(finding.expect("of the region"), "what").contains("it answered 0x1"), "{health}");
+        // What was acknowledged reads back; nothing is stored any more.
+        let image = memory.copy();
+        node.done("read pmem0s 0 5");
+        node.ask("write pmem0s 0 --fill 9");
+        node.ask("create-namespace -f");
+        assert!(memory.copy() == image, "{left}: something is stored after the failure");
+    }
+}
