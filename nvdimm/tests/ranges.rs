@@ -103,7 +103,7 @@ fn what_the_memory_map_calls_persistent_counts_where_nothing_else_describes_it()
         mapped(16 * GIB, GIB),
         mapped(16 * GIB, GIB),
     ];
-    let found = discover(&one_dimm(), &ranges, &[MIB..GIB]);
+    let found = discover(&one_dimm(), &ranges, std::slice::from_ref(&(MIB..GIB)));
     let ids: Vec<(u32, u64)> = served(&found).iter().map(|(id, base, _)| (id.0, *base)).collect();
     assert_eq!(ids, [(0, 4 * GIB), (1, 8 * GIB), (2, 16 * GIB)]);
     assert!(found.left_out.is_empty());

@@ -10,4 +10,5 @@ mod export;
 mod interop;
 mod readme;
 mod run_qemu;
+mod virtio_pmem;
 mod windows;

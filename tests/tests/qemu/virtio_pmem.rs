@@ -1,6 +1,5 @@
 //! virtio-pmem in QEMU: the appliance makes and writes a medium there, an unmodified Linux reads it as virtio-pmem, and
 //! writes and checks it as an NVDIMM without labels; and a host that does not let it be written.
-#![allow(clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
 use serde_json::Value;
 use tests::dimm::{Dimm, MIB};
