@@ -1,14 +1,16 @@
 //! Time since the image's first instruction, by the time stamp counter (TSC).
 //!
 //! The TSC's rate is measured once against a clock of known rate: the ACPI power management timer, or the PIT if there
-//! is none. CPUs are expected to count in step: a lease (invariant 13) is judged by each CPU's own TSC, so by
-//! what these differ a lease is longer or shorter.
+//! is none. Some virtual machines have neither: then CPUID tells it, or the real-time clock's seconds. CPUs are
+//! expected to count in step: a lease (invariant 13) is judged by each CPU's own TSC, so by what these differ a lease is
+//! longer or shorter.
 
-use core::arch::x86_64::_rdtsc;
+use core::arch::x86_64::{__cpuid, _rdtsc, CpuidResult};
 use core::fmt;
 use core::hint::spin_loop;
 
 use kernel::tables::fadt::PmTimer;
+use kernel::tsc;
 use spin::Once;
 use x86_64::instructions::port::Port;
 
@@ -31,6 +33,10 @@ pub(crate) enum Reference {
     PmTimer,
     /// The programmable interval timer.
     Pit,
+    /// CPUID tells it.
+    Cpuid,
+    /// A second of the real-time clock.
+    Cmos,
     /// Nothing: 1 GHz is assumed.
     Assumed,
 }
@@ -54,6 +60,8 @@ pub(crate) fn init(timer: Option<PmTimer>) -> Clock {
     *CLOCK.call_once(|| {
         let measured = timer.and_then(by_pm_timer).map(|hz| (hz, Reference::PmTimer));
         let measured = measured.or_else(|| by_pit().map(|hz| (hz, Reference::Pit)));
+        let measured = measured.or_else(|| by_cpuid().map(|hz| (hz, Reference::Cpuid)));
+        let measured = measured.or_else(|| by_cmos().map(|hz| (hz, Reference::Cmos)));
         let (hz, reference) = measured.unwrap_or((1_000_000_000, Reference::Assumed));
         let ns_per_4g_ticks = (1_000_000_000_u64 << 32) / hz; // `plausible` rates are not 0
         Clock { entry: boot::entry::entry_tsc(), ns_per_4g_ticks, hz, reference }
@@ -98,6 +106,8 @@ impl fmt::Display for Clock {
         let reference = match self.reference {
             Reference::PmTimer => "measured by the ACPI timer",
             Reference::Pit => "measured by the PIT",
+            Reference::Cpuid => "told by CPUID",
+            Reference::Cmos => "measured by the real-time clock's seconds",
             Reference::Assumed => "assumed: no timer to measure by",
         };
         let entry_ms = self.entry_ns() / 1_000_000;
@@ -139,6 +149,7 @@ fn by_pm_timer(timer: PmTimer) -> Option<u64> {
 
 fn by_pit() -> Option<u64> {
     const COUNT: u64 = PIT_HZ / MEASURE_FRACTION;
+    const OUTPUT: u8 = 1 << 5;
     let [low, high, ..] = COUNT.to_le_bytes();
     let mut gate = Port::<u8>::new(0x61);
     let mut counter = Port::<u8>::new(0x42);
@@ -150,14 +161,41 @@ fn by_pit() -> Option<u64> {
         counter.write(low);
         counter.write(high);
         gate.write(speaker_off | 1);
+        if gate.read() & OUTPUT != 0 {
+            return None; // mode 0 begins low: there is no such channel, and the port reads as 0xff
+        }
         let first = ticks();
         for _ in 0..PATIENCE {
-            if gate.read() & 0x20 != 0 {
+            if gate.read() & OUTPUT != 0 {
                 return plausible(ticks().wrapping_sub(first), PIT_HZ, COUNT);
             }
         }
     }
     None
+}
+
+fn by_cpuid() -> Option<u64> {
+    let told = tsc::told_by_cpuid(|leaf| {
+        let CpuidResult { eax, ebx, ecx, edx } = __cpuid(leaf);
+        tsc::Leaf { eax, ebx, ecx, edx }
+    });
+    plausible(told?, 1, 1)
+}
+
+/// Takes one to two seconds.
+fn by_cmos() -> Option<u64> {
+    const SECONDS: u8 = 0;
+    // As many reads as a second takes of a port: 0.1 us each under emulation, 1 us on hardware.
+    const PATIENCE: u32 = 30_000_000;
+    let mut data = Port::<u8>::new(0x71);
+    // SAFETY: the real-time clock's index and data ports, on every PC; no other code uses them. The highest bit of the
+    // index masks NMIs, which is the state to be in while an index is set.
+    unsafe { Port::<u8>::new(0x70).write(0x80 | SECONDS) };
+    // SAFETY: as above; reading the seconds has no effect.
+    let measured = tsc::ticks_in_a_second(|| unsafe { data.read() }, ticks, PATIENCE);
+    // SAFETY: as above: NMIs are on again.
+    unsafe { Port::<u8>::new(0x70).write(SECONDS) };
+    plausible(measured?, 1, 1)
 }
 
 /// Returns the TSC's rate, if it lies between 10 MHz and 100 GHz.

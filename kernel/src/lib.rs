@@ -5,6 +5,7 @@
 //! | [`node`] | joins btt, nvdimm and service: namespaces, disks, exports and the admin commands on them |
 //! | [`tables`] | decodes firmware's ACPI tables |
 //! | [`memory_map`] | finds persistent memory in firmware's memory map |
+//! | [`tsc`] | the time stamp counter's rate where no timer measures it |
 //! | [`machine_check`] | judges a machine check by the hardware's error records |
 //!
 //! The program beside it (`main.rs`) brings the machine up and implements [`node::Machine`].
@@ -17,3 +18,4 @@ pub mod machine_check;
 pub mod memory_map;
 pub mod node;
 pub mod tables;
+pub mod tsc;

@@ -39,9 +39,16 @@ pub(crate) fn init(fadt: Option<Fadt>, off: Option<SleepType>) {
 pub(crate) fn off() -> ! {
     console::drain();
     match POWER.get() {
-        Some(Power { fadt: Some(fadt), off: Some(off) }) => {
+        Some(Power { fadt: Some(fadt), off: Some(off) }) if fadt.turns_off() => {
             sleep(fadt, *off);
             log!("power: the machine does not turn off; halted");
+        }
+        // Firecracker: it ends when its only device with a register for that resets the machine.
+        Some(Power { fadt: Some(fadt), .. }) if fadt.hardware_reduced && fadt.sleep_control.is_none() => {
+            log!("power: no register turns the machine off: resetting it by the keyboard controller");
+            console::drain();
+            reset_by_keyboard_controller();
+            log!("power: the machine does not reset; halted");
         }
         _ => log!("power: firmware's tables do not say how to turn the machine off; halted"),
     }
@@ -49,7 +56,8 @@ pub(crate) fn off() -> ! {
     halt::halt()
 }
 
-/// Restarts the machine: by the reset register, else by the chipset's, else by a triple fault.
+/// Restarts the machine: by the reset register, else by the chipset's, else by the keyboard controller, else by a triple
+/// fault.
 pub(crate) fn reboot() -> ! {
     console::drain();
     if let Some(reset) = POWER.get().and_then(|power| power.fadt?.reset) {
@@ -63,11 +71,31 @@ pub(crate) fn reboot() -> ! {
         chipset.write(0x06); // ... now
     }
     clock::spin_for(PATIENCE_NS / 20);
+    reset_by_keyboard_controller();
     let nothing = DescriptorTablePointer { limit: 0, base: VirtAddr::zero() };
     // SAFETY: an exception without a handler resets the CPU: that is the purpose.
     unsafe { lidt(&nothing) };
     instructions::interrupts::int3();
     halt::halt()
+}
+
+/// Has the keyboard controller (8042) pulse the CPU's reset line.
+fn reset_by_keyboard_controller() {
+    const INPUT_FULL: u8 = 1 << 1;
+    const PULSE_RESET: u8 = 0xfe;
+    /// Reads of its status: some 0.1 s on hardware. Where there is none, it reads as full for ever.
+    const PATIENCE: u32 = 100_000;
+    let mut command = Port::<u8>::new(0x64);
+    // SAFETY: the keyboard controller's port on every PC; on a machine without it reads and writes have no effect.
+    unsafe {
+        for _ in 0..PATIENCE {
+            if command.read() & INPUT_FULL == 0 {
+                break;
+            }
+        }
+        command.write(PULSE_RESET);
+    }
+    clock::spin_for(PATIENCE_NS / 20);
 }
 
 fn sleep(fadt: &Fadt, off: SleepType) {

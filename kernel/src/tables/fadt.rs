@@ -44,6 +44,8 @@ pub struct Fadt {
     pub timer: Option<PmTimer>,
     /// How to restart.
     pub reset: Option<Reset>,
+    /// Without ACPI's fixed hardware (4.1): PM1 registers mean nothing.
+    pub hardware_reduced: bool,
     /// The sleep control register of a hardware-reduced machine, which has no PM1 registers.
     pub sleep_control: Option<Register>,
 }
@@ -53,6 +55,12 @@ const RESET_SUPPORTED: u32 = 1 << 10;
 const HARDWARE_REDUCED: u32 = 1 << 20;
 
 impl Fadt {
+    /// Returns whether there is a register that turns the machine off.
+    #[must_use]
+    pub const fn turns_off(&self) -> bool {
+        self.sleep_control.is_some() || self.pm1a_control.is_some()
+    }
+
     /// Reads the table. Fields behind the end of an older revision's table count as absent.
     ///
     /// # Errors
@@ -75,15 +83,18 @@ impl Fadt {
             Some((Register::Port(port), value)) => Some((port, value)),
             _ => None,
         };
+        let hardware_reduced = flags & HARDWARE_REDUCED != 0;
+        let fixed = |port: Option<u16>| port.filter(|_| !hardware_reduced);
         let dsdt = table.u64(140).ok().filter(|at| *at != 0);
         Ok(Self {
             dsdt: dsdt.or(Some(u64::from(table.u32(40)?)).filter(|at| *at != 0)),
             enable,
-            pm1a_control: control(table, 172, 64)?,
-            pm1b_control: control(table, 184, 68)?,
+            pm1a_control: fixed(control(table, 172, 64)?),
+            pm1b_control: fixed(control(table, 184, 68)?),
             timer,
             reset,
-            sleep_control: register(table, 244).filter(|_| flags & HARDWARE_REDUCED != 0),
+            hardware_reduced,
+            sleep_control: register(table, 244).filter(|_| hardware_reduced),
         })
     }
 }
@@ -158,6 +169,24 @@ mod tests {
         assert_eq!(found.dsdt, Some(0x0ffe_0040));
         assert_eq!(found.timer, Some(PmTimer { port: 0x608, wide: true }));
         assert_eq!(found.reset, None);
+    }
+
+    #[test]
+    fn a_hardware_reduced_machine_has_a_sleep_register_or_none_and_no_pm1() {
+        // Cloud Hypervisor's, whose sleep and reset registers are one port.
+        let mut bytes = body(276);
+        let flags = HARDWARE_REDUCED | RESET_SUPPORTED | TIMER_IS_WIDE;
+        bytes[112 - 36..116 - 36].copy_from_slice(&flags.to_le_bytes());
+        bytes[244 - 36..248 - 36].copy_from_slice(&[1, 8, 0, 1]);
+        bytes[248 - 36..256 - 36].copy_from_slice(&0x600_u64.to_le_bytes());
+        let found = read(&bytes).expect("read");
+        assert_eq!((found.pm1a_control, found.hardware_reduced, found.turns_off()), (None, true, true));
+        assert_eq!(found.sleep_control, Some(Register::Port(0x600)));
+        // Firecracker's has neither.
+        bytes[248 - 36..256 - 36].fill(0);
+        let found = read(&bytes).expect("read");
+        assert_eq!((found.sleep_control, found.hardware_reduced, found.turns_off()), (None, true, false));
+        assert!(read(&body(276)).is_ok_and(|fadt| fadt.turns_off() && !fadt.hardware_reduced));
     }
 
     #[test]
