@@ -12,17 +12,22 @@ PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin
 say() { echo "run-qemu.sh: $*" >&2; }
 
 # What has to be known before untornctl reads the options. It reads them all, these too.
-build=1 dry='' help='' timeout='' before=''
+build=1 dry='' help='' timeout='' boot='' before=''
 for word in "$@"; do
     case $word in
     --no-build) build='' ;;
     --dry-run) dry=1 ;;
     --help | -h) help=1 ;;
     --timeout=*) timeout=${word#*=} ;;
-    *) [ "$before" != --timeout ] || timeout=$word ;;
+    --boot=*) boot=${word#*=} ;;
+    *)
+        [ "$before" != --timeout ] || timeout=$word
+        [ "$before" != --boot ] || boot=$word
+        ;;
     esac
     before=$word
 done
+case $boot in bios | uefi) ;; *) boot='' ;; esac
 [[ $timeout =~ ^([0-9]{1,7}(\.[0-9]*)?|\.[0-9]+)$ ]] || timeout=''
 
 # step COMMAND...: ends with this script, however that ends, and when the time is up (to a second: the rest of the run
@@ -48,14 +53,15 @@ if [ -n "$help" ] && [ ! -f "$client" ]; then exec cat "$top/host/src/qemu/help.
 if [ -n "$dry$help" ]; then
     [ -f "$client" ] || build host "$client"
 elif [ -n "$build" ]; then
-    step "$top/host/setup.sh" run || exit $?
+    step "$top/host/setup.sh" run ${boot:+"$boot"} || exit $?
     build host "$client"
     # A slip in the options is not to wait for the image.
     "$client" qemu --dry-run --target "$target" "$@" >/dev/null || exit $?
     # By itself: a feature that the host's half asks of a crate must not reach the image.
     build kernel "$target/release/untorn" --features image
+    [ "$boot" != uefi ] || build boot "$target/release/untorn-stub" --features stub
 else
-    step "$top/host/setup.sh" qemu || exit $?
+    step "$top/host/setup.sh" qemu ${boot:+"$boot"} || exit $?
     [ -f "$client" ] || { say "$client is not there: please run without --no-build" && exit 1; }
 fi
 # It takes this process's place: whoever ends run-qemu.sh ends it, and QEMU ends with it.

@@ -1,9 +1,14 @@
 #!/usr/bin/env bash
-#: host/setup.sh WHAT: installs the Debian or Ubuntu packages that WHAT needs and this machine lacks.
+#: host/setup.sh WHAT...: installs the Debian or Ubuntu packages that each WHAT needs and this machine lacks.
 #:
 #:   qemu    what run-qemu.sh --no-build needs: QEMU
-#:   run     what run-qemu.sh needs: that, a linker and cargo
-#:   tests   that, and what the Linux guest of the tests is made of
+#:   build   a linker and cargo
+#:   run     what run-qemu.sh needs: both
+#:   bios    what --boot bios needs besides: GRUB and what makes an ISO
+#:   uefi    what --boot uefi needs besides: OVMF
+#:   iso, efi, disk
+#:           what make-image.sh needs for that: what builds, and what lays out an ISO or a disk
+#:   tests   all that, and what the Linux guest of the tests is made of
 #:
 #: Installs by apt when root, or by sudo where it asks for no password. Otherwise it prints the one line to run.
 #: All output goes to stderr. Exit status: 0 everything is there, 2 something is missing.
@@ -21,16 +26,43 @@ need_qemu() {
     # Someone who names a QEMU of his own has one.
     [ -n "${QEMU-}" ] || need qemu-system-x86 command -v qemu-system-x86_64
 }
-need_run() {
-    need_qemu
+cargo=''
+need_build() {
+    cargo=1
     need 'gcc libc6-dev' command -v cc
 }
-
-case "${1-}" in
-qemu) need_qemu ;;
-run) need_run ;;
-tests)
+need_run() {
+    need_qemu
+    need_build
+}
+need_bios() {
+    need grub-common command -v grub-mkrescue
+    need grub-pc-bin test -d /usr/lib/grub/i386-pc
+    need xorriso command -v xorriso
+    # grub-mkrescue copies by it.
+    need mtools command -v mformat
+}
+need_uefi() {
+    need ovmf test -f /usr/share/OVMF/OVMF_CODE_4M.fd
+}
+need_iso() {
+    need_build
+    need_bios
+}
+need_efi() {
+    need_build
+}
+need_disk() {
+    need_build
+    need gdisk command -v sgdisk
+    need mtools command -v mformat
+}
+need_tests() {
     need_run
+    need_iso
+    need_disk
+    # It boots from disks of ours and of others.
+    need_uefi
     need ndctl command -v ndctl
     # PMDK's checker; where it is gone from the distribution, the tests do without. Before apt has lists nobody knows.
     need libpmempool1 sh -c 'ls /usr/lib/*/libpmempool.so.1 || ! command -v apt-cache || {
@@ -39,17 +71,19 @@ tests)
     # Debian packs its kernel's modules with xz, Ubuntu with zstd.
     need xz-utils command -v xz
     need zstd command -v zstd
-    # UEFI firmware that boots from our disks, and what makes a file system for it.
-    need ovmf test -f /usr/share/OVMF/OVMF_CODE_4M.fd
-    need mtools command -v mformat
     # What a Linux that uses our disks has on board.
     need busybox-static command -v busybox
     need e2fsprogs command -v mkfs.ext4
     need fio command -v fio
-    ;;
--h | --help) sed -n 's/^#: \{0,1\}//p' "$0" >&2 && exit 0 ;;
-*) complain 'say what for: qemu, run or tests (--help tells more)' && exit 2 ;;
-esac
+}
+
+for what in "${@:-}"; do
+    case $what in
+    qemu | build | run | bios | uefi | iso | efi | disk | tests) "need_$what" ;;
+    -h | --help) sed -n 's/^#: \{0,1\}//p' "$0" >&2 && exit 0 ;;
+    *) complain 'say what for: qemu, build, run, bios, uefi, iso, efi, disk or tests (--help tells more)' && exit 2 ;;
+    esac
+done
 
 if [ ${#packages[@]} -gt 0 ]; then
     install="apt-get install -y --no-install-recommends ${packages[*]}"
@@ -82,7 +116,7 @@ if [ ${#packages[@]} -gt 0 ]; then
 fi
 
 # rustup is asked for, not installed: how a machine gets its compiler is its owner's business.
-if [ "$1" != qemu ] && ! command -v cargo >/dev/null && ! [ -x "${CARGO_HOME:-$HOME/.cargo}/bin/cargo" ]; then
+if [ -n "$cargo" ] && ! command -v cargo >/dev/null && ! [ -x "${CARGO_HOME:-$HOME/.cargo}/bin/cargo" ]; then
     complain 'missing: cargo. Please install rustup (rustup.rs); it fetches the toolchain that this project names.'
     exit 2
 fi

@@ -5,6 +5,7 @@
 //! | `entry` | 32-bit entry to 64-bit Rust: SSE, first page tables, long mode |
 //! | [`pvh`] | the PVH note, and the reader of its `start_info` |
 //! | [`multiboot2`] | the multiboot2 header, and the reader of its tags |
+//! | [`efi`], [`elf`] | UEFI's memory map and the image's own file, for the UEFI stub (`src/stub`), which ends at the PVH entry |
 //! | [`loader`] | what either reader finds |
 //! | `physical` | physical memory as the loader left it |
 //! | [`handoff`] | makes `BootInfo` from a firmware memory map, and starts the kernel |
@@ -36,6 +37,8 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod efi;
+pub mod elf;
 pub mod handoff;
 pub mod image;
 pub mod loader;
@@ -46,7 +49,7 @@ pub mod pvh;
 pub mod entry;
 #[cfg(all(feature = "image", not(test)))]
 mod physical;
-#[cfg(all(feature = "image", not(test)))]
+#[cfg(all(any(feature = "image", feature = "stub"), not(test)))]
 pub mod runtime;
 #[cfg(all(feature = "image", not(test)))]
 pub mod trampoline;

@@ -7,6 +7,7 @@
 //! - [`appliance`]: a program (QEMU) that is an appliance, its console on standard input and output;
 //! - [`backing`]: the files that are a machine's memory, and what its end by SIGBUS means;
 //! - [`bridge`]: gives its disks to other QEMU machines by vhost-user; [`export_words`]: such a disk in words;
+//! - [`append`]: the image's command line; [`image`]: files that firmware boots the image from;
 //! - [`launch`]: how an appliance is started, whichever command asked for it;
 //! - [`qemu`]: the machine that `run-qemu.sh` starts: its options, its files, its command line;
 //! - [`options`]: the command line;
@@ -17,6 +18,7 @@
 //! - [`console`]: a person's terminal joined to the appliance's console.
 
 pub mod admin;
+pub mod append;
 pub mod appliance;
 pub mod backing;
 pub mod beside;
@@ -26,6 +28,7 @@ pub mod console;
 pub mod deadline;
 pub mod export_words;
 pub mod identity;
+pub mod image;
 pub mod launch;
 pub mod limits;
 pub mod listener;

@@ -21,6 +21,7 @@ use host::bridge::{Bridge, BridgeError};
 use host::client;
 use host::console::{self, End, Inputs, Signals};
 use host::deadline::Deadline;
+use host::image;
 use host::launch::Launch;
 use host::options::{Ask, Cli, Verb};
 use host::qemu::options::Options;
@@ -63,6 +64,7 @@ fn failure(error: &ScriptError, launch: &Launch) -> Failure {
 fn main() -> ExitCode {
     // clap ends with status 2 by itself when the usage is wrong.
     let outcome = match Cli::parse().verb {
+        Verb::Image(options) => image::make(&options).map(|()| 0).map_err(|why| Failure(FAILED, why)),
         Verb::Qemu(options) => qemu(*options),
         Verb::Exec { commands, json, start } => exec(&commands, json, start.launch(None)),
         Verb::Console { format_blank, admin, start } => tend(format_blank, true, start.launch(admin)),

@@ -10,6 +10,7 @@ use clap_complete::Shell;
 
 use crate::deadline::Deadline;
 use crate::export_words::ExportWords;
+use crate::image;
 use crate::launch::Launch;
 use crate::qemu::{self, options::Options};
 use crate::quantity::{self, seconds};
@@ -147,6 +148,9 @@ pub enum Verb {
         #[arg(allow_hyphen_values = true, trailing_var_arg = true, required = true, value_name = "COMMAND")]
         words: Vec<String>,
     },
+    /// Makes a file that firmware boots the image from; make-image.sh builds what it needs, and calls it
+    #[command(args_override_self = true)]
+    Image(image::Options),
     /// Writes what a shell needs to complete our words
     Completions {
         /// Which shell

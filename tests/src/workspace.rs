@@ -52,7 +52,7 @@ pub fn set_up(what: &'static str) {
     });
 }
 
-/// Builds the image and untornctl as `run-qemu.sh` takes them: once in a process.
+/// Builds the image, the UEFI stub and untornctl as `run-qemu.sh` takes them: once in a process.
 ///
 /// # Panics
 /// When they do not build.
@@ -60,7 +60,7 @@ pub fn build() {
     static DONE: OnceLock<()> = OnceLock::new();
     DONE.get_or_init(|| {
         set_up("tests");
-        for package in [&["kernel", "--features", "image"][..], &["host"]] {
+        for package in [&["kernel", "--features", "image"][..], &["boot", "--features", "stub"], &["host"]] {
             let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
             run(command(cargo).args(["build", "--quiet", "--locked", "--release", "--package"]).args(package));
         }

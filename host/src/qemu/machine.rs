@@ -1,8 +1,9 @@
 //! QEMU's command line: `-machine q35 -nodefaults`, RAM of exactly what was asked for, and nothing of ours on the PCI bus
 //! but a consumer's RAM and virtio-pmem, so that others can add what they like in slots 04 to 1e.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::fd::RawFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::dimm::Dimm;
@@ -22,6 +23,10 @@ const DEFAULT_REACH: u64 = 1 << 40;
 
 /// From here up to [`DEFAULT_REACH`] nothing may be: QEMU starts above it only (the AMD HyperTransport range).
 const RESERVED_FROM: u64 = 1012 * GIB;
+
+/// UEFI firmware, and its variables as they are when it is new: Debian's package ovmf.
+pub const OVMF_CODE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
+const OVMF_VARS: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
 
 /// A consumer's RAM, as a device of the appliance's.
 #[derive(Clone, Copy, Debug)]
@@ -45,8 +50,10 @@ pub struct Machine<'a> {
     pub accel: Accel,
     /// The way the image is started.
     pub boot: Boot,
-    /// The image.
+    /// What it is started from: the image, or the file that `boot` needs.
     pub image: &'a Path,
+    /// The image's command line, if it does not stand in that file.
+    pub append: &'a str,
     /// The NVDIMMs.
     pub dimms: &'a [Dimm],
     /// The virtio-pmem devices.
@@ -79,6 +86,20 @@ impl Machine<'_> {
         line.extend(self.bridge().into_iter().map(OsString::from));
         match self.boot {
             Boot::Pvh => line.extend(["-kernel".into(), self.image.into()]),
+            Boot::Bios => {
+                let cd = "if=ide,media=cdrom,format=raw,readonly=on,file=";
+                line.extend(["-boot".into(), "order=d".into(), "-drive".into(), option(cd, self.image)]);
+            }
+            Boot::Uefi => {
+                let flash = "if=pflash,format=raw";
+                line.extend(["-drive".into(), format!("{flash},unit=0,readonly=on,file={OVMF_CODE}").into()]);
+                // Its variables are this run's, and forgotten.
+                line.extend(["-drive".into(), format!("{flash},unit=1,snapshot=on,file={OVMF_VARS}").into()]);
+                line.extend(["-kernel".into(), self.image.into()]);
+            }
+        }
+        if !self.append.is_empty() {
+            line.extend(["-append".into(), self.append.into()]);
         }
         line.extend_from_slice(self.more);
         line
@@ -140,6 +161,17 @@ impl Machine<'_> {
     }
 }
 
+/// An option that ends in a file's name, in which QEMU wants commas twice.
+fn option(option: &str, file: &Path) -> OsString {
+    let mut word = OsString::from(option);
+    let name = file.as_os_str().as_encoded_bytes().split(|byte| *byte == b',').map(OsStr::from_bytes);
+    for (number, part) in name.enumerate() {
+        word.push(if number > 0 { ",," } else { "" });
+        word.push(part);
+    }
+    word
+}
+
 /// A command line as a shell takes it.
 #[must_use]
 pub fn shell_line(words: &[OsString]) -> Vec<u8> {
@@ -170,9 +202,15 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
     use std::ffi::OsString;
+    use std::path::Path;
     use std::process::Command;
 
-    use super::shell_line;
+    use super::{option, shell_line};
+
+    #[test]
+    fn a_files_commas_are_its_own() {
+        assert_eq!(option("file=", Path::new("a,b/,c")), "file=a,,b/,,c");
+    }
 
     #[test]
     fn a_shell_reads_a_line_back_as_the_words_that_it_was() {

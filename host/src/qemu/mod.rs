@@ -1,8 +1,10 @@
 //! `untornctl qemu`, which is what `run-qemu.sh` does once all is built: an appliance in QEMU on NVDIMMs made of files.
 //!
 //! [`options`] parses them; [`Plan::new`] compares them with the files there are, and changes nothing;
-//! [`Plan::prepare`] makes and claims the files. [`dimm`] knows the files, [`machine`] knows QEMU's command line.
+//! [`Plan::prepare`] makes and claims the files. [`dimm`] knows files of persistent memory, [`boot_file`] what the
+//! machine is started from, [`machine`] knows QEMU's command line.
 
+pub mod boot_file;
 pub mod dimm;
 pub mod machine;
 pub mod options;
@@ -16,6 +18,7 @@ use std::time::{Duration, SystemTime};
 
 use nix::unistd::{AccessFlags, access};
 
+use self::boot_file::BootFile;
 use self::dimm::{Dimm, DimmWords};
 use self::machine::{DEVICES_MAX, DIMMS_MAX, Machine, Window};
 use self::options::Options;
@@ -50,7 +53,7 @@ pub enum QemuError {
 /// An appliance in QEMU as it is to be. Nothing of it is there yet.
 #[derive(Debug)]
 pub struct Plan {
-    image: PathBuf,
+    boot: BootFile,
     dimms: Vec<Dimm>,
     virtio_pmem: Vec<Dimm>,
     qemu: OsString,
@@ -131,13 +134,16 @@ impl Plan {
         let windows: Vec<File> = rams.iter().map(|_| keep()).collect::<Result<_, _>>()?;
         let qemu = env::var_os("QEMU").filter(|qemu| !qemu.is_empty()).unwrap_or("qemu-system-x86_64".into());
         let image = target.join("release").join("untorn");
+        let append = options.append.clone().unwrap_or_default();
+        let boot = BootFile::new(options.boot, image, append);
         let program = Machine {
             qemu: qemu.clone(),
             cpus: options.cpus,
             memory_bytes: options.memory,
             accel: options.accel,
             boot: options.boot,
-            image: &image,
+            image: boot.path(),
+            append: boot.option(),
             dimms: &dimms,
             virtio_pmem: &virtio_pmem,
             control_fd: control.as_ref().map(AsRawFd::as_raw_fd),
@@ -155,7 +161,7 @@ impl Plan {
         })?;
         let hold = options.hold.unwrap_or(HOLD);
         Ok(Self {
-            image,
+            boot,
             dimms,
             virtio_pmem,
             qemu,
@@ -203,12 +209,7 @@ impl Plan {
         if !is_program(&self.qemu) {
             return Err(QemuError::Usage(format!("'{}' is no program: $QEMU names another", self.qemu.display())));
         }
-        if !self.image.is_file() {
-            let image = self.image.display();
-            return Err(QemuError::Failed(format!(
-                "{image} is not there: please run ./run-qemu.sh without --no-build"
-            )));
-        }
+        self.boot.make().map_err(QemuError::Failed)?;
         let mut held = Vec::new();
         let files = || self.dimms.iter().chain(&self.virtio_pmem);
         for dimm in files() {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use super::dimm::DimmWords;
+use crate::append::Append;
 use crate::export_words::{ConsumerRam, ExportWords};
 use crate::quantity;
 use crate::script::Script;
@@ -42,6 +43,9 @@ pub struct Options {
     /// The way the image is started
     #[arg(long, value_enum, default_value_t = Boot::Pvh)]
     pub boot: Boot,
+    /// The image's command line
+    #[arg(long, value_name = "KEY=VALUE …", value_parser = Append::parse)]
+    pub append: Option<Append>,
     /// Commands to run instead of giving the console
     #[arg(long, value_name = "CMD; CMD", allow_hyphen_values = true, value_parser = Script::parse)]
     pub exec: Option<Script>,
@@ -105,6 +109,10 @@ impl Accel {
 pub enum Boot {
     /// By QEMU's own loader, at the image's PVH entry.
     Pvh,
+    /// By SeaBIOS and GRUB, from a CD.
+    Bios,
+    /// By UEFI firmware (OVMF), as a native program.
+    Uefi,
 }
 
 fn cpus(text: &str) -> Result<u8, String> {

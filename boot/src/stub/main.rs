@@ -1,0 +1,159 @@
+//! untorn for UEFI: a program that firmware loads wherever there is room, with the image's file in its section
+//! `.kernel`. It copies the image to its place, and enters it as a PVH loader would: the image knows one 32-bit entry
+//! and one form of memory map (`boot::pvh`).
+//!
+//! In this order:
+//! 1. find the image's file, the command line (the load options) and the ACPI root pointer;
+//! 2. check that all of the image's place will be free, and that nothing of ours lies there or above 4 GiB;
+//! 3. end boot services; firmware is not called any more;
+//! 4. leave 64-bit mode, copy, enter (`leave.rs`).
+//!
+//! Until step 3 a fault is shown on firmware's console and returned: the firmware tries its next boot entry.
+//!
+//! It is built for the host's target, as the image is, but position-independent; `untornctl image efi` turns the ELF file
+//! into a PE file. Our writer knows one kind of relocation, which is all that such a program has.
+#![no_std]
+#![no_main]
+
+mod firmware;
+mod leave;
+
+use core::cell::UnsafeCell;
+use core::panic::PanicInfo;
+
+use boot::efi;
+use boot::elf::{Program, SEGMENTS_MAX};
+use boot::loader::{COMMAND_LINE_BYTES, CommandLine, MAX_FIRMWARE_RANGES};
+use boot::pvh::{self, MEMORY_ENTRY_BYTES, START_INFO_BYTES};
+
+use firmware::{Firmware, LOAD_ERROR, LoadedImage, Status};
+use leave::{Copy, leave_to_image};
+
+/// The longest memory map in words: 64 KiB, more than a thousand descriptors.
+const MAP_WORDS: usize = 8192;
+
+/// How often firmware may change its memory map while we try to end boot services.
+const TRIES: usize = 8;
+
+/// What outlives boot services: the map, and what the image's loader protocol hands over.
+struct Handover {
+    map: [u64; MAP_WORDS],
+    start_info: [u8; START_INFO_BYTES],
+    entries: [[u8; MEMORY_ENTRY_BYTES]; MAX_FIRMWARE_RANGES],
+    command_line: [u8; COMMAND_LINE_BYTES + 1],
+    copies: [Copy; SEGMENTS_MAX + 1],
+}
+
+struct Place(UnsafeCell<Handover>);
+
+// SAFETY: `stub_main` alone reaches it, once.
+unsafe impl Sync for Place {}
+
+static HANDOVER: Place = Place(UnsafeCell::new(Handover {
+    map: [0; MAP_WORDS],
+    start_info: [0; START_INFO_BYTES],
+    entries: [[0; MEMORY_ENTRY_BYTES]; MAX_FIRMWARE_RANGES],
+    command_line: [0; COMMAND_LINE_BYTES + 1],
+    copies: [Copy { source: 0, target: 0, bytes: 0, zero_bytes: 0 }; SEGMENTS_MAX + 1],
+}));
+
+/// The entry point's function: returns to the firmware only with an error.
+#[unsafe(no_mangle)]
+extern "efiapi" fn stub_main(image: usize, system: usize) -> Status {
+    // SAFETY: the entry point passes its arguments on, with interrupts off.
+    let firmware = unsafe { Firmware::new(image, system) };
+    // SAFETY: the firmware enters the program once.
+    let handover = unsafe { &mut *HANDOVER.0.get() };
+    let why = start(&firmware, handover);
+    firmware.show("untorn cannot start:");
+    firmware.show(why);
+    LOAD_ERROR
+}
+
+/// Starts the image; returns why not.
+fn start(firmware: &Firmware, handover: &mut Handover) -> &'static str {
+    let Some(loaded) = firmware.loaded_image() else { return "firmware does not tell where it loaded this program" };
+    let Some(file) = section(loaded.bytes, b".kernel\0") else { return "this file has no section .kernel" };
+    let Some(program) = Program::read(file) else { return "its section .kernel holds no image" };
+    let target = program.target();
+    let own = loaded.bytes.as_ptr_range();
+    let own = own.start.addr() as u64..own.end.addr() as u64;
+    if own.end > 1 << 32 {
+        return "firmware loaded it above 4 GiB";
+    }
+    if own.start < target.end && target.start < own.end {
+        return "firmware loaded it where the image is to be";
+    }
+
+    let line = command_line(&loaded);
+    handover.command_line[..line.text().len()].copy_from_slice(line.text().as_bytes());
+    for (copy, segment) in handover.copies.iter_mut().zip(program.segments) {
+        // Below 4 GiB, as all of `own` is.
+        let source = u32::try_from(file.as_ptr().expose_provenance() + segment.offset).unwrap_or_default();
+        let (target, bytes, zero_bytes) = (segment.target, segment.file_bytes, segment.zero_bytes);
+        *copy = Copy { source, target, bytes, zero_bytes };
+    }
+    let root_pointer = firmware.root_pointer();
+
+    for _ in 0..TRIES {
+        let Ok(key) = firmware.memory_map(&mut handover.map) else { return "firmware's memory map is too long" };
+        let map = bytes_of(&handover.map);
+        let Some(map) = map.get(..key.map_bytes) else { return "firmware's memory map is too long" };
+        if efi::first_taken(map, key.descriptor_bytes, &target).is_some() {
+            return "firmware keeps memory where the image is to be (from 1 MiB on)";
+        }
+        let Ok(map) = efi::address_map(map, key.descriptor_bytes) else { return "the memory map has too many ranges" };
+        for (entry, range) in handover.entries.iter_mut().zip(map.ranges()) {
+            *entry = range.to_pvh();
+        }
+        let places = pvh::Places {
+            command_line: handover.command_line.as_ptr().expose_provenance() as u64,
+            rsdp: root_pointer,
+            memory_map: handover.entries.as_ptr().expose_provenance() as u64,
+            memory_entries: map.ranges().len(),
+        };
+        handover.start_info = places.start_info();
+        // SAFETY: after it no service is called: what follows is `leave_to_image`.
+        if unsafe { firmware.exit(key) }.is_ok() {
+            // SAFETY:
+            // 1. Boot services have ended; the image's place is free (`first_taken`), and this program is not in it.
+            // 2. All of this program, `handover` included, lies below 4 GiB and outside the target. UEFI maps memory at
+            //    its physical addresses (UEFI 2.10, 2.3.4).
+            unsafe { leave_to_image(handover.copies.as_ptr(), handover.start_info.as_ptr(), program.entry) }
+        }
+    }
+    "firmware does not end its boot services"
+}
+
+/// Returns a section of the loaded PE file: the bytes that the file has of it.
+fn section(image: &'static [u8], name: &[u8; 8]) -> Option<&'static [u8]> {
+    let u32_at =
+        |at: usize| image.get(at..).and_then(<[u8]>::first_chunk).map(|word| u32::from_le_bytes(*word) as usize);
+    let u16_at = |at: usize| image.get(at..).and_then(<[u8]>::first_chunk).map(|half| u16::from_le_bytes(*half));
+    let header = u32_at(0x3c)?;
+    let sections = header.checked_add(24 + usize::from(u16_at(header.checked_add(20)?)?))?;
+    let mut all = (0..usize::from(u16_at(header + 6)?)).map(|number| sections + 40 * number);
+    let found = all.find(|at| image.get(*at..*at + 8).is_some_and(|it| it == name))?;
+    let (bytes, start) = (u32_at(found + 8)?, u32_at(found + 12)?);
+    image.get(start..start.checked_add(bytes)?)
+}
+
+/// Returns the load options as ASCII.
+fn command_line(loaded: &LoadedImage) -> CommandLine {
+    let units = loaded.options.as_chunks().0.iter().map(|unit| u16::from_le_bytes(*unit));
+    CommandLine::new(units.map(|unit| u8::try_from(unit).unwrap_or(b'?')))
+}
+
+fn bytes_of(words: &[u64]) -> &[u8] {
+    // SAFETY: initialised words are initialised bytes, as many as they take.
+    unsafe { core::slice::from_raw_parts(words.as_ptr().cast(), size_of_val(words)) }
+}
+
+/// A mistake of our own: nothing is changed yet, and there is no way back to the firmware.
+#[panic_handler]
+fn panic(_: &PanicInfo<'_>) -> ! {
+    loop {
+        // SAFETY: waits; with interrupts off for good.
+        unsafe { core::arch::asm!("cli", "hlt") }
+    }
+}
