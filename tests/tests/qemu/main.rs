@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
 mod appliance;
+mod boot;
 mod cuts;
 mod damage;
 mod export;

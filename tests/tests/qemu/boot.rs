@@ -1,6 +1,5 @@
 //! The ways in: each brings the appliance up, with its NVDIMM, its label mailbox and its command line; QEMU's older PC
 //! does, too. docs/boot.md has what else was tried.
-#![allow(clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
 use std::fs;
 
