@@ -7,8 +7,8 @@
 //! A DIMM without a label area, and one whose area was never used (both index blocks read as all zeroes or all ones),
 //! is label-less: its region is one namespace, as in Linux. So is one whose first initialisation was cut. Linux does
 //! the same for an area whose index blocks are damaged; here that is [`Labels::Damaged`], and the region serves nothing
-//! until an administrator writes new ones: behind damaged labels there may be several namespaces, and to lay one over them all would
-//! offer to write over each.
+//! until an administrator writes new ones: behind damaged labels there may be several namespaces, and to lay one over
+//! them all would offer to write over each.
 
 mod fault;
 mod index;

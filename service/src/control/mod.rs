@@ -66,7 +66,8 @@
 //!    a disk. `features` are the ones that the driver accepted, of those that Disk offered.
 //! 6. **Queues.** A queue runs from Start to Stop; vhost's "enable 0" is a Stop, its "enable 1" a Start. A queue that is
 //!    never started (SeaBIOS sets up queue 0 only) is never read. Stop takes effect between two steps of a request:
-//!    what is not in the used ring is carried out from its beginning later, and `base` is where to go on. Start looks at the ring at once, without a kick.
+//!    what is not in the used ring is carried out from its beginning later, and `base` is where to go on. Start looks at
+//!    the ring at once, without a kick.
 //! 7. **Kicks.** ivshmem's own vectors can't be replaced, and vhost's kick descriptors change at every start: each
 //!    of these becomes a vector of the memory's device, or, when none is left, the bridge relays it into a permanent one.
 //!    `kick_vector` is the vector by which the kicks of a queue arrive: a hint to look at all queues with that vector.
