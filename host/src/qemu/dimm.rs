@@ -1,4 +1,5 @@
-//! Persistent memory that is a file, an NVDIMM or a virtio-pmem device: its option, the state of its path, its making and claim, and QEMU's options for it.
+//! Persistent memory that is a file, an NVDIMM or a virtio-pmem device: its option, the state of its path, its making
+//! and claim, and QEMU's options for it.
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Seek, SeekFrom};

@@ -28,7 +28,8 @@ use crate::workspace;
 /// The longest that the guest may take.
 const LIFE: Duration = Duration::from_secs(600);
 
-/// Boots Linux on these NVDIMMs, or on virtio-pmem devices alone, has it do the job, and returns what it reports. `guest` is the built `linux-guest`.
+/// Boots Linux on these NVDIMMs, or on virtio-pmem devices alone, has it do the job, and returns what it reports. `guest` is
+/// the built `linux-guest`.
 ///
 /// # Panics
 /// When the guest cannot be made or does not come to its end; with its last words.
