@@ -1,6 +1,9 @@
 //! What bring-up found.
 
-use bootloader_api::info::MemoryRegion;
+use alloc::vec::Vec;
+use core::ops::Range;
+
+use kernel::memory_map::Persistent;
 
 use crate::clock::Clock;
 use crate::console::Console;
@@ -15,8 +18,8 @@ use crate::random::Random;
 pub(crate) struct Hardware {
     /// How much memory there is.
     pub(crate) memory: Totals,
-    /// Firmware's memory map.
-    pub(crate) map: &'static [MemoryRegion],
+    /// Firmware's memory map: what is persistent, and what is in use for anything else.
+    pub(crate) map: (Vec<Persistent>, Vec<Range<u64>>),
     /// Maps physical ranges for drivers.
     pub(crate) space: &'static AddressSpace,
     /// Firmware's tables, the NFITs among them.

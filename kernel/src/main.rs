@@ -42,6 +42,7 @@ mod serve;
 use bootloader_api::BootInfo;
 
 use hardware::Hardware;
+use kernel::memory_map;
 
 bootloader_api::entry_point!(start);
 
@@ -73,7 +74,11 @@ fn start(boot_info: &'static mut BootInfo) -> ! {
 
     let cpus = cpu::init(space, firmware.madt.as_ref(), &features);
     let devices = devices::find(space, &firmware, &cpus);
-    let map = &boot_info.memory_regions;
+    let legacy = memory_map::wants_legacy(command_line.text()).unwrap_or_else(|value| {
+        log!("pmem.type12={value} is neither on nor off: memory of type 12 is left alone");
+        false
+    });
+    let map = memory_map::split(&boot_info.memory_regions, legacy);
 
     serve::run(Hardware { memory, map, space, firmware, clock, random, cpus, devices, console: console::Console })
 }

@@ -3,7 +3,7 @@
 //! | type | is | offered |
 //! |---|---|---|
 //! | 7 | persistent memory (ACPI 6.5, 15.4; UEFI's type 14) | where nothing else describes it |
-//! | 12 | what older firmware says for it; other firmware means other things by it | on request |
+//! | 12 | what older firmware says for it; others mean other things | with `pmem.type12=on` on the command line |
 
 use alloc::vec::Vec;
 use bootloader_api::info::{MemoryRegion, MemoryRegionKind};
@@ -24,6 +24,22 @@ pub struct Persistent {
     pub bytes: u64,
     /// Its type.
     pub kind: u32,
+}
+
+/// The word of the command line that asks for the older type.
+const LEGACY_KEY: &str = "pmem.type12=";
+
+/// Returns whether the command line asks for the older type, too: the last `pmem.type12=on` or `pmem.type12=off` counts.
+///
+/// # Errors
+/// The value, if it is neither. It counts as `off`.
+pub fn wants_legacy(command_line: &str) -> Result<bool, &str> {
+    let mut values = command_line.split_ascii_whitespace().filter_map(|word| word.strip_prefix(LEGACY_KEY));
+    match values.next_back() {
+        Some("on") => Ok(true),
+        Some("off") | None => Ok(false),
+        Some(other) => Err(other),
+    }
 }
 
 /// Returns the persistent ranges, by address, neighbours of one type joined; and the ranges in use for anything else.
@@ -59,6 +75,22 @@ mod tests {
 
     fn region(start: u64, end: u64, kind: MemoryRegionKind) -> MemoryRegion {
         MemoryRegion { start, end, kind }
+    }
+
+    #[test]
+    fn the_older_type_is_asked_for_by_a_word_of_its_own() {
+        for (line, expected) in [
+            ("", Ok(false)),
+            ("pmem.type12=on", Ok(true)),
+            ("a=b  pmem.type12=on\tc", Ok(true)),
+            ("pmem.type12=on pmem.type12=off", Ok(false)),
+            ("pmem.type12=off pmem.type12=on", Ok(true)),
+            ("xpmem.type12=on pmem.type12 pmem.type120=on", Ok(false)),
+            ("pmem.type12=", Err("")),
+            ("pmem.type12=ON", Err("ON")),
+        ] {
+            assert_eq!(wants_legacy(line), expected, "{line}");
+        }
     }
 
     #[test]

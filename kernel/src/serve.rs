@@ -10,7 +10,6 @@ use core::ops::Range;
 use drivers::ivshmem::Ivshmem;
 use drivers::label_mailbox::LabelMailbox;
 use drivers::shared::SharedWindow;
-use kernel::memory_map;
 use kernel::node::export::{self, Consumer, ExportServices, Exports, Waker};
 use kernel::node::{self, BareMemory, FlushedRange, Node};
 use nvdimm::error::Place;
@@ -126,8 +125,7 @@ impl node::Machine for BareMachine {
     }
 
     fn bare_memory(&self) -> Vec<BareMemory> {
-        let (persistent, _) = memory_map::split(self.hardware.map, false);
-        let of_map = persistent.iter().map(|range| BareMemory {
+        let of_map = self.hardware.map.0.iter().map(|range| BareMemory {
             at: Place::MemoryMap { start: range.start, kind: range.kind },
             memory: Ok(FlushedRange { base: range.start, bytes: range.bytes, flush: None }),
         });
@@ -135,7 +133,7 @@ impl node::Machine for BareMachine {
     }
 
     fn in_use(&self) -> Vec<Range<u64>> {
-        memory_map::split(self.hardware.map, false).1
+        self.hardware.map.1.clone()
     }
 
     fn labels(&self) -> Box<dyn LabelStore + '_> {
