@@ -45,7 +45,7 @@ impl Program {
         let mut places = segments.iter_mut();
         for number in 0..usize::from(count) {
             let header = file.get(table.checked_add(number * header_bytes)?..)?;
-            if u32_at(header, 0)? != LOAD {
+            if u32_at(header, 0)? != LOAD || u64_at(header, 40)? == 0 {
                 continue;
             }
             let field = |at| u64_at(header, at).and_then(|field| u32::try_from(field).ok());
@@ -117,6 +117,7 @@ mod tests {
         assert!(Program::read(&file(&[good; SEGMENTS_MAX])).is_some());
         assert!(Program::read(&file(&[good; SEGMENTS_MAX + 1])).is_none(), "too many");
         assert!(Program::read(&file(&[])).is_none(), "nothing to load");
+        assert!(Program::read(&file(&[[1, 0x400, 0x10_0000, 0, 0]])).is_none(), "nothing to load");
         let wrong = [
             [1, 0x7f0, 0x10_0000, 0x80, 0x80], // beyond the file
             [1, u64::MAX, 0x10_0000, 0x80, 0x80],

@@ -1,8 +1,12 @@
-//! What boot loaders leave in memory: multiboot2's tags, and PVH's start_info with its memory map.
+//! What boot loaders leave in memory: multiboot2's tags, PVH's start_info with its memory map, UEFI's memory map; and the
+//! image's file, as the UEFI stub reads it.
 
+use core::ops::Range;
+
+use boot::elf::Program;
 use boot::handoff::{MAX_REGIONS, tidy};
 use boot::loader::{FirmwareMap, FirmwareRange, LoaderInfo};
-use boot::{multiboot2, pvh};
+use boot::{efi, multiboot2, pvh};
 use bootloader_api::info::{MemoryRegion, MemoryRegionKind};
 
 /// Each reader on the bytes as they are.
@@ -14,6 +18,24 @@ pub(super) fn run(bytes: &[u8]) {
     if let Ok(info) = multiboot2::read(bytes) {
         check(&info);
     }
+    // The length of a descriptor, then a map.
+    if let Some(([length, ..], map)) = bytes.split_first_chunk::<8>() {
+        let length = usize::from(*length);
+        let target = 0x10_0000..0x28_0000;
+        let free = efi::first_taken(map, length, &target).is_none();
+        let kept = efi::descriptors(map, length).find(|it| !it.is_free() && overlap(it.range, &target));
+        assert!(!free || kept.is_none(), "{kept:?} is kept");
+        if let Ok(memory) = efi::address_map(map, length) {
+            check(&LoaderInfo { memory, ..LoaderInfo::new() });
+        }
+    }
+    if let Some(program) = Program::read(bytes) {
+        let target = program.target();
+        for segment in program.segments.iter().filter(|segment| segment.target != 0) {
+            assert!(target.contains(&u64::from(segment.target)) && target.end <= 1 << 32, "{segment:?}");
+            assert!(segment.offset + segment.file_bytes as usize <= bytes.len(), "{segment:?}");
+        }
+    }
     let Some((start_info, entries)) = bytes.split_first_chunk() else { return };
     let _ = pvh::StartInfo::read(start_info);
     let mut info = LoaderInfo::new();
@@ -21,6 +43,10 @@ pub(super) fn run(bytes: &[u8]) {
     if fits {
         check(&info);
     }
+}
+
+fn overlap((start, end): (u64, u64), target: &Range<u64>) -> bool {
+    start < target.end && target.start < end
 }
 
 /// What comes of a map is sorted and without overlap, and RAM in it is whole pages that only the map calls RAM.

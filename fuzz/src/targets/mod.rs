@@ -49,7 +49,7 @@ pub const TARGETS: [Target; 8] = [
     },
     Target {
         name: "loader",
-        what: "what boot loaders leave in memory: multiboot2's tags, PVH's start_info and memory map",
+        what: "what boot loaders leave in memory: multiboot2's tags, PVH's start_info, memory maps, the image's file",
         run: loader::run,
         bytes_max: 1024,
         more: &[],
