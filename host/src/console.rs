@@ -29,6 +29,9 @@ const ESCAPE: u8 = 0x1d;
 /// How often a request that waits is looked at.
 const LOOK: Duration = Duration::from_millis(500);
 
+/// How much is kept of what is typed while the appliance starts.
+const EARLY_BYTES_MAX: usize = 4 << 10;
+
 /// How much of a command is shown to those that wait for it.
 const SHOWN_CHARS: usize = 60;
 
@@ -141,7 +144,7 @@ pub fn join(
     show(&seen);
     work.shown(&seen);
 
-    // Bytes for the appliance that are not sent yet: more are taken in only when they are gone.
+    // Bytes for the appliance that are not sent yet: more are taken in only when they are gone, or while it starts.
     let mut typed: Vec<u8> = Vec::new();
     let mut input_open = inputs.keyboard;
     let end = loop {
@@ -149,10 +152,10 @@ pub fn join(
             PollFd::new(inputs.signals.0.as_fd(), PollFlags::POLLIN),
             PollFd::new(
                 stream.as_fd(),
-                if typed.is_empty() { PollFlags::POLLIN } else { PollFlags::POLLIN | PollFlags::POLLOUT },
+                if typed.is_empty() || !work.up { PollFlags::POLLIN } else { PollFlags::POLLIN | PollFlags::POLLOUT },
             ),
         ];
-        let reading = input_open && typed.is_empty();
+        let reading = input_open && (typed.is_empty() || (!work.up && typed.len() < EARLY_BYTES_MAX));
         if reading {
             watched.push(PollFd::new(input.as_fd(), PollFlags::POLLIN));
         }
@@ -218,7 +221,8 @@ pub fn join(
             typed.extend(beside::request(request.mode, &request.line));
             work.asked = Some(Asked::new(request));
         }
-        if !typed.is_empty() {
+        // A firmware or loader that starts the appliance has ears, too, and takes keys for its own.
+        if !typed.is_empty() && work.up {
             match stream.write(&typed) {
                 Ok(bytes) => drop(typed.drain(..bytes)),
                 // At its end what it said last is still to be read.

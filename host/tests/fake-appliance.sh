@@ -44,7 +44,12 @@ while IFS= read -r line; do
         [ "${1-}" != will-not-end ] || exec sleep 100
         exit 0
         ;;
-    reboot) reply again 0 '{"ok":true}' && end_beside && boot && continue ;;
+    reboot)
+        reply again 0 '{"ok":true}' && end_beside
+        # A loader in between takes keys for its own.
+        [ "${1-}" != loader ] || { printf 'loading\r\n' && [ -z "$(timeout 2 head -c 1)" ] || printf 'a key: the menu\r\n'; }
+        boot && continue
+        ;;
     'list -N') reply none 0 "${FAKE_LIST-}" ;;
     create-namespace*) echo "$line" >&2 && reply made 0 '{"ok":true}' ;;
     missing) reply 'error: no such thing' 3 '{"ok":false,"error":{"code":"not-found","message":"no such thing"}}' ;;

@@ -340,6 +340,29 @@ fn a_line_that_somebody_types_is_not_mixed_with_a_clients() {
 }
 
 #[test]
+fn a_key_that_is_typed_while_the_appliance_starts_waits_for_its_prompt() {
+    let folder = Folder::new("loader");
+    let socket = folder.path("admin.sock");
+    let mut client = console(&["--admin", &socket], "loader");
+    eventually("an answer", || ask(&socket, &["status"]).0 == 0);
+    let (mut keyboard, mut screen) = (client.stdin.take().unwrap(), client.stdout.take().unwrap());
+    assert_eq!(ask(&socket, &["admin", "reboot"]).0, 0);
+    let mut seen = String::new();
+    while !seen.contains("loading") {
+        let mut piece = [0; 256];
+        let bytes = screen.read(&mut piece).unwrap();
+        assert!(bytes > 0, "{seen:?}");
+        seen += std::str::from_utf8(&piece[..bytes]).unwrap();
+    }
+    keyboard.write_all(b"sta").unwrap();
+    sleep(Duration::from_millis(100)); // so that it comes in two pieces
+    keyboard.write_all(b"tus\npoweroff\n").unwrap();
+    screen.read_to_string(&mut seen).unwrap();
+    assert_eq!(client.wait().unwrap().code(), Some(0), "{seen:?}");
+    assert!(!seen.contains("a key") && seen.contains("untorn> status\r\ntwo lines\nfor status"), "{seen:?}");
+}
+
+#[test]
 fn while_a_command_runs_others_wait_and_a_signal_is_heard() {
     let folder = Folder::new("busy");
     let socket = folder.path("admin.sock");
