@@ -141,6 +141,11 @@ fn run(options: &Options, effort: Effort, before: &str) -> Result<String, Box<dy
     ))
 }
 
+/// `1 thread`, `2 threads`.
+fn of(count: u32, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
 fn plot_host(folder: &Path, results: &Results) -> Result<(), Box<dyn Error>> {
     let unit = "thousand sectors a second of CPU time";
     for (mix, name, title) in [
@@ -151,8 +156,11 @@ fn plot_host(folder: &Path, results: &Results) -> Result<(), Box<dyn Error>> {
         let mut rows = Vec::new();
         for sector in SECTORS {
             for threads in THREADS {
-                let of = page::host_rows(results, mix, sector, threads).into_iter();
-                rows.extend(of.map(|(engine, figure)| (format!("{engine}, {sector} B, {threads} threads"), figure)));
+                let engines = page::host_rows(results, mix, sector, threads).into_iter();
+                rows.extend(
+                    engines
+                        .map(|(engine, figure)| (format!("{engine}, {sector} B, {}", of(threads, "thread")), figure)),
+                );
             }
         }
         plot::bars(&folder.join(format!("{name}.svg")), title, unit, &rows, None)?;
@@ -171,7 +179,7 @@ fn plot_image(folder: &Path, image: &Image) -> Result<(), Box<dyn Error>> {
             for cpus in CPUS {
                 for engine in ["untorn", "Linux nd_btt"] {
                     let figure = image.results.of(&Point::new(engine, mix, sector, cpus));
-                    rows.extend(figure.map(|it| (format!("{engine}, {mix} {sector} B, {cpus} CPUs"), it)));
+                    rows.extend(figure.map(|it| (format!("{engine}, {mix} {sector} B, {}", of(cpus, "CPU")), it)));
                 }
             }
         }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use crate::beside::{SECTORS, THREADS};
 use crate::figure::{Figure, Point, Results};
-use crate::image::{ATTACHED, CPUS, Image, MIXES};
+use crate::image::{Attach, CPUS, Image, MIXES};
 
 /// A ratio that is wanted: what is over what, in which mix, and the least that it may be.
 struct Target {
@@ -149,19 +149,22 @@ fn copy_of(image: &Image, direction: &str) -> String {
     format!("{} {direction}", name.unwrap_or("no"))
 }
 
-/// How long it takes to attach, in the image and on the host.
+/// How long it takes to attach, in the image and on the host (lines of `attach-bench` for one thread).
 pub(crate) fn attach(image: &Image, host: &[String]) -> String {
-    let mut text = "| | median, us (least-most) | memory, bytes |\n|---|---|---|\n".to_owned();
-    for ((name, _), figure) in ATTACHED.iter().zip(&image.attach_us) {
-        let shown = figure.map(|figure| format!("{figure:.0}")).unwrap_or_default();
-        let _ = writeln!(text, "| in the image, {name} | {shown} | |");
+    let mut text = "| | at most, us | measured, us | | memory, bytes |\n|---|---|---|---|---|\n".to_owned();
+    for Attach { what, took_us, most_us } in &image.attach {
+        let (wanted, met) = match most_us {
+            Some(most) => (most.to_string(), if took_us.median <= *most { "yes" } else { "no" }),
+            None => (String::new(), ""),
+        };
+        let _ = writeln!(text, "| in the image, {what} | {wanted} | {took_us:.0} | {met} | |");
     }
     for line in host {
         let fields: Vec<&str> = line.trim().split(',').collect();
         if let [mib, _, threads, arenas, _, median, least, most, memory] = fields[..] {
             let _ = writeln!(
                 text,
-                "| on the host, {mib} MiB in {arenas} arenas for {threads} threads | {median} ({least}-{most}) | {memory} |"
+                "| on the host, {mib} MiB in {arenas} arenas, {threads} thread | | {median} ({least}-{most}) | | {memory} |"
             );
         }
     }

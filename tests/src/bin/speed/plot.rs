@@ -37,7 +37,15 @@ pub(crate) fn bars(
             .x_label_area_size(40)
             .y_label_area_size(LABELS)
             .build_cartesian_2d(0.0..most * 1.05, 0.0..f64::from(count))?;
-        chart.configure_mesh().disable_y_mesh().disable_y_axis().max_light_lines(1).x_desc(unit).x_labels(8).draw()?;
+        chart
+            .configure_mesh()
+            .disable_y_mesh()
+            .disable_y_axis()
+            .max_light_lines(1)
+            .x_desc(unit)
+            .x_labels(8)
+            .x_label_formatter(&|value| format!("{value}"))
+            .draw()?;
         let right = TextStyle::from(("sans-serif", 13).into_font()).pos(Pos::new(HPos::Right, VPos::Center));
         for (number, (label, Figure { median, least, most })) in (0..count).zip(rows) {
             let middle = f64::from(count - number) - 0.5;
