@@ -132,7 +132,7 @@ fn run(options: &Options, effort: Effort, before: &str) -> Result<String, Box<dy
         value("model name"),
         value("cpu family"),
         value("model\t"),
-        release.trim(),
+        release.split(['-', '\n']).next().unwrap_or_default(),
         qemu.lines().next().unwrap_or_default(),
         effort.rounds,
         effort.seconds,
