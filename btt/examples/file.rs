@@ -82,13 +82,11 @@ fn run(arguments: Vec<String>) -> Result<(), Box<dyn Error>> {
     }
     input.resize(input.len().next_multiple_of(bytes), 0);
     let sectors = Sectors::new(&input, btt.sector_size()).ok_or("not whole sectors")?;
-    let mut lane = btt.lane(CpuIndex(0));
-    lane.write(ExternalLba(0), sectors.count() as u64, &sectors)?;
+    btt.lane(CpuIndex(0)).write(ExternalLba(0), sectors.count() as u64, &sectors)?;
     let mut back = vec![0; input.len()];
     let mut sink = SectorsMut::new(&mut back, btt.sector_size()).ok_or("not whole sectors")?;
-    lane.read(ExternalLba(0), (input.len() / bytes) as u64, &mut sink)?;
+    btt.reader(CpuIndex(0)).read(ExternalLba(0), (input.len() / bytes) as u64, &mut sink)?;
     println!("{} sectors written, read back {}", sectors.count(), if back == input { "the same" } else { "DIFFERENT" });
-    drop(lane);
     btt.close()?;
     Ok(())
 }

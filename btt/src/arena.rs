@@ -8,7 +8,7 @@ use crate::info_block::{self, InfoBlock};
 use crate::map::{MapEntry, MapLocks, stripe_count};
 use crate::media::{LINE_BYTES, MediaError, Medium, NsOffset};
 use crate::recover::{Pending, Recovery, Unknown};
-use crate::rtt::Rtt;
+use crate::slow_readers::SlowReaders;
 use crate::sync::Once;
 use crate::units::{ArenaIndex, ExternalLba, PostmapAba, PremapAba};
 use alloc::vec::Vec;
@@ -35,7 +35,7 @@ pub(crate) struct Arena {
     pub(crate) first_lba: ExternalLba,
     pub(crate) slots: Slots,
     pub(crate) locks: MapLocks,
-    pub(crate) rtt: Rtt,
+    pub(crate) slow_readers: SlowReaders,
     overlay: Overlay,
     read_only: Once<ReadOnlyReason>,
     /// Whether the info block on the medium has got the error flag from us.
@@ -58,7 +58,7 @@ impl Arena {
             first_lba,
             slots,
             locks: MapLocks::new(stripes(&found, lanes)),
-            rtt: Rtt::new(lanes),
+            slow_readers: SlowReaders::new(),
             overlay,
             read_only: Once::new(),
             flagged: Once::new(),
@@ -72,7 +72,7 @@ impl Arena {
     /// Bytes of memory that an arena takes beside its free lists, for so many lanes.
     pub(crate) const fn memory_bytes(found: &FoundArena, lanes: u32) -> u64 {
         let locks = MapLocks::memory_bytes(stripes(found, lanes));
-        (size_of::<Self>() + size_of::<Recovery>() + locks) as u64 + lanes as u64 * Rtt::LANE_BYTES as u64
+        (size_of::<Self>() + size_of::<Recovery>() + locks) as u64
     }
 
     /// Where a block is.

@@ -1,6 +1,7 @@
 //! Direct changes of map entries: sectors that read as zeroes, sectors that read as an error.
 //!
-//! An edit changes an entry's state and never its block, so no flog record is needed: whatever a cut leaves of it is the
+//! An edit changes an entry's state and never its block. So a reader that copies the block meanwhile is not disturbed, and
+//! the stripe's version stays. And no flog record is needed: whatever a cut leaves of it is the
 //! old entry or the new one, and recovery, which compares blocks, means the same by both. An edit is durable before the
 //! stripe is let go, so nothing of it waits for another fence; what other lanes have left un-fenced on the stripe is
 //! made durable first.
@@ -145,9 +146,9 @@ impl<M: Medium> LaneGuard<'_, M> {
     /// The medium has lost the data of a sector whose entry was `found`: marks it as an error, unless the
     /// sector has been written since, or the arena takes no writes. Returns whether the sector still has no data.
     ///
-    /// The caller's blocks are still in the RTT, so no lane writes this one meanwhile (invariant 8): where the entry is
-    /// still `found`, the sector has not been written and come back to a block that holds good data now. Waiting for the
-    /// stripe cannot deadlock: its holder does not wait for readers (invariant 9).
+    /// The caller is a slow reader, so no lane writes to this block meanwhile (invariant 8): where the entry is still
+    /// `found`, the sector has not been written and come back to a block that holds good data now. Waiting for the stripe
+    /// cannot deadlock: its holder does not wait for readers (invariant 9).
     pub(crate) fn mark_lost(&mut self, arena: &Arena, premap: PremapAba, found: MapEntry) -> Result<Lost, BttError> {
         let media = self.btt.media();
         let mut guard = arena.locks.lock(premap, 1);

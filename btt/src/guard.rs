@@ -1,4 +1,4 @@
-//! A lane in use: the way to the sectors, and what makes their map entries durable.
+//! A lane in use: the way to change sectors, and what makes their map entries durable.
 
 use crate::device::Btt;
 use crate::error::{BttError, ReadOnlyReason};
@@ -9,7 +9,7 @@ use crate::sync::MutexGuard;
 use crate::units::{CpuIndex, LaneIndex};
 use alloc::vec::Vec;
 
-/// A lane, locked: the way to read and write sectors.
+/// A lane, locked: the way to write sectors. (They are read without one: [`crate::read`].)
 pub struct LaneGuard<'a, M> {
     pub(crate) btt: &'a Btt<M>,
     pub(crate) index: LaneIndex,
@@ -102,7 +102,7 @@ impl<M: Medium> Btt<M> {
         })
     }
 
-    /// Takes the lane of `cpu`, and waits for another CPU that has it. The guard reads and writes sectors.
+    /// Takes the lane of `cpu`, and waits for another CPU that has it. The guard writes sectors.
     ///
     /// Until the guard is dropped, it must stay with one CPU, or what moves it must order stores as a locked
     /// instruction does (a thread switch does): a fence covers only what its own CPU started to write back.
@@ -125,7 +125,8 @@ impl<M: Medium> Btt<M> {
         Ok(())
     }
 
-    /// Runs `f` on the drained medium, with all lanes taken: no other CPU reads or writes meanwhile.
+    /// Runs `f` on the drained medium, with all lanes taken: no other CPU writes meanwhile. Others may read, so `f`
+    /// changes no map entry, and no byte of a block.
     ///
     /// # Errors
     /// The medium's error while it is drained.

@@ -1,7 +1,7 @@
 //! Lanes: each owns free blocks, and is owned by one CPU at a time.
 //!
-//! Invariant 10: only the holder of a lane touches its free blocks, its flog groups and its row of the RTT. So a lane is
-//! locked whenever it is used, also where each CPU has its own.
+//! Invariant 10: only the holder of a lane touches its free blocks and its flog groups. So a lane is locked whenever it is
+//! used, also where each CPU has its own.
 //! It owns the flog groups lane, lane + lanes, … of every arena, and with each the one block that the group frees, so
 //! that a run of sectors can share fences.
 

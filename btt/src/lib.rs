@@ -40,7 +40,7 @@
 //! let btt = Btt::open(&medium, placement, 1)?;
 //! let mut back = [0; 2 * 512];
 //! let mut room = SectorsMut::new(&mut back, size).expect("whole sectors");
-//! btt.lane(CpuIndex(0)).read(ExternalLba(9), 2, &mut room)?;
+//! btt.reader(CpuIndex(0)).read(ExternalLba(9), 2, &mut room)?;
 //! assert_eq!(back, data);
 //! # Ok(())
 //! # }
@@ -56,10 +56,10 @@
 //! | [`layout`], [`checksum`] | the bytes on the medium |
 //! | [`geometry`], [`info_block`] | how an arena is cut up, and the block that records it |
 //! | [`map`], [`flog`] | sector to block; the log of free blocks |
-//! | `rtt`, [`lane`] | keeping readers and writers apart |
+//! | [`lane`], `slow_readers` | keeping writers apart, and readers from them |
 //! | [`chain`], `recover`, `arena`, [`device`] | opening |
-//! | [`guard`] | a lane in use: the way to the sectors |
-//! | `write`, [`commit`], `read`, [`bytes`] | runs of sectors: one after the other, scattered |
+//! | [`guard`] | a lane in use: the way to change sectors |
+//! | `write`, [`commit`], [`read`](mod@read), [`bytes`] | runs of sectors: one after the other, scattered |
 //! | `edit`, [`scan`] | sectors that read zeroes or an error, set and found |
 //! | [`format`](mod@format), [`unmake`] | making one, and taking it away |
 //! | [`check`], `survey` | looking at the whole of it |
@@ -91,13 +91,13 @@ pub mod layout;
 pub mod map;
 pub mod media;
 pub mod ram;
-mod read;
+pub mod read;
 mod recover;
 pub mod repair;
-mod rtt;
 pub mod scan;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;
+mod slow_readers;
 mod survey;
 mod sync;
 mod units;

@@ -2,16 +2,16 @@
 //!
 //! | | |
 //! |---|---|
-//! | who reads an entry | any lane, without a lock: the read path re-checks through the RTT |
+//! | who reads an entry | anyone, without a lock: the read path looks at the stripe's version before and after |
 //! | who writes an entry | a lane that holds the entry's `Stripe` |
-//! | what the stripe remembers | the one map line whose change may not be durable yet, see `Unfenced` |
+//! | what the stripe remembers | the one map line whose change may not be durable yet, see `Unfenced`; how often an entry has changed its block |
 //!
 //! Entries are hashed to stripes by 64-byte map line, not by LBA: two lanes must not share a line, or one could write
 //! back the other's half of it. (The 2015 text says LBA modulo nfree; the code it came with, and this, use the line.)
 
 use crate::layout::{LINE_ENTRIES, MAP_ENTRY_BYTES};
 use crate::media::{LINE_BYTES, NsOffset};
-use crate::sync::{Mutex, MutexGuard, sized};
+use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering, fence, sized};
 use crate::units::{LaneIndex, PostmapAba, PremapAba, RUN_MAX};
 use alloc::boxed::Box;
 
@@ -117,7 +117,11 @@ pub(crate) struct Unfenced {
 ///
 /// A cache line of its own: CPUs that use neighbours do not meet.
 #[repr(align(64))]
-pub(crate) struct Stripe(Mutex<Option<Unfenced>>);
+pub(crate) struct Stripe {
+    record: Mutex<Option<Unfenced>>,
+    /// How often entries of these lines have changed their blocks. Only the holder of the lock stores it.
+    version: AtomicU64,
+}
 
 /// All stripes of an arena.
 pub(crate) struct MapLocks(Box<[Stripe]>);
@@ -131,7 +135,8 @@ impl MapLocks {
     /// So many stripes, a power of two.
     pub(crate) fn new(stripes: usize) -> Self {
         assert!(stripes.is_power_of_two() && stripes >= STRIPES_LEAST, "the hash wraps, at most once in a run");
-        Self((0..stripes).map(|_| Stripe(Mutex::new(None))).collect())
+        let stripe = |_| Stripe { record: Mutex::new(None), version: AtomicU64::new(0) };
+        Self((0..stripes).map(stripe).collect())
     }
 
     /// The stripe that locks a line.
@@ -140,8 +145,29 @@ impl MapLocks {
         line.0 as usize & (self.0.len() - 1)
     }
 
+    #[inline]
+    fn stripe(&self, line: MapLine) -> &Stripe {
+        &self.0[self.stripe_of(line)]
+    }
+
+    /// The version of a line's stripe, to be loaded before an entry of the line is.
+    #[inline]
+    pub(crate) fn version(&self, line: MapLine) -> u64 {
+        // Acquire: pairs with the release in `MapGuard::count_change`. With a new version comes the new entry.
+        self.stripe(line).version.load(Ordering::Acquire)
+    }
+
+    /// Whether no entry of the line has changed its block since its version was loaded: then what was copied since, of the blocks
+    /// that its entries name, is theirs.
+    #[inline]
+    pub(crate) fn is_still(&self, line: MapLine, version: u64) -> bool {
+        // Pairs with `Medium::order_stores` in `write`: with a byte of a block's next life comes the new version.
+        fence(Ordering::Acquire);
+        self.stripe(line).version.load(Ordering::Relaxed) == version
+    }
+
     /// Locks the stripes of the `count` entries from `first` on, in ascending order of stripes.
-    // Invariant 9: lane → stripes, ascending; never the reverse. A lane that holds a stripe never waits for the RTT.
+    // Invariant 9: lane → stripes, ascending; never the reverse. A lane that holds a stripe never waits for readers.
     #[inline]
     pub(crate) fn lock(&self, first: PremapAba, count: u32) -> MapGuard<'_, LINES_MOST> {
         let (begin, end) = (MapLine::of(first).0, MapLine::of(PremapAba(first.0 + count - 1)).0 + 1);
@@ -156,7 +182,8 @@ impl MapLocks {
     pub(crate) fn lock_lines<const LINES: usize>(&self, lines: impl Iterator<Item = MapLine>) -> MapGuard<'_, LINES> {
         let mut guard = MapGuard([const { None }; LINES]);
         for (slot, line) in guard.0.iter_mut().zip(lines) {
-            *slot = Some(Locked { line, record: self.0[self.stripe_of(line)].0.lock() });
+            let stripe = self.stripe(line);
+            *slot = Some(Locked { line, record: stripe.record.lock(), version: &stripe.version });
         }
         guard
     }
@@ -171,6 +198,13 @@ impl MapLine {
     #[inline]
     pub(crate) const fn of(premap: PremapAba) -> Self {
         Self(premap.0 / LINE_ENTRIES)
+    }
+
+    /// The lines of the entries `first .. first + count`.
+    #[inline]
+    pub(crate) fn all_of(first: PremapAba, count: u32) -> impl Iterator<Item = Self> + Clone {
+        let last = PremapAba(first.0 + count - 1);
+        (Self::of(first).0..=Self::of(last).0).map(Self)
     }
 
     /// Where it is in the namespace, in a map that begins at `map`: at a line, or the arena takes no writes.
@@ -188,12 +222,23 @@ const _: () = assert!(LINES_MOST <= STRIPES_LEAST);
 struct Locked<'a> {
     line: MapLine,
     record: MutexGuard<'a, Option<Unfenced>>,
+    version: &'a AtomicU64,
 }
 
 /// The stripes of one run, locked: one for each of its map lines.
 pub(crate) struct MapGuard<'a, const LINES: usize>([Option<Locked<'a>>; LINES]);
 
 impl<const LINES: usize> MapGuard<'_, LINES> {
+    /// Counts that entries of these lines have changed their blocks. Called after they have, and before the stripes are let go: a
+    /// reader that sees the new version sees the new entries.
+    #[inline]
+    pub(crate) fn count_change(&self) {
+        for Locked { version, .. } in self.0.iter().map_while(Option::as_ref) {
+            // Release: pairs with the acquire in `MapLocks::version`. No other CPU stores it.
+            version.store(version.load(Ordering::Relaxed) + 1, Ordering::Release);
+        }
+    }
+
     /// The lines, each with what its stripe remembers.
     #[inline]
     pub(crate) fn lines(&mut self) -> impl Iterator<Item = (MapLine, &mut Option<Unfenced>)> {

@@ -12,6 +12,7 @@
 //! A store may persist before any fence, too: "not flushed" never means "not persisted". A fence covers what the CPU
 //! that executes it has stored or started to write back; it does not cover other CPUs' stores.
 
+use crate::sync::{Ordering, fence};
 use core::fmt;
 
 /// The unit in which caches write back: 64 bytes.
@@ -132,7 +133,8 @@ impl core::error::Error for MediaError {}
 /// 2. [`Medium::load_u32`], [`Medium::load_u64`] are atomic with acquire order, [`Medium::store_u32`],
 ///    [`Medium::store_u64`] atomic with release order.
 /// 3. [`Medium::read`] and [`Medium::write`] may race with each other on one range; the bytes are then any mix,
-///    but nothing else goes wrong (the BTT keeps readers and writers of one block apart).
+///    but nothing else goes wrong (the BTT throws such bytes away).
+/// 4. [`Medium::read`] and the loads happen in program order.
 pub trait Medium {
     /// The namespace's length in bytes.
     fn len_bytes(&self) -> u64;
@@ -190,6 +192,16 @@ pub trait Medium {
     /// [`MediaError::OutOfRange`], [`MediaError::Device`].
     fn start_write_back(&self, at: NsOffset, bytes: u64) -> Result<(), MediaError>;
 
+    /// Orders stores: another CPU that reads a byte of what this CPU stores or streams after it, and then executes an
+    /// acquire fence, sees all that this CPU stored before, to the medium or to memory. A release fence, for streaming
+    /// stores too. It makes nothing durable.
+    ///
+    /// The release fence that is given here is enough where [`Medium::write`] makes ordinary stores.
+    #[inline]
+    fn order_stores(&self) {
+        fence(Ordering::Release);
+    }
+
     /// Waits until all that this CPU streamed or started to write back is durable.
     ///
     /// # Errors
@@ -230,6 +242,9 @@ impl<M: Medium + ?Sized> Medium for &M {
     fn start_write_back(&self, at: NsOffset, bytes: u64) -> Result<(), MediaError> {
         (**self).start_write_back(at, bytes)
     }
+    fn order_stores(&self) {
+        (**self).order_stores();
+    }
     fn fence(&self) -> Result<(), MediaError> {
         (**self).fence()
     }
@@ -248,12 +263,13 @@ pub trait SectorSource<M: ?Sized> {
 
 /// Where the data of a run of sectors go to.
 pub trait SectorSink<M: ?Sized> {
-    /// Copies sector `index` of the run from `at`: whole external sectors, metadata bytes last.
+    /// Copies sector `index` of the run from `at`: whole external sectors, metadata bytes last. It may be called again
+    /// for a sector: the last copy counts, and those before it may be of anything.
     ///
     /// # Errors
     /// The medium's error.
     fn load(&mut self, index: usize, media: &M, at: NsOffset) -> Result<(), MediaError>;
 
-    /// Sector `index` of the run reads as zeroes (a TRIM entry in the map).
+    /// Sector `index` of the run reads as zeroes (a TRIM entry in the map), whatever was copied before.
     fn zero(&mut self, index: usize);
 }

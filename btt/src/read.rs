@@ -1,17 +1,63 @@
-//! How a run of sectors is read: follow the map, publish the blocks, follow it again, copy.
+//! How a run of sectors is read: without a lane, and without a store to anything that CPUs share.
 //!
-//! A sector whose data the medium has lost becomes an error in the map, never bytes.
+//! | step | of what it sees |
+//! |---|---|
+//! | load the versions of the run's stripes | |
+//! | follow the map, copy the blocks | some of it may be of a block's next life |
+//! | load the versions again: none has changed | then each block was its sector's throughout |
+//!
+//! Otherwise the run is read again, a few times, and then on the slow path, which always ends: it takes a lane, follows the
+//! map under the run's stripes, and copies while no lane may write to a block that has left the map (`slow_readers`).
+//!
+//! # Why what is kept is whole
+//! Whoever gives a sector another block holds its stripe, stores the entry, and then counts the stripe's version up, by a
+//! release store. (An edit leaves the block as it is, and the version.) Before a lane writes to a block that left the map
+//! it calls [`Medium::order_stores`], which is a release fence.
+//!
+//! - A reader that has loaded the new version first also loads the new entry: the version was stored after it.
+//! - A reader that has loaded the old version first, and then a byte of the block's next life, sees the new version when
+//!   it looks again, by its acquire fence: the count came before the fence that came before that byte.
+//! - A reader that has loaded the old version, the new entry and its block has data that are durable: an entry is
+//!   stored after its record is. It may have to read again for nothing.
+//!
+//! The entry alone would not do: a lane's freed block is its next target, so that a sector that is written twice has its
+//! first entry again. A version has 64 bits, and does not come back.
+//!
+//! Bytes that are thrown away have been in the sink meanwhile. Whatever a read meets, a lost line or an entry in error, it
+//! is believed only if the versions are still the same.
+//!
+//! A sector whose data the medium has lost becomes an error in the map, never bytes. The slow path decides that.
 
 use crate::arena::Arena;
+use crate::device::Btt;
 use crate::edit::{Lost, run_length};
 use crate::error::BttError;
 use crate::guard::LaneGuard;
-use crate::map::MapEntry;
+use crate::lane::Counters;
+use crate::map::{LINES_MOST, MapEntry, MapLine};
 use crate::media::{MediaError, Medium, SectorSink};
-use crate::units::{ExternalLba, PremapAba, RUN_MAX};
+use crate::sync::sized;
+use crate::units::{CpuIndex, ExternalLba, PremapAba, RUN_MAX};
 
-impl<M: Medium> LaneGuard<'_, M> {
-    /// Reads `count` sectors from `lba` on, each wholly as some write left it.
+/// How often a run is read before it takes the slow path.
+const TRIES: usize = sized(4, 1);
+
+/// One CPU's way to read sectors. It holds nothing: any number of them read at once, beside all lanes.
+pub struct Reader<'a, M> {
+    btt: &'a Btt<M>,
+    cpu: CpuIndex,
+    counters: Counters,
+}
+
+impl<M: Medium> Btt<M> {
+    /// The way to read sectors, for `cpu`, whose lane it takes where a read cannot do without.
+    pub fn reader(&self, cpu: CpuIndex) -> Reader<'_, M> {
+        Reader { btt: self, cpu, counters: Counters::default() }
+    }
+}
+
+impl<M: Medium> Reader<'_, M> {
+    /// Reads `count` sectors from `lba` on, each wholly as some write left it. The caller holds no lane.
     ///
     /// # Errors
     /// [`BttError::OutOfRange`] before anything is done; otherwise the first sector that cannot be read. The sink has
@@ -22,92 +68,215 @@ impl<M: Medium> LaneGuard<'_, M> {
         count: u64,
         sink: &mut (impl SectorSink<M> + ?Sized),
     ) -> Result<(), BttError> {
-        let btt = self.btt;
-        btt.check_range(lba, count)?;
+        let (btt, cpu) = (self.btt, self.cpu);
+        btt.read_runs(lba, count, sink, &mut self.counters, |run, sink| btt.lane(cpu).read_slowly(run, sink))
+    }
+
+    /// Returns what was read since the last call.
+    pub fn take_counters(&mut self) -> Counters {
+        core::mem::take(&mut self.counters)
+    }
+}
+
+/// Sectors of one arena that follow one another, and which of the sink's the first one is.
+#[derive(Clone, Copy)]
+pub(crate) struct ReadRun<'a> {
+    arena: &'a Arena,
+    first: PremapAba,
+    count: u32,
+    done: u64,
+}
+
+impl ReadRun<'_> {
+    /// The sectors, each with its number in the sink.
+    #[inline]
+    fn sectors(&self) -> impl Iterator<Item = (PremapAba, usize)> {
+        let done = usize::try_from(self.done).expect("a request's sectors are in memory");
+        (self.first.0..self.first.0 + self.count).map(PremapAba).zip(done..)
+    }
+}
+
+/// What a try came to.
+enum Tried {
+    /// All of the run was read.
+    Kept,
+    /// An entry has changed its block: what was read may not be whole.
+    Changed,
+    /// The medium seems to have lost some of the data.
+    Lost,
+}
+
+/// Why a sector was not copied.
+enum Failed {
+    /// The medium has lost its data.
+    Lost(MediaError),
+    /// It cannot be read.
+    Error(BttError),
+}
+
+impl<M: Medium> Btt<M> {
+    /// Reads run by run; `slowly` reads one for which the short way fails, and returns false if it is to be tried again.
+    #[inline]
+    fn read_runs<S: SectorSink<M> + ?Sized>(
+        &self,
+        lba: ExternalLba,
+        count: u64,
+        sink: &mut S,
+        counters: &mut Counters,
+        mut slowly: impl FnMut(ReadRun<'_>, &mut S) -> Result<bool, BttError>,
+    ) -> Result<(), BttError> {
+        self.check_range(lba, count)?;
         let mut done = 0;
         while done < count {
-            let (arena, first) = btt.locate(ExternalLba(lba.0 + done));
-            let run = run_length(arena, first, count - done);
-            let result = self.read_run(arena, first, run, done, sink);
-            arena.rtt.clear(self.index);
-            result?;
-            done += u64::from(run);
+            let (arena, first) = self.locate(ExternalLba(lba.0 + done));
+            let run = ReadRun { arena, first, count: run_length(arena, first, count - done), done };
+            let mut tries = 1;
+            loop {
+                match self.try_run(run, sink)? {
+                    Tried::Kept => break,
+                    Tried::Changed if tries < TRIES => tries += 1,
+                    // The slow path ends, too: it fails only if a sector is written while it is found lost.
+                    Tried::Changed | Tried::Lost if slowly(run, sink)? => break,
+                    Tried::Changed | Tried::Lost => tries = 1,
+                }
+                counters.read_retries += 1;
+            }
+            done += u64::from(run.count);
+            counters.sectors_read += u64::from(run.count);
         }
         Ok(())
     }
 
-    fn read_run(
-        &mut self,
+    /// Reads a run, which may turn out to be in vain.
+    #[inline]
+    fn try_run<S: SectorSink<M> + ?Sized>(&self, run: ReadRun<'_>, sink: &mut S) -> Result<Tried, BttError> {
+        let locks = &run.arena.locks;
+        if run.count == 1 {
+            // The same in a straight line, as it is all that there is to most requests.
+            let line = MapLine::of(run.first);
+            let version = locks.version(line);
+            let result = run.sectors().try_for_each(|(premap, index)| self.follow(run.arena, premap, index, sink));
+            return if locks.is_still(line, version) { believed(result) } else { Ok(Tried::Changed) };
+        }
+        let lines = MapLine::all_of(run.first, run.count);
+        let mut versions = [0; LINES_MOST];
+        for (version, line) in versions.iter_mut().zip(lines.clone()) {
+            *version = locks.version(line);
+        }
+        let result = run.sectors().try_for_each(|(premap, index)| self.follow(run.arena, premap, index, sink));
+        if versions.iter().zip(lines).all(|(version, line)| locks.is_still(line, *version)) {
+            believed(result)
+        } else {
+            Ok(Tried::Changed)
+        }
+    }
+
+    #[inline]
+    fn follow<S: SectorSink<M> + ?Sized>(
+        &self,
         arena: &Arena,
-        first: PremapAba,
-        count: u32,
-        done: u64,
+        premap: PremapAba,
+        index: usize,
+        sink: &mut S,
+    ) -> Result<(), Failed> {
+        let entry = arena.entry(self.media(), premap).map_err(Failed::Error)?;
+        self.copy(arena, premap, entry, index, sink)
+    }
+
+    /// Copies the block of this entry.
+    #[inline]
+    fn copy<S: SectorSink<M> + ?Sized>(
+        &self,
+        arena: &Arena,
+        premap: PremapAba,
+        entry: MapEntry,
+        index: usize,
+        sink: &mut S,
+    ) -> Result<(), Failed> {
+        match entry {
+            MapEntry::Initial(block) | MapEntry::Normal(block) => {
+                sink.load(index, self.media(), arena.block_at(block)).map_err(|why| match why {
+                    MediaError::Poisoned { .. } => Failed::Lost(why),
+                    why => Failed::Error(BttError::Data { lba: arena.lba(premap), why }),
+                })
+            }
+            MapEntry::Zero(_) => {
+                sink.zero(index);
+                Ok(())
+            }
+            MapEntry::Error(_) => Err(Failed::Error(BttError::SectorError { lba: arena.lba(premap) })),
+        }
+    }
+}
+
+/// What a try comes to if no entry has changed its block meanwhile.
+#[inline]
+fn believed(result: Result<(), Failed>) -> Result<Tried, BttError> {
+    match result {
+        Ok(()) => Ok(Tried::Kept),
+        Err(Failed::Lost(_)) => Ok(Tried::Lost),
+        Err(Failed::Error(why)) => Err(why),
+    }
+}
+
+impl<M: Medium> LaneGuard<'_, M> {
+    /// As [`Reader::read`], for a caller that holds this lane.
+    pub(crate) fn read(
+        &mut self,
+        lba: ExternalLba,
+        count: u64,
         sink: &mut (impl SectorSink<M> + ?Sized),
     ) -> Result<(), BttError> {
-        let media = self.btt.media();
-        let mut words = [0; RUN_MAX];
-        let words = &mut words[..count as usize];
-        for (word, premap) in words.iter_mut().zip(first.0..) {
-            *word = arena.word(media, PremapAba(premap))?;
-        }
-        while !self.try_run(arena, first, words, done, sink)? {
-            self.state.counters.read_retries += 1;
-        }
-        Ok(())
+        let (btt, mut counters) = (self.btt, Counters::default());
+        let result = btt.read_runs(lba, count, sink, &mut counters, |run, sink| self.read_slowly(run, sink));
+        self.state.counters = self.state.counters.plus(&counters);
+        result
     }
 
-    /// Reads the run of these map entries, which it brings up to date. Returns false if a writer has finished a sector of
-    /// this run meanwhile: the caller tries again.
-    fn try_run(
+    /// Reads a run whose blocks no lane may write meanwhile. Returns false if a sector, whose data the medium had lost, has
+    /// been written meanwhile.
+    #[cold]
+    pub(crate) fn read_slowly<S: SectorSink<M> + ?Sized>(
         &mut self,
-        arena: &Arena,
-        first: PremapAba,
-        words: &mut [u32],
-        done: u64,
-        sink: &mut (impl SectorSink<M> + ?Sized),
+        run: ReadRun<'_>,
+        sink: &mut S,
     ) -> Result<bool, BttError> {
-        let media = self.btt.media();
-        loop {
-            arena.rtt.publish(
-                self.index,
-                words.iter().zip(first.0..).map(|(word, premap)| match MapEntry::decode(*word, PremapAba(premap)) {
-                    MapEntry::Initial(block) | MapEntry::Normal(block) => Some(block),
-                    MapEntry::Error(_) | MapEntry::Zero(_) => None,
-                }),
-            );
-            let mut changed = false;
-            for (word, premap) in words.iter_mut().zip(first.0..) {
-                let now = arena.word(media, PremapAba(premap))?;
-                changed |= now != *word;
-                *word = now;
-            }
-            if !changed {
-                break;
-            }
-            self.state.counters.read_retries += 1;
+        let (media, arena) = (self.btt.media(), run.arena);
+        let mut words = [0; RUN_MAX];
+        let turn = arena.slow_readers.turn();
+        let guard = arena.locks.lock(run.first, run.count);
+        for (word, (premap, _)) in words.iter_mut().zip(run.sectors()) {
+            *word = arena.word(media, premap)?;
         }
-        for (index, (word, premap)) in words.iter().zip(first.0..).enumerate() {
-            let lba = arena.lba(PremapAba(premap));
-            let index = usize::try_from(done).expect("a request's sectors are in memory") + index;
-            let entry = arena.decode(media, PremapAba(premap), *word)?;
-            match entry {
-                MapEntry::Initial(block) | MapEntry::Normal(block) => {
-                    match sink.load(index, media, arena.block_at(block)) {
-                        Ok(()) => {}
-                        Err(why @ MediaError::Poisoned { .. }) => {
-                            return match self.mark_lost(arena, PremapAba(premap), entry)? {
-                                Lost::Kept => Err(BttError::Data { lba, why }),
-                                Lost::WrittenSince => Ok(false),
-                            };
-                        }
-                        Err(why) => return Err(BttError::Data { lba, why }),
-                    }
+        // Before the stripes are let go: whoever takes one of these blocks out of the map takes its stripe after us.
+        turn.begin();
+        drop(guard);
+        let result = self.copy_held(run, &words, sink);
+        drop(turn);
+        result
+    }
+
+    /// Copies a run of these map entries, whose blocks no lane writes meanwhile.
+    fn copy_held<S: SectorSink<M> + ?Sized>(
+        &mut self,
+        run: ReadRun<'_>,
+        words: &[u32],
+        sink: &mut S,
+    ) -> Result<bool, BttError> {
+        let arena = run.arena;
+        for (word, (premap, index)) in words.iter().zip(run.sectors()) {
+            let entry = arena.decode(self.btt.media(), premap, *word)?;
+            match self.btt.copy(arena, premap, entry, index, sink) {
+                Ok(()) => {}
+                Err(Failed::Lost(why)) => {
+                    return match self.mark_lost(arena, premap, entry)? {
+                        Lost::Kept => Err(BttError::Data { lba: arena.lba(premap), why }),
+                        Lost::WrittenSince => Ok(false),
+                    };
                 }
-                MapEntry::Zero(_) => sink.zero(index),
-                MapEntry::Error(_) => return Err(BttError::SectorError { lba }),
+                Err(Failed::Error(why)) => return Err(why),
             }
         }
-        self.state.counters.sectors_read += words.len() as u64;
         Ok(true)
     }
 }

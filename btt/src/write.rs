@@ -2,7 +2,7 @@
 //!
 //! | step | a crash after it leaves |
 //! |---|---|
-//! | wait for readers of the lane's free blocks | every sector old |
+//! | order the stores before; wait for slow readers | every sector old |
 //! | data to the free blocks, **fence** | every sector old: no map entry names those blocks |
 //! | lock the stripes; make other lanes' changes of these lines durable, **fence** if there are any | every sector old |
 //! | flog records | each sector old or new, by whether its commit half is on the medium |
@@ -158,6 +158,10 @@ impl<M: Medium> LaneGuard<'_, M> {
         done: u64,
         source: &(impl SectorSource<M> + ?Sized),
     ) -> Result<u32, MediaError> {
+        // Readers that copy a byte of what follows see that these blocks have left the map (`read`). Nothing else comes
+        // between the map changes of this lane's last run and the data of this one.
+        self.btt.media().order_stores();
+        arena.slow_readers.wait();
         for tries_left in (0..self.state.entries(arena.index).len()).rev() {
             let Err((stored, why)) = self.store_data(arena, count, done, source) else { break };
             if why == MediaError::CallersMemory {
@@ -176,7 +180,7 @@ impl<M: Medium> LaneGuard<'_, M> {
         Ok(count)
     }
 
-    /// Streams the data of `count` sectors to the lane's first free blocks, once no lane reads these (invariant 8).
+    /// Streams the data of `count` sectors to the lane's first free blocks.
     ///
     /// # Errors
     /// Which of them the medium refused, and why; those before it have their data.
@@ -189,13 +193,8 @@ impl<M: Medium> LaneGuard<'_, M> {
     ) -> Result<(), (usize, MediaError)> {
         let media = self.btt.media();
         let entries = &self.state.entries(arena.index)[..count as usize];
-        let mut blocks = [PostmapAba(0); RUN_MAX];
-        for (block, entry) in blocks.iter_mut().zip(entries) {
-            *block = entry.free;
-        }
-        let targets = &blocks[..count as usize];
-        arena.rtt.wait_for_readers(targets);
-        for (index, (&block, entry)) in targets.iter().zip(entries).enumerate() {
+        for (index, entry) in entries.iter().enumerate() {
+            let block = entry.free;
             let sector = usize::try_from(done).expect("a request's sectors are in memory") + index;
             let store = || source.store(sector, media, arena.block_at(block));
             let fresh = || if entry.suspect { self.scrub(arena, block) } else { Ok(()) };
@@ -286,10 +285,14 @@ impl<M: Medium> LaneGuard<'_, M> {
     ) -> Result<(), MediaError> {
         let media = self.btt.media();
         let entries = self.state.entries_mut(arena.index);
-        for (entry, change) in entries.iter_mut().zip(moves) {
+        let moved = entries.iter_mut().zip(moves).try_for_each(|(entry, change)| {
             media.store_u32(arena.found.entry_at(change.lba), MapEntry::Normal(entry.free).encode())?;
             entry.advance(change.old);
-        }
+            Ok(())
+        });
+        // After the entries, also where not all of them could be stored.
+        guard.count_change();
+        moved?;
         let (epoch, lane) = (self.epoch(), self.index);
         for (line, record) in guard.lines() {
             let line = line.at(arena.found.map_at());

@@ -366,7 +366,7 @@ fn no_damage_to_the_metadata_makes_it_panic() {
         if let Ok(btt) = Btt::open(&sim, PLACEMENT, 2) {
             let mut bytes = vec![0; btt.sector_size().bytes() as usize * 64];
             if let Some(mut sink) = btt::bytes::SectorsMut::new(&mut bytes, btt.sector_size()) {
-                let _ = btt.lane(btt::CpuIndex(0)).read(btt::ExternalLba(0), 64, &mut sink);
+                let _ = btt.reader(btt::CpuIndex(0)).read(btt::ExternalLba(0), 64, &mut sink);
             }
             let _ = write(&btt, 1, 3, &[1; 40]);
         }

@@ -350,7 +350,7 @@ fn free_lists_keep_to_the_memory_that_is_allowed_for_them() {
     assert!(!refused(0).is_damage() && before == sim.image());
     let btt = Btt::open_within(&sim, PLACEMENT, 4, needed).expect("just enough");
     assert!(btt.memory_bytes() < needed && btt.memory_bytes() > free_blocks * 16, "{}", btt.memory_bytes());
-    // More lanes, more memory: each arena tracks what each of them reads.
+    // More lanes, more memory: each knows what it has seen of the others, and arenas have more stripes.
     let more = Btt::open(&sim, PLACEMENT, 256).expect("sound").memory_bytes();
     assert!(more > btt.memory_bytes() + ARENAS * 200 * 128, "{more}");
 }

@@ -102,7 +102,7 @@ fn requests_that_wrap_around_are_refused() {
     let btt = open(made(512), 1);
     for (lba, count) in [(u64::MAX, 1), (0, 0), (btt.capacity_sectors(), 1)] {
         let mut none = btt::bytes::SectorsMut::new(&mut [], btt.sector_size()).expect("no sectors");
-        let result = btt.lane(btt::CpuIndex(0)).read(ExternalLba(lba), count, &mut none);
+        let result = btt.reader(btt::CpuIndex(0)).read(ExternalLba(lba), count, &mut none);
         assert!(matches!(result, Err(BttError::OutOfRange { .. })), "{lba} {count}");
     }
 }

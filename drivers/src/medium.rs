@@ -112,6 +112,11 @@ impl Medium for AnyMedium {
     }
 
     #[inline]
+    fn order_stores(&self) {
+        each!(self, medium => medium.order_stores());
+    }
+
+    #[inline]
     fn fence(&self) -> Result<(), MediaError> {
         each!(self, medium => medium.fence())
     }

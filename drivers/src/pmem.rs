@@ -32,7 +32,7 @@ use crate::bad_ranges::BadRanges;
 use crate::flush::Flush;
 use crate::flush_hints::FlushHints;
 use crate::guarded::{self, Interrupted};
-use crate::persist::Persist;
+use crate::persist::{self, Persist};
 use crate::phys::{Attribute, MapError, PhysAddr, PhysMap};
 use crate::poison;
 use crate::raw::RawMedium;
@@ -384,6 +384,12 @@ impl Medium for Pmem {
             unsafe { self.0.persist.write_back(from, length) };
         }
         Ok(())
+    }
+
+    /// SFENCE: streaming stores are not ordered after earlier stores without it.
+    #[inline]
+    fn order_stores(&self) {
+        persist::fence();
     }
 
     /// Also writes the flush hints, or is a FLUSH.

@@ -1,11 +1,12 @@
 //! loom, as the models use it.
 
-pub(crate) use loom::sync::atomic::{AtomicU32, Ordering};
+pub(crate) use loom::sync::Mutex;
+pub(crate) use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 pub(crate) use loom::thread;
 
 use loom::cell::UnsafeCell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering as Order};
+use std::sync::atomic::{AtomicU64 as Count, Ordering as Order};
 
 /// Bytes that are copied: loom fails where two accesses, one of them a store, are not ordered by what it sees.
 pub(crate) struct Guarded(UnsafeCell<()>);
@@ -43,7 +44,7 @@ pub(crate) fn explore(name: &str, depth: Depth, model: fn()) {
             format!("at most {most} preemptions")
         }
     };
-    let count = Arc::new(AtomicU64::new(0));
+    let count = Arc::new(Count::new(0));
     let (counted, begin) = (Arc::clone(&count), std::time::Instant::now());
     builder.check(move || {
         counted.fetch_add(1, Order::Relaxed);

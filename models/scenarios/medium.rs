@@ -1,5 +1,5 @@
-//! A tiny medium for models: map entries are the checker's atomics, the rest is bytes of which it knows who may touch
-//! them. It remembers what is not durable, and fails the model where the write path runs ahead of it:
+//! A tiny medium for models: map entries and what blocks hold are the checker's atomics, the rest is bytes of which it
+//! knows who may touch them. It remembers what is not durable, and fails the model where the write path runs ahead of it:
 //!
 //! - a flog record of a sector is stored only while no change of that sector's map entry waits for a fence;
 //! - a record replaces the one before the last of its group only once the last one's map change is durable;
@@ -8,17 +8,17 @@
 //!
 //! A thread is a CPU: its fences cover what it streamed or started to write back.
 //!
-//! Behind windows, each access also takes the window of its CPU, and the checker fails the model where two CPUs have one
-//! at once, or one after the other with nothing between them that orders their accesses.
+//! Behind windows, each access also takes the window of its CPU, under the lock that a window has, and the halves of a
+//! record share no fence.
 
-use crate::checker::{AtomicU32, Guarded, Ordering, thread};
+use crate::checker::{self, AtomicU32, AtomicU64, Guarded, Ordering, thread};
 use btt::PremapAba;
 use btt::geometry::{Geometry, SectorSize};
 use btt::info_block::{InfoBlock, Version};
 use btt::layout::{RawFlogSlot, SIGNATURE};
 use btt::map::MapEntry;
 use btt::media::{LINE_BYTES, MediaError, Medium, NsOffset};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, OnceLock};
 use uuid::Uuid;
@@ -59,19 +59,38 @@ struct State {
     failing: Option<u32>,
     /// Where the block begins that has lost its bytes, until it is written.
     lost: Option<usize>,
+    /// What map entries have named so far: the first words of sectors. Only these may be read.
+    named: HashSet<u64>,
 }
 
 /// The medium.
 pub(crate) struct ModelMedium {
     state: Mutex<State>,
     entries: BTreeMap<usize, Entry>,
-    blocks: BTreeMap<u32, Guarded>,
+    blocks: BTreeMap<u32, Block>,
     groups: Vec<Guarded>,
     /// Registers and apertures of each block window; none on mapped memory.
-    windows: Vec<Guarded>,
+    windows: Vec<Window>,
     /// Which CPU a thread is: windows are chosen by that.
     cpus: Mutex<HashMap<thread::ThreadId, u32>>,
     accesses: AtomicU32,
+}
+
+/// A block, as far as the checker sees it.
+struct Block {
+    /// Two lanes never write it at once, and none while a slow reader copies it.
+    held: Guarded,
+    /// What is in it, twice: others may copy it while a lane writes.
+    words: [AtomicU64; 2],
+}
+
+/// What a copy comes to that is of two writes.
+pub(crate) const TORN: u64 = u64::MAX;
+
+/// A block window: one access at a time.
+struct Window {
+    lock: checker::Mutex<()>,
+    used: Guarded,
 }
 
 /// A map entry.
@@ -130,10 +149,14 @@ impl ModelMedium {
             word: AtomicU32::new(u32::from_le_bytes(image[at..][..4].try_into().expect("4 bytes"))),
             order: AtomicU32::new(0),
         };
+        let block = |block: u32| {
+            let word = || AtomicU64::new(first_word(&image[DATA_AT + block as usize * BLOCK_BYTES..]));
+            Block { held: Guarded::new(), words: [word(), word()] }
+        };
         let places = lbas.iter().map(|lba| MAP_AT + *lba as usize * 4);
         Self {
             entries: places.map(|at| (at, entry(at))).collect(),
-            blocks: lbas.iter().copied().chain(SECTORS..SECTORS + groups).map(|b| (b, Guarded::new())).collect(),
+            blocks: lbas.iter().copied().chain(SECTORS..SECTORS + groups).map(|b| (b, block(b))).collect(),
             groups: (0..groups).map(|_| Guarded::new()).collect(),
             windows: Vec::new(),
             cpus: Mutex::default(),
@@ -144,6 +167,7 @@ impl ModelMedium {
                 pending: Vec::new(),
                 failing: None,
                 lost: None,
+                named: HashSet::new(),
             }),
         }
     }
@@ -151,7 +175,8 @@ impl ModelMedium {
     /// The same medium behind so many block windows.
     #[cfg(feature = "loom")]
     pub(crate) fn behind_windows(mut self, windows: u32) -> Self {
-        self.windows = (0..windows).map(|_| Guarded::new()).collect();
+        let window = |_| Window { lock: checker::Mutex::new(()), used: Guarded::new() };
+        self.windows = (0..windows).map(window).collect();
         self
     }
 
@@ -164,7 +189,9 @@ impl ModelMedium {
     fn use_window(&self) {
         if let Some(last) = self.windows.len().checked_sub(1) {
             let cpu = self.cpus.lock().expect("no panic").get(&thread::current().id()).copied().unwrap_or(0);
-            self.windows[cpu as usize % (last + 1)].write();
+            let window = &self.windows[cpu as usize % (last + 1)];
+            let _one = window.lock.lock();
+            window.used.write();
         }
     }
 
@@ -173,8 +200,11 @@ impl ModelMedium {
         self.write(at, &tag.to_le_bytes())
     }
 
-    /// Those bytes.
-    pub(crate) fn read_sector(&self, at: NsOffset) -> Result<u64, MediaError> {
+    /// Those bytes, or [`TORN`]. `held`: no lane may write them meanwhile.
+    pub(crate) fn read_sector(&self, at: NsOffset, held: bool) -> Result<u64, MediaError> {
+        if let Some(block) = self.block(&range(at, 8)?).filter(|_| held) {
+            block.held.read();
+        }
         let mut bytes = [0; 8];
         self.read(at, &mut bytes)?;
         Ok(u64::from_le_bytes(bytes))
@@ -196,19 +226,28 @@ impl ModelMedium {
         self.state().lost = Some(DATA_AT + block as usize * BLOCK_BYTES);
     }
 
+    /// Whether a map entry has ever named a block with this content, or it is a sector's first.
+    pub(crate) fn was_named(&self, tag: u64) -> bool {
+        tag & 0xffff_ffff == 0 || self.state().named.contains(&tag)
+    }
+
     /// What a load sees, on a medium of its own.
     pub(crate) fn visible(&self) -> Self {
-        self.copy(self.state().visible.clone())
+        let image = self.state().visible.clone();
+        self.copy(image)
     }
 
     /// What is durable for sure, on a medium of its own.
     pub(crate) fn durable(&self) -> Self {
-        self.copy(self.state().durable.clone())
+        let image = self.state().durable.clone();
+        self.copy(image)
     }
 
     fn copy(&self, image: Vec<u8>) -> Self {
         let groups = u32::try_from(self.groups.len()).expect("a few");
-        Self::with(image, groups, &[])
+        let copy = Self::with(image, groups, &[]);
+        copy.state().named.clone_from(&self.state().named);
+        copy
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -231,14 +270,15 @@ impl ModelMedium {
         Ok(())
     }
 
-    /// Tells the checker that the bytes of a range are copied.
+    /// The block that a range begins in, if the model knows it.
+    fn block(&self, range: &Range<usize>) -> Option<&Block> {
+        let in_data = (DATA_AT..MAP_AT).contains(&range.start);
+        let block = in_data.then(|| u32::try_from((range.start - DATA_AT) / BLOCK_BYTES).expect("a few"))?;
+        self.blocks.get(&block)
+    }
+
+    /// Tells the checker that flog groups in a range are copied.
     fn touch(&self, range: &Range<usize>, access: fn(&Guarded)) {
-        if (DATA_AT..MAP_AT).contains(&range.start) {
-            let block = u32::try_from((range.start - DATA_AT) / BLOCK_BYTES).expect("a few");
-            if let Some(guarded) = self.blocks.get(&block) {
-                access(guarded);
-            }
-        }
         for (group, guarded) in self.groups.iter().enumerate() {
             let at = FLOG_AT + group * 64;
             if range.start < at + 64 && at < range.end {
@@ -311,6 +351,10 @@ impl State {
     }
 }
 
+fn first_word(bytes: &[u8]) -> u64 {
+    u64::from_le_bytes(*bytes.first_chunk().expect("a sector"))
+}
+
 fn range(at: NsOffset, bytes: usize) -> Result<Range<usize>, MediaError> {
     let start = usize::try_from(at.0).expect("small");
     if at.0 + bytes as u64 > NAMESPACE_BYTES {
@@ -340,8 +384,12 @@ impl Medium for ModelMedium {
         if self.state().lost == Some(range.start) {
             return Err(MediaError::Poisoned { at });
         }
-        if let Some(bytes) = self.state().visible.get(range) {
+        if let Some(bytes) = self.state().visible.get(range.clone()) {
             into.copy_from_slice(bytes);
+        }
+        if let (Some(block), Some(first)) = (self.block(&range), into.first_chunk_mut()) {
+            let [one, other] = block.words.each_ref().map(|word| word.load(Ordering::Relaxed));
+            *first = if one == other { one } else { TORN }.to_le_bytes();
         }
         Ok(())
     }
@@ -350,6 +398,10 @@ impl Medium for ModelMedium {
         self.use_window();
         let range = range(at, from.len())?;
         self.touch(&range, Guarded::write);
+        if let Some(block) = self.block(&range) {
+            block.held.write();
+            block.words.iter().for_each(|word| word.store(first_word(from), Ordering::Relaxed));
+        }
         self.state().lost.take_if(|lost| *lost == range.start);
         self.store(range, from, true);
         Ok(())
@@ -376,6 +428,11 @@ impl Medium for ModelMedium {
         let range = range(at, 4)?;
         self.may_fail(at)?;
         let entry = self.entries.get(&range.start);
+        let block = DATA_AT + (value & !(3 << 30)) as usize * BLOCK_BYTES;
+        let mut state = self.state();
+        let content = first_word(&state.visible[block..]);
+        state.named.insert(content);
+        drop(state);
         self.store(range, &value.to_le_bytes(), false);
         if let Some(entry) = entry {
             entry.word.store(value, Ordering::Release);

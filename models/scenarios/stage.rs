@@ -1,7 +1,7 @@
 //! What a model's CPUs do, and what must be true when they are done.
 
 use crate::checker::thread;
-use crate::medium::{ModelMedium, tag};
+use crate::medium::{ModelMedium, TORN, tag};
 use btt::check::{Finding, check};
 use btt::commit::Writes;
 use btt::info_block::Version;
@@ -49,18 +49,34 @@ impl Writes<ModelMedium> for TagList<'_> {
     }
 }
 
-/// The versions that a read found.
+/// What the last copy of each sector of a read found. Copies are thrown away, so that a torn one means nothing yet.
 struct Versions {
     lba: u32,
-    found: Vec<u32>,
+    found: Vec<u64>,
+    /// How often the first sector was copied. In a model there is one try, and then the slow path.
+    tries: u32,
+}
+
+impl Versions {
+    /// The versions, of copies that were kept.
+    fn kept(self, medium: &ModelMedium) -> Vec<u32> {
+        let version = |(lba, found): (u32, u64)| {
+            assert!(found != TORN, "sector {lba} is torn");
+            assert_eq!(found >> 32, u64::from(lba), "sector {lba} reads another sector's data");
+            assert!(medium.was_named(found), "sector {lba} reads what is not committed: {found:#x}");
+            u32::try_from(found & 0xffff_ffff).expect("32 bits")
+        };
+        (self.lba..).zip(self.found).map(version).collect()
+    }
 }
 
 impl SectorSink<ModelMedium> for Versions {
     fn load(&mut self, index: usize, media: &ModelMedium, at: NsOffset) -> Result<(), MediaError> {
-        let found = media.read_sector(at)?;
-        let lba = self.lba + u32::try_from(index).expect("a few");
-        assert_eq!(found >> 32, u64::from(lba), "sector {lba} reads another sector's data");
-        self.found.push(u32::try_from(found & 0xffff_ffff).expect("32 bits"));
+        if index == 0 {
+            self.tries += 1;
+            self.found.clear();
+        }
+        self.found.push(media.read_sector(at, self.tries.is_multiple_of(2))?);
         Ok(())
     }
 
@@ -145,10 +161,10 @@ impl Stage {
 
     /// Reads `count` sectors from `lba` on, and returns which versions they are.
     pub(crate) fn try_read(&self, cpu: u32, lba: u32, count: u64) -> Result<Vec<u32>, BttError> {
-        let mut versions = Versions { lba, found: Vec::new() };
+        let mut versions = Versions { lba, found: Vec::new(), tries: 0 };
         self.medium().set_cpu(cpu);
-        self.0.lane(CpuIndex(cpu)).read(ExternalLba(lba.into()), count, &mut versions)?;
-        Ok(versions.found)
+        self.0.reader(CpuIndex(cpu)).read(ExternalLba(lba.into()), count, &mut versions)?;
+        Ok(versions.kept(self.medium()))
     }
 
     /// As `try_read`, on a medium without faults.

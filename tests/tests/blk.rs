@@ -411,7 +411,7 @@ fn judge<N: Medium>(media: N, done: usize, what: &str) {
     let btt = Btt::open(media, PLACEMENT, 1).unwrap_or_else(|why| panic!("{what}: {why}"));
     let mut found = [0; SECTOR * 20];
     let mut sink = SectorsMut::new(&mut found, btt.sector_size()).unwrap();
-    btt.lane(CpuIndex(0)).read(ExternalLba(0), 20, &mut sink).unwrap();
+    btt.reader(CpuIndex(0)).read(ExternalLba(0), 20, &mut sink).unwrap();
     for (lba, sector) in (0_u64..).zip(found.chunks(SECTOR)) {
         let byte = sector[0];
         assert!(sector.iter().all(|one| *one == byte), "{what}: LBA {lba} is torn");
@@ -536,7 +536,7 @@ fn whatever_a_status_says_at_any_command_is_an_error_and_never_wrong_data() {
         btt.lane(CpuIndex(0)).write(ExternalLba(5), 2, &Sectors::new(&[byte; 1024], size).unwrap())
     };
     let read = |btt: &Btt<Blk>, into: &mut [u8]| {
-        btt.lane(CpuIndex(0)).read(ExternalLba(5), 2, &mut SectorsMut::new(into, size).unwrap())
+        btt.reader(CpuIndex(0)).read(ExternalLba(5), 2, &mut SectorsMut::new(into, size).unwrap())
     };
     let mut injected = 0;
     let bits = [

@@ -25,7 +25,7 @@ fn read_back(btt: &Btt<FileMedium>, golden: &GoldenNamespace, id: &str) {
     for (&lba, expected) in &golden.expected {
         let mut sector = vec![0xa5; golden.lbasize as usize];
         let mut sink = SectorsMut::new(&mut sector, btt.sector_size()).unwrap();
-        let outcome = btt.lane(CpuIndex(0)).read(ExternalLba(lba), 1, &mut sink);
+        let outcome = btt.reader(CpuIndex(0)).read(ExternalLba(lba), 1, &mut sink);
         let found = match outcome {
             Ok(()) => golden::digest(&sector[..golden.io_size as usize]),
             Err(BttError::SectorError { .. }) => "EIO".to_owned(),
@@ -120,7 +120,7 @@ fn every_image_can_be_written_and_read_again() {
         for (byte, lba) in [(1, 0), (3, last), (1, last / 2)] {
             let mut data = vec![0; size];
             let mut sink = SectorsMut::new(&mut data, btt.sector_size()).unwrap();
-            btt.lane(CpuIndex(0)).read(ExternalLba(lba), 1, &mut sink).unwrap();
+            btt.reader(CpuIndex(0)).read(ExternalLba(lba), 1, &mut sink).unwrap();
             assert!(data.iter().all(|&found| found == byte), "{id}: LBA {lba}");
         }
     });

@@ -18,17 +18,11 @@ pub(crate) use model::*;
 #[cfg(not(any(feature = "loom", feature = "shuttle")))]
 pub(crate) use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 #[cfg(all(feature = "sim", not(any(feature = "loom", feature = "shuttle"))))]
-pub(crate) use scheduled::{Mutex, MutexGuard, relax};
+pub(crate) use scheduled::{Mutex, MutexGuard};
 #[cfg(not(any(feature = "loom", feature = "shuttle")))]
 pub(crate) use spin::Once;
 #[cfg(not(any(feature = "sim", feature = "loom", feature = "shuttle")))]
 pub(crate) use spin::{Mutex, MutexGuard};
-
-/// What a waiting loop does between two looks.
-#[cfg(not(any(feature = "sim", feature = "loom", feature = "shuttle")))]
-pub(crate) fn relax() {
-    core::hint::spin_loop();
-}
 
 /// A size of something in memory: as it is, and under a model checker, where every element multiplies the states.
 pub(crate) const fn sized(real: usize, modelled: usize) -> usize {

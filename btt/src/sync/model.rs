@@ -11,11 +11,6 @@ pub(crate) use checker::sync::MutexGuard;
 pub(crate) use checker::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use std::sync::{OnceLock, PoisonError};
 
-/// What a waiting loop does between two looks: the thread that it waits for must run.
-pub(crate) fn relax() {
-    checker::thread::yield_now();
-}
-
 /// As spin's mutex, whose locking cannot fail.
 #[derive(Debug)]
 pub(crate) struct Mutex<T>(checker::sync::Mutex<T>);

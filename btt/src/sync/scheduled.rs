@@ -29,11 +29,6 @@ fn ask(turn: Turn) {
     }
 }
 
-/// What a waiting loop does between two looks.
-pub(crate) fn relax() {
-    ask(Turn::Waiting);
-}
-
 /// As spin's mutex.
 pub(crate) struct Mutex<T>(spin::Mutex<T>);
 

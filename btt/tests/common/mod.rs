@@ -99,7 +99,7 @@ pub fn read_run<M: Medium>(btt: &Btt<M>, cpu: u32, lba: u64, count: u64) -> Resu
     let size = btt.sector_size();
     let mut bytes = vec![0xee; size.bytes() as usize * count as usize];
     let mut sink = SectorsMut::new(&mut bytes, size).expect("whole sectors");
-    btt.lane(CpuIndex(cpu)).read(ExternalLba(lba), count, &mut sink)?;
+    btt.reader(CpuIndex(cpu)).read(ExternalLba(lba), count, &mut sink)?;
     Ok(bytes
         .chunks(size.bytes() as usize)
         .map(|sector| {

@@ -13,7 +13,7 @@
 //!
 //! # Windows and lanes
 //! A CPU uses the window of its number, modulo windows. A BTT here has no more lanes than there are windows, and a CPU's
-//! lane is its number modulo lanes, so a lane has a window to itself. Each window has a lock of its own all the same,
+//! lane is its number modulo lanes, so a lane has a window to itself. Reads take no lane, so each window has a lock of its own,
 //! held for one command: namespaces of one region share the windows, and opening and checking need no lane.
 //! Locks: lane → map stripe → line → window. A CPU holds one window at most, and one line.
 //!

@@ -275,6 +275,12 @@ impl Medium for Blk {
         self.check(at, bytes)
     }
 
+    /// SFENCE: what a window takes is streamed.
+    #[inline]
+    fn order_stores(&self) {
+        persist::fence();
+    }
+
     /// Nothing to do: each store is durable when it returns, and has returned its error.
     fn fence(&self) -> Result<(), MediaError> {
         Ok(())

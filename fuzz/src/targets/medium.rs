@@ -116,7 +116,7 @@ fn sectors(media: &Sim) -> Option<Vec<Seen>> {
     let read = |lba: u64| {
         let mut sector = vec![0; size.bytes() as usize];
         let mut room = SectorsMut::new(&mut sector, size).expect("a sector");
-        let result = btt.lane(CpuIndex(0)).read(ExternalLba(lba), 1, &mut room);
+        let result = btt.reader(CpuIndex(0)).read(ExternalLba(lba), 1, &mut room);
         match result {
             Ok(()) => seen(&sector),
             Err(BttError::SectorError { .. }) => Seen::Lost,

@@ -70,20 +70,17 @@ impl<N: Medium> BttDisk<N> {
         count: u64,
         sink: &mut impl SectorSink<N>,
     ) -> Result<(), BttError> {
-        let mut lane = self.btt.lane(cpu);
-        let result = lane.read(lba, count, sink);
+        let mut reader = self.btt.reader(cpu);
+        let result = reader.read(lba, count, sink);
         let counted = if result.is_ok() { Counter::Reads } else { Counter::ReadErrors };
-        self.count(cpu, counted, &lane.take_counters());
+        self.count(cpu, counted, &reader.take_counters());
         result
     }
 
     /// Reads a sector to learn something about the disk: it counts for nothing.
     fn look(&self, cpu: CpuIndex, lba: ExternalLba, into: &mut [u8]) -> Result<(), BttError> {
         let mut sink = SectorsMut::new(into, self.btt.sector_size()).ok_or_else(|| self.not_whole(lba, 1))?;
-        let mut lane = self.btt.lane(cpu);
-        let result = lane.read(lba, 1, &mut sink);
-        let _ = lane.take_counters();
-        result
+        self.btt.reader(cpu).read(lba, 1, &mut sink)
     }
 
     /// Writes whole external sectors; `from` holds a whole number of them. They are durable when it returns.
@@ -181,6 +178,10 @@ impl<N: Medium> BttDisk<N> {
     fn count(&self, cpu: CpuIndex, outcome: Counter, done: &btt::lane::Counters) {
         let counters = &self.counters[cpu.0 as usize % self.counters.len()];
         counters.add(outcome, 1);
+        Self::add(counters, done);
+    }
+
+    fn add(counters: &Counters, done: &btt::lane::Counters) {
         counters.add(Counter::SectorsRead, done.sectors_read);
         counters.add(Counter::SectorsWritten, done.sectors_written);
         counters.add(Counter::Fences, done.fences);
@@ -192,6 +193,10 @@ impl<N: Medium> BttDisk<N> {
 
     /// Returns the counters since boot.
     pub(super) fn stats(&self) -> DeviceStats {
+        // What lanes have done for no request: map entries that were drained, and edits.
+        for (cpu, counters) in (0..).map(CpuIndex).zip(&self.counters) {
+            Self::add(counters, &self.btt.lane(cpu).take_counters());
+        }
         DeviceStats::new(self.name.as_str(), self.counters.iter().map(Counters::snapshot).collect())
     }
 

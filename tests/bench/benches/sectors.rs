@@ -50,7 +50,7 @@ fn sectors(criterion: &mut Criterion) -> Result<(), Box<dyn Error>> {
                 bencher.iter(|| {
                     let first = ExternalLba(choices.below(runs) * run);
                     let mut sectors = SectorsMut::new(&mut buffer, size).expect("whole sectors");
-                    black_box(btt.lane(CPU).read(first, run, &mut sectors)).expect("sound media")
+                    black_box(btt.reader(CPU).read(first, run, &mut sectors)).expect("sound media")
                 });
             });
             group.bench_function(format!("write {run}"), |bencher| {

@@ -343,7 +343,7 @@ impl<'a> Worker<'a> {
     fn read(&mut self, lba: u64, count: u64) -> bool {
         let size = self.btt.sector_size();
         let Some(mut sectors) = SectorsMut::new(&mut self.to_read, size) else { return false };
-        let read = self.btt.lane(self.cpu).read(ExternalLba(lba), count, &mut sectors);
+        let read = self.btt.reader(self.cpu).read(ExternalLba(lba), count, &mut sectors);
         read.is_ok()
             && self.to_read.chunks_exact(size.bytes() as usize).zip(lba..).all(|(sector, lba)| is_of(sector, lba))
     }

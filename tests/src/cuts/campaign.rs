@@ -256,7 +256,7 @@ pub(super) fn judge(
         let mut sector = vec![0; found.sector_bytes];
         for lba in 0..found.sectors {
             let mut room = SectorsMut::new(&mut sector, btt.sector_size()).ok_or("a sector of another size")?;
-            let read = btt.lane(CpuIndex(0)).read(ExternalLba(lba.into()), 1, &mut room);
+            let read = btt.reader(CpuIndex(0)).read(ExternalLba(lba.into()), 1, &mut room);
             read.map_err(|why| format!("sector {lba}: {why}"))?;
             if sector != found.sector(&before, lba) {
                 return Err(format!("sector {lba} reads otherwise after recovery (read-only: {read_only})"));

@@ -124,7 +124,7 @@ fn read(btt: &Btt<&Sim>, lba: u64) -> Result<u8, BttError> {
     let size = btt.sector_size();
     let mut sector = vec![0xee; size.bytes() as usize];
     let mut sink = SectorsMut::new(&mut sector, size).expect("a whole sector");
-    btt.lane(CpuIndex(0)).read(ExternalLba(lba), 1, &mut sink)?;
+    btt.reader(CpuIndex(0)).read(ExternalLba(lba), 1, &mut sink)?;
     assert!(sector.iter().all(|byte| *byte == sector[0]), "LBA {lba} is torn");
     Ok(sector[0])
 }

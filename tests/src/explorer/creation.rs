@@ -76,7 +76,7 @@ impl Creation {
         let mut sectors = vec![0xee; SECTOR as usize];
         for lba in 0..SECTORS {
             let mut sink = SectorsMut::new(&mut sectors, btt.sector_size()).ok_or("sectors of another size")?;
-            btt.lane(CpuIndex(0)).read(ExternalLba(lba), 1, &mut sink).map_err(|why| why.to_string())?;
+            btt.reader(CpuIndex(0)).read(ExternalLba(lba), 1, &mut sink).map_err(|why| why.to_string())?;
             let tag = if new { 0 } else { 0x51 };
             if sectors.iter().any(|byte| *byte != tag) {
                 return Err(format!(

@@ -170,7 +170,7 @@ impl World {
                 let mut bytes = [0; SECTOR];
                 let mut sink = SectorsMut::new(&mut bytes, self.btt.sector_size()).ok_or("sectors of another size")?;
                 let mut before = self.progress.borrow().current(lba);
-                let tag = match lane().read(ExternalLba(u64::from(lba)), 1, &mut sink) {
+                let tag = match self.btt.reader(index).read(ExternalLba(u64::from(lba)), 1, &mut sink) {
                     Ok(()) => tag_of(&bytes).ok_or("a reader gets a torn sector")?,
                     Err(BttError::SectorError { .. }) => LOST_TAG,
                     Err(why) => return Err(why.to_string()),

@@ -39,7 +39,7 @@ impl LostLine {
     fn read(btt: &Btt<&CutMedium>, lba: u32) -> Result<Option<u64>, BttError> {
         let mut bytes = [0; SECTOR];
         let mut sink = SectorsMut::new(&mut bytes, btt.sector_size()).expect("one sector");
-        btt.lane(CpuIndex(0)).read(ExternalLba(lba.into()), 1, &mut sink)?;
+        btt.reader(CpuIndex(0)).read(ExternalLba(lba.into()), 1, &mut sink)?;
         Ok(tag_of(&bytes))
     }
 }

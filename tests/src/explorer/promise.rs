@@ -68,13 +68,13 @@ impl Promise {
         let mut bytes = vec![0; self.allowed.len() * SECTOR];
         let mut sink = SectorsMut::new(&mut bytes, btt.sector_size()).ok_or("sectors of another size")?;
         let mut lost = vec![false; self.allowed.len()];
-        let result = btt.lane(CpuIndex(0)).read(ExternalLba(0), self.allowed.len() as u64, &mut sink);
+        let result = btt.reader(CpuIndex(0)).read(ExternalLba(0), self.allowed.len() as u64, &mut sink);
         match result {
             Ok(()) => {}
             Err(BttError::SectorError { .. }) => {
                 for ((lba, lost), sector) in (0..).zip(&mut lost).zip(bytes.chunks_exact_mut(SECTOR)) {
                     let mut sink = SectorsMut::new(sector, btt.sector_size()).ok_or("sectors of another size")?;
-                    match btt.lane(CpuIndex(0)).read(ExternalLba(lba), 1, &mut sink) {
+                    match btt.reader(CpuIndex(0)).read(ExternalLba(lba), 1, &mut sink) {
                         Ok(()) => {}
                         Err(BttError::SectorError { .. }) => *lost = true,
                         Err(why) => return Err(format!("{how}: {why}")),

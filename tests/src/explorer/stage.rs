@@ -6,7 +6,7 @@
 //! | [`Grain::Lock`] | before each fence, before each lock, and before it copies a sector out |
 //! | [`Grain::Fence`] | before each fence, and before it copies a sector out |
 //!
-//! Every CPU stops where it finds a lock taken, or a reader in its way. All between two stops is one step;
+//! Every CPU stops where it finds a lock taken. All between two stops is one step;
 //! `docs/crash-proof.md` says why the coarser grains lose no crash state, and a test compares them.
 //!
 //! The medium is a [`Frame`] of what is durable, what a load sees, and [`Pending`]: the model of [`btt::sim`].

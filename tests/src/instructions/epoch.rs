@@ -5,7 +5,8 @@
 //! the simulated medium streams a range as one event; the machine streams it in vectors, and where a range begins or
 //! ends inside a line, stores those pieces through the cache and writes the line back, which is durable by the same
 //! fence. The order of a
-//! line's other stores is compared by itself, [`line_orders`].
+//! line's other stores is compared by itself, [`line_orders`]. A fence that covers nothing ends no epoch: the machine has one
+//! where the simulated medium only orders stores (`Medium::order_stores`).
 
 use btt::sim::{Event, Pending};
 
@@ -33,24 +34,27 @@ pub fn epochs(events: &[Event]) -> Vec<Epoch> {
             Event::Store { at, bytes } => pending.store(0, at.0, bytes, false),
             Event::Stream { at, bytes } => pending.store(0, at.0, bytes, true),
             Event::WriteBack { at, bytes } => pending.write_back(0, at.0, *bytes),
-            Event::Fence => all.push(close(&mut pending, true)),
+            Event::Fence => all.extend(close(&mut pending, true)),
         }
     }
-    all.push(close(&mut pending, false));
+    all.extend(close(&mut pending, false));
     all
 }
 
-/// Ends an epoch. What no fence has covered is listed again at the end of each epoch, until one does.
-fn close(pending: &mut Pending, fence: bool) -> Epoch {
+/// Ends an epoch, unless with a fence that covers nothing. What no fence has covered is listed again at the end of each
+/// epoch, until one does.
+fn close(pending: &mut Pending, fence: bool) -> Option<Epoch> {
     let mut pieces: Vec<Piece> = Vec::new();
-    let mut add = |store: &btt::sim::Store, covered: bool| {
-        pieces.push(Piece { at: store.at(), bytes: store.bytes().to_vec(), covered });
-    };
     if fence {
-        pending.fence(0, |store| add(store, true));
+        pending.fence(0, |store| {
+            pieces.push(Piece { at: store.at(), bytes: store.bytes().to_vec(), covered: true });
+        });
+    }
+    if fence && pieces.is_empty() {
+        return None;
     }
     for store in pending.stores() {
-        add(store, false);
+        pieces.push(Piece { at: store.at(), bytes: store.bytes().to_vec(), covered: false });
     }
     // Single bytes at a ragged end make whole pieces, as the simulated medium has them.
     pieces.sort_by_key(|piece| piece.at);
@@ -67,7 +71,7 @@ fn close(pending: &mut Pending, fence: bool) -> Epoch {
             _ => joined.push(piece),
         }
     }
-    joined
+    Some(joined)
 }
 
 /// For each line, its cached stores in the order in which they came: what must be a prefix after a cut.

@@ -31,8 +31,10 @@ use crate::explorer::small::{BYTES, PLACEMENT, Small, content};
 pub const BASE: usize = 0x6000_0000_0000;
 /// Where in the file the flush hint is, if there is one: in its last line, which the medium leaves to it.
 pub const HINT: u64 = BYTES - LINE_BYTES;
-/// How many sectors a run has.
+/// How many sectors a run has: as many as there are free blocks.
 pub const RUN: u64 = 4;
+/// How many sectors two runs have.
+pub const RUNS: u64 = 6;
 /// Which sectors a scattered commit writes, in this order.
 pub const SCATTERED: [u64; 3] = [5, 0, 3];
 /// The content of the first sector that is written.
@@ -45,6 +47,8 @@ pub enum Operation {
     Write,
     /// A run of sectors, and its map entries drained.
     Run,
+    /// A write of more sectors than a run takes, and its map entries drained.
+    Runs,
     /// A commit of scattered sectors, and their map entries drained.
     Scatter,
     /// Opening what a cut left.
@@ -59,8 +63,8 @@ pub enum Operation {
 
 impl Operation {
     /// All of them.
-    pub const ALL: [Self; 7] =
-        [Self::Write, Self::Run, Self::Scatter, Self::Recover, Self::Create, Self::Lines, Self::Hint];
+    pub const ALL: [Self; 8] =
+        [Self::Write, Self::Run, Self::Runs, Self::Scatter, Self::Recover, Self::Create, Self::Lines, Self::Hint];
 
     /// Its name on a command line.
     #[must_use]
@@ -68,6 +72,7 @@ impl Operation {
         match self {
             Self::Write => "write",
             Self::Run => "run",
+            Self::Runs => "runs",
             Self::Scatter => "scatter",
             Self::Recover => "recover",
             Self::Create => "create",
@@ -112,9 +117,13 @@ impl Operation {
                 border();
                 assert!(result.expect("a sound BTT").recovered_writes() > 0, "there was something to recover");
             }
-            Self::Write | Self::Run => {
+            Self::Write | Self::Run | Self::Runs => {
                 let btt = Btt::open(media, PLACEMENT, 1).expect("a sound BTT");
-                let count = if self == Self::Run { RUN } else { 1 };
+                let count = match self {
+                    Self::Run => RUN,
+                    Self::Runs => RUNS,
+                    _ => 1,
+                };
                 let bytes: Vec<u8> = (0..count).flat_map(|index| content(TAG + index)).collect();
                 let source = Sectors::new(&bytes, btt.sector_size()).expect("whole sectors");
                 border();
