@@ -6,7 +6,7 @@ use btt::check::{Finding, check};
 use btt::commit::Writes;
 use btt::info_block::Version;
 use btt::media::{MediaError, NsOffset, SectorSink, SectorSource};
-use btt::{Btt, BttError, CpuIndex, ExternalLba, Placement};
+use btt::{Btt, BttError, CpuIndex, ExternalLba, Placement, RUN_MAX};
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -53,7 +53,8 @@ impl Writes<ModelMedium> for TagList<'_> {
 struct Versions {
     lba: u32,
     found: Vec<u64>,
-    /// How often the first sector was copied. In a model there is one try, and then the slow path.
+    /// The run that is copied, and how often it has been begun. In a model there is one try, and then the slow path.
+    run: usize,
     tries: u32,
 }
 
@@ -72,10 +73,12 @@ impl Versions {
 
 impl SectorSink<ModelMedium> for Versions {
     fn load(&mut self, index: usize, media: &ModelMedium, at: NsOffset) -> Result<(), MediaError> {
-        if index == 0 {
-            self.tries += 1;
-            self.found.clear();
+        if index.is_multiple_of(RUN_MAX) {
+            let run = index / RUN_MAX;
+            self.tries = if run == self.run { self.tries + 1 } else { 1 };
+            self.run = run;
         }
+        self.found.truncate(index);
         self.found.push(media.read_sector(at, self.tries.is_multiple_of(2))?);
         Ok(())
     }
@@ -161,7 +164,7 @@ impl Stage {
 
     /// Reads `count` sectors from `lba` on, and returns which versions they are.
     pub(crate) fn try_read(&self, cpu: u32, lba: u32, count: u64) -> Result<Vec<u32>, BttError> {
-        let mut versions = Versions { lba, found: Vec::new(), tries: 0 };
+        let mut versions = Versions { lba, found: Vec::new(), run: 0, tries: 0 };
         self.medium().set_cpu(cpu);
         self.0.reader(CpuIndex(cpu)).read(ExternalLba(lba.into()), count, &mut versions)?;
         Ok(versions.kept(self.medium()))
