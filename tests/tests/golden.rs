@@ -16,7 +16,7 @@ fn namespace(dimm: &Dimm, golden: &GoldenNamespace, read_only: bool) -> (FileMed
         "2.0" => Version::V2_0,
         other => panic!("BTT {other}"),
     };
-    let media = FileMedium::part(dimm.file(), golden.ns_offset, golden.ns_size, read_only);
+    let media = FileMedium::part(dimm.file(), golden.ns_offset, golden.ns_size, read_only).unsynced();
     (media, Placement { version, parent_uuid: Uuid::parse_str(&golden.parent_uuid).unwrap() })
 }
 

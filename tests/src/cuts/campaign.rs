@@ -247,7 +247,7 @@ pub(super) fn judge(
     let version = load(&found, &before)?;
     // The crate: first without a store, then with recovery.
     for read_only in [true, false] {
-        let media = FileMedium::part(dimm.file(), 0, DIMM_BYTES, read_only);
+        let media = FileMedium::part(dimm.file(), 0, DIMM_BYTES, read_only).unsynced();
         let btt = Btt::open(media, PLACEMENT, cpus).map_err(|why| format!("it does not open: {why}"))?;
         // Where nothing may be stored nothing is recovered, and all reads as if it were.
         if !read_only && btt.recovered_writes() as usize != found.pending {
@@ -263,7 +263,7 @@ pub(super) fn judge(
             }
         }
     }
-    let media = FileMedium::part(dimm.file(), 0, DIMM_BYTES, true);
+    let media = FileMedium::part(dimm.file(), 0, DIMM_BYTES, true).unsynced();
     let mut findings = Vec::new();
     check(&media, PLACEMENT, WINDOW_BLOCKS, &mut |finding| findings.push(finding), &mut |_, _| ());
     if !findings.is_empty() {
