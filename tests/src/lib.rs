@@ -9,8 +9,6 @@
 //! - [`monitor`]: what only the hardware can do to it;
 //! - [`golden`]: images that Linux made, with what they must read;
 //! - [`mutants`]: seeded defects that tests must notice;
-//! - [`nfit`]: firmware's tables, written structure by structure;
-//! - [`threads`]: the node on a host, with threads for CPUs;
 //! - [`blk`]: a DIMM behind block data windows, in process or as a process beside QEMU;
 //! - [`cuts`]: power cuts of real machines;
 //! - [`instructions`]: what the machine executes when the BTT runs on mapped memory;
@@ -32,8 +30,6 @@ pub mod linux;
 pub mod machine;
 pub mod monitor;
 pub mod mutants;
-pub mod nfit;
 pub mod place;
 pub mod pmdk;
-pub mod threads;
 pub mod workspace;

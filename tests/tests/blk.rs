@@ -13,6 +13,8 @@ use drivers::persist::Persist;
 use drivers::phys::PhysAddr;
 use drivers::pmem::{self, PmemRegion};
 use drivers::raw::RawMedium as _;
+use fake_machine::nfit::{self, Control, Kind, Table};
+use fake_machine::{BASE, Booted, Hardware, LabelArea, MIB, Memory};
 use memmap2::{MmapMut, MmapOptions};
 use nvdimm::extent::Extent;
 use nvdimm::label::NoLabels;
@@ -26,8 +28,6 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use tests::blk::model::{Faults, Lands, status};
 use tests::blk::trap::Trapped;
 use tests::blk::{Access, Cut, Layout, Model};
-use tests::nfit::{self, Control, Kind, Table};
-use tests::threads::{BASE, Booted, Hardware, LabelArea, MIB, Memory};
 use uuid::Uuid;
 
 const CAPACITY: u64 = 20 << 20;

@@ -3,17 +3,18 @@
 //! The first byte sets what the machine is like, the rest arrives on the line: bit 0 a label area, 1 machine mode, 2 mode
 //! for programs, 3 and 4 a namespace of 512- or 4096-byte sectors.
 
+use fake_machine::{FakeMachine, Wire};
 use kernel::node::Node;
 use service::console::{Activity, Session};
 
 use crate::choices::Choices;
-use crate::machine::{FakeMachine, Line};
+use crate::machine::machine;
 
 /// A person's console.
 struct Console {
     node: Node<FakeMachine>,
     session: Session,
-    line: Line,
+    line: Wire,
     /// The machine went down: the session is over.
     over: bool,
 }
@@ -38,8 +39,8 @@ impl Console {
 pub(super) fn run(bytes: &[u8]) {
     let mut choices = Choices(bytes);
     let bits = choices.byte();
-    let node = Node::assemble(FakeMachine::new(bits & 1 != 0));
-    let mut console = Console { node, session: Session::new(), line: Line::default(), over: false };
+    let node = Node::assemble(machine(bits & 1 != 0).machine);
+    let mut console = Console { node, session: Session::new(), line: Wire::default(), over: false };
     console.session.start(&mut console.line);
     if bits & 0b1_1000 != 0 {
         let size = if bits & 8 != 0 { 512 } else { 4096 };

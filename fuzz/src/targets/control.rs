@@ -4,6 +4,8 @@
 //! the link; bytes into the consumer's memory; a turn for the CPU.
 
 use btt::CpuIndex;
+use fake_machine::exports::MEMORY;
+use fake_machine::{FakeMachine, Wire};
 use kernel::node::Node;
 use kernel::node::export::Consumer as _;
 use service::console::Session;
@@ -14,7 +16,7 @@ use service::memory::{MemoryOffset, SharedMemory as _};
 use service::mock::{Descriptor, Driver, NEXT, WRITE};
 
 use crate::choices::Choices;
-use crate::machine::{FakeMachine, Line, MEMORY, SHARED_BYTES};
+use crate::machine::{Parts, SHARED_BYTES, machine};
 
 const GPA: u64 = 0x4000_0000;
 const RING: u16 = 16;
@@ -26,11 +28,10 @@ const DECISIONS_MAX: u32 = 200;
 
 pub(super) fn run(bytes: &[u8]) {
     decode(bytes);
-    let machine = FakeMachine::new(false);
-    let (line, consumer) = (machine.control(), machine.consumer());
+    let Parts { machine, control: line, consumer } = machine(false);
     let memory = *consumer.memory();
     let mut node = Node::assemble(machine);
-    let mut console = Line::default();
+    let mut console = Wire::default();
     console.say(b"create-namespace -l 512\r");
     let mut session = Session::new();
     while session.poll(&mut console, &mut node) == service::console::Activity::Busy {}
@@ -133,7 +134,7 @@ fn region(choices: &mut Choices<'_>) -> MemoryRegion {
 }
 
 /// Lets the node take in what is there; what it reports.
-fn hear(node: &Node<FakeMachine>, line: &Line) -> Vec<Report> {
+fn hear(node: &Node<FakeMachine>, line: &Wire) -> Vec<Report> {
     while node.exports().poll_control() {}
     let mut deframer = Deframer::new();
     let heard = line.heard();
@@ -141,13 +142,13 @@ fn hear(node: &Node<FakeMachine>, line: &Line) -> Vec<Report> {
     payloads.map(|payload| Report::decode(&payload.expect("a sound frame")).expect("a report").1).collect()
 }
 
-fn ask(node: &Node<FakeMachine>, line: &Line, request: &Request) -> Vec<Report> {
+fn ask(node: &Node<FakeMachine>, line: &Wire, request: &Request) -> Vec<Report> {
     line.say(&request.encode(7));
     hear(node, line)
 }
 
 /// A good bridge and a good driver: a sector is written, and read.
-fn is_served(node: &Node<FakeMachine>, line: &Line, memory: &drivers::shared::SharedWindow, boot: u64) {
+fn is_served(node: &Node<FakeMachine>, line: &Wire, memory: &drivers::shared::SharedWindow, boot: u64) {
     memory.write(MemoryOffset(0), &vec![0; SHARED_BYTES]).expect("in memory");
     let mut driver = Driver::new(RING, 0);
     let (export, avail) = (ExportIndex(0), 16 * u64::from(RING));

@@ -10,10 +10,10 @@ use std::process::ExitCode;
 use drivers::persist::Persist;
 use drivers::phys::PhysAddr;
 use drivers::pmem::{Access, Pmem, PmemRegion};
+use fake_machine::Hardware;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap};
 use nix::sys::signal::{Signal, raise};
 use tests::instructions::{BASE, HINT, Operation};
-use tests::threads::Hardware;
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);

@@ -17,8 +17,8 @@ use super::layout::Layout;
 use super::model::Model;
 use super::proxy::{BAR_BASE, Served};
 use crate::machine::ApplianceBuilder;
-use crate::nfit::{Control, Kind, Mapping, Range, Table};
 use crate::workspace;
+use fake_machine::nfit::{Control, Kind, Mapping, Range, Table};
 
 const THIS_THREAD: Pid = Pid::from_raw(0);
 

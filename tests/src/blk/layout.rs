@@ -1,6 +1,6 @@
 //! Where a DIMM's registers and apertures are in physical addresses, and the tables that describe it.
 
-use crate::nfit::{Control, DataWindows, Kind, Mapping, Range, Registers, Table};
+use fake_machine::nfit::{Control, DataWindows, Kind, Mapping, Range, Registers, Table};
 
 /// How a DIMM's share of a range is spread over it: by a table of its own, of lines among those of all DIMMs.
 #[derive(Clone, Debug)]

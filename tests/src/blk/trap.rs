@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, Once, RwLock};
 use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic, OpKind, Register};
 
 use super::model::Model;
-use crate::threads::Hardware;
+use fake_machine::Hardware;
 
 const PAGE: usize = 4096;
 

@@ -1,7 +1,7 @@
 //! Damage: found, reported, mended.
 
 use super::checked;
-use tests::threads::{BASE, Booted, Dimm, Hardware, MIB, Memory, boot, boot_one, nfit};
+use fake_machine::{BASE, Booted, Dimm, Hardware, MIB, Memory, boot, boot_one, nfit_of};
 
 #[test]
 fn the_flog_of_an_older_linux_is_kept_until_it_is_rewritten_on_request() {
@@ -215,7 +215,7 @@ fn what_cannot_be_made_portable_is_told_and_stays_as_it_was() {
     let dimm = |base, memory| Dimm { base, memory, flags: 0, labels: None };
     let dimms = [dimm(BASE, memories[0]), dimm(2 * BASE, memories[1])];
     let boot = |heap_bytes: u64| {
-        let hardware = Hardware { nfits: vec![nfit(&dimms)], heap_bytes, ..Hardware::default() };
+        let hardware = Hardware { nfits: vec![nfit_of(&dimms)], heap_bytes, ..Hardware::default() };
         dimms.iter().fold(hardware, |hardware, dimm| hardware.memory(dimm.base, dimm.memory)).boot()
     };
     let mut node = boot(192 << 20);
@@ -418,7 +418,7 @@ fn free_lists_that_would_take_the_memory_of_all_are_left_out_and_told() {
             .zip(&memories)
             .map(|(number, memory)| Dimm { base: BASE * number, memory, flags: 0, labels: None })
             .collect();
-        let map = Hardware { nfits: vec![nfit(&dimms)], heap_bytes, ..Hardware::default() };
+        let map = Hardware { nfits: vec![nfit_of(&dimms)], heap_bytes, ..Hardware::default() };
         dimms.iter().fold(map, |hardware, dimm| hardware.memory(dimm.base, dimm.memory)).boot()
     };
     assert_eq!(boot(192 << 20).done("list")["result"].as_array().map(Vec::len), Some(5));

@@ -1,83 +1,25 @@
 //! Disks for other machines: a consumer, its driver, and a bridge that speaks for it.
 
 use btt::CpuIndex;
-use drivers::shared::SharedWindow;
-use kernel::node::export::{self, Consumer, ExportServices, Waker};
+use fake_machine::exports::{FakeConsumer, MEMORY, StillClock, services};
+use fake_machine::nfit::Table;
+use fake_machine::{BASE, Booted, Dimm, Hardware, MIB, Memory, Wire, boot_with};
+use kernel::node::export::ExportServices;
 use service::control::{
     Attach, Deframer, DiskIndex, ExportIndex, MemoryId, MemoryRegion, Outcome, QueueIndex, Report, Request, Start,
 };
-use service::link::ByteLink;
 use service::memory::{MemoryOffset, SharedMemory};
 use service::mock::{Descriptor, Driver, NEXT, WRITE};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use tests::blk::trap::Trapped;
 use tests::blk::{Layout, Model};
-use tests::nfit::Table;
-use tests::threads::{BASE, Booted, Dimm, Hardware, Line, MIB, Memory, boot_with};
 
 /// A consumer: its memory, a driver, and a bridge that speaks for it.
-struct FakeConsumer {
-    window: SharedWindow,
-    rung: Mutex<Vec<u32>>,
-    clock: Arc<Clock>,
-    /// How long an interrupt takes.
-    ring_ns: AtomicU64,
-}
-
-impl Consumer for FakeConsumer {
-    fn id(&self) -> MemoryId {
-        MemoryId(3)
-    }
-    fn memory(&self) -> &SharedWindow {
-        &self.window
-    }
-    fn ring(&self, doorbell: u32) {
-        self.rung.lock().expect("no panic").push(doorbell);
-        *self.clock.now_ns.lock().expect("no panic") += self.ring_ns.load(Ordering::Relaxed);
-    }
-    fn cpu(&self, vector: u16) -> CpuIndex {
-        CpuIndex(u32::from(vector) % 4)
-    }
-}
-
-/// A clock that stands still, but for the test, and who was woken.
-#[derive(Default)]
-struct Clock {
-    now_ns: Mutex<u64>,
-    woken: Mutex<Vec<CpuIndex>>,
-}
-
-impl export::Clock for Clock {
-    fn now_ns(&self) -> u64 {
-        *self.now_ns.lock().expect("no panic")
-    }
-}
-
-impl Waker for Clock {
-    fn wake(&self, cpu: CpuIndex) {
-        self.woken.lock().expect("no panic").push(cpu);
-    }
-}
-
-/// The control link's two directions, and how often the node has looked for something on it.
-#[derive(Clone, Default)]
-struct Wire(Arc<Mutex<Line>>, Arc<AtomicU64>);
-
-impl ByteLink for Wire {
-    fn receive(&mut self) -> Option<u8> {
-        self.1.fetch_add(1, Ordering::Relaxed);
-        self.0.lock().expect("no panic").receive()
-    }
-    fn send(&mut self, bytes: &[u8]) {
-        self.0.lock().expect("no panic").send(bytes);
-    }
-}
-
 struct Bridge {
     booted: Booted,
     wire: Wire,
-    clock: Arc<Clock>,
+    clock: Arc<StillClock>,
     consumer: Arc<FakeConsumer>,
     driver: Driver,
     /// The node's run, as it reports it.
@@ -109,17 +51,9 @@ impl Bridge {
 
     fn on(sector: u32, boot: impl FnOnce(ExportServices) -> Booted) -> Self {
         let memory = Memory::new(MIB);
-        // SAFETY: the memory is never freed, and nothing but the window leads there.
-        let window = unsafe { SharedWindow::new(memory.start, memory.bytes) };
-        let (wire, clock) = (Wire::default(), Arc::new(Clock::default()));
-        let (rung, ring_ns) = (Mutex::default(), AtomicU64::new(0));
-        let consumer = Arc::new(FakeConsumer { window, rung, clock: Arc::clone(&clock), ring_ns });
-        let services = ExportServices {
-            clock: Arc::clone(&clock) as Arc<dyn export::Clock>,
-            waker: Arc::clone(&clock) as Arc<dyn Waker>,
-            consumers: vec![Arc::clone(&consumer) as Arc<dyn Consumer>],
-            link: Some(Box::new(wire.clone())),
-        };
+        let (wire, clock) = (Wire::default(), Arc::new(StillClock::default()));
+        let consumer = Arc::new(FakeConsumer::new(memory, &clock, 4));
+        let services = services(&wire, &clock, &consumer);
         let mut booted = boot(services);
         booted.done(&format!("create-namespace -r region0 -l {sector}"));
         booted.node.offer_new();
@@ -164,7 +98,7 @@ impl Bridge {
     fn attach(&mut self) {
         let regions = vec![MemoryRegion { gpa: GPA, bytes: MIB as u64, offset: 0 }];
         let features = 1 << 32 | 1 << 13 | 1 << 14; // VERSION_1, DISCARD, WRITE_ZEROES
-        let attach = Attach { export: ExportIndex(0), memory: MemoryId(3), features, disk: DiskIndex(0), regions };
+        let attach = Attach { export: ExportIndex(0), memory: MEMORY, features, disk: DiskIndex(0), regions };
         self.ask(Request::Attach(attach), Outcome::Ok);
     }
 

@@ -1,7 +1,7 @@
 //! `health`: what is known to be wrong, and how bad it is.
 
+use fake_machine::{BASE, Booted, Dimm, MIB, Memory, boot, boot_one};
 use serde_json::{Value, json};
-use tests::threads::{BASE, Booted, Dimm, MIB, Memory, boot, boot_one};
 
 /// The state, the exit status, and each finding's place and severity.
 fn health(node: &mut Booted) -> (String, u64, Vec<(String, String)>) {

@@ -1,8 +1,8 @@
 //! Namespaces by labels: made, disabled, destroyed, cut off.
 
+use fake_machine::nfit::{Control, Kind, Mapping, Range, Table};
+use fake_machine::{BASE, Booted, Dimm, Hardware, LabelArea, MIB, Memory, boot, boot_one, labelled};
 use serde_json::Value;
-use tests::nfit::{Control, Kind, Mapping, Range, Table};
-use tests::threads::{BASE, Booted, Dimm, Hardware, LabelArea, MIB, Memory, boot, boot_one, labelled};
 
 /// `list -Ni`, in short: name, mode or state, sector size.
 fn listed(node: &mut Booted) -> Vec<String> {

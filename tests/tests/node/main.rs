@@ -8,7 +8,7 @@ mod namespaces;
 mod ranges;
 mod sectors;
 
-use tests::threads::Booted;
+use fake_machine::Booted;
 
 /// All findings of a check, and whether all of them are repaired.
 fn checked(node: &mut Booted, options: &str) -> (usize, bool) {

@@ -3,8 +3,8 @@
 use super::checked;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use tests::nfit::{Control, Kind, Mapping, Range, Table};
-use tests::threads::{BASE, Dimm, Hardware, MIB, Memory, boot, boot_one};
+use fake_machine::nfit::{Control, Kind, Mapping, Range, Table};
+use fake_machine::{BASE, Dimm, Hardware, MIB, Memory, boot, boot_one};
 
 #[test]
 fn what_is_created_and_written_is_there_after_a_reboot() {

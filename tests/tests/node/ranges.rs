@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use btt::media::FenceFault;
 use drivers::flush::Flush;
+use fake_machine::{BASE, Booted, Dimm, Hardware, MIB, Memory, nfit_of};
 use kernel::node::{BareMemory, FlushedRange};
 use nvdimm::error::Place;
 use serde_json::{Value, json};
-use tests::threads::{BASE, Booted, Dimm, Hardware, MIB, Memory, nfit};
 
 /// A device that carries so many FLUSHes out, and fails then.
 #[derive(Debug)]
@@ -92,7 +92,7 @@ fn it_stands_beside_nvdimms_on_a_bus_of_its_own() {
         memory: Err("it is a legacy device".into()),
     };
     let hardware = Hardware {
-        nfits: vec![nfit(&[dimm])],
+        nfits: vec![nfit_of(&[dimm])],
         bare: vec![virtio(next, memory, &device), broken, of_map],
         in_use: vec![0x1000..0x9_f000, 0xf000_0000..BASE],
         ..Hardware::default()

@@ -4,7 +4,7 @@ use super::checked;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use drivers::phys::PhysAddr;
-use tests::threads::{BASE, Booted, Dimm, Hardware, MIB, Memory, boot, boot_one, nfit};
+use fake_machine::{BASE, Booted, Dimm, Hardware, MIB, Memory, boot, boot_one, nfit_of};
 
 #[test]
 fn machine_checks_about_persistent_memory_are_errors_of_its_sectors() {
@@ -192,7 +192,7 @@ fn every_figure_counts_what_it_says() {
 fn a_load_has_memory_for_all_its_buffers_or_is_refused() {
     let memory = Memory::new(32 * MIB);
     let dimm = Dimm { base: BASE, memory, flags: 0, labels: None };
-    let hardware = Hardware { nfits: vec![nfit(&[dimm])], heap_bytes: 2 << 20, ..Hardware::default() };
+    let hardware = Hardware { nfits: vec![nfit_of(&[dimm])], heap_bytes: 2 << 20, ..Hardware::default() };
     let mut node = hardware.memory(BASE, memory).boot();
     node.done("create-namespace");
     // Four CPUs have 256 KiB together.

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
+use fake_machine::nfit::{Control, Kind, Mapping, Range, Table};
 use host::deadline::Deadline;
 use host::session::ReplyForm;
 use serde_json::{Value, json};
@@ -11,7 +12,6 @@ use tests::dimm::{Dimm, GIB, MIB};
 use tests::golden::{self, Golden};
 use tests::machine::{ApplianceBuilder, Running};
 use tests::monitor;
-use tests::nfit::{Control, Kind, Mapping, Range, Table};
 
 /// A sector full of a pattern of its own.
 fn pattern(lba: u64, version: u64, bytes: usize) -> Vec<u8> {

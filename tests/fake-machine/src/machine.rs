@@ -1,0 +1,227 @@
+//! The machine that the node runs on: what it has, threads for CPUs, a clock.
+
+use std::cell::Cell;
+use std::fmt;
+use std::ops;
+use std::ptr::NonNull;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::time::Instant;
+
+use btt::CpuIndex;
+use kernel::node::export::ExportServices;
+use kernel::node::{BareMemory, Machine};
+use nvdimm::label::LabelStore;
+
+use crate::labels::{Areas, LabelArea};
+use crate::memory::{Map, Memory};
+
+thread_local! {
+    /// The CPU that a thread is.
+    static CPU: Cell<CpuIndex> = const { Cell::new(CpuIndex(0)) };
+}
+
+/// The machine.
+pub struct FakeMachine {
+    map: Map,
+    nfits: Vec<Vec<u8>>,
+    cpus: u32,
+    heap_bytes: u64,
+    /// By device handle.
+    labels: Areas,
+    clock: Clock,
+    random: Random,
+    log: Mutex<Vec<String>>,
+    bare: Vec<BareMemory>,
+    in_use: Vec<ops::Range<u64>>,
+    /// Until the node asks.
+    services: Mutex<Option<ExportServices>>,
+}
+
+impl FakeMachine {
+    /// From here on, each look at the clock is a second later than the one before.
+    pub fn hurry(&self) {
+        self.clock.hurry_ns.store(1_000_000_000, Ordering::Relaxed);
+    }
+
+    /// What has been logged.
+    ///
+    /// # Panics
+    /// Never: code that logs does not panic.
+    #[must_use]
+    pub fn logged(&self) -> Vec<String> {
+        self.log.lock().expect("no panic").clone()
+    }
+}
+
+impl Machine for FakeMachine {
+    type Map = Map;
+
+    fn map(&self) -> &Map {
+        &self.map
+    }
+    fn cpus(&self) -> u32 {
+        self.cpus
+    }
+    fn this_cpu() -> CpuIndex {
+        CPU.get()
+    }
+    fn run_on_all(&self, work: &(dyn Fn(CpuIndex) + Sync)) {
+        if self.cpus == 1 {
+            return work(CpuIndex(0));
+        }
+        std::thread::scope(|scope| {
+            for cpu in 0..self.cpus {
+                scope.spawn(move || {
+                    CPU.set(CpuIndex(cpu));
+                    work(CpuIndex(cpu));
+                });
+            }
+        });
+    }
+    fn now_ns(&self) -> u64 {
+        self.clock.look_ns()
+    }
+    fn random(&self) -> [u8; 16] {
+        self.random.next()
+    }
+    fn memory_bytes(&self) -> u64 {
+        256 << 20
+    }
+    fn heap_bytes(&self) -> u64 {
+        self.heap_bytes
+    }
+    fn tables(&self) -> Vec<String> {
+        vec!["NFIT".into()]
+    }
+    fn nfits(&self) -> &[Vec<u8>] {
+        &self.nfits
+    }
+    fn bare_memory(&self) -> Vec<BareMemory> {
+        self.bare.clone()
+    }
+    fn in_use(&self) -> Vec<ops::Range<u64>> {
+        self.in_use.clone()
+    }
+    fn labels(&self) -> Box<dyn LabelStore + '_> {
+        Box::new(self.labels.clone())
+    }
+    fn export_services(&self) -> ExportServices {
+        self.services.lock().expect("no panic").take().unwrap_or_else(ExportServices::none)
+    }
+    fn log(&self, line: fmt::Arguments<'_>) {
+        self.log.lock().expect("no panic").push(line.to_string());
+    }
+}
+
+/// Time, in nanoseconds.
+#[derive(Debug)]
+struct Clock {
+    /// Real time passes since then. `None`: each look moves the time on, by more and more, so that all waiting ends soon.
+    start: Option<Instant>,
+    /// How much each look moves it on beside.
+    hurry_ns: AtomicU64,
+    hurried_ns: AtomicU64,
+}
+
+impl Clock {
+    fn look_ns(&self) -> u64 {
+        let Some(start) = self.start else {
+            let now = self.hurried_ns.load(Ordering::Relaxed);
+            self.hurried_ns.store(now.saturating_add(10_000_000).saturating_add(now / 16), Ordering::Relaxed);
+            return now;
+        };
+        let hurried = self.hurried_ns.fetch_add(self.hurry_ns.load(Ordering::Relaxed), Ordering::Relaxed);
+        u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX) + hurried
+    }
+}
+
+/// What a machine's random bytes begin with; a later machine's are others, unless it is to be as the first one.
+#[derive(Debug)]
+struct Random(AtomicU8);
+
+impl Random {
+    fn next(&self) -> [u8; 16] {
+        static NEXT: AtomicU8 = AtomicU8::new(0);
+        let repeats = self.0.load(Ordering::Relaxed) != 0;
+        let counter = if repeats { &self.0 } else { &NEXT };
+        [counter.fetch_add(1, Ordering::Relaxed); 16]
+    }
+}
+
+/// What a machine has.
+pub struct Hardware {
+    /// Physical memory.
+    pub map: Map,
+    /// Firmware's tables.
+    pub nfits: Vec<Vec<u8>>,
+    /// Label areas by device handle.
+    pub areas: Vec<(u32, &'static LabelArea)>,
+    /// Persistent memory that no NFIT describes.
+    pub bare: Vec<BareMemory>,
+    /// What the memory map has for anything else.
+    pub in_use: Vec<ops::Range<u64>>,
+    /// How many CPUs.
+    pub cpus: u32,
+    /// The length that is reported for the heap.
+    pub heap_bytes: u64,
+    /// What exports need.
+    pub services: ExportServices,
+    /// Whether it does the same each time: its clock moves with each look, and its random bytes are those of the machine
+    /// before.
+    pub repeats: bool,
+}
+
+impl Default for Hardware {
+    fn default() -> Self {
+        Self {
+            map: Map::default(),
+            nfits: Vec::new(),
+            areas: Vec::new(),
+            bare: Vec::new(),
+            in_use: Vec::new(),
+            cpus: 4,
+            heap_bytes: 192 << 20,
+            services: ExportServices::none(),
+            repeats: false,
+        }
+    }
+}
+
+impl Hardware {
+    /// With memory at this physical address.
+    #[must_use]
+    pub fn memory(mut self, base: u64, memory: &'static Memory) -> Self {
+        self.map.0.push((base, memory.bytes as u64, memory.start));
+        self
+    }
+
+    /// With something at this physical address that the host has at `start`.
+    ///
+    /// # Safety
+    /// It is never unmapped, and no Rust object.
+    #[must_use]
+    pub unsafe fn device(mut self, base: u64, bytes: u64, start: NonNull<u8>) -> Self {
+        self.map.0.push((base, bytes, start));
+        self
+    }
+
+    /// The machine.
+    #[must_use]
+    pub fn machine(self) -> FakeMachine {
+        let start = (!self.repeats).then(Instant::now);
+        FakeMachine {
+            map: self.map,
+            nfits: self.nfits,
+            labels: Areas(self.areas),
+            bare: self.bare,
+            in_use: self.in_use,
+            cpus: self.cpus,
+            heap_bytes: self.heap_bytes,
+            clock: Clock { start, hurry_ns: AtomicU64::new(0), hurried_ns: AtomicU64::new(0) },
+            random: Random(AtomicU8::new(self.repeats.into())),
+            log: Mutex::default(),
+            services: Mutex::new(Some(self.services)),
+        }
+    }
+}
