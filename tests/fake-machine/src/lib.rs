@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`memory`], [`labels`] | persistent memory and label areas, which outlive the node |
 //! | [`nfit`] | firmware's tables, written structure by structure |
-//! | [`line`], [`exports`] | the other ends of serial lines; consumers |
+//! | [`line`](mod@line), [`exports`] | the other ends of serial lines; consumers |
 //! | [`machine`] | the machine, made of these |
 //! | [`booted`] | a node on it, and commands as a person types them |
 
