@@ -5,6 +5,7 @@
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use btt::layout::PAGE_BYTES;
 use btt::media::LINE_BYTES;
@@ -23,7 +24,9 @@ use tests::workspace;
 
 /// A file for the medium before an operation.
 fn medium(operation: Operation) -> PathBuf {
-    let path = workspace::folder("instructions").join(format!("{}-{}", operation.name(), std::process::id()));
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let name = format!("{}-{}-{}", operation.name(), std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+    let path = workspace::folder("instructions").join(name);
     fs::write(&path, operation.start()).unwrap();
     fs::File::options().write(true).open(&path).unwrap().set_len(BYTES).unwrap();
     path
