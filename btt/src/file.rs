@@ -10,6 +10,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::RwLock;
+use std::sync::atomic::{Ordering, fence};
 
 /// The medium.
 #[derive(Debug)]
@@ -123,6 +124,10 @@ impl Medium for FileMedium {
 
     fn start_write_back(&self, at: NsOffset, bytes: u64) -> Result<(), MediaError> {
         self.place(at, bytes, 1).map(drop)
+    }
+
+    fn order_stores(&self) {
+        fence(Ordering::Release);
     }
 
     fn fence(&self) -> Result<(), MediaError> {

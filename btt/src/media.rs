@@ -12,7 +12,6 @@
 //! A store may persist before any fence, too: "not flushed" never means "not persisted". A fence covers what the CPU
 //! that executes it has stored or started to write back; it does not cover other CPUs' stores.
 
-use crate::sync::{Ordering, fence};
 use core::fmt;
 
 /// The unit in which caches write back: 64 bytes.
@@ -196,11 +195,11 @@ pub trait Medium {
     /// acquire fence, sees all that this CPU stored before, to the medium or to memory. A release fence, for streaming
     /// stores too. It makes nothing durable.
     ///
-    /// The release fence that is given here is enough where [`Medium::write`] makes ordinary stores.
-    #[inline]
-    fn order_stores(&self) {
-        fence(Ordering::Release);
-    }
+    /// Where [`Medium::write`] makes ordinary stores, [`core::sync::atomic::fence`] with [`Ordering::Release`] is that. A
+    /// medium on top of another one passes it on.
+    ///
+    /// [`Ordering::Release`]: core::sync::atomic::Ordering::Release
+    fn order_stores(&self);
 
     /// Waits until all that this CPU streamed or started to write back is durable.
     ///

@@ -6,6 +6,7 @@
 use crate::media::{MediaError, Medium, NsOffset};
 use alloc::vec;
 use alloc::vec::Vec;
+use core::sync::atomic::{Ordering, fence};
 use spin::Mutex;
 
 /// The medium.
@@ -96,6 +97,10 @@ impl Medium for Ram {
     fn start_write_back(&self, at: NsOffset, bytes: u64) -> Result<(), MediaError> {
         let outside = MediaError::OutOfRange { at, bytes };
         self.at(at, usize::try_from(bytes).map_err(|_| outside)?, |_| ())
+    }
+
+    fn order_stores(&self) {
+        fence(Ordering::Release);
     }
 
     fn fence(&self) -> Result<(), MediaError> {

@@ -161,6 +161,9 @@ impl Medium for &'static Busy {
     fn start_write_back(&self, at: NsOffset, bytes: u64) -> Result<(), MediaError> {
         self.sim.start_write_back(at, bytes)
     }
+    fn order_stores(&self) {
+        self.sim.order_stores();
+    }
     fn fence(&self) -> Result<(), MediaError> {
         self.sim.fence()
     }

@@ -1,7 +1,7 @@
 //! loom, as the models use it.
 
 pub(crate) use loom::sync::Mutex;
-pub(crate) use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+pub(crate) use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 pub(crate) use loom::thread;
 
 use loom::cell::UnsafeCell;

@@ -11,7 +11,7 @@
 //! Behind windows, each access also takes the window of its CPU, under the lock that a window has, and the halves of a
 //! record share no fence.
 
-use crate::checker::{self, AtomicU32, AtomicU64, Guarded, Ordering, thread};
+use crate::checker::{self, AtomicU32, AtomicU64, Guarded, Ordering, fence, thread};
 use btt::PremapAba;
 use btt::geometry::{Geometry, SectorSize};
 use btt::info_block::{InfoBlock, Version};
@@ -458,6 +458,10 @@ impl Medium for ModelMedium {
             store.written_back_by.push(cpu);
         }
         Ok(())
+    }
+
+    fn order_stores(&self) {
+        fence(Ordering::Release);
     }
 
     fn fence(&self) -> Result<(), MediaError> {

@@ -1,7 +1,7 @@
 //! shuttle, as the models use it.
 
 pub(crate) use shuttle::sync::Mutex;
-pub(crate) use shuttle::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+pub(crate) use shuttle::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 pub(crate) use shuttle::thread;
 
 use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler};

@@ -35,6 +35,7 @@ use alloc::vec::Vec;
 use image::Image;
 pub use pending::{Chain, PIECE_BYTES, Pending, Store};
 // Not the locks under test: nothing waits for these.
+use core::sync::atomic::{Ordering, fence};
 use spin::{Mutex, MutexGuard};
 
 /// What was done to the medium, in program order.
@@ -438,6 +439,10 @@ impl Medium for Sim {
         state.pending.write_back(cpu, at.0, bytes);
         state.log(|| Event::WriteBack { at, bytes });
         Ok(())
+    }
+
+    fn order_stores(&self) {
+        fence(Ordering::Release);
     }
 
     fn fence(&self) -> Result<(), MediaError> {

@@ -94,6 +94,9 @@ impl Medium for Lossy {
     fn start_write_back(&self, at: NsOffset, bytes: u64) -> Result<(), MediaError> {
         self.inner.start_write_back(at, bytes)
     }
+    fn order_stores(&self) {
+        self.inner.order_stores();
+    }
     fn fence(&self) -> Result<(), MediaError> {
         self.inner.fence()
     }

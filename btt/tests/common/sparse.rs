@@ -3,7 +3,7 @@
 use btt::media::{MediaError, Medium, NsOffset};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 const PAGE: u64 = 4096;
 
@@ -112,6 +112,9 @@ impl Medium for Sparse {
     }
     fn start_write_back(&self, at: NsOffset, bytes: u64) -> Result<(), MediaError> {
         self.check(at, usize::try_from(bytes).expect("small"), false)
+    }
+    fn order_stores(&self) {
+        fence(Ordering::Release);
     }
     fn fence(&self) -> Result<(), MediaError> {
         Ok(())

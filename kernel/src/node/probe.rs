@@ -238,6 +238,9 @@ mod tests {
         fn start_write_back(&self, _: NsOffset, _: u64) -> Result<(), MediaError> {
             unreachable!("a probe streams")
         }
+        fn order_stores(&self) {
+            self.inner.order_stores();
+        }
         fn fence(&self) -> Result<(), MediaError> {
             self.inner.fence()
         }

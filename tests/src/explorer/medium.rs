@@ -5,6 +5,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::ops::Range;
+use std::sync::atomic::{Ordering, fence};
 
 use btt::media::{MediaError, Medium, NsOffset};
 use btt::sim::Event;
@@ -164,6 +165,10 @@ impl Medium for CutMedium {
         self.check(at, bytes, 1)?;
         self.events.borrow_mut().push(Event::WriteBack { at, bytes });
         Ok(())
+    }
+
+    fn order_stores(&self) {
+        fence(Ordering::Release);
     }
 
     fn fence(&self) -> Result<(), MediaError> {

@@ -15,6 +15,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::ptr;
 use std::rc::Rc;
+use std::sync::atomic::{Ordering, fence};
 
 use btt::media::{LINE_BYTES, MediaError, Medium, NsOffset};
 use btt::sim::{Pending, Turn, set_scheduler};
@@ -352,6 +353,10 @@ impl Medium for Acting {
         self.0.say(|| format!("start write-back of {bytes} bytes at {at}"));
         self.0.bytes.borrow_mut().pending.write_back(self.0.cpu.get(), at.0, bytes);
         Ok(())
+    }
+
+    fn order_stores(&self) {
+        fence(Ordering::Release);
     }
 
     fn fence(&self) -> Result<(), MediaError> {
