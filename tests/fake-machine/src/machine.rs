@@ -30,7 +30,8 @@ pub struct FakeMachine {
     /// By device handle.
     labels: Areas,
     clock: Clock,
-    random: Random,
+    /// The next random bytes of a machine that repeats; the others have one sequence.
+    random: Option<AtomicU8>,
     log: Mutex<Vec<String>>,
     bare: Vec<BareMemory>,
     in_use: Vec<ops::Range<u64>>,
@@ -83,7 +84,8 @@ impl Machine for FakeMachine {
         self.clock.look_ns()
     }
     fn random(&self) -> [u8; 16] {
-        self.random.next()
+        static NEXT: AtomicU8 = AtomicU8::new(0);
+        [self.random.as_ref().unwrap_or(&NEXT).fetch_add(1, Ordering::Relaxed); 16]
     }
     fn memory_bytes(&self) -> u64 {
         256 << 20
@@ -136,19 +138,6 @@ impl Clock {
     }
 }
 
-/// What a machine's random bytes begin with; a later machine's are others, unless it is to be as the first one.
-#[derive(Debug)]
-struct Random(AtomicU8);
-
-impl Random {
-    fn next(&self) -> [u8; 16] {
-        static NEXT: AtomicU8 = AtomicU8::new(0);
-        let repeats = self.0.load(Ordering::Relaxed) != 0;
-        let counter = if repeats { &self.0 } else { &NEXT };
-        [counter.fetch_add(1, Ordering::Relaxed); 16]
-    }
-}
-
 /// What a machine has.
 pub struct Hardware {
     /// Physical memory.
@@ -167,8 +156,7 @@ pub struct Hardware {
     pub heap_bytes: u64,
     /// What exports need.
     pub services: ExportServices,
-    /// Whether it does the same each time: its clock moves with each look, and its random bytes are those of the machine
-    /// before.
+    /// Whether it does the same each time: its clock moves with each look, and its random bytes begin anew.
     pub repeats: bool,
 }
 
@@ -219,7 +207,7 @@ impl Hardware {
             cpus: self.cpus,
             heap_bytes: self.heap_bytes,
             clock: Clock { start, hurry_ns: AtomicU64::new(0), hurried_ns: AtomicU64::new(0) },
-            random: Random(AtomicU8::new(self.repeats.into())),
+            random: self.repeats.then(|| AtomicU8::new(1)),
             log: Mutex::default(),
             services: Mutex::new(Some(self.services)),
         }
