@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 /// A namespace in sector mode.
 ///
-/// Order of locks: lane → map stripes (invariant 9). Only [`Btt::exclusively`] holds two lanes: all of them, in order.
+/// Order of locks: lane → a slow reader's turn → map stripes (invariant 9). Only [`Btt::exclusively`] holds two lanes: all of them, in order.
 pub struct Btt<M> {
     media: M,
     pub(crate) arenas: Vec<Arena>,
@@ -185,7 +185,9 @@ impl<M: Medium> Btt<M> {
         })
     }
 
-    /// What all lanes have done since their counters were last taken.
+    /// What all lanes have done since their counters were last taken. What was read without one is in its [`Reader`].
+    ///
+    /// [`Reader`]: crate::read::Reader
     pub fn counters(&self) -> Counters {
         self.lanes.iter().fold(Counters::default(), |sum, lane| sum.plus(&lane.counters()))
     }

@@ -92,14 +92,17 @@ impl<M: Medium> Btt<M> {
     /// A later fence proves nothing then: the medium may have dropped what the failed one was for, which reads back all the
     /// same. A flog group would go on from a record, or a record from a map entry, that a cut takes away.
     pub(crate) fn fence(&self) -> Result<(), MediaError> {
-        self.media().fence().inspect_err(|why| {
-            if let MediaError::NotDurable(fault) = why {
-                for arena in &self.arenas {
-                    // An arena that takes no writes has its reason, which stands.
-                    let _ = arena.turn_read_only(ReadOnlyReason::NotDurable(*fault));
-                }
+        self.media().fence().inspect_err(|why| self.stop_if_not_durable(*why))
+    }
+
+    /// Turns all arenas read-only, if this is a failure for good.
+    pub(crate) fn stop_if_not_durable(&self, why: MediaError) {
+        if let MediaError::NotDurable(fault) = why {
+            for arena in &self.arenas {
+                // An arena that takes no writes has its reason, which stands.
+                let _ = arena.turn_read_only(ReadOnlyReason::NotDurable(fault));
             }
-        })
+        }
     }
 
     /// Takes the lane of `cpu`, and waits for another CPU that has it. The guard writes sectors.
@@ -125,8 +128,8 @@ impl<M: Medium> Btt<M> {
         Ok(())
     }
 
-    /// Runs `f` on the drained medium, with all lanes taken: no other CPU writes meanwhile. Others may read, so `f`
-    /// changes no map entry, and no byte of a block.
+    /// Runs `f` on the drained medium, with all lanes taken: no other CPU writes sectors meanwhile. Others may read, so
+    /// `f` changes no map entry, and no byte of a block; and one that finds damage may set the error flag in the info blocks.
     ///
     /// # Errors
     /// The medium's error while it is drained.

@@ -115,7 +115,8 @@ pub(crate) struct Unfenced {
 /// One record is enough. A lane that takes the stripe has either fenced its own record (each run begins with a data
 /// fence that covers the lane's lines), or it makes another lane's record durable before it stores any flog word.
 ///
-/// A cache line of its own: CPUs that use neighbours do not meet.
+/// A cache line of its own. (Not two, as lanes have: of a thousand stripes two CPUs seldom use neighbours, and these would
+/// take twice the memory.)
 #[repr(align(64))]
 pub(crate) struct Stripe {
     record: Mutex<Option<Unfenced>>,
@@ -167,7 +168,7 @@ impl MapLocks {
     }
 
     /// Locks the stripes of the `count` entries from `first` on, in ascending order of stripes.
-    // Invariant 9: lane → stripes, ascending; never the reverse. A lane that holds a stripe never waits for readers.
+    // Invariant 9: lane → a slow reader's turn → stripes, ascending; never the reverse. A lane that holds a stripe never waits for readers.
     #[inline]
     pub(crate) fn lock(&self, first: PremapAba, count: u32) -> MapGuard<'_, LINES_MOST> {
         let (begin, end) = (MapLine::of(first).0, MapLine::of(PremapAba(first.0 + count - 1)).0 + 1);

@@ -164,7 +164,8 @@ impl<M: Medium> LaneGuard<'_, M> {
         arena.slow_readers.wait();
         for tries_left in (0..self.state.entries(arena.index).len()).rev() {
             let Err((stored, why)) = self.store_data(arena, count, done, source) else { break };
-            if why == MediaError::CallersMemory {
+            self.btt.stop_if_not_durable(why);
+            if matches!(why, MediaError::CallersMemory | MediaError::NotDurable(_)) {
                 // Another block would not help: the next run begins with that sector, and fails.
                 return if stored > 0 { Ok(u32::try_from(stored).expect("below count")) } else { Err(why) };
             }

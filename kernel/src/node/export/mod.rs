@@ -18,7 +18,7 @@
 //! | `lease_until_ns` | control | every CPU before it touches a consumer's memory | release, acquire |
 //! | `reports` | a CPU that found a broken queue | control | lock |
 //!
-//! Order of locks: control → station → lanes of a disk → a disk's map stripes; `reports` and nothing below it. After
+//! Order of locks: control → station → a disk's own (invariant 9); `reports` and nothing below it. After
 //! control has removed a queue under its station's lock, no CPU touches it. A request that a poll has taken is complete
 //! by then, or is one that it has carried out in part: that one is not in the used ring, and is carried out from its
 //! beginning by whatever serves the queue next.
