@@ -126,6 +126,10 @@ impl Medium for FileMedium {
         self.place(at, bytes, 1).map(drop)
     }
 
+    fn look_again(&self, _at: NsOffset, _bytes: u64) -> Result<(), MediaError> {
+        Ok(())
+    }
+
     fn order_stores(&self) {
         fence(Ordering::Release);
     }

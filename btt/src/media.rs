@@ -191,6 +191,14 @@ pub trait Medium {
     /// [`MediaError::OutOfRange`], [`MediaError::Device`].
     fn start_write_back(&self, at: NsOffset, bytes: u64) -> Result<(), MediaError>;
 
+    /// Forgets which of these bytes were found lost, so that the next read finds out anew. Nothing writes to them meanwhile,
+    /// but something may have between the loss and the report of it, which can come late: by another CPU's read, or by the
+    /// hardware. A medium that keeps no list of lost lines has nothing to do. One on top of another one passes it on.
+    ///
+    /// # Errors
+    /// [`MediaError::OutOfRange`].
+    fn look_again(&self, at: NsOffset, bytes: u64) -> Result<(), MediaError>;
+
     /// Orders stores: another CPU that reads a byte of what this CPU stores or streams after it, and then executes an
     /// acquire fence, sees all that this CPU stored before, to the medium or to memory. A release fence, for streaming
     /// stores too. It makes nothing durable.
@@ -240,6 +248,9 @@ impl<M: Medium + ?Sized> Medium for &M {
     }
     fn start_write_back(&self, at: NsOffset, bytes: u64) -> Result<(), MediaError> {
         (**self).start_write_back(at, bytes)
+    }
+    fn look_again(&self, at: NsOffset, bytes: u64) -> Result<(), MediaError> {
+        (**self).look_again(at, bytes)
     }
     fn order_stores(&self) {
         (**self).order_stores();

@@ -99,6 +99,10 @@ impl Medium for Ram {
         self.at(at, usize::try_from(bytes).map_err(|_| outside)?, |_| ())
     }
 
+    fn look_again(&self, _at: NsOffset, _bytes: u64) -> Result<(), MediaError> {
+        Ok(())
+    }
+
     fn order_stores(&self) {
         fence(Ordering::Release);
     }

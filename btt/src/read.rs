@@ -207,6 +207,26 @@ impl<M: Medium> Btt<M> {
             MapEntry::Error(_) => Err(Failed::Error(BttError::SectorError { lba: arena.lba(premap) })),
         }
     }
+
+    /// Copies the block of this entry, which no lane writes meanwhile: so the medium can tell whether it has lost it. A first
+    /// report may be of the block's life before this one.
+    fn copy_or_find_lost<S: SectorSink<M> + ?Sized>(
+        &self,
+        arena: &Arena,
+        premap: PremapAba,
+        entry: MapEntry,
+        index: usize,
+        sink: &mut S,
+    ) -> Result<(), Failed> {
+        let first = self.copy(arena, premap, entry, index, sink);
+        if !matches!(first, Err(Failed::Lost(_))) {
+            return first;
+        }
+        let bytes = u64::from(arena.found.info.geometry.internal_lbasize);
+        let again = self.media().look_again(arena.block_at(entry.block()), bytes);
+        again.map_err(|why| Failed::Error(BttError::Data { lba: arena.lba(premap), why }))?;
+        self.copy(arena, premap, entry, index, sink)
+    }
 }
 
 /// What a try comes to if no entry has changed its block meanwhile.
@@ -266,7 +286,7 @@ impl<M: Medium> LaneGuard<'_, M> {
         let arena = run.arena;
         for (word, (premap, index)) in words.iter().zip(run.sectors()) {
             let entry = arena.decode(self.btt.media(), premap, *word)?;
-            match self.btt.copy(arena, premap, entry, index, sink) {
+            match self.btt.copy_or_find_lost(arena, premap, entry, index, sink) {
                 Ok(()) => {}
                 Err(Failed::Lost(why)) => {
                     return match self.mark_lost(arena, premap, entry)? {

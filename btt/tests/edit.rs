@@ -304,6 +304,19 @@ fn a_medium_that_has_lost_lines_all_over_is_formatted_and_used() {
 }
 
 #[test]
+fn a_loss_that_is_reported_late_costs_no_sector() {
+    for count in [1, 3] {
+        let btt = open(Lossy::new(made(512)), 1);
+        write(&btt, 0, 0, &[1, 2, 3]).expect("in range");
+        // Of the block's life before this one, by a reader or by the hardware.
+        let at = block_at(&btt, 0);
+        btt.media().late.lock().expect("no panic").push(at..at + 64);
+        assert_eq!(read_run(&btt, 0, 0, count), Ok((1..=count).collect()));
+        assert!(btt.media().late.lock().expect("no panic").is_empty());
+    }
+}
+
+#[test]
 fn a_sector_that_is_written_while_its_loss_is_found_keeps_its_new_data() {
     let sim = Box::leak(Box::new(open(Lossy::new(made(512)), 2)));
     write(sim, 0, 0, &[1, 2, 3]).expect("in range");

@@ -161,6 +161,9 @@ impl Medium for &'static Busy {
     fn start_write_back(&self, at: NsOffset, bytes: u64) -> Result<(), MediaError> {
         self.sim.start_write_back(at, bytes)
     }
+    fn look_again(&self, at: NsOffset, bytes: u64) -> Result<(), MediaError> {
+        self.sim.look_again(at, bytes)
+    }
     fn order_stores(&self) {
         self.sim.order_stores();
     }

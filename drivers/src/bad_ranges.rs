@@ -1,7 +1,11 @@
 //! The lines of a region that the medium has lost: reads of them fail until they are written again as a whole.
 //!
-//! The list is kept in memory only. A machine check handler and the admin side's inject-error add to it. While it is
-//! empty, a query costs one load.
+//! The list is kept in memory only. Reads that fail, a machine check handler and the admin side's inject-error add to it.
+//! While it is empty, a query costs one load.
+//!
+//! What is reported may have been written between the loss and the report. So the list can name sound lines, until somebody
+//! who keeps writers away has it [forget](BadRanges::forget_reports) them and reads again. What was injected stays: the
+//! medium would not lose it a second time.
 //!
 //! | | used by | how |
 //! |---|---|---|
@@ -31,10 +35,18 @@ pub(crate) struct InboxFull;
 pub(crate) struct BadRanges {
     /// [`Self::RANGES`] while there are ranges, [`Self::NEWS`] while there may be something in the inbox.
     known: AtomicUsize,
-    /// Sorted, apart from one another, on line borders.
-    ranges: Mutex<Vec<(u64, u64)>>,
+    ranges: Mutex<Ranges>,
     /// Offset and length of what was reported, packed; 0 is free.
     inbox: [AtomicU64; INBOX],
+}
+
+/// Each list is sorted, its ranges apart from one another and on line borders.
+#[derive(Debug, Default)]
+struct Ranges {
+    /// All that is lost.
+    lost: Vec<(u64, u64)>,
+    /// What of it was injected.
+    injected: Vec<(u64, u64)>,
 }
 
 impl Default for BadRanges {
@@ -64,9 +76,33 @@ impl BadRanges {
         if taken { Ok(()) } else { Err(InboxFull) }
     }
 
-    /// Adds the lines that hold `bytes` bytes from `at` on.
+    /// Adds the lines that hold `bytes` bytes from `at` on, which could not be read.
     pub(crate) fn add(&self, at: u64, bytes: u64) {
-        self.change(|ranges| insert(ranges, at, bytes));
+        self.change(|ranges| insert(&mut ranges.lost, at, bytes));
+    }
+
+    /// Adds the same lines, of which the medium knows nothing.
+    pub(crate) fn inject(&self, at: u64, bytes: u64) {
+        self.change(|ranges| {
+            insert(&mut ranges.lost, at, bytes);
+            insert(&mut ranges.injected, at, bytes);
+        });
+    }
+
+    /// Forgets what was reported of the lines that hold `bytes` bytes from `at` on. Nothing writes to them meanwhile.
+    #[cold]
+    pub(crate) fn forget_reports(&self, at: u64, bytes: u64) {
+        let start = at / LINE_BYTES * LINE_BYTES;
+        let end = at.saturating_add(bytes).checked_next_multiple_of(LINE_BYTES).unwrap_or(u64::MAX);
+        self.change(|ranges| {
+            cut_out(&mut ranges.lost, start, end);
+            for (from, to) in &ranges.injected {
+                let (from, to) = ((*from).max(start), (*to).min(end));
+                if from < to {
+                    insert(&mut ranges.lost, from, to - from);
+                }
+            }
+        });
     }
 
     /// Removes the lines that lie wholly in the `bytes` bytes from `at` on, which have been written.
@@ -85,8 +121,8 @@ impl BadRanges {
             return;
         }
         self.change(|ranges| {
-            let left = |&(s, e): &(u64, u64)| [(s, e.min(start)), (s.max(end), e)];
-            *ranges = ranges.iter().flat_map(left).filter(|(s, e)| s < e).collect();
+            cut_out(&mut ranges.lost, start, end);
+            cut_out(&mut ranges.injected, start, end);
         });
     }
 
@@ -107,7 +143,7 @@ impl BadRanges {
     fn search(&self, at: u64, bytes: u64) -> Option<u64> {
         let end = at.saturating_add(bytes);
         self.change(|ranges| {
-            let found = ranges.iter().find(|&&(start, stop)| start < end && at < stop);
+            let found = ranges.lost.iter().find(|&&(start, stop)| start < end && at < stop);
             found.map(|&(start, _)| start.max(at))
         })
     }
@@ -136,27 +172,33 @@ impl BadRanges {
     pub(crate) fn all_in(&self, at: u64, bytes: u64) -> Vec<(u64, u64)> {
         let end = at.saturating_add(bytes);
         let cut = |&(s, e): &(u64, u64)| (s.max(at), e.min(end));
-        self.change(|ranges| ranges.iter().map(cut).filter(|(s, e)| s < e).map(|(s, e)| (s, e - s)).collect())
+        self.change(|ranges| ranges.lost.iter().map(cut).filter(|(s, e)| s < e).map(|(s, e)| (s, e - s)).collect())
     }
 
     /// Takes the reports in, and runs `how` on the ranges.
-    fn change<T>(&self, how: impl FnOnce(&mut Vec<(u64, u64)>) -> T) -> T {
+    fn change<T>(&self, how: impl FnOnce(&mut Ranges) -> T) -> T {
         let mut ranges = self.ranges.lock();
         if self.known.fetch_and(!Self::NEWS, Ordering::AcqRel) & Self::NEWS != 0 {
             for entry in self.inbox.iter().map(|slot| slot.swap(0, Ordering::AcqRel)).filter(|entry| *entry != 0) {
                 let lines = 1_u64 << ((entry & Self::LENGTH) - 1);
-                insert(&mut ranges, entry & !Self::LENGTH, lines.saturating_mul(LINE_BYTES));
+                insert(&mut ranges.lost, entry & !Self::LENGTH, lines.saturating_mul(LINE_BYTES));
             }
         }
         let result = how(&mut ranges);
         // NEWS is left alone: a handler may have set it again meanwhile.
-        if ranges.is_empty() {
+        if ranges.lost.is_empty() {
             self.known.fetch_and(!Self::RANGES, Ordering::Relaxed);
         } else {
             self.known.fetch_or(Self::RANGES, Ordering::Relaxed);
         }
         result
     }
+}
+
+/// Takes the bytes from `start` to `end`, line borders, out of the ranges.
+fn cut_out(ranges: &mut Vec<(u64, u64)>, start: u64, end: u64) {
+    let left = |&(s, e): &(u64, u64)| [(s, e.min(start)), (s.max(end), e)];
+    *ranges = ranges.iter().flat_map(left).filter(|(s, e)| s < e).collect();
 }
 
 /// Adds the lines that hold `bytes` bytes from `at` on to sorted ranges.
@@ -204,6 +246,22 @@ mod tests {
         bad.written(0, 320);
         assert_eq!(bad.all_in(0, u64::MAX), vec![(320, 64)]);
         assert_eq!(bad.all_in(330, 10), vec![(330, 10)]);
+    }
+
+    #[test]
+    fn reports_are_forgotten_and_what_was_injected_is_not() {
+        let bad = BadRanges::default();
+        bad.inject(64, 64);
+        bad.add(0, 256);
+        assert_eq!(bad.report(512, 64), Ok(()));
+        bad.forget_reports(10, 118);
+        assert_eq!(bad.all_in(0, u64::MAX), vec![(64, 192), (512, 64)], "only of the first two lines");
+        bad.forget_reports(0, u64::MAX);
+        assert_eq!(bad.all_in(0, u64::MAX), vec![(64, 64)]);
+        bad.written(64, 64);
+        bad.add(64, 64);
+        bad.forget_reports(64, 64);
+        assert_eq!(bad.all_in(0, u64::MAX), vec![], "what was written is not injected any more");
     }
 
     #[test]

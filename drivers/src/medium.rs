@@ -111,6 +111,10 @@ impl Medium for AnyMedium {
         each!(self, medium => medium.start_write_back(at, bytes))
     }
 
+    fn look_again(&self, at: NsOffset, bytes: u64) -> Result<(), MediaError> {
+        each!(self, medium => medium.look_again(at, bytes))
+    }
+
     #[inline]
     fn order_stores(&self) {
         each!(self, medium => medium.order_stores());

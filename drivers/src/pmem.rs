@@ -300,7 +300,7 @@ impl RawMedium for Pmem {
 
     fn lose(&self, at: NsOffset, bytes: u64) -> Result<(), MediaError> {
         self.locate(at, usize::try_from(bytes).map_err(|_| MediaError::OutOfRange { at, bytes })?)?;
-        self.0.bad.add(self.0.start + at.0, bytes);
+        self.0.bad.inject(self.0.start + at.0, bytes);
         Ok(())
     }
 
@@ -383,6 +383,12 @@ impl Medium for Pmem {
             // SAFETY: `locate` checked the range.
             unsafe { self.0.persist.write_back(from, length) };
         }
+        Ok(())
+    }
+
+    fn look_again(&self, at: NsOffset, bytes: u64) -> Result<(), MediaError> {
+        self.locate(at, usize::try_from(bytes).map_err(|_| MediaError::OutOfRange { at, bytes })?)?;
+        self.0.bad.forget_reports(self.0.start + at.0, bytes);
         Ok(())
     }
 

@@ -112,6 +112,14 @@ fn a_load_that_fails_is_a_media_error_and_the_line_stays_lost_until_it_is_writte
     // SAFETY: a plain system call.
     assert_eq!(unsafe { libc::ftruncate(file, 8192) }, 0);
     assert_eq!(pmem.load_u64(NsOffset(PAGE + 640)), Err(poisoned(PAGE + 640)), "but nobody has written them");
+    // A report that came late: what it was about is sound when it is looked at again.
+    assert_eq!(pmem.load_u32(NsOffset(PAGE + 512 + 4)), Err(poisoned(PAGE + 512 + 4)));
+    pmem.look_again(NsOffset(PAGE + 512), 64).expect("in range");
+    assert_eq!(pmem.load_u32(NsOffset(PAGE + 512 + 4)), Ok(0));
+    // What was injected stays: the medium knows nothing of it.
+    pmem.lose(NsOffset(PAGE + 576), 64).expect("in range");
+    pmem.look_again(NsOffset(PAGE + 512), 128).expect("in range");
+    assert_eq!(pmem.load_u32(NsOffset(PAGE + 576)), Err(poisoned(PAGE + 576)));
     // A part of a line does not bring it back, and would be lost with it.
     assert_eq!(pmem.store_u64(NsOffset(PAGE + 640), 5), Err(poisoned(PAGE + 640)));
     assert_eq!(pmem.store_u32(NsOffset(PAGE + 644), 5), Err(poisoned(PAGE + 640)));

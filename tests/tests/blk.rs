@@ -623,6 +623,11 @@ fn what_a_dimm_says_becomes_the_error_that_it_means() {
     let poisoned = Err(MediaError::Poisoned { at: NsOffset(0x1_0080) });
     assert_eq!(blk.read(at, &mut into), poisoned);
     assert_eq!(blk.lost(), [(NsOffset(0x1_0080), 64)]);
+    // Looked at again, it is lost still; what was only injected, too.
+    assert_eq!((blk.look_again(at, 512), blk.lost()), (Ok(()), vec![]));
+    assert_eq!((blk.read(at, &mut into), blk.lost()), (poisoned, vec![(NsOffset(0x1_0080), 64)]));
+    assert_eq!((blk.lose(NsOffset(0x3_0000), 64), blk.look_again(NsOffset(0x3_0000), 64)), (Ok(()), Ok(())));
+    assert_eq!((blk.lost().len(), blk.write(NsOffset(0x3_0000), &[0; 64])), (2, Ok(())));
     assert_eq!(blk.read(at, &mut into[..128]), Ok(()));
     assert_eq!(blk.store_u64(NsOffset(0x1_0088), 1).map(|()| 0), blk.load_u64(NsOffset(0x1_0088)));
     assert_eq!(blk.write(at, &[3; 512]), Ok(()));

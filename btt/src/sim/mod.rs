@@ -441,6 +441,10 @@ impl Medium for Sim {
         Ok(())
     }
 
+    fn look_again(&self, _at: NsOffset, _bytes: u64) -> Result<(), MediaError> {
+        Ok(())
+    }
+
     fn order_stores(&self) {
         fence(Ordering::Release);
     }

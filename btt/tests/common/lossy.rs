@@ -9,6 +9,8 @@ use std::sync::Mutex;
 pub struct Lossy {
     pub inner: Sim,
     pub lost: Mutex<Vec<Range<u64>>>,
+    /// Lines that are listed as lost and are sound: they were written before the report came.
+    pub late: Mutex<Vec<Range<u64>>>,
     /// Does not know of a loss before it is read: what is stored into a part of a lost line is lost with it.
     pub unaware: bool,
     /// Takes no data here.
@@ -21,8 +23,8 @@ pub struct Lossy {
 
 impl Lossy {
     pub fn new(inner: Sim) -> Self {
-        let (lost, refused, forgotten) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Self { inner, lost, unaware: false, refused, forgotten, meanwhile: Mutex::default() }
+        let [lost, late, refused, forgotten] = [(); 4].map(|()| Mutex::default());
+        Self { inner, lost, late, unaware: false, refused, forgotten, meanwhile: Mutex::default() }
     }
 
     pub fn lose(&self, at: u64, bytes: u64) {
@@ -31,8 +33,9 @@ impl Lossy {
 
     fn look(&self, at: NsOffset, bytes: usize) -> Result<(), MediaError> {
         let range = at.0..at.0 + bytes as u64;
-        let lost = self.lost.lock().expect("no panic").iter().any(|l| l.start < range.end && range.start < l.end);
-        if !lost {
+        let lists = [&self.lost, &self.late];
+        let touches = |line: &Range<u64>| line.start < range.end && range.start < line.end;
+        if !lists.iter().any(|list| list.lock().expect("no panic").iter().any(touches)) {
             return Ok(());
         }
         if let Some(meanwhile) = self.meanwhile.lock().expect("no panic").take() {
@@ -93,6 +96,11 @@ impl Medium for Lossy {
     }
     fn start_write_back(&self, at: NsOffset, bytes: u64) -> Result<(), MediaError> {
         self.inner.start_write_back(at, bytes)
+    }
+    fn look_again(&self, at: NsOffset, bytes: u64) -> Result<(), MediaError> {
+        let range = at.0..at.0 + bytes;
+        self.late.lock().expect("no panic").retain(|line| !(range.start < line.end && line.start < range.end));
+        Ok(())
     }
     fn order_stores(&self) {
         self.inner.order_stores();

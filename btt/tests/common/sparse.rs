@@ -113,6 +113,9 @@ impl Medium for Sparse {
     fn start_write_back(&self, at: NsOffset, bytes: u64) -> Result<(), MediaError> {
         self.check(at, usize::try_from(bytes).expect("small"), false)
     }
+    fn look_again(&self, _at: NsOffset, _bytes: u64) -> Result<(), MediaError> {
+        Ok(())
+    }
     fn order_stores(&self) {
         fence(Ordering::Release);
     }

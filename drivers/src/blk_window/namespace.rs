@@ -215,7 +215,7 @@ impl RawMedium for Blk {
     fn lose(&self, at: NsOffset, bytes: u64) -> Result<(), MediaError> {
         self.check(at, bytes)?;
         for step in self.steps(at, in_range(bytes), false) {
-            self.windows.bad.add(step.line.0 + step.skip as u64, step.bytes as u64);
+            self.windows.bad.inject(step.line.0 + step.skip as u64, step.bytes as u64);
         }
         Ok(())
     }
@@ -273,6 +273,14 @@ impl Medium for Blk {
     /// Nothing to do: each store is durable when it returns.
     fn start_write_back(&self, at: NsOffset, bytes: u64) -> Result<(), MediaError> {
         self.check(at, bytes)
+    }
+
+    fn look_again(&self, at: NsOffset, bytes: u64) -> Result<(), MediaError> {
+        self.check(at, bytes)?;
+        for step in self.steps(at, in_range(bytes), false) {
+            self.windows.bad.forget_reports(step.line.0 + step.skip as u64, step.bytes as u64);
+        }
+        Ok(())
     }
 
     /// SFENCE: what a window takes is streamed.

@@ -270,6 +270,9 @@ mod tests {
         fn start_write_back(&self, _: NsOffset, _: u64) -> Result<(), MediaError> {
             unreachable!("a look stores nothing")
         }
+        fn look_again(&self, _: NsOffset, _: u64) -> Result<(), MediaError> {
+            unreachable!("a look decides nothing")
+        }
         fn order_stores(&self) {
             unreachable!("a look stores nothing")
         }

@@ -238,6 +238,9 @@ mod tests {
         fn start_write_back(&self, _: NsOffset, _: u64) -> Result<(), MediaError> {
             unreachable!("a probe streams")
         }
+        fn look_again(&self, at: NsOffset, bytes: u64) -> Result<(), MediaError> {
+            self.inner.look_again(at, bytes)
+        }
         fn order_stores(&self) {
             self.inner.order_stores();
         }

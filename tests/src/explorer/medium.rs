@@ -167,6 +167,10 @@ impl Medium for CutMedium {
         Ok(())
     }
 
+    fn look_again(&self, _at: NsOffset, _bytes: u64) -> Result<(), MediaError> {
+        Ok(())
+    }
+
     fn order_stores(&self) {
         fence(Ordering::Release);
     }

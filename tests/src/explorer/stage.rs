@@ -355,6 +355,10 @@ impl Medium for Acting {
         Ok(())
     }
 
+    fn look_again(&self, _at: NsOffset, _bytes: u64) -> Result<(), MediaError> {
+        Ok(())
+    }
+
     fn order_stores(&self) {
         fence(Ordering::Release);
     }
