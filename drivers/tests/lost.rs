@@ -117,9 +117,9 @@ fn a_load_that_fails_is_a_media_error_and_the_line_stays_lost_until_it_is_writte
     pmem.look_again(NsOffset(PAGE + 512), 64).expect("in range");
     assert_eq!(pmem.load_u32(NsOffset(PAGE + 512 + 4)), Ok(0));
     // What was injected stays: the medium knows nothing of it.
-    pmem.lose(NsOffset(PAGE + 576), 64).expect("in range");
-    pmem.look_again(NsOffset(PAGE + 512), 128).expect("in range");
-    assert_eq!(pmem.load_u32(NsOffset(PAGE + 576)), Err(poisoned(PAGE + 576)));
+    pmem.lose(NsOffset(PAGE + 704), 64).expect("in range");
+    pmem.look_again(NsOffset(PAGE + 704), 64).expect("in range");
+    assert_eq!(pmem.load_u32(NsOffset(PAGE + 704)), Err(poisoned(PAGE + 704)));
     // A part of a line does not bring it back, and would be lost with it.
     assert_eq!(pmem.store_u64(NsOffset(PAGE + 640), 5), Err(poisoned(PAGE + 640)));
     assert_eq!(pmem.store_u32(NsOffset(PAGE + 644), 5), Err(poisoned(PAGE + 640)));
