@@ -2,10 +2,8 @@
 
 use core::ops::Range;
 
+use crate::bytes::{u32_at, u64_at};
 use crate::loader::{FirmwareMap, FirmwareRange, TooManyRanges};
-
-/// A descriptor's fields that we use, in bytes. Firmware's are longer, and say how long.
-pub const DESCRIPTOR_BYTES_MIN: usize = 32;
 
 /// `EFI_PAGE_SIZE`.
 const PAGE_BYTES: u64 = 4096;
@@ -41,16 +39,13 @@ impl Descriptor {
     }
 }
 
-/// Returns a map's descriptors, each of `descriptor_bytes`; none if they are shorter than [`DESCRIPTOR_BYTES_MIN`].
+/// Returns a map's descriptors, each of `descriptor_bytes`: firmware's may be longer than what is read of them. There are
+/// none if they are shorter.
 pub fn descriptors(map: &[u8], descriptor_bytes: usize) -> impl Iterator<Item = Descriptor> {
-    let usable = descriptor_bytes >= DESCRIPTOR_BYTES_MIN;
-    let descriptors = if usable { map } else { &[] }.chunks_exact(descriptor_bytes.max(1));
-    descriptors.map(|bytes| {
-        let word = |at: usize| bytes[at..].first_chunk().map_or(0, |word| u64::from_le_bytes(*word));
-        let start = word(8);
-        let [a, b, c, d, ..] = word(0).to_le_bytes();
-        let bytes = word(24).saturating_mul(PAGE_BYTES);
-        Descriptor { kind: u32::from_le_bytes([a, b, c, d]), range: (start, start.saturating_add(bytes)) }
+    map.chunks_exact(descriptor_bytes.max(1)).filter_map(|descriptor| {
+        let (kind, start) = (u32_at(descriptor, 0)?, u64_at(descriptor, 8)?);
+        let bytes = u64_at(descriptor, 24)?.saturating_mul(PAGE_BYTES);
+        Some(Descriptor { kind, range: (start, start.saturating_add(bytes)) })
     })
 }
 

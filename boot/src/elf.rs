@@ -3,6 +3,8 @@
 
 use core::ops::Range;
 
+use crate::bytes::{u16_at, u32_at, u64_at};
+
 /// The most segments that are loaded.
 pub const SEGMENTS_MAX: usize = 8;
 
@@ -39,11 +41,10 @@ impl Program {
         }
         let entry = u32::try_from(u64_at(file, 24)?).ok()?;
         let table = usize::try_from(u64_at(file, 32)?).ok()?;
-        let [header_bytes, count] = [54, 56].map(|at| file.get(at..at + 2).map(|half| [half[0], half[1]]));
-        let (header_bytes, count) = (usize::from(u16::from_le_bytes(header_bytes?)), u16::from_le_bytes(count?));
+        let (header_bytes, count) = (usize::from(u16_at(file, 54)?), usize::from(u16_at(file, 56)?));
         let mut segments = [Segment::default(); SEGMENTS_MAX];
         let mut places = segments.iter_mut();
-        for number in 0..usize::from(count) {
+        for number in 0..count {
             let header = file.get(table.checked_add(number * header_bytes)?..)?;
             if u32_at(header, 0)? != LOAD || u64_at(header, 40)? == 0 {
                 continue;
@@ -67,14 +68,6 @@ impl Program {
         let start = loaded().map(|it| u64::from(it.target)).min().unwrap_or_default();
         start..loaded().map(end).max().unwrap_or_default()
     }
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
-    bytes.get(at..).and_then(<[u8]>::first_chunk).map(|word| u32::from_le_bytes(*word))
-}
-
-fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
-    bytes.get(at..).and_then(<[u8]>::first_chunk).map(|word| u64::from_le_bytes(*word))
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 //! | [`multiboot2`] | the multiboot2 header, and the reader of its tags |
 //! | [`efi`], [`elf`] | UEFI's memory map and the image's own file, for the UEFI stub (`src/stub`), which ends at the PVH entry |
 //! | [`loader`] | what either reader finds |
+//! | [`bytes`] | little-endian numbers in all of these |
 //! | `physical` | physical memory as the loader left it |
 //! | [`handoff`] | makes `BootInfo` from a firmware memory map, and starts the kernel |
 //! | `trampoline` | takes the other CPUs from real mode to 64-bit Rust |
@@ -37,6 +38,7 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod bytes;
 pub mod efi;
 pub mod elf;
 pub mod handoff;

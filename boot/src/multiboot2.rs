@@ -9,6 +9,7 @@
 
 use core::fmt;
 
+use crate::bytes::{u32_at, u64_at};
 use crate::loader::{CommandLine, FirmwareRange, LoaderInfo, ROOT_POINTER_BYTES, RootPointer, TooManyRanges};
 
 /// What `eax` holds at the entry (3.2).
@@ -152,14 +153,6 @@ fn root_pointer(body: &[u8]) -> Option<[u8; ROOT_POINTER_BYTES]> {
     let bytes = if old[15] == 0 { old } else { body.get(..ROOT_POINTER_BYTES).filter(|bytes| sum(bytes) == 0)? };
     copy[..bytes.len()].copy_from_slice(bytes);
     Some(copy)
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
-    bytes.get(at..).and_then(<[u8]>::first_chunk).map(|word| u32::from_le_bytes(*word))
-}
-
-fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
-    bytes.get(at..).and_then(<[u8]>::first_chunk).map(|word| u64::from_le_bytes(*word))
 }
 
 #[cfg(all(feature = "image", not(test)))]

@@ -6,6 +6,7 @@
 
 use core::fmt;
 
+use crate::bytes;
 use crate::loader::{FirmwareRange, TooManyRanges};
 
 /// `hvm_start_info` of version 1, in bytes.
@@ -68,14 +69,14 @@ impl fmt::Display for StartInfoFault {
     }
 }
 
+/// Reads a field of a structure that is there as a whole.
 fn u32_at<const N: usize>(bytes: &[u8; N], at: usize) -> u32 {
-    let mut word = [0; 4];
-    word.copy_from_slice(&bytes[at..at + 4]);
-    u32::from_le_bytes(word)
+    bytes::u32_at(bytes, at).expect("the structure has the field")
 }
 
+/// The same for 64 bits.
 fn u64_at<const N: usize>(bytes: &[u8; N], at: usize) -> u64 {
-    u64::from(u32_at(bytes, at)) | u64::from(u32_at(bytes, at + 4)) << 32
+    bytes::u64_at(bytes, at).expect("the structure has the field")
 }
 
 impl StartInfo {

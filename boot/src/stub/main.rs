@@ -21,6 +21,7 @@ mod leave;
 use core::cell::UnsafeCell;
 use core::panic::PanicInfo;
 
+use boot::bytes::{u16_at, u32_at};
 use boot::efi;
 use boot::elf::{Program, SEGMENTS_MAX};
 use boot::loader::{COMMAND_LINE_BYTES, CommandLine, MAX_FIRMWARE_RANGES};
@@ -127,14 +128,12 @@ fn start(firmware: &Firmware, handover: &mut Handover) -> &'static str {
 
 /// Returns a section of the loaded PE file: the bytes that the file has of it.
 fn section(image: &'static [u8], name: &[u8; 8]) -> Option<&'static [u8]> {
-    let u32_at =
-        |at: usize| image.get(at..).and_then(<[u8]>::first_chunk).map(|word| u32::from_le_bytes(*word) as usize);
-    let u16_at = |at: usize| image.get(at..).and_then(<[u8]>::first_chunk).map(|half| u16::from_le_bytes(*half));
-    let header = u32_at(0x3c)?;
-    let sections = header.checked_add(24 + usize::from(u16_at(header.checked_add(20)?)?))?;
-    let mut all = (0..usize::from(u16_at(header + 6)?)).map(|number| sections + 40 * number);
+    let place = |at: usize| u32_at(image, at).and_then(|place| usize::try_from(place).ok());
+    let header = place(0x3c)?;
+    let sections = header.checked_add(24 + usize::from(u16_at(image, header.checked_add(20)?)?))?;
+    let mut all = (0..usize::from(u16_at(image, header + 6)?)).map(|number| sections + 40 * number);
     let found = all.find(|at| image.get(*at..*at + 8).is_some_and(|it| it == name))?;
-    let (bytes, start) = (u32_at(found + 8)?, u32_at(found + 12)?);
+    let (bytes, start) = (place(found + 8)?, place(found + 12)?);
     image.get(start..start.checked_add(bytes)?)
 }
 
