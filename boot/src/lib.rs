@@ -5,7 +5,7 @@
 //! | `entry` | 32-bit entry to 64-bit Rust: SSE, first page tables, long mode |
 //! | [`pvh`] | the PVH note, and the reader of its `start_info` |
 //! | [`multiboot2`] | the multiboot2 header, and the reader of its tags |
-//! | [`efi`], [`elf`] | UEFI's memory map and the image's own file, for the UEFI stub (`src/stub`), which ends at the PVH entry |
+//! | [`efi`], [`pe`], [`elf`] | UEFI's memory map, the stub's own file and the image's, for the UEFI stub (`src/stub`), which ends at the PVH entry |
 //! | [`loader`] | what either reader finds |
 //! | [`bytes`] | little-endian numbers in all of these |
 //! | `physical` | physical memory as the loader left it |
@@ -45,6 +45,7 @@ pub mod handoff;
 pub mod image;
 pub mod loader;
 pub mod multiboot2;
+pub mod pe;
 pub mod pvh;
 
 #[cfg(all(feature = "image", not(test)))]

@@ -7,7 +7,11 @@
 //! Services take addresses as numbers: `expose_provenance` tells the compiler that what lies there is read and written.
 
 use core::arch::global_asm;
+use core::ops::Range;
 use core::slice;
+
+use boot::loader::COMMAND_LINE_BYTES;
+use boot::pe::HEADERS_BYTES;
 
 /// A status: 0 is success, the highest bit an error.
 pub(crate) type Status = usize;
@@ -68,12 +72,43 @@ pub(crate) struct MapKey {
     pub(crate) descriptor_bytes: usize,
 }
 
+/// The most of the load options that is read: one unit more than the image keeps of the command line.
+const OPTIONS_BYTES_MAX: usize = 2 * (COMMAND_LINE_BYTES + 1);
+
 /// What the stub was loaded as.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct LoadedImage {
-    pub(crate) bytes: &'static [u8],
+    /// Where all of this program lies: also what it writes to, so it is never one slice.
+    addresses: Range<usize>,
     /// The command line, in UTF-16; perhaps without an end.
     pub(crate) options: &'static [u8],
+}
+
+impl LoadedImage {
+    /// Returns where all of this program lies.
+    pub(crate) const fn addresses(&self) -> Range<u64> {
+        self.addresses.start as u64..self.addresses.end as u64
+    }
+
+    /// Returns the headers of the program's file, if there is room for them.
+    pub(crate) fn headers(&self) -> Option<&'static [u8; HEADERS_BYTES]> {
+        // SAFETY: the headers are constants.
+        unsafe { self.bytes(0..HEADERS_BYTES) }?.first_chunk()
+    }
+
+    /// Returns some bytes of the program, counted from its beginning, if all of them are its own.
+    ///
+    /// # Safety
+    /// They hold nothing that is written to while the program runs.
+    pub(crate) unsafe fn bytes(&self, range: Range<usize>) -> Option<&'static [u8]> {
+        let start = self.addresses.start.checked_add(range.start)?;
+        let end = self.addresses.start.checked_add(range.end)?;
+        if range.is_empty() || end > self.addresses.end {
+            return None;
+        }
+        // SAFETY: firmware loaded the program there, and it stays until it ends. The caller vouches that nothing writes.
+        Some(unsafe { slice::from_raw_parts(start as *const u8, range.len()) })
+    }
 }
 
 /// The firmware, until boot services end.
@@ -137,11 +172,10 @@ impl Firmware {
                 return None;
             }
             let field = |offset| Self::word(protocol, offset);
-            let (options_bytes, options) = (field(48) & 0xffff_ffff, field(56));
-            let options = if options == 0 { 0..0 } else { options..options + options_bytes };
-            let slice = |start: usize, bytes: usize| slice::from_raw_parts(start as *const u8, bytes);
-            let options = if options.is_empty() { &[] } else { slice(options.start, options_bytes) };
-            Some(LoadedImage { bytes: slice(field(64), field(72)), options })
+            let (options, options_bytes) = (field(56), (field(48) & 0xffff_ffff).min(OPTIONS_BYTES_MAX));
+            let options = if options == 0 { &[] } else { slice::from_raw_parts(options as *const u8, options_bytes) };
+            let start = field(64);
+            Some(LoadedImage { addresses: start..start.checked_add(field(72))?, options })
         }
     }
 

@@ -21,10 +21,10 @@ mod leave;
 use core::cell::UnsafeCell;
 use core::panic::PanicInfo;
 
-use boot::bytes::{u16_at, u32_at};
 use boot::efi;
 use boot::elf::{Program, SEGMENTS_MAX};
 use boot::loader::{COMMAND_LINE_BYTES, CommandLine, MAX_FIRMWARE_RANGES};
+use boot::pe;
 use boot::pvh::{self, MEMORY_ENTRY_BYTES, START_INFO_BYTES};
 
 use firmware::{Firmware, LOAD_ERROR, LoadedImage, Status};
@@ -74,11 +74,12 @@ extern "efiapi" fn stub_main(image: usize, system: usize) -> Status {
 /// Starts the image; returns why not.
 fn start(firmware: &Firmware, handover: &mut Handover) -> &'static str {
     let Some(loaded) = firmware.loaded_image() else { return "firmware does not tell where it loaded this program" };
-    let Some(file) = section(loaded.bytes, b".kernel\0") else { return "this file has no section .kernel" };
+    let section = loaded.headers().and_then(|headers| pe::section(headers, *b".kernel\0"));
+    // SAFETY: the section holds the image's file and nothing else: it is constant.
+    let file = section.and_then(|section| unsafe { loaded.bytes(section) });
+    let Some(file) = file else { return "this file has no section .kernel" };
     let Some(program) = Program::read(file) else { return "its section .kernel holds no image" };
-    let target = program.target();
-    let own = loaded.bytes.as_ptr_range();
-    let own = own.start.addr() as u64..own.end.addr() as u64;
+    let (target, own) = (program.target(), loaded.addresses());
     if own.end > 1 << 32 {
         return "firmware loaded it above 4 GiB";
     }
@@ -124,17 +125,6 @@ fn start(firmware: &Firmware, handover: &mut Handover) -> &'static str {
         }
     }
     "firmware does not end its boot services"
-}
-
-/// Returns a section of the loaded PE file: the bytes that the file has of it.
-fn section(image: &'static [u8], name: &[u8; 8]) -> Option<&'static [u8]> {
-    let place = |at: usize| u32_at(image, at).and_then(|place| usize::try_from(place).ok());
-    let header = place(0x3c)?;
-    let sections = header.checked_add(24 + usize::from(u16_at(image, header.checked_add(20)?)?))?;
-    let mut all = (0..usize::from(u16_at(image, header + 6)?)).map(|number| sections + 40 * number);
-    let found = all.find(|at| image.get(*at..*at + 8).is_some_and(|it| it == name))?;
-    let (bytes, start) = (place(found + 8)?, place(found + 12)?);
-    image.get(start..start.checked_add(bytes)?)
 }
 
 /// Returns the load options as ASCII.

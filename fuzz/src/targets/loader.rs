@@ -1,12 +1,12 @@
 //! What boot loaders leave in memory: multiboot2's tags, PVH's start_info with its memory map, UEFI's memory map; and the
-//! image's file, as the UEFI stub reads it.
+//! stub's headers and the image's file, as the UEFI stub reads them.
 
 use core::ops::Range;
 
 use boot::elf::Program;
 use boot::handoff::{MAX_REGIONS, tidy};
 use boot::loader::{FirmwareMap, FirmwareRange, LoaderInfo};
-use boot::{efi, multiboot2, pvh};
+use boot::{efi, multiboot2, pe, pvh};
 use bootloader_api::info::{MemoryRegion, MemoryRegionKind};
 
 /// Each reader on the bytes as they are.
@@ -28,6 +28,11 @@ pub(super) fn run(bytes: &[u8]) {
         if let Ok(memory) = efi::address_map(map, length) {
             check(&LoaderInfo { memory, ..LoaderInfo::new() });
         }
+    }
+    let mut headers = [0; pe::HEADERS_BYTES];
+    headers.iter_mut().zip(bytes).for_each(|(header, byte)| *header = *byte);
+    if let Some(section) = pe::section(&headers, *b".kernel\0") {
+        assert!((pe::HEADERS_BYTES..=section.end).contains(&section.start), "{section:?}");
     }
     if let Some(program) = Program::read(bytes) {
         let target = program.target();
