@@ -19,6 +19,9 @@ pub(crate) type Status = usize;
 /// `EFI_LOAD_ERROR`.
 pub(crate) const LOAD_ERROR: Status = 1 << 63 | 1;
 
+/// `EFI_BUFFER_TOO_SMALL`.
+pub(crate) const BUFFER_TOO_SMALL: Status = 1 << 63 | 5;
+
 /// A GUID's bytes, in the order that they have in memory.
 pub(crate) type Guid = [u8; 16];
 
@@ -214,7 +217,9 @@ impl Firmware {
     /// Ends boot services; fails when the memory map is another by now.
     ///
     /// # Safety
-    /// If it succeeds, no service is called any more, and the memory that the map calls firmware's stays as it is.
+    /// 1. If it succeeds, no service is called any more, and the memory that the map calls firmware's stays as it is.
+    /// 2. If it fails, nothing is called any more but [`Self::memory_map`] and this: firmware may have ended some of its
+    ///    services (UEFI 2.10, 7.4.6).
     pub(crate) unsafe fn exit(&self, key: MapKey) -> Result<(), Status> {
         // SAFETY: ExitBootServices (232) takes the image's handle and the map's key.
         match unsafe { self.boot_service(232, [self.image, key.key, 0, 0, 0]) } {

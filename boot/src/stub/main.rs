@@ -8,7 +8,9 @@
 //! 3. end boot services; firmware is not called any more;
 //! 4. leave 64-bit mode, copy, enter (`leave.rs`).
 //!
-//! Until step 3 a fault is shown on firmware's console and returned: the firmware tries its next boot entry.
+//! Until step 3 a fault is shown on firmware's console and returned: the firmware tries its next boot entry. From the
+//! first call that is to end boot services on, also if it fails, firmware permits calls for memory alone, and another
+//! try (UEFI 2.10, 7.4.6): a fault halts the machine.
 //!
 //! It is built for the host's target, as the image is, but position-independent; `untornctl image efi` turns the ELF file
 //! into a PE file. Our writer knows one kind of relocation, which is all that such a program has.
@@ -19,6 +21,7 @@ mod firmware;
 mod leave;
 
 use core::cell::UnsafeCell;
+use core::ops::Range;
 use core::panic::PanicInfo;
 
 use boot::efi;
@@ -27,7 +30,7 @@ use boot::loader::{COMMAND_LINE_BYTES, CommandLine, MAX_FIRMWARE_RANGES};
 use boot::pe;
 use boot::pvh::{self, MEMORY_ENTRY_BYTES, START_INFO_BYTES};
 
-use firmware::{Firmware, LOAD_ERROR, LoadedImage, Status};
+use firmware::{BUFFER_TOO_SMALL, Firmware, LOAD_ERROR, LoadedImage, MapKey, Status};
 use leave::{Copy, leave_to_image};
 
 /// The longest memory map in words: 64 KiB, more than a thousand descriptors.
@@ -71,7 +74,7 @@ extern "efiapi" fn stub_main(image: usize, system: usize) -> Status {
     LOAD_ERROR
 }
 
-/// Starts the image; returns why not.
+/// Starts the image; returns why not. Halts where firmware has been asked to end boot services and does not.
 fn start(firmware: &Firmware, handover: &mut Handover) -> &'static str {
     let Some(loaded) = firmware.loaded_image() else { return "firmware does not tell where it loaded this program" };
     let section = loaded.headers().and_then(|headers| pe::section(headers, *b".kernel\0"));
@@ -97,25 +100,14 @@ fn start(firmware: &Firmware, handover: &mut Handover) -> &'static str {
     }
     let root_pointer = firmware.root_pointer();
 
+    let mut key = match describe_memory(firmware, handover, root_pointer, &target) {
+        Ok(key) => key,
+        Err(why) => return why,
+    };
     for _ in 0..TRIES {
-        let Ok(key) = firmware.memory_map(&mut handover.map) else { return "firmware's memory map is too long" };
-        let map = bytes_of(&handover.map);
-        let Some(map) = map.get(..key.map_bytes) else { return "firmware's memory map is too long" };
-        if efi::first_taken(map, key.descriptor_bytes, &target).is_some() {
-            return "firmware keeps memory where the image is to be (from 1 MiB on)";
-        }
-        let Ok(map) = efi::address_map(map, key.descriptor_bytes) else { return "the memory map has too many ranges" };
-        for (entry, range) in handover.entries.iter_mut().zip(map.ranges()) {
-            *entry = range.to_pvh();
-        }
-        let places = pvh::Places {
-            command_line: handover.command_line.as_ptr().expose_provenance() as u64,
-            rsdp: root_pointer,
-            memory_map: handover.entries.as_ptr().expose_provenance() as u64,
-            memory_entries: map.ranges().len(),
-        };
-        handover.start_info = places.start_info();
-        // SAFETY: after it no service is called: what follows is `leave_to_image`.
+        // SAFETY: what follows is
+        // 1. if it succeeds, `leave_to_image`;
+        // 2. if it fails, the memory map (`describe_memory`) and another try, or a halt.
         if unsafe { firmware.exit(key) }.is_ok() {
             // SAFETY:
             // 1. Boot services have ended; the image's place is free (`first_taken`), and this program is not in it.
@@ -123,8 +115,42 @@ fn start(firmware: &Firmware, handover: &mut Handover) -> &'static str {
             //    its physical addresses (UEFI 2.10, 2.3.4).
             unsafe { leave_to_image(handover.copies.as_ptr(), handover.start_info.as_ptr(), program.entry) }
         }
+        match describe_memory(firmware, handover, root_pointer, &target) {
+            Ok(again) => key = again,
+            Err(_) => break, // it can be neither shown nor returned any more
+        }
     }
-    "firmware does not end its boot services"
+    halt()
+}
+
+/// Checks that the image's place will be free, and makes its `start_info` of the firmware's memory map; returns the map's
+/// key. Calls nothing of firmware but GetMemoryMap.
+fn describe_memory(
+    firmware: &Firmware,
+    handover: &mut Handover,
+    root_pointer: u64,
+    target: &Range<u64>,
+) -> Result<MapKey, &'static str> {
+    let key = firmware.memory_map(&mut handover.map).map_err(|status| match status {
+        BUFFER_TOO_SMALL => "firmware's memory map is too long",
+        _ => "firmware does not tell its memory map",
+    })?;
+    let map = bytes_of(&handover.map).get(..key.map_bytes).ok_or("firmware's memory map is longer than its place")?;
+    if efi::first_taken(map, key.descriptor_bytes, target).is_some() {
+        return Err("firmware keeps memory where the image is to be (from 1 MiB on)");
+    }
+    let map = efi::address_map(map, key.descriptor_bytes).map_err(|_| "the memory map has too many ranges")?;
+    for (entry, range) in handover.entries.iter_mut().zip(map.ranges()) {
+        *entry = range.to_pvh();
+    }
+    let places = pvh::Places {
+        command_line: handover.command_line.as_ptr().expose_provenance() as u64,
+        rsdp: root_pointer,
+        memory_map: handover.entries.as_ptr().expose_provenance() as u64,
+        memory_entries: map.ranges().len(),
+    };
+    handover.start_info = places.start_info();
+    Ok(key)
 }
 
 /// Returns the load options as ASCII.
@@ -138,9 +164,13 @@ fn bytes_of(words: &[u64]) -> &[u8] {
     unsafe { core::slice::from_raw_parts(words.as_ptr().cast(), size_of_val(words)) }
 }
 
-/// A mistake of our own: nothing is changed yet, and there is no way back to the firmware.
+/// A mistake of our own: there is no way back to the firmware.
 #[panic_handler]
 fn panic(_: &PanicInfo<'_>) -> ! {
+    halt()
+}
+
+fn halt() -> ! {
     loop {
         // SAFETY: waits; with interrupts off for good.
         unsafe { core::arch::asm!("cli", "hlt") }
