@@ -2,8 +2,8 @@
 
 use core::ops::Range;
 
-use crate::bytes::{u32_at, u64_at};
-use crate::loader::{FirmwareMap, FirmwareRange, TooManyRanges};
+use crate::bytes::{u16_at, u32_at, u64_at};
+use crate::loader::{COMMAND_LINE_BYTES, FirmwareMap, FirmwareRange, TooManyRanges};
 
 /// `EFI_PAGE_SIZE`.
 const PAGE_BYTES: u64 = 4096;
@@ -62,6 +62,24 @@ pub fn address_map(map: &[u8], descriptor_bytes: usize) -> Result<FirmwareMap, T
     Ok(found)
 }
 
+/// A command line as it is handed over, in bytes: one more than the image keeps, by which it notices a line that is cut,
+/// and a zero.
+pub const HANDED_LINE_BYTES: usize = COMMAND_LINE_BYTES + 2;
+
+/// The most of the load options that [`command_line`] reads.
+pub const OPTIONS_BYTES_MAX: usize = 2 * (COMMAND_LINE_BYTES + 1);
+
+/// Turns load options (UTF-16, perhaps without an end) into a command line. What is no 8-bit character becomes `?`.
+#[must_use]
+pub fn command_line(options: &[u8]) -> [u8; HANDED_LINE_BYTES] {
+    let mut line = [0; HANDED_LINE_BYTES];
+    let units = options.chunks_exact(2).map_while(|unit| u16_at(unit, 0).filter(|unit| *unit != 0));
+    for (byte, unit) in line[..HANDED_LINE_BYTES - 1].iter_mut().zip(units) {
+        *byte = u8::try_from(unit).unwrap_or(b'?');
+    }
+    line
+}
+
 /// Returns the first address of `target` that will not be free once boot services have ended, if there is one: it is in
 /// no descriptor, or in one that firmware keeps.
 #[must_use]
@@ -83,9 +101,11 @@ pub fn first_taken(map: &[u8], descriptor_bytes: usize, target: &Range<u64>) -> 
 
 #[cfg(test)]
 mod tests {
+    use std::string::String;
     use std::vec::Vec;
 
     use super::*;
+    use crate::loader::CommandLine;
 
     /// Descriptors of 48 bytes, as OVMF's are: type, first page, number of pages.
     fn map(descriptors: &[(u32, u64, u64)]) -> Vec<u8> {
@@ -109,6 +129,23 @@ mod tests {
         let expected =
             [(0, 1, 2), (1, 4, 1), (5, 2, 2), (7, 1, 1), (8, 1, 5), (9, 1, 3), (10, 1, 4), (11, 3, 2), (14, 1, 7)];
         assert_eq!(found, [&expected[..], &[(15, 2, 2)]].concat());
+    }
+
+    #[test]
+    fn load_options_become_a_command_line_and_a_cut_is_noticed() {
+        let read = |text: &str| {
+            let options: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
+            let line = CommandLine::new(command_line(&options[..options.len().min(OPTIONS_BYTES_MAX)]));
+            (String::from(line.text()), line.is_cut())
+        };
+        assert_eq!(read(""), (String::new(), false));
+        assert_eq!(read("a=b c=\u{20ac}\u{e4}\u{1b}\0more"), ("a=b c=???".into(), false));
+        let kept = "x".repeat(COMMAND_LINE_BYTES);
+        assert_eq!(read(&kept), (kept.clone(), false));
+        for more in ["x", "yz\0"] {
+            assert_eq!(read(&(kept.clone() + more)), (kept.clone(), true));
+        }
+        assert_eq!(command_line(b"a\0b"), command_line(b"a\0"), "half a unit is none");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use core::arch::global_asm;
 use core::ops::Range;
 use core::slice;
 
-use boot::loader::COMMAND_LINE_BYTES;
+use boot::efi::OPTIONS_BYTES_MAX;
 use boot::pe::HEADERS_BYTES;
 
 /// A status: 0 is success, the highest bit an error.
@@ -75,15 +75,12 @@ pub(crate) struct MapKey {
     pub(crate) descriptor_bytes: usize,
 }
 
-/// The most of the load options that is read: one unit more than the image keeps of the command line.
-const OPTIONS_BYTES_MAX: usize = 2 * (COMMAND_LINE_BYTES + 1);
-
 /// What the stub was loaded as.
 #[derive(Clone, Debug)]
 pub(crate) struct LoadedImage {
     /// Where all of this program lies: also what it writes to, so it is never one slice.
     addresses: Range<usize>,
-    /// The command line, in UTF-16; perhaps without an end.
+    /// The load options, as far as they are read.
     pub(crate) options: &'static [u8],
 }
 

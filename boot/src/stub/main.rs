@@ -24,13 +24,13 @@ use core::cell::UnsafeCell;
 use core::ops::Range;
 use core::panic::PanicInfo;
 
-use boot::efi;
+use boot::efi::{self, HANDED_LINE_BYTES};
 use boot::elf::{Program, SEGMENTS_MAX};
-use boot::loader::{COMMAND_LINE_BYTES, CommandLine, MAX_FIRMWARE_RANGES};
+use boot::loader::MAX_FIRMWARE_RANGES;
 use boot::pe;
 use boot::pvh::{self, MEMORY_ENTRY_BYTES, START_INFO_BYTES};
 
-use firmware::{BUFFER_TOO_SMALL, Firmware, LOAD_ERROR, LoadedImage, MapKey, Status};
+use firmware::{BUFFER_TOO_SMALL, Firmware, LOAD_ERROR, MapKey, Status};
 use leave::{Copy, leave_to_image};
 
 /// The longest memory map in words: 64 KiB, more than a thousand descriptors.
@@ -44,7 +44,7 @@ struct Handover {
     map: [u64; MAP_WORDS],
     start_info: [u8; START_INFO_BYTES],
     entries: [[u8; MEMORY_ENTRY_BYTES]; MAX_FIRMWARE_RANGES],
-    command_line: [u8; COMMAND_LINE_BYTES + 1],
+    command_line: [u8; HANDED_LINE_BYTES],
     copies: [Copy; SEGMENTS_MAX + 1],
 }
 
@@ -57,7 +57,7 @@ static HANDOVER: Place = Place(UnsafeCell::new(Handover {
     map: [0; MAP_WORDS],
     start_info: [0; START_INFO_BYTES],
     entries: [[0; MEMORY_ENTRY_BYTES]; MAX_FIRMWARE_RANGES],
-    command_line: [0; COMMAND_LINE_BYTES + 1],
+    command_line: [0; HANDED_LINE_BYTES],
     copies: [Copy { source: 0, target: 0, bytes: 0, zero_bytes: 0 }; SEGMENTS_MAX + 1],
 }));
 
@@ -90,8 +90,7 @@ fn start(firmware: &Firmware, handover: &mut Handover) -> &'static str {
         return "firmware loaded it where the image is to be";
     }
 
-    let line = command_line(&loaded);
-    handover.command_line[..line.text().len()].copy_from_slice(line.text().as_bytes());
+    handover.command_line = efi::command_line(loaded.options);
     for (copy, segment) in handover.copies.iter_mut().zip(program.segments) {
         // Below 4 GiB, as all of `own` is.
         let source = u32::try_from(file.as_ptr().expose_provenance() + segment.offset).unwrap_or_default();
@@ -151,12 +150,6 @@ fn describe_memory(
     };
     handover.start_info = places.start_info();
     Ok(key)
-}
-
-/// Returns the load options as ASCII.
-fn command_line(loaded: &LoadedImage) -> CommandLine {
-    let units = loaded.options.as_chunks().0.iter().map(|unit| u16::from_le_bytes(*unit));
-    CommandLine::new(units.map(|unit| u8::try_from(unit).unwrap_or(b'?')))
 }
 
 fn bytes_of(words: &[u64]) -> &[u8] {
