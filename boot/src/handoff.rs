@@ -102,7 +102,8 @@ mod jump {
     use bootloader_api::info::{MemoryRegion, MemoryRegions, Optional};
 
     use super::{MAX_REGIONS, tidy};
-    use crate::loader::{CommandLine, LoaderInfo, ROOT_POINTER_BYTES, RootPointer};
+    use crate::loader::{CommandLine, LoaderInfo, RootPointer};
+    use crate::root_pointer::ROOT_POINTER_BYTES;
     use crate::{PHYSICAL_MEMORY_OFFSET, image};
 
     /// A static that `enter_kernel` fills once: it holds what the kernel gets.

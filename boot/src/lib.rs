@@ -8,6 +8,7 @@
 //! | [`efi`], [`pe`], [`elf`] | UEFI's memory map, the stub's own file and the image's, for the UEFI stub (`src/stub`), which ends at the PVH entry |
 //! | [`loader`] | what either reader finds |
 //! | [`bytes`] | little-endian numbers in all of these |
+//! | [`root_pointer`] | the ACPI root pointer: whether it is sound, and where it is searched for |
 //! | `physical` | physical memory as the loader left it |
 //! | [`handoff`] | makes `BootInfo` from a firmware memory map, and starts the kernel |
 //! | `trampoline` | takes the other CPUs from real mode to 64-bit Rust |
@@ -47,6 +48,7 @@ pub mod loader;
 pub mod multiboot2;
 pub mod pe;
 pub mod pvh;
+pub mod root_pointer;
 
 #[cfg(all(feature = "image", not(test)))]
 pub mod entry;

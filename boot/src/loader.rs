@@ -4,11 +4,10 @@
 
 use core::fmt;
 
+use crate::root_pointer::ROOT_POINTER_BYTES;
+
 /// The most ranges that a memory map may have once adjacent ranges of a kind are one.
 pub const MAX_FIRMWARE_RANGES: usize = 256;
-
-/// The ACPI root pointer (RSDP) of revision 2, in bytes. The first 20 are that of revision 0.
-pub const ROOT_POINTER_BYTES: usize = 36;
 
 /// The longest command line that is kept, in bytes.
 pub const COMMAND_LINE_BYTES: usize = 2048;

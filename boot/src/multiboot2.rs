@@ -10,7 +10,8 @@
 use core::fmt;
 
 use crate::bytes::{u32_at, u64_at};
-use crate::loader::{CommandLine, FirmwareRange, LoaderInfo, ROOT_POINTER_BYTES, RootPointer, TooManyRanges};
+use crate::loader::{CommandLine, FirmwareRange, LoaderInfo, RootPointer, TooManyRanges};
+use crate::root_pointer;
 
 /// What `eax` holds at the entry (3.2).
 pub const MAGIC: u32 = 0x36d7_6289;
@@ -120,7 +121,7 @@ pub fn read(info: &[u8]) -> Result<LoaderInfo, TagFault> {
         found.command_line = CommandLine::new(line.iter().copied());
     }
     // UEFI firmware has two, with tables of their own; the newer one is richer. A broken one is passed over.
-    let pointer = new.and_then(root_pointer).or(old.and_then(root_pointer));
+    let pointer = new.and_then(root_pointer::copy).or(old.and_then(root_pointer::copy));
     found.root_pointer = pointer.map_or(RootPointer::Untold, RootPointer::Copy);
     Ok(found)
 }
@@ -139,20 +140,6 @@ fn read_map(body: &[u8], broken: TagFault, into: &mut LoaderInfo) -> Result<(), 
         into.memory.add(FirmwareRange { start, bytes, kind })?;
     }
     Ok(())
-}
-
-/// Copies a root pointer, if it is sound (ACPI 6.5, 5.2.5.3).
-fn root_pointer(body: &[u8]) -> Option<[u8; ROOT_POINTER_BYTES]> {
-    const OLD_BYTES: usize = 20;
-    let sum = |bytes: &[u8]| bytes.iter().fold(0_u8, |sum, byte| sum.wrapping_add(*byte));
-    let old = body.get(..OLD_BYTES)?;
-    if !old.starts_with(b"RSD PTR ") || sum(old) != 0 {
-        return None;
-    }
-    let mut copy = [0; ROOT_POINTER_BYTES];
-    let bytes = if old[15] == 0 { old } else { body.get(..ROOT_POINTER_BYTES).filter(|bytes| sum(bytes) == 0)? };
-    copy[..bytes.len()].copy_from_slice(bytes);
-    Some(copy)
 }
 
 #[cfg(all(feature = "image", not(test)))]
@@ -227,6 +214,7 @@ mod tests {
 
     use super::*;
     use crate::loader::MAX_FIRMWARE_RANGES;
+    use crate::root_pointer::ROOT_POINTER_BYTES;
 
     fn tag(kind: u32, body: &[u8]) -> Vec<u8> {
         let mut bytes = kind.to_le_bytes().to_vec();
@@ -261,11 +249,14 @@ mod tests {
         let mut bytes = b"RSD PTR \0UNTORN".to_vec();
         bytes.push(revision);
         bytes.resize(length, revision);
+        if let Some(field) = bytes.get_mut(20..24) {
+            field.copy_from_slice(&u32::try_from(length).expect("short").to_le_bytes());
+        }
         let sum = |bytes: &[u8]| bytes.iter().fold(0_u8, |sum, byte| sum.wrapping_add(*byte)).wrapping_neg();
         bytes[8] = sum(&bytes[..20]);
         if length > 32 {
             bytes[32] = 0;
-            bytes[32] = sum(&bytes);
+            bytes[32] = sum(&bytes[..36]);
         }
         bytes
     }
@@ -303,6 +294,9 @@ mod tests {
         broken[25] ^= 1;
         assert_eq!(read(&[ram.clone(), tag(14, &old), tag(15, &broken), end()]), copied(&old));
         assert_eq!(read(&[ram.clone(), tag(14, &[]), tag(15, &new[..35]), end()]), RootPointer::Untold);
+        // All the rest of what is read of it is sound: the kernel would refuse its length.
+        let longer = &pointer(2, 37)[..36];
+        assert_eq!(read(&[ram.clone(), tag(14, &old), tag(15, longer), end()]), copied(&old));
         assert_eq!(read(&[ram, end()]), RootPointer::Untold);
     }
 

@@ -12,11 +12,11 @@ use acpi::{AcpiHandler, AcpiTables, PhysicalMapping};
 use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
+use boot::root_pointer::{self, ROOT_POINTER_BYTES, RootFault, RootTable};
 use drivers::phys::MapError;
 use kernel::tables::fadt::Fadt;
 use kernel::tables::madt::Madt;
 use kernel::tables::mcfg;
-use kernel::tables::root::{self, ROOT_POINTER_BYTES, RootFault, RootPointer};
 use kernel::tables::sleep::{self, SleepType};
 use kernel::tables::{HEADER_BYTES, Signature, Table, TableFault, is_qemu_nvdimm};
 
@@ -109,14 +109,14 @@ pub(crate) fn read(space: &'static AddressSpace, rsdp: Option<u64>) -> Firmware 
 /// gives it none.
 fn search_root_pointer(space: &AddressSpace) -> Option<u64> {
     let mut memory = Vec::new();
-    let bytes = usize::try_from(root::SEARCHED.end - root::SEARCHED.start).ok()?;
+    let bytes = usize::try_from(root_pointer::SEARCHED.end - root_pointer::SEARCHED.start).ok()?;
     memory.try_reserve_exact(bytes).ok()?;
     memory.resize(bytes, 0);
-    if let Err(error) = space.read_physical(root::SEARCHED.start, &mut memory) {
+    if let Err(error) = space.read_physical(root_pointer::SEARCHED.start, &mut memory) {
         log!("acpi: the root pointer cannot be searched for: {error}");
         return None;
     }
-    root::find(&memory).map(|at| root::SEARCHED.start + at as u64)
+    root_pointer::find(&memory).map(|at| root_pointer::SEARCHED.start + at as u64)
 }
 
 impl Firmware {
@@ -200,7 +200,7 @@ impl Collector {
     fn collect(&self, rsdp: u64) -> Result<(), RootProblem> {
         let mut bytes = [0; ROOT_POINTER_BYTES];
         self.space.read_physical(rsdp, &mut bytes).map_err(RootProblem::Unreadable)?;
-        let root = RootPointer::read(&bytes).map_err(RootProblem::Broken)?;
+        let root = RootTable::read(&bytes).map_err(RootProblem::Broken)?;
         // The newer table of tables first. To the crate, revisions above 0 mean 64-bit addresses.
         let candidates = [root.xsdt.map(|at| (2, at)), Some((0, u64::from(root.rsdt)))];
         for (revision, at) in candidates.into_iter().flatten().filter(|(_, at)| *at != 0) {

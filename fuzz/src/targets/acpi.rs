@@ -1,8 +1,8 @@
 //! The firmware's tables but for the NFIT.
 
+use boot::root_pointer::{ROOT_POINTER_BYTES, RootTable};
 use kernel::tables::fadt::Fadt;
 use kernel::tables::madt::Madt;
-use kernel::tables::root::{ROOT_POINTER_BYTES, RootPointer};
 use kernel::tables::{Table, mcfg, sleep};
 
 /// Each reader on the bytes as they are, and as if the firmware had meant them.
@@ -13,12 +13,12 @@ pub(super) fn run(bytes: &[u8]) {
     read(&meant);
     if let Some(pointer) = bytes.first_chunk::<ROOT_POINTER_BYTES>() {
         let mut pointer = *pointer;
-        let _ = RootPointer::read(&pointer);
+        let _ = RootTable::read(&pointer);
         pointer[..8].copy_from_slice(b"RSD PTR ");
         let sum = |bytes: &[u8]| bytes.iter().fold(0_u8, |sum, byte| sum.wrapping_sub(*byte));
         pointer[8] = pointer[8].wrapping_add(sum(&pointer[..20]));
         pointer[32] = pointer[32].wrapping_add(sum(&pointer));
-        let _ = RootPointer::read(&pointer);
+        let _ = RootTable::read(&pointer);
     }
 }
 

@@ -6,7 +6,6 @@
 pub mod fadt;
 pub mod madt;
 pub mod mcfg;
-pub mod root;
 pub mod sleep;
 
 use core::fmt;

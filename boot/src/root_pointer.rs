@@ -1,13 +1,19 @@
-//! The root system description pointer (RSDP, 5.2.5.3).
+//! The root system description pointer (RSDP; ACPI 6.5, 5.2.5.3): the one check of it, for the copies that a loader hands
+//! over as for what the kernel finds in memory.
 
 use core::fmt;
 
-/// The RSDP of ACPI 2.0 and later, in bytes. The first 20 are that of 1.0.
+use crate::bytes::u32_at;
+
+/// The RSDP of ACPI 2.0 and later, in bytes.
 pub const ROOT_POINTER_BYTES: usize = 36;
+
+/// Of these the first are that of ACPI 1.0.
+const OLD_BYTES: usize = 20;
 
 /// Where the table of tables lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RootPointer {
+pub struct RootTable {
     /// The table with 32-bit addresses (RSDT); 0 when there is none.
     pub rsdt: u32,
     /// The table with 64-bit addresses (XSDT), where the revision has one and it is not 0.
@@ -35,7 +41,7 @@ impl fmt::Display for RootFault {
     }
 }
 
-impl RootPointer {
+impl RootTable {
     /// Reads a root pointer.
     ///
     /// # Errors
@@ -45,10 +51,10 @@ impl RootPointer {
         if bytes[..8] != *b"RSD PTR " {
             return Err(RootFault::Signature);
         }
-        if sum(&bytes[..20]) != 0 {
+        if sum(&bytes[..OLD_BYTES]) != 0 {
             return Err(RootFault::Checksum);
         }
-        let word = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+        let word = |at: usize| u32_at(bytes, at).expect("the fields are within the pointer");
         let rsdt = word(16);
         if bytes[15] == 0 {
             return Ok(Self { rsdt, xsdt: None });
@@ -64,6 +70,15 @@ impl RootPointer {
     }
 }
 
+/// Copies a sound root pointer from the beginning of `bytes`; an old one is filled up with zeroes.
+#[must_use]
+pub fn copy(bytes: &[u8]) -> Option<[u8; ROOT_POINTER_BYTES]> {
+    let length = if *bytes.get(15)? == 0 { OLD_BYTES } else { ROOT_POINTER_BYTES };
+    let mut copy = [0; ROOT_POINTER_BYTES];
+    copy[..length].copy_from_slice(bytes.get(..length)?);
+    RootTable::read(&copy).is_ok().then_some(copy)
+}
+
 /// Where a BIOS leaves the root pointer, and a hypervisor that names none: the last 128 KiB below 1 MiB (5.2.5.1).
 pub const SEARCHED: core::ops::Range<u64> = 0xe_0000..0x10_0000;
 
@@ -71,7 +86,7 @@ pub const SEARCHED: core::ops::Range<u64> = 0xe_0000..0x10_0000;
 #[must_use]
 pub fn find(memory: &[u8]) -> Option<usize> {
     let whole = |at: &usize| memory.get(*at..).and_then(<[u8]>::first_chunk);
-    (0..memory.len()).step_by(16).find(|at| whole(at).is_some_and(|bytes| RootPointer::read(bytes).is_ok()))
+    (0..memory.len()).step_by(16).find(|at| whole(at).is_some_and(|bytes| RootTable::read(bytes).is_ok()))
 }
 
 #[cfg(test)]
@@ -93,20 +108,20 @@ mod tests {
 
     #[test]
     fn both_revisions_are_read() {
-        let old = RootPointer { rsdt: 0x7fe_1234, xsdt: None };
-        assert_eq!(RootPointer::read(&pointer(0, 0)), Ok(old));
-        let new = RootPointer { rsdt: 0x7fe_1234, xsdt: Some(0x7fe_5678) };
-        assert_eq!(RootPointer::read(&pointer(2, 36)), Ok(new));
+        let old = RootTable { rsdt: 0x7fe_1234, xsdt: None };
+        assert_eq!(RootTable::read(&pointer(0, 0)), Ok(old));
+        let new = RootTable { rsdt: 0x7fe_1234, xsdt: Some(0x7fe_5678) };
+        assert_eq!(RootTable::read(&pointer(2, 36)), Ok(new));
     }
 
     #[test]
     fn a_broken_pointer_is_refused() {
-        assert_eq!(RootPointer::read(&[0; ROOT_POINTER_BYTES]), Err(RootFault::Signature));
-        assert_eq!(RootPointer::read(&pointer(2, u32::MAX)), Err(RootFault::Length(u32::MAX)));
+        assert_eq!(RootTable::read(&[0; ROOT_POINTER_BYTES]), Err(RootFault::Signature));
+        assert_eq!(RootTable::read(&pointer(2, u32::MAX)), Err(RootFault::Length(u32::MAX)));
         for at in [9, 17, 33] {
             let mut bytes = pointer(2, 36);
             bytes[at] ^= 0x10;
-            assert_eq!(RootPointer::read(&bytes), Err(RootFault::Checksum), "byte {at}");
+            assert_eq!(RootTable::read(&bytes), Err(RootFault::Checksum), "byte {at}");
         }
     }
 
