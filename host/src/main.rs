@@ -5,7 +5,6 @@
 
 use std::env;
 use std::io::{self, IsTerminal, Read, Write};
-use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitCode, ExitStatus};
 use std::sync::Arc;
 use std::thread;
@@ -28,7 +27,6 @@ use host::qemu::options::Options;
 use host::qemu::{Plan, QemuError};
 use host::script::{self, Script, ScriptError};
 use host::session::ReplyForm;
-use nix::libc::SIGBUS;
 use serde_json::Value;
 use service::admin::line::LINE_BYTES_MAX;
 
@@ -216,11 +214,10 @@ fn tend(format_blank: bool, keyboard: bool, mut launch: Launch) -> Result<u8, Fa
         }
         let served = bridge.as_ref().is_some_and(Bridge::has_served);
         // SIGBUS: memory that was not there. It may have been a consumer's, who must not cost others their disks.
-        let by_consumer = (!served || status.and_then(|it| it.signal()) == Some(SIGBUS))
-            && bridge.as_ref().is_some_and(Bridge::leaves_somebody_out);
-        let ended = status
-            .and_then(|status| backing::explain(status, &launch.memory))
-            .unwrap_or_else(|| format!("the appliance ended ({})", shown(status)));
+        let by_sigbus = status.and_then(|status| backing::explain(status, &launch.memory));
+        let by_consumer = (!served || by_sigbus.is_some())
+            && bridge.as_ref().is_some_and(|bridge| bridge.leaves_somebody_out(by_sigbus.is_some()));
+        let ended = by_sigbus.unwrap_or_else(|| format!("the appliance ended ({})", shown(status)));
         if !served && !by_consumer {
             return Err(Failure(NO_ANSWER, ended));
         }

@@ -52,7 +52,10 @@ fn accept(shared: &Arc<Shared>, export: usize, listener: &Listener) {
         if shared.windows[shared.window_of[export]].is_left_out() {
             shared.complain(
                 export,
-                &format!("{}: the consumer's RAM file was cut short", shared.sockets[export].display()),
+                &format!(
+                    "{}: the consumer is left out: its RAM file was cut short, or may have been",
+                    shared.sockets[export].display()
+                ),
             );
             continue;
         }

@@ -71,6 +71,13 @@ pub const HOLD: Duration = Duration::from_secs(30);
 /// The most exports of a bridge: the appliance's ivshmem devices have to find room on its PCI bus.
 pub const EXPORTS_MAX: usize = 24;
 
+/// Why a consumer is left out: its RAM file has another length, or has lost its mark.
+const CUT: &str = "was cut short";
+
+/// Why a consumer is left out when the machine has ended by SIGBUS and no file has lost its mark.
+const CHANGED: &str =
+    "may have been cut short, for it was changed by a system call, and the machine met memory that was gone";
+
 /// Takes the bridge's messages for people, a line at a time.
 pub type Log = Arc<dyn Fn(&str) + Send + Sync>;
 
@@ -217,8 +224,10 @@ impl Bridge {
         let (ours, control) = UnixStream::pair()?;
         let (mut servers, mut ivshmem) = (Vec::new(), Vec::new());
         for (index, window) in self.shared.windows.iter().enumerate() {
+            // The mark shows what happened to the file so far; from here on the machine may meet it.
+            window.was_changed();
             if !window.ram.is_whole() {
-                self.shared.leave_out(index)?;
+                self.shared.leave_out(index, CUT)?;
             }
         }
         for (index, window) in self.shared.windows.iter().enumerate() {
@@ -254,13 +263,20 @@ impl Bridge {
     }
 
     /// Looks for a consumer that may have ended the last machine by what it did to its RAM file, and leaves it out. To be
-    /// called when the machine has ended over memory that was not there (SIGBUS), or before it served anything. Returns
-    /// whether there was one: then another machine is worth a try.
+    /// called when the machine has ended over memory that was not there (`by_sigbus`), or before it served anything.
+    /// Returns whether there was one: then another machine is worth a try.
+    ///
+    /// A file that was cut has lost its mark. If none has, and the machine ended by SIGBUS, a consumer may have put its
+    /// file and the mark back: then all are left out whose files were changed by a system call since the machine was made.
+    /// One that only gave back pages may be among them; otherwise one consumer could end the machine of all for ever.
     #[must_use]
-    pub fn leaves_somebody_out(&self) -> bool {
-        let windows = self.shared.windows.iter().enumerate().filter(|(_, window)| !window.is_left_out());
-        let guilty = windows.filter(|(_, window)| !window.ram.is_whole());
-        guilty.map(|(index, _)| self.shared.leave_out(index)).filter(Result::is_ok).count() > 0
+    pub fn leaves_somebody_out(&self, by_sigbus: bool) -> bool {
+        let leave_out = |why, is_guilty: &dyn Fn(&Window) -> bool| {
+            let windows = self.shared.windows.iter().enumerate();
+            let guilty = windows.filter(|(_, window)| !window.is_left_out() && is_guilty(window));
+            guilty.filter(|(index, _)| self.shared.leave_out(*index, why).is_ok()).count() > 0
+        };
+        leave_out(CUT, &|window| !window.ram.is_whole()) || (by_sigbus && leave_out(CHANGED, &Window::was_changed))
     }
 
     /// Whether the appliance is there and has offered its disks.

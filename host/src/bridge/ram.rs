@@ -30,7 +30,8 @@ use crate::identity::Identity;
 pub const TAIL_BYTES_MIN: u64 = 4096;
 
 /// Stands in the file's last bytes, which no consumer has as RAM: a file that was cut short has lost it, also when it was
-/// made as long as before. (A consumer that gives back pages, as ballooning does, changes its RAM only.)
+/// made as long as before. (A consumer that gives back pages, as ballooning does, changes its RAM only.) It is no secret:
+/// a consumer that means harm writes it back, which `window`'s watch notices.
 const MARK: [u8; 8] = *b"untorn\0\x01";
 
 /// The least RAM that a consumer can have here: less is surely a slip.
@@ -45,6 +46,12 @@ const LOCK: Duration = Duration::from_secs(2);
 /// Where [`MARK`] is.
 const fn mark_at(file_bytes: u64) -> u64 {
     file_bytes - MARK.len() as u64
+}
+
+/// Whether the file of that length has [`MARK`].
+fn has_mark(file: &File, file_bytes: u64) -> bool {
+    let mut mark = [0; MARK.len()];
+    file.read_exact_at(&mut mark, mark_at(file_bytes)).is_ok() && mark == MARK
 }
 
 /// A consumer's RAM.
@@ -169,7 +176,10 @@ impl RamFile {
             }
             _ => {}
         }
-        file.write_all_at(&MARK, mark_at(file_bytes)).map_err(failed("marked"))?;
+        // A file that has it is another bridge's, too: that one takes no writing of ours for its consumer's.
+        if !has_mark(&file, file_bytes) {
+            file.write_all_at(&MARK, mark_at(file_bytes)).map_err(failed("marked"))?;
+        }
         file.unlock().map_err(failed("unlocked"))?;
         let map = Guarded::new(&file).map_err(failed("mapped"))?;
         let identity = Identity::of(&file).map_err(failed("identified"))?;
@@ -206,14 +216,12 @@ impl RamFile {
         self.file_bytes
     }
 
-    /// Whether the file is as long as it was made, and always has been. One that is not cannot be given to an appliance's
+    /// Whether the file is as long as it was made, and has the mark of one that always was. One that is not cannot be given to an appliance's
     /// QEMU, which would die by its first access past the end.
     #[must_use]
     pub fn is_whole(&self) -> bool {
-        let mut mark = [0; MARK.len()];
-        let has_mark = self.file.read_exact_at(&mut mark, mark_at(self.file_bytes)).is_ok() && mark == MARK;
         let has_length = self.file.metadata().is_ok_and(|there| there.len() == self.file_bytes);
-        !self.map.is_lost() && has_length && has_mark
+        !self.map.is_lost() && has_length && has_mark(&self.file, self.file_bytes)
     }
 
     /// A word that others may change at any time, if it is in the file and aligned.

@@ -123,7 +123,7 @@ impl Shared {
     }
 
     /// Leaves a consumer out whose memory cannot be given to an appliance any more. Other consumers go on.
-    pub(super) fn leave_out(&self, window: usize) -> std::io::Result<()> {
+    pub(super) fn leave_out(&self, window: usize, why: &str) -> std::io::Result<()> {
         let it = &self.windows[window];
         if it.is_left_out() {
             return Ok(());
@@ -135,7 +135,7 @@ impl Shared {
         drop(state);
         self.wake_all();
         self.say(&format!(
-            "the RAM file {} was cut short: its consumer has no disk until untornctl is started anew, others go on",
+            "the RAM file {} {why}: its consumer has no disk until untornctl is started anew, others go on",
             it.ram.path().display()
         ));
         Ok(())

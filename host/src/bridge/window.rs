@@ -3,12 +3,16 @@
 //!
 //! The appliance's QEMU has the file mapped, and dies by SIGBUS when it touches what was cut off. Nothing can keep a consumer
 //! from that, which must be able to write its own RAM; so it is left out from the next machine on, and others go on.
+//!
+//! A mark in the file shows the cut (`ram`), unless the consumer has put all back as it was. A watch sees that, too, but
+//! sees a consumer that gives back pages just the same, so it is asked only after a death that no mark explains.
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::{Arc, OnceLock};
 
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use super::ram::RamFile;
@@ -19,13 +23,23 @@ pub(super) struct Window {
     pub(super) ram: RamFile,
     /// The first vectors of the ivshmem device: kicks that we relay arrive by them.
     pub(super) kicks: Vec<Arc<File>>,
+    /// Notices changes of the file by system calls: of its length, of its pages (ballooning), of its bytes. A consumer that
+    /// only uses its RAM makes none. An instance for each file, so that equal events are one and none is lost. `None` where
+    /// the system has no instance to spare.
+    watch: Option<Inotify>,
     /// The memory that the appliance gets instead of the file, once the file cannot be given any more.
     instead: OnceLock<File>,
 }
 
 impl Window {
     pub(super) fn new(ram: RamFile, kicks: Vec<Arc<File>>) -> Self {
-        Self { ram, kicks, instead: OnceLock::new() }
+        let watch = watch(ram.file()).ok();
+        Self { ram, kicks, watch, instead: OnceLock::new() }
+    }
+
+    /// Whether a program has changed the file by a system call since the last question.
+    pub(super) fn was_changed(&self) -> bool {
+        self.watch.as_ref().is_some_and(|watch| watch.read_events().is_ok_and(|events| !events.is_empty()))
     }
 
     /// Whether the consumer has no disks any more.
@@ -49,4 +63,11 @@ impl Window {
         let _ = self.instead.set(memory);
         Ok(())
     }
+}
+
+/// A watch of a file, whatever its name is by now.
+fn watch(file: &File) -> nix::Result<Inotify> {
+    let watch = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
+    watch.add_watch(format!("/proc/self/fd/{}", file.as_raw_fd()).as_str(), AddWatchFlags::IN_MODIFY)?;
+    Ok(watch)
 }

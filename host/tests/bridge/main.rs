@@ -7,6 +7,7 @@ mod memory;
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
+use std::os::unix::fs::FileExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -612,7 +613,7 @@ fn a_consumer_that_cuts_its_memory_short_costs_itself_its_disk_and_nobody_else()
     let file = fs::OpenOptions::new().write(true).open(place.ram("b")).unwrap();
     let punch = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
     fallocate(&file, punch, 0, i64::try_from(RAM).unwrap()).unwrap();
-    assert!(!place.bridge().leaves_somebody_out(), "no consumer has cut anything");
+    assert!(!place.bridge().leaves_somebody_out(false), "no consumer has cut anything");
 
     // It cuts, the machine dies of that, and by then the file is as long as before: its pages are others.
     let bytes = file.metadata().unwrap().len();
@@ -620,14 +621,14 @@ fn a_consumer_that_cuts_its_memory_short_costs_itself_its_disk_and_nobody_else()
         file.set_len(left).unwrap();
     }
     appliance.kill();
-    assert!(place.bridge().leaves_somebody_out());
+    assert!(place.bridge().leaves_somebody_out(true));
     place.hears("b.ram was cut short: its consumer has no disk until untornctl is started anew, others go on");
     let appliance = place.appliance(2);
     assert_eq!(consumer.ask(0, None, 9), (0, 2), "it goes on where it was");
     assert_eq!(other.capacity(), 0);
     drop(other);
     let mut again = UnixStream::connect(place.socket("b")).unwrap();
-    place.hears("b: the consumer's RAM file was cut short");
+    place.hears("b: the consumer is left out");
     assert_eq!(again.read(&mut [0]).unwrap(), 0);
 
     // One that is short when a machine starts needs no death to be found out.
@@ -637,4 +638,38 @@ fn a_consumer_that_cuts_its_memory_short_costs_itself_its_disk_and_nobody_else()
     let _appliance = place.appliance(3);
     place.hears("a.ram was cut short");
     drop(consumer);
+}
+
+#[test]
+fn a_consumer_that_cuts_its_memory_and_puts_all_back_is_left_out_after_a_death_by_it() {
+    let mut place = Place::new(LONG);
+    place.bridge = None;
+    place.bridge = Some(place.open(&[place.spec("a"), place.spec("b")], LONG).unwrap());
+    let file = fs::OpenOptions::new().read(true).write(true).open(place.ram("b")).unwrap();
+    let bytes = file.metadata().unwrap().len();
+    let cut = || {
+        let mut mark = [0; 8];
+        file.read_exact_at(&mut mark, bytes - 8).unwrap();
+        for left in [0, bytes] {
+            file.set_len(left).unwrap();
+        }
+        file.write_all_at(&mark, bytes - 8).unwrap();
+    };
+    // What was before a machine cannot have ended it, and no file ends one otherwise than by SIGBUS.
+    cut();
+    let appliance = place.appliance(1);
+    assert!(!place.bridge().leaves_somebody_out(true));
+    cut();
+    // Another bridge opens the innocent one's file, and is not taken for its consumer.
+    drop(place.open(&[ExportSpec { ram: place.ram("a"), ..place.spec("c") }], LONG).unwrap());
+    assert!(!place.bridge().leaves_somebody_out(false));
+    appliance.kill();
+    assert!(place.bridge().leaves_somebody_out(true));
+    place.hears("b.ram may have been cut short");
+    let _appliance = place.appliance(2);
+    let mut other = UnixStream::connect(place.socket("b")).unwrap();
+    assert_eq!(other.read(&mut [0]).unwrap(), 0);
+    let mut consumer = place.running(1);
+    assert_eq!(consumer.ask(0, Some(2), 9), (0, 2), "others go on");
+    assert!(!place.bridge().leaves_somebody_out(false), "it is left out already");
 }
