@@ -13,6 +13,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 use serde_json::Value;
+use service::admin::reply::REBOOTING;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::low_level::pipe;
 
@@ -25,6 +26,10 @@ use crate::session::{PROMPT, ReplyForm, ReplyText, ends};
 
 /// Ctrl-]: pulls the plug.
 const ESCAPE: u8 = 0x1d;
+
+/// How much of what the console shows is looked at together: a prompt, or the line that replies to a person's `reboot`
+/// with the end of the line before.
+const SIGN_BYTES_MAX: usize = if PROMPT.len() > REBOOTING.len() + 4 { PROMPT.len() } else { REBOOTING.len() + 4 };
 
 /// How often a request that waits is looked at.
 const LOOK: Duration = Duration::from_millis(500);
@@ -245,7 +250,7 @@ fn unsent(typed: &[u8]) -> Option<String> {
 /// The work that keeps the appliance busy, as far as its console shows.
 #[derive(Debug, Default)]
 struct Work {
-    /// The last bytes that the console showed, one less than the prompt has.
+    /// The last bytes that the console showed, one less than [`SIGN_BYTES_MAX`].
     tail: Vec<u8>,
     /// Whether the prompt came since it started.
     up: bool,
@@ -272,11 +277,15 @@ impl Asked {
 
 impl Work {
     fn shown(&mut self, bytes: &[u8]) {
-        self.tail.extend(bytes);
-        if self.tail.windows(PROMPT.len()).any(|shown| shown == PROMPT.as_bytes()) {
-            (self.up, self.typed) = (true, None);
+        for byte in bytes {
+            self.tail.push(*byte);
+            if self.tail.ends_with(PROMPT.as_bytes()) {
+                (self.up, self.typed) = (true, None);
+            } else if ends_with_reboot(&self.tail) {
+                self.up = false;
+            }
         }
-        self.tail.drain(..self.tail.len().saturating_sub(PROMPT.len() - 1));
+        self.tail.drain(..self.tail.len().saturating_sub(SIGN_BYTES_MAX - 1));
     }
 
     fn typed(&mut self, bytes: &[u8]) {
@@ -320,6 +329,12 @@ impl Work {
         }
         self.typed.map(|since| format!("a command that was typed at the console runs, {}", so_long(since)))
     }
+}
+
+/// Whether the line that a console showed last is the reply to a `reboot` that a person typed.
+fn ends_with_reboot(shown: &[u8]) -> bool {
+    let before = shown.strip_suffix(b"\r\n").and_then(|shown| shown.strip_suffix(REBOOTING.as_bytes()));
+    before.is_some_and(|before| before.ends_with(b"\r\n"))
 }
 
 /// Shows something on standard output. Someone who looks no longer does not stop the appliance.

@@ -45,7 +45,7 @@ while IFS= read -r line; do
         exit 0
         ;;
     reboot)
-        reply again 0 '{"ok":true}' && end_beside
+        reply rebooting 0 '{"ok":true}' && end_beside
         # A loader in between takes keys for its own.
         [ "${1-}" != loader ] || { printf 'loading\r\n' && [ -z "$(timeout 2 head -c 1)" ] || printf 'a key: the menu\r\n'; }
         boot && continue

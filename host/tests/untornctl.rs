@@ -4,7 +4,7 @@
 use std::io::{Read, Write};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, ChildStdin, Command, Output, Stdio};
 use std::thread::{sleep, spawn};
 use std::time::{Duration, Instant};
 
@@ -340,13 +340,22 @@ fn a_line_that_somebody_types_is_not_mixed_with_a_clients() {
 }
 
 #[test]
-fn a_key_that_is_typed_while_the_appliance_starts_waits_for_its_prompt() {
-    let folder = Folder::new("loader");
+fn keys_wait_for_the_prompt_while_the_appliance_starts_after_a_clients_reboot() {
+    keys_wait_for_the_prompt_after("loader", |socket, _| assert_eq!(ask(socket, &["admin", "reboot"]).0, 0));
+}
+
+#[test]
+fn keys_wait_for_the_prompt_while_the_appliance_starts_after_a_reboot_that_was_typed() {
+    keys_wait_for_the_prompt_after("loader-typed", |_, keyboard| keyboard.write_all(b"reboot\n").unwrap());
+}
+
+fn keys_wait_for_the_prompt_after(name: &str, reboot: impl FnOnce(&str, &mut ChildStdin)) {
+    let folder = Folder::new(name);
     let socket = folder.path("admin.sock");
     let mut client = console(&["--admin", &socket], "loader");
     eventually("an answer", || ask(&socket, &["status"]).0 == 0);
     let (mut keyboard, mut screen) = (client.stdin.take().unwrap(), client.stdout.take().unwrap());
-    assert_eq!(ask(&socket, &["admin", "reboot"]).0, 0);
+    reboot(&socket, &mut keyboard);
     let mut seen = String::new();
     while !seen.contains("loading") {
         let mut piece = [0; 256];

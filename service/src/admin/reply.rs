@@ -43,6 +43,9 @@ impl Mode {
     }
 }
 
+/// The reply to `reboot`, as text. By it a program at the console knows that the machine starts anew.
+pub const REBOOTING: &str = "rebooting";
+
 /// The outcome of a request, as far as a session must know it.
 #[derive(Debug)]
 pub enum Outcome {
@@ -89,7 +92,7 @@ impl Outcome {
             Self::Reply(reply) => reply.text(out),
             Self::Mode(_) => Ok(()),
             Self::Poweroff => writeln!(out, "powering off"),
-            Self::Reboot => writeln!(out, "rebooting"),
+            Self::Reboot => writeln!(out, "{REBOOTING}"),
         }
     }
 
