@@ -83,7 +83,7 @@ mod tests {
 
     #[test]
     fn the_widest_is_taken_unless_another_is_clearly_faster() {
-        let [one, two, three] = [0, 1, 2].map(|at| Persist::detect(false).with_each_copy().nth(at));
+        let [one, two, three] = [0, 1, 2].map(|at| Persist::detect().with_each_copy().nth(at));
         let (one, two) = (one.expect("every CPU has two"), two.expect("every CPU has two"));
         let kinds = [one, two, three.unwrap_or(two)];
         let chosen = |both: [u64; 3]| {
@@ -106,8 +106,8 @@ mod tests {
     fn every_kind_is_measured_by_the_clock_that_is_given() {
         let start = std::time::Instant::now();
         let now = || u64::try_from(start.elapsed().as_nanos()).expect("a short test");
-        let times = measure(Persist::detect(false), &now);
-        assert!(times.len() >= 2 && times[0].persist == Persist::detect(false), "{times:?}");
+        let times = measure(Persist::detect(), &now);
+        assert!(times.len() >= 2 && times[0].persist == Persist::detect(), "{times:?}");
         assert!(times.iter().all(|it| (1..1 << 32).contains(&it.both_ns())), "{times:?}");
         let names: Vec<_> = times.iter().map(|it| it.persist.copy_name()).collect();
         assert_eq!(names[names.len() - 2..], ["sse2", "word"]);

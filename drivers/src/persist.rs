@@ -1,6 +1,7 @@
 //! From the caches to the persistence domain: write-back, fences and streaming copies.
 //!
-//! [`Persist`] is chosen once, by CPUID, and copied into every driver that stores to persistent memory.
+//! [`Persist`] is chosen once, its write-backs by CPUID and its copies by measuring ([`crate::copies`]), and copied into
+//! every driver that stores to persistent memory; whether a write-back is needed is chosen for each region.
 //!
 //! # What it promises
 //! - [`Persist::write_back`] starts a write-back, [`fence`] ends it: then the lines are in the memory controller.
@@ -10,10 +11,12 @@
 //!
 //! # Caches that are flushed on power loss
 //! Where the platform writes its caches back by itself when power fails (NFIT platform capabilities, bit 0; ACPI 6.5,
-//! 5.2.25.9), write-back instructions are skipped: a store is durable as soon as it is globally visible, and x86 makes
-//! ordinary stores visible in program order. Fences stay: streaming stores wait in write-combining buffers, which are
-//! not caches, until a fence drains them; and an acknowledgement must not overtake its store, which may still be in the
-//! store buffer.
+//! 5.2.25.9), write-back instructions are skipped ([`Persist::without_write_backs`]). The NFIT tells it of its own ranges
+//! only: other memory gets its write-backs all the same.
+//!
+//! Where they are skipped, a store is durable as soon as it is globally visible, and x86 makes ordinary stores visible in
+//! program order. Fences stay: streaming stores wait in write-combining buffers, which are not caches, until a fence drains
+//! them; and an acknowledgement must not overtake its store, which may still be in the store buffer.
 
 use core::arch::asm;
 use core::arch::x86_64::{__cpuid, __cpuid_count};
@@ -56,23 +59,28 @@ pub struct Persist {
 }
 
 impl Persist {
-    /// Chooses by the CPU that runs this, and the widest copies that it has. `caches_survive` means that the platform flushes its
-    /// caches on power loss.
+    /// Chooses by the CPU that runs this, and the widest copies that it has.
     ///
     /// All CPUs must be alike, and the kernel must have enabled on each what it enabled here (CR4.OSXSAVE and XCR0)
     /// before that CPU uses the result: one without AVX state raises #UD.
     #[must_use]
-    pub fn detect(caches_survive: bool) -> Self {
+    pub fn detect() -> Self {
         let max_leaf = __cpuid(0).eax;
         // Leaf 7 of subleaf 0, EBX: bit 23 CLFLUSHOPT, bit 24 CLWB (Intel SDM 2A, CPUID).
         let extended = if max_leaf >= 7 { __cpuid_count(7, 0).ebx } else { 0 };
         let write_back = match extended {
-            _ if caches_survive => WriteBack::Skip,
             bits if bits & (1 << 24) != 0 => WriteBack::Clwb,
             bits if bits & (1 << 23) != 0 => WriteBack::ClflushOpt,
             _ => WriteBack::Clflush,
         };
         Self { write_back, unit: if avx_usable() { Unit::Avx } else { Unit::Sse2 } }
+    }
+
+    /// Returns this for memory to which the platform writes its caches back by itself when power fails. Other memory that
+    /// is used with it loses what was acknowledged.
+    #[must_use]
+    pub const fn without_write_backs(self) -> Self {
+        Self { write_back: WriteBack::Skip, ..self }
     }
 
     /// Returns this with each kind of copy that is no wider, the widest first.
@@ -324,7 +332,7 @@ mod tests {
 
     /// Returns every variant that this CPU can run.
     fn all_variants() -> impl Iterator<Item = Persist> {
-        let best = Persist::detect(false);
+        let best = Persist::detect();
         let write_backs = match best.write_back {
             WriteBack::Clwb => &[WriteBack::Clwb, WriteBack::ClflushOpt, WriteBack::Clflush, WriteBack::Skip][..],
             WriteBack::ClflushOpt => &[WriteBack::ClflushOpt, WriteBack::Clflush, WriteBack::Skip],
@@ -335,8 +343,8 @@ mod tests {
 
     #[test]
     fn caches_that_survive_need_no_write_back() {
-        assert_eq!(Persist::detect(true).write_back, WriteBack::Skip);
-        assert_ne!(Persist::detect(false).write_back, WriteBack::Skip);
+        assert_ne!(Persist::detect().write_back, WriteBack::Skip);
+        assert_eq!(Persist::detect().without_write_backs().write_back, WriteBack::Skip);
     }
 
     #[test]

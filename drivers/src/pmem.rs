@@ -10,7 +10,7 @@
 //!
 //! | access | by | order |
 //! |---|---|---|
-//! | `read` | AVX or SSE2 loads ([`crate::guarded`]) | none |
+//! | `read` | loads by AVX, SSE2 or words ([`crate::guarded`]) | none |
 //! | `write` | streaming stores, cached at ragged ends | durable after the next `fence` |
 //! | `load_*` | one aligned load | acquire |
 //! | `store_*` | one aligned store | release; one line's stores persist in program order, unless a device flushes it |
@@ -20,6 +20,8 @@
 //! added the line ([`crate::poison`]). Both give [`MediaError::Poisoned`]. A store that would leave a part of a lost line as
 //! it is fails in the same way: its bytes would be lost with the line.
 
+use alloc::format;
+use alloc::string::{String, ToString as _};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
@@ -165,6 +167,15 @@ impl PmemRegion {
         assert!(base.addr().get().is_multiple_of(64), "a mapping of persistent memory begins at a line");
         let durable = Durable::WriteBacks(FlushHints::none());
         Self { base, bytes, access, persist, durable, start: 0, bad: Arc::default() }
+    }
+
+    /// Returns what makes stores durable and how they are made, in words: `clwb, avx copies`.
+    #[must_use]
+    pub fn durability(&self) -> String {
+        match &self.durable {
+            Durable::WriteBacks(_) => self.persist.to_string(),
+            Durable::Flushes(_) => format!("FLUSHes of its device, {} copies", self.persist.copy_name()),
+        }
     }
 
     /// Returns the region's length in bytes.

@@ -76,8 +76,7 @@ fn half_lost() -> (Pmem, libc::c_int) {
     assert_ne!(start, libc::MAP_FAILED);
     MAPPED.store(start as u64, Ordering::Relaxed);
     let start = NonNull::new(start.cast()).expect("not at 0");
-    let region =
-        PmemRegion::map(&File(start), PhysAddr(BASE), 2 * PAGE, &[], Access::ReadWrite, Persist::detect(false));
+    let region = PmemRegion::map(&File(start), PhysAddr(BASE), 2 * PAGE, &[], Access::ReadWrite, Persist::detect());
     (region.expect("mapped").namespace(0, 2 * PAGE, Access::ReadWrite).expect("whole"), file)
 }
 

@@ -15,7 +15,7 @@ const MIB: u64 = 1 << 20;
 fn region(mapping: &mut MmapMut, access: Access) -> PmemRegion {
     let base = NonNull::new(mapping.as_mut_ptr()).expect("a mapping");
     // SAFETY: each test keeps its mapping until its region is gone, and looks at it through the region only.
-    unsafe { PmemRegion::from_mapping(base, mapping.len(), access, Persist::detect(false)) }
+    unsafe { PmemRegion::from_mapping(base, mapping.len(), access, Persist::detect()) }
 }
 
 fn anonymous(bytes: u64) -> MmapMut {
@@ -177,8 +177,8 @@ unsafe impl PhysMap for OnePage {
 fn a_fence_writes_each_dimms_flush_hint() {
     let phys = OnePage { page: RefCell::new(anonymous(4096)), asked: RefCell::default() };
     let hints = [PhysAddr(0xfee0_0800), PhysAddr(0xfee0_0808)];
-    let region = PmemRegion::map(&phys, PhysAddr(1 << 32), 4096, &hints, Access::ReadWrite, Persist::detect(false))
-        .expect("mapped");
+    let region =
+        PmemRegion::map(&phys, PhysAddr(1 << 32), 4096, &hints, Access::ReadWrite, Persist::detect()).expect("mapped");
     let pmem = region.namespace(0, 4096, Access::ReadWrite).expect("whole region");
     assert_eq!(pmem.load_u64(NsOffset(0x800)), Ok(0));
     pmem.fence().expect("no error is possible");
@@ -198,7 +198,7 @@ fn a_fence_writes_each_dimms_flush_hint() {
 fn misaligned_regions_and_hints_are_not_mapped() {
     let phys = OnePage { page: RefCell::new(anonymous(4096)), asked: RefCell::default() };
     let map =
-        |at, hints: &[PhysAddr]| PmemRegion::map(&phys, at, 64, hints, Access::ReadWrite, Persist::detect(false)).err();
+        |at, hints: &[PhysAddr]| PmemRegion::map(&phys, at, 64, hints, Access::ReadWrite, Persist::detect()).err();
     assert_eq!(map(PhysAddr(0x123), &[]), Some(MapError::Misaligned { at: PhysAddr(0x123) }));
     let hint = PhysAddr(0xfed0_0003);
     assert_eq!(map(PhysAddr(0), &[hint]), Some(MapError::Misaligned { at: hint }));

@@ -291,7 +291,7 @@ fn a_region_behind_a_failed_device_takes_no_stores_and_still_reads() {
     let skip = at.next_multiple_of(64) - at;
     // SAFETY: leaked memory, which nothing else reaches; `skip` is less than a line, and a line less is used.
     let region =
-        unsafe { PmemRegion::from_mapping(base.byte_add(skip), 1023 * 64, Access::ReadWrite, Persist::detect(false)) };
+        unsafe { PmemRegion::from_mapping(base.byte_add(skip), 1023 * 64, Access::ReadWrite, Persist::detect()) };
     let medium = region.flushed_by(device.flusher()).namespace(4096, 8192, Access::ReadWrite).expect("in the region");
     assert!(!medium.keeps_line_order() && !medium.read_only());
     medium.store_u64(NsOffset(8), 7).expect("writable");

@@ -67,7 +67,7 @@ use core::ops::Range;
 
 use dimm::Dimm;
 use error::Finding;
-use finding::Findings;
+use finding::{Findings, Place};
 use identity::DeviceHandle;
 use label::{LabelSource, Labels, LabelsByDimm};
 use namespace::Namespace;
@@ -159,10 +159,13 @@ impl Inventory {
         error::all(&self.nfit.findings).chain(labels).chain(regions).chain(error::all(&self.namespace_findings))
     }
 
-    /// How far a store must have come to survive power loss, in the regions of NFITs.
+    /// How far a store to a region must have come to survive power loss. The NFIT tells it of its own regions only.
     #[must_use]
-    pub fn persistence_domain(&self) -> PersistenceDomain {
-        self.nfit.capabilities().into()
+    pub fn persistence_domain(&self, region: &Region) -> PersistenceDomain {
+        match region.at {
+            Place::Nfit { .. } => self.nfit.capabilities().into(),
+            Place::Labels { .. } | Place::VirtioPmem { .. } | Place::MemoryMap { .. } => PersistenceDomain::Unknown,
+        }
     }
 
     /// The `k` of a DIMM's name `nmem<k>`.

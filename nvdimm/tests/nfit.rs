@@ -30,7 +30,7 @@ fn one_dimm_of_qemu_is_one_region() {
     let [dimm] = &inventory.dimms[..] else { panic!("one DIMM") };
     assert_eq!(dimm.identity.unwrap().to_string(), "8680-56341200");
     assert_eq!((dimm.handle.0, dimm.physical_id, dimm.flags), (1, 0, MappingFlags::empty()));
-    assert_eq!(inventory.persistence_domain(), PersistenceDomain::Unknown);
+    assert_eq!(inventory.persistence_domain(&inventory.regions[0]), PersistenceDomain::Unknown);
     let [namespace] = &inventory.namespaces[..] else { panic!("one namespace") };
     assert_eq!((namespace.id.to_string().as_str(), namespace.bytes()), ("namespace0.0", 64 << 20));
 }
@@ -50,7 +50,7 @@ fn regions_are_numbered_by_the_table_and_dimms_by_their_handles() {
     let expected = [("region0".into(), 1, 67_108_864, true), ("region1".into(), 0, 66_977_792, false)];
     assert_eq!(shown, expected);
     assert_eq!(inventory.dimms[1].identity.unwrap().to_string(), "8680-57341200");
-    assert_eq!(inventory.persistence_domain().to_string(), "memory_controller");
+    assert_eq!(inventory.persistence_domain(&inventory.regions[0]).to_string(), "memory_controller");
     assert!(inventory.namespaces[0].read_only && !inventory.namespaces[1].read_only);
 }
 
@@ -58,7 +58,7 @@ fn regions_are_numbered_by_the_table_and_dimms_by_their_handles() {
 fn a_flush_of_the_caches_brings_one_of_the_memory_controllers() {
     let inventory = discover(&[fixture!("qemu-four-dimms-cpu")], &mut NoLabels);
     assert_eq!(inventory.nfit.capabilities(), Capabilities::CPU_CACHE_FLUSH | Capabilities::MEMORY_CONTROLLER_FLUSH);
-    assert_eq!(inventory.persistence_domain().to_string(), "cpu_cache");
+    assert_eq!(inventory.persistence_domain(&inventory.regions[0]).to_string(), "cpu_cache");
     let handles: Vec<_> = inventory.regions.iter().map(|region| region.mappings()[0].dimm.0).collect();
     assert_eq!(handles, [2, 4, 1, 3]);
     assert_eq!(inventory.dimms.iter().map(|dimm| dimm.handle.0).collect::<Vec<_>>(), [1, 2, 3, 4]);

@@ -382,7 +382,7 @@ fn in_memory(dimm: &Trapped) -> pmem::Pmem {
     let mut model = dimm.model();
     let (start, bytes) = (NonNull::new(model.media_mut().as_mut_ptr()).unwrap(), model.media().len());
     // SAFETY: the media outlive what is made of this, and no other code uses the windows meanwhile.
-    let region = unsafe { PmemRegion::from_mapping(start, bytes, pmem::Access::ReadWrite, Persist::detect(false)) };
+    let region = unsafe { PmemRegion::from_mapping(start, bytes, pmem::Access::ReadWrite, Persist::detect()) };
     region.namespace(0, bytes as u64, pmem::Access::ReadWrite).unwrap()
 }
 

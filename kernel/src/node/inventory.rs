@@ -14,7 +14,6 @@ use core::fmt;
 use drivers::medium::AnyMedium;
 use drivers::pmem::Access;
 use drivers::raw::RawMedium as _;
-use nvdimm::Inventory;
 use nvdimm::dimm::Dimm;
 use nvdimm::error::{Finding, Place, What};
 use nvdimm::extent::Extent;
@@ -221,7 +220,7 @@ impl<M: Machine> Node<M> {
             mappings: self.mappings(region),
             enabled: slot.medium.is_ok(),
             badblocks: bad_blocks(slot),
-            persistence_domain: match persistence_domain(region, &self.found) {
+            persistence_domain: match self.found.persistence_domain(region) {
                 PersistenceDomain::CpuCache => out::PersistenceDomain::CpuCache,
                 PersistenceDomain::MemoryController => out::PersistenceDomain::MemoryController,
                 PersistenceDomain::Unknown => out::PersistenceDomain::Unknown,
@@ -269,14 +268,6 @@ impl<M: Machine> Node<M> {
             LabelVersion::V1_1 => cookies.v1_1,
             LabelVersion::V1_2 => cookies.v1_2,
         })
-    }
-}
-
-/// Returns how far a store must come. Only the NFIT tells, and for its own regions.
-fn persistence_domain(region: &Region, found: &Inventory) -> PersistenceDomain {
-    match region.at {
-        Place::Nfit { .. } => found.persistence_domain(),
-        _ => PersistenceDomain::Unknown,
     }
 }
 

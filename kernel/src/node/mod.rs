@@ -64,6 +64,7 @@ pub struct Node<M: Machine> {
     bare: Vec<BareMemory>,
     /// The regions of `found`, mapped, with their namespaces.
     regions: Vec<RegionSlot>,
+    /// How the CPUs make stores durable where caches do not survive a power cut, and how data are copied.
     persist: Persist,
     /// The number of BTTs whose opening finished interrupted writes.
     unclean_shutdowns: u64,
@@ -137,7 +138,7 @@ impl<M: Machine> Node<M> {
         for finding in found.findings() {
             machine.log(format_args!("nvdimm: {finding}"));
         }
-        let persist = fastest(&machine, found.persistence_domain() == PersistenceDomain::CpuCache);
+        let persist = fastest(&machine);
         let [a, b, c, d, e, f, g, h, ..] = machine.random();
         let boot = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
         let exports = Arc::new(Exports::new(machine.export_services(), machine.cpus(), boot));
@@ -175,8 +176,10 @@ impl<M: Machine> Node<M> {
     /// Maps a region. One that cannot be mapped stays visible, with the reason.
     fn slot(&self, region: &Region) -> RegionSlot {
         let medium = self.map(region);
-        if let Err(why) = &medium {
-            self.machine.log(format_args!("{}: not mapped: {why}", region.id));
+        match &medium {
+            Ok(Mapped::Pmem(mapped)) => self.machine.log(format_args!("{}: {}", region.id, mapped.durability())),
+            Ok(Mapped::Blk(_)) => {}
+            Err(why) => self.machine.log(format_args!("{}: not mapped: {why}", region.id)),
         }
         RegionSlot { region: region.clone(), medium, namespaces: Vec::new() }
     }
@@ -187,7 +190,8 @@ impl<M: Machine> Node<M> {
         let map = self.machine.map();
         match &region.kind {
             Kind::Pmem(pmem) => {
-                let mapped = PmemRegion::map(map, PhysAddr(pmem.base), pmem.bytes, &hints, access, self.persist);
+                let mapped =
+                    PmemRegion::map(map, PhysAddr(pmem.base), pmem.bytes, &hints, access, self.persist_of(region));
                 let mapped = match self.flush_of(region) {
                     Some(flush) => mapped.map(|it| it.flushed_by(flush)),
                     None => mapped,
@@ -198,6 +202,15 @@ impl<M: Machine> Node<M> {
                 let mapped = BlkRegion::map(map, blk, &hints, access, self.machine.cpus(), || M::this_cpu().0);
                 mapped.map(Mapped::Blk).map_err(|why| why.to_string())
             }
+        }
+    }
+
+    /// Returns how stores to a region are made durable. A write-back that is not needed costs time; one that is missing,
+    /// acknowledged sectors: so only what firmware says of this region's memory ([`Inventory::persistence_domain`]) counts.
+    fn persist_of(&self, region: &Region) -> Persist {
+        match self.found.persistence_domain(region) {
+            PersistenceDomain::CpuCache => self.persist.without_write_backs(),
+            PersistenceDomain::MemoryController | PersistenceDomain::Unknown => self.persist,
         }
     }
 
@@ -252,8 +265,8 @@ impl<M: Machine> Node<M> {
 }
 
 /// Chooses how this machine makes stores durable, and the kind of copy by measuring.
-fn fastest(machine: &impl Machine, caches_survive: bool) -> Persist {
-    let widest = Persist::detect(caches_survive);
+fn fastest(machine: &impl Machine) -> Persist {
+    let widest = Persist::detect();
     let times = copies::measure(widest, &|| machine.now_ns());
     let persist = copies::fastest(&times).unwrap_or(widest);
     let shown = |CopyTimes { persist, stream_ns, load_ns }: &CopyTimes| {

@@ -44,7 +44,8 @@ impl Disk {
         // SAFETY: the file was made for this program and has no name by which another one could change it.
         let mut mapping = unsafe { MmapMut::map_mut(&opened)? };
         let base = NonNull::new(mapping.as_mut_ptr()).ok_or("no mapping")?;
-        let persist = Persist::detect(caches_survive);
+        let persist = Persist::detect();
+        let persist = if caches_survive { persist.without_write_backs() } else { persist };
         // SAFETY: the mapping lives as long as the disk, and is reached through the region only.
         let region = unsafe { PmemRegion::from_mapping(base, mapping.len(), Access::ReadWrite, persist) };
         let medium = region.namespace(0, mib << 20, Access::ReadWrite)?;

@@ -32,7 +32,13 @@ pub struct Dimm {
 /// An NFIT as QEMU makes it for these DIMMs.
 #[must_use]
 pub fn nfit_of(dimms: &[Dimm]) -> Vec<u8> {
-    let table = (1_u16..).zip(dimms).fold(Table::default(), |table, (index, dimm)| {
+    table_of(dimms).finish()
+}
+
+/// The table of [`nfit_of`], to which structures may be added.
+#[must_use]
+pub fn table_of(dimms: &[Dimm]) -> Table {
+    (1_u16..).zip(dimms).fold(Table::default(), |table, (index, dimm)| {
         let (handle, bytes) = (u32::from(index), dimm.memory.bytes as u64);
         let range = Range { index: 2 * index, kind: Kind::Memory, base: dimm.base, bytes };
         let mapping = Mapping {
@@ -45,8 +51,7 @@ pub fn nfit_of(dimms: &[Dimm]) -> Vec<u8> {
         };
         let control = Control { index: 2 * index + 1, serial: handle, format: 0x301, registers: None };
         table.range(range).mapping(mapping).control(control)
-    });
-    table.finish()
+    })
 }
 
 /// A booted node in machine mode.

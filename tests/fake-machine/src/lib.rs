@@ -16,7 +16,7 @@ pub mod machine;
 pub mod memory;
 pub mod nfit;
 
-pub use booted::{BASE, Booted, Dimm, MIB, boot, boot_one, boot_with, labelled, nfit_of};
+pub use booted::{BASE, Booted, Dimm, MIB, boot, boot_one, boot_with, labelled, nfit_of, table_of};
 pub use labels::LabelArea;
 pub use line::{Line, Wire};
 pub use machine::{FakeMachine, Hardware};

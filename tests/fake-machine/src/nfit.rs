@@ -207,6 +207,12 @@ impl Table {
         })
     }
 
+    /// With the platform's capabilities, all of these bits valid.
+    #[must_use]
+    pub fn capabilities(self, bits: u32) -> Self {
+        self.structure(7, |body| body.bytes(&[31, 0, 0, 0]).u32(bits).u32(0))
+    }
+
     /// The table, with its header.
     ///
     /// # Panics

@@ -21,7 +21,7 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     };
     let Some(operation) = Operation::named(&operation) else { return ExitCode::from(2) };
-    let mut copies = Persist::detect(false).with_each_copy();
+    let mut copies = Persist::detect().with_each_copy();
     let Some(persist) = copies.find(|persist| copy.as_deref().is_none_or(|copy| copy == persist.copy_name())) else {
         return ExitCode::from(2);
     };

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use btt::media::FenceFault;
 use drivers::flush::Flush;
-use fake_machine::{BASE, Booted, Dimm, Hardware, MIB, Memory, nfit_of};
+use fake_machine::{BASE, Booted, Dimm, Hardware, MIB, Memory, nfit_of, table_of};
 use kernel::node::{BareMemory, FlushedRange};
 use nvdimm::error::Place;
 use serde_json::{Value, json};
@@ -113,6 +113,32 @@ fn it_stands_beside_nvdimms_on_a_bus_of_its_own() {
     let left_out = &health["findings"][0];
     assert_eq!((text(left_out, "where"), &health["findings"][1]), ("virtio-pmem 0000:00:09.0", &Value::Null));
     assert!(text(left_out, "what").ends_with("it is a legacy device"), "{left_out}");
+}
+
+#[test]
+fn caches_that_survive_are_believed_of_the_nfits_own_ranges_only() {
+    let (dimm_memory, memory, mapped) = (Memory::new(32 * MIB), Memory::new(32 * MIB), Memory::new(32 * MIB));
+    let dimm = Dimm { base: BASE, memory: dimm_memory, flags: 0, labels: None };
+    let map = FlushedRange { base: 16 * BASE, bytes: mapped.bytes as u64, flush: None };
+    for (capabilities, domain) in [(0, "unknown"), (0b10, "memory_controller"), (1, "cpu_cache")] {
+        let bare = vec![
+            virtio(8 * BASE, memory, &Device::new(u64::MAX)),
+            BareMemory { at: Place::MemoryMap { start: map.base, kind: 12 }, memory: Ok(map.clone()) },
+        ];
+        let nfits = vec![table_of(&[dimm]).capabilities(capabilities).finish()];
+        let hardware = Hardware { nfits, bare, ..Hardware::default() };
+        let hardware = hardware.memory(BASE, dimm_memory).memory(8 * BASE, memory).memory(16 * BASE, mapped);
+        let mut node = hardware.boot();
+        let list = node.done("list -B -R");
+        let buses = list["result"].as_array().expect("a list").iter();
+        let domains = buses.map(|bus| text(&bus["regions"][0], "persistence_domain"));
+        assert_eq!(domains.collect::<Vec<_>>(), [domain, "unknown", "unknown"]);
+        let logged = node.node.machine().logged();
+        let of = |region: &str| logged.iter().find_map(|line| line.strip_prefix(region)).expect("it was mapped");
+        assert_eq!(of("region0: ").starts_with("no write-back"), capabilities == 1, "{logged:?}");
+        assert!(of("region1: ").starts_with("FLUSHes"), "{logged:?}");
+        assert!(of("region2: ").starts_with("cl"), "an instruction that writes back: {logged:?}");
+    }
 }
 
 #[test]

@@ -151,7 +151,7 @@ fn parts(sector_bytes: usize) {
     let now = || u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
     // What drivers copy is 4096 bytes.
     let part = |ns: u64| ns as f64 * sector_bytes as f64 / 4096.0;
-    for times in copies::measure(Persist::detect(false), &now) {
+    for times in copies::measure(Persist::detect(), &now) {
         let name = times.persist.copy_name();
         println!("{name} in,{:.0}\n{name} out,{:.0}", part(times.stream_ns), part(times.load_ns));
     }
