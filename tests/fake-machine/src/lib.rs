@@ -3,6 +3,7 @@
 //! | module | has |
 //! |---|---|
 //! | [`memory`], [`labels`] | persistent memory and label areas, which outlive the node |
+//! | [`failing`] | pages that fail when they are loaded |
 //! | [`nfit`] | firmware's tables, written structure by structure |
 //! | [`line`](mod@line), [`exports`] | the other ends of serial lines; consumers |
 //! | [`machine`] | the machine, made of these |
@@ -10,6 +11,7 @@
 
 pub mod booted;
 pub mod exports;
+pub mod failing;
 pub mod labels;
 pub mod line;
 pub mod machine;
