@@ -16,7 +16,8 @@ use uuid::Uuid;
 
 /// A namespace in sector mode.
 ///
-/// Order of locks: lane → a slow reader's turn → map stripes (invariant 9). Only [`Btt::exclusively`] holds two lanes: all of them, in order.
+/// Order of locks: lane → a slow reader's turn → map stripes (invariant 9). Only [`Btt::exclusively`] holds two lanes: all
+/// of them, in order.
 pub struct Btt<M> {
     media: M,
     pub(crate) arenas: Vec<Arena>,

@@ -168,7 +168,8 @@ impl MapLocks {
     }
 
     /// Locks the stripes of the `count` entries from `first` on, in ascending order of stripes.
-    // Invariant 9: lane → a slow reader's turn → stripes, ascending; never the reverse. A lane that holds a stripe never waits for readers.
+    // Invariant 9: lane → a slow reader's turn → stripes, ascending; never the reverse. A lane that holds a stripe never
+    // waits for readers.
     #[inline]
     pub(crate) fn lock(&self, first: PremapAba, count: u32) -> MapGuard<'_, LINES_MOST> {
         let (begin, end) = (MapLine::of(first).0, MapLine::of(PremapAba(first.0 + count - 1)).0 + 1);

@@ -216,8 +216,8 @@ impl RamFile {
         self.file_bytes
     }
 
-    /// Whether the file is as long as it was made, and has the mark of one that always was. One that is not cannot be given to an appliance's
-    /// QEMU, which would die by its first access past the end.
+    /// Whether the file is as long as it was made, and has the mark of one that always was. One that is not cannot be
+    /// given to an appliance's QEMU, which would die by its first access past the end.
     #[must_use]
     pub fn is_whole(&self) -> bool {
         let has_length = self.file.metadata().is_ok_and(|there| there.len() == self.file_bytes);
