@@ -18,9 +18,10 @@ iso | efi | disk) ;;
 *) echo 'make-image.sh: say what for: iso, efi or disk (--help tells more)' >&2 && exit 2 ;;
 esac
 "$top/host/setup.sh" "$1"
-# Each by itself, as run-qemu.sh builds them.
-for package in host 'kernel --features image' 'boot --features stub'; do
-    read -ra words <<<"$package"
-    env -C "$top" CARGO_TARGET_DIR="$target" cargo build --locked --release --package "${words[@]}" >&2
+# An ISO needs no UEFI stub.
+parts=(untornctl image)
+[ "$1" = iso ] || parts+=(stub)
+for part in "${parts[@]}"; do
+    env -C "$top" CARGO_TARGET_DIR="$target" cargo "build-$part" >&2
 done
 exec "$target/release/untornctl" image --target "$target" "$@"

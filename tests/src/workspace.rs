@@ -60,9 +60,9 @@ pub fn build() {
     static DONE: OnceLock<()> = OnceLock::new();
     DONE.get_or_init(|| {
         set_up("tests");
-        for package in [&["kernel", "--features", "image"][..], &["boot", "--features", "stub"], &["host"]] {
+        for part in ["build-image", "build-stub", "build-untornctl"] {
             let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-            run(command(cargo).args(["build", "--quiet", "--locked", "--release", "--package"]).args(package));
+            run(command(cargo).args([part, "--quiet"]));
         }
     });
 }

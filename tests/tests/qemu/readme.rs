@@ -66,7 +66,7 @@ impl Checkout {
         let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
         let (top, target) = (workspace::top().display(), workspace::target().display());
         let shim = format!(
-            "#!/bin/sh\n[ \"$1\" != build ] || exit 0\nverb=$1 && shift\n\
+            "#!/bin/sh\ncase $1 in build*) exit 0 ;; esac\nverb=$1 && shift\n\
              CARGO_TARGET_DIR='{target}' exec '{cargo}' \"$verb\" --quiet --manifest-path '{top}/Cargo.toml' \"$@\"\n"
         );
         let bin = folder.join("target/bin");

@@ -193,7 +193,7 @@ fn the_time_for_set_up_and_build_counts_and_building_is_told() {
     let start = Instant::now();
     let ran = run(script("--timeout 1.5 --exec version").env("PATH", path).env("CARGO_TARGET_DIR", &target.0));
     assert_eq!((ran.status, ran.out.as_str()), (124, ""), "{}", ran.err);
-    assert!(ran.err.contains("building host") && ran.err.contains("cargo build --locked --release"), "{}", ran.err);
+    assert!(ran.err.contains("building untornctl") && ran.err.contains("cargo build-untornctl"), "{}", ran.err);
     assert!(start.elapsed() < Duration::from_secs(30));
     let late = Command::new(workspace::target().join("release/untornctl"))
         .args(["qemu", "--no-nvdimm", "--timeout", "5", "--since", "1000", "--exec", "version"])
@@ -211,13 +211,32 @@ fn a_slip_in_the_options_does_not_wait_for_the_image_and_a_failed_build_starts_n
     };
     // The last has an option without its value, which must not take one of ours.
     for words in ["--cpus zero", "--nvdimm /tmp", "--exec version --qemu-arg"] {
-        let ran = built("true", words);
+        // What cargo prints at the end, and where nothing is to be built nothing else, is not shown.
+        let ran = built("echo '    Finished `release` profile' >&2", words);
         assert_eq!((ran.status, ran.out.as_str()), (2, ""), "{words}: {}", ran.err);
-        assert!(ran.err.contains("--package host") && !ran.err.contains("--package kernel"), "{words}: {}", ran.err);
+        assert!(ran.err.contains("cargo build-untornctl") && !ran.err.contains("build-image"), "{words}: {}", ran.err);
+        assert!(!ran.err.contains("Finished"), "{words}: {}", ran.err);
     }
-    let ran = built("case $* in *kernel*) exit 101 ;; esac", "--exec version");
-    assert!(ran.status == 1 && ran.err.contains("building kernel failed"), "{}: {}", ran.status, ran.err);
+    let ran = built("case $* in *image*) echo error: wrong >&2 && exit 101 ;; esac", "--exec version");
+    assert!(
+        ran.status == 1 && ran.err.ends_with("error: wrong\nrun-qemu.sh: building image failed: see above\n"),
+        "{}",
+        ran.err
+    );
     assert!(!target.0.join("nvdimm0.img").exists());
+}
+
+#[test]
+fn an_iso_is_made_without_a_build_of_the_uefi_stub() {
+    let target = PlainTarget::new();
+    for (kind, stub) in [("iso", false), ("disk", true), ("efi", true)] {
+        let mut command = workspace::command("./make-image.sh");
+        // Nothing can be made there.
+        command.args([kind, "/nowhere/file"]).env("PATH", target.with_cargo("")).env("CARGO_TARGET_DIR", &target.0);
+        let ran = run(&mut command);
+        assert!(ran.status == 1 && ran.err.contains("/nowhere/file"), "{kind}: {}: {}", ran.status, ran.err);
+        assert!(ran.err.contains("cargo build-image") && ran.err.contains("build-stub") == stub, "{kind}: {}", ran.err);
+    }
 }
 
 #[test]
