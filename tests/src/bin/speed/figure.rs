@@ -22,7 +22,8 @@ impl Point {
     }
 }
 
-/// A value for each round of each point: thousands of sectors a second.
+/// A value for each round of each point: thousands of sectors, on a host for each second of CPU time, in the image for each
+/// second.
 #[derive(Debug, Default)]
 pub(crate) struct Results(BTreeMap<Point, BTreeMap<usize, f64>>);
 
@@ -48,9 +49,9 @@ impl Results {
         engines
     }
 
-    /// A line for each value.
-    pub(crate) fn csv(&self, place: &str) -> String {
-        let mut text = String::new();
+    /// A line for each value, which is in this unit.
+    pub(crate) fn csv(&self, place: &str, unit: &str) -> String {
+        let mut text = format!("place,engine,mix,sector,cpus,round,{unit}\n");
         for (Point { engine, mix, sector, cpus }, rounds) in &self.0 {
             for (round, value) in rounds {
                 text += &format!("{place},{engine},{mix},{sector},{cpus},{round},{value:.3}\n");
@@ -117,6 +118,11 @@ mod tests {
         assert_eq!(ratio, Figure { median: 1.5, least: 1.5, most: 1.5 });
         assert_eq!(results.ratio(&one, &Point::new("other", "randread", 512, 2)), None);
         assert_eq!(results.engines(), ["one", "other"]);
+        let csv = results.csv("host", "sectors");
+        assert!(
+            csv.starts_with("place,engine,mix,sector,cpus,round,sectors\nhost,one,randread,512,1,0,300.000\n"),
+            "{csv}"
+        );
     }
 
     #[test]

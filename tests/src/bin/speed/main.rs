@@ -69,7 +69,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut page = fs::read_to_string(docs.join("speed.md"))?;
     if options.only != Some(Part::Image) {
         let results = beside::measure(&options.peer, effort)?;
-        fs::write(plots.join("results-host.csv"), format!("{HEAD}{}", results.csv("host")))?;
+        fs::write(plots.join("results-host.csv"), results.csv("host", "thousand_sectors_a_cpu_second"))?;
         page::put(&mut page, "host-run", &run(&options, effort, &before)?)?;
         page::put(&mut page, "targets", &page::targets(&results))?;
         page::put(&mut page, "host", &page::host(&results))?;
@@ -78,7 +78,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     if options.only != Some(Part::Host) {
         let image = image::measure(effort)?;
         let attached: Vec<String> = ATTACHED.iter().map(|(_, mib)| attach(*mib)).collect::<Result<_, _>>()?;
-        fs::write(plots.join("results-image.csv"), format!("{HEAD}{}", image.results.csv("image")))?;
+        fs::write(plots.join("results-image.csv"), image.results.csv("image", "thousand_sectors_a_second"))?;
         page::put(&mut page, "image-run", &run(&options, effort, &before)?)?;
         page::put(&mut page, "image", &page::image(&image))?;
         page::put(&mut page, "attach", &page::attach(&image, &attached))?;
@@ -88,8 +88,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("written: {}", to.join("speed.md").display());
     Ok(())
 }
-
-const HEAD: &str = "place,engine,mix,sector,cpus,round,thousand_sectors_a_second\n";
 
 /// A line of `attach-bench`.
 fn attach(mib: u64) -> Result<String, Box<dyn Error>> {
