@@ -1,7 +1,7 @@
 //! Which kind of copy is the fastest on this machine: a matter of how it executes instructions, so it is measured.
 //!
 //! A CPU copies fastest by its widest loads and stores. An emulator makes each of them of several narrow ones, and moves
-//! them through the emulated register file: QEMU 7.2's TCG takes a fifth longer for a copy by AVX than by words, and nearly
+//! them through the emulated register file: QEMU 7.2's TCG takes a third longer for a copy by AVX than by words, and nearly
 //! twice as long by SSE2.
 //!
 //! The copies are of ordinary memory, so nothing persistent is touched. All kinds copy the same bytes with the same
