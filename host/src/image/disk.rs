@@ -3,10 +3,10 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::efi;
+use super::{efi, fault, replace};
 
 const SECTOR: u64 = 512;
 /// Where partitions begin by custom: at 1 MiB.
@@ -21,22 +21,17 @@ const SPARE_BYTES: u64 = 6 << 20;
 /// # Errors
 /// Why it could not be made, for people.
 pub fn make(image: &Path, stub: &Path, disk: &Path) -> Result<(), String> {
-    let new = disk.with_extension(format!("disk-{}", std::process::id()));
-    let program = disk.with_extension(format!("efi-{}", std::process::id()));
-    let outcome = make_in(image, stub, &program, &new)
-        .and_then(|()| fs::rename(&new, disk).map_err(|error| format!("{}: {error}", disk.display())));
-    let _ = fs::remove_file(&new);
-    let _ = fs::remove_file(&program);
-    outcome.map_err(|why| format!("the disk could not be made: {why}"))
+    let made = replace(disk, |folder| make_in(folder, image, stub));
+    made.map_err(|why| format!("the disk could not be made: {why}"))
 }
 
-fn make_in(image: &Path, stub: &Path, program: &Path, disk: &Path) -> Result<(), String> {
+fn make_in(folder: &Path, image: &Path, stub: &Path) -> Result<PathBuf, String> {
+    let (program, disk) = (folder.join("program.efi"), folder.join("disk.img"));
     let bytes = efi::program(image, stub)?;
-    let failed = |error: std::io::Error| format!("{}: {error}", disk.display());
-    fs::write(program, &bytes).map_err(failed)?;
+    fs::write(&program, &bytes).map_err(fault(&program))?;
     let sectors = (bytes.len() as u64 + SPARE_BYTES).div_ceil(SECTOR).next_multiple_of(FIRST_SECTOR);
     let whole = (FIRST_SECTOR + sectors + LAST_SECTORS) * SECTOR;
-    File::create(disk).and_then(|file| file.set_len(whole)).map_err(failed)?;
+    File::create(&disk).and_then(|file| file.set_len(whole)).map_err(fault(&disk))?;
 
     // gdisk's and mtools's words: one partition of type ef00, and a file system in it.
     let last = FIRST_SECTOR + sectors - 1;
@@ -48,7 +43,8 @@ fn make_in(image: &Path, stub: &Path, program: &Path, disk: &Path) -> Result<(),
     let geometry = ["-v", "UNTORN", "-h", "16", "-s", "63", "-T", &sectors, "-i"];
     run("mformat", &geometry, &[&inside])?;
     run("mmd", &["-i"], &[&inside, OsStr::new("::/EFI"), OsStr::new("::/EFI/BOOT")])?;
-    run("mcopy", &["-i"], &[&inside, program.as_os_str(), OsStr::new("::/EFI/BOOT/BOOTX64.EFI")])
+    run("mcopy", &["-i"], &[&inside, program.as_os_str(), OsStr::new("::/EFI/BOOT/BOOTX64.EFI")])?;
+    Ok(disk)
 }
 
 fn run(program: &str, words: &[&str], files: &[&OsStr]) -> Result<(), String> {

@@ -4,8 +4,8 @@ use std::fs;
 use std::path::Path;
 
 use super::pe::{self, Extra};
-use super::replace;
 use super::slim::slim;
+use super::{fault, replace};
 
 /// The name of the section in which the stub finds the image.
 const SECTION: &str = ".kernel";
@@ -15,7 +15,7 @@ const SECTION: &str = ".kernel";
 /// # Errors
 /// Why it could not be made, for people.
 pub fn program(image: &Path, stub: &Path) -> Result<Vec<u8>, String> {
-    let read = |path: &Path| fs::read(path).map_err(|error| format!("{}: {error}", path.display()));
+    let read = |path: &Path| fs::read(path).map_err(fault(path));
     let kernel = slim(&read(image)?)?;
     let program = pe::from_elf(&read(stub)?, Extra { name: SECTION, bytes: &kernel });
     program.map_err(|why| format!("{}: {why}", stub.display()))
@@ -26,5 +26,10 @@ pub fn program(image: &Path, stub: &Path) -> Result<Vec<u8>, String> {
 /// # Errors
 /// Why it could not be made, for people.
 pub fn make(image: &Path, stub: &Path, efi: &Path) -> Result<(), String> {
-    replace(efi, &program(image, stub)?).map_err(|why| format!("the UEFI program could not be made: {why}"))
+    let made = replace(efi, |folder| {
+        let new = folder.join("program.efi");
+        fs::write(&new, program(image, stub)?).map_err(fault(&new))?;
+        Ok(new)
+    });
+    made.map_err(|why| format!("the UEFI program could not be made: {why}"))
 }

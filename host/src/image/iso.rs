@@ -2,10 +2,11 @@
 //! the image by multiboot2.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::slim::slim;
+use super::{fault, replace};
 use crate::append::Append;
 
 /// Where Debian's grub-pc-bin has GRUB for a PC BIOS. Named, so that the ISO is the same whatever else is installed.
@@ -19,37 +20,31 @@ const MODULES: &str = "multiboot2 normal configfile biosdisk part_gpt part_msdos
 /// # Errors
 /// Why it could not be made, for people.
 pub fn make(image: &Path, append: &Append, iso: &Path) -> Result<(), String> {
-    let work = iso.with_extension(format!("iso-{}", std::process::id()));
-    let outcome = make_in(&work, image, append, iso);
-    let _ = fs::remove_dir_all(&work);
-    outcome.map_err(|why| format!("the ISO could not be made: {why}"))
+    let made = replace(iso, |folder| make_in(folder, image, append));
+    made.map_err(|why| format!("the ISO could not be made: {why}"))
 }
 
-fn make_in(work: &Path, image: &Path, append: &Append, iso: &Path) -> Result<(), String> {
-    let at = |path: &Path| {
-        let path = path.display().to_string();
-        move |error| format!("{path}: {error}")
-    };
-    let elf = fs::read(image).map_err(at(image))?;
-    let grub = work.join("tree/boot/grub");
-    fs::create_dir_all(&grub).map_err(at(&grub))?;
-    let program = work.join("tree/boot/untorn");
-    fs::write(&program, slim(&elf)?).map_err(at(&program))?;
+fn make_in(folder: &Path, image: &Path, append: &Append) -> Result<PathBuf, String> {
+    let elf = fs::read(image).map_err(fault(image))?;
+    let grub = folder.join("tree/boot/grub");
+    fs::create_dir_all(&grub).map_err(fault(&grub))?;
+    let program = folder.join("tree/boot/untorn");
+    fs::write(&program, slim(&elf)?).map_err(fault(&program))?;
     let menu = grub.join("grub.cfg");
-    fs::write(&menu, menu_text(append)).map_err(at(&menu))?;
+    fs::write(&menu, menu_text(append)).map_err(fault(&menu))?;
 
-    let made = work.join("made.iso");
+    let made = folder.join("made.iso");
     let mut command = Command::new("grub-mkrescue");
     command.arg(format!("--directory={GRUB_PC}")).arg("-o").arg(&made);
     command.args(["--compress=xz", "--fonts=", "--locales=", "--themes="]);
-    command.arg(format!("--install-modules={MODULES}")).arg(work.join("tree"));
+    command.arg(format!("--install-modules={MODULES}")).arg(folder.join("tree"));
     let output =
         command.output().map_err(|error| format!("grub-mkrescue: {error} (host/setup.sh bios installs it)"))?;
     if !output.status.success() {
         let words = String::from_utf8_lossy(&output.stderr);
         return Err(format!("grub-mkrescue: {}: {}", output.status, words.trim_end()));
     }
-    fs::rename(&made, iso).map_err(at(iso))
+    Ok(made)
 }
 
 /// GRUB's menu: starts the image at once. Each word is quoted: GRUB is a shell, too.

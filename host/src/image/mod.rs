@@ -15,6 +15,7 @@ pub mod pe;
 pub mod slim;
 
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use clap::{Args, ValueEnum};
 
@@ -70,10 +71,55 @@ pub(crate) fn stub(image: &Path) -> PathBuf {
     image.with_file_name("untorn-stub")
 }
 
-/// Replaces `path` by `bytes` at once: a program that opens it meanwhile has the old file or the new one.
-fn replace(path: &Path, bytes: &[u8]) -> Result<(), String> {
-    let new = path.with_extension(format!("new-{}", std::process::id()));
-    std::fs::write(&new, bytes)
-        .and_then(|()| std::fs::rename(&new, path))
-        .map_err(|error| format!("{}: {error}", path.display()))
+/// Replaces `path` at once by the file that `make` makes: a program that opens it meanwhile has the old file or the new one.
+/// `make` gets an empty folder beside `path`, which is removed afterwards, and returns where in it the file is.
+///
+/// # Errors
+/// Those of `make`; or which file or folder could not be made, and why.
+fn replace(path: &Path, make: impl FnOnce(&Path) -> Result<PathBuf, String>) -> Result<(), String> {
+    let folder = path.with_extension(format!("new-{}", std::process::id()));
+    fs::create_dir(&folder).map_err(fault(&folder))?;
+    let outcome = make(&folder).and_then(|new| fs::rename(new, path).map_err(fault(path)));
+    let _ = fs::remove_dir_all(&folder);
+    outcome
+}
+
+/// Makes an error of a file one for people.
+fn fault(path: &Path) -> impl Fn(io::Error) -> String {
+    move |error| format!("{}: {error}", path.display())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test ends where it is surprised")]
+
+    use super::*;
+
+    #[test]
+    fn a_file_is_replaced_whole_or_not_at_all_and_nothing_is_left_beside_it() {
+        let place = std::env::temp_dir().join(format!("untorn-replace-{}", std::process::id()));
+        fs::create_dir(&place).unwrap();
+        let file = place.join("disk.img");
+        let files = || fs::read_dir(&place).unwrap().count();
+        let write = |text: &'static str| {
+            let file = &file;
+            move |folder: &Path| {
+                let new = folder.join("new");
+                fs::write(&new, text).map_err(fault(&new))?;
+                assert_ne!(fs::read_to_string(file).ok().as_deref(), Some(text), "it is not replaced yet");
+                Ok(new)
+            }
+        };
+        assert_eq!((replace(&file, write("one")), replace(&file, write("two"))), (Ok(()), Ok(())));
+        assert_eq!((fs::read_to_string(&file).unwrap().as_str(), files()), ("two", 1));
+        let failed = replace(&file, |folder| {
+            write("half")(folder)?;
+            Err("there is no more".into())
+        });
+        assert_eq!(failed, Err("there is no more".into()));
+        assert_eq!((fs::read_to_string(&file).unwrap().as_str(), files()), ("two", 1));
+        let nowhere = replace(&place.join("none/disk.img"), write("none")).unwrap_err();
+        assert!(nowhere.contains("none/disk.new-"), "{nowhere}");
+        fs::remove_dir_all(&place).unwrap();
+    }
 }
