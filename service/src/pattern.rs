@@ -32,6 +32,9 @@ pub const MAGIC: u64 = u64::from_le_bytes(*b"untornP1");
 /// The smallest sector that has room for the pattern, bytes.
 pub const SECTOR_BYTES_MIN: usize = 48;
 
+/// The number of operations of a load between two reads of the clock, which a load on another system shares to be compared.
+pub const OPS_PER_LOOK: u32 = 16;
+
 const WORD: usize = 8;
 const HEAD_WORDS: usize = 4;
 
@@ -68,6 +71,19 @@ pub enum Verdict {
     Blank,
     /// No trace of the pattern.
     Foreign,
+}
+
+impl Verdict {
+    /// Returns whether a sector may be so while a load that writes the pattern runs: whole and in its place, or as it was
+    /// before the load.
+    #[must_use]
+    pub fn fits(self, lba: Lba) -> bool {
+        match self {
+            Self::Whole(tag) => tag.lba == lba,
+            Self::Torn { .. } => false,
+            Self::Blank | Self::Foreign => true,
+        }
+    }
 }
 
 /// Makes the sector of `tag`.
@@ -259,6 +275,14 @@ mod tests {
         let mut late = [0; 512];
         late[300] = 1;
         assert_eq!(verify(&late), Verdict::Foreign);
+    }
+
+    #[test]
+    fn only_a_torn_or_misplaced_sector_does_not_fit() {
+        let whole = sector(512, 7, 3, 99);
+        let torn = [&whole[..64], &sector(512, 7, 4, 99)[64..]].concat();
+        assert!(verify(&whole).fits(Lba(7)) && !verify(&whole).fits(Lba(8)) && !verify(&torn).fits(Lba(7)));
+        assert!(verify(&[0; 512]).fits(Lba(7)) && verify(&[1; 512]).fits(Lba(7)));
     }
 
     #[test]

@@ -18,10 +18,7 @@ use drivers::copies;
 use drivers::persist::Persist;
 use nix::fcntl::OFlag;
 use service::lba::Lba;
-use service::pattern::{Choices, Tag, Verdict, fill, verify};
-
-/// Operations between two looks at the clock: the appliance's number.
-const OPS_PER_LOOK: u32 = 16;
+use service::pattern::{Choices, OPS_PER_LOOK, Tag, fill, verify};
 
 /// Measures a block device as the appliance's `bench` does its disks.
 #[derive(Debug, Parser)]
@@ -115,12 +112,7 @@ fn work(
                 fill(sector, Tag { lba: Lba(lba), version, seed });
                 device.write_all_at(sector, at).is_ok()
             } else {
-                device.read_exact_at(sector, at).is_ok()
-                    && match verify(sector) {
-                        Verdict::Whole(tag) => tag.lba == Lba(lba),
-                        Verdict::Torn { .. } => false,
-                        Verdict::Blank | Verdict::Foreign => true,
-                    }
+                device.read_exact_at(sector, at).is_ok() && verify(sector).fits(Lba(lba))
             };
             ops += 1;
             errors += u64::from(!good);
