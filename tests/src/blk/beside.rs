@@ -9,18 +9,14 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
-use memmap2::MmapMut;
-use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
-use nix::unistd::Pid;
-
 use super::layout::Layout;
 use super::model::Model;
 use super::proxy::{BAR_BASE, Served};
 use crate::machine::ApplianceBuilder;
 use crate::workspace;
+use bench::cpus;
 use fake_machine::nfit::{Control, Kind, Mapping, Range, Table};
-
-const THIS_THREAD: Pid = Pid::from_raw(0);
+use memmap2::MmapMut;
 
 /// Where memory is plugged in.
 const MEMORY_BASE: u64 = 0x1_4000_0000;
@@ -42,19 +38,6 @@ fn emulator() -> PathBuf {
         workspace::run(workspace::command(cargo).args(["build", "--quiet", "--locked"]).args(what));
     });
     workspace::top().join("tests/qemu-one-thread.sh")
-}
-
-/// The CPUs that this thread may use.
-fn allowed_cpus() -> Vec<usize> {
-    let allowed = sched_getaffinity(THIS_THREAD).expect("a thread may ask for its CPUs");
-    (0..CpuSet::count()).filter(|&cpu| allowed.is_set(cpu) == Ok(true)).collect()
-}
-
-/// Has this thread run on a CPU.
-fn run_on(cpu: usize) {
-    let mut only = CpuSet::new();
-    only.set(cpu).expect("a set has room for its members");
-    sched_setaffinity(THIS_THREAD, &only).expect("a thread may take one of its CPUs");
 }
 
 /// How a DIMM behind windows is to be.
@@ -163,7 +146,7 @@ impl Beside {
         if let Some(shared) = shared {
             model = model.with_shared_apertures(shared);
         }
-        let allowed = allowed_cpus();
+        let allowed = cpus::allowed().expect("a thread may ask for its CPUs");
         Plug { dimm: Served::new(model), arguments, cpu: allowed[count as usize % allowed.len()], files }
     }
 }
@@ -194,7 +177,7 @@ impl Plug {
         let (ours, theirs) = UnixStream::pair().expect("a socket is left");
         let (dimm, cpu) = (self.dimm.clone(), self.cpu);
         thread::spawn(move || {
-            run_on(cpu);
+            cpus::pin(cpu).expect("a thread may take one of its CPUs");
             if let Err(why) = dimm.serve(ours) {
                 // QEMU waits for a reply, and the test that waits for QEMU gives up: this prints why.
                 eprintln!("the DIMM behind windows: {why}");

@@ -28,7 +28,7 @@ const LAYERS: [(&str, &[&str]); 13] = [
     ("kernel", &["boot", "btt", "drivers", "nvdimm", "service"]),
     ("fake-machine", &["btt", "drivers", "kernel", "nvdimm", "service"]),
     ("fuzz", &["boot", "btt", "drivers", "fake-machine", "kernel", "nvdimm", "service"]),
-    ("tests", &["boot", "btt", "drivers", "fake-machine", "host", "kernel", "nvdimm", "service"]),
+    ("tests", &["bench", "boot", "btt", "drivers", "fake-machine", "host", "kernel", "nvdimm", "service"]),
 ];
 
 fn packages() -> Vec<Value> {
