@@ -1,7 +1,7 @@
 //! The image's command line: `KEY=VALUE …`, as every way to start the image can pass it on.
 
-/// The longest that the image keeps, in bytes (`boot::loader::COMMAND_LINE_BYTES`).
-const BYTES_MAX: usize = 2048;
+/// The longest command line that the image keeps, in bytes (`boot::loader::COMMAND_LINE_BYTES`, which is not below us).
+pub const BYTES_MAX: usize = 2048;
 
 /// Words of the form `KEY=VALUE`, of printable ASCII without quotes and backslashes: GRUB would add some of its own.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -52,6 +52,11 @@ fn a_bios_boots_from_a_cd_by_grub() {
 }
 
 #[test]
+fn untornctl_takes_as_long_a_command_line_as_the_image_keeps() {
+    assert_eq!(host::append::BYTES_MAX, boot::loader::COMMAND_LINE_BYTES);
+}
+
+#[test]
 fn a_machine_without_timers_measures_by_the_real_time_clock_and_turns_off() {
     // QEMU's microvm: a hardware-reduced machine, here without a PIT.
     let mut appliance = ApplianceBuilder::new().qemu(&["-machine", "microvm,acpi=on,rtc=on,pit=off"]).boot();
