@@ -445,14 +445,20 @@ fn memory_that_is_not_the_ram_file_is_refused() {
     assert_eq!(consumer.ask(0, Some(2), 9), (0, 2));
 }
 
-#[test]
-fn a_disk_that_is_withdrawn_answers_with_errors_until_it_is_offered_again() {
+/// A disk that a consumer has used before it was withdrawn.
+fn withdrawn() -> (Place, FakeAppliance, Consumer) {
     let place = Place::new(LONG);
     let appliance = place.appliance(1);
     let mut consumer = place.running(1);
     assert_eq!(consumer.ask(0, Some(2), 9), (0, 2));
     appliance.report(&Report::DiskGone { disk: DiskIndex(0) });
     place.hears("pmem0s is withdrawn");
+    (place, appliance, consumer)
+}
+
+#[test]
+fn a_disk_that_is_withdrawn_answers_with_errors_until_it_is_offered_again() {
+    let (_place, appliance, mut consumer) = withdrawn();
     eventually("its queues are stopped", || appliance.queues() == 0);
     assert_eq!(consumer.ask(0, None, 9).0, IO_ERROR);
     assert_eq!(consumer.capacity(), 0);
@@ -463,12 +469,7 @@ fn a_disk_that_is_withdrawn_answers_with_errors_until_it_is_offered_again() {
 
 #[test]
 fn another_disk_under_the_name_of_the_old_one_is_for_the_next_front_end() {
-    let place = Place::new(LONG);
-    let appliance = place.appliance(1);
-    let mut consumer = place.running(1);
-    assert_eq!(consumer.ask(0, Some(2), 9), (0, 2));
-    appliance.report(&Report::DiskGone { disk: DiskIndex(0) });
-    place.hears("pmem0s is withdrawn");
+    let (place, appliance, mut consumer) = withdrawn();
     let other = || Report::Disk(DiskOffer { serial: *b"untorn-fake-00000001", ..disk(0, "pmem0s") });
     appliance.report(&other());
     place.hears("pmem0s is another disk now");
