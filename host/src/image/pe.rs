@@ -4,6 +4,16 @@
 //! headers lie on the first page; each of its relocations, which all say "add the load address" (`R_X86_64_RELATIVE`),
 //! becomes one of PE's. Nothing is both writable and executable.
 
+use object::LittleEndian;
+use object::elf::{
+    DT_NEEDED, DT_RELA, DT_RELASZ, DT_RELR, Dyn64, EM_X86_64, ET_DYN, FileHeader64, PF_W, PF_X, PT_LOAD, ProgramFlags,
+    R_X86_64_RELATIVE, Rela64,
+};
+use object::pod::slice_from_all_bytes;
+use object::read::elf::{Dyn as _, FileHeader as _, ProgramHeader as _};
+
+const LE: LittleEndian = LittleEndian;
+
 /// Where firmware puts the program if there is room; else anywhere. Above the image's place (1 MiB to 8 MiB), and below
 /// 4 GiB, also where there is more memory.
 const IMAGE_BASE: u64 = 32 << 20;
@@ -72,116 +82,58 @@ fn page_up(at: u32) -> u32 {
 }
 
 /// A segment of the ELF file.
-struct Segment {
-    flags: u32,
-    offset: usize,
+struct Segment<'a> {
+    flags: ProgramFlags,
     at: u32,
-    file_bytes: usize,
+    bytes: &'a [u8],
     memory_bytes: u32,
 }
 
 /// What is used of the ELF file.
 struct Elf<'a> {
-    file: &'a [u8],
     entry: u32,
-    segments: Vec<Segment>,
+    segments: Vec<Segment<'a>>,
     /// Places and addends of the relocations.
     relocations: Vec<(u32, u64)>,
 }
 
 impl<'a> Elf<'a> {
     fn read(file: &'a [u8]) -> Result<Self, String> {
-        const LOAD: u64 = 1;
-        const DYNAMIC: u64 = 2;
-        const POSITION_INDEPENDENT: u64 = 3;
-        const X86_64: u64 = 62;
-        if !file.starts_with(b"\x7fELF\x02\x01") {
-            return Err("it is no ELF file of 64 bits".into());
-        }
-        if number(file, 16, 2)? != POSITION_INDEPENDENT || number(file, 18, 2)? != X86_64 {
+        let fault = |error: object::Error| format!("it is no ELF file of 64 bits: {error}");
+        let header = FileHeader64::<LittleEndian>::parse(file).map_err(fault)?;
+        header.endian().map_err(fault)?;
+        if header.e_type(LE) != ET_DYN || header.e_machine(LE) != EM_X86_64 {
             return Err("it is not position-independent, or not for x86-64".into());
         }
-        let (table, header_bytes, count) = (number(file, 32, 8)?, number(file, 54, 2)?, number(file, 56, 2)?);
-        let mut it = Self { file, entry: small(number(file, 24, 8)?)?, segments: Vec::new(), relocations: Vec::new() };
-        let mut dynamic = None;
-        for header in (0..count).map(|number| table.saturating_add(number * header_bytes)) {
-            let header = usize::try_from(header).map_err(|error| error.to_string())?;
-            let field = |at: usize, bytes| number(file, header.saturating_add(at), bytes);
-            let kind = field(0, 4)?;
-            let offset = usize::try_from(field(8, 8)?).map_err(|error| error.to_string())?;
-            let file_bytes = usize::try_from(field(32, 8)?).map_err(|error| error.to_string())?;
-            match kind {
-                LOAD => it.segments.push(Segment {
-                    flags: small(field(4, 4)?)?,
-                    offset,
-                    at: small(field(16, 8)?)?,
-                    file_bytes,
-                    memory_bytes: small(field(40, 8)?)?,
-                }),
-                DYNAMIC => dynamic = Some((offset, file_bytes)),
-                _ => {}
+        let headers = header.program_headers(LE, file).map_err(fault)?;
+        let (mut segments, mut relocations) = (Vec::new(), Vec::new());
+        for header in headers {
+            if header.p_type(LE) == PT_LOAD {
+                segments.push(Segment {
+                    flags: header.p_flags(LE),
+                    at: small(header.p_vaddr(LE))?,
+                    bytes: header.data(LE, file).map_err(|()| "a segment is cut off")?,
+                    memory_bytes: small(header.p_memsz(LE))?,
+                });
+            }
+            if let Some(entries) = header.dynamic(LE, file).map_err(fault)? {
+                let loaded = |at, bytes| headers.iter().find_map(|it| it.data_range(LE, file, at, bytes).ok()?);
+                relocations = read_relocations(entries, loaded)?;
             }
         }
-        if let Some((offset, bytes)) = dynamic {
-            it.relocations = it.read_relocations(offset, bytes)?;
-        }
-        Ok(it)
-    }
-
-    /// Reads the relocations that the dynamic section names.
-    fn read_relocations(&self, offset: usize, bytes: usize) -> Result<Vec<(u32, u64)>, String> {
-        const TABLE: u64 = 7;
-        const TABLE_BYTES: u64 = 8;
-        const ENTRY_BYTES: usize = 24;
-        const NEEDED: u64 = 1;
-        const PACKED: u64 = 36;
-        const RELATIVE: u64 = 8;
-        let (mut table, mut table_bytes) = (0, 0);
-        for at in (offset..offset.saturating_add(bytes)).step_by(16) {
-            let value = number(self.file, at + 8, 8)?;
-            match number(self.file, at, 8)? {
-                TABLE => table = value,
-                TABLE_BYTES => table_bytes = value,
-                NEEDED => return Err("it needs a library".into()),
-                PACKED => return Err("it has packed relocations".into()),
-                _ => {}
-            }
-        }
-        let mut found = Vec::new();
-        if table_bytes > 0 {
-            let start = self.offset_of(small(table)?).ok_or("its relocations are in no segment")?;
-            let end = start.saturating_add(usize::try_from(table_bytes).map_err(|error| error.to_string())?);
-            for at in (start..end).step_by(ENTRY_BYTES) {
-                let kind = number(self.file, at + 8, 8)?;
-                if kind != RELATIVE {
-                    return Err(format!("it has a relocation of type {kind}"));
-                }
-                found.push((small(number(self.file, at, 8)?)?, number(self.file, at + 16, 8)?));
-            }
-        }
-        found.sort_unstable();
-        Ok(found)
-    }
-
-    /// Where the file has what is loaded at `at`.
-    fn offset_of(&self, at: u32) -> Option<usize> {
-        self.segments.iter().find_map(|segment| {
-            let within = usize::try_from(at.checked_sub(segment.at)?).ok()?;
-            (within < segment.file_bytes).then(|| segment.offset + within)
-        })
+        Ok(Self { entry: small(header.e_entry(LE))?, segments, relocations })
     }
 
     /// A section for each segment.
     fn sections(&self) -> Result<Vec<Section>, String> {
-        const EXECUTE: u32 = 1;
-        const WRITE: u32 = 2;
         let mut sections: Vec<Section> = Vec::new();
         for segment in &self.segments {
-            let (name, characteristics) = match segment.flags & (EXECUTE | WRITE) {
-                0 => (*b".rodata\0", CONSTANTS),
-                EXECUTE => (*b".text\0\0\0", CODE),
-                WRITE => (*b".data\0\0\0", DATA),
-                _ => return Err("a segment is writable and executable".into()),
+            let has = |flag: ProgramFlags| segment.flags.0 & flag.0 != 0;
+            let (name, characteristics) = match (has(PF_X), has(PF_W)) {
+                (false, false) => (*b".rodata\0", CONSTANTS),
+                (true, false) => (*b".text\0\0\0", CODE),
+                (false, true) => (*b".data\0\0\0", DATA),
+                (true, true) => return Err("a segment is writable and executable".into()),
             };
             let within = segment.at % PAGE;
             let out_of_reach = || format!("the segment at {:#x} is out of reach", segment.at);
@@ -189,12 +141,10 @@ impl<'a> Elf<'a> {
             if sections.last().is_some_and(|last| at < page_up(last.at + last.memory_bytes)) {
                 return Err(format!("the segment at {:#x} shares a page with the one before it", segment.at));
             }
-            let end = segment.offset.checked_add(segment.file_bytes);
-            let bytes = end.and_then(|end| self.file.get(segment.offset..end)).ok_or("a segment is cut off")?;
             let memory_bytes =
                 within.checked_add(segment.memory_bytes).filter(|bytes| at.checked_add(*bytes).is_some());
             let memory_bytes = memory_bytes.ok_or_else(out_of_reach)?;
-            let bytes = [&vec![0; within as usize][..], bytes].concat();
+            let bytes = [&vec![0; within as usize][..], segment.bytes].concat();
             sections.push(Section { name, at, memory_bytes, bytes, characteristics });
         }
         match sections.is_empty() {
@@ -221,10 +171,37 @@ impl<'a> Elf<'a> {
     }
 }
 
-/// Reads a number of up to 8 bytes.
-fn number(file: &[u8], at: usize, bytes: usize) -> Result<u64, String> {
-    let field = at.checked_add(bytes).and_then(|end| file.get(at..end)).ok_or("its file is cut off")?;
-    Ok(field.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte)))
+/// Reads the relocations that the dynamic section names; `loaded` returns the bytes of a file that are loaded at an address.
+fn read_relocations<'a>(
+    entries: &[Dyn64<LittleEndian>],
+    loaded: impl Fn(u64, u64) -> Option<&'a [u8]>,
+) -> Result<Vec<(u32, u64)>, String> {
+    let (mut table, mut table_bytes) = (0, 0);
+    for entry in entries {
+        match entry.d_tag(LE) {
+            DT_RELA => table = entry.d_val(LE),
+            DT_RELASZ => table_bytes = entry.d_val(LE),
+            DT_NEEDED => return Err("it needs a library".into()),
+            DT_RELR => return Err("it has packed relocations".into()),
+            _ => {}
+        }
+    }
+    if table_bytes == 0 {
+        return Ok(Vec::new());
+    }
+    let bytes = loaded(table, table_bytes).ok_or("its relocations are in no segment")?;
+    let relocations = slice_from_all_bytes::<Rela64<LittleEndian>>(bytes);
+    let relocations = relocations.map_err(|()| "its relocations are not aligned")?;
+    let mut found = Vec::new();
+    for relocation in relocations {
+        let kind = relocation.r_info.get(LE);
+        if kind != u64::from(R_X86_64_RELATIVE.0) {
+            return Err(format!("it has a relocation of type {kind}"));
+        }
+        found.push((small(relocation.r_offset.get(LE))?, relocation.r_addend.get(LE).cast_unsigned()));
+    }
+    found.sort_unstable();
+    Ok(found)
 }
 
 fn small(number: u64) -> Result<u32, String> {
@@ -302,11 +279,16 @@ mod tests {
 
     use super::*;
 
+    /// Reads a number of up to 8 bytes.
+    fn number(file: &[u8], at: usize, bytes: usize) -> u64 {
+        file[at..at + bytes].iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte))
+    }
+
     /// A program: code at 0x1000, data from 0x2ff0 on with a word at 0x2ff8 that holds the code's address.
     fn program() -> Vec<u8> {
         let mut file = vec![0; 0x3010];
         let mut put = |at: usize, bytes: &[u8]| file[at..at + bytes.len()].copy_from_slice(bytes);
-        put(0, b"\x7fELF\x02\x01");
+        put(0, b"\x7fELF\x02\x01\x01");
         put(16, &[3, 0, 62, 0]);
         put(24, &0x1004_u64.to_le_bytes());
         put(32, &64_u64.to_le_bytes());
@@ -340,7 +322,7 @@ mod tests {
     const EXTRA: Extra<'static> = Extra { name: ".kernel", bytes: b"an image" };
 
     fn place(file: &[u8], at: usize, bytes: usize) -> usize {
-        usize::try_from(number(file, at, bytes).unwrap()).unwrap()
+        usize::try_from(number(file, at, bytes)).unwrap()
     }
 
     /// Loads a PE file as firmware does, at `base`.
@@ -367,7 +349,7 @@ mod tests {
                 match entry >> 12 {
                     0 => {}
                     10 => {
-                        let word = number(&memory, place, 8).unwrap() - IMAGE_BASE + base;
+                        let word = number(&memory, place, 8) - IMAGE_BASE + base;
                         memory[place..place + 8].copy_from_slice(&word.to_le_bytes());
                     }
                     other => panic!("a relocation of type {other}"),
@@ -385,12 +367,12 @@ mod tests {
             let memory = load(&file, base);
             assert_eq!(memory[0x2000..0x2010], [0x90; 16]);
             assert_eq!(memory[0x3ff0..0x3ff8], [0xdd; 8]);
-            assert_eq!(number(&memory, 0x3ff8, 8), Ok(base + 0x2004), "the code's address");
+            assert_eq!(number(&memory, 0x3ff8, 8), base + 0x2004, "the code's address");
             assert_eq!(memory[0x4000..0x4010], [0xdd; 16]);
             assert!(memory[0x4010..0x40f0].iter().all(|byte| *byte == 0));
             assert_eq!(&memory[0x5000..0x5008], b"an image");
         }
-        assert_eq!(number(&file, 64 + 24 + 16, 4), Ok(0x2004), "the entry point");
+        assert_eq!(number(&file, 64 + 24 + 16, 4), 0x2004, "the entry point");
     }
 
     #[test]
