@@ -3,16 +3,17 @@
 //! Makes the BTT if the file holds none, then copies standard input into its first sectors, or with an empty input
 //! prints what it is. The parameters are those that Linux's `btt_init` takes.
 
+use std::error::Error;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read};
+use std::process::ExitCode;
+
 use btt::bytes::{Sectors, SectorsMut};
 use btt::file::FileMedium;
 use btt::format::{FormatOptions, format};
 use btt::geometry::SectorSize;
 use btt::info_block::Version;
 use btt::{Btt, CpuIndex, ExternalLba, OpenError, Placement};
-use std::error::Error;
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read};
-use std::process::ExitCode;
 use uuid::Uuid;
 
 /// A namespace without labels: version 1.1, no parent.

@@ -1,5 +1,7 @@
 //! One arena: where its areas are, whether it takes writes, and how a map entry is followed.
 
+use alloc::vec::Vec;
+
 use crate::chain::FoundArena;
 use crate::error::{BttError, ReadOnlyReason};
 use crate::flog::Slots;
@@ -11,7 +13,6 @@ use crate::recover::{Pending, Recovery, Unknown};
 use crate::slow_readers::SlowReaders;
 use crate::sync::Once;
 use crate::units::{ArenaIndex, ExternalLba, PostmapAba, PremapAba};
-use alloc::vec::Vec;
 
 /// Map entries of an arena that takes no writes that differ from those on the medium, or are unknown. Empty otherwise.
 pub(crate) struct Overlay {

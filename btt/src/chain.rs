@@ -1,5 +1,11 @@
 //! The chain of info blocks: what arenas a namespace holds, and why it cannot be opened.
 
+use alloc::vec::Vec;
+use core::fmt;
+
+use uuid::Uuid;
+use zerocopy::IntoBytes;
+
 use crate::flog::FlogError;
 use crate::geometry::{GeometryError, NFREE_MAX, SECTOR_SIZES};
 use crate::info_block::{InfoBlock, InfoBlockError, Version, read_raw};
@@ -7,10 +13,6 @@ use crate::layout::{ARENA_MAX_BYTES, ARENA_MIN_BYTES, PAGE_BYTES};
 use crate::map;
 use crate::media::{MediaError, Medium, NsOffset};
 use crate::units::{ArenaIndex, PremapAba};
-use alloc::vec::Vec;
-use core::fmt;
-use uuid::Uuid;
-use zerocopy::IntoBytes;
 
 /// Where a namespace's BTT is and whose it must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,6 +2,8 @@
 //!
 //! Reports, and writes nothing.
 
+use core::fmt;
+
 use crate::chain::{FoundArena, OpenError, Placement, find_all};
 use crate::flog::{self, FlogError};
 use crate::info_block::{InfoBlock, InfoBlockError};
@@ -9,7 +11,6 @@ use crate::map::MapEntry;
 use crate::media::{MediaError, Medium, NsOffset};
 use crate::survey::{Groups, Progress, Seen, survey};
 use crate::units::{ArenaIndex, PostmapAba, PremapAba};
-use core::fmt;
 
 /// One thing that is not as it should be, with its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,5 +1,10 @@
 //! The device: sectors over all arenas, opened with O(nfree) work and memory, whatever the capacity.
 
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use uuid::Uuid;
+
 use crate::arena::{Arena, Overlay, born_read_only};
 use crate::chain::{FoundArena, OpenError, Placement, find_all};
 use crate::error::{BttError, ReadOnlyReason};
@@ -10,9 +15,6 @@ use crate::lane::{Counters, Lane, LaneState};
 use crate::media::{Medium, NsOffset};
 use crate::recover::{KEPT_BYTES, LOOK_BYTES, Recovery};
 use crate::units::{ArenaIndex, ExternalLba, PremapAba};
-use alloc::boxed::Box;
-use alloc::vec::Vec;
-use uuid::Uuid;
 
 /// A namespace in sector mode.
 ///

@@ -12,6 +12,9 @@
 //! | before the edit's fence | the old state or the new one, the same block | nothing |
 //! | after it | the new state | nothing |
 
+use alloc::vec;
+use alloc::vec::Vec;
+
 use crate::arena::Arena;
 use crate::bytes::{SectorsMut, Zeroes};
 use crate::error::BttError;
@@ -23,8 +26,6 @@ use crate::map::MapEntry;
 use crate::media::{LINE_BYTES, Medium};
 use crate::scan::SectorExtent;
 use crate::units::{ExternalLba, PremapAba, RUN_MAX};
-use alloc::vec;
-use alloc::vec::Vec;
 
 /// How many sectors are searched for TRIM entries before those that were found are written out.
 const SECTORS_AT_ONCE: u64 = 1 << 14;

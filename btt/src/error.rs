@@ -1,9 +1,10 @@
 //! What can go wrong with sectors and arenas that are in use, with its place.
 
+use core::fmt;
+
 use crate::geometry::Area;
 use crate::media::{FenceFault, MediaError};
 use crate::units::{ArenaIndex, ExternalLba, PremapAba};
-use core::fmt;
 
 /// Why an arena takes no writes. Reads go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

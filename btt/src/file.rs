@@ -5,12 +5,13 @@
 
 extern crate std;
 
-use crate::media::{MediaError, Medium, NsOffset};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::RwLock;
 use std::sync::atomic::{Ordering, fence};
+
+use crate::media::{MediaError, Medium, NsOffset};
 
 /// The medium.
 #[derive(Debug)]

@@ -7,11 +7,12 @@
 //! A slot is written as two 8-byte halves, `{lba, old_map}` before `{new_map, seq}`: the second commits. A group's next
 //! record only uses the block that its own newest record frees (invariant 2).
 
+use core::fmt;
+
 use crate::layout::{FLOG_GROUP_BYTES, FLOG_SLOT_BYTES, RawFlogGroup, RawFlogSlot};
 use crate::map::MapEntry;
 use crate::media::{MediaError, Medium, NsOffset};
 use crate::units::{PostmapAba, PremapAba};
-use core::fmt;
 
 /// Which two of a group's four slots are in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,17 +3,19 @@
 //! Invariant 5: the namespace becomes a BTT with one 8-byte store, the first half of the first info block's signature. A
 //! cut before it leaves a namespace without a BTT, a cut after it a complete one, its backup included.
 
+use alloc::vec;
+use alloc::vec::Vec;
+use core::fmt;
+
+use uuid::Uuid;
+use zerocopy::IntoBytes;
+
 use crate::bytes::{ZEROES, is_all};
 use crate::flog::initial_group;
 use crate::geometry::{Geometry, GeometryError, SectorSize, arena_sizes};
 use crate::info_block::{InfoBlock, Version};
 use crate::layout::{RawInfoBlock, SIGNATURE};
 use crate::media::{MediaError, Medium, NsOffset};
-use alloc::vec;
-use alloc::vec::Vec;
-use core::fmt;
-use uuid::Uuid;
-use zerocopy::IntoBytes;
 
 /// What to make.
 #[derive(Clone, Copy, Debug)]

@@ -2,11 +2,12 @@
 //!
 //! A reader goes by the stored offsets and never by assumption: other makers order the areas differently.
 
+use core::fmt;
+
 use crate::layout::{
     ARENA_MAX_BYTES, ARENA_MIN_BYTES, FLOG_GROUP_BYTES, INTERNAL_ALIGN_BYTES, MAP_ENTRY_BYTES, NFREE, PAGE_BYTES,
 };
 use crate::units::clamp_u32;
-use core::fmt;
 
 /// The sector sizes that Linux knows: 512 or 4096 data bytes, the rest metadata of the sector.
 pub const SECTOR_SIZES: [u32; 7] = [512, 520, 528, 4096, 4104, 4160, 4224];

@@ -1,5 +1,7 @@
 //! A lane in use: the way to change sectors, and what makes their map entries durable.
 
+use alloc::vec::Vec;
+
 use crate::device::Btt;
 use crate::error::{BttError, ReadOnlyReason};
 use crate::lane::{Counters, Lane, LaneState};
@@ -7,7 +9,6 @@ use crate::map::Unfenced;
 use crate::media::{LINE_BYTES, MediaError, Medium};
 use crate::sync::MutexGuard;
 use crate::units::{CpuIndex, LaneIndex};
-use alloc::vec::Vec;
 
 /// A lane, locked: the way to write sectors. (They are read without one: [`crate::read`].)
 pub struct LaneGuard<'a, M> {

@@ -1,13 +1,15 @@
 //! The info block: read with every check before its meaning is trusted, written so that a cut leaves the old state.
 
+use core::fmt;
+
+use uuid::Uuid;
+use zerocopy::little_endian::{U16, U32, U64};
+use zerocopy::{FromZeros, IntoBytes};
+
 use crate::checksum::fletcher64;
 use crate::geometry::{Geometry, GeometryError, SectorSize};
 use crate::layout::{PAGE_BYTES, RawInfoBlock, SIGNATURE};
 use crate::media::{MediaError, Medium, NsOffset};
-use core::fmt;
-use uuid::Uuid;
-use zerocopy::little_endian::{U16, U32, U64};
-use zerocopy::{FromZeros, IntoBytes};
 
 /// The layout's version, which also fixes where the first info block is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,15 +5,16 @@
 //! It owns the flog groups lane, lane + lanes, … of every arena, and with each the one block that the group frees, so
 //! that a run of sectors can share fences.
 
+use alloc::boxed::Box;
+use alloc::vec;
+use alloc::vec::Vec;
+
 use crate::chain::OpenError;
 use crate::flog::FlogEntry;
 use crate::map::Unfenced;
 use crate::media::NsOffset;
 use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering};
 use crate::units::{ArenaIndex, LaneIndex, RUN_MAX};
-use alloc::boxed::Box;
-use alloc::vec;
-use alloc::vec::Vec;
 
 /// What a lane has done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

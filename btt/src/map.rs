@@ -9,11 +9,12 @@
 //! Entries are hashed to stripes by 64-byte map line, not by LBA: two lanes must not share a line, or one could write
 //! back the other's half of it. (The 2015 text says LBA modulo nfree; the code it came with, and this, use the line.)
 
+use alloc::boxed::Box;
+
 use crate::layout::{LINE_ENTRIES, MAP_ENTRY_BYTES};
 use crate::media::{LINE_BYTES, NsOffset};
 use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering, fence, sized};
 use crate::units::{LaneIndex, PostmapAba, PremapAba, RUN_MAX};
-use alloc::boxed::Box;
 
 /// The fewest stripes of an arena. They are in memory only, not on the medium.
 const STRIPES_LEAST: usize = sized(64, 2);

@@ -3,11 +3,13 @@
 //! All stores are durable at once, with or without a fence: it does not show what real media lose. `sim` does that,
 //! for tests.
 
-use crate::media::{MediaError, Medium, NsOffset};
 use alloc::vec;
 use alloc::vec::Vec;
 use core::sync::atomic::{Ordering, fence};
+
 use spin::Mutex;
+
+use crate::media::{MediaError, Medium, NsOffset};
 
 /// The medium.
 #[derive(Debug)]

@@ -19,6 +19,10 @@
 //! Where the map entry of a record cannot be read, which of these it is stays open: the sector has no certain content then
 //! ([`Unknown`]), and the arena takes no writes; what recovery would have written for its other sectors is an overlay.
 
+use alloc::vec::Vec;
+
+use zerocopy::{FromZeros, IntoBytes};
+
 use crate::chain::OpenError;
 use crate::flog::{self, FlogEntry, FlogError, Record, Slots};
 use crate::info_block::InfoBlock;
@@ -26,8 +30,6 @@ use crate::layout::{MAP_ENTRY_BYTES, RawFlogGroup};
 use crate::map::{self, MapEntry};
 use crate::media::{MediaError, Medium, NsOffset};
 use crate::units::{ArenaIndex, PostmapAba, PremapAba};
-use alloc::vec::Vec;
-use zerocopy::{FromZeros, IntoBytes};
 
 /// A map entry that a cut kept from being written: the sector's data are in this block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,13 +1,14 @@
 //! Finding the sectors whose map entries are in some state.
 
+use alloc::vec;
+use core::ops::Range;
+
 use crate::device::Btt;
 use crate::error::BttError;
 use crate::layout::{CHUNK_ENTRIES, ENTRY};
 use crate::map::MapEntry;
 use crate::media::{Medium, NsOffset};
 use crate::units::{ExternalLba, PremapAba, clamp_u32};
-use alloc::vec;
-use core::ops::Range;
 
 /// Sectors that follow one another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

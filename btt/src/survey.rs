@@ -3,6 +3,11 @@
 //! Reports, and writes nothing. It streams: memory is one bit for each block of a window, and where the memory for all
 //! blocks of an arena is not there, the map is read once for each window.
 
+use alloc::vec;
+use alloc::vec::Vec;
+
+use zerocopy::{FromZeros, IntoBytes};
+
 use crate::chain::{FoundArena, OpenError};
 use crate::flog::{self, FlogError, Record, Slots};
 use crate::format::is_zero;
@@ -11,9 +16,6 @@ use crate::map::{self, MapEntry};
 use crate::media::{MediaError, Medium, NsOffset};
 use crate::recover::{Pending, with_capacity};
 use crate::units::{PostmapAba, PremapAba};
-use alloc::vec;
-use alloc::vec::Vec;
-use zerocopy::{FromZeros, IntoBytes};
 
 /// A flog whose groups are judged one by one.
 pub(crate) struct Groups {

@@ -1,12 +1,13 @@
 //! Taking a BTT away: its info blocks are zeroed, the copies first, so that no reader finds one any more, and no repair
 //! brings it back from a copy.
 
+use alloc::vec::Vec;
+use core::fmt;
+
 use crate::bytes::ZEROES;
 use crate::chain::{Placement, find_all};
 use crate::layout::{PAGE_BYTES, RawInfoBlock, SIGNATURE};
 use crate::media::{MediaError, Medium, NsOffset};
-use alloc::vec::Vec;
-use core::fmt;
 
 /// Where the info blocks of a namespace are, in the order in which they are to go: those of a sound chain, all copies
 /// before the first block, or else [`signed_pages`].

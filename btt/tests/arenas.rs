@@ -12,9 +12,10 @@ use btt::media::{Medium, NsOffset};
 use btt::repair::{RepairOptions, repair};
 use btt::sim::Seeded;
 use btt::{Btt, BttError, OpenError, Placement, PremapAba, ReadOnlyReason};
+use uuid::Uuid;
+
 use common::sparse::Sparse;
 use common::{assert_sound, format_options, read, read_run, write};
-use uuid::Uuid;
 
 const MIB: u64 = 1 << 20;
 const PAGE: u64 = 4096;

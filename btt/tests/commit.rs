@@ -10,6 +10,7 @@ use btt::layout::ARENA_MAX_BYTES;
 use btt::media::{MediaError, Medium, NsOffset, SectorSource};
 use btt::sim::Seeded;
 use btt::{Btt, BttError, CpuIndex, ExternalLba, RUN_MAX};
+
 use common::lossy::Lossy;
 use common::sparse::Sparse;
 use common::*;

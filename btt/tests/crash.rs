@@ -5,6 +5,7 @@ mod common;
 
 use btt::sim::{Choose, Plan, Seeded, Sim};
 use btt::{Btt, BttError, OpenError, ReadOnlyReason};
+
 use common::*;
 
 /// What each sector may hold: the acknowledged content, or that of the write under way.

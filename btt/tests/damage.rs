@@ -10,6 +10,7 @@ use btt::media::{MediaError, Medium, NsOffset};
 use btt::repair::{RepairOptions, repair};
 use btt::sim::{Choose, Seeded, Sim};
 use btt::{ArenaIndex, Btt, BttError, OpenError, PostmapAba, PremapAba, ReadOnlyReason};
+
 use common::lossy::Lossy;
 use common::*;
 

@@ -9,6 +9,7 @@ use btt::media::{MediaError, Medium, NsOffset};
 use btt::scan::SectorExtent;
 use btt::sim::{Choose, Seeded, Sim};
 use btt::{ArenaIndex, Btt, BttError, CpuIndex, ExternalLba, PremapAba, ReadOnlyReason};
+
 use common::lossy::Lossy;
 use common::*;
 

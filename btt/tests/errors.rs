@@ -7,6 +7,7 @@ use btt::check::{Finding, check};
 use btt::media::{MediaError, Medium};
 use btt::sim::{Choose, Plan, Sim};
 use btt::{Btt, BttError, CpuIndex, ExternalLba, FormatError, OpenError, ReadOnlyReason};
+
 use common::lossy::Lossy;
 use common::*;
 

@@ -11,10 +11,11 @@ use btt::media::{Medium, NsOffset};
 use btt::repair::{RepairOptions, repair};
 use btt::sim::{Seeded, Sim};
 use btt::{Btt, BttError, OpenError, ReadOnlyReason};
-use common::lossy::Lossy;
-use common::*;
 use uuid::Uuid;
 use zerocopy::IntoBytes;
+
+use common::lossy::Lossy;
+use common::*;
 
 /// The arena's own length: [`BYTES`] less the page before it.
 const ARENA: u64 = BYTES - PAGE_BYTES;

@@ -10,8 +10,9 @@ use btt::media::Medium as _;
 use btt::repair::{RepairOptions, repair};
 use btt::sim::{Choose as _, Event, Seeded, Sim};
 use btt::{Btt, CpuIndex, ExternalLba};
-use common::*;
 use uuid::Uuid;
+
+use common::*;
 
 const SECTORS: u64 = 6;
 const CPUS: u32 = 3;

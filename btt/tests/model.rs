@@ -5,8 +5,9 @@ mod common;
 
 use btt::sim::Sim;
 use btt::{BttError, ExternalLba};
-use common::*;
 use proptest::prelude::*;
+
+use common::*;
 
 #[derive(Clone, Debug)]
 enum Step {

@@ -5,6 +5,7 @@ mod common;
 use btt::format::{FormatOptions, format};
 use btt::sim::Sim;
 use btt::{Btt, BttError, CpuIndex, ExternalLba};
+
 use common::*;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,14 +3,16 @@
 
 mod common;
 
-use btt::media::{MediaError, Medium, NsOffset, SectorSink};
-use btt::sim::Sim;
-use btt::{Btt, BttError, CpuIndex, ExternalLba};
-use common::*;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
+
+use btt::media::{MediaError, Medium, NsOffset, SectorSink};
+use btt::sim::Sim;
+use btt::{Btt, BttError, CpuIndex, ExternalLba};
+
+use common::*;
 
 /// Room for sectors of 512 bytes that does something before it copies one: it gets the number of the copy, from 0.
 struct Slow<F> {

@@ -9,10 +9,11 @@ use btt::media::{Medium, NsOffset};
 use btt::repair::{RepairOptions, repair};
 use btt::sim::{Choose, Seeded, Sim};
 use btt::{Btt, BttError, OpenError, ReadOnlyReason};
-use common::lossy::Lossy;
-use common::*;
 use uuid::Uuid;
 use zerocopy::IntoBytes;
+
+use common::lossy::Lossy;
+use common::*;
 
 const REPAIR: RepairOptions = RepairOptions {
     repair: true,

@@ -6,6 +6,7 @@ use btt::media::NsOffset;
 use btt::sim::Seeded;
 use btt::unmake::{EraseError, erase, info_blocks};
 use btt::{Btt, OpenError};
+
 use common::lossy::Lossy;
 use common::*;
 

@@ -4,14 +4,14 @@
 //! many bytes as its header says), so everything it reads goes through [`Collector`], which hands it copies of sound
 //! tables only: whole, with their length checked. A broken table reads as zeroes and is passed over.
 
+use alloc::boxed::Box;
+use alloc::vec;
+use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 use core::fmt;
 use core::ptr::{NonNull, slice_from_raw_parts_mut};
 
 use acpi::{AcpiHandler, AcpiTables, PhysicalMapping};
-use alloc::boxed::Box;
-use alloc::vec;
-use alloc::vec::Vec;
 use boot::root_pointer::{self, ROOT_POINTER_BYTES, RootFault, RootTable};
 use drivers::phys::MapError;
 use kernel::tables::fadt::Fadt;

@@ -40,9 +40,9 @@ mod random;
 mod serve;
 
 use bootloader_api::BootInfo;
+use kernel::memory_map;
 
 use hardware::Hardware;
-use kernel::memory_map;
 
 bootloader_api::entry_point!(start);
 

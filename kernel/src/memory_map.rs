@@ -6,8 +6,9 @@
 //! | 12 | what older firmware says for it; others mean other things | with `pmem.type12=on` on the command line |
 
 use alloc::vec::Vec;
-use bootloader_api::info::{MemoryRegion, MemoryRegionKind};
 use core::ops::Range;
+
+use bootloader_api::info::{MemoryRegion, MemoryRegionKind};
 
 /// The type of persistent memory.
 const PERSISTENT: u32 = 7;

@@ -1,10 +1,12 @@
 //! Models that are too large for every schedule: four CPUs on three lanes, reads and writes of runs of any place.
 
-use crate::checker::explore;
-use crate::stage::{Stage, join};
+use std::collections::BTreeMap;
+
 use btt::BttError;
 use shuttle::rand::{Rng, thread_rng};
-use std::collections::BTreeMap;
+
+use crate::checker::explore;
+use crate::stage::{Stage, join};
 
 const CPUS: u32 = 4;
 const STEPS: u32 = 5;

@@ -4,9 +4,10 @@ pub(crate) use loom::sync::Mutex;
 pub(crate) use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 pub(crate) use loom::thread;
 
-use loom::cell::UnsafeCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64 as Count, Ordering as Order};
+
+use loom::cell::UnsafeCell;
 
 /// Bytes that are copied: loom fails where two accesses, one of them a store, are not ordered by what it sees.
 pub(crate) struct Guarded(UnsafeCell<()>);

@@ -11,18 +11,20 @@
 //! Behind windows, each access also takes the window of its CPU, under the lock that a window has, and the halves of a
 //! record share no fence.
 
-use crate::checker::{self, AtomicU32, AtomicU64, Guarded, Ordering, fence, thread};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::Range;
+use std::sync::{Mutex, MutexGuard, OnceLock};
+
 use btt::PremapAba;
 use btt::geometry::{Geometry, SectorSize};
 use btt::info_block::{InfoBlock, Version};
 use btt::layout::{RawFlogSlot, SIGNATURE};
 use btt::map::MapEntry;
 use btt::media::{LINE_BYTES, MediaError, Medium, NsOffset};
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::ops::Range;
-use std::sync::{Mutex, MutexGuard, OnceLock};
 use uuid::Uuid;
 use zerocopy::{FromBytes, IntoBytes};
+
+use crate::checker::{self, AtomicU32, AtomicU64, Guarded, Ordering, fence, thread};
 
 /// Sectors of the arena: three lines of map entries. With two stripes, the first and the third share a lock.
 pub(crate) const SECTORS: u32 = 40;

@@ -4,9 +4,10 @@ pub(crate) use shuttle::sync::Mutex;
 pub(crate) use shuttle::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 pub(crate) use shuttle::thread;
 
+use std::sync::atomic::{AtomicI32, Ordering as Order};
+
 use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler};
 use shuttle::{Config, Runner};
-use std::sync::atomic::{AtomicI32, Ordering as Order};
 
 /// Bytes that are copied, which takes a while: two accesses that meet, one of them a store, fail the model.
 pub(crate) struct Guarded(AtomicI32);

@@ -1,10 +1,12 @@
 //! Models that are small enough for every schedule.
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use btt::BttError;
+
 use crate::checker::{Depth, explore};
 use crate::medium::SECTORS;
 use crate::stage::{Stage, join};
-use btt::BttError;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 #[test]
 fn a_reader_never_sees_its_block_given_away() {

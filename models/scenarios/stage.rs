@@ -1,14 +1,16 @@
 //! What a model's CPUs do, and what must be true when they are done.
 
-use crate::checker::thread;
-use crate::medium::{ModelMedium, TORN, tag};
+use std::sync::Arc;
+
 use btt::check::{Finding, check};
 use btt::commit::Writes;
 use btt::info_block::Version;
 use btt::media::{MediaError, NsOffset, SectorSink, SectorSource};
 use btt::{Btt, BttError, CpuIndex, ExternalLba, Placement, RUN_MAX};
-use std::sync::Arc;
 use uuid::Uuid;
+
+use crate::checker::thread;
+use crate::medium::{ModelMedium, TORN, tag};
 
 const PLACEMENT: Placement = Placement { version: Version::V2_0, parent_uuid: Uuid::nil() };
 

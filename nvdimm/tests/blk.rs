@@ -4,7 +4,6 @@
 
 mod common;
 
-use common::{Areas, Spec, area, regions_of};
 use nvdimm::change::{ChangeError, NewNamespace, carry_out, create, destroy};
 use nvdimm::discover;
 use nvdimm::error::What;
@@ -14,6 +13,8 @@ use nvdimm::namespace;
 use nvdimm::namespace::Torn;
 use nvdimm::region::{BlkRegion, Kind};
 use nvdimm::space;
+
+use common::{Areas, Spec, area, regions_of};
 
 /// One DIMM with a PMEM range of 256 MiB and 64 MiB behind two windows of 8 KiB.
 const GOOD: &[u8] = include_bytes!("fixtures/broken/good.nfit");

@@ -4,7 +4,6 @@
 
 mod common;
 
-use common::{Areas, Builder, Spec, area};
 use nvdimm::change::{ChangeError, NewNamespace, Step, carry_out, create, destroy, initialise, reclaim};
 use nvdimm::error::What;
 use nvdimm::extent::Extent;
@@ -14,6 +13,8 @@ use nvdimm::space;
 use nvdimm::{Inventory, discover};
 use proptest::prelude::*;
 use uuid::Uuid;
+
+use common::{Areas, Builder, Spec, area};
 
 const MIB: u64 = 1 << 20;
 /// An index block of these areas.

@@ -6,12 +6,13 @@ mod common;
 
 use std::collections::BTreeMap;
 
-use common::{Areas, Builder, Spec, area, seal};
 use nvdimm::error::What;
 use nvdimm::label::{Claim, IndexFault, LABELS_MAX, LabelFault, LabelVersion, Labels, NoLabels};
 use nvdimm::namespace::{BttPlace, Torn};
 use nvdimm::{Inventory, discover};
 use nvdimm::{label, namespace};
+
+use common::{Areas, Builder, Spec, area, seal};
 
 macro_rules! golden {
     ($name:literal) => {

@@ -4,7 +4,6 @@
 
 mod common;
 
-use common::{Builder, regions_of};
 use nvdimm::discover;
 use nvdimm::error::{Finding, Place, What};
 use nvdimm::identity::DeviceHandle;
@@ -12,6 +11,8 @@ use nvdimm::label::NoLabels;
 use nvdimm::nfit::{Capabilities, MappingFlags};
 use nvdimm::region::{Kind, PersistenceDomain, RegionId};
 use nvdimm::{namespace, nfit, region};
+
+use common::{Builder, regions_of};
 
 macro_rules! fixture {
     ($name:literal) => {

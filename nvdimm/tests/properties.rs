@@ -6,10 +6,11 @@ mod common;
 #[path = "common/sound.rs"]
 mod sound;
 
-use common::{Areas, Builder, Spec, area, seal, seal_table};
 use nvdimm::discover;
 use nvdimm::label::NoLabels;
 use proptest::prelude::*;
+
+use common::{Areas, Builder, Spec, area, seal, seal_table};
 use sound::check;
 
 const TABLES: &[&[u8]] = &[

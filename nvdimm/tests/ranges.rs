@@ -3,12 +3,14 @@
 
 mod common;
 
-use common::Builder;
+use std::ops::Range;
+
 use nvdimm::Inventory;
 use nvdimm::error::Place;
 use nvdimm::label::NoLabels;
 use nvdimm::region::{BareRange, Fault, Kind, MAX_REGIONS, Other, RegionId};
-use std::ops::Range;
+
+use common::Builder;
 
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;

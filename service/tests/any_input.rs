@@ -2,9 +2,10 @@
 
 mod common;
 
-use common::Terminal;
 use proptest::prelude::*;
 use service::console::Activity;
+
+use common::Terminal;
 
 /// A line as a peer might send it: from a plausible command to noise. No line ends within.
 fn line() -> impl Strategy<Value = Vec<u8>> {

@@ -2,10 +2,11 @@
 
 mod common;
 
-use common::{Screen, Terminal};
 use service::admin::Mode;
 use service::admin::line::LINE_BYTES_MAX;
 use service::console::Activity;
+
+use common::{Screen, Terminal};
 
 /// What the row with the prompt shows after these bytes, and where its cursor is.
 fn shown(bytes: &[u8]) -> (String, usize) {

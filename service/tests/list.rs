@@ -2,9 +2,10 @@
 
 mod common;
 
-use common::Terminal;
 use service::inventory::{BadBlocks, DimmHealth, Inventory};
 use service::mock::{labelled, unlabelled};
+
+use common::Terminal;
 
 /// What `ndctl list -BDRNi` printed of a 32 MiB DIMM without labels.
 const NDCTL_UNLABELLED: &str = concat!(

@@ -2,11 +2,12 @@
 
 mod common;
 
-use common::Terminal;
 use service::admin::commands::inventory::{HealthFinding, Severity};
 use service::admin::commands::namespaces::check::Finding;
 use service::console::Activity;
 use service::error::AdminError;
+
+use common::Terminal;
 
 /// One request's reply line in JSON mode, without its end.
 fn json(terminal: &mut Terminal, line: &str) -> String {

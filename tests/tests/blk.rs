@@ -1,6 +1,12 @@
 //! Namespaces behind block data windows: the driver's own instructions, against a model of the DIMM.
 #![allow(clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
+use std::fs::File;
+use std::os::fd::FromRawFd;
+use std::os::unix::fs::FileExt;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use btt::bytes::{Sectors, SectorsMut};
 use btt::format::{FormatOptions, format};
 use btt::geometry::SectorSize;
@@ -20,11 +26,6 @@ use nvdimm::extent::Extent;
 use nvdimm::label::NoLabels;
 use nvdimm::region;
 use serde_json::{Value, json};
-use std::fs::File;
-use std::os::fd::FromRawFd;
-use std::os::unix::fs::FileExt;
-use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU32, Ordering};
 use tests::blk::model::{Faults, Lands, status};
 use tests::blk::trap::Trapped;
 use tests::blk::{Access, Cut, Layout, Model};

@@ -1,6 +1,7 @@
 //! The patches of all seeded defects still apply, and some of them are tried. The binary `mutants` tries all.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+
 use tests::mutants::{Fate, Mutant, all, copy::Copy, try_all};
 
 #[test]

@@ -13,6 +13,9 @@
 //! 3. Those that may not keep their block, and those whose entries are lost, get one that is left over.
 //! 4. The unsound groups get the rest.
 
+use alloc::vec::Vec;
+use core::slice::from_ref;
+
 use super::{Failure, RepairOptions, group};
 use crate::chain::FoundArena;
 use crate::flog::FlogError;
@@ -21,8 +24,6 @@ use crate::map::{self, MapEntry};
 use crate::media::{MediaError, Medium, NsOffset};
 use crate::survey::{Groups, Progress, Read, Seen, read_map, survey};
 use crate::units::{PostmapAba, PremapAba};
-use alloc::vec::Vec;
-use core::slice::from_ref;
 
 /// The most of each kind of damage that is mended in an arena. More is not an accident of some lines.
 const MOST: usize = 1 << 16;

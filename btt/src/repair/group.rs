@@ -8,11 +8,12 @@
 //!
 //! (A zero sequence number would not do: Linux takes an empty first slot for the older one, and block 0 for free.)
 
+use zerocopy::IntoBytes;
+
 use crate::flog::{self, Slots};
 use crate::layout::{RawFlogGroup, RawFlogSlot};
 use crate::media::{MediaError, Medium, NsOffset};
 use crate::units::PostmapAba;
-use zerocopy::IntoBytes;
 
 /// A sequence number that no sum of two sound ones allows.
 const IMPOSSIBLE_SEQ: u32 = 7;

@@ -9,6 +9,12 @@
 //! A cut while a primary is written leaves it unsound, and its source as it is. What is computed is written to the copy
 //! first.
 
+use alloc::vec::Vec;
+use core::slice::from_ref;
+
+use uuid::Uuid;
+use zerocopy::IntoBytes;
+
 use super::RepairOptions;
 use crate::chain::{FoundArena, OpenError, Placement, find_all};
 use crate::check::Finding;
@@ -18,10 +24,6 @@ use crate::layout::{ARENA_MAX_BYTES, ARENA_MIN_BYTES, PAGE_BYTES, RawInfoBlock, 
 use crate::media::{MediaError, Medium, NsOffset};
 use crate::survey::{Groups, Progress, Seen, survey};
 use crate::units::ArenaIndex;
-use alloc::vec::Vec;
-use core::slice::from_ref;
-use uuid::Uuid;
-use zerocopy::IntoBytes;
 
 /// Alignments of internal blocks: Linux's, and that of the 2015 patches.
 const INTERNAL_ALIGNMENTS: [u32; 2] = [64, 256];

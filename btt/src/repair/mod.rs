@@ -21,15 +21,17 @@ mod group;
 mod info;
 mod rewrite;
 
+use alloc::vec::Vec;
+use core::slice::from_ref;
+
+use uuid::Uuid;
+
 use crate::chain::{FoundArena, OpenError, Placement, find_all};
 use crate::check::{Finding, Summary, check, check_arena};
 use crate::info_block::{InfoBlock, store_both};
 use crate::media::{MediaError, Medium};
 use crate::survey::Progress;
 use crate::units::ArenaIndex;
-use alloc::vec::Vec;
-use core::slice::from_ref;
-use uuid::Uuid;
 
 /// What may be done to the medium.
 #[derive(Clone, Copy, Debug)]

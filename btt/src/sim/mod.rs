@@ -26,17 +26,19 @@
 mod image;
 mod pending;
 
-use crate::media::{FenceFault, MediaError, Medium, NsOffset};
-#[cfg(feature = "sim")]
-pub use crate::sync::scheduled::{Turn, set_scheduler};
 use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
+use core::sync::atomic::{Ordering, fence};
+
+// Not the locks under test: nothing waits for these.
+use spin::{Mutex, MutexGuard};
+
+use crate::media::{FenceFault, MediaError, Medium, NsOffset};
+#[cfg(feature = "sim")]
+pub use crate::sync::scheduled::{Turn, set_scheduler};
 use image::Image;
 pub use pending::{Chain, PIECE_BYTES, Pending, Store};
-// Not the locks under test: nothing waits for these.
-use core::sync::atomic::{Ordering, fence};
-use spin::{Mutex, MutexGuard};
 
 /// What was done to the medium, in program order.
 #[derive(Clone, Debug, PartialEq, Eq)]

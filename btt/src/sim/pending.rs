@@ -1,8 +1,9 @@
 //! What is stored and not durable yet, and what of it a power cut may keep: the model of [`crate::media`].
 
-use crate::media::LINE_BYTES;
 use alloc::vec;
 use alloc::vec::Vec;
+
+use crate::media::LINE_BYTES;
 
 /// The unit that never tears.
 pub const PIECE_BYTES: u64 = 8;

@@ -1,9 +1,10 @@
 //! A medium that loses lines.
 
-use btt::media::{MediaError, Medium, NsOffset};
-use btt::sim::Sim;
 use std::ops::Range;
 use std::sync::Mutex;
+
+use btt::media::{MediaError, Medium, NsOffset};
+use btt::sim::Sim;
 
 /// A medium that has lost what stands in some ranges, until whole lines of them are written.
 pub struct Lossy {

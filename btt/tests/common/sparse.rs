@@ -1,9 +1,10 @@
 //! A medium of any size that keeps only the pages that were stored to, and counts what is read.
 
-use btt::media::{MediaError, Medium, NsOffset};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
+
+use btt::media::{MediaError, Medium, NsOffset};
 
 const PAGE: u64 = 4096;
 

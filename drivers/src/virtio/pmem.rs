@@ -4,6 +4,8 @@
 //! makes all stores durable that were made before it; nothing else does, and without one any page may persist at any
 //! time. Feature SHMEM_REGION, by which the range would be in a BAR, is not taken.
 
+use btt::media::FenceFault;
+
 use super::error::VirtioError;
 use super::queue::{Queue, QueuePage};
 use super::registers::Registers;
@@ -12,7 +14,6 @@ use crate::flush::NowNs;
 use crate::flush::Port;
 use crate::pci::Function;
 use crate::phys::PhysAddr;
-use btt::media::FenceFault;
 
 /// The vendor, and the id of a modern device of kind 27.
 const ID: (u16, u16) = (0x1af4, 0x1040 + 27);

@@ -13,6 +13,7 @@
 //! the stack pointer (the red zone). Handlers do not nest on one stack: interrupts stay off in all of them.
 
 use alloc::boxed::Box;
+
 use x86_64::VirtAddr;
 use x86_64::instructions::segmentation::{CS, DS, ES, SS, Segment};
 use x86_64::instructions::tables::load_tss;

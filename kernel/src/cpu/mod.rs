@@ -14,11 +14,11 @@ mod patience;
 mod start;
 mod work;
 
+use alloc::boxed::Box;
+use alloc::vec::Vec;
 use core::arch::asm;
 use core::cell::UnsafeCell;
 
-use alloc::boxed::Box;
-use alloc::vec::Vec;
 use drivers::pci::Message;
 use kernel::tables::madt::{ApicId, Madt};
 use x86_64::VirtAddr;
@@ -27,7 +27,6 @@ use x86_64::registers::model_specific::GsBase;
 
 use crate::clock;
 use crate::memory::AddressSpace;
-
 use apic::LocalApic;
 use descriptors::Descriptors;
 pub(crate) use features::Features;

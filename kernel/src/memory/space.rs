@@ -1,12 +1,12 @@
 //! The address space: page tables, guarded stacks, and physical ranges mapped for drivers.
 
+use alloc::vec::Vec;
 use core::arch::x86_64::__cpuid;
 use core::fmt;
 use core::ops::Range;
 use core::ptr::NonNull;
 use core::sync::atomic::Ordering;
 
-use alloc::vec::Vec;
 use boot::image::{self, Access};
 use bootloader_api::info::{MemoryRegion, MemoryRegionKind};
 use drivers::phys::{Attribute, MapError, PhysAddr, PhysMap};

@@ -1,16 +1,14 @@
 //! From a namespace to what can be done with it.
 
-use super::content::{Content, recognise};
-use super::disk::BttDisk;
-use super::{Machine, Node, probe};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
+use core::fmt;
+
 use btt::info_block::Version;
 use btt::layout::SIGNATURE;
 use btt::media::{MediaError, Medium as _};
 use btt::{Btt, OpenError, Placement};
-use core::fmt;
 use drivers::blk_window::BlkRegion;
 use drivers::medium::AnyMedium;
 use drivers::pmem::{Access, PmemRegion};
@@ -20,6 +18,10 @@ use nvdimm::namespace::{BttPlace, Namespace, NamespaceId};
 use nvdimm::region::Region;
 use service::error::AdminError;
 use uuid::Uuid;
+
+use super::content::{Content, recognise};
+use super::disk::BttDisk;
+use super::{Machine, Node, probe};
 
 /// The memory of an ordinary BTT: 256 free blocks an arena, some arenas, any number of CPUs.
 const ORDINARY_BYTES: u64 = 512 << 10;

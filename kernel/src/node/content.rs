@@ -3,13 +3,15 @@
 //! Offsets and magic numbers are those of blkid (util-linux, libblkid/src/superblocks) and of the formats' own
 //! specifications.
 
-use super::probe::{ENDS_BYTES, LINE, is_left_over, places_at_ends};
 use alloc::vec;
+use core::fmt;
+use core::ops::Range;
+
 use btt::bytes::is_all;
 use btt::layout::{PAGE_BYTES, SIGNATURE};
 use btt::media::{LINE_BYTES, MediaError, Medium, NsOffset};
-use core::fmt;
-use core::ops::Range;
+
+use super::probe::{ENDS_BYTES, LINE, is_left_over, places_at_ends};
 
 /// The content at the start and the end of a namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,13 +7,14 @@ use alloc::vec;
 use core::convert::Infallible;
 use core::sync::atomic::{AtomicBool, Ordering};
 
-use super::content::name_of;
 use btt::bytes::{Sectors, SectorsMut};
 use btt::media::{MediaError, Medium, SectorSink, SectorSource};
 use btt::{ArenaInfo, Btt, BttError, CpuIndex, ExternalLba, ReadOnlyReason};
 use service::error::AdminError;
 use service::pattern::{self, Verdict};
 use service::stats::{Counter, Counters, DeviceStats};
+
+use super::content::name_of;
 
 /// An open BTT with its name and its counters.
 pub(super) struct BttDisk<N> {

@@ -1,16 +1,13 @@
 //! `status`, `list`, `nfit` and `health`: the admin side's objects, made from the node's.
 
-use super::attach::State;
-use super::content::Content;
-use super::disk::{BttDisk, read_only_reason};
-use super::{Machine, NamespaceSlot, Node, RegionSlot, SlotPlace, nfit};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use core::fmt;
+
 use btt::ReadOnlyReason;
 use btt::flog::Slots;
 use btt::media::NsOffset;
-use core::fmt;
 use drivers::medium::AnyMedium;
 use drivers::pmem::Access;
 use drivers::raw::RawMedium as _;
@@ -26,6 +23,11 @@ use service::admin::commands::inventory::{
 };
 use service::error::ErrorCode;
 use service::inventory as out;
+
+use super::attach::State;
+use super::content::Content;
+use super::disk::{BttDisk, read_only_reason};
+use super::{Machine, NamespaceSlot, Node, RegionSlot, SlotPlace, nfit};
 
 /// Linux's name for the bus of DIMMs that NFITs describe.
 const NFIT_BUS: &str = "ACPI.NFIT";

@@ -4,9 +4,10 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use btt::CpuIndex;
 use core::fmt;
 use core::ops::Range;
+
+use btt::CpuIndex;
 use drivers::flush::Flush;
 use drivers::phys::PhysMap;
 use nvdimm::error::Place;

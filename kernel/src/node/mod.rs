@@ -40,8 +40,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use attach::{Mapped, State, device_name};
-use disk::BttDisk;
+
 use drivers::blk_window::BlkRegion;
 use drivers::copies::{self, CopyTimes};
 use drivers::flush::Flush;
@@ -49,12 +48,15 @@ use drivers::medium::AnyMedium;
 use drivers::persist::Persist;
 use drivers::phys::PhysAddr;
 use drivers::pmem::{Access, PmemRegion};
-use export::Exports;
-pub use machine::{BareMemory, FlushedRange, Machine};
 use nvdimm::Inventory;
 use nvdimm::namespace::Namespace;
 use nvdimm::region::{BareRange, Kind, PersistenceDomain, Region};
 use service::error::AdminError;
+
+use attach::{Mapped, State, device_name};
+use disk::BttDisk;
+use export::Exports;
+pub use machine::{BareMemory, FlushedRange, Machine};
 
 /// Everything that was found, and the disks that are open.
 pub struct Node<M: Machine> {

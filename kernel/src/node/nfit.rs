@@ -3,6 +3,7 @@
 use alloc::format;
 use alloc::string::ToString;
 use alloc::vec::Vec;
+
 use nvdimm::Inventory;
 use nvdimm::error::{Finding, Place};
 use nvdimm::nfit::Structure;

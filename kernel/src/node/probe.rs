@@ -15,9 +15,10 @@
 //! probe removes them.
 
 use alloc::vec::Vec;
+use core::fmt;
+
 use btt::layout::PAGE_BYTES;
 use btt::media::{LINE_BYTES, MediaError, Medium, NsOffset};
-use core::fmt;
 
 /// The bytes at either end of a namespace that decide whether it is blank.
 pub(super) const ENDS_BYTES: u64 = 1 << 20;

@@ -1,10 +1,11 @@
 //! The admin commands about the running machine: counters, events, and what must be durable before it ends.
 
-use super::disk::admin_error;
-use super::{Machine, Node};
 use service::admin::commands::machine::{MachineAdmin, Trace};
 use service::error::AdminError;
 use service::stats::Stats;
+
+use super::disk::admin_error;
+use super::{Machine, Node};
 
 impl<M: Machine> MachineAdmin for Node<M> {
     fn stats(&mut self) -> Stats {

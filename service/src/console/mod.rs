@@ -35,16 +35,15 @@ mod output;
 use alloc::string::String;
 use core::fmt::{self, Write as _};
 
+use crate::admin::line::{LineBuffer, too_long_error};
+use crate::admin::{AnyAppliance, Mode, Outcome, parse, reply, words};
+use crate::error::AdminError;
+use crate::link::ByteLink;
 use complete::{Completion, complete};
 pub use editor::PROMPT;
 use editor::{Editor, Entered};
 use keys::{Key, Keys};
 use output::Output;
-
-use crate::admin::line::{LineBuffer, too_long_error};
-use crate::admin::{AnyAppliance, Mode, Outcome, parse, reply, words};
-use crate::error::AdminError;
-use crate::link::ByteLink;
 
 /// Bytes that one [`Session::poll`] takes at most, so that the caller's loop turns even under a flood.
 const POLL_BYTES_MAX: usize = 4096;

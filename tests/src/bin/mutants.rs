@@ -5,6 +5,7 @@
 
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
+
 use tests::mutants::{Fate, Mutant, all, try_all};
 
 fn main() -> ExitCode {

@@ -9,14 +9,15 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
+use bench::cpus;
+use fake_machine::nfit::{Control, Kind, Mapping, Range, Table};
+use memmap2::MmapMut;
+
 use super::layout::Layout;
 use super::model::Model;
 use super::proxy::{BAR_BASE, Served};
 use crate::machine::ApplianceBuilder;
 use crate::workspace;
-use bench::cpus;
-use fake_machine::nfit::{Control, Kind, Mapping, Range, Table};
-use memmap2::MmapMut;
 
 /// Where memory is plugged in.
 const MEMORY_BASE: u64 = 0x1_4000_0000;

@@ -9,10 +9,10 @@ use std::ffi::c_void;
 use std::ptr::{self, NonNull};
 use std::sync::{Arc, Mutex, MutexGuard, Once, RwLock};
 
+use fake_machine::Hardware;
 use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic, OpKind, Register};
 
 use super::model::Model;
-use fake_machine::Hardware;
 
 const PAGE: usize = 4096;
 

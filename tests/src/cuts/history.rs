@@ -5,9 +5,10 @@
 //! acknowledged, and its sectors hold the last such version; the sectors of run V hold it or what they held before. Where
 //! it is known that run V was acknowledged, they hold it.
 
-use service::pattern::{Choices, Verdict, verify};
 use std::collections::BTreeMap;
 use std::ops::Range;
+
+use service::pattern::{Choices, Verdict, verify};
 
 /// The load: as `bench` on one CPU.
 #[derive(Clone, Copy, Debug)]

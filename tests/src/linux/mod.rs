@@ -16,14 +16,14 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-pub use consumer::{Consumer, Disk};
-pub use exercise::Exercise;
 use host::appliance::die_with_parent;
-pub use report::{Job, Make, Phase, Read, Report, Write, sample};
 
 use self::initramfs::Initramfs;
 use crate::dimm::Dimm;
 use crate::workspace;
+pub use consumer::{Consumer, Disk};
+pub use exercise::Exercise;
+pub use report::{Job, Make, Phase, Read, Report, Write, sample};
 
 /// The longest that the guest may take.
 const LIFE: Duration = Duration::from_secs(600);

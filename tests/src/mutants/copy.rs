@@ -1,11 +1,12 @@
 //! A copy of the sources, to be broken and mended.
 
-use super::patch::Patch;
-use crate::workspace;
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use super::patch::Patch;
+use crate::workspace;
 
 /// The copy, and its own build directory. Only one process holds it at a time.
 #[derive(Debug)]

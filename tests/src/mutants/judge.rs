@@ -1,12 +1,14 @@
 //! Who may notice a defect: test binaries, built and run in the copy.
 
-use super::copy::Copy;
-use serde_json::Value;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::copy::Copy;
 
 /// The longest that any judge may take: beyond it, the code does not come to an end.
 pub const PATIENCE: Duration = Duration::from_secs(400);

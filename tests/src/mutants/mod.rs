@@ -10,11 +10,12 @@ pub mod copy;
 pub mod judge;
 pub mod patch;
 
+use std::fs;
+use std::path::PathBuf;
+
 use crate::workspace;
 use judge::{JUDGES, Judge, Verdict};
 use patch::Patch;
-use std::fs;
-use std::path::PathBuf;
 
 /// A defect.
 #[derive(Clone, Debug)]

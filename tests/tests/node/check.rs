@@ -1,7 +1,8 @@
 //! Damage: found, reported, mended.
 
-use super::checked;
 use fake_machine::{BASE, Booted, Dimm, Hardware, MIB, Memory, boot, boot_one, nfit_of};
+
+use super::checked;
 
 #[test]
 fn the_flog_of_an_older_linux_is_kept_until_it_is_rewritten_on_request() {

@@ -1,5 +1,8 @@
 //! Disks for other machines: a consumer, its driver, and a bridge that speaks for it.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
 use btt::CpuIndex;
 use fake_machine::exports::{FakeConsumer, MEMORY, StillClock, services};
 use fake_machine::nfit::Table;
@@ -10,8 +13,6 @@ use service::control::{
 };
 use service::memory::{MemoryOffset, SharedMemory};
 use service::mock::{Descriptor, Driver, NEXT, WRITE};
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use tests::blk::trap::Trapped;
 use tests::blk::{Layout, Model};
 

@@ -1,10 +1,11 @@
 //! Making namespaces, and using them: sizes, force, reboots, several DIMMs, all CPUs.
 
-use super::checked;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use fake_machine::nfit::{Control, Kind, Mapping, Range, Table};
 use fake_machine::{BASE, Dimm, Hardware, MIB, Memory, boot, boot_one};
+
+use super::checked;
 
 #[test]
 fn what_is_created_and_written_is_there_after_a_reboot() {

@@ -1,11 +1,12 @@
 //! Sectors that are trimmed, in error, or lost.
 
-use super::checked;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use drivers::phys::PhysAddr;
 use fake_machine::{BASE, Booted, Dimm, Hardware, MIB, Memory, boot, boot_one, nfit_of};
 use serde_json::json;
+
+use super::checked;
 
 #[test]
 fn a_machine_check_about_sound_data_costs_no_sector_and_one_about_the_map_is_believed() {

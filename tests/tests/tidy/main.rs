@@ -96,6 +96,64 @@ fn no_line_is_too_long() {
     none("lines that are too long", &long);
 }
 
+/// The group of a `use` item: 0 std, core and alloc; 1 other crates; 2 this crate, of which a file has the modules `own`.
+fn group(item: &str, own: &[&str]) -> u8 {
+    match item.split([':', ';', ' ']).next() {
+        Some("std" | "core" | "alloc") => 0,
+        Some("crate" | "super" | "self") => 2,
+        root => {
+            if root.is_some_and(|root| own.contains(&root)) {
+                2
+            } else {
+                1
+            }
+        }
+    }
+}
+
+/// Returns the places of `use` items that are not in order: each group after the one before it and a blank line.
+fn disordered(lines: &[(String, String)]) -> Vec<String> {
+    let own: Vec<&str> = lines
+        .iter()
+        .filter_map(|(_, line)| line.strip_suffix(';')?.rsplit_once("mod "))
+        .filter(|(before, _)| before.is_empty() || before.starts_with("pub"))
+        .map(|(_, name)| name)
+        .collect();
+    let (mut found, mut last, mut blank) = (Vec::new(), None, false);
+    for (at, line) in lines {
+        if let Some(item) = line.strip_prefix("use ") {
+            let group = group(item, &own);
+            if last.is_some_and(|last| group < last || (group > last) != blank) {
+                found.push(at.clone());
+            }
+            (last, blank) = (Some(group), false);
+        } else if line.is_empty() {
+            blank = true;
+        } else if ![" ", "}", "#[", "// "].iter().any(|start| line.starts_with(start)) {
+            // Anything but the rest of an item, an attribute or a comment ends the block.
+            last = None;
+        }
+    }
+    found
+}
+
+#[test]
+fn use_items_stand_in_three_groups() {
+    let files = sources().into_iter().filter(|path| is(path, "rs"));
+    none("these `use` items are out of order", &files.flat_map(|path| disordered(&lines(&path))).collect::<Vec<_>>());
+    for (text, at) in [
+        ("mod a;\n\nuse core::fmt;\n\nuse btt::{\n    Btt,\n};\nuse uuid::Uuid;\n\nuse a::A;\nuse crate::b::B;", None),
+        ("use btt::Btt;\n\nuse core::fmt;", Some(3)),
+        ("use core::fmt;\nuse btt::Btt;", Some(2)),
+        ("use btt::Btt;\n\nuse uuid::Uuid;", Some(3)),
+        ("mod a;\nuse crate::b::B;\n\nuse a::A;", Some(4)),
+    ] {
+        let lines: Vec<_> =
+            text.lines().zip(1..).map(|(line, at): (_, u32)| (at.to_string(), line.to_owned())).collect();
+        assert_eq!(disordered(&lines), Vec::from_iter(at.map(|at: u32| at.to_string())), "{text}");
+    }
+}
+
 #[test]
 fn nothing_is_unfinished_and_nothing_names_one_machine() {
     let mut found = Vec::new();

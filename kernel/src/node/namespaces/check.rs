@@ -1,12 +1,9 @@
 //! `check-namespace`: checks the whole of a BTT, and repairs it if it is told to.
 
-use crate::node::attach::{State, medium, placement};
-use crate::node::content::Content;
-use crate::node::disk::admin_error;
-use crate::node::{Machine, Node, SlotPlace};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+
 use btt::Placement;
 use btt::check::{self, check};
 use btt::repair::{RepairOptions, forbid_zero_entries, repair};
@@ -14,6 +11,11 @@ use drivers::medium::AnyMedium;
 use service::admin::commands::namespaces::check::{Check, CheckNamespace, Finding};
 use service::error::AdminError;
 use uuid::Builder;
+
+use crate::node::attach::{State, medium, placement};
+use crate::node::content::Content;
+use crate::node::disk::admin_error;
+use crate::node::{Machine, Node, SlotPlace};
 
 /// The number of findings that a check names; the rest are counted.
 const FINDINGS_SHOWN: usize = 1000;

@@ -8,14 +8,10 @@
 //! Before anything is stored, the space is probed: memory that keeps no bytes gets no namespace. Afterwards the
 //! namespace is read back, and the command succeeds only if it reads as it was written (invariant 5).
 
-use crate::node::attach::{State, medium, placement};
-use crate::node::content::{Content, recognise};
-use crate::node::export::not_exported;
-use crate::node::probe::{Fault, all_over};
-use crate::node::{Machine, NamespaceSlot, Node, RegionSlot, SlotPlace};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+
 use btt::FormatError;
 use btt::format::{FormatOptions, format};
 use btt::geometry::{SECTOR_SIZES, SectorSize};
@@ -34,6 +30,12 @@ use service::admin::commands::namespaces::create::{CreateNamespace, NamespaceMod
 use service::error::AdminError;
 use service::inventory::RegionType;
 use uuid::{Builder, Uuid};
+
+use crate::node::attach::{State, medium, placement};
+use crate::node::content::{Content, recognise};
+use crate::node::export::not_exported;
+use crate::node::probe::{Fault, all_over};
+use crate::node::{Machine, NamespaceSlot, Node, RegionSlot, SlotPlace};
 
 // The grammar offers the sector sizes that a BTT may have, all of them.
 const _: () = {

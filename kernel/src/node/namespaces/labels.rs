@@ -1,16 +1,18 @@
 //! Label areas: `init-labels`, and the update of the node's namespaces after a change of labels.
 
-use super::create::{may_format, region_is_read_only};
-use super::switch::alike;
-use crate::node::{Machine, NamespaceSlot, Node, SlotPlace};
 use alloc::format;
 use alloc::string::ToString;
 use alloc::vec::Vec;
+
 use nvdimm::change::{self, Step};
 use nvdimm::identity::DeviceHandle;
 use nvdimm::label::{self, Labels, can_hold_labels};
 use service::admin::commands::namespaces::labels::{InitLabels, LabelArea, LabelFormat};
 use service::error::AdminError;
+
+use super::create::{may_format, region_is_read_only};
+use super::switch::alike;
+use crate::node::{Machine, NamespaceSlot, Node, SlotPlace};
 
 impl<M: Machine> Node<M> {
     /// Gives a DIMM label index blocks, and no labels. This removes the namespaces on it.

@@ -12,11 +12,9 @@ mod create;
 mod labels;
 mod switch;
 
-use super::attach::State;
-use super::disk::read_only_reason;
-use super::{Machine, Node, SlotPlace};
 use alloc::format;
 use alloc::string::{String, ToString};
+
 use btt::ArenaInfo;
 use btt::flog::Slots;
 use nvdimm::identity::DeviceHandle;
@@ -27,6 +25,10 @@ use service::admin::commands::namespaces::create::CreateNamespace;
 use service::admin::commands::namespaces::labels::{InitLabels, LabelArea};
 use service::error::AdminError;
 use service::inventory::Namespace;
+
+use super::attach::State;
+use super::disk::read_only_reason;
+use super::{Machine, Node, SlotPlace};
 
 impl<M: Machine> NamespaceAdmin for Node<M> {
     fn arenas(&mut self, name: &str) -> Result<Arenas, AdminError> {

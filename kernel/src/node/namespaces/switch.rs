@@ -1,16 +1,18 @@
 //! `enable-namespace`, `disable-namespace`, `destroy-namespace`.
 
-use crate::node::attach::{State, medium, placement};
-use crate::node::disk::admin_error;
-use crate::node::export::not_exported;
-use crate::node::{Machine, NamespaceSlot, Node, SlotPlace};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+
 use btt::unmake::{erase, info_blocks};
 use nvdimm::change;
 use nvdimm::namespace::Namespace;
 use service::error::AdminError;
+
+use crate::node::attach::{State, medium, placement};
+use crate::node::disk::admin_error;
+use crate::node::export::not_exported;
+use crate::node::{Machine, NamespaceSlot, Node, SlotPlace};
 
 /// Namespaces that were open and are closed for a change.
 #[must_use]

@@ -1,17 +1,19 @@
 //! The load generator: all CPUs at once, with sectors whose pattern shows a torn write.
 
-use crate::node::disk::BttDisk;
-use crate::node::export::Exports;
-use crate::node::machine::Machine;
 use alloc::vec;
+use core::sync::atomic::{AtomicU64, Ordering};
+
 use btt::media::Medium;
 use btt::{CpuIndex, ExternalLba};
-use core::sync::atomic::{AtomicU64, Ordering};
 use service::admin::commands::sectors::bench::{Bench, BenchRequest, Verify};
 use service::lba::Lba;
 use service::pattern::{self, Choices, OPS_PER_LOOK, Tag};
 use service::stats::Counts;
 use spin::Mutex;
+
+use crate::node::disk::BttDisk;
+use crate::node::export::Exports;
+use crate::node::machine::Machine;
 
 /// The number of sectors that a verification reads at a time.
 pub(super) const VERIFY_RUN: usize = btt::RUN_MAX;

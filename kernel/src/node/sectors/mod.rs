@@ -2,13 +2,11 @@
 
 mod bench;
 
-use super::attach::State;
-use super::disk::{BttDisk, admin_error};
-use super::{Machine, Node};
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
+
 use btt::{BttError, ExternalLba};
 use drivers::medium::AnyMedium;
 use drivers::raw::RawMedium as _;
@@ -17,6 +15,10 @@ use service::admin::commands::sectors::errors::{Errors, MediaErrors, SectorError
 use service::admin::commands::sectors::{BlockDevice, SectorAdmin, no_such_device};
 use service::error::AdminError;
 use service::lba::Lba;
+
+use super::attach::State;
+use super::disk::{BttDisk, admin_error};
+use super::{Machine, Node};
 
 /// The number of sectors that a command changes between two polls of consumers and their bridge.
 const SECTORS_A_TURN: u64 = 512;
