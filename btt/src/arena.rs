@@ -14,7 +14,8 @@ use crate::slow_readers::SlowReaders;
 use crate::sync::Once;
 use crate::units::{ArenaIndex, ExternalLba, PostmapAba, PremapAba};
 
-/// Map entries of an arena that takes no writes that differ from those on the medium, or are unknown. Empty otherwise.
+/// The map entries of an arena without writes that differ from those on the medium, or are unknown. Empty if it takes
+/// writes.
 pub(crate) struct Overlay {
     /// Map entries that recovery would write. Sorted.
     pub(crate) pending: Vec<Pending>,
@@ -89,7 +90,7 @@ impl Arena {
         ExternalLba(self.first_lba.0 + u64::from(premap.0))
     }
 
-    /// The place in this arena of a sector, if it is one of its own.
+    /// The sector's number in this arena, if it is one of this arena's.
     #[inline]
     pub(crate) fn premap(&self, lba: ExternalLba) -> Option<PremapAba> {
         let premap = u32::try_from(lba.0.checked_sub(self.first_lba.0)?).ok()?;

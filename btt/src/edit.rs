@@ -137,7 +137,7 @@ impl<M: Medium> LaneGuard<'_, M> {
         for lba in (lba.0..lba.0 + count).map(ExternalLba) {
             let (arena, premap) = btt.locate(lba);
             if is_error(arena.entry(btt.media(), premap)?) {
-                // If it still is one then: a write that came meanwhile has cleared it.
+                // Asked again under the stripe's lock: a write since then has cleared the error.
                 cleared += u64::from(self.write_run(arena, premap, 1, 0, &zeroes, is_error)?);
             }
         }

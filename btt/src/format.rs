@@ -133,9 +133,10 @@ fn work_bytes(info: &InfoBlock, options: &FormatOptions) -> u64 {
     data + geometry.info2off - geometry.mapoff - geometry.flog_bytes()
 }
 
-/// Takes away whatever info blocks stand where any version has them, the one that counts first, so that no cut leaves
-/// an old BTT over a new one's areas. Where this one's will be, all goes that is not zero: what a cut left of another
-/// creation may be a block without some pieces, and the first ones of ours to arrive could be just those.
+/// Zeroes an old BTT's info block at the place of either version, in the order in which they count, so that no cut
+/// leaves an old BTT over the new one's areas. At the places of the new info blocks everything is zeroed, not only
+/// whole blocks: a creation that a cut ended may have left a block that lacks some pieces, and the first pieces of ours
+/// to arrive could complete it.
 fn erase<M: Medium>(media: &M, arenas: &[(NsOffset, InfoBlock)]) -> Result<(), MediaError> {
     for at in [Version::V1_1, Version::V2_0].map(Version::initial_offset) {
         erase_page(media, at, |page| page.starts_with(&SIGNATURE))?;
@@ -146,7 +147,7 @@ fn erase<M: Medium>(media: &M, arenas: &[(NsOffset, InfoBlock)]) -> Result<(), M
     Ok(())
 }
 
-/// Zeroes a page that is not as it may stay, or that the medium lost. Durable when it returns.
+/// Zeroes a page that `must_go`, or that the medium lost. Durable when it returns.
 fn erase_page<M: Medium>(media: &M, at: NsOffset, must_go: impl Fn(&[u8]) -> bool) -> Result<(), MediaError> {
     let mut page = [0; PAGE];
     let must_go = match media.read(at, &mut page) {

@@ -90,8 +90,9 @@ impl<'a, M: Medium> LaneGuard<'a, M> {
 impl<M: Medium> Btt<M> {
     /// Waits until this CPU's stores are durable. If what they were is lost for good, all arenas turn read-only.
     ///
-    /// A later fence proves nothing then: the medium may have dropped what the failed one was for, which reads back all the
-    /// same. A flog group would go on from a record, or a record from a map entry, that a cut takes away.
+    /// A later fence proves nothing then: the medium may have dropped the stores that the failed fence was for,
+    /// although they read back. The next record of a flog group would build on a record, or on a map entry, that a
+    /// power cut takes away.
     pub(crate) fn fence(&self) -> Result<(), MediaError> {
         self.media().fence().inspect_err(|why| self.stop_if_not_durable(*why))
     }

@@ -71,9 +71,9 @@ impl LaneState {
         }
     }
 
-    /// Whether a map change of `lane`, another one, may still be in a cache only. `fences` counts that lane's data
-    /// fences, and is asked only if the count that was seen last does not decide: the count only grows, and its line
-    /// moves between CPUs whenever one looks and the other goes on.
+    /// Whether a map change of another lane, `lane`, may still be in a cache only. `fences` returns that lane's count
+    /// of data fences. It is called only if the count that was seen last does not decide: a count only grows, and a
+    /// look at it moves its cache line between CPUs.
     pub(crate) fn may_lose(&mut self, lane: LaneIndex, change: &Unfenced, fences: impl FnOnce() -> u64) -> bool {
         let seen = &mut self.seen[lane.0 as usize];
         if *seen <= change.epoch {

@@ -159,8 +159,8 @@ impl MapLocks {
         self.stripe(line).version.load(Ordering::Acquire)
     }
 
-    /// Whether no entry of the line has changed its block since its version was loaded: then what was copied since, of the blocks
-    /// that its entries name, is theirs.
+    /// Whether no entry of the line has changed its block since its version was loaded. Then the bytes that were copied
+    /// since, from the blocks that the entries name, belong to their sectors.
     #[inline]
     pub(crate) fn is_still(&self, line: MapLine, version: u64) -> bool {
         // Pairs with `Medium::order_stores` in `write`: with a byte of a block's next life comes the new version.

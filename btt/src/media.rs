@@ -191,9 +191,10 @@ pub trait Medium {
     /// [`MediaError::OutOfRange`], [`MediaError::Device`].
     fn start_write_back(&self, at: NsOffset, bytes: u64) -> Result<(), MediaError>;
 
-    /// Forgets which of these bytes were found lost, so that the next read finds out anew. Nothing writes to them meanwhile,
-    /// but something may have between the loss and the report of it, which can come late: by another CPU's read, or by the
-    /// hardware. A medium that keeps no list of lost lines has nothing to do. One on top of another one passes it on.
+    /// Forgets which of these bytes were found lost, so that the next read looks at the medium again. The report of a
+    /// loss can come late, by another CPU's read or by the hardware: the bytes may have been written in between. The
+    /// caller lets nothing write to them during the call. A medium that keeps no list of lost lines does nothing. A
+    /// medium on top of another one passes the call on.
     ///
     /// # Errors
     /// [`MediaError::OutOfRange`].

@@ -10,9 +10,9 @@
 //! map under the run's stripes, and copies while no lane may write to a block that has left the map (`slow_readers`).
 //!
 //! # Why what is kept is whole
-//! Whoever gives a sector another block holds its stripe, stores the entry, and then counts the stripe's version up, by a
-//! release store. (An edit leaves the block as it is, and the version.) Before a lane writes to a block that left the map
-//! it calls [`Medium::order_stores`], which is a release fence.
+//! A lane that gives a sector another block holds the sector's stripe, stores the entry, and then counts the stripe's
+//! version up, by a release store. (An edit changes neither the block nor the version.) Before a lane writes to a block
+//! that has left the map, it calls [`Medium::order_stores`], which is a release fence.
 //!
 //! - A reader that has loaded the new version first also loads the new entry: the version was stored after it.
 //! - A reader that has loaded the old version first, and then a byte of the block's next life, sees the new version when
@@ -23,8 +23,8 @@
 //! The entry alone would not do: a lane's freed block is its next target, so that a sector that is written twice has its
 //! first entry again. A version has 64 bits, and does not come back.
 //!
-//! Bytes that are thrown away have been in the sink meanwhile. Whatever a read meets, a lost line or an entry in error, it
-//! is believed only if the versions are still the same.
+//! Bytes that are thrown away have been in the sink meanwhile. A lost line or an error entry that a read meets also
+//! counts only if the versions are still the same.
 //!
 //! A sector whose data the medium has lost becomes an error in the map, never bytes. The slow path decides that.
 
@@ -96,7 +96,7 @@ impl ReadRun<'_> {
     }
 }
 
-/// What a try came to.
+/// The outcome of a try.
 enum Tried {
     /// All of the run was read.
     Kept,
@@ -147,12 +147,12 @@ impl<M: Medium> Btt<M> {
         Ok(())
     }
 
-    /// Reads a run, which may turn out to be in vain.
+    /// Tries once to read a run.
     #[inline]
     fn try_run<S: SectorSink<M> + ?Sized>(&self, run: ReadRun<'_>, sink: &mut S) -> Result<Tried, BttError> {
         let locks = &run.arena.locks;
         if run.count == 1 {
-            // The same in a straight line, as it is all that there is to most requests.
+            // The same without loops: most requests are for one sector.
             let line = MapLine::of(run.first);
             let version = locks.version(line);
             let result = run.sectors().try_for_each(|(premap, index)| self.follow(run.arena, premap, index, sink));
@@ -208,8 +208,8 @@ impl<M: Medium> Btt<M> {
         }
     }
 
-    /// Copies the block of this entry, which no lane writes meanwhile: so the medium can tell whether it has lost it. A first
-    /// report may be of the block's life before this one.
+    /// Copies the block of this entry, which no lane writes meanwhile. If the medium reports it as lost, looks again:
+    /// the report may be about what the block held before.
     fn copy_or_find_lost<S: SectorSink<M> + ?Sized>(
         &self,
         arena: &Arena,
@@ -229,7 +229,7 @@ impl<M: Medium> Btt<M> {
     }
 }
 
-/// What a try comes to if no entry has changed its block meanwhile.
+/// The outcome of a try during which no entry has changed its block.
 #[inline]
 fn believed(result: Result<(), Failed>) -> Result<Tried, BttError> {
     match result {
@@ -268,7 +268,7 @@ impl<M: Medium> LaneGuard<'_, M> {
         for (word, (premap, _)) in words.iter_mut().zip(run.sectors()) {
             *word = arena.word(media, premap)?;
         }
-        // Before the stripes are let go: whoever takes one of these blocks out of the map takes its stripe after us.
+        // Before the stripes are unlocked: a lane that takes one of these blocks out of the map locks its stripe later.
         turn.begin();
         drop(guard);
         let result = self.copy_held(run, &words, sink);

@@ -16,7 +16,7 @@
 //! At most one record of a sector can be waiting for its map entry (invariant 4): a writer makes the entry it finds
 //! durable before it commits the next record of that sector. So the order in which they are finished does not matter.
 //!
-//! Where the map entry of a record cannot be read, which of these it is stays open: the sector has no certain content then
+//! If the map entry of a record cannot be read, the record's state is unknown: the sector has no certain content then
 //! ([`Unknown`]), and the arena takes no writes; what recovery would have written for its other sectors is an overlay.
 
 use alloc::vec::Vec;

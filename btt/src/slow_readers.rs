@@ -1,30 +1,30 @@
 //! Readers on the slow path: while one copies, no lane writes to a free block of its arena.
 //!
-//! Invariant 8 (ARCHITECTURE.md). (Linux names the blocks that are being read in a table, its RTT, which each read stores
-//! to. Here a read stores nothing, and comes to this path when its sector has been written again and again, or seems to be
-//! lost: then one reader at a time is enough.)
+//! Invariant 8 (ARCHITECTURE.md). (In Linux each read stores its block in a table, the RTT. Here a read stores nothing.
+//! It takes this path only if its sector has been written again and again, or seems to be lost, so that one reader at a
+//! time is enough.)
 //!
 //! | who | what |
 //! |---|---|
-//! | a reader | takes its turn; under the stripes of its run, whose entries it loads there, says that it copies; and copies after them |
-//! | a lane | before it writes to its free blocks, which have left the map, waits for the reader that copies, if there is one |
+//! | a reader | takes its turn; locks the stripes of its run, loads the entries, marks that it copies, unlocks; then copies |
+//! | a lane | waits for the reader that copies, if there is one, before it writes to its free blocks, which have left the map |
 //!
-//! No fence is needed. A block that a reader finds in the map is there when the reader says that it copies; the lane that
-//! takes it out holds the same stripe later, and so sees that whenever it looks after it. One look is enough: a reader whose
-//! turn comes later finds the block no more.
+//! No fence is needed. A block that a reader finds in the map is still there when the reader marks that it copies. The
+//! lane that takes the block out locks the same stripe later, so it sees the mark when it looks after that. One look is
+//! enough: a reader whose turn comes later does not find the block in the map.
 //!
 //! Locks: lane → turn → stripes (invariant 9).
 
 use crate::sync::{AtomicU32, Mutex, MutexGuard, Ordering};
 
-/// Those of an arena.
+/// The slow readers of an arena.
 pub(crate) struct SlowReaders {
     turn: Mutex<()>,
     /// 1 while a reader copies, otherwise 0. Only the holder of the turn stores it.
     copying: AtomicU32,
 }
 
-/// A slow reader's turn. It has left when this is dropped.
+/// A slow reader's turn, which ends when this is dropped.
 pub(crate) struct Turn<'a> {
     copying: &'a AtomicU32,
     _lock: MutexGuard<'a, ()>,
@@ -35,7 +35,7 @@ impl SlowReaders {
         Self { turn: Mutex::new(()), copying: AtomicU32::new(0) }
     }
 
-    /// Waits for the readers before. The caller holds no stripe.
+    /// Waits until the readers that came before are done. The caller holds no stripe.
     pub(crate) fn turn(&self) -> Turn<'_> {
         Turn { _lock: self.turn.lock(), copying: &self.copying }
     }
@@ -43,7 +43,7 @@ impl SlowReaders {
     /// Waits until no reader copies a block that has left the map. The caller holds no stripe.
     #[inline]
     pub(crate) fn wait(&self) {
-        // Acquire: pairs with the release in `Turn::drop`. A reader that has left has copied.
+        // Acquire: pairs with the release in `Turn::drop`. A reader whose turn has ended has copied.
         if self.copying.load(Ordering::Acquire) != 0 {
             drop(self.turn.lock());
         }
@@ -51,7 +51,7 @@ impl SlowReaders {
 }
 
 impl Turn<'_> {
-    /// The reader is about to copy what it has found in the map. The caller holds the stripes of that.
+    /// Marks that the reader copies the blocks that it has found in the map. The caller holds their stripes.
     pub(crate) fn begin(&self) {
         // The stripe's lock orders this before the look of a lane that takes the stripe later.
         self.copying.store(1, Ordering::Relaxed);

@@ -107,8 +107,8 @@ impl<M: Medium> LaneGuard<'_, M> {
     /// many: fewer than `count` if the medium refuses a block. Otherwise as [`LaneGuard::write_run`].
     ///
     /// # Errors
-    /// [`BttError::Data`]: none is written, and the first one's data are why. [`BttError::ReadOnly`]: the arena takes no
-    /// writes; each sector of the run is old or new.
+    /// [`BttError::Data`]: no sector is written, because of the data of the first one. [`BttError::ReadOnly`]: the
+    /// arena takes no writes; each sector of the run is old or new.
     pub(crate) fn commit_run<const LINES: usize>(
         &mut self,
         arena: &Arena,
@@ -145,8 +145,9 @@ impl<M: Medium> LaneGuard<'_, M> {
         Ok(count)
     }
 
-    /// Streams the data of a run of at most `count` sectors to free blocks, and returns the run's length: it ends before a
-    /// block that the medium refuses, and before data that the source does not give. Fails if that is at once.
+    /// Streams the data of a run of at most `count` sectors to free blocks, and returns the run's length: it ends
+    /// before a block that the medium refuses, and before data that the source does not give. Fails if no sector can be
+    /// placed.
     ///
     /// A refused block goes behind the lane's others, so that no later run begins with it. The medium does not record
     /// in which order a lane uses its groups: a run's records are of different sectors, and each group's next record uses

@@ -72,7 +72,7 @@ pub trait BlockBackend {
         from: &Scatter<'_, M>,
     ) -> Result<(), BackendError>;
 
-    /// Makes durable what was written. What `write` returned from is so already.
+    /// Makes durable what was written. A write is durable already when [`BlockBackend::write`] returns.
     ///
     /// # Errors
     /// The fault.

@@ -5,8 +5,8 @@ pub trait ByteLink {
     /// The next byte that has arrived, if there is one. Never waits.
     fn receive(&mut self) -> Option<u8>;
 
-    /// Whether bytes that should have arrived since the last question were lost or damaged on their way, or may be missing
-    /// beside those that did arrive. A link that loses nothing returns false.
+    /// Whether bytes that should have arrived since the last call were lost or damaged on their way, or may be missing
+    /// among those that did arrive. A link that loses nothing returns false.
     fn has_lost(&mut self) -> bool {
         false
     }

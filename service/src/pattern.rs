@@ -32,7 +32,7 @@ pub const MAGIC: u64 = u64::from_le_bytes(*b"untornP1");
 /// The smallest sector that has room for the pattern, bytes.
 pub const SECTOR_BYTES_MIN: usize = 48;
 
-/// The number of operations of a load between two reads of the clock, which a load on another system shares to be compared.
+/// The number of operations between two reads of the clock, the same in all loads that are compared with each other.
 pub const OPS_PER_LOOK: u32 = 16;
 
 const WORD: usize = 8;
@@ -192,7 +192,7 @@ impl Choices {
         Self { state: mix(seed ^ mix(stream)) }
     }
 
-    /// The stream of SplitMix64 from this state on: what every other program draws that has it.
+    /// The stream of SplitMix64 from this state on. Any other program with that generator draws the same numbers.
     #[must_use]
     pub const fn split_mix(state: u64) -> Self {
         Self { state }

@@ -58,7 +58,7 @@ macro_rules! counters {
         }
 
         impl Counters {
-            /// The counters as they stand. Each is read once; together they are no one moment.
+            /// The counters as they stand. Each is read once, but not all at the same moment.
             #[must_use]
             pub fn snapshot(&self) -> Counts {
                 Counts { $($field: self.0[Counter::$variant as usize].load(Ordering::Relaxed),)* }

@@ -1,10 +1,10 @@
 //! Mending an arena's flog and map.
 //!
-//! Every block has one owner: a sector or a flog group. What sound groups and map entries leave over are the blocks that
-//! the unsound ones must have owned. If only groups are unsound, any of them may have any of those blocks, so the answer
-//! is certain. (What a sector holds whose last write was only in the lost record is not: docs/repair.md. A record that is left
-//! makes its sector doubtful.) A map entry that is lost, or shares its block, has no certain answer: by force it becomes an
-//! error, with a block of its own.
+//! Every block has one owner: a sector or a flog group. The unsound groups and map entries must have owned the blocks
+//! that the sound ones leave over. If only groups are unsound, any of them may get any of those blocks, so the repair
+//! is certain. (The content of a sector whose last write was only in the lost record is not: docs/repair.md. If the
+//! record can still be read, its sector is doubtful.) A map entry that is lost, or shares its block, has no certain
+//! repair: by force it becomes an error, with a block of its own.
 //!
 //! The order, each step durable before the next:
 //! 1. Interrupted writes are finished.

@@ -28,8 +28,8 @@ use crate::units::ArenaIndex;
 /// Alignments of internal blocks: Linux's, and that of the 2015 patches.
 const INTERNAL_ALIGNMENTS: [u32; 2] = [64, 256];
 
-/// Sets right each info block that has to be. Says whether the chain of arenas is sound then; what is wrong with it
-/// otherwise has been reported.
+/// Mends each info block that needs it. Returns whether the chain of arenas is sound afterwards; if not, its faults
+/// have been reported.
 pub(super) fn mend<M: Medium>(
     media: &M,
     placement: Placement,

@@ -1,4 +1,5 @@
-//! Mending a BTT: what has one answer is set right, what has none is left alone, or made an error when that is asked for.
+//! Mending a BTT: what has one certain repair is mended; what has none is left alone, or made an error when that is
+//! asked for.
 //!
 //! | damage | what is done | module |
 //! |---|---|---|

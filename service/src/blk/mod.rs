@@ -26,9 +26,9 @@ use crate::virtqueue::ChainFault;
 /// The unit in which virtio-blk counts: 512 bytes, whatever the disk's sectors are.
 pub const UNIT_BYTES: u32 = 512;
 
-/// The most segments that a driver should send: what fits a queue of 128 beside header and status. One that sends more is
-/// served as far as [`crate::virtqueue::CHAIN_MAX`] goes. Nothing is said of a segment's length: a request may be as large
-/// as the disk, and a driver that wants no limit leaves a disk with one alone (docs/export.md).
+/// The most segments that a driver should send: what fits a queue of 128 beside header and status. A driver that sends
+/// more is served up to [`crate::virtqueue::CHAIN_MAX`]. There is no limit to a segment's length: a request may be as
+/// large as the disk, and some drivers use no disk that has such a limit (docs/export.md).
 pub const SEG_MAX: u32 = 126;
 
 /// The most units of a segment to discard or to zero, and one segment a request: 32 MiB.
@@ -114,7 +114,7 @@ impl fmt::Display for FeaturesRefused {
 
 impl core::error::Error for FeaturesRefused {}
 
-/// That part of the configuration space is not written by drivers, or not with that.
+/// Drivers may not write that part of the configuration space, or not that value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConfigRefused;
 

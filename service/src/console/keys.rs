@@ -72,7 +72,7 @@ pub(super) struct Keys {
 }
 
 impl Keys {
-    /// Takes the next byte. It may complete a key, and may first show that the bytes before it were none.
+    /// Takes the next byte. It may complete a key, and may first show that the bytes before it were no key.
     pub(super) fn feed(&mut self, byte: u8) -> [Option<Key>; 2] {
         match self.state {
             // A control character within a sequence acts at once, as on a VT100; ESC starts anew.

@@ -1,5 +1,5 @@
-//! Shared memory that watches: no access leaves the consumer's memory, and what was read may be something else the next
-//! time.
+//! Shared memory for tests that watches each access: one that leaves the consumer's memory panics, and bytes may change
+//! once they were read.
 
 use alloc::vec;
 use alloc::vec::Vec;

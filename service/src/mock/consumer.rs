@@ -30,7 +30,7 @@ pub struct Answer {
     pub written: u32,
 }
 
-/// All of it. The fields are open: a test does to them what it likes.
+/// The consumer with all its parts. The fields are public, so that a test can change any of them.
 pub struct Consumer<M = Words> {
     /// The consumer's memory.
     pub memory: M,
@@ -134,7 +134,7 @@ impl<M: SharedMemory> Consumer<M> {
         }
     }
 
-    /// As [`Consumer::poll`], with a budget, and an eye on the requests.
+    /// One poll with this budget; `seen` gets each request that was served.
     pub fn poll_with(&mut self, budget: u32, seen: impl FnMut(&Served)) -> Progress {
         self.queue.poll_with(&self.device, &self.table, &self.memory, &mut self.disk, budget, seen)
     }

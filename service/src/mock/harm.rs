@@ -1,4 +1,4 @@
-//! A driver that does what bytes say: what a fuzzer drives, and a test with random ones.
+//! A driver that takes each step from given bytes: a fuzzer's, or a test's random ones.
 
 use super::consumer::{Consumer, MEMORY_BYTES};
 use super::driver::{Descriptor, INDIRECT, NEXT, WRITE};
@@ -24,7 +24,7 @@ const DISK: DiskProperties = DiskProperties {
     serial: [7; 20],
 };
 
-/// Bytes that say what the driver does next; zeroes once they are used up.
+/// The bytes that determine what the driver does next; zeroes once they are used up.
 struct Choices<'a>(&'a [u8]);
 
 impl Choices<'_> {
@@ -104,7 +104,7 @@ impl Choices<'_> {
     }
 }
 
-/// Lets a driver fill its queue and its memory as `bytes` say, and change them while the device reads. Then lets a good
+/// Lets a driver fill its queue and its memory from `bytes`, and change them while the device reads. Then lets a good
 /// driver take over.
 ///
 /// # Panics
@@ -124,7 +124,7 @@ pub fn harm(bytes: &[u8]) {
     }
     let available = choices.number(SIZE + 1);
     consumer.driver.set_available_index(&consumer.memory.words, start.wrapping_add(available));
-    // What is left is what the driver does while the device looks.
+    // The remaining bytes determine what the driver changes while the device reads.
     consumer.memory.changes.borrow_mut().extend_from_slice(choices.0);
     for _ in 0..4 {
         let progress = consumer.poll_with(u32::from(SIZE), |_| ());

@@ -6,7 +6,7 @@
 //! | [`RamDisk`] | a back end in memory that remembers its runs and fails when told |
 //! | [`Consumer`] | both, and our device between them: requests go in, answers come out |
 //! | [`FakeAppliance`] | the machine behind the admin commands |
-//! | [`harm()`] | a driver that does what any bytes say: the body of a fuzz target |
+//! | [`harm()`] | a driver that takes each step from given bytes: the body of a fuzz target |
 
 mod appliance;
 mod consumer;

@@ -64,7 +64,7 @@ pub enum ChainFault {
         /// Where it begins.
         at: GuestAddress,
     },
-    /// A descriptor's `next` is none of its indirect table.
+    /// A descriptor's `next` is no descriptor of its indirect table.
     Next {
         /// Its number.
         found: u16,

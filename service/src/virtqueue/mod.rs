@@ -47,12 +47,12 @@ pub enum QueueError {
         /// The next index to take.
         next: u16,
     },
-    /// The available ring names a descriptor that is none.
+    /// The available ring names a descriptor that does not exist.
     Head {
         /// Its number.
         found: u16,
     },
-    /// A descriptor's `next` is none of the queue's table.
+    /// A descriptor's `next` is no descriptor of the queue's table.
     Next {
         /// Its number.
         found: u16,

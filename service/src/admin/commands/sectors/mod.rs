@@ -41,8 +41,8 @@ pub trait SectorAdmin {
     /// The block device of that name.
     ///
     /// # Errors
-    /// Not found: there is none, or none that has sectors (the message names an unformatted namespace, and that
-    /// create-namespace formats it); damaged or failed, where its namespace cannot be opened.
+    /// Not found: there is no such device, or it has no sectors (for an unformatted namespace, the message names
+    /// create-namespace); damaged or failed, where its namespace cannot be opened.
     fn device(&mut self, dev: &str) -> Result<Box<dyn BlockDevice + '_>, AdminError>;
 
     /// What is known to be lost, of all devices or of one.
