@@ -78,6 +78,8 @@ pub(crate) fn stub(image: &Path) -> PathBuf {
 /// Those of `make`; or which file or folder could not be made, and why.
 fn replace(path: &Path, make: impl FnOnce(&Path) -> Result<PathBuf, String>) -> Result<(), String> {
     let folder = path.with_extension(format!("new-{}", std::process::id()));
+    // A process that was killed may have left one, and had our number.
+    let _ = fs::remove_dir_all(&folder);
     fs::create_dir(&folder).map_err(fault(&folder))?;
     let outcome = make(&folder).and_then(|new| fs::rename(new, path).map_err(fault(path)));
     let _ = fs::remove_dir_all(&folder);
@@ -110,6 +112,7 @@ mod tests {
                 Ok(new)
             }
         };
+        fs::create_dir(place.join(format!("disk.new-{}", std::process::id()))).unwrap();
         assert_eq!((replace(&file, write("one")), replace(&file, write("two"))), (Ok(()), Ok(())));
         assert_eq!((fs::read_to_string(&file).unwrap().as_str(), files()), ("two", 1));
         let failed = replace(&file, |folder| {
