@@ -206,19 +206,28 @@ impl<M: Machine> Node<M> {
 
     /// Returns the medium of a namespace, not to be written if it keeps no stores. Where no NFIT describes the memory, nothing
     /// tells whether a host lets it be written, so a BTT there is probed before recovery writes to it.
-    fn keeping(&self, region: &Region, mapped: &Mapped, namespace: &Namespace, medium: AnyMedium) -> AnyMedium {
+    ///
+    /// # Errors
+    /// It keeps no stores, and cannot be had read-only either.
+    fn keeping(
+        &self,
+        region: &Region,
+        mapped: &Mapped,
+        namespace: &Namespace,
+        medium: AnyMedium,
+    ) -> Result<AnyMedium, String> {
         if matches!(region.at, Place::Nfit { .. }) || medium.read_only() || !starts_btt(&medium) {
-            return medium;
+            return Ok(medium);
         }
         match probe::before_first_write(&medium) {
-            Ok(probe::Probed::Keeps) => medium,
+            Ok(probe::Probed::Keeps) => Ok(medium),
             Ok(probe::Probed::NoPlace) => {
                 self.machine.log(format_args!("{}: no blank line to probe whether it keeps stores", namespace.id));
-                medium
+                Ok(medium)
             }
             Err(why) => {
                 self.machine.log(format_args!("{}: read-only: {why}", namespace.id));
-                mapped.bytes_of(&namespace.extents, Access::ReadOnly).unwrap_or(medium)
+                mapped.bytes_of(&namespace.extents, Access::ReadOnly)
             }
         }
     }
@@ -228,11 +237,11 @@ impl<M: Machine> Node<M> {
         let Some(placement) = placement(namespace) else {
             return State::Unusable("its label says that it is no sector-mode namespace".into());
         };
-        let medium = match medium(mapped, namespace) {
+        let medium = medium(mapped, namespace).and_then(|medium| self.keeping(region, mapped, namespace, medium));
+        let medium = match medium {
             Ok(medium) => medium,
             Err(why) => return State::Unusable(why.as_str().into()),
         };
-        let medium = self.keeping(region, mapped, namespace, medium);
         let cpus = self.machine.cpus();
         // The BTT itself limits lanes to its free blocks.
         let lanes = lanes(cpus, medium.window_count());
