@@ -55,6 +55,8 @@ struct State {
     stuck: bool,
     /// Whether FEATURES_OK is taken.
     agreeable: bool,
+    /// The bits of a status with which it stops, if any does.
+    stops_with: Option<u32>,
     conduct: VecDeque<Conduct>,
     waiting: u32,
     flushes: u64,
@@ -84,6 +86,7 @@ impl Device {
             restless: false,
             stuck: false,
             agreeable: true,
+            stops_with: None,
             conduct: VecDeque::new(),
             waiting: 0,
             flushes: 0,
@@ -200,7 +203,8 @@ impl Registers for Device {
             (Structure::Common, 20, Width::Byte) if state.stuck => state.status = value | 0x80,
             (Structure::Common, 20, Width::Byte) => {
                 let refused = if state.agreeable { 0 } else { 8 };
-                state.status = value & !refused;
+                let stops = state.stops_with.is_some_and(|bits| value & bits == bits);
+                state.status = value & !refused | if stops { 64 } else { 0 };
             }
             (Structure::Common, 22, Width::Word) => assert_eq!(value, 0, "there is one queue"),
             (Structure::Common, 24, Width::Word) => state.queue_size = value,
@@ -247,10 +251,14 @@ fn hostile_registers_are_refused_by_name() {
         (|state| state.restless = true, VirtioError::Unsettled),
         (|state| state.queue_size = 0, VirtioError::NoQueue),
         (|state| state.queue_size = 1, VirtioError::NoQueue),
+        (|state| state.stops_with = Some(8), VirtioError::Stopped),
+        (|state| state.stops_with = Some(4), VirtioError::Stopped),
     ] {
         let device = Device::with(change);
         assert_eq!(device.start().map(|_| ()), Err(expected));
-        assert_eq!(device.state().status & 4, 0, "{expected}: it is not in use");
+        let state = device.state();
+        let stuck = if state.stuck { 0x80 } else { 0 };
+        assert_eq!(state.status, stuck, "{expected}: it is not in use");
     }
 }
 

@@ -20,6 +20,8 @@ pub enum VirtioError {
     BehindIommu,
     /// It does not take the features that were chosen.
     FeaturesRefused,
+    /// It asks for a reset while it is taken into use.
+    Stopped,
     /// Its queue is missing, or has room for less than one request.
     NoQueue,
     /// Its configuration changes all the time.
@@ -35,6 +37,7 @@ impl fmt::Display for VirtioError {
             Self::Legacy => write!(f, "it is a legacy device (no VERSION_1)"),
             Self::BehindIommu => write!(f, "it is behind an IOMMU (ACCESS_PLATFORM): give it without one"),
             Self::FeaturesRefused => write!(f, "it does not take VERSION_1 alone as its features"),
+            Self::Stopped => write!(f, "it stopped while it was taken into use (NEEDS_RESET)"),
             Self::NoQueue => write!(f, "it has no queue with room for a request"),
             Self::Unsettled => write!(f, "its configuration does not settle"),
         }

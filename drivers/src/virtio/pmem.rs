@@ -40,12 +40,13 @@ impl<R: Registers> VirtioPmem<R> {
     /// Takes a device into use.
     ///
     /// # Errors
-    /// [`VirtioError`].
+    /// [`VirtioError`]. The device is out of use then, if it is sound.
     pub fn new(registers: R, page: QueuePage, now_ns: NowNs) -> Result<Self, VirtioError> {
-        set_up::negotiate(&registers, now_ns)?;
-        let [start, start_high, bytes, bytes_high] = set_up::read_config(&registers)?;
+        let started = set_up::negotiate(&registers, now_ns)
+            .and_then(|()| set_up::read_config(&registers))
+            .and_then(|config| set_up::start(&registers, page).map(|queue| (config, queue)));
+        let ([start, start_high, bytes, bytes_high], queue) = started.inspect_err(|_| set_up::give_up(&registers))?;
         let join = |low: u32, high: u32| u64::from(high) << 32 | u64::from(low);
-        let queue = set_up::start(&registers, page)?;
         Ok(Self { registers, queue, start: PhysAddr(join(start, start_high)), bytes: join(bytes, bytes_high) })
     }
 

@@ -67,30 +67,37 @@ fn reset(registers: &impl Registers, now_ns: NowNs) -> Result<(), VirtioError> {
     Ok(())
 }
 
+/// Takes a device out of use that could not be taken into use, without a wait.
+pub(super) fn give_up(registers: &impl Registers) {
+    set_status(registers, 0);
+}
+
 /// Resets the device and chooses its features: VERSION_1 and no other.
 ///
 /// # Errors
-/// [`VirtioError`]. The device is out of use then.
+/// [`VirtioError`].
 pub(super) fn negotiate(registers: &impl Registers, now_ns: NowNs) -> Result<(), VirtioError> {
     reset(registers, now_ns)?;
     set_status(registers, ACKNOWLEDGE);
     set_status(registers, ACKNOWLEDGE | DRIVER);
     registers.write(Structure::Common, DEVICE_FEATURE_SELECT, Width::Double, 1);
     let offered = registers.read(Structure::Common, DEVICE_FEATURE, Width::Double);
-    let outcome = if offered & VERSION_1 == 0 {
-        Err(VirtioError::Legacy)
-    } else if offered & ACCESS_PLATFORM != 0 {
-        Err(VirtioError::BehindIommu)
-    } else {
-        for (half, chosen) in [(0, 0), (1, VERSION_1)] {
-            registers.write(Structure::Common, DRIVER_FEATURE_SELECT, Width::Double, half);
-            registers.write(Structure::Common, DRIVER_FEATURE, Width::Double, chosen);
-        }
-        set_status(registers, ACKNOWLEDGE | DRIVER | FEATURES_OK);
-        let taken = status(registers) & (FEATURES_OK | NEEDS_RESET) == FEATURES_OK;
-        if taken { Ok(()) } else { Err(VirtioError::FeaturesRefused) }
-    };
-    outcome.inspect_err(|_| set_status(registers, 0))
+    if offered & VERSION_1 == 0 {
+        return Err(VirtioError::Legacy);
+    }
+    if offered & ACCESS_PLATFORM != 0 {
+        return Err(VirtioError::BehindIommu);
+    }
+    for (half, chosen) in [(0, 0), (1, VERSION_1)] {
+        registers.write(Structure::Common, DRIVER_FEATURE_SELECT, Width::Double, half);
+        registers.write(Structure::Common, DRIVER_FEATURE, Width::Double, chosen);
+    }
+    set_status(registers, ACKNOWLEDGE | DRIVER | FEATURES_OK);
+    match status(registers) {
+        status if status & NEEDS_RESET != 0 => Err(VirtioError::Stopped),
+        status if status & FEATURES_OK == 0 => Err(VirtioError::FeaturesRefused),
+        _ => Ok(()),
+    }
 }
 
 /// Reads double words of the device's own configuration that belong together.
@@ -115,7 +122,7 @@ pub(super) fn read_config<const WORDS: usize>(registers: &impl Registers) -> Res
 /// Gives the device its queue 0, and starts it.
 ///
 /// # Errors
-/// [`VirtioError::NoQueue`].
+/// [`VirtioError::NoQueue`], [`VirtioError::Stopped`].
 pub(super) fn start(registers: &impl Registers, page: QueuePage) -> Result<Queue, VirtioError> {
     let read = |at| registers.read(Structure::Common, at, Width::Word);
     registers.write(Structure::Common, QUEUE_SELECT, Width::Word, 0);
@@ -134,5 +141,5 @@ pub(super) fn start(registers: &impl Registers, page: QueuePage) -> Result<Queue
     }
     registers.write(Structure::Common, QUEUE_ENABLE, Width::Word, 1);
     set_status(registers, ACKNOWLEDGE | DRIVER | FEATURES_OK | DRIVER_OK);
-    if needs_reset(registers) { Err(VirtioError::NoQueue) } else { Ok(queue) }
+    if needs_reset(registers) { Err(VirtioError::Stopped) } else { Ok(queue) }
 }
