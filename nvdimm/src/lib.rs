@@ -120,13 +120,13 @@ pub fn discover<T: AsRef<[u8]>>(tables: &[T], labels: &mut dyn LabelSource) -> I
 }
 
 impl Inventory {
-    /// Adds ranges that no NFIT describes, as regions without labels. `in_use` is what firmware's memory map has for anything
-    /// else than persistent memory.
+    /// Adds ranges that no NFIT describes, as regions without labels; `None` takes a number all the same, for a device that
+    /// cannot be used. `in_use` is what firmware's memory map has for anything else than persistent memory.
     ///
     /// A range that is not sound, or that shares bytes with anything that was found before, is left out. What the memory
     /// map calls persistent counts only where nothing else describes it.
     #[must_use]
-    pub fn with_ranges(mut self, ranges: &[BareRange], in_use: &[Range<u64>]) -> Self {
+    pub fn with_ranges(mut self, ranges: &[Option<BareRange>], in_use: &[Range<u64>]) -> Self {
         let regions = (&mut self.regions, &mut self.left_out);
         region::add(&self.nfit, ranges, in_use, regions, &mut self.region_findings);
         self.make_namespaces();

@@ -19,15 +19,15 @@ fn device(number: u8) -> Place {
     Place::VirtioPmem { segment: 0, bus: 0, device: number, function: 0 }
 }
 
-fn virtio(number: u8, base: u64, bytes: u64) -> BareRange {
-    BareRange { at: device(number), base, bytes }
+fn virtio(number: u8, base: u64, bytes: u64) -> Option<BareRange> {
+    Some(BareRange { at: device(number), base, bytes })
 }
 
-fn mapped(base: u64, bytes: u64) -> BareRange {
-    BareRange { at: Place::MemoryMap { start: base, kind: 7 }, base, bytes }
+fn mapped(base: u64, bytes: u64) -> Option<BareRange> {
+    Some(BareRange { at: Place::MemoryMap { start: base, kind: 7 }, base, bytes })
 }
 
-fn discover(tables: &[Vec<u8>], ranges: &[BareRange], in_use: &[Range<u64>]) -> Inventory {
+fn discover(tables: &[Vec<u8>], ranges: &[Option<BareRange>], in_use: &[Range<u64>]) -> Inventory {
     nvdimm::discover(tables, &mut NoLabels).with_ranges(ranges, in_use)
 }
 
@@ -95,6 +95,22 @@ fn a_device_whose_range_is_not_sound_is_left_out_by_name_and_keeps_its_number() 
 }
 
 #[test]
+fn a_device_that_cannot_be_used_keeps_the_numbers_of_those_behind_it() {
+    let (first, second, of_map) = (virtio(1, 8 * GIB, GIB), virtio(2, 16 * GIB, GIB), mapped(32 * GIB, GIB));
+    for (ranges, expected) in [
+        ([first, second, of_map], vec![(0, 4 * GIB), (1, 8 * GIB), (2, 16 * GIB), (3, 32 * GIB)]),
+        ([None, second, of_map], vec![(0, 4 * GIB), (2, 16 * GIB), (3, 32 * GIB)]),
+        ([None, None, of_map], vec![(0, 4 * GIB), (3, 32 * GIB)]),
+        ([first, None, of_map], vec![(0, 4 * GIB), (1, 8 * GIB), (3, 32 * GIB)]),
+    ] {
+        let found = discover(&one_dimm(), &ranges, &[]);
+        let ids: Vec<(u32, u64)> = served(&found).iter().map(|(id, base, _)| (id.0, *base)).collect();
+        assert_eq!(ids, expected, "{ranges:?}");
+        assert_eq!((found.findings().count(), found.left_out.len()), (0, 0), "the node knows why");
+    }
+}
+
+#[test]
 fn what_the_memory_map_calls_persistent_counts_where_nothing_else_describes_it() {
     // By the NFIT; by a device; by RAM of the same map; twice by the map itself.
     let ranges = [
@@ -116,7 +132,7 @@ fn what_the_memory_map_calls_persistent_counts_where_nothing_else_describes_it()
 
 #[test]
 fn more_ranges_than_are_served_are_told() {
-    let ranges: Vec<BareRange> = (1..=200).map(|number| virtio(number, u64::from(number) * GIB, GIB)).collect();
+    let ranges: Vec<_> = (1..=200).map(|number| virtio(number, u64::from(number) * GIB, GIB)).collect();
     let found = discover(&[], &ranges, &[]);
     assert_eq!((found.regions.len(), found.left_out.len()), (MAX_REGIONS, MAX_REGIONS));
     assert_eq!(found.findings().filter(nvdimm::error::Finding::refuses).count(), 200 - MAX_REGIONS);

@@ -120,7 +120,7 @@ impl NamespaceSlot {
     }
 }
 
-/// Returns the range of memory that no NFIT describes, if there is one to be used.
+/// Returns the range of memory that no NFIT describes; `None` if its device cannot be used.
 fn range_of(bare: &BareMemory) -> Option<BareRange> {
     let memory = bare.memory.as_ref().ok()?;
     Some(BareRange { at: bare.at, base: memory.base, bytes: memory.bytes })
@@ -131,7 +131,7 @@ impl<M: Machine> Node<M> {
     /// (invariant 16).
     pub fn assemble(machine: M) -> Self {
         let bare = machine.bare_memory();
-        let ranges: Vec<BareRange> = bare.iter().filter_map(range_of).collect();
+        let ranges: Vec<Option<BareRange>> = bare.iter().map(range_of).collect();
         let found = nvdimm::discover(machine.nfits(), machine.labels().as_mut());
         let found = found.with_ranges(&ranges, &machine.in_use());
         for (at, why) in bare.iter().filter_map(|it| it.memory.as_ref().err().map(|why| (it.at, why))) {

@@ -37,17 +37,22 @@ impl BareRange {
     }
 }
 
-/// Adds these ranges to regions and to what was left out. Each takes a number, whether or not it can be served; one of the
-/// memory map only if it is served, as nothing else may describe it.
+/// Adds these ranges to regions and to what was left out. Each takes a number, whether or not it can be served, and so does a
+/// device that told no range (`None`): a name stays with its device. One of the memory map takes a number only if it is
+/// served, as nothing else may describe it.
 pub(crate) fn add(
     nfit: &Nfit,
-    ranges: &[BareRange],
+    ranges: &[Option<BareRange>],
     in_use: &[Range<u64>],
     (regions, left_out): (&mut Vec<Region>, &mut Vec<LeftOut>),
     findings: &mut Findings<Fault>,
 ) {
     let mut next = first_free(nfit).0;
     for (place, range) in ranges.iter().enumerate() {
+        let Some(range) = range else {
+            next = next.saturating_add(1);
+            continue;
+        };
         let outcome = range.end().and_then(|end| {
             let taken = || taken(nfit, &ranges[..place], in_use);
             let mut others = taken().filter(|(other, _)| other.start < end && range.base < other.end);
@@ -96,10 +101,10 @@ pub(crate) fn add(
 /// was refused counts, too: two that share bytes are both in doubt, and the first was there first.
 fn taken<'a>(
     nfit: &'a Nfit,
-    before: &'a [BareRange],
+    before: &'a [Option<BareRange>],
     in_use: &'a [Range<u64>],
 ) -> impl Iterator<Item = (Range<u64>, Other)> + 'a {
     let of_nfit = nfit.ranges().map(|(_, it)| (it.base..it.base.saturating_add(it.bytes), Other::NfitRange));
-    let of_others = before.iter().filter_map(|it| it.end().ok().map(|end| (it.base..end, Other::Range)));
+    let of_others = before.iter().flatten().filter_map(|it| it.end().ok().map(|end| (it.base..end, Other::Range)));
     of_nfit.chain(of_others).chain(in_use.iter().map(|it| (it.clone(), Other::MemoryMap)))
 }
