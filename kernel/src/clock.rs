@@ -23,7 +23,10 @@ const PIT_HZ: u64 = 1_193_182;
 /// The part of a second that a measurement takes: 5 ms, of which a microsecond of reading time is 0.02 %.
 const MEASURE_FRACTION: u64 = 200;
 
-/// More reads of a timer than 5 ms take on any machine: after them it counts as standing still.
+/// More ticks than any TSC has in 5 ms: after them a timer counts as standing still.
+const STANDS_STILL_TICKS: u64 = 1 << 30;
+
+/// More reads of a timer than 5 ms take on any machine: after them it counts as standing still if the TSC does, too.
 const PATIENCE: u32 = 10_000_000;
 
 /// The clock that the rate was measured against.
@@ -143,6 +146,9 @@ fn by_pm_timer(timer: PmTimer) -> Option<u64> {
         if passed >= PM_TIMER_HZ / MEASURE_FRACTION {
             return plausible(tsc.wrapping_sub(first_tsc), PM_TIMER_HZ, passed);
         }
+        if tsc.wrapping_sub(first_tsc) > STANDS_STILL_TICKS {
+            return None;
+        }
     }
     None
 }
@@ -166,8 +172,13 @@ fn by_pit() -> Option<u64> {
         }
         let first = ticks();
         for _ in 0..PATIENCE {
+            // Before the read: a hypervisor that lets us wait between the two does not make the timer stand still.
+            let passed = ticks().wrapping_sub(first);
             if gate.read() & OUTPUT != 0 {
                 return plausible(ticks().wrapping_sub(first), PIT_HZ, COUNT);
+            }
+            if passed > STANDS_STILL_TICKS {
+                return None;
             }
         }
     }
@@ -182,10 +193,10 @@ fn by_cpuid() -> Option<u64> {
     plausible(told?, 1, 1)
 }
 
-/// Takes one to two seconds.
+/// Takes one to two seconds; a few more if there is no such clock.
 fn by_cmos() -> Option<u64> {
     const SECONDS: u8 = 0;
-    // As many reads as a second takes of a port: 0.1 us each under emulation, 1 us on hardware.
+    // More reads of a port than a second takes: 0.1 us each under emulation, 1 us on hardware.
     const PATIENCE: u32 = 30_000_000;
     let mut data = Port::<u8>::new(0x71);
     // SAFETY: the real-time clock's index and data ports, on every PC; no other code uses them. The highest bit of the

@@ -38,19 +38,27 @@ pub fn told_by_cpuid(cpuid: impl Fn(u32) -> Leaf) -> Option<u64> {
 }
 
 /// Counts the ticks of one second of a real-time clock. `seconds` reads its seconds, in whatever form: from one change to
-/// the next it is a second. `None` if it does not look like a clock's, or does not change within `patience` reads.
+/// the next it is a second. `None` if it does not look like a clock's, or does not change within a second, which is over after
+/// more ticks than any TSC has in one; after `patience` reads, too, if the TSC is slow or stands still.
 pub fn ticks_in_a_second(mut seconds: impl FnMut() -> u8, ticks: impl Fn() -> u64, patience: u32) -> Option<u64> {
     // 59 in BCD is the greatest; what is not there reads as 0xff.
     const GREATEST: u8 = 0x59;
+    // Of 10 GHz; on a processor of today these take 2 to 4 seconds.
+    const TICKS_MAX: u64 = 10_000_000_000;
     let mut next_change = || {
-        let first = seconds();
+        let (began, first) = (ticks(), seconds());
         for _ in 0..patience {
+            // Before the read: a hypervisor that lets us wait between the two does not make a clock stand still.
+            let passed = ticks().wrapping_sub(began);
             let now = seconds();
             if first > GREATEST || now > GREATEST {
                 return None;
             }
             if now != first {
                 return Some(ticks());
+            }
+            if passed > TICKS_MAX {
+                return None;
             }
         }
         None
@@ -119,6 +127,10 @@ mod tests {
         };
         assert_eq!(ticks_in_a_second(still, || 0, 5000), None);
         assert!(reads.get() <= 5001, "{}", reads.get());
+        // Each read takes a microsecond at 3 GHz: more than a second, and less than four.
+        reads.set(0);
+        assert_eq!(ticks_in_a_second(still, || u64::from(reads.get()) * 3000, u32::MAX), None);
+        assert!((1_000_000..4_000_000).contains(&reads.get()), "{}", reads.get());
         assert_eq!(ticks_in_a_second(|| 0xff, || 0, u32::MAX), None);
     }
 }
