@@ -13,9 +13,10 @@ pub struct Leaf {
     pub edx: u32,
 }
 
-/// Returns the rate in Hz that CPUID tells, from the most exact source to the least:
-/// 1. leaf 15h: the crystal's rate and the TSC's ratio to it (Intel SDM, volume 2A, CPUID);
-/// 2. leaf 4000_0010h: a hypervisor's, in kHz (VMware's interface, which KVM and QEMU have, too);
+/// Returns the rate in Hz that CPUID tells, by the first of these sources that there is:
+/// 1. leaf 4000_0010h: a hypervisor's, in kHz (VMware's interface, which KVM and QEMU have, too). It comes first, as a
+///    hypervisor may scale the TSC and pass the processor's own leaves on;
+/// 2. leaf 15h: the crystal's rate and the TSC's ratio to it (Intel SDM, volume 2A, CPUID);
 /// 3. leaf 16h: the processor's base frequency in MHz, which a TSC of constant rate has.
 #[must_use]
 pub fn told_by_cpuid(cpuid: impl Fn(u32) -> Leaf) -> Option<u64> {
@@ -23,15 +24,15 @@ pub fn told_by_cpuid(cpuid: impl Fn(u32) -> Leaf) -> Option<u64> {
     let highest = cpuid(0).eax;
     let leaf = |number: u32| if number <= highest { cpuid(number) } else { Leaf::default() };
 
-    let crystal = leaf(0x15);
-    if crystal.eax != 0 && crystal.ebx != 0 && crystal.ecx != 0 {
-        return Some(u64::from(crystal.ecx) * u64::from(crystal.ebx) / u64::from(crystal.eax));
-    }
     if leaf(1).ecx & HYPERVISOR != 0 && (0x4000_0010..0x4001_0000).contains(&cpuid(0x4000_0000).eax) {
         let khz = cpuid(0x4000_0010).eax;
         if khz != 0 {
             return Some(u64::from(khz) * 1000);
         }
+    }
+    let crystal = leaf(0x15);
+    if crystal.eax != 0 && crystal.ebx != 0 && crystal.ecx != 0 {
+        return Some(u64::from(crystal.ecx) * u64::from(crystal.ebx) / u64::from(crystal.eax));
     }
     let mhz = leaf(0x16).eax & 0xffff;
     (mhz != 0).then(|| u64::from(mhz) * 1_000_000)
@@ -81,14 +82,16 @@ mod tests {
     }
 
     #[test]
-    fn the_most_exact_source_of_cpuid_counts() {
+    fn a_hypervisors_rate_counts_before_the_crystals_and_that_before_the_base_frequency() {
         let highest = (0, [0x16, 0, 0]);
         let crystal = (0x15, [2, 216, 24_000_000]);
         let hypervisor = [(1, [0, 0, 1 << 31]), (0x4000_0000, [0x4000_0010, 0, 0]), (0x4000_0010, [2_596_000, 0, 0])];
         let base = (0x16, [2600, 3900, 100]);
         let all = [highest, crystal, hypervisor[0], hypervisor[1], hypervisor[2], base];
-        assert_eq!(told(&all), Some(2_592_000_000));
+        assert_eq!(told(&all), Some(2_596_000_000), "as a hypervisor has scaled it");
         assert_eq!(told(&[&[highest], &all[2..]].concat()), Some(2_596_000_000));
+        assert_eq!(told(&[highest, crystal, hypervisor[0], base]), Some(2_592_000_000), "it tells none");
+        assert_eq!(told(&[highest, crystal, base]), Some(2_592_000_000));
         assert_eq!(told(&[highest, base]), Some(2_600_000_000));
         assert_eq!(told(&[highest, (0x15, [2, 216, 0]), base]), Some(2_600_000_000), "no crystal's rate");
     }
