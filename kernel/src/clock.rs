@@ -5,7 +5,7 @@
 //! expected to count in step: a lease (invariant 13) is judged by each CPU's own TSC, so by what these differ a lease is
 //! longer or shorter.
 
-use core::arch::x86_64::{__cpuid, _rdtsc, CpuidResult};
+use core::arch::x86_64::{__cpuid, _rdtsc};
 use core::fmt;
 use core::hint::spin_loop;
 
@@ -186,11 +186,7 @@ fn by_pit() -> Option<u64> {
 }
 
 fn by_cpuid() -> Option<u64> {
-    let told = tsc::told_by_cpuid(|leaf| {
-        let CpuidResult { eax, ebx, ecx, edx } = __cpuid(leaf);
-        tsc::Leaf { eax, ebx, ecx, edx }
-    });
-    plausible(told?, 1, 1)
+    plausible(tsc::told_by_cpuid(__cpuid)?, 1, 1)
 }
 
 /// Takes one to two seconds; a few more if there is no such clock.

@@ -1,17 +1,6 @@
 //! The rate of the time stamp counter (TSC) where no timer measures it: as CPUID tells, or by the clock's seconds.
 
-/// The result of CPUID for one leaf.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Leaf {
-    /// The four registers.
-    pub eax: u32,
-    /// The four registers.
-    pub ebx: u32,
-    /// The four registers.
-    pub ecx: u32,
-    /// The four registers.
-    pub edx: u32,
-}
+use core::arch::x86_64::CpuidResult;
 
 /// Returns the rate in Hz that CPUID tells, by the first of these sources that there is:
 /// 1. leaf 4000_0010h: a hypervisor's, in kHz (VMware's interface, which KVM and QEMU have, too). It comes first, as a
@@ -19,10 +8,11 @@ pub struct Leaf {
 /// 2. leaf 15h: the crystal's rate and the TSC's ratio to it (Intel SDM, volume 2A, CPUID);
 /// 3. leaf 16h: the processor's base frequency in MHz, which a TSC of constant rate has.
 #[must_use]
-pub fn told_by_cpuid(cpuid: impl Fn(u32) -> Leaf) -> Option<u64> {
+pub fn told_by_cpuid(cpuid: impl Fn(u32) -> CpuidResult) -> Option<u64> {
     const HYPERVISOR: u32 = 1 << 31;
+    const NONE: CpuidResult = CpuidResult { eax: 0, ebx: 0, ecx: 0, edx: 0 };
     let highest = cpuid(0).eax;
-    let leaf = |number: u32| if number <= highest { cpuid(number) } else { Leaf::default() };
+    let leaf = |number: u32| if number <= highest { cpuid(number) } else { NONE };
 
     if leaf(1).ecx & HYPERVISOR != 0 && (0x4000_0010..0x4001_0000).contains(&cpuid(0x4000_0000).eax) {
         let khz = cpuid(0x4000_0010).eax;
@@ -77,7 +67,7 @@ mod tests {
     fn told(leaves: &[(u32, [u32; 3])]) -> Option<u64> {
         told_by_cpuid(|number| {
             let [eax, ebx, ecx] = leaves.iter().find(|leaf| leaf.0 == number).map_or([0; 3], |leaf| leaf.1);
-            Leaf { eax, ebx, ecx, edx: 0 }
+            CpuidResult { eax, ebx, ecx, edx: 0 }
         })
     }
 
