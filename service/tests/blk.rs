@@ -1,10 +1,13 @@
 //! The block device as a driver sees it: every request, by the paragraphs of the specification.
 #![allow(clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
+use std::cell::{Cell, RefCell};
+
 use proptest::prelude::*;
 use service::backend::BackendError;
 use service::blk::{
-    BlkDevice, DiskProperties, Features, SEG_MAX, STATUS_IOERR, STATUS_OK, STATUS_UNSUPP, STEP_BYTES, ZEROES_UNITS_MAX,
+    BlkDevice, Budget, DiskProperties, Features, SEG_MAX, STATUS_IOERR, STATUS_OK, STATUS_UNSUPP, STEP_BYTES,
+    ZEROES_UNITS_MAX,
 };
 use service::memory::{MemoryOffset, SharedMemory, Words};
 use service::mock::{Consumer, Descriptor, NEXT, Parts, WRITE};
@@ -321,6 +324,72 @@ fn a_request_of_any_size_is_served_in_steps() {
     assert_eq!((consumer.disk.runs.len(), consumer.bytes(0x9000, 1)), (1, vec![STATUS_IOERR]));
     consumer.device.disk = disk;
     consumer.is_served();
+}
+
+/// A lease may end at any moment: while a buffer is taken, a step waits for the medium, or one is answered.
+#[test]
+fn memory_that_may_not_be_touched_any_more_is_left_as_it_is_and_each_request_is_done_once() {
+    let large = STEP_BYTES + 64 * 512;
+    let disk = DiskProperties { sectors: 2 * large / 512, ..DISK };
+    for looks in 0_u32.. {
+        let mut consumer = Consumer::new(disk, 128);
+        // A write in two steps, of the same memory over and over; one that ends at once; a read.
+        let pieces = large.div_ceil(Consumer::<Words>::MEMORY_BYTES / 4);
+        let piece = u32::try_from(large / pieces).unwrap();
+        let chain = (2..=1 + u16::try_from(pieces).unwrap()).map(|next| Descriptor {
+            addr: gpa(0x10000),
+            len: piece,
+            flags: NEXT,
+            next: next + 1,
+        });
+        let header = Descriptor { addr: gpa(0x8000), len: 16, flags: NEXT, next: 2 };
+        let status = Descriptor { addr: gpa(0x9000), len: 1, flags: WRITE, next: 0 };
+        consumer.memory.write(MemoryOffset(0x8000), &[1]).unwrap();
+        consumer.driver.set_descriptor(&consumer.memory, 0, header);
+        for (index, descriptor) in (2..).zip(chain.chain([status])) {
+            consumer.driver.set_descriptor(&consumer.memory, index, descriptor);
+        }
+        let id = consumer.place(100, 0xa000, &[&[8][..], &[0; 15]].concat(), 21, &Parts::default());
+        let read = consumer.place(110, 0xb000, &[0; 16], 513, &Parts::default());
+        for head in [0, 100, 110] {
+            consumer.driver.publish(&consumer.memory, head);
+        }
+
+        let (asked, frozen) = (Cell::new(0), RefCell::new(None));
+        let all = |memory: &Words| {
+            let mut bytes = vec![0; 128 << 10];
+            memory.read(MemoryOffset(0), &mut bytes).unwrap();
+            bytes
+        };
+        let Consumer { queue, device, table, memory, disk, .. } = &mut consumer;
+        let memory = &*memory;
+        let may = || {
+            asked.set(asked.get() + 1);
+            let may = asked.get() <= looks;
+            if !may {
+                frozen.borrow_mut().get_or_insert_with(|| all(memory));
+            }
+            may
+        };
+        let progress = queue.poll(device, table, memory, disk, Budget { units: 1000, may: &may });
+        let frozen = frozen.into_inner();
+        if let Some(frozen) = &frozen {
+            assert!(all(memory) == *frozen, "{looks} looks: it is touched afterwards");
+            assert!(!progress.call && !progress.more && progress.broken.is_none(), "{looks} looks: {progress:?}");
+        }
+        let rest = consumer.poll();
+        assert_eq!((progress.served + rest.served, progress.failed + rest.failed), (3, 0), "{looks} looks");
+        assert!(progress.call || rest.call, "{looks} looks: the driver is called with the next poll");
+        let runs: Vec<_> = consumer.disk.runs.iter().map(|(what, ..)| *what).collect();
+        assert_eq!(runs, ["write", "write", "read"], "{looks} looks: each step once");
+        for at in [0x9000, id + 20, read + 512] {
+            assert_eq!(consumer.bytes(at, 1), [STATUS_OK], "{looks} looks");
+        }
+        if frozen.is_none() {
+            assert!(looks > 7, "three buffers, four steps, three answers");
+            return;
+        }
+    }
 }
 
 /// FreeBSD leaves a disk alone whose `size_max` is below 1 MiB, and it is not needed: a piece may have any length.

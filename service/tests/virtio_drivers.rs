@@ -5,7 +5,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 
-use service::blk::{BlkDevice, BlkQueue, DiskProperties};
+use service::blk::{BlkDevice, BlkQueue, Budget, DiskProperties};
 use service::control::MemoryRegion;
 use service::memory::{MemoryOffset, MemoryTable, OutsideMemory, SharedMemory, check};
 use service::mock::RamDisk;
@@ -144,7 +144,7 @@ impl Served {
     fn serve(&mut self) {
         let (Some(queue), Some(device)) = (&mut self.queue, &self.device) else { return };
         loop {
-            let progress = queue.poll(device, &self.table, &*RAM, &mut self.backend, 8);
+            let progress = queue.poll(device, &self.table, &*RAM, &mut self.backend, Budget::units(8));
             assert_eq!(progress.broken, None);
             self.called += u32::from(progress.call);
             if !progress.more && queue.rest(&*RAM).unwrap() {

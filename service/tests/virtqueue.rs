@@ -116,7 +116,7 @@ fn after_a_restart_the_first_batch_calls() {
     offer(&mut consumer, 0, 1);
     offer(&mut consumer, 1, 2);
     publish(&consumer);
-    consumer.queue.poll(&consumer.device, &consumer.table, &consumer.memory, &mut consumer.disk, 1);
+    consumer.poll_with(1, |_| ());
     consumer.restart_device();
     assert!(consumer.poll().call, "used_event was passed by the device before");
 }

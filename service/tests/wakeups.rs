@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
-use service::blk::{DiskProperties, Features};
+use service::blk::{Budget, DiskProperties, Features};
 use service::memory::Words;
 use service::mock::{Consumer, Driver, Parts};
 
@@ -89,7 +89,7 @@ fn no_wake_up_is_lost(event_idx: bool) {
             let mut served = 0;
             let kicked = kicked;
             while !over.load(Ordering::Acquire) {
-                let progress = queue.poll(&device, &table, &memory, &mut disk, 2);
+                let progress = queue.poll(&device, &table, &memory, &mut disk, Budget::units(2));
                 assert_eq!((progress.failed, progress.broken), (0, None));
                 served += progress.served;
                 if progress.call {

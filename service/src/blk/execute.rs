@@ -1,4 +1,5 @@
-//! A request, done step by step: from a checked buffer to a status byte.
+//! A request, done step by step: from a checked buffer to a status byte. Storing that is a step of its own: those before it
+//! may wait for the medium for long.
 //!
 //! A step moves at most [`STEP_BYTES`], so a request may be as large as the disk, and some drivers' are: other queues
 //! wait for a step only. What a step has done is whole sectors, each old or new; a device that ends between two steps
@@ -58,12 +59,21 @@ enum Work {
 pub(super) enum Progress {
     /// There is more to do.
     Pending(Pending),
-    /// It is answered: its status is stored.
-    Served(Served),
+    /// There is not: it is to be answered.
+    Ended(Ended),
+}
+
+/// A request that is done, or refused. Its status is not stored yet.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ended {
+    /// Its kind; `None` if its header was not there.
+    kind: Option<RequestKind>,
+    /// The bytes of data that the consumer got, from the first on; or why it is not done.
+    result: Result<u64, RequestError>,
 }
 
 /// Begins what a buffer asks for: it is parsed, checked, and done if no sectors are to be touched. A buffer without a byte
-/// for the status is only given back.
+/// for the status is only given back. A step by itself, and a short one.
 pub(super) fn begin<M: SharedMemory + ?Sized, B: BlockBackend>(
     device: &BlkDevice,
     chain: &Chain,
@@ -71,19 +81,20 @@ pub(super) fn begin<M: SharedMemory + ?Sized, B: BlockBackend>(
     backend: &mut B,
 ) -> Progress {
     if let Some(fault) = chain.fault() {
-        return Progress::Served(refuse(chain, memory, None, RequestError::Buffer(fault)));
+        return Progress::Ended(Ended { kind: None, result: Err(RequestError::Buffer(fault)) });
     }
     let request = Request::parse(chain.readable(), memory).filter(|_| chain.last_writable().is_some());
     let Some(request) = request else {
-        return Progress::Served(refuse(chain, memory, None, RequestError::Malformed));
+        return Progress::Ended(Ended { kind: None, result: Err(RequestError::Malformed) });
     };
+    let ended = |result| Progress::Ended(Ended { kind: Some(request.kind), result });
     match plan(device, request, chain, memory, backend) {
         Ok(Plan::Sectors(work, Some((first, count)))) => {
             Progress::Pending(Pending { kind: request.kind, work, disk: device.disk, first, count, done: 0 })
         }
-        Ok(Plan::Sectors(_, None)) => Progress::Served(answer(chain, memory, request.kind, 0)),
-        Ok(Plan::Done { written }) => Progress::Served(answer(chain, memory, request.kind, written)),
-        Err(why) => Progress::Served(refuse(chain, memory, Some(request.kind), why)),
+        Ok(Plan::Sectors(_, None)) => ended(Ok(0)),
+        Ok(Plan::Done { written }) => ended(Ok(written)),
+        Err(why) => ended(Err(why)),
     }
 }
 
@@ -106,9 +117,10 @@ impl Pending {
         memory: &M,
         backend: &mut B,
     ) -> Progress {
+        let ended = |result| Progress::Ended(Ended { kind: Some(self.kind), result });
         if device.disk != self.disk {
             // Withdrawn, or made anew in another shape, since the last step.
-            return Progress::Served(refuse(chain, memory, Some(self.kind), RequestError::OutOfRange));
+            return ended(Err(RequestError::OutOfRange));
         }
         let sector_bytes = u64::from(self.disk.sector_bytes);
         let (skip, bytes) = (self.done * sector_bytes, self.step_bytes());
@@ -120,14 +132,23 @@ impl Pending {
             Work::WriteZeroes { unmap } => backend.write_zeroes(first, count, unmap),
         };
         if let Err(why) = result {
-            return Progress::Served(refuse(chain, memory, Some(self.kind), RequestError::Backend(why)));
+            return ended(Err(RequestError::Backend(why)));
         }
         self.done += count;
         if self.done < self.count {
             return Progress::Pending(self);
         }
-        let written = if matches!(self.work, Work::Read) { skip + bytes } else { 0 };
-        Progress::Served(answer(chain, memory, self.kind, written))
+        ended(Ok(if matches!(self.work, Work::Read) { skip + bytes } else { 0 }))
+    }
+}
+
+impl Ended {
+    /// Stores the status.
+    pub(super) fn answer<M: SharedMemory + ?Sized>(self, chain: &Chain, memory: &M) -> Served {
+        match self.result {
+            Ok(data) => answer(chain, memory, self.kind, data),
+            Err(why) => refuse(chain, memory, self.kind, why),
+        }
     }
 }
 
@@ -145,7 +166,7 @@ pub fn refuse<M: SharedMemory + ?Sized>(
 }
 
 /// Stores the status of a request that is done and has written `data` bytes, from the first on.
-fn answer<M: SharedMemory + ?Sized>(chain: &Chain, memory: &M, kind: RequestKind, data: u64) -> Served {
+fn answer<M: SharedMemory + ?Sized>(chain: &Chain, memory: &M, kind: Option<RequestKind>, data: u64) -> Served {
     let stored = store_status(chain, memory, STATUS_OK);
     let room = chain.writable().bytes();
     // 2.7.8.2: "The device MUST write at least len bytes to descriptor, beginning at the first device-writable buffer":
@@ -153,7 +174,7 @@ fn answer<M: SharedMemory + ?Sized>(chain: &Chain, memory: &M, kind: RequestKind
     let whole = stored && data.checked_add(STATUS_BYTES) == Some(room);
     // A buffer may be longer than the ring's u32 can count. 0 then claims nothing, which is allowed.
     let written = u32::try_from(if whole { room } else { data }).unwrap_or(0);
-    Served { kind: Some(kind), result: Ok(()), written }
+    Served { kind, result: Ok(()), written }
 }
 
 fn store_status<M: SharedMemory + ?Sized>(chain: &Chain, memory: &M, status: u8) -> bool {

@@ -17,7 +17,7 @@ use core::fmt;
 pub use config::{CONFIG_BYTES, WRITEBACK_AT};
 pub use execute::{STEP_BYTES, Served, refuse};
 pub use features::Features;
-pub use queue::{BlkQueue, Progress};
+pub use queue::{BlkQueue, Budget, Progress};
 pub use request::{Request, RequestKind};
 
 use crate::backend::BackendError;

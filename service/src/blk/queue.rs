@@ -1,6 +1,6 @@
 //! A queue of requests, polled.
 
-use super::execute::{self, Pending};
+use super::execute;
 use super::{BlkDevice, Features, RequestKind, Served};
 use crate::backend::BlockBackend;
 use crate::memory::{MemoryTable, SharedMemory};
@@ -27,13 +27,32 @@ pub struct Progress {
     pub broken: Option<QueueError>,
 }
 
+/// How long a poll goes on.
+#[derive(Clone, Copy)]
+pub struct Budget<'a> {
+    /// So many requests, fewer if they are large: one more counts for each 64 KiB of data and for each 64 descriptors, and a
+    /// step that discards or zeroes is the last.
+    pub units: u32,
+    /// Whether the driver's memory may be touched, now: asked before each buffer is taken, before each step of a request, and
+    /// before each is answered. What a step has begun it finishes.
+    pub may: &'a dyn Fn() -> bool,
+}
+
+impl Budget<'_> {
+    /// So many requests in memory that may always be touched.
+    #[must_use]
+    pub fn units(units: u32) -> Self {
+        Self { units, may: &|| true }
+    }
+}
+
 /// A queue of a block device: its state, and the room for one request.
 #[derive(Debug)]
 pub struct BlkQueue {
     queue: Queue,
     chain: Chain,
     /// The request in `chain`, if it was begun and is not answered. It is the next one for another device, too.
-    pending: Option<Pending>,
+    pending: Option<execute::Progress>,
     broken: Option<QueueError>,
 }
 
@@ -66,17 +85,17 @@ impl BlkQueue {
         self.broken
     }
 
-    /// Serves up to `budget` requests, fewer if they are large: one more counts for each 64 KiB of data and for each 64
-    /// descriptors, and a step that discards or zeroes is the last. A large one is served in steps of [`super::STEP_BYTES`]; when
-    /// the budget ends between two of them, the next call goes on. Each is in the used ring when it is done; the driver is
-    /// to be called once, if [`Progress::call`] is set.
+    /// Serves requests as long as the budget allows. A large one is served in steps of [`super::STEP_BYTES`]; when the budget
+    /// ends between two of them, the next call goes on. Each is in the used ring when it is done; the driver is to be called
+    /// once, if [`Progress::call`] is set. If its memory may not be touched any more, the next call goes on as well, and calls
+    /// the driver for what is in the used ring by then.
     pub fn poll<M: SharedMemory + ?Sized, B: BlockBackend>(
         &mut self,
         device: &BlkDevice,
         table: &MemoryTable,
         memory: &M,
         backend: &mut B,
-        budget: u32,
+        budget: Budget<'_>,
     ) -> Progress {
         self.poll_with(device, table, memory, backend, budget, |_| ())
     }
@@ -88,20 +107,21 @@ impl BlkQueue {
         table: &MemoryTable,
         memory: &M,
         backend: &mut B,
-        budget: u32,
+        budget: Budget<'_>,
         mut seen: impl FnMut(&Served),
     ) -> Progress {
         let mut progress = Progress::default();
         if self.broken.is_some() {
             return progress;
         }
-        let result = self.serve(device, table, memory, backend, budget, &mut |served| {
+        let result = self.serve(device, table, memory, backend, &budget, &mut |served| {
             progress.served += 1;
             progress.failed += u32::from(served.result.is_err());
             seen(served);
         });
         // The driver is called for the requests that were answered before the queue broke, too.
-        match (result, self.queue.wants_call(memory)) {
+        let call = if (budget.may)() { self.queue.wants_call(memory) } else { Ok(false) };
+        match (result, call) {
             (Ok(more), Ok(call)) => Progress { call, more, ..progress },
             (Err(why), call) => self.broke(why, Progress { call: call.unwrap_or(false), ..progress }),
             (Ok(_), Err(why)) => self.broke(why, progress),
@@ -113,20 +133,23 @@ impl BlkQueue {
         Progress { broken: Some(why), more: false, ..progress }
     }
 
-    /// Returns whether the budget was used up.
+    /// Returns whether the budget's units were used up.
     fn serve<M: SharedMemory + ?Sized, B: BlockBackend>(
         &mut self,
         device: &BlkDevice,
         table: &MemoryTable,
         memory: &M,
         backend: &mut B,
-        budget: u32,
+        budget: &Budget<'_>,
         seen: &mut impl FnMut(&Served),
     ) -> Result<bool, QueueError> {
-        let mut left = u64::from(budget);
+        let mut left = u64::from(budget.units);
         while left > 0 {
+            if !(budget.may)() {
+                return Ok(false);
+            }
             let (mut cost, mut progress) = match self.pending.take() {
-                Some(pending) => (1, execute::Progress::Pending(pending)),
+                Some(progress) => (1, progress),
                 None => {
                     if !self.queue.take(memory, table, &mut self.chain)? {
                         return Ok(false);
@@ -145,12 +168,14 @@ impl BlkQueue {
             }
             left = left.saturating_sub(cost);
             match progress {
-                execute::Progress::Pending(pending) => self.pending = Some(pending),
-                execute::Progress::Served(served) => {
+                // Asked again: a step may wait for the medium for longer than a lease lasts.
+                execute::Progress::Ended(ended) if (budget.may)() => {
+                    let served = ended.answer(&self.chain, memory);
                     // Durable now, so the driver may see it.
                     self.queue.give(memory, self.chain.head(), served.written)?;
                     seen(&served);
                 }
+                unanswered => self.pending = Some(unanswered),
             }
         }
         Ok(true)

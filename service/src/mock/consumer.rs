@@ -4,7 +4,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use super::{Descriptor, Driver, INDIRECT, NEXT, RamDisk, WRITE};
-use crate::blk::{BlkDevice, BlkQueue, DiskProperties, Progress, Served};
+use crate::blk::{BlkDevice, BlkQueue, Budget, DiskProperties, Progress, Served};
 use crate::control::MemoryRegion;
 use crate::memory::{MemoryOffset, MemoryTable, SharedMemory, Words};
 
@@ -136,6 +136,7 @@ impl<M: SharedMemory> Consumer<M> {
 
     /// One poll with this budget; `seen` gets each request that was served.
     pub fn poll_with(&mut self, budget: u32, seen: impl FnMut(&Served)) -> Progress {
+        let budget = Budget::units(budget);
         self.queue.poll_with(&self.device, &self.table, &self.memory, &mut self.disk, budget, seen)
     }
 

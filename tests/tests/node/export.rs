@@ -485,6 +485,24 @@ fn a_lease_that_runs_out_during_a_round_ends_it_before_the_next_queue() {
 }
 
 #[test]
+fn a_lease_that_runs_out_while_a_request_is_carried_out_keeps_its_answer_for_the_next() {
+    let mut bridge = Bridge::new(512);
+    bridge.attach();
+    bridge.start(0);
+    bridge.consumer.window.write(MemoryOffset(0x20000), &[7; 512]).expect("in memory");
+    bridge.submit(1, 0, 0x20000, 512);
+    // The lease of 5 s is there for the round and for the request, and has run out when that is durable.
+    bridge.clock.look_ns.store(2_000_000_000, Ordering::Relaxed);
+    bridge.booted.node.exports().poll(CpuIndex(0));
+    bridge.clock.look_ns.store(0, Ordering::Relaxed);
+    assert_eq!(bridge.answer(), None);
+    assert!(bridge.booted.done("read pmem0s 0")["data"].as_str().expect("text").starts_with("BwcH"), "it is done");
+    bridge.ping();
+    bridge.booted.node.exports().poll(CpuIndex(0));
+    assert_eq!(bridge.answer(), Some(0));
+}
+
+#[test]
 fn stopping_and_starting_goes_on_where_it_was_and_what_is_impossible_is_refused() {
     let mut bridge = Bridge::new(512);
     let stop = || Request::Stop { export: ExportIndex(0), queue: QueueIndex(2) };

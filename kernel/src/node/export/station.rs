@@ -8,7 +8,7 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 use btt::CpuIndex;
 use drivers::medium::AnyMedium;
 use service::admin::commands::machine::TraceEvent;
-use service::blk::{BlkDevice, BlkQueue, Progress};
+use service::blk::{BlkDevice, BlkQueue, Budget, Progress};
 use service::control::{Call, DiskIndex, Report};
 use service::memory::MemoryTable;
 use service::stats::QueueStats;
@@ -49,10 +49,11 @@ pub(super) struct Counts {
 }
 
 impl Running {
-    fn poll(&mut self, cpu: CpuIndex) -> Progress {
+    fn poll(&mut self, cpu: CpuIndex, may: &dyn Fn() -> bool) -> Progress {
         let memory = self.consumer.memory();
         let mut backend = DiskBackend { disk: self.disk.as_deref(), cpu };
-        let mut progress = self.ring.poll(&self.device, &self.table, memory, &mut backend, BUDGET);
+        let mut progress =
+            self.ring.poll(&self.device, &self.table, memory, &mut backend, Budget { units: BUDGET, may });
         self.resting &= progress.served == 0;
         progress.call &= self.call.is_some();
         if progress.call {
@@ -105,8 +106,8 @@ impl Station {
         self.count.load(Ordering::Acquire) == 0
     }
 
-    /// Polls each queue once, as long as `may` returns true (invariant 13). Returns how many requests were served, plus
-    /// one for each queue that has more.
+    /// Polls each queue once, as long as `may` returns true (invariant 13): one of a disk on virtio-pmem may wait for FLUSHes
+    /// for longer than a lease lasts. Returns how many requests were served, plus one for each queue that has more.
     pub(super) fn poll(
         &self,
         cpu: CpuIndex,
@@ -117,10 +118,7 @@ impl Station {
         let Inner { queues, trace } = &mut *self.inner.lock();
         let mut found = 0;
         for queue in queues.iter_mut().filter(|queue| !queue.is_suspended()) {
-            if !may() {
-                break;
-            }
-            let progress = queue.poll(cpu);
+            let progress = queue.poll(cpu, may);
             found += progress.served + u32::from(progress.more);
             if progress.served > 0 {
                 let Progress { served: requests, failed, call: called, .. } = progress;
