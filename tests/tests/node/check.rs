@@ -257,7 +257,14 @@ fn a_check_counts_the_arenas_that_it_looked_at_enabled_or_not() {
     for options in ["", "-R", "-L", "--portable"] {
         for command in ["disable-namespace namespace0.0", "enable-namespace namespace0.0"] {
             node.done(command);
+            let closed = |node: &Booted| {
+                node.node.machine().logged().iter().filter(|line| *line == "namespace0.0: disabled").count()
+            };
+            let before = closed(&node);
             let check = node.done(&format!("check-namespace namespace0.0 {options}"));
+            if command.starts_with("disable") && options != "--portable" {
+                assert_eq!(closed(&node), before, "{options}: it was closed before");
+            }
             assert_eq!(
                 (&check["arenas"], &check["findings"]),
                 (&1.into(), &serde_json::json!([])),

@@ -1,7 +1,7 @@
 //! Memory that no NFIT describes: virtio-pmem with a device that refuses and loses FLUSHes, and firmware's memory map.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use btt::media::FenceFault;
 use drivers::flush::Flush;
@@ -15,11 +15,12 @@ use serde_json::{Value, json};
 struct Device {
     left: AtomicU64,
     done: AtomicU64,
+    failed: AtomicBool,
 }
 
 impl Device {
     fn new(left: u64) -> Arc<Self> {
-        Arc::new(Self { left: AtomicU64::new(left), done: AtomicU64::new(0) })
+        Arc::new(Self { left: AtomicU64::new(left), done: AtomicU64::new(0), failed: AtomicBool::new(false) })
     }
 }
 
@@ -27,11 +28,12 @@ impl Flush for Device {
     fn flush(&self) -> Result<(), FenceFault> {
         let left = self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
         self.done.fetch_add(u64::from(left.is_ok()), Ordering::SeqCst);
+        self.failed.fetch_or(left.is_err(), Ordering::SeqCst);
         left.map(|_| ()).map_err(|_| FenceFault::Refused { status: 1 })
     }
 
     fn fault(&self) -> Option<FenceFault> {
-        (self.left.load(Ordering::SeqCst) == 0).then_some(FenceFault::Refused { status: 1 })
+        self.failed.load(Ordering::SeqCst).then_some(FenceFault::Refused { status: 1 })
     }
 }
 
@@ -140,6 +142,39 @@ fn caches_that_survive_are_believed_of_the_nfits_own_ranges_only() {
         assert!(of("region1: ").starts_with("FLUSHes"), "{logged:?}");
         assert!(of("region2: ").starts_with("cl"), "an instruction that writes back: {logged:?}");
     }
+}
+
+#[test]
+fn what_stays_open_as_its_device_fails_is_not_called_disabled() {
+    let memory = Memory::new(32 * MIB);
+    let mut node = boot(memory, &Device::new(u64::MAX));
+    node.done("create-namespace -l 512 --zero-entries");
+    node.done("trim pmem0s 10 20");
+    drop(node);
+    let (sound, mut open) = (memory.copy(), 0);
+    for left in 0.. {
+        memory.put(0, &sound);
+        let device = Device::new(u64::MAX);
+        let mut node = boot(memory, &device);
+        node.done("disable-namespace namespace0.0");
+        device.left.store(left, Ordering::SeqCst);
+        let is_done = node.ask("check-namespace namespace0.0 --portable")["ok"] == true;
+        let logged = node.node.machine().logged();
+        eprintln!(
+            "DBG {left} {is_done} {:?} {:?}",
+            node.done("status")["namespaces"][0]["state"],
+            &logged[logged.len().saturating_sub(4)..]
+        );
+        let told = logged.iter().any(|line| line.starts_with("namespace0.0: not disabled again: "));
+        let state = node.done("status")["namespaces"][0]["state"].clone();
+        assert_eq!(state != "disabled", told, "{left}: {state}, {logged:?}");
+        assert!(!(told && is_done), "{left}: {logged:?}");
+        open += u32::from(told);
+        if is_done {
+            break;
+        }
+    }
+    assert!(open > 0, "its last writes are not durable");
 }
 
 #[test]

@@ -104,7 +104,9 @@ impl<M: Machine> Node<M> {
     ) -> Result<u32, AdminError> {
         let medium = self.medium_at(place)?;
         let was_disabled = self.at(place).state.is_disabled();
-        self.disable(place)?;
+        if !was_disabled {
+            self.disable(place)?;
+        }
         let options = RepairOptions {
             repair: request.repair,
             rewrite_log: request.rewrite_log,
@@ -117,13 +119,18 @@ impl<M: Machine> Node<M> {
         let arenas = repair(&medium, placement, &options, &mut report, &mut progress).arenas;
         drop(progress);
         let portable = if request.portable { self.make_portable(place, placement, &medium, found) } else { Ok(()) };
-        // What could not be made portable is still open.
-        let closed = if was_disabled { self.disable(place) } else { Ok(()) };
-        match was_disabled {
-            true => self.at_mut(place).state = State::Disabled,
-            false if self.at(place).state.is_disabled() => self.open(place),
-            false => {}
-        }
+        let closed = match (was_disabled, self.at(place).state.is_disabled()) {
+            // What could not be made portable is still open, and stays so if its last writes are not durable.
+            (true, false) => self.disable(place).inspect_err(|why| {
+                let id = self.at(place).namespace.id;
+                self.machine.log(format_args!("{id}: not disabled again: {why}"));
+            }),
+            (false, true) => {
+                self.open(place);
+                Ok(())
+            }
+            _ => Ok(()),
+        };
         portable.and(closed).map(|()| arenas)
     }
 
