@@ -222,6 +222,15 @@ fn find_backup<M: Medium>(
     }
 }
 
+/// Whether each arena's info block and its copy at the arena's end are the same.
+///
+/// # Errors
+/// The first block that is not sound.
+pub fn copies_agree<M: Medium>(media: &M, placement: Placement) -> Result<bool, OpenError> {
+    let found = find_all(media, placement.version, placement.parent_uuid)?;
+    Ok(found.iter().all(|one| one.backup_agrees))
+}
+
 /// Whether any arena's info block lets TRIM entries be left in the map ([`InfoBlock::ZERO_ENTRIES`]).
 ///
 /// # Errors

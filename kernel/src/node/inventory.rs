@@ -24,7 +24,7 @@ use service::admin::commands::inventory::{
 use service::error::ErrorCode;
 use service::inventory as out;
 
-use super::attach::State;
+use super::attach::{Mapped, State, medium, placement};
 use super::content::Content;
 use super::disk::{BttDisk, read_only_reason};
 use super::{Machine, NamespaceSlot, Node, RegionSlot, SlotPlace, nfit};
@@ -108,10 +108,13 @@ impl<M: Machine> InventoryAdmin for Node<M> {
             }
         }
         for region in &self.regions {
-            if let Err(why) = &region.medium {
-                add(&region.region.id, format!("it is not mapped: {why}"), Severity::Error);
-                continue;
-            }
+            let mapped = match &region.medium {
+                Ok(mapped) => mapped,
+                Err(why) => {
+                    add(&region.region.id, format!("it is not mapped: {why}"), Severity::Error);
+                    continue;
+                }
+            };
             if let Some(why) = self.flush_of(&region.region).and_then(|flush| flush.fault()) {
                 let what = "its device failed to make stores durable";
                 let then = "what was written last may be lost, and no writes are taken until a reboot";
@@ -119,7 +122,7 @@ impl<M: Machine> InventoryAdmin for Node<M> {
             }
             for slot in &region.namespaces {
                 let of_file = matches!(region.region.at, Place::VirtioPmem { .. });
-                if of_file && has_lost_its_end(&slot.state) {
+                if of_file && has_lost_its_end(mapped, slot) {
                     add(&slot.namespace.id, TAIL.to_string(), Severity::Warning);
                 }
                 if let State::Sector(disk) = &slot.state {
@@ -147,11 +150,15 @@ const DIMM_FLAGS: [(MappingFlags, &str, Severity); 6] = [
     (MappingFlags::HEALTH_EVENT, "it reported a health event before the firmware started", Severity::Warning),
 ];
 
-/// Returns whether what stands at a namespace's end is not what its start makes one expect.
-fn has_lost_its_end(state: &State) -> bool {
-    match state {
+/// Returns whether the info blocks of a BTT are sound, and one of the copies, the last of which stands at the namespace's end,
+/// is lost or differs.
+fn has_lost_its_end(mapped: &Mapped, slot: &NamespaceSlot) -> bool {
+    match &slot.state {
         State::Sector(disk) => disk.btt.arenas().any(|arena| !arena.backup_agrees),
-        State::Damaged(_) => true,
+        State::Damaged(_) => {
+            let medium = medium(mapped, &slot.namespace).ok().zip(placement(&slot.namespace));
+            medium.is_some_and(|(medium, placement)| btt::chain::copies_agree(&medium, placement) == Ok(false))
+        }
         State::Raw(_) | State::Unsupported(_) | State::Unusable(_) | State::Disabled => false,
     }
 }

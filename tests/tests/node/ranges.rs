@@ -145,6 +145,39 @@ fn caches_that_survive_are_believed_of_the_nfits_own_ranges_only() {
 }
 
 #[test]
+fn an_end_that_is_in_no_file_is_told_from_other_damage() {
+    let memory = Memory::new(32 * MIB);
+    let mut node = boot(memory, &Device::new(u64::MAX));
+    node.done("create-namespace -l 512");
+    let arena = node.done("arenas namespace0.0")["arenas"][0].clone();
+    let flog = 4096 + usize::try_from(arena["logoff"].as_u64().expect("a number")).expect("small");
+    drop(node);
+    let sound = memory.copy();
+    let zeroes = |bytes: usize| (32 * MIB - bytes, vec![0; bytes]);
+    for ((at, bytes), state, told) in [
+        (zeroes(0), "active", false),
+        // What Firecracker or crosvm adds to a file: the copy of the info block is in it, and soon the log.
+        (zeroes(4096), "active", true),
+        (zeroes(MIB), "damaged", true),
+        // The log alone; the info block at the start.
+        ((flog, vec![0xff; 64]), "damaged", false),
+        ((4096, vec![0xff; 4096]), "damaged", false),
+    ] {
+        memory.put(at, &bytes);
+        let mut node = boot(memory, &Device::new(u64::MAX));
+        let status = node.done("status");
+        let found = text(&status["namespaces"][0], "state");
+        assert!(found.starts_with(state), "{} bytes at {at}: {found}", bytes.len());
+        let health = node.done("health");
+        let findings = health["findings"].as_array().expect("a list").iter();
+        let of_file = findings.filter(|finding| text(finding, "what").contains("a file of whole 2 MiB")).count();
+        assert_eq!(of_file, usize::from(told), "{} bytes at {at}: {health}", bytes.len());
+        drop(node);
+        memory.put(0, &sound);
+    }
+}
+
+#[test]
 fn what_stays_open_as_its_device_fails_is_not_called_disabled() {
     let memory = Memory::new(32 * MIB);
     let mut node = boot(memory, &Device::new(u64::MAX));
