@@ -103,6 +103,20 @@ impl StartInfo {
             _ => Err(StartInfoFault::MemoryEntries(entries)),
         }
     }
+
+    /// Returns it as an `hvm_start_info`, as a loader (ours for UEFI) hands it over.
+    #[must_use]
+    pub fn to_bytes(&self) -> [u8; START_INFO_BYTES] {
+        let mut bytes = [0; START_INFO_BYTES];
+        bytes[0..4].copy_from_slice(&MAGIC.to_le_bytes());
+        bytes[4..8].copy_from_slice(&1_u32.to_le_bytes());
+        bytes[24..32].copy_from_slice(&self.command_line.unwrap_or(0).to_le_bytes());
+        bytes[32..40].copy_from_slice(&self.rsdp.unwrap_or(0).to_le_bytes());
+        bytes[40..48].copy_from_slice(&self.memory_map.to_le_bytes());
+        let entries = u32::try_from(self.memory_entries).unwrap_or(u32::MAX); // too many is refused by the reader
+        bytes[48..52].copy_from_slice(&entries.to_le_bytes());
+        bytes
+    }
 }
 
 impl FirmwareRange {
@@ -111,9 +125,7 @@ impl FirmwareRange {
     pub fn read_pvh(bytes: &[u8; MEMORY_ENTRY_BYTES]) -> Self {
         Self { start: u64_at(bytes, 0), bytes: u64_at(bytes, 8), kind: u32_at(bytes, 16) }
     }
-}
 
-impl FirmwareRange {
     /// Returns it as an `hvm_memmap_table_entry`.
     #[must_use]
     pub fn to_pvh(&self) -> [u8; MEMORY_ENTRY_BYTES] {
@@ -121,35 +133,6 @@ impl FirmwareRange {
         bytes[0..8].copy_from_slice(&self.start.to_le_bytes());
         bytes[8..16].copy_from_slice(&self.bytes.to_le_bytes());
         bytes[16..20].copy_from_slice(&self.kind.to_le_bytes());
-        bytes
-    }
-}
-
-/// What a loader (ours for UEFI) hands over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Places {
-    /// Where the command line lies.
-    pub command_line: u64,
-    /// Where the ACPI root pointer lies; 0 for none.
-    pub rsdp: u64,
-    /// Where the memory map lies.
-    pub memory_map: u64,
-    /// How many entries it has: at most [`MAX_MEMORY_ENTRIES`].
-    pub memory_entries: usize,
-}
-
-impl Places {
-    /// Returns them as an `hvm_start_info`.
-    #[must_use]
-    pub fn start_info(&self) -> [u8; START_INFO_BYTES] {
-        let mut bytes = [0; START_INFO_BYTES];
-        bytes[0..4].copy_from_slice(&MAGIC.to_le_bytes());
-        bytes[4..8].copy_from_slice(&1_u32.to_le_bytes());
-        bytes[24..32].copy_from_slice(&self.command_line.to_le_bytes());
-        bytes[32..40].copy_from_slice(&self.rsdp.to_le_bytes());
-        bytes[40..48].copy_from_slice(&self.memory_map.to_le_bytes());
-        let entries = u32::try_from(self.memory_entries).unwrap_or(u32::MAX); // too many is refused by the reader
-        bytes[48..52].copy_from_slice(&entries.to_le_bytes());
         bytes
     }
 }
@@ -268,7 +251,8 @@ mod tests {
 
     #[test]
     fn our_own_loader_writes_what_is_read() {
-        let places = Places { command_line: 0x2_0000, rsdp: 0xf_5ad0, memory_map: 0x7000, memory_entries: 7 };
-        assert_eq!(StartInfo::read(&places.start_info()), Ok(expected(Some(0xf_5ad0), 7)));
+        for info in [expected(Some(0xf_5ad0), 7), StartInfo { command_line: None, ..expected(None, 1) }] {
+            assert_eq!(StartInfo::read(&info.to_bytes()), Ok(info));
+        }
     }
 }

@@ -179,8 +179,8 @@ impl Firmware {
         }
     }
 
-    /// Returns the ACPI root pointer's address, of the newest kind that firmware has; 0 for none.
-    pub(crate) fn root_pointer(&self) -> u64 {
+    /// Returns the ACPI root pointer's address, of the newest kind that firmware has.
+    pub(crate) fn root_pointer(&self) -> Option<u64> {
         // SAFETY: the system table has the number of configuration tables at 104 and their array at 112: each a GUID and
         // a pointer.
         let tables = unsafe {
@@ -188,7 +188,7 @@ impl Firmware {
             if array == 0 { &[] } else { slice::from_raw_parts(array as *const (Guid, usize), count) }
         };
         let find = |guid| tables.iter().find(|table| table.0 == guid).map(|table| table.1 as u64);
-        find(ACPI_2).or(find(ACPI_1)).unwrap_or_default()
+        find(ACPI_2).or(find(ACPI_1))
     }
 
     /// Gets the memory map into `map`.

@@ -127,7 +127,7 @@ fn start(firmware: &Firmware, handover: &mut Handover) -> &'static str {
 fn describe_memory(
     firmware: &Firmware,
     handover: &mut Handover,
-    root_pointer: u64,
+    root_pointer: Option<u64>,
     target: &Range<u64>,
 ) -> Result<MapKey, &'static str> {
     let key = firmware.memory_map(&mut handover.map).map_err(|status| match status {
@@ -142,13 +142,13 @@ fn describe_memory(
     for (entry, range) in handover.entries.iter_mut().zip(map.ranges()) {
         *entry = range.to_pvh();
     }
-    let places = pvh::Places {
-        command_line: handover.command_line.as_ptr().expose_provenance() as u64,
+    let info = pvh::StartInfo {
         rsdp: root_pointer,
+        command_line: Some(handover.command_line.as_ptr().expose_provenance() as u64),
         memory_map: handover.entries.as_ptr().expose_provenance() as u64,
         memory_entries: map.ranges().len(),
     };
-    handover.start_info = places.start_info();
+    handover.start_info = info.to_bytes();
     Ok(key)
 }
 
