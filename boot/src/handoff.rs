@@ -219,6 +219,27 @@ mod tests {
     }
 
     #[test]
+    fn neighbours_of_one_type_are_one_region_and_what_overlaps_is_cut() {
+        let of = |kind, start, bytes| FirmwareRange { start, bytes, kind };
+        let map = [
+            ram(0x20_0000, 0x10_0000),
+            of(7, 0x2_0000_0000, 0x4000_0000),
+            of(7, 0x1_8000_0000, 0x8000_0000),
+            of(12, 0x2_4000_0000, 0x1000),
+            of(7, 0x2_4000_0800, 0x1800),
+        ];
+        let mut into = [MemoryRegion::empty(); MAX_REGIONS];
+        let count = tidy(&map, &IMAGE, &mut into).expect("few");
+        let found = into[..count].iter().filter_map(|region| match region.kind {
+            MemoryRegionKind::UnknownBios(kind) => Some((kind, region.start, region.end)),
+            _ => None,
+        });
+        let expected = [(7, 0x1_8000_0000, 0x2_4000_0000), (12, 0x2_4000_0000, 0x2_4000_1000)];
+        let last = (7, 0x2_4000_1000, 0x2_4000_2000);
+        assert_eq!(found.collect::<std::vec::Vec<_>>(), [&expected[..], &[last]].concat());
+    }
+
+    #[test]
     fn a_map_without_memory_is_refused() {
         assert_eq!(usable(&[]), Err(MapFault::NoUsableMemory));
         assert_eq!(usable(&[reserved(0, 1 << 30)]), Err(MapFault::NoUsableMemory));
