@@ -1,7 +1,7 @@
 //! Fences that are FLUSHes of a device, shared by all CPUs.
 //!
 //! A fence needs any FLUSH that was made available after its stores. So FLUSHes have numbers, and a fence waits until the
-//! next one that begins is over: whoever finds the device free makes it, for itself and for all that came before it. Any
+//! next one that begins is over: the CPU that finds the device free makes it, for itself and for all that came before it. Any
 //! number of lanes pays for one.
 //!
 //! | step | by | order |
@@ -73,11 +73,6 @@ impl<P: Port + 'static> Flusher<P> {
     pub fn new(port: P, now_ns: NowNs) -> Arc<Self> {
         let (begun, over) = (AtomicU64::new(0), AtomicU64::new(0));
         Arc::new(Self { port: Mutex::new(port), begun, over, fault: Once::new(), now_ns })
-    }
-
-    /// Returns how many FLUSHes there have been.
-    pub fn count(&self) -> u64 {
-        self.begun.load(Ordering::Relaxed)
     }
 
     /// Makes one FLUSH and waits for it, at most [`PATIENCE_SECONDS`].

@@ -18,10 +18,7 @@ use nvdimm::error::Place;
 use crate::clock;
 use crate::cpu::{CpuIndex, Cpus};
 use crate::firmware::Firmware;
-use crate::memory::AddressSpace;
-
-/// The bytes of a page.
-const PAGE_BYTES: usize = 4096;
+use crate::memory::{AddressSpace, PAGE_BYTES};
 
 /// The devices of ours on PCI.
 #[derive(Debug, Default)]
@@ -86,8 +83,9 @@ fn virtio_pmem(config: &Config, function: &Function, space: &'static AddressSpac
     let start = || {
         let registers = PciRegisters::map(config, function, space).map_err(|why| why.to_string())?;
         let (page, page_at) = space.new_page().ok_or_else(|| "no memory for its queue".to_string())?;
+        let page_bytes = usize::try_from(PAGE_BYTES).expect("a page is small");
         // SAFETY: the page was allocated for the queue alone, and is never freed; no reference to it exists.
-        let memory = unsafe { SharedWindow::new(page, PAGE_BYTES) };
+        let memory = unsafe { SharedWindow::new(page, page_bytes) };
         let device = VirtioPmem::new(registers, QueuePage::new(memory, page_at), clock::now_ns);
         device.map_err(|why| why.to_string())
     };

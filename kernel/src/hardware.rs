@@ -1,9 +1,6 @@
 //! What bring-up found.
 
-use alloc::vec::Vec;
-use core::ops::Range;
-
-use kernel::memory_map::Persistent;
+use kernel::memory_map::Parts;
 
 use crate::clock::Clock;
 use crate::console::Console;
@@ -18,8 +15,8 @@ use crate::random::Random;
 pub(crate) struct Hardware {
     /// How much memory there is.
     pub(crate) memory: Totals,
-    /// Firmware's memory map: what is persistent, and what is in use for anything else.
-    pub(crate) map: (Vec<Persistent>, Vec<Range<u64>>),
+    /// Firmware's memory map.
+    pub(crate) map: Parts,
     /// Maps physical ranges for drivers.
     pub(crate) space: &'static AddressSpace,
     /// Firmware's tables, the NFITs among them.

@@ -27,6 +27,15 @@ pub struct Persistent {
     pub kind: u32,
 }
 
+/// The parts of firmware's memory map, by address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parts {
+    /// What is persistent.
+    pub persistent: Vec<Persistent>,
+    /// What is in use for anything else.
+    pub in_use: Vec<Range<u64>>,
+}
+
 /// The word of the command line that asks for the older type.
 const LEGACY_KEY: &str = "pmem.type12=";
 
@@ -46,21 +55,22 @@ pub fn wants_legacy(command_line: &str) -> Result<bool, &str> {
 /// Returns the persistent ranges, and the ranges in use for anything else. As `boot::handoff::tidy` makes the map, they come by
 /// address, do not overlap, and neighbours of one type are joined.
 #[must_use]
-pub fn split(map: &[MemoryRegion], with_legacy: bool) -> (Vec<Persistent>, Vec<Range<u64>>) {
+pub fn split(map: &[MemoryRegion], with_legacy: bool) -> Parts {
     let kind_of = |region: &MemoryRegion| match region.kind {
         MemoryRegionKind::UnknownBios(PERSISTENT) => Some(PERSISTENT),
         MemoryRegionKind::UnknownBios(LEGACY) if with_legacy => Some(LEGACY),
         _ => None,
     };
-    let mut persistent = Vec::new();
-    let mut in_use = Vec::new();
+    let mut parts = Parts { persistent: Vec::new(), in_use: Vec::new() };
     for region in map {
         match kind_of(region) {
-            Some(kind) => persistent.push(Persistent { start: region.start, bytes: region.end - region.start, kind }),
-            None => in_use.push(region.start..region.end),
+            Some(kind) => {
+                parts.persistent.push(Persistent { start: region.start, bytes: region.end - region.start, kind })
+            }
+            None => parts.in_use.push(region.start..region.end),
         }
     }
-    (persistent, in_use)
+    parts
 }
 
 #[cfg(test)]
@@ -101,9 +111,9 @@ mod tests {
         let persistent = |start, bytes, kind| Persistent { start, bytes, kind };
         let first = persistent(0x1_8000_0000, 0xc000_0000, 7);
         let last = persistent(0x3_1000_0000, 0x1000_0000, 7);
-        let (found, in_use) = split(&map, false);
+        let Parts { persistent: found, in_use } = split(&map, false);
         assert_eq!((found, in_use.len()), ([first, last].to_vec(), 4));
-        let (found, in_use) = split(&map, true);
+        let Parts { persistent: found, in_use } = split(&map, true);
         assert_eq!(found, [first, persistent(0x3_0000_0000, 0x1000_0000, 12), last]);
         assert_eq!(in_use, [0..0x9_f000, 0xf000_0000..0x1_0000_0000, 0x4_0000_0000..0x4_1000_0000]);
     }

@@ -125,7 +125,7 @@ impl node::Machine for BareMachine {
     }
 
     fn bare_memory(&self) -> Vec<BareMemory> {
-        let of_map = self.hardware.map.0.iter().map(|range| BareMemory {
+        let of_map = self.hardware.map.persistent.iter().map(|range| BareMemory {
             at: Place::MemoryMap { start: range.start, kind: range.kind },
             memory: Ok(FlushedRange { base: range.start, bytes: range.bytes, flush: None }),
         });
@@ -133,7 +133,7 @@ impl node::Machine for BareMachine {
     }
 
     fn in_use(&self) -> Vec<Range<u64>> {
-        self.hardware.map.1.clone()
+        self.hardware.map.in_use.clone()
     }
 
     fn labels(&self) -> Box<dyn LabelStore + '_> {

@@ -44,7 +44,6 @@ pub(crate) struct AddressSpace {
 struct State {
     table: OffsetPageTable<'static>,
     frames: Frames,
-    next_stack: u64,
     next_device: u64,
     mapped: Vec<Mapping>,
 }
@@ -100,7 +99,7 @@ impl AddressSpace {
         // SAFETY: the direct map shows the same tables; the old view of them is not used any more.
         let table =
             unsafe { OffsetPageTable::new(&mut *((DIRECT_MAP + root) as *mut PageTable), VirtAddr::new(DIRECT_MAP)) };
-        let state = State { table, frames, next_stack: STACKS, next_device: DEVICES, mapped: Vec::new() };
+        let state = State { table, frames, next_device: DEVICES, mapped: Vec::new() };
         Self { regions, physical_end: 1 << physical_bits(), giant_pages, root, state: Mutex::new(state) }
     }
 
@@ -172,9 +171,9 @@ impl AddressSpace {
     pub(crate) fn new_stack(&self, bytes: u64) -> u64 {
         let mut guard = self.state.lock();
         let state = &mut *guard;
-        let bottom = state.next_stack + PAGE_BYTES;
+        // Written here only, under the lock.
+        let bottom = STACKS_END.load(Ordering::Relaxed) + PAGE_BYTES;
         let top = bottom + bytes;
-        state.next_stack = top;
         STACKS_END.store(top, Ordering::Relaxed);
         for virt in (bottom..top).step_by(4096) {
             let frame = state.frames.allocate_frame().expect("there is memory for stacks");
