@@ -22,16 +22,6 @@ pub enum Width {
     Double,
 }
 
-impl Width {
-    const fn bytes(self) -> u32 {
-        match self {
-            Self::Byte => 1,
-            Self::Word => 2,
-            Self::Double => 4,
-        }
-    }
-}
-
 /// A device's registers, in the order in which they are accessed. A register that is not there reads as all ones and
 /// takes nothing, as on PCI.
 pub trait Registers: fmt::Debug + Send {
@@ -93,35 +83,37 @@ impl PciRegisters {
         Ok(registers)
     }
 
-    /// Returns a register, if it is there.
-    fn at<T>(&self, structure: Structure, at: u32, width: Width) -> Option<VolatilePtr<'_, T>> {
+    /// Returns a register as wide as this integer, if it is there.
+    fn at<T>(&self, structure: Structure, at: u32) -> Option<VolatilePtr<'_, T>> {
         let mapped = match structure {
             Structure::Common => &self.common,
             Structure::Notify => &self.notify,
             Structure::Device => &self.device,
         };
-        let inside = at.is_multiple_of(width.bytes()) && at.checked_add(width.bytes())? <= mapped.bytes;
-        // SAFETY: `T` is as wide as `width` (the callers); the register is aligned, as structures begin at multiples of 4,
-        // and mapped.
-        inside.then(|| unsafe { VolatilePtr::new(mapped.base.byte_add(at as usize).cast()) })
+        const { assert!(size_of::<T>() <= 4 && align_of::<T>() == size_of::<T>()) };
+        let (at, bytes) = (at as usize, size_of::<T>());
+        let inside = at.is_multiple_of(bytes) && at + bytes <= mapped.bytes as usize;
+        // SAFETY: all bytes of the register are mapped, and it is aligned, as structures begin at multiples of 4. It is read as
+        // an integer only (below), so any bytes are a value.
+        inside.then(|| unsafe { VolatilePtr::new(mapped.base.byte_add(at).cast()) })
     }
 }
 
 impl Registers for PciRegisters {
     fn read(&self, structure: Structure, at: u32, width: Width) -> u32 {
         match width {
-            Width::Byte => self.at::<u8>(structure, at, width).map_or(u8::MAX, |it| it.read()).into(),
-            Width::Word => self.at::<u16>(structure, at, width).map_or(u16::MAX, |it| it.read()).into(),
-            Width::Double => self.at::<u32>(structure, at, width).map_or(u32::MAX, |it| it.read()),
+            Width::Byte => self.at::<u8>(structure, at).map_or(u8::MAX, |it| it.read()).into(),
+            Width::Word => self.at::<u16>(structure, at).map_or(u16::MAX, |it| it.read()).into(),
+            Width::Double => self.at::<u32>(structure, at).map_or(u32::MAX, |it| it.read()),
         }
     }
 
     #[allow(clippy::cast_possible_truncation)] // the register has these bits
     fn write(&self, structure: Structure, at: u32, width: Width, value: u32) {
         match width {
-            Width::Byte => self.at::<u8>(structure, at, width).into_iter().for_each(|it| it.write(value as u8)),
-            Width::Word => self.at::<u16>(structure, at, width).into_iter().for_each(|it| it.write(value as u16)),
-            Width::Double => self.at::<u32>(structure, at, width).into_iter().for_each(|it| it.write(value)),
+            Width::Byte => self.at::<u8>(structure, at).into_iter().for_each(|it| it.write(value as u8)),
+            Width::Word => self.at::<u16>(structure, at).into_iter().for_each(|it| it.write(value as u16)),
+            Width::Double => self.at::<u32>(structure, at).into_iter().for_each(|it| it.write(value)),
         }
     }
 
