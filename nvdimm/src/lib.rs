@@ -87,6 +87,8 @@ pub struct Inventory {
     pub regions: Vec<Region>,
     /// Regions that cannot be served, by ascending number; no more than are served.
     pub left_out: Vec<LeftOut>,
+    /// The first number that no region takes.
+    next_region: RegionId,
     /// Namespaces, by region and number.
     pub namespaces: Vec<Namespace>,
     /// What was found wrong with each DIMM's labels.
@@ -102,13 +104,14 @@ pub fn discover<T: AsRef<[u8]>>(tables: &[T], labels: &mut dyn LabelSource) -> I
     let nfit = Nfit::parse(tables);
     let dimms = dimm::dimms(&nfit);
     let mut region_findings = Findings::default();
-    let (regions, left_out) = region::regions(&nfit, &mut region_findings);
+    let (regions, left_out, next_region) = region::regions(&nfit, &mut region_findings);
     let mut inventory = Inventory {
         nfit,
         dimms,
         labels: LabelsByDimm::new(),
         regions,
         left_out,
+        next_region,
         namespaces: Vec::new(),
         label_findings: BTreeMap::new(),
         region_findings,
@@ -127,7 +130,10 @@ impl Inventory {
     /// map calls persistent counts only where nothing else describes it.
     #[must_use]
     pub fn with_ranges(mut self, ranges: &[Option<BareRange>], in_use: &[Range<u64>]) -> Self {
-        let regions = (&mut self.regions, &mut self.left_out);
+        if ranges.is_empty() {
+            return self;
+        }
+        let regions = (&mut self.regions, &mut self.left_out, &mut self.next_region);
         region::add(&self.nfit, ranges, in_use, regions, &mut self.region_findings);
         self.make_namespaces();
         self

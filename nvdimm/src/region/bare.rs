@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 use core::ops::Range;
 
-use super::{Fault, Kind, LeftOut, MAX_REGIONS, Other, PmemRegion, Region, RegionId, first_free};
+use super::{Fault, Kind, LeftOut, MAX_REGIONS, Other, PmemRegion, Region, RegionId};
 use crate::finding::{Findings, Found, Place};
 use crate::nfit::{Nfit, PAGE_BYTES};
 
@@ -44,18 +44,17 @@ pub(crate) fn add(
     nfit: &Nfit,
     ranges: &[Option<BareRange>],
     in_use: &[Range<u64>],
-    (regions, left_out): (&mut Vec<Region>, &mut Vec<LeftOut>),
+    (regions, left_out, RegionId(next)): (&mut Vec<Region>, &mut Vec<LeftOut>, &mut RegionId),
     findings: &mut Findings<Fault>,
 ) {
-    let mut next = first_free(nfit).0;
     for (place, range) in ranges.iter().enumerate() {
         let Some(range) = range else {
-            next = next.saturating_add(1);
+            *next = next.saturating_add(1);
             continue;
         };
         let outcome = range.end().and_then(|end| {
-            let taken = || taken(nfit, &ranges[..place], in_use);
-            let mut others = taken().filter(|(other, _)| other.start < end && range.base < other.end);
+            let taken = taken(nfit, &ranges[..place], in_use);
+            let mut others = taken.filter(|(other, _)| other.start < end && range.base < other.end);
             others.next().map_or(Ok(()), |(other, what)| {
                 let in_map = matches!(range.at, Place::MemoryMap { .. }) && what != Other::MemoryMap;
                 Err(if in_map {
@@ -69,7 +68,7 @@ pub(crate) fn add(
             let too_many = Fault::TooManyRegions { limit: MAX_REGIONS, left_out: 1 };
             if regions.len() < MAX_REGIONS { Ok(()) } else { Err(too_many) }
         });
-        let id = RegionId(next);
+        let id = RegionId(*next);
         match outcome {
             Ok(()) => regions.push(Region {
                 id,
@@ -93,7 +92,7 @@ pub(crate) fn add(
                 }
             }
         }
-        next = next.saturating_add(1);
+        *next = next.saturating_add(1);
     }
 }
 

@@ -163,8 +163,9 @@ pub struct LeftOut {
     pub why: Found<Fault>,
 }
 
-/// All regions that can be served, in their order, and those that cannot; what else is wrong is in `findings`, too.
-pub fn regions(nfit: &Nfit, findings: &mut Findings<Fault>) -> (Vec<Region>, Vec<LeftOut>) {
+/// All regions that can be served, in their order, those that cannot, and the first number that none takes; what else is wrong
+/// is in `findings`, too.
+pub fn regions(nfit: &Nfit, findings: &mut Findings<Fault>) -> (Vec<Region>, Vec<LeftOut>, RegionId) {
     let mut regions = Vec::new();
     let mut refused = Vec::new();
     let mut left_out: Option<(Place, usize)> = None;
@@ -211,7 +212,7 @@ pub fn regions(nfit: &Nfit, findings: &mut Findings<Fault>) -> (Vec<Region>, Vec
     if let Some((at, left_out)) = left_out {
         findings.note(at, Fault::TooManyRegions { limit: MAX_REGIONS, left_out });
     }
-    (regions, refused)
+    (regions, refused, RegionId(next_id))
 }
 
 /// How many numbers a range with so many mappings takes.
@@ -221,13 +222,6 @@ const fn numbers(range: &SystemPhysicalRange, mappings: usize) -> usize {
         RangeKind::ControlRegion => mappings,
         RangeKind::BlockDataWindow | RangeKind::Unknown(_) => 0,
     }
-}
-
-/// The first number that no range of an NFIT takes.
-fn first_free(nfit: &Nfit) -> RegionId {
-    let mappings = |range: &SystemPhysicalRange| nfit.mappings().filter(|(_, it)| it.range == range.index).count();
-    let taken: usize = nfit.ranges().map(|(_, range)| numbers(range, mappings(range))).sum();
-    RegionId(u32::try_from(taken).unwrap_or(u32::MAX))
 }
 
 /// The state of a DIMM in a region: whether it makes the region read-only, or refuses it.
