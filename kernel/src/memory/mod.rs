@@ -4,7 +4,7 @@
 //! | from | what | access |
 //! |---|---|---|
 //! | the image's link address, 1 MiB | the image, where it is loaded; each part exactly (`boot::image`) | code: read, execute; constants: read; data and the boot CPU's stack: read, write |
-//! | two pages below 1 MiB | the trampoline, until all CPUs are up | code: read, execute; parameters: read, write |
+//! | two pages below 1 MiB | the trampoline, until all CPUs are up: for good if one is missing | code: read, execute; parameters: read, write |
 //! | [`DIRECT_MAP`] | RAM that the firmware's map calls usable: heap, page tables | read, write |
 //! | [`DEVICES`] | what drivers mapped: registers, persistent memory | read, write |
 //! | [`STACKS`] | stacks, an unmapped page below each | read, write |
