@@ -50,7 +50,7 @@ pub enum TagFault {
         /// Where it begins, from the beginning of the boot information.
         at: usize,
     },
-    /// There is no memory map, or it has too many ranges.
+    /// There is no memory map.
     NoMemoryMap,
     /// The memory map does not fit.
     TooManyRanges,

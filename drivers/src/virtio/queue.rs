@@ -27,8 +27,8 @@ const USED: MemoryOffset = MemoryOffset(256);
 const REQUEST: MemoryOffset = MemoryOffset(512);
 const ANSWER: MemoryOffset = MemoryOffset(576);
 
-/// The bytes of the page that are used.
-const PAGE_BYTES: usize = 640;
+/// The bytes of the page that this layout takes.
+const LAYOUT_BYTES: usize = 640;
 
 /// A descriptor's flags (2.7.5): another follows, which is named; the device writes it.
 const NEXT: u16 = 1;
@@ -48,13 +48,13 @@ pub struct QueuePage {
 }
 
 impl QueuePage {
-    /// The page that `memory` shows, which lies at physical `at`, and which no one else uses from now on.
+    /// The page that `memory` shows, which lies at physical `at`, and which nothing else uses from now on.
     ///
     /// # Panics
-    /// If it is shorter than a page, or not aligned to one.
+    /// If it is shorter than the layout, or `at` is no page's address.
     #[must_use]
     pub fn new(memory: SharedWindow, at: PhysAddr) -> Self {
-        assert!(memory.len_bytes() >= PAGE_BYTES as u64 && at.0.is_multiple_of(4096), "a queue's memory is a page");
+        assert!(memory.len_bytes() >= LAYOUT_BYTES as u64 && at.0.is_multiple_of(4096), "a queue's memory is a page");
         Self { memory, at }
     }
 
@@ -87,7 +87,7 @@ pub(super) struct Queue {
 impl Queue {
     /// A queue with nothing in it.
     pub(super) fn new(page: QueuePage, size: u16, notify_at: u32) -> Self {
-        page.write(MemoryOffset(0), &[0; PAGE_BYTES]);
+        page.write(MemoryOffset(0), &[0; LAYOUT_BYTES]);
         let address = |place: MemoryOffset| (page.at.0 + place.0).to_le_bytes();
         let descriptor = |number: u64, place: MemoryOffset, flags: u16, next: u16| {
             let at = DESCRIPTORS.plus(16 * number);
