@@ -128,7 +128,7 @@ impl BadRanges {
 
     /// Returns whether nothing is lost.
     #[inline]
-    fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         // Relaxed: a range that is added at this very moment may be missed, as if it had been added a moment later.
         self.known.load(Ordering::Relaxed) == 0
     }

@@ -1,158 +1,82 @@
 //! Loads that may end in a machine check: a CPU that receives poison instead of bytes raises #MC on the load itself.
 //!
-//! All loads from persistent memory that is mapped are made here (invariant 15), in one piece of assembly that keeps
-//! nothing on the stack. So a handler of the exception can end any of them: it goes on at [`resume_at`] instead of at the
-//! load, and the load returns [`Interrupted`]. On a host a test's signal handler does the same with a SIGBUS.
+//! All loads from persistent memory that is mapped are made here (invariant 15), by pieces of assembly that keep nothing
+//! on the stack. Wherever the compiler puts one, an entry of a table has its instructions, and where execution goes on
+//! instead. So a handler of the exception can end any of them: it goes on at [`resume_at`], and the load returns
+//! [`Interrupted`]. On a host a test's signal handler does the same with a SIGBUS.
 //!
 //! The apertures of block data windows are registers, and are not loaded from here: their status tells of lost bytes. A
 //! machine check on such a load ends the machine.
 
-use core::arch::global_asm;
+use core::arch::asm;
 
 /// An exception ended a load. The bytes that it has stored before mean nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Interrupted;
 
-/// The result of the routines, in RAX and RDX.
+/// An entry of the table: offsets from its own place.
 #[repr(C)]
-struct Outcome {
-    value: u64,
-    interrupted: u64,
+struct Entry {
+    /// Of the first instruction.
+    start: i32,
+    /// Of the first one after the last.
+    end: i32,
+    /// Of the one that execution goes on at.
+    resume: i32,
 }
 
-global_asm!(
-    r#"
-    .pushsection .text.untorn_guarded, "ax", @progbits
-    .balign 16
-    // Copies whole lines (RDX bytes, not 0) from RSI to RDI. Uses only caller-saved registers, and no stack.
-    .global untorn_guarded_lines_avx
-untorn_guarded_lines_avx:
-    add rdi, rdx
-    add rsi, rdx
-    neg rdx
-2:  vmovdqu ymm0, [rsi + rdx]
-    vmovdqu ymm1, [rsi + rdx + 32]
-    vmovdqu [rdi + rdx], ymm0
-    vmovdqu [rdi + rdx + 32], ymm1
-    add rdx, 64
-    jnz 2b
-    vzeroupper
-    ret                             // RDX is 0
-
-    .balign 16
-    .global untorn_guarded_lines_sse2
-untorn_guarded_lines_sse2:
-    add rdi, rdx
-    add rsi, rdx
-    neg rdx
-2:  movdqu xmm0, [rsi + rdx]
-    movdqu xmm1, [rsi + rdx + 16]
-    movdqu xmm2, [rsi + rdx + 32]
-    movdqu xmm3, [rsi + rdx + 48]
-    movdqu [rdi + rdx], xmm0
-    movdqu [rdi + rdx + 16], xmm1
-    movdqu [rdi + rdx + 32], xmm2
-    movdqu [rdi + rdx + 48], xmm3
-    add rdx, 64
-    jnz 2b
-    ret
-
-    .balign 16
-    .global untorn_guarded_lines_words
-untorn_guarded_lines_words:
-    add rdi, rdx
-    add rsi, rdx
-    neg rdx
-2:  mov rax, [rsi + rdx]
-    mov rcx, [rsi + rdx + 8]
-    mov r8, [rsi + rdx + 16]
-    mov r9, [rsi + rdx + 24]
-    mov [rdi + rdx], rax
-    mov [rdi + rdx + 8], rcx
-    mov [rdi + rdx + 16], r8
-    mov [rdi + rdx + 24], r9
-    mov rax, [rsi + rdx + 32]
-    mov rcx, [rsi + rdx + 40]
-    mov r8, [rsi + rdx + 48]
-    mov r9, [rsi + rdx + 56]
-    mov [rdi + rdx + 32], rax
-    mov [rdi + rdx + 40], rcx
-    mov [rdi + rdx + 48], r8
-    mov [rdi + rdx + 56], r9
-    add rdx, 64
-    jnz 2b
-    ret
-
-    .balign 16
-    // Any number of bytes: eight at a time, then single ones.
-    .global untorn_guarded_bytes
-untorn_guarded_bytes:
-2:  cmp rdx, 8
-    jb 3f
-    mov rax, [rsi]
-    mov [rdi], rax
-    add rsi, 8
-    add rdi, 8
-    sub rdx, 8
-    jmp 2b
-3:  test rdx, rdx
-    jz 4f
-    movzx eax, byte ptr [rsi]
-    mov [rdi], al
-    inc rsi
-    inc rdi
-    dec rdx
-    jmp 3b
-4:  ret
-
-    .balign 16
-    .global untorn_guarded_u32
-untorn_guarded_u32:
-    mov eax, [rdi]
-    xor edx, edx
-    ret
-
-    .balign 16
-    .global untorn_guarded_u64
-untorn_guarded_u64:
-    mov rax, [rdi]
-    xor edx, edx
-    ret
-
-    // An exception in any of the above goes on here, and so returns to the caller with `interrupted` set.
-    .balign 16
-    .global untorn_guarded_interrupted
-untorn_guarded_interrupted:
-    mov edx, 1
-    ret
-    .popsection
-    "#
-);
-
-unsafe extern "sysv64" {
-    fn untorn_guarded_lines_avx(to: *mut u8, from: *const u8, bytes: usize) -> Outcome;
-    fn untorn_guarded_lines_sse2(to: *mut u8, from: *const u8, bytes: usize) -> Outcome;
-    fn untorn_guarded_lines_words(to: *mut u8, from: *const u8, bytes: usize) -> Outcome;
-    fn untorn_guarded_bytes(to: *mut u8, from: *const u8, bytes: usize) -> Outcome;
-    fn untorn_guarded_u32(from: *const u32) -> Outcome;
-    fn untorn_guarded_u64(from: *const u64) -> Outcome;
-    fn untorn_guarded_interrupted();
+/// The end of a piece that loads between its labels 2 and 3: its entry, and the code that sets its operand `interrupted`.
+/// The linker gathers the section `untorn_guarded`, keeps all of it (flag R), and gives its borders.
+macro_rules! guard {
+    () => {
+        concat!(
+            ".pushsection .text.untorn_resume, \"ax\"\n",
+            "4: mov {interrupted:e}, 1\n",
+            "jmp 3b\n",
+            ".popsection\n",
+            ".pushsection untorn_guarded, \"aR\"\n",
+            ".balign 4\n",
+            "5: .long 2b - 5b, 3b - 5b, 4b - 5b\n",
+            ".popsection",
+        )
+    };
 }
 
 /// Returns where execution goes on after an exception at `rip`, if `rip` is one of the loads here: the stack and all
-/// registers stay as they are.
+/// registers stay as they are. It takes no lock, and looks at each entry.
 #[must_use]
 pub fn resume_at(rip: u64) -> Option<u64> {
-    let first = untorn_guarded_lines_avx as *const () as u64;
-    let past = untorn_guarded_interrupted as *const () as u64;
-    (first..past).contains(&rip).then_some(past)
+    let (start, end): (*const Entry, *const Entry);
+    // SAFETY: two addresses, which the linker gives. The entry that leads nowhere makes it give them in any program.
+    unsafe {
+        asm!(
+            "lea {start}, [rip + __start_untorn_guarded]",
+            "lea {end}, [rip + __stop_untorn_guarded]",
+            ".pushsection untorn_guarded, \"aR\"",
+            ".balign 4",
+            ".long 0, 0, 0",
+            ".popsection",
+            start = out(reg) start,
+            end = out(reg) end,
+            options(nomem, nostack, preserves_flags)
+        );
+    }
+    let mut at = start;
+    while at < end {
+        // SAFETY: entries lie one after the other between the two addresses, and are never written.
+        let entry = unsafe { &*at };
+        let place = |offset: i32| (at as u64).wrapping_add_signed(i64::from(offset));
+        if (place(entry.start)..place(entry.end)).contains(&rip) {
+            return Some(place(entry.resume));
+        }
+        at = at.wrapping_add(1);
+    }
+    None
 }
 
-impl Outcome {
-    #[inline]
-    const fn result(self) -> Result<u64, Interrupted> {
-        if self.interrupted == 0 { Ok(self.value) } else { Err(Interrupted) }
-    }
+#[inline(always)]
+const fn unless(interrupted: u32) -> Result<(), Interrupted> {
+    if interrupted == 0 { Ok(()) } else { Err(Interrupted) }
 }
 
 /// Copies whole lines, 32 bytes at a time.
@@ -165,8 +89,31 @@ impl Outcome {
 /// 2. AVX is usable.
 #[inline]
 pub(crate) unsafe fn copy_lines_avx(to: *mut u8, from: *const u8, bytes: usize) -> Result<(), Interrupted> {
+    let interrupted: u32;
     // SAFETY: the loop loads exactly `bytes` bytes at `from` and stores as many at `to`: both ranges are the caller's.
-    unsafe { untorn_guarded_lines_avx(to, from, bytes) }.result().map(|_| ())
+    unsafe {
+        asm!(
+            "2: vmovdqu ymm0, [{from} + {i}]",
+            "vmovdqu ymm1, [{from} + {i} + 32]",
+            "vmovdqu [{to} + {i}], ymm0",
+            "vmovdqu [{to} + {i} + 32], ymm1",
+            "add {i}, 64",
+            "jnz 2b",
+            "3: vzeroupper",
+            guard!(),
+            i = inout(reg) bytes.wrapping_neg() => _,
+            from = in(reg) from.wrapping_add(bytes),
+            to = in(reg) to.wrapping_add(bytes),
+            interrupted = inout(reg) 0_u32 => interrupted,
+            // VZEROUPPER changes them all.
+            out("xmm0") _, out("xmm1") _, out("xmm2") _, out("xmm3") _,
+            out("xmm4") _, out("xmm5") _, out("xmm6") _, out("xmm7") _,
+            out("xmm8") _, out("xmm9") _, out("xmm10") _, out("xmm11") _,
+            out("xmm12") _, out("xmm13") _, out("xmm14") _, out("xmm15") _,
+            options(nostack)
+        );
+    }
+    unless(interrupted)
 }
 
 /// Copies whole lines, 16 bytes at a time.
@@ -178,8 +125,31 @@ pub(crate) unsafe fn copy_lines_avx(to: *mut u8, from: *const u8, bytes: usize) 
 /// As [`copy_bytes`]; `bytes` is a multiple of 64 and not 0.
 #[inline]
 pub(crate) unsafe fn copy_lines_sse2(to: *mut u8, from: *const u8, bytes: usize) -> Result<(), Interrupted> {
+    let interrupted: u32;
     // SAFETY: as in `copy_lines_avx`.
-    unsafe { untorn_guarded_lines_sse2(to, from, bytes) }.result().map(|_| ())
+    unsafe {
+        asm!(
+            "2: movdqu {a}, [{from} + {i}]",
+            "movdqu {b}, [{from} + {i} + 16]",
+            "movdqu {c}, [{from} + {i} + 32]",
+            "movdqu {d}, [{from} + {i} + 48]",
+            "movdqu [{to} + {i}], {a}",
+            "movdqu [{to} + {i} + 16], {b}",
+            "movdqu [{to} + {i} + 32], {c}",
+            "movdqu [{to} + {i} + 48], {d}",
+            "add {i}, 64",
+            "jnz 2b",
+            "3:",
+            guard!(),
+            a = out(xmm_reg) _, b = out(xmm_reg) _, c = out(xmm_reg) _, d = out(xmm_reg) _,
+            i = inout(reg) bytes.wrapping_neg() => _,
+            from = in(reg) from.wrapping_add(bytes),
+            to = in(reg) to.wrapping_add(bytes),
+            interrupted = inout(reg) 0_u32 => interrupted,
+            options(nostack)
+        );
+    }
+    unless(interrupted)
 }
 
 /// Copies whole lines, 8 bytes at a time.
@@ -191,11 +161,42 @@ pub(crate) unsafe fn copy_lines_sse2(to: *mut u8, from: *const u8, bytes: usize)
 /// As [`copy_bytes`]; `bytes` is a multiple of 64 and not 0.
 #[inline]
 pub(crate) unsafe fn copy_lines_words(to: *mut u8, from: *const u8, bytes: usize) -> Result<(), Interrupted> {
+    let interrupted: u32;
     // SAFETY: as in `copy_lines_avx`.
-    unsafe { untorn_guarded_lines_words(to, from, bytes) }.result().map(|_| ())
+    unsafe {
+        asm!(
+            "2: mov {a}, [{from} + {i}]",
+            "mov {b}, [{from} + {i} + 8]",
+            "mov {c}, [{from} + {i} + 16]",
+            "mov {d}, [{from} + {i} + 24]",
+            "mov [{to} + {i}], {a}",
+            "mov [{to} + {i} + 8], {b}",
+            "mov [{to} + {i} + 16], {c}",
+            "mov [{to} + {i} + 24], {d}",
+            "mov {a}, [{from} + {i} + 32]",
+            "mov {b}, [{from} + {i} + 40]",
+            "mov {c}, [{from} + {i} + 48]",
+            "mov {d}, [{from} + {i} + 56]",
+            "mov [{to} + {i} + 32], {a}",
+            "mov [{to} + {i} + 40], {b}",
+            "mov [{to} + {i} + 48], {c}",
+            "mov [{to} + {i} + 56], {d}",
+            "add {i}, 64",
+            "jnz 2b",
+            "3:",
+            guard!(),
+            a = out(reg) _, b = out(reg) _, c = out(reg) _, d = out(reg) _,
+            i = inout(reg) bytes.wrapping_neg() => _,
+            from = in(reg) from.wrapping_add(bytes),
+            to = in(reg) to.wrapping_add(bytes),
+            interrupted = inout(reg) 0_u32 => interrupted,
+            options(nostack)
+        );
+    }
+    unless(interrupted)
 }
 
-/// Copies any number of bytes.
+/// Copies any number of bytes: eight at a time, then single ones.
 ///
 /// # Errors
 /// [`Interrupted`].
@@ -203,10 +204,38 @@ pub(crate) unsafe fn copy_lines_words(to: *mut u8, from: *const u8, bytes: usize
 /// # Safety
 /// `from` is readable, or the handler of the exception goes on at [`resume_at`]; `to` is writable, and no Rust
 /// reference to it exists but the caller's; the two do not overlap.
-#[inline]
 pub(crate) unsafe fn copy_bytes(to: *mut u8, from: *const u8, bytes: usize) -> Result<(), Interrupted> {
+    let interrupted: u32;
     // SAFETY: as in `copy_lines_avx`.
-    unsafe { untorn_guarded_bytes(to, from, bytes) }.result().map(|_| ())
+    unsafe {
+        asm!(
+            "2: cmp {left}, 8",
+            "jb 6f",
+            "mov {word}, [{from}]",
+            "mov [{to}], {word}",
+            "add {from}, 8",
+            "add {to}, 8",
+            "sub {left}, 8",
+            "jmp 2b",
+            "6: test {left}, {left}",
+            "jz 3f",
+            "mov {word:l}, [{from}]",
+            "mov [{to}], {word:l}",
+            "inc {from}",
+            "inc {to}",
+            "dec {left}",
+            "jmp 6b",
+            "3:",
+            guard!(),
+            word = out(reg) _,
+            left = inout(reg) bytes => _,
+            from = inout(reg) from => _,
+            to = inout(reg) to => _,
+            interrupted = inout(reg) 0_u32 => interrupted,
+            options(nostack)
+        );
+    }
+    unless(interrupted)
 }
 
 /// Loads an aligned word, atomically, with acquire order (on x86 every load has it).
@@ -216,11 +245,22 @@ pub(crate) unsafe fn copy_bytes(to: *mut u8, from: *const u8, bytes: usize) -> R
 ///
 /// # Safety
 /// `from` is aligned, and readable as in [`copy_bytes`].
-#[inline]
-#[expect(clippy::cast_possible_truncation, reason = "a 32-bit load leaves the upper half zero")]
+#[inline(always)]
 pub(crate) unsafe fn load_u32(from: *const u32) -> Result<u32, Interrupted> {
+    let (word, interrupted): (u32, u32);
     // SAFETY: one load of the caller's word.
-    unsafe { untorn_guarded_u32(from) }.result().map(|word| word as u32)
+    unsafe {
+        asm!(
+            "2: mov {word:e}, [{from}]",
+            "3:",
+            guard!(),
+            word = out(reg) word,
+            from = in(reg) from,
+            interrupted = inout(reg) 0_u32 => interrupted,
+            options(nostack, preserves_flags)
+        );
+    }
+    unless(interrupted).map(|()| word)
 }
 
 /// Loads an aligned double word, as [`load_u32`] loads a word.
@@ -230,8 +270,20 @@ pub(crate) unsafe fn load_u32(from: *const u32) -> Result<u32, Interrupted> {
 ///
 /// # Safety
 /// As [`load_u32`].
-#[inline]
+#[inline(always)]
 pub(crate) unsafe fn load_u64(from: *const u64) -> Result<u64, Interrupted> {
+    let (word, interrupted): (u64, u32);
     // SAFETY: one load of the caller's word.
-    unsafe { untorn_guarded_u64(from) }.result()
+    unsafe {
+        asm!(
+            "2: mov {word}, [{from}]",
+            "3:",
+            guard!(),
+            word = out(reg) word,
+            from = in(reg) from,
+            interrupted = inout(reg) 0_u32 => interrupted,
+            options(nostack, preserves_flags)
+        );
+    }
+    unless(interrupted).map(|()| word)
 }

@@ -244,7 +244,7 @@ impl Persist {
     ///
     /// # Safety
     /// `from` is readable and `to` writable for `bytes` bytes; they do not overlap.
-    #[inline]
+    #[inline(always)]
     pub unsafe fn load(self, to: *mut u8, from: *const u8, bytes: usize) -> Result<(), Interrupted> {
         let body = bytes / LINE * LINE;
         // SAFETY: whole lines and the rest are disjoint parts of the ranges that the caller vouches for; AVX was found

@@ -252,8 +252,27 @@ impl Pmem {
     }
 
     /// Runs `load`, which loads these bytes, and fails if they are lost before or after it.
-    #[inline]
+    #[inline(always)]
     fn unless_lost<T>(
+        &self,
+        at: NsOffset,
+        bytes: usize,
+        load: impl Fn() -> Result<T, Interrupted>,
+    ) -> Result<T, MediaError> {
+        // Nothing is lost at all: the way of nearly all loads. A line that is lost meanwhile may read as any bytes.
+        if self.0.bad.is_empty()
+            && let Ok(loaded) = load()
+            && self.0.bad.is_empty()
+        {
+            return Ok(loaded);
+        }
+        self.load_beside_lost(at, bytes, load)
+    }
+
+    /// As [`Pmem::unless_lost`], where something is lost.
+    #[cold]
+    #[inline(never)]
+    fn load_beside_lost<T>(
         &self,
         at: NsOffset,
         bytes: usize,
@@ -262,7 +281,6 @@ impl Pmem {
         for _ in 0..LOAD_ATTEMPTS {
             self.readable(at, bytes)?;
             if let Ok(loaded) = load() {
-                // Check again: a line that was lost meanwhile may have read as any bytes.
                 return self.readable(at, bytes).map(|()| loaded);
             }
             // A machine check ended the load: about these bytes, or about others.
@@ -271,7 +289,7 @@ impl Pmem {
     }
 
     /// Refuses a store that leaves a part of a lost line as it is.
-    #[inline]
+    #[inline(always)]
     fn mends_lines(&self, at: NsOffset, bytes: usize) -> Result<(), MediaError> {
         match self.0.bad.torn_by(self.0.start + at.0, bytes as u64) {
             None => Ok(()),
@@ -279,7 +297,7 @@ impl Pmem {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn writable(&self) -> Result<(), MediaError> {
         match (self.0.access, self.0.durable.fault()) {
             (Access::ReadWrite, None) => Ok(()),
@@ -290,14 +308,14 @@ impl Pmem {
 }
 
 impl RawMedium for Pmem {
-    #[inline]
+    #[inline(always)]
     unsafe fn read_raw(&self, at: NsOffset, to: *mut u8, bytes: usize) -> Result<(), MediaError> {
         let from = self.locate(at, bytes)?;
         // SAFETY: `locate` checked the one range, the caller vouches for the other.
         self.unless_lost(at, bytes, || unsafe { self.0.persist.load(to, from, bytes) })
     }
 
-    #[inline]
+    #[inline(always)]
     unsafe fn write_raw(&self, at: NsOffset, from: *const u8, bytes: usize) -> Result<(), MediaError> {
         self.writable()?;
         let to = self.locate(at, bytes)?;
@@ -339,33 +357,33 @@ impl Medium for Pmem {
         matches!(self.0.durable, Durable::WriteBacks(_))
     }
 
-    #[inline]
+    #[inline(always)]
     fn read(&self, at: NsOffset, into: &mut [u8]) -> Result<(), MediaError> {
         // SAFETY: the range is the slice's, and no `&mut [u8]` can overlap the medium. The copy goes by its pointer alone.
         unsafe { self.read_raw(at, into.as_mut_ptr(), into.len()) }
     }
 
-    #[inline]
+    #[inline(always)]
     fn write(&self, at: NsOffset, from: &[u8]) -> Result<(), MediaError> {
         // SAFETY: the range is the slice's, and no `&[u8]` can overlap the medium.
         unsafe { self.write_raw(at, from.as_ptr(), from.len()) }
     }
 
-    #[inline]
+    #[inline(always)]
     fn load_u32(&self, at: NsOffset) -> Result<u32, MediaError> {
         let word = self.locate_word::<u32>(at)?;
         // SAFETY: the word is mapped and aligned; racing accesses to the medium are atomic or machine copies.
         self.unless_lost(at, 4, || unsafe { guarded::load_u32(word) }).map(u32::from_le)
     }
 
-    #[inline]
+    #[inline(always)]
     fn load_u64(&self, at: NsOffset) -> Result<u64, MediaError> {
         let word = self.locate_word::<u64>(at)?;
         // SAFETY: as in `load_u32`.
         self.unless_lost(at, 8, || unsafe { guarded::load_u64(word) }).map(u64::from_le)
     }
 
-    #[inline]
+    #[inline(always)]
     fn store_u32(&self, at: NsOffset, value: u32) -> Result<(), MediaError> {
         self.writable()?;
         let word = self.locate_word::<u32>(at)?;
@@ -375,7 +393,7 @@ impl Medium for Pmem {
         Ok(())
     }
 
-    #[inline]
+    #[inline(always)]
     fn store_u64(&self, at: NsOffset, value: u64) -> Result<(), MediaError> {
         self.writable()?;
         let word = self.locate_word::<u64>(at)?;
@@ -385,7 +403,7 @@ impl Medium for Pmem {
         Ok(())
     }
 
-    #[inline]
+    #[inline(always)]
     fn start_write_back(&self, at: NsOffset, bytes: u64) -> Result<(), MediaError> {
         let length = usize::try_from(bytes).map_err(|_| MediaError::OutOfRange { at, bytes })?;
         let from = self.locate(at, length)?;

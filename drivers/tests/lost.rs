@@ -143,6 +143,14 @@ fn a_load_that_fails_is_a_media_error_and_the_line_stays_lost_until_it_is_writte
     assert_eq!(pmem.read(NsOffset(PAGE + 2048), &mut buffer[..128]), Err(poisoned(PAGE + 2048)));
     assert_eq!(HEALED.load(Ordering::Relaxed), -1);
 
+    // The same while nothing is known to be lost.
+    pmem.write(NsOffset(PAGE), &[6; 4096]).expect("the file is whole again");
+    assert_eq!(pmem.lost(), []);
+    // SAFETY: a plain system call.
+    assert_eq!(unsafe { libc::ftruncate(file, 4096) }, 0);
+    HEALED.store(file, Ordering::Relaxed);
+    assert_eq!(pmem.load_u64(NsOffset(PAGE + 2048)), Err(poisoned(PAGE + 2048)));
+
     // Memory that is not mapped belongs to no region.
     assert_eq!(poison::report(PhysAddr(BASE - 1), 6), Err(poison::ReportError::Elsewhere));
     assert_eq!(poison::report(PhysAddr(BASE + 2 * PAGE), 6), Err(poison::ReportError::Elsewhere));
