@@ -98,13 +98,13 @@ impl Arena {
     }
 
     /// Follows the map. An entry past the arena's end turns the arena read-only.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn entry<M: Medium>(&self, media: &M, premap: PremapAba) -> Result<MapEntry, BttError> {
         self.word(media, premap).and_then(|word| self.decode(media, premap, word))
     }
 
     /// The word of a sector's map entry, as it is once interrupted writes are finished.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn word<M: Medium>(&self, media: &M, premap: PremapAba) -> Result<u32, BttError> {
         if !self.overlay.is_empty()
             && let Some(known) = self.overlaid(premap)
@@ -118,10 +118,10 @@ impl Arena {
     }
 
     /// What the word of a map entry means. One that leads past the arena's end turns the arena read-only.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn decode<M: Medium>(&self, media: &M, premap: PremapAba, word: u32) -> Result<MapEntry, BttError> {
         let entry = MapEntry::decode(word, premap);
-        if entry.block().0 < self.found.info.geometry.internal_nlba {
+        if MapEntry::block_of(word, premap).0 < self.found.info.geometry.internal_nlba {
             return Ok(entry);
         }
         Err(self.found_damage(media, ReadOnlyReason::MapOutOfBounds { premap, found: word }))

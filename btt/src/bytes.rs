@@ -26,6 +26,7 @@ impl<'a> Sectors<'a> {
 }
 
 impl<M: Medium + ?Sized> SectorSource<M> for Sectors<'_> {
+    #[inline(always)]
     fn store(&self, index: usize, media: &M, at: NsOffset) -> Result<(), MediaError> {
         media.write(at, &self.bytes[index * self.size..][..self.size])
     }
@@ -53,6 +54,7 @@ impl<'a> SectorsMut<'a> {
 }
 
 impl<M: Medium + ?Sized> SectorSink<M> for SectorsMut<'_> {
+    #[inline(always)]
     fn load(&mut self, index: usize, media: &M, at: NsOffset) -> Result<(), MediaError> {
         media.read(at, self.sector(index))
     }

@@ -102,7 +102,7 @@ impl Scattered {
     }
 }
 
-impl Run<RUN_MAX> for Scattered {
+impl Run<RUN_MAX, RUN_MAX> for Scattered {
     fn premap(&self, index: usize) -> PremapAba {
         self.premaps[index]
     }

@@ -264,6 +264,7 @@ impl FlogEntry {
     ///
     /// # Errors
     /// The medium's error.
+    #[inline(always)]
     pub(crate) fn store_body<M: Medium>(&self, media: &M, record: Move) -> Result<(), MediaError> {
         let mut old = record.old.block().0;
         if matches!(record.old, MapEntry::Error(_)) {
@@ -290,6 +291,7 @@ impl FlogEntry {
     ///
     /// # Errors
     /// The medium's error.
+    #[inline(always)]
     pub(crate) fn store_commit<M: Medium>(&self, media: &M) -> Result<(), MediaError> {
         media.store_u64(self.slot_at().plus(8), u64::from(self.free.0) | u64::from(self.next_seq) << 32)
     }
@@ -298,6 +300,7 @@ impl FlogEntry {
     ///
     /// # Errors
     /// The medium's error.
+    #[inline(always)]
     pub(crate) fn start_write_back<M: Medium>(&self, media: &M) -> Result<(), MediaError> {
         media.start_write_back(self.slot_at(), FLOG_SLOT_BYTES)
     }

@@ -57,6 +57,7 @@ impl<'a, M: Medium> LaneGuard<'a, M> {
     /// Crash before it: this run's data are wholly or partly on the medium, in blocks that no map entry names once
     /// recovery has finished the run before: old sectors stand. Crash after it: the same, and nothing waits for
     /// recovery.
+    #[inline]
     pub(crate) fn fence_data(&mut self) -> Result<DataDurable, MediaError> {
         let media = self.btt.media();
         for line in &self.state.unfenced {
@@ -70,6 +71,7 @@ impl<'a, M: Medium> LaneGuard<'a, M> {
         Ok(DataDurable(()))
     }
 
+    #[inline]
     pub(crate) fn fence(&mut self) -> Result<(), MediaError> {
         self.state.counters.fences += 1;
         self.btt.fence()
@@ -93,6 +95,7 @@ impl<M: Medium> Btt<M> {
     /// A later fence proves nothing then: the medium may have dropped the stores that the failed fence was for,
     /// although they read back. The next record of a flog group would build on a record, or on a map entry, that a
     /// power cut takes away.
+    #[inline]
     pub(crate) fn fence(&self) -> Result<(), MediaError> {
         self.media().fence().inspect_err(|why| self.stop_if_not_durable(*why))
     }

@@ -61,19 +61,27 @@ impl MapEntry {
     pub(crate) const BLOCK: u32 = Self::E - 1;
 
     /// The meaning of the word that stands for `premap`.
+    #[inline]
     #[must_use]
     pub const fn decode(word: u32, premap: PremapAba) -> Self {
-        let block = PostmapAba(word & Self::BLOCK);
+        let block = Self::block_of(word, premap);
         match (word & Self::Z != 0, word & Self::E != 0) {
-            // The block bits of an initial entry mean nothing.
-            (false, false) => Self::Initial(PostmapAba(premap.0)),
+            (true, true) => Self::Normal(block),
+            (false, false) => Self::Initial(block),
             (false, true) => Self::Error(block),
             (true, false) => Self::Zero(block),
-            (true, true) => Self::Normal(block),
         }
     }
 
+    /// The block that the word names.
+    #[inline]
+    pub(crate) const fn block_of(word: u32, premap: PremapAba) -> PostmapAba {
+        // The block bits of an initial entry mean nothing.
+        PostmapAba(if word & (Self::Z | Self::E) == 0 { premap.0 } else { word & Self::BLOCK })
+    }
+
     /// The word that stands for this entry.
+    #[inline]
     #[must_use]
     pub const fn encode(self) -> u32 {
         match self {
@@ -85,6 +93,7 @@ impl MapEntry {
     }
 
     /// The block that the sector owns, whatever a read returns.
+    #[inline]
     #[must_use]
     pub const fn block(self) -> PostmapAba {
         match self {
@@ -123,6 +132,13 @@ pub(crate) struct Stripe {
     record: Mutex<Option<Unfenced>>,
     /// How often entries of these lines have changed their blocks. Only the holder of the lock stores it.
     version: AtomicU64,
+}
+
+impl Stripe {
+    #[inline]
+    fn lock(&self, line: MapLine) -> Locked<'_> {
+        Locked { line, record: self.record.lock(), version: &self.version }
+    }
 }
 
 /// All stripes of an arena.
@@ -180,13 +196,18 @@ impl MapLocks {
         self.lock_lines((wrap..end).chain(begin..wrap).map(MapLine))
     }
 
+    /// Locks the stripe of one line.
+    #[inline(always)]
+    pub(crate) fn lock_line(&self, line: MapLine) -> MapGuard<'_, 1> {
+        MapGuard([Some(self.stripe(line).lock(line))])
+    }
+
     /// Locks the stripes of at most `LINES` lines, which come in ascending order of their stripes, all different.
     #[inline]
     pub(crate) fn lock_lines<const LINES: usize>(&self, lines: impl Iterator<Item = MapLine>) -> MapGuard<'_, LINES> {
         let mut guard = MapGuard([const { None }; LINES]);
         for (slot, line) in guard.0.iter_mut().zip(lines) {
-            let stripe = self.stripe(line);
-            *slot = Some(Locked { line, record: stripe.record.lock(), version: &stripe.version });
+            *slot = Some(self.stripe(line).lock(line));
         }
         guard
     }

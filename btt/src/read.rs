@@ -115,7 +115,7 @@ enum Failed {
 }
 
 impl<M: Medium> Btt<M> {
-    /// Reads run by run; `slowly` reads one for which the short way fails, and returns false if it is to be tried again.
+    /// Reads sectors; `slowly` reads a run for which the short way fails, and returns false if it is to be tried again.
     #[inline]
     fn read_runs<S: SectorSink<M> + ?Sized>(
         &self,
@@ -123,24 +123,62 @@ impl<M: Medium> Btt<M> {
         count: u64,
         sink: &mut S,
         counters: &mut Counters,
-        mut slowly: impl FnMut(ReadRun<'_>, &mut S) -> Result<bool, BttError>,
+        slowly: impl FnMut(ReadRun<'_>, &mut S) -> Result<bool, BttError>,
     ) -> Result<(), BttError> {
         self.check_range(lba, count)?;
+        let mut tried = 0;
+        if count == 1 {
+            // The first try in a straight line, as it is all that there is to most requests.
+            let (arena, premap) = self.locate(lba);
+            let line = MapLine::of(premap);
+            let version = arena.locks.version(line);
+            let result = self.follow(arena, premap, 0, sink);
+            if !arena.locks.is_still(line, version) {
+                counters.read_retries += 1;
+            } else if result.is_ok() {
+                counters.sectors_read += 1;
+                return Ok(());
+            }
+            tried = 1;
+        }
+        self.read_all(lba, count, sink, counters, tried, slowly)
+    }
+
+    /// Reads run by run, the first of which was `tried` so often.
+    #[inline(never)]
+    fn read_all<S: SectorSink<M> + ?Sized>(
+        &self,
+        lba: ExternalLba,
+        count: u64,
+        sink: &mut S,
+        counters: &mut Counters,
+        mut tried: usize,
+        mut slowly: impl FnMut(ReadRun<'_>, &mut S) -> Result<bool, BttError>,
+    ) -> Result<(), BttError> {
         let mut done = 0;
         while done < count {
             let (arena, first) = self.locate(ExternalLba(lba.0 + done));
             let run = ReadRun { arena, first, count: run_length(arena, first, count - done), done };
-            let mut tries = 1;
             loop {
-                match self.try_run(run, sink)? {
-                    Tried::Kept => break,
-                    Tried::Changed if tries < TRIES => tries += 1,
-                    // The slow path ends, too: it fails only if a sector is written while it is found lost.
-                    Tried::Changed | Tried::Lost if slowly(run, sink)? => break,
-                    Tried::Changed | Tried::Lost => tries = 1,
+                if tried < TRIES {
+                    tried += 1;
+                    match self.try_run(run, sink)? {
+                        Tried::Kept => break,
+                        Tried::Changed => {
+                            counters.read_retries += 1;
+                            continue;
+                        }
+                        Tried::Lost => {}
+                    }
                 }
+                // The slow path ends, too: it fails only if a sector is written while it is found lost.
+                if slowly(run, sink)? {
+                    break;
+                }
+                tried = 0;
                 counters.read_retries += 1;
             }
+            tried = 0;
             done += u64::from(run.count);
             counters.sectors_read += u64::from(run.count);
         }
@@ -151,27 +189,23 @@ impl<M: Medium> Btt<M> {
     #[inline]
     fn try_run<S: SectorSink<M> + ?Sized>(&self, run: ReadRun<'_>, sink: &mut S) -> Result<Tried, BttError> {
         let locks = &run.arena.locks;
-        if run.count == 1 {
-            // The same without loops: most requests are for one sector.
-            let line = MapLine::of(run.first);
-            let version = locks.version(line);
-            let result = run.sectors().try_for_each(|(premap, index)| self.follow(run.arena, premap, index, sink));
-            return if locks.is_still(line, version) { believed(result) } else { Ok(Tried::Changed) };
-        }
         let lines = MapLine::all_of(run.first, run.count);
         let mut versions = [0; LINES_MOST];
         for (version, line) in versions.iter_mut().zip(lines.clone()) {
             *version = locks.version(line);
         }
         let result = run.sectors().try_for_each(|(premap, index)| self.follow(run.arena, premap, index, sink));
-        if versions.iter().zip(lines).all(|(version, line)| locks.is_still(line, *version)) {
-            believed(result)
-        } else {
-            Ok(Tried::Changed)
+        if !versions.iter().zip(lines).all(|(version, line)| locks.is_still(line, *version)) {
+            return Ok(Tried::Changed);
+        }
+        match result {
+            Ok(()) => Ok(Tried::Kept),
+            Err(Failed::Lost(_)) => Ok(Tried::Lost),
+            Err(Failed::Error(why)) => Err(why),
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn follow<S: SectorSink<M> + ?Sized>(
         &self,
         arena: &Arena,
@@ -184,7 +218,7 @@ impl<M: Medium> Btt<M> {
     }
 
     /// Copies the block of this entry.
-    #[inline]
+    #[inline(always)]
     fn copy<S: SectorSink<M> + ?Sized>(
         &self,
         arena: &Arena,
@@ -226,16 +260,6 @@ impl<M: Medium> Btt<M> {
         let again = self.media().look_again(arena.block_at(entry.block()), bytes);
         again.map_err(|why| Failed::Error(BttError::Data { lba: arena.lba(premap), why }))?;
         self.copy(arena, premap, entry, index, sink)
-    }
-}
-
-/// The outcome of a try during which no entry has changed its block.
-#[inline]
-fn believed(result: Result<(), Failed>) -> Result<Tried, BttError> {
-    match result {
-        Ok(()) => Ok(Tried::Kept),
-        Err(Failed::Lost(_)) => Ok(Tried::Lost),
-        Err(Failed::Error(why)) => Err(why),
     }
 }
 

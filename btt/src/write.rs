@@ -21,13 +21,13 @@ use crate::bytes::ZEROES;
 use crate::error::BttError;
 use crate::flog::Move;
 use crate::guard::{DataDurable, LaneGuard};
-use crate::map::{LINES_MOST, MapEntry, MapGuard, MapLocks, Unfenced};
+use crate::map::{LINES_MOST, MapEntry, MapGuard, MapLine, MapLocks, Unfenced};
 use crate::media::{LINE_BYTES, MediaError, Medium, SectorSource};
 use crate::units::{ExternalLba, PostmapAba, PremapAba, RUN_MAX, clamp_u32};
 
 /// The sectors of a run, all of one arena and different from each other, of which no two lie in map lines that share a
-/// stripe: a stripe remembers one line. `LINES` bounds the lines.
-pub(crate) trait Run<const LINES: usize> {
+/// stripe: a stripe remembers one line. There are at most `SECTORS` of them, in at most `LINES` lines.
+pub(crate) trait Run<const LINES: usize, const SECTORS: usize> {
     /// The run's sector `index`.
     fn premap(&self, index: usize) -> PremapAba;
 
@@ -40,7 +40,7 @@ struct Contiguous {
     first: PremapAba,
 }
 
-impl Run<LINES_MOST> for Contiguous {
+impl Run<LINES_MOST, RUN_MAX> for Contiguous {
     #[inline]
     #[allow(clippy::cast_possible_truncation)] // below RUN_MAX
     fn premap(&self, index: usize) -> PremapAba {
@@ -50,6 +50,21 @@ impl Run<LINES_MOST> for Contiguous {
     #[inline]
     fn lock<'a>(&self, locks: &'a MapLocks, count: u32) -> MapGuard<'a, LINES_MOST> {
         locks.lock(self.first, count)
+    }
+}
+
+/// A sector alone: all that most writes are. What is written of it needs no loop.
+struct Single(PremapAba);
+
+impl Run<1, 1> for Single {
+    #[inline(always)]
+    fn premap(&self, _: usize) -> PremapAba {
+        self.0
+    }
+
+    #[inline(always)]
+    fn lock<'a>(&self, locks: &'a MapLocks, _: u32) -> MapGuard<'a, 1> {
+        locks.lock_line(MapLine::of(self.0))
     }
 }
 
@@ -72,6 +87,10 @@ impl<M: Medium> LaneGuard<'_, M> {
     ) -> Result<(), BttError> {
         let btt = self.btt;
         btt.check_range(lba, count)?;
+        if count == 1 {
+            let (arena, premap) = btt.locate(lba);
+            return self.commit_run(arena, &Single(premap), 1, 0, source, |_| true).map(|_| ());
+        }
         let mut done = 0;
         while done < count {
             let (arena, first) = btt.locate(ExternalLba(lba.0 + done));
@@ -109,10 +128,11 @@ impl<M: Medium> LaneGuard<'_, M> {
     /// # Errors
     /// [`BttError::Data`]: no sector is written, because of the data of the first one. [`BttError::ReadOnly`]: the
     /// arena takes no writes; each sector of the run is old or new.
-    pub(crate) fn commit_run<const LINES: usize>(
+    #[inline(always)]
+    pub(crate) fn commit_run<const LINES: usize, const SECTORS: usize>(
         &mut self,
         arena: &Arena,
-        run: &impl Run<LINES>,
+        run: &impl Run<LINES, SECTORS>,
         count: u32,
         done: u64,
         source: &(impl SectorSource<M> + ?Sized),
@@ -128,7 +148,7 @@ impl<M: Medium> LaneGuard<'_, M> {
         // Again, under the locks: the lane that turned the arena read-only meanwhile may have left a record of one of these
         // sectors without its map change. A second one would free the same block, and no flog can explain that.
         arena.check_writable()?;
-        let mut moves = [Move { lba: PremapAba(0), old: MapEntry::Initial(PostmapAba(0)) }; RUN_MAX];
+        let mut moves = [Move { lba: PremapAba(0), old: MapEntry::Initial(PostmapAba(0)) }; SECTORS];
         for (index, change) in moves.iter_mut().enumerate().take(count as usize) {
             let lba = run.premap(index);
             *change = Move { lba, old: arena.entry(media, lba)? };
@@ -152,6 +172,7 @@ impl<M: Medium> LaneGuard<'_, M> {
     /// A refused block goes behind the lane's others, so that no later run begins with it. The medium does not record
     /// in which order a lane uses its groups: a run's records are of different sectors, and each group's next record uses
     /// the block that its own newest one frees, in any order.
+    #[inline(always)]
     fn place_data(
         &mut self,
         arena: &Arena,
@@ -186,6 +207,7 @@ impl<M: Medium> LaneGuard<'_, M> {
     ///
     /// # Errors
     /// Which of them the medium refused, and why; those before it have their data.
+    #[inline(always)]
     fn store_data(
         &self,
         arena: &Arena,
@@ -225,6 +247,7 @@ impl<M: Medium> LaneGuard<'_, M> {
     }
 
     /// Makes durable what other lanes have changed on these stripes and not fenced (invariant 4).
+    #[inline(always)]
     pub(crate) fn settle<const LINES: usize>(&mut self, guard: &mut MapGuard<'_, LINES>) -> Result<(), MediaError> {
         let mut found = 0;
         for (_, record) in guard.lines() {
@@ -245,6 +268,7 @@ impl<M: Medium> LaneGuard<'_, M> {
     }
 
     /// Stores the flog records of a run and makes them durable. `_data` proves that their data are (invariant 3).
+    #[inline(always)]
     fn commit_records(&mut self, arena: &Arena, moves: &[Move], _data: DataDurable) -> Result<Committed, MediaError> {
         let media = self.btt.media();
         let entries = self.state.entries(arena.index);
@@ -278,6 +302,7 @@ impl<M: Medium> LaneGuard<'_, M> {
     }
 
     /// Moves the map entries, and remembers that they are not durable yet.
+    #[inline(always)]
     fn update_map<const LINES: usize>(
         &mut self,
         arena: &Arena,
