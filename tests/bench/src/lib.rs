@@ -2,6 +2,7 @@
 //!
 //! | module | is |
 //! |---|---|
+//! | [`aligned`] | memory that begins at a page |
 //! | [`cpus`] | threads on CPUs of their own |
 //! | [`disk`] | a file with a BTT on it |
 //! | [`load`] | reads and writes of its sectors, drawn as other programs draw theirs |
@@ -14,6 +15,7 @@
 //!
 //! `benches/sectors.rs` has the same operations under criterion, which compares them before and after a change.
 
+pub mod aligned;
 pub mod cpus;
 pub mod disk;
 pub mod load;

@@ -22,6 +22,7 @@ use btt::{Btt, BttError, CpuIndex, ExternalLba};
 use drivers::pmem::Pmem;
 use service::pattern::Choices;
 
+use crate::aligned::Aligned;
 use crate::cpus::{allowed, cpu_seconds, pin};
 
 /// One operation in so many is timed, so that the clock does not dominate.
@@ -267,8 +268,8 @@ struct Worker<'a> {
     order: Order,
     /// The sectors of an operation, if they are scattered.
     lbas: Vec<ExternalLba>,
-    to_write: Vec<u8>,
-    to_read: Vec<u8>,
+    to_write: Aligned,
+    to_read: Aligned,
     written: u64,
 }
 
@@ -281,8 +282,10 @@ impl<'a> Worker<'a> {
         };
         let count = usize::try_from(count).expect("an operation fits in memory");
         let mut order = Order::new(load.mix, thread, load.threads, btt.capacity_sectors() / unit);
-        let to_write = order.sector(btt.sector_size().bytes()).repeat(count);
-        let (to_read, lbas) = (vec![0; to_write.len()], vec![ExternalLba(0); count]);
+        let sector = order.sector(btt.sector_size().bytes());
+        let (mut to_write, to_read) = (Aligned::new(sector.len() * count), Aligned::new(sector.len() * count));
+        to_write.bytes_mut().chunks_exact_mut(sector.len()).for_each(|into| into.copy_from_slice(&sector));
+        let lbas = vec![ExternalLba(0); count];
         Self { load, btt, cpu: CpuIndex(thread), order, lbas, to_write, to_read, written: 0 }
     }
 
@@ -319,33 +322,37 @@ impl<'a> Worker<'a> {
     #[inline]
     fn write(&mut self, lba: u64, count: u64) -> bool {
         let size = self.btt.sector_size();
-        for (sector, lba) in self.to_write.chunks_exact_mut(size.bytes() as usize).zip(lba..) {
+        for (sector, lba) in self.to_write.bytes_mut().chunks_exact_mut(size.bytes() as usize).zip(lba..) {
             self.written += 1;
             stamp(sector, lba, self.written);
         }
-        let Some(sectors) = Sectors::new(&self.to_write, size) else { return false };
+        let Some(sectors) = Sectors::new(self.to_write.bytes(), size) else { return false };
         self.btt.lane(self.cpu).write(ExternalLba(lba), count, &sectors).is_ok()
     }
 
     #[inline]
     fn scatter(&mut self) -> bool {
         let size = self.btt.sector_size();
-        for (sector, lba) in self.to_write.chunks_exact_mut(size.bytes() as usize).zip(&mut self.lbas) {
+        for (sector, lba) in self.to_write.bytes_mut().chunks_exact_mut(size.bytes() as usize).zip(&mut self.lbas) {
             *lba = ExternalLba(self.order.draw().0);
             self.written += 1;
             stamp(sector, lba.0, self.written);
         }
-        let Some(sectors) = Sectors::new(&self.to_write, size) else { return false };
+        let Some(sectors) = Sectors::new(self.to_write.bytes(), size) else { return false };
         Scattered { sectors, lbas: &self.lbas }.commit_all(&mut self.btt.lane(self.cpu)).is_ok()
     }
 
     #[inline]
     fn read(&mut self, lba: u64, count: u64) -> bool {
         let size = self.btt.sector_size();
-        let Some(mut sectors) = SectorsMut::new(&mut self.to_read, size) else { return false };
-        let read = self.btt.reader(self.cpu).read(ExternalLba(lba), count, &mut sectors);
-        read.is_ok()
-            && self.to_read.chunks_exact(size.bytes() as usize).zip(lba..).all(|(sector, lba)| is_of(sector, lba))
+        let Some(mut sectors) = SectorsMut::new(self.to_read.bytes_mut(), size) else { return false };
+        if self.btt.reader(self.cpu).read(ExternalLba(lba), count, &mut sectors).is_err() {
+            return false;
+        }
+        if count == 1 {
+            return is_of(self.to_read.bytes(), lba);
+        }
+        self.to_read.bytes().chunks_exact(size.bytes() as usize).zip(lba..).all(|(sector, lba)| is_of(sector, lba))
     }
 }
 

@@ -12,6 +12,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use bench::aligned::Aligned;
 use bench::cpus::{allowed, pin};
 use clap::{Parser, Subcommand};
 use drivers::copies;
@@ -101,7 +102,7 @@ fn work(
     let sectors = device.seek(SeekFrom::End(0))? / sector_bytes as u64;
     let mut choices = Choices::new(seed, thread);
     let mut memory = Aligned::new(sector_bytes);
-    let sector = memory.bytes();
+    let sector = memory.bytes_mut();
     let (mut ops, mut errors, mut version) = (0, 0, 0);
     while Instant::now() < end {
         for _ in 0..OPS_PER_LOOK {
@@ -121,23 +122,6 @@ fn work(
     Ok((ops, errors))
 }
 
-/// Memory that is aligned as direct I/O wants it.
-struct Aligned {
-    memory: Vec<u8>,
-    bytes: usize,
-}
-
-impl Aligned {
-    fn new(bytes: usize) -> Self {
-        Self { memory: vec![0; bytes + 4095], bytes }
-    }
-
-    fn bytes(&mut self) -> &mut [u8] {
-        let start = self.memory.as_ptr().align_offset(4096);
-        &mut self.memory[start..][..self.bytes]
-    }
-}
-
 fn parts(sector_bytes: usize) {
     let start = Instant::now();
     let now = || u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
@@ -147,8 +131,8 @@ fn parts(sector_bytes: usize) {
         let name = times.persist.copy_name();
         println!("{name} in,{:.0}\n{name} out,{:.0}", part(times.stream_ns), part(times.load_ns));
     }
-    let (mut from, mut to) = (Aligned::new(sector_bytes), Aligned::new(sector_bytes));
-    let (from, to) = (from.bytes(), to.bytes());
+    let (from, mut to) = (Aligned::new(sector_bytes), Aligned::new(sector_bytes));
+    let (from, to) = (from.bytes(), to.bytes_mut());
     println!("rep movsb,{:.0}", least_ns(|| copy_by_string(to, from)));
     let mut version = 0;
     let pattern_in = least_ns(|| {
