@@ -74,6 +74,7 @@ impl LaneState {
     /// Whether a map change of another lane, `lane`, may still be in a cache only. `fences` returns that lane's count
     /// of data fences. It is called only if the count that was seen last does not decide: a count only grows, and a
     /// look at it moves its cache line between CPUs.
+    #[inline]
     pub(crate) fn may_lose(&mut self, lane: LaneIndex, change: &Unfenced, fences: impl FnOnce() -> u64) -> bool {
         let seen = &mut self.seen[lane.0 as usize];
         if *seen <= change.epoch {
@@ -130,22 +131,26 @@ impl Lane {
     }
 
     /// Locks the lane.
+    #[inline]
     pub(crate) fn lock(&self) -> MutexGuard<'_, LaneState> {
         self.state.0.lock()
     }
 
     /// How many data fences the lane has done: the epoch of the map changes that it makes now. For its holder.
+    #[inline]
     pub(crate) fn epoch(&self) -> u64 {
         self.fenced.0.load(Ordering::Relaxed)
     }
 
     /// Counts a data fence, which the lane's holder has done.
+    #[inline]
     pub(crate) fn count_fence(&self) {
         // Release: pairs with the acquire in `fences`. Only the holder of the lane stores it.
         self.fenced.0.store(self.epoch() + 1, Ordering::Release);
     }
 
     /// How many data fences the lane has done. For other lanes.
+    #[inline]
     pub(crate) fn fences(&self) -> u64 {
         // Acquire pairs with the release in `count_fence`: if the count has moved on, so has that fence.
         self.fenced.0.load(Ordering::Acquire)

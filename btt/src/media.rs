@@ -200,6 +200,10 @@ pub trait Medium {
     /// [`MediaError::OutOfRange`].
     fn look_again(&self, at: NsOffset, bytes: u64) -> Result<(), MediaError>;
 
+    /// Hints that the line that holds `at` will be loaded and then stored to: it may come into this CPU's cache meanwhile, and
+    /// from another one's in one move instead of two. It changes nothing, and a medium without such lines ignores it.
+    fn will_store(&self, _at: NsOffset) {}
+
     /// Orders stores: another CPU that reads a byte of what this CPU stores or streams after it, and then executes an
     /// acquire fence, sees all that this CPU stored before, to the medium or to memory. A release fence, for streaming
     /// stores too. It makes nothing durable.
@@ -252,6 +256,9 @@ impl<M: Medium + ?Sized> Medium for &M {
     }
     fn look_again(&self, at: NsOffset, bytes: u64) -> Result<(), MediaError> {
         (**self).look_again(at, bytes)
+    }
+    fn will_store(&self, at: NsOffset) {
+        (**self).will_store(at);
     }
     fn order_stores(&self) {
         (**self).order_stores();

@@ -139,6 +139,7 @@ impl<M: Medium> LaneGuard<'_, M> {
         replaces: impl Fn(MapEntry) -> bool,
     ) -> Result<u32, BttError> {
         arena.check_writable()?;
+        self.fetch_lines(arena, run, count);
         let data_failed = |why| BttError::Data { lba: arena.lba(run.premap(0)), why };
         let count = self.place_data(arena, count, done, source).map_err(data_failed)?;
         let data = self.fence_data().map_err(data_failed)?;
@@ -163,6 +164,22 @@ impl<M: Medium> LaneGuard<'_, M> {
         self.update_map(arena, moves, &mut guard, &committed).map_err(failed)?;
         self.state.counters.sectors_written += u64::from(count);
         Ok(count)
+    }
+
+    /// Lets the run's map lines come while its data are stored: their entries are loaded and stored to afterwards.
+    #[inline(always)]
+    fn fetch_lines<const LINES: usize, const SECTORS: usize>(
+        &self,
+        arena: &Arena,
+        run: &impl Run<LINES, SECTORS>,
+        count: u32,
+    ) {
+        let mut last = None;
+        for premap in (0..count as usize).map(|index| run.premap(index)) {
+            if last.replace(MapLine::of(premap)) != Some(MapLine::of(premap)) {
+                self.btt.media().will_store(arena.found.entry_at(premap));
+            }
+        }
     }
 
     /// Streams the data of a run of at most `count` sectors to free blocks, and returns the run's length: it ends

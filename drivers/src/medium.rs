@@ -116,6 +116,11 @@ impl Medium for AnyMedium {
     }
 
     #[inline]
+    fn will_store(&self, at: NsOffset) {
+        each!(self, medium => medium.will_store(at));
+    }
+
+    #[inline]
     fn order_stores(&self) {
         each!(self, medium => medium.order_stores());
     }

@@ -421,6 +421,14 @@ impl Medium for Pmem {
         Ok(())
     }
 
+    #[inline]
+    fn will_store(&self, at: NsOffset) {
+        if let Ok(line) = self.locate(at, 1) {
+            // SAFETY: `locate` checked the place; a prefetch changes nothing that a program can read, and never faults.
+            unsafe { persist::prefetch_to_store(line) };
+        }
+    }
+
     /// SFENCE: streaming stores are not ordered after earlier stores without it.
     #[inline]
     fn order_stores(&self) {

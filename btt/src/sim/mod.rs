@@ -36,7 +36,7 @@ use spin::{Mutex, MutexGuard};
 
 use crate::media::{FenceFault, MediaError, Medium, NsOffset};
 #[cfg(feature = "sim")]
-pub use crate::sync::scheduled::{Turn, set_scheduler};
+pub use crate::sync::scheduled::{Access, Observer, Turn, set_observer, set_scheduler};
 use image::Image;
 pub use pending::{Chain, PIECE_BYTES, Pending, Store};
 

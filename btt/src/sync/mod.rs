@@ -3,7 +3,7 @@
 //! | package | sources | types |
 //! |---|---|---|
 //! | `btt` | these | core's and spin's |
-//! | `btt` in tests | these, with feature `sim` | spin's, which ask a test's scheduler first |
+//! | `btt` in tests | these, with feature `sim` | core's and spin's, which ask a test's scheduler and show an observer |
 //! | `btt-loom` | these, with feature `loom` | loom's: every interleaving, every value that a load may return |
 //! | `btt-shuttle` | these, with feature `shuttle` | shuttle's: random interleavings, long ones |
 
@@ -15,10 +15,12 @@ pub(crate) mod scheduled;
 #[cfg(any(feature = "loom", feature = "shuttle"))]
 pub(crate) use model::*;
 
+#[cfg(not(any(feature = "sim", feature = "loom", feature = "shuttle")))]
+pub(crate) use core::sync::atomic::{AtomicU32, AtomicU64};
 #[cfg(not(any(feature = "loom", feature = "shuttle")))]
-pub(crate) use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+pub(crate) use core::sync::atomic::{Ordering, fence};
 #[cfg(all(feature = "sim", not(any(feature = "loom", feature = "shuttle"))))]
-pub(crate) use scheduled::{Mutex, MutexGuard};
+pub(crate) use scheduled::{AtomicU32, AtomicU64, Mutex, MutexGuard};
 #[cfg(not(any(feature = "loom", feature = "shuttle")))]
 pub(crate) use spin::Once;
 #[cfg(not(any(feature = "sim", feature = "loom", feature = "shuttle")))]

@@ -33,9 +33,10 @@ const WHOLE: &str = "tests";
 const NO_PROGRAMS: &str = "--no-default-features";
 
 /// All judges, cheapest first. Each is built only when it is asked.
-pub const JUDGES: [Judge; 18] = [
+pub const JUDGES: [Judge; 19] = [
     judge("btt", "btt", &["--lib"]),
     judge("readers", "btt", &["--test", "readers"]),
+    judge("cpus", "btt", &["--test", "cpus"]),
     judge("damage", "btt", &["--test", "damage"]),
     judge("edit", "btt", &["--test", "edit"]),
     judge("model", "btt", &["--test", "model"]),
