@@ -25,8 +25,8 @@ use service::admin::reply::{self, RS};
 use service::admin::{self, Outcome, parse};
 use service::error::AdminError;
 
-use crate::bridge::state::{eventfd, signal};
 use crate::deadline::Deadline;
+use crate::event::{eventfd, signal};
 use crate::limits::ADMIN_CLIENTS_MAX;
 use crate::listener::Listener;
 use crate::session::{ReplyForm, ReplyText, send_all};

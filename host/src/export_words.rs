@@ -1,4 +1,4 @@
-//! A disk for a consumer in words: `SOCKET[,dev=DEV][,ram=FILE,size=S]`, and `FILE,size=S` for the consumer's RAM.
+//! A disk for a consumer in words: `SOCKET[,dev=DEV][,ram=FILE,size=S][,trusted]`, and `FILE,size=S` for a RAM.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -68,23 +68,26 @@ pub struct ExportWords {
     pub dev: Option<String>,
     /// The consumer's RAM, if it is named.
     pub ram: Option<ConsumerRam>,
+    /// Whether the consumer's front ends are trusted ([`ExportSpec::trusted`]).
+    pub trusted: bool,
 }
 
 impl ExportWords {
-    /// Reads `SOCKET[,dev=DEV][,ram=FILE,size=S]`.
+    /// Reads `SOCKET[,dev=DEV][,ram=FILE,size=S][,trusted]`.
     ///
     /// # Errors
     /// The fault of the text, for people.
     pub fn parse(text: &str) -> Result<Self, String> {
         let mut fields = text.split(',');
         let socket = fields.next().filter(|socket| !socket.is_empty()).ok_or("it names no socket")?;
-        let (mut dev, mut ram, mut size) = (None, None, None);
+        let (mut dev, mut ram, mut size, mut trusted) = (None, None, None, false);
         for field in fields {
             match field.split_once('=') {
                 Some(("dev", name)) if !name.is_empty() => dev = Some(name.to_owned()),
                 Some(("ram", file)) if !file.is_empty() => ram = Some(file),
                 Some(("size", text)) => size = Some(text),
-                _ => return Err(format!("'{field}' is none of dev=DEV, ram=FILE and size=S")),
+                None if field == "trusted" => trusted = true,
+                _ => return Err(format!("'{field}' is none of dev=DEV, ram=FILE, size=S and trusted")),
             }
         }
         let ram = match (ram, size) {
@@ -92,14 +95,20 @@ impl ExportWords {
             (None, None) => None,
             _ => return Err("a consumer's RAM takes both ram=FILE and size=S".into()),
         };
-        Ok(Self { socket: socket.into(), dev, ram })
+        Ok(Self { socket: socket.into(), dev, ram, trusted })
     }
 
     /// The disk, with a RAM for its consumer.
     #[must_use]
     pub fn spec(&self) -> ExportSpec {
         let ram = self.ram.clone().unwrap_or_else(|| ConsumerRam::of_socket(&self.socket));
-        ExportSpec { socket: self.socket.clone(), dev: self.dev.clone(), ram: ram.file, ram_bytes: ram.bytes }
+        ExportSpec {
+            socket: self.socket.clone(),
+            dev: self.dev.clone(),
+            ram: ram.file,
+            ram_bytes: ram.bytes,
+            trusted: self.trusted,
+        }
     }
 }
 
@@ -116,6 +125,7 @@ mod tests {
             (spec.dev.as_deref(), spec.ram.to_str(), spec.ram_bytes),
             (Some("pmem0.1s"), Some("/dev/shm/a"), 512 << 20)
         );
+        assert!(!spec.trusted && ExportWords::parse("a,trusted").unwrap().spec().trusted);
         for (wrong, why) in [
             ("", "names no socket"),
             (",ram=b,size=1M", "names no socket"),
@@ -126,6 +136,7 @@ mod tests {
             ("a,ram=b,size=0", "multiple of 1M"),
             ("a,ram=b,size=1M,c", "'c' is none of"),
             ("a,dev=", "'dev=' is none of"),
+            ("a,trusted=yes", "'trusted=yes' is none of"),
             ("a,ram=b,size=9999T", "more than a PC"),
         ] {
             assert!(ExportWords::parse(wrong).is_err_and(|found| found.contains(why)), "{wrong}");

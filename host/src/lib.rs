@@ -2,6 +2,7 @@
 //!
 //! From the bottom up:
 //! - [`deadline`]: nothing here waits without a bound; [`quantity`]: sizes and times as people write them;
+//! - [`event`]: event descriptors, ours and others';
 //! - [`identity`]: which file it is; [`listener`]: a socket that is this user's alone; [`limits`]: shared bounds;
 //! - [`session`]: the admin service at the end of a byte stream: prompt, modes, commands and their replies;
 //! - [`appliance`]: a program (QEMU) that is an appliance, its console on standard input and output;
@@ -26,6 +27,7 @@ pub mod bridge;
 pub mod client;
 pub mod console;
 pub mod deadline;
+pub mod event;
 pub mod export_words;
 pub mod identity;
 pub mod image;

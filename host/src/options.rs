@@ -181,7 +181,8 @@ pub struct Start {
     /// A disk for another machine, with that machine's RAM; may be given several times
     ///
     /// size is that machine's RAM: bytes, or a number with K, M, G or T. Files with the same name are the same machine.
-    #[arg(long, value_name = "SOCKET[,dev=DEV][,ram=FILE,size=S]", value_parser = ExportWords::parse)]
+    /// trusted saves its signals a way through this program; its QEMU can then stop the appliance.
+    #[arg(long, value_name = "SOCKET[,dev=DEV][,ram=FILE,size=S][,trusted]", value_parser = ExportWords::parse)]
     pub vhost_user: Vec<ExportWords>,
     /// How long that machine's requests wait when the appliance is gone, in seconds; then they fail until it is back
     #[arg(long, value_name = "S", value_parser = seconds, default_value = "30")]

@@ -20,7 +20,7 @@ impl Routes for NoRoutes {
 
 /// An export with a front end, which the appliance holds.
 fn attached() -> Export {
-    let mut export = Export::new(ExportIndex(0), MemoryId(0), None);
+    let mut export = Export::new(ExportIndex(0), MemoryId(0), None, false);
     let disk = DiskOffer {
         disk: DiskIndex(0),
         name: "pmem0s".into(),

@@ -17,7 +17,6 @@ use service::control::{Deframer, ExportIndex, Outcome, Report, Request};
 
 use super::listen;
 use super::shared::{Shared, State};
-use super::state::signal;
 
 /// The conversation with one machine.
 struct Conductor {
@@ -89,12 +88,12 @@ impl Conductor {
         let request = exports.iter_mut().enumerate().find_map(|(export, it)| {
             let window = shared.window_of[export];
             let used_index = |rings| super::refuse::used_index(&shared.windows[window].ram, rings);
-            it.next(used_index, &mut machine.device(window))
+            it.next(used_index, &mut machine.device(window, it.trusted))
         });
         drop(state);
         if request.is_some() {
             // A route to an interrupt may be new, and one that we relay.
-            signal(&shared.wake_relay);
+            shared.wake_relays();
         }
         request
     }
@@ -226,7 +225,7 @@ impl Conductor {
                 if let (Some(label), Some(broken)) = (label, broken) {
                     shared.say(&format!("{label}: the driver broke queue {}: {reason}", queue.0));
                     broken.broken = true;
-                    broken.error.iter().for_each(|error| signal(error));
+                    broken.error.iter().for_each(|error| shared.bell.ring(error));
                 }
             }
         }
@@ -247,7 +246,7 @@ impl Conductor {
         }
         drop(state);
         shared.changed.notify_all();
-        signal(&shared.wake_relay);
+        shared.wake_relays();
     }
 }
 
@@ -279,7 +278,7 @@ impl Shared {
                 self.say(&format!("the appliance refuses queue {} of {}: {why}", start.queue.0, it.label()));
                 if let Some(queue) = it.not_started(start) {
                     queue.broken = true;
-                    queue.error.iter().for_each(|error| signal(error));
+                    queue.error.iter().for_each(|error| self.bell.ring(error));
                 }
             }
             (_, why) => {

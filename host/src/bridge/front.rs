@@ -5,12 +5,9 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::PeerCredentials;
 use service::control::QueueIndex;
@@ -25,6 +22,7 @@ use super::memory_table::MemoryTable;
 use super::shared::{Shared, State};
 use super::sharing;
 use super::state::{ConfigWrite, Export, Queue, Rings};
+use crate::event::ForeignEvent;
 
 /// The most bytes of the configuration space that a front end may ask for; those beyond the disk's are 0.
 const CONFIG_BYTES_MAX: u32 = 256;
@@ -130,16 +128,13 @@ impl Front {
     }
 }
 
-/// An event descriptor that a front end sent, made to never block us.
-fn event(file: Option<File>, what: &str) -> std::result::Result<Option<Arc<File>>, String> {
+/// An event descriptor that a front end sent.
+fn event(file: Option<File>, what: &str) -> std::result::Result<Option<Arc<ForeignEvent>>, String> {
     let Some(file) = file else { return Ok(None) };
-    let kind = Path::new("/proc/self/fd").join(file.as_raw_fd().to_string()).read_link();
-    if !kind.is_ok_and(|kind| kind.as_os_str() == "anon_inode:[eventfd]") {
-        return Err(format!("the descriptor for {what} is no eventfd"));
+    match ForeignEvent::new(file) {
+        Some(event) => Ok(Some(Arc::new(event))),
+        None => Err(format!("the descriptor for {what} is no eventfd")),
     }
-    fcntl(file.as_fd(), FcntlArg::F_SETFL(OFlag::O_NONBLOCK | OFlag::O_RDWR))
-        .map_err(|error| format!("the descriptor for {what}: {error}"))?;
-    Ok(Some(Arc::new(file)))
 }
 
 /// Tells a front end that the configuration space has changed: the CONFIG_CHANGE_MSG of the back end's channel.
@@ -287,8 +282,8 @@ impl VhostUserBackendReqHandler for Front {
     }
 
     fn set_vring_kick(&self, index: u8, fd: Option<File>) -> Result<()> {
+        let kick = event(fd, "kicks").or_else(|why| self.refuse(why))?;
         self.change_queue(index.into(), |queue| {
-            let kick = event(fd, "kicks")?;
             queue.set_kick(Some(kick.ok_or("a queue without a kick: polling is not offered")?));
             queue.broken = false;
             Ok(())
@@ -297,21 +292,20 @@ impl VhostUserBackendReqHandler for Front {
 
     fn set_vring_call(&self, index: u8, fd: Option<File>) -> Result<()> {
         let window = self.shared.window_of[self.export];
-        self.change(|state, complain| match event(fd, "calls") {
-            Ok(call) => {
-                state.forget_way(self.export, index.into(), window);
-                match state.exports[self.export].queue_mut(QueueIndex(index.into())) {
-                    Some(queue) => queue.call = call,
-                    None => complain(format!("there is no queue {index}")),
-                }
+        let call = event(fd, "calls").or_else(|why| self.refuse(why))?;
+        self.change(|state, complain| {
+            state.forget_way(self.export, index.into(), window);
+            match state.exports[self.export].queue_mut(QueueIndex(index.into())) {
+                Some(queue) => queue.set_call(call),
+                None => complain(format!("there is no queue {index}")),
             }
-            Err(why) => complain(why),
         })
     }
 
     fn set_vring_err(&self, index: u8, fd: Option<File>) -> Result<()> {
+        let error = event(fd, "errors").or_else(|why| self.refuse(why))?;
         self.change_queue(index.into(), |queue| {
-            queue.error = event(fd, "errors")?;
+            queue.error = error;
             Ok(())
         })
     }

@@ -15,6 +15,8 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 
+use crate::limits::{EXPORTS_MAX, QUEUES_MAX};
+
 /// The protocol's version.
 const VERSION: i64 = 0;
 /// Comes with the shared memory.
@@ -26,8 +28,10 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// The greatest id that the doorbell register has room for.
 const PEER_MAX: u16 = u16::MAX;
 
-/// How many ids of a connection are kept back: for ways to interrupts that last ([`Server::lasting_peer`]).
-pub const LASTING_PEERS: u16 = 1024;
+/// How many ids of a connection are kept back: for ways to interrupts that last ([`Server::lasting_peer`]), one for each
+/// queue that a consumer can have.
+pub const LASTING_PEERS: u16 = 2048;
+const _: () = assert!(EXPORTS_MAX * QUEUES_MAX as usize <= LASTING_PEERS as usize);
 
 /// A peer's id, as the doorbell register wants it in its upper half.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

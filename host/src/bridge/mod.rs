@@ -6,7 +6,7 @@
 //! appliance VM ── ivshmem-doorbell ─────────────┤
 //!              └─ second UART ──────────────────┘                     (rings and features, as offsets)
 //! consumer's RAM file  ==  the appliance's BAR2                       (data: never through the bridge)
-//! the appliance's doorbell  ──>  the consumer's call eventfd          (interrupts: neither)
+//! the appliance's doorbell  ──>  bridge  ──>  the consumer's call eventfd    (interrupts)
 //! ```
 //!
 //! - [`ram`]: a consumer's RAM as a file; `guard`: its mapping, should it be cut short; [`memory_table`]: which of the
@@ -14,7 +14,7 @@
 //! - [`ivshmem`]: the server side of the appliance's ivshmem devices;
 //! - [`state`]: what front ends want, what the appliance holds, and the next step from one to the other;
 //! - `conductor`: takes those steps over the control link (`service::control`); `listen` and `front`: the vhost-user
-//!   sockets; `relay`: kicks; `refuse`: refuses requests while there is no appliance;
+//!   sockets; `relay`: kicks and interrupts; `refuse`: refuses requests while there is no appliance;
 //! - `window`: a consumer's memory as a machine gets it; `shared`: the lock around it all.
 //!
 //! What can happen, and what comes of it:
@@ -60,16 +60,15 @@ use service::control::{ExportIndex, MemoryId};
 use self::ivshmem::{PeerId, Server};
 use self::ram::{RamError, RamFile};
 use self::shared::{Machine, Shared, State};
-use self::state::{Export, QUEUES_MAX, RELAYED_VECTORS, VECTORS, eventfd};
+use self::state::{Export, RELAYED_VECTORS, VECTORS};
 use self::window::Window;
+use crate::event::{Bell, eventfd};
 use crate::identity::Identity;
+use crate::limits::{ADMIN_CLIENTS_MAX, EXPORTS_MAX, QUEUES_MAX};
 use crate::listener;
 
 /// How long requests are held for an appliance that is gone, by default: it boots meanwhile.
 pub const HOLD: Duration = Duration::from_secs(30);
-
-/// The most exports of a bridge: the appliance's ivshmem devices have to find room on its PCI bus.
-pub const EXPORTS_MAX: usize = 24;
 
 /// Why a consumer is left out: its RAM file has another length, or has lost its mark.
 const CUT: &str = "was cut short";
@@ -92,6 +91,9 @@ pub struct ExportSpec {
     pub ram: PathBuf,
     /// How much RAM the consumer has, in bytes.
     pub ram_bytes: u64,
+    /// Whether the event descriptors of its front ends go to the appliance's machine itself, which waits for one that
+    /// blocks. Otherwise the bridge relays all signals.
+    pub trusted: bool,
 }
 
 /// Why there is no bridge.
@@ -181,7 +183,7 @@ impl Bridge {
             };
             known.insert(spec.ram.clone(), window);
             window_of.push(window);
-            exports.push(Export::new(ExportIndex(number), memory_id(window), spec.dev.clone()));
+            exports.push(Export::new(ExportIndex(number), memory_id(window), spec.dev.clone(), spec.trusted));
         }
         let shared = Arc::new(Shared {
             windows,
@@ -200,13 +202,16 @@ impl Bridge {
             }),
             changed: Condvar::new(),
             wake_conductor: eventfd()?,
-            wake_relay: eventfd()?,
+            wake_relays: specs.iter().map(|_| eventfd()).collect::<io::Result<_>>()?,
+            bell: Bell::new()?,
             closed: eventfd()?,
             closing: AtomicBool::new(false),
             threads: Mutex::new(Vec::new()),
         });
-        let relaying = Arc::clone(&shared);
-        shared.spawn(move || relay::relay(&relaying));
+        for export in 0..specs.len() {
+            let relaying = Arc::clone(&shared);
+            shared.spawn(move || relay::relay(&relaying, export));
+        }
         // A number that no other bridge has had: made of the process's own randomness.
         Ok(Self { shared, session: RandomState::new().hash_one(Instant::now()) })
     }
@@ -306,7 +311,7 @@ fn reserve_descriptors(exports: usize) {
     /// A socket and its front end; RAM file, ivshmem socket, watch and kicks.
     const OF_EXPORT: usize = 8 + RELAYED_VECTORS as usize;
     /// Admin clients, the appliance's program, the terminal and what we start with.
-    const OTHERS: usize = crate::limits::ADMIN_CLIENTS_MAX + 64;
+    const OTHERS: usize = ADMIN_CLIENTS_MAX + 64;
     let wanted = (exports * (QUEUES_MAX as usize * OF_QUEUE + OF_EXPORT) + OTHERS) as u64;
     if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
         && soft < wanted

@@ -1,6 +1,10 @@
-//! Relays what can't go directly: when an appliance's device has used up its vectors, the driver's kicks, whose
-//! descriptors change at every start; when it has used up its peers, its calls to the driver. While no appliance is
-//! there it looks at kicks, and from time to time, whether requests have waited for too long.
+//! Relays signals between an export's front end and the appliance's machine, a thread for each export: the driver's kicks
+//! to the machine's own vectors, its calls to the driver. While no appliance serves the export it looks at kicks, and from
+//! time to time, whether requests have waited for too long.
+//!
+//! A front end's descriptors may block, so the machine gets ours instead, and only [`Bell`](crate::event::Bell) and
+//! [`ForeignEvent::take`] touch the front end's. Those of a trusted front end go to the machine itself, as far as its device has
+//! vectors and peers for them.
 
 use std::fs::File;
 use std::io::Read;
@@ -12,36 +16,56 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::shared::Shared;
-use super::state::signal;
+use crate::event::{ForeignEvent, signal};
 
 /// How often queues of an appliance that is gone are looked at, also without a kick.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// From where to where. A kick of a queue that is not served is not relayed: it makes us look.
-struct Pair {
-    from: Arc<File>,
-    to: Option<Arc<File>>,
-    /// Of which export's queue it is a kick, if it is one.
-    kick: Option<(usize, usize)>,
+/// From where to where.
+enum Pair {
+    /// The driver's, to the appliance's machine. One of a queue that is not served goes nowhere: it makes us look.
+    Kick { from: Arc<ForeignEvent>, to: Option<Arc<File>>, queue: usize },
+    /// The appliance's, to the driver.
+    Call { from: Arc<File>, to: Arc<ForeignEvent> },
 }
 
-/// Relays until the bridge closes.
-pub(super) fn relay(shared: &Arc<Shared>) {
+impl Pair {
+    fn from(&self) -> PollFd<'_> {
+        let from = match self {
+            Self::Kick { from, .. } => from.as_fd(),
+            Self::Call { from, .. } => from.as_fd(),
+        };
+        PollFd::new(from, PollFlags::POLLIN)
+    }
+}
+
+/// An export's pairs, as the state has them at one moment.
+struct Pairs {
+    pairs: Vec<Pair>,
+    /// Whether the appliance serves the export: otherwise requests may have to be refused.
+    served: bool,
+    /// Calls whose descriptor has changed. What the old one has got since is rung again.
+    changed: Vec<Arc<ForeignEvent>>,
+}
+
+/// Relays an export's signals until the bridge closes.
+pub(super) fn relay(shared: &Arc<Shared>, export: usize) {
+    let wake = &shared.wake_relays[export];
     while !shared.is_closing() {
-        let (pairs, served) = pairs(shared);
+        let Pairs { pairs, served, changed } = Pairs::of(shared, export);
+        changed.iter().for_each(|call| shared.bell.ring(call));
         let patience = if served {
             PollTimeout::NONE
         } else {
             PollTimeout::try_from(LOOK).expect("a constant of few milliseconds")
         };
         loop {
-            let fixed = [&shared.wake_relay, &shared.closed].map(|file| PollFd::new(file.as_fd(), PollFlags::POLLIN));
+            let fixed = [wake, &shared.closed].map(|file| PollFd::new(file.as_fd(), PollFlags::POLLIN));
             let mut watched: Vec<PollFd<'_>> = fixed.into();
-            watched.extend(pairs.iter().map(|pair| PollFd::new(pair.from.as_fd(), PollFlags::POLLIN)));
+            watched.extend(pairs.iter().map(Pair::from));
             match poll(&mut watched, patience) {
                 Ok(0) => {
-                    let mut state = shared.lock();
-                    (0..shared.sockets.len()).for_each(|export| shared.refuse_if_lost(&mut state, export));
+                    shared.refuse_if_lost(export);
                     continue;
                 }
                 Ok(_) => {}
@@ -51,43 +75,50 @@ pub(super) fn relay(shared: &Arc<Shared>) {
             }
             let ready: Vec<bool> = watched.iter().map(|it| it.any().unwrap_or(true)).collect();
             for (pair, _) in pairs.iter().zip(&ready[2..]).filter(|(_, ready)| **ready) {
-                let mut state = shared.lock();
-                if let (None, Some((export, queue))) = (&pair.to, pair.kick)
-                    && state.exports[export].queues.get(queue).is_some_and(|queue| queue.kick_vector.is_some())
-                {
+                match pair {
+                    Pair::Call { from, to } => {
+                        let _ = (&**from).read(&mut [0; 8]);
+                        shared.bell.ring(to);
+                    }
                     // The appliance is about to serve it, and to take the kicks itself: this may be one already.
-                    continue;
-                }
-                let _ = (&*pair.from).read(&mut [0; 8]);
-                pair.to.iter().for_each(|to| signal(to));
-                if let Some((export, _)) = pair.kick {
-                    shared.refuse_if_lost(&mut state, export);
+                    Pair::Kick { to: None, queue, .. } if shared.is_about_to_serve(export, *queue) => {}
+                    Pair::Kick { from, to, .. } => {
+                        from.take();
+                        to.iter().for_each(|to| signal(to));
+                        if !served {
+                            shared.refuse_if_lost(export);
+                        }
+                    }
                 }
             }
             if ready[0] || ready[1] {
-                let _ = (&*shared.wake_relay).read(&mut [0; 8]);
+                let _ = (&**wake).read(&mut [0; 8]);
                 break;
             }
         }
     }
 }
 
-/// The kicks to relay now, and whether all their queues are served.
-fn pairs(shared: &Shared) -> (Vec<Pair>, bool) {
-    let state = shared.lock();
-    let mut pairs = Vec::new();
-    for (export, it) in state.exports.iter().enumerate() {
-        for (number, queue) in it.queues.iter().enumerate() {
-            let kicks = &shared.windows[shared.window_of[export]].kicks;
+impl Pairs {
+    fn of(shared: &Shared, export: usize) -> Self {
+        let kicks = &shared.windows[shared.window_of[export]].kicks;
+        let mut state = shared.lock();
+        let present = state.is_present();
+        let it = &mut state.exports[export];
+        let (mut pairs, mut changed) = (Vec::new(), Vec::new());
+        let served = present && !it.is_refused();
+        for (number, queue) in it.queues.iter_mut().enumerate() {
             let to = queue.kick_vector.map(|vector| kicks.get(usize::from(vector)).map(Arc::clone));
             // A kick that arrives directly is not ours to read.
             if let (Some(kick), Some(_), None | Some(Some(_))) = (&queue.kick, queue.wanted(), &to) {
-                pairs.push(Pair { from: Arc::clone(kick), to: to.flatten(), kick: Some((export, number)) });
+                pairs.push(Pair::Kick { from: Arc::clone(kick), to: to.flatten(), queue: number });
             }
             if let (Some(relayed), Some(call)) = (&queue.relayed, &queue.call) {
-                pairs.push(Pair { from: Arc::clone(relayed), to: Some(Arc::clone(call)), kick: None });
+                pairs.push(Pair::Call { from: Arc::clone(relayed), to: Arc::clone(call) });
+                changed.extend(queue.call_changed.then(|| Arc::clone(call)));
+                queue.call_changed = false;
             }
         }
+        Self { pairs, served, changed }
     }
-    (pairs, state.is_present() && !state.exports.iter().any(super::state::Export::is_refused))
 }

@@ -4,7 +4,7 @@
 //! |---|---|---|---|
 //! | [`super::conductor`] | a machine that runs the appliance | what holds | all that wait on `changed`, the relay |
 //! | [`super::listen`] | a vhost-user socket, and the front end on it | what is wanted | the conductor, the relay |
-//! | [`super::relay`] | the bridge | used rings of queues that the appliance does not serve | |
+//! | [`super::relay`] | an export | used rings of queues that the appliance does not serve | |
 //!
 //! A thread that holds the lock does not block, with three exceptions: sends of a few bytes that have a bound, the making
 //! of a vhost-user socket, and lines for people, which a reader of standard error that stalls holds up.
@@ -20,9 +20,10 @@ use std::time::{Duration, Instant};
 use service::memory::MemoryTable;
 
 use super::ivshmem::Server;
-use super::state::{Export, InterruptRoute, Queue, Routes, signal};
+use super::state::{Export, InterruptRoute, Queue, Routes};
 use super::window::Window;
 use super::{Log, refuse};
+use crate::event::{Bell, eventfd, signal};
 
 /// How long the appliance may take to let go of a queue. A consumer's machine stands still meanwhile.
 pub(super) const STOP_PATIENCE: Duration = Duration::from_secs(5);
@@ -71,8 +72,10 @@ pub(super) struct Shared {
     pub(super) changed: Condvar,
     /// Something is to be told to the appliance.
     pub(super) wake_conductor: Arc<File>,
-    /// Kicks or calls are others than before.
-    pub(super) wake_relay: Arc<File>,
+    /// Kicks or calls of an export are others than before.
+    pub(super) wake_relays: Vec<Arc<File>>,
+    /// Signals the descriptors of front ends.
+    pub(super) bell: Bell,
     /// Readable once the bridge is to end.
     pub(super) closed: Arc<File>,
     pub(super) closing: AtomicBool,
@@ -149,7 +152,12 @@ impl Shared {
     pub(super) fn wake_all(&self) {
         self.changed.notify_all();
         signal(&self.wake_conductor);
-        signal(&self.wake_relay);
+        self.wake_relays();
+    }
+
+    /// Has the relays look at the state anew.
+    pub(super) fn wake_relays(&self) {
+        self.wake_relays.iter().for_each(|relay| signal(relay));
     }
 
     /// Waits until the appliance serves no queue of `export` that `unwanted` names, and ends the machine if it does not
@@ -173,8 +181,14 @@ impl Shared {
         }
     }
 
+    /// Whether the appliance has been, or is about to be, asked to serve a queue and to take its kicks.
+    pub(super) fn is_about_to_serve(&self, export: usize, queue: usize) -> bool {
+        self.lock().exports[export].queues.get(queue).is_some_and(|queue| queue.kick_vector.is_some())
+    }
+
     /// Refuses the requests that wait in the queues of an export whose appliance is gone for too long, or has withdrawn it.
-    pub(super) fn refuse_if_lost(&self, state: &mut State, export: usize) {
+    pub(super) fn refuse_if_lost(&self, export: usize) {
+        let mut state = self.lock();
         if !state.is_lost(export, self.hold) {
             return;
         }
@@ -188,7 +202,7 @@ impl Shared {
                 Ok(refused) => {
                     queue.resume = true;
                     if let (true, Some(call)) = (refused > 0, &queue.call) {
-                        signal(call);
+                        self.bell.ring(call);
                     }
                 }
                 Err(why) => {
@@ -231,29 +245,38 @@ impl State {
     }
 }
 
-/// The appliance's device for a consumer.
-pub(super) struct Device<'m>(&'m mut Server);
+/// The appliance's device for a consumer, as an export of it sees it.
+pub(super) struct Device<'m> {
+    server: &'m mut Server,
+    trusted: bool,
+}
 
 impl Machine {
-    pub(super) fn device(&mut self, window: usize) -> Device<'_> {
-        Device(&mut self.servers[window])
+    pub(super) fn device(&mut self, window: usize, trusted: bool) -> Device<'_> {
+        Device { server: &mut self.servers[window], trusted }
     }
 }
 
+/// Only descriptors of trusted front ends go to the appliance's QEMU: it writes and reads those that it has with its lock
+/// held, so that one which blocks stops the appliance.
 impl Routes for Device<'_> {
     fn call(&mut self, queue: &mut Queue) -> Option<InterruptRoute> {
-        let Self(server) = self;
         let call = queue.call.as_ref()?;
-        if let Ok(Some(peer)) = server.add_peer(call.as_fd()) {
+        if self.trusted
+            && let Ok(Some(peer)) = self.server.add_peer(call.as_fd())
+        {
             return Some(InterruptRoute { peer, lasting: false });
         }
-        let relayed = super::state::eventfd().ok()?;
-        let peer = server.lasting_peer(relayed.as_fd()).ok().flatten()?;
+        let relayed = eventfd().ok()?;
+        let peer = self.server.lasting_peer(relayed.as_fd()).ok().flatten()?;
         queue.relayed = Some(relayed);
         Some(InterruptRoute { peer, lasting: true })
     }
 
     fn kick(&mut self, queue: &Queue) -> Option<u16> {
-        self.0.add_vector(queue.kick.as_ref()?.as_fd()).ok().flatten()
+        if !self.trusted {
+            return None;
+        }
+        self.server.add_vector(queue.kick.as_ref()?.as_fd()).ok().flatten()
     }
 }

@@ -7,25 +7,21 @@
 //! bridge itself (`super::refuse`), which the lock around this state keeps apart from a Start.
 
 use std::fs::File;
-use std::io::{self, Write};
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use nix::sys::eventfd::{EfdFlags, EventFd};
 use service::blk::Features;
 use service::control::{Attach, Call, DiskIndex, DiskOffer, ExportIndex, MemoryId, QueueIndex, Report, Request, Start};
 
 use super::ivshmem::PeerId;
 use super::memory_table::MemoryTable;
-
-/// The most queues of an export, whatever the appliance offers: what a front end can name is bounded.
-pub const QUEUES_MAX: u16 = 64;
+use crate::event::ForeignEvent;
+use crate::limits::QUEUES_MAX;
 
 /// How many vectors a consumer's ivshmem device has. Each of them wakes one of the appliance's CPUs, which serves the
 /// queues that kick by it.
 pub const VECTORS: u16 = 256;
 
-/// The first of them are for kicks that we relay. The others become kick descriptors themselves, each once.
+/// The first of them are for kicks that we relay. The others become kick descriptors of trusted front ends, each once.
 pub const RELAYED_VECTORS: u16 = 16;
 
 /// Where a queue's rings are in the RAM file.
@@ -74,11 +70,13 @@ pub struct Queue {
     /// Where to go on in the available ring.
     pub base: u16,
     /// The driver's kicks. A queue is started by getting one.
-    pub kick: Option<Arc<File>>,
+    pub kick: Option<Arc<ForeignEvent>>,
     /// The driver's interrupt.
-    pub call: Option<Arc<File>>,
+    pub call: Option<Arc<ForeignEvent>>,
+    /// Whether an interrupt may have gone to the descriptor that was there before `call`: whoever relays rings the new one.
+    pub call_changed: bool,
     /// Told when the driver has broken its ring.
-    pub error: Option<Arc<File>>,
+    pub error: Option<Arc<ForeignEvent>>,
     /// Whether it is to be served.
     pub enabled: bool,
 
@@ -93,7 +91,7 @@ pub struct Queue {
     pub kick_vector: Option<u16>,
     /// The route to its interrupt.
     pub route: Option<InterruptRoute>,
-    /// When routes are used up: the descriptor that a lasting peer signals, for us to relay.
+    /// The descriptor that a lasting peer signals, for us to relay.
     pub relayed: Option<Arc<File>>,
 }
 
@@ -114,9 +112,15 @@ impl Queue {
     }
 
     /// Sets the descriptor by which the driver kicks.
-    pub fn set_kick(&mut self, kick: Option<Arc<File>>) {
+    pub fn set_kick(&mut self, kick: Option<Arc<ForeignEvent>>) {
         self.kick = kick;
         self.kick_vector = None;
+    }
+
+    /// Sets the descriptor of the driver's interrupt.
+    pub fn set_call(&mut self, call: Option<Arc<ForeignEvent>>) {
+        self.call = call;
+        self.call_changed = true;
     }
 
     /// Forgets what a front end has set. What holds stays until it is undone.
@@ -153,6 +157,9 @@ pub struct Export {
     pub memory: MemoryId,
     /// The device, by Linux's name. `None`: the first one offered.
     pub dev: Option<String>,
+    /// Whether its front ends' event descriptors are trusted: they go to the appliance's machine, which waits for one that
+    /// blocks.
+    pub trusted: bool,
     /// The appliance's last offer of it. It stays when the appliance goes: the consumer's disk does not change.
     pub disk: Option<DiskOffer>,
     /// Whether the appliance offers it now.
@@ -191,11 +198,12 @@ pub struct Export {
 impl Export {
     /// An export without a front end.
     #[must_use]
-    pub fn new(index: ExportIndex, memory: MemoryId, dev: Option<String>) -> Self {
+    pub fn new(index: ExportIndex, memory: MemoryId, dev: Option<String>, trusted: bool) -> Self {
         Self {
             index,
             memory,
             dev,
+            trusted,
             disk: None,
             offered: false,
             withdrawn: false,
@@ -434,19 +442,4 @@ impl Export {
 #[must_use]
 pub const fn relayed_vector(export: ExportIndex, queue: QueueIndex) -> u16 {
     export.0.wrapping_add(queue.0) % RELAYED_VECTORS
-}
-
-/// A fresh event descriptor that never blocks.
-///
-/// # Errors
-/// The system's.
-pub fn eventfd() -> io::Result<Arc<File>> {
-    let eventfd = EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
-    Ok(Arc::new(File::from(OwnedFd::from(eventfd))))
-}
-
-/// Signals an event descriptor. One that is full, or none at all, needs no more.
-pub fn signal(eventfd: &File) {
-    let mut eventfd = eventfd;
-    let _ = eventfd.write(&1_u64.to_ne_bytes());
 }

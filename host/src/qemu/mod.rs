@@ -23,10 +23,11 @@ use self::dimm::{Dimm, DimmWords};
 use self::machine::{DEVICES_MAX, DIMMS_MAX, Machine, Window};
 use self::options::Options;
 use crate::backing::Backing;
-use crate::bridge::{EXPORTS_MAX, ExportSpec, HOLD};
+use crate::bridge::{ExportSpec, HOLD};
 use crate::deadline::Deadline;
 use crate::export_words::ExportWords;
 use crate::launch::Launch;
+use crate::limits::EXPORTS_MAX;
 
 /// The NVDIMM of a plain run, below the target directory, and its size when it is made.
 const PLAIN_NVDIMM: &str = "nvdimm0.img";
@@ -98,7 +99,7 @@ impl Plan {
         // A caller who adds devices gets no others by default.
         let serves = of_person && vhost_user.is_empty() && options.qemu_arg.is_empty();
         if serves && options.target.len() <= PLAIN_TARGET_BYTES_MAX {
-            vhost_user.push(ExportWords { socket: target.join(PLAIN_DISK), dev: None, ram: None });
+            vhost_user.push(ExportWords { socket: target.join(PLAIN_DISK), dev: None, ram: None, trusted: false });
             admin.get_or_insert_with(|| target.join(PLAIN_ADMIN));
         }
         match &options.consumer_ram[..] {

@@ -173,6 +173,16 @@ impl Consumer {
         self.answer(queue, slot)
     }
 
+    /// Another descriptor for a queue's calls, as when a driver masks and unmasks its interrupt.
+    pub(crate) fn change_call(&mut self, queue: usize) {
+        self.set_call(queue, EventFd::new(EFD_NONBLOCK).unwrap());
+    }
+
+    pub(crate) fn set_call(&mut self, queue: usize, call: EventFd) {
+        self.front.set_vring_call(queue, &call).unwrap();
+        self.calls[queue] = call;
+    }
+
     /// Whether an interrupt comes.
     pub(crate) fn interrupted(&self, queue: usize) -> bool {
         let begun = Instant::now();

@@ -68,11 +68,11 @@
 //!    never started (SeaBIOS sets up queue 0 only) is never read. Stop takes effect between two steps of a request:
 //!    what is not in the used ring is carried out from its beginning later, and `base` is where to go on. Start looks at
 //!    the ring at once, without a kick.
-//! 7. **Kicks.** ivshmem's own vectors can't be replaced, and vhost's kick descriptors change at every start: each
-//!    of these becomes a vector of the memory's device, or, when none is left, the bridge relays it into a permanent one.
+//! 7. **Kicks.** ivshmem's own vectors can't be replaced, and vhost's kick descriptors change at every start: the bridge
+//!    relays each of these into a permanent vector of the memory's device, or makes it a vector itself.
 //!    `kick_vector` is the vector by which the kicks of a queue arrive: a hint to look at all queues with that vector.
 //! 8. **Calls.** The appliance interrupts the driver by writing `peer << 16 | vector` to the device's DOORBELL (BAR0,
-//!    offset 12). The bridge makes a fresh peer for every call descriptor, or relays a lasting one. The consumer may
+//!    offset 12). The bridge relays a peer that lasts, or makes a fresh one for every call descriptor. The consumer may
 //!    change or mask it while the queue runs: SetCall. At each SetCall and Start with a call the appliance rings it once,
 //!    as it can't know what the last one missed.
 //! 9. **Broken.** A driver broke its ring: the queue stays stopped in the appliance until it is started anew, and Stop

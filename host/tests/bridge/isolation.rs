@@ -1,0 +1,119 @@
+//! What one party does to its descriptors, its messages and its reader costs that party its disk at most.
+
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::Duration;
+
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use service::control::{DiskIndex, ExportIndex, QueueIndex, Report};
+use vhost::VhostBackend;
+use vmm_sys_util::eventfd::EventFd;
+
+use crate::appliance::{FakeAppliance, disk};
+use crate::consumer::{Consumer, eventually};
+use crate::{IO_ERROR, Place, RAM};
+
+/// Does something that must not hang.
+#[track_caller]
+fn within<T: Send + 'static>(what: &str, work: impl FnOnce() -> T + Send + 'static) -> T {
+    let (done, outcome) = channel();
+    thread::spawn(move || done.send(work()));
+    outcome.recv_timeout(Duration::from_secs(10)).unwrap_or_else(|_| panic!("{what}: not within 10 s"))
+}
+
+/// A front end's own copy of an event descriptor that is full and blocks whatever writes to it. When it is dropped it lets
+/// go, so that a bridge that does write ends all the same.
+struct Full(EventFd);
+
+impl Full {
+    fn new() -> Self {
+        let event = EventFd::new(0).unwrap();
+        event.write(u64::MAX - 1).unwrap();
+        Self(event)
+    }
+
+    /// The descriptor that is sent. The flag of what it was made of is the front end's to change.
+    fn sent(&self) -> EventFd {
+        self.0.try_clone().unwrap()
+    }
+
+    /// Takes the flag away that a bridge may have set.
+    fn blocks_again(&self) {
+        self.set_flags(OFlag::O_RDWR);
+    }
+
+    fn set_flags(&self, flags: OFlag) {
+        // SAFETY: it is open as long as `self` is.
+        let fd = unsafe { BorrowedFd::borrow_raw(self.0.as_raw_fd()) };
+        fcntl(fd, FcntlArg::F_SETFL(flags)).unwrap();
+    }
+}
+
+impl Drop for Full {
+    fn drop(&mut self) {
+        self.set_flags(OFlag::O_RDWR | OFlag::O_NONBLOCK);
+        let _ = self.0.read();
+    }
+}
+
+/// Two disks for one consumer, whose first front end means harm.
+fn two_disks() -> (Place, FakeAppliance) {
+    let place = Place::with(|place| {
+        let spec = |name| host::bridge::ExportSpec { ram: place.ram("a"), ..place.spec(name) };
+        vec![spec("a"), spec("b")]
+    });
+    let appliance = place.appliance(1);
+    (place, appliance)
+}
+
+/// The other front end, which must be served whatever the first one does.
+#[track_caller]
+fn others_go_on(place: &Place) {
+    let (socket, ram) = (place.socket("b"), place.ram("a"));
+    within("the other front end", move || {
+        let mut other = Consumer::realize(&socket, &ram, RAM, 1);
+        assert_eq!(other.capacity(), crate::SECTORS);
+    });
+}
+
+#[test]
+fn an_error_descriptor_that_blocks_stops_nobody() {
+    let (place, appliance) = two_disks();
+    let mut consumer = place.running(1);
+    assert_eq!(consumer.ask(0, Some(3), 1), (0, 3));
+    let full = Full::new();
+    consumer.front.set_vring_err(0, &full.sent()).unwrap();
+    full.blocks_again();
+    let reason = "the available index jumped".to_owned();
+    appliance.report(&Report::Broken { export: ExportIndex(0), queue: QueueIndex(0), used: 0, reason });
+    place.hears("the driver broke queue 0");
+    others_go_on(&place);
+}
+
+#[test]
+fn a_call_descriptor_that_blocks_stops_neither_the_appliance_nor_the_bridge() {
+    let (place, appliance) = two_disks();
+    let mut consumer = place.running(1);
+    let full = Full::new();
+    consumer.set_call(0, full.sent());
+    full.blocks_again();
+    let consumer = within("the appliance serves on", move || {
+        for sector in 0..5 {
+            assert_eq!(consumer.ask(0, Some(3), sector), (0, 3));
+        }
+        consumer
+    });
+    others_go_on(&place);
+    // The same where the bridge itself gives the answers.
+    appliance.report(&Report::DiskGone { disk: DiskIndex(0) });
+    place.hears("is withdrawn");
+    let mut consumer = within("refusals", move || {
+        let mut consumer = consumer;
+        eventually("it is refused", || consumer.ask(0, None, 1).0 == IO_ERROR);
+        consumer
+    });
+    appliance.report(&Report::Disk(disk(0, "pmem0s")));
+    within("served again", move || eventually("it is served again", || consumer.ask(0, None, 1).0 == 0));
+    others_go_on(&place);
+}
