@@ -2,7 +2,7 @@
 //!
 //! From the bottom up:
 //! - [`deadline`]: nothing here waits without a bound; [`quantity`]: sizes and times as people write them;
-//! - [`event`]: event descriptors, ours and others';
+//! - [`event`]: event descriptors, ours and others'; [`journal`]: lines for people;
 //! - [`identity`]: which file it is; [`listener`]: a socket that is this user's alone; [`limits`]: shared bounds;
 //! - [`session`]: the admin service at the end of a byte stream: prompt, modes, commands and their replies;
 //! - [`appliance`]: a program (QEMU) that is an appliance, its console on standard input and output;
@@ -31,6 +31,7 @@ pub mod event;
 pub mod export_words;
 pub mod identity;
 pub mod image;
+pub mod journal;
 pub mod launch;
 pub mod limits;
 pub mod listener;

@@ -6,7 +6,7 @@
 use std::env;
 use std::io::{self, IsTerminal, Read, Write};
 use std::process::{Command, ExitCode, ExitStatus};
-use std::sync::Arc;
+use std::sync::LazyLock;
 use std::thread;
 use std::time::Duration;
 
@@ -21,6 +21,7 @@ use host::client;
 use host::console::{self, End, Inputs, Signals};
 use host::deadline::Deadline;
 use host::image;
+use host::journal::Journal;
 use host::launch::Launch;
 use host::options::{Ask, Cli, Verb};
 use host::qemu::options::Options;
@@ -39,6 +40,9 @@ const BY_SIGNAL: u8 = 143;
 
 /// How long to wait before an appliance that has ended is started anew.
 const RESTART: Duration = Duration::from_millis(500);
+
+/// How long we wait at our end for our lines to be read.
+const LAST_WORDS: Duration = Duration::from_millis(300);
 
 /// The most that is read from standard input, to be written: in base64 it fits a request line, with room for its words.
 const INPUT_BYTES_MAX: u64 = (LINE_BYTES_MAX as u64 - 256) / 4 * 3;
@@ -89,18 +93,24 @@ fn main() -> ExitCode {
             Ok(0)
         }
     };
-    outcome
-        .unwrap_or_else(|Failure(status, why)| {
-            say(&why);
-            status
-        })
-        .into()
+    let status = outcome.unwrap_or_else(|Failure(status, why)| {
+        say(&why);
+        status
+    });
+    JOURNAL.flush(LAST_WORDS);
+    status.into()
 }
 
-/// Writes a line to standard error, which may be a raw terminal.
-fn say(words: &str) {
+/// The lines on standard error. Who reads them may stall.
+static JOURNAL: LazyLock<Journal> = LazyLock::new(|| {
+    // It may be a raw terminal.
     let end = if io::stderr().is_terminal() { "\r\n" } else { "\n" };
-    eprint!("untornctl: {}{end}", words.replace('\n', end));
+    Journal::new(move |words| eprint!("untornctl: {}{end}", words.replace('\n', end)))
+});
+
+/// Writes a line to standard error, and does not wait for it.
+fn say(words: &str) {
+    JOURNAL.say(words);
 }
 
 // ---- An appliance that we start.
@@ -141,7 +151,7 @@ fn bridge(launch: &mut Launch) -> Result<Option<Bridge>, Failure> {
     if launch.exports.is_empty() {
         return Ok(None);
     }
-    let bridge = Bridge::new(&launch.exports, launch.hold, Arc::new(say)).map_err(|error| match error {
+    let bridge = Bridge::new(&launch.exports, launch.hold, JOURNAL.clone()).map_err(|error| match error {
         BridgeError::Usage(why) => Failure(USAGE, why),
         other => Failure(FAILED, other.to_string()),
     })?;

@@ -157,7 +157,9 @@ impl Conductor {
             if let Some(machine) = &mut state.machine {
                 machine.present = false;
             }
-            state.kill();
+            let killer = state.killer();
+            drop(state);
+            killer.iter().for_each(|kill| kill());
         }
         true
     }
@@ -180,6 +182,8 @@ impl Conductor {
             Heard::Answer(request) => Some(request),
             Heard::News => None,
         };
+        // Sockets are made without the lock.
+        let mut opens = Vec::new();
         match report {
             Report::Hello { .. } => {}
             Report::Disk(disk) => {
@@ -189,13 +193,14 @@ impl Conductor {
                     let replaced = state.exports[export].replaced;
                     if state.exports[export].offer(disk) {
                         if state.exports[export].replaced && !replaced {
-                            shared.say(&format!(
+                            let words = format!(
                                 "{} is another disk now: its consumer gets it when its front end connects anew",
                                 disk.name
-                            ));
+                            );
+                            shared.say_of(&mut state, export, &words);
                         }
                         match before {
-                            None => listen::open(&shared, export, disk),
+                            None => opens.push((export, disk.clone())),
                             Some(before) if withdrawn || before.config != disk.config => {
                                 shared.config_changed(&mut state, export)
                             }
@@ -207,7 +212,8 @@ impl Conductor {
             Report::DiskGone { disk } => {
                 for export in 0..state.exports.len() {
                     if state.exports[export].withdraw(*disk) {
-                        shared.say(&format!("{} is withdrawn: its requests fail", state.exports[export].label()));
+                        let words = format!("{} is withdrawn: its requests fail", state.exports[export].label());
+                        shared.say_of(&mut state, export, &words);
                         shared.config_changed(&mut state, export);
                     }
                 }
@@ -223,9 +229,10 @@ impl Conductor {
                 let label = state.exports.get(usize::from(export.0)).map(super::state::Export::label);
                 let broken = state.exports.get_mut(usize::from(export.0)).and_then(|it| it.queue_mut(*queue));
                 if let (Some(label), Some(broken)) = (label, broken) {
-                    shared.say(&format!("{label}: the driver broke queue {}: {reason}", queue.0));
                     broken.broken = true;
                     broken.error.iter().for_each(|error| shared.bell.ring(error));
+                    let words = format!("{label}: the driver broke queue {}: {reason}", queue.0);
+                    shared.say_of(&mut state, usize::from(export.0), &words);
                 }
             }
         }
@@ -245,6 +252,7 @@ impl Conductor {
             }
         }
         drop(state);
+        opens.iter().for_each(|(export, disk)| listen::open(&shared, *export, disk));
         shared.changed.notify_all();
         shared.wake_relays();
     }
@@ -253,7 +261,8 @@ impl Conductor {
 impl Shared {
     /// An answer to a request of an export.
     fn settle(&self, state: &mut State, export: ExportIndex, request: &Request, report: &Report) {
-        let it = &mut state.exports[usize::from(export.0)];
+        let export = usize::from(export.0);
+        let it = &mut state.exports[export];
         let outcome = match report {
             Report::Done(outcome) => *outcome,
             _ => Outcome::Ok,
@@ -265,7 +274,8 @@ impl Shared {
             }
             (Request::Attach(_), why) => {
                 it.refused = true;
-                self.say(&format!("the appliance refuses {}: {why}", it.label()));
+                let words = format!("the appliance refuses {}: {why}", it.label());
+                self.say_of(state, export, &words);
             }
             // It forgot what we gave it: give it again.
             (_, Outcome::NoSuchExport) => {
@@ -275,15 +285,17 @@ impl Shared {
                 }
             }
             (Request::Start(start), why) => {
-                self.say(&format!("the appliance refuses queue {} of {}: {why}", start.queue.0, it.label()));
+                let words = format!("the appliance refuses queue {} of {}: {why}", start.queue.0, it.label());
                 if let Some(queue) = it.not_started(start) {
                     queue.broken = true;
                     queue.error.iter().for_each(|error| self.bell.ring(error));
                 }
+                self.say_of(state, export, &words);
             }
             (_, why) => {
-                self.say(&format!("the appliance refuses a change of {}'s configuration: {why}", it.label()));
                 it.done(request, report);
+                let words = format!("the appliance refuses a change of {}'s configuration: {why}", it.label());
+                self.say_of(state, export, &words);
             }
         }
     }

@@ -4,12 +4,12 @@
 //! not needed, for queues complete in order: used.idx is the whole truth.
 
 use std::fs::File;
-use std::io::Write;
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::PeerCredentials;
+use nix::sys::socket::{MsgFlags, getsockopt, send};
 use service::control::QueueIndex;
 use vhost::vhost_user::message::{
     VhostTransferStateDirection, VhostTransferStatePhase, VhostUserConfigFlags, VhostUserInflight, VhostUserLog,
@@ -142,9 +142,8 @@ pub(super) fn tell_config_change(channel: &File) {
     // Request 2, version 1, no payload and no answer wanted.
     let message: [u32; 3] = [2, 1, 0];
     let bytes: Vec<u8> = message.iter().flat_map(|word| word.to_ne_bytes()).collect();
-    let mut channel = channel;
-    // A front end that does not read misses it.
-    let _ = channel.write_all(&bytes);
+    // A front end that does not read misses it. (It can make its socket block at any time: that is said for each message.)
+    let _ = send(channel.as_raw_fd(), &bytes, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL);
 }
 
 impl VhostUserBackendReqHandler for Front {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, UnixAddr, getsockname, recvmsg};
 use service::control::DiskOffer;
 use vhost::vhost_user::{BackendReqHandler, Error};
 
@@ -31,11 +31,13 @@ const SET_BACKEND_REQ_FD: u32 = 21;
 /// Opens the socket of an export whose disk is known now.
 pub(super) fn open(shared: &Arc<Shared>, export: usize, disk: &DiskOffer) {
     let path = &shared.sockets[export];
-    match Listener::bind(path) {
-        Ok(listener) => {
-            shared.say(&format!("{}: {}, {} bytes", path.display(), disk.name, disk.capacity.saturating_mul(512)));
-            let its = Arc::clone(shared);
-            shared.spawn(move || accept(&its, export, &listener));
+    let its = Arc::clone(shared);
+    let accepts = Listener::bind(path).and_then(|listener| {
+        shared.spawn(move || accept(&its, export, &listener)).map_err(|error| format!("{}: {error}", path.display()))
+    });
+    match accepts {
+        Ok(()) => {
+            shared.say(&format!("{}: {}, {} bytes", path.display(), disk.name, disk.capacity.saturating_mul(512)))
         }
         Err(why) => shared.say(&format!("{} is not served: {why}", disk.name)),
     }
@@ -60,14 +62,21 @@ fn accept(shared: &Arc<Shared>, export: usize, listener: &Listener) {
             continue;
         }
         if !take_place(shared, export) {
-            shared.say(&format!("{}: a second front end is refused", shared.sockets[export].display()));
+            let words = format!("{}: a second front end is refused", shared.sockets[export].display());
+            shared.say_of(&mut shared.lock(), export, &words);
             continue;
         }
         let its = Arc::clone(shared);
-        shared.spawn(move || {
+        let serving = shared.spawn(move || {
+            its.front(export, stream.try_clone().ok());
             serve(&its, export, stream);
+            its.front(export, None);
             leave(&its, export);
         });
+        if serving.is_err() {
+            // The front end sees the end of its connection, and may come again.
+            leave(shared, export);
+        }
     }
 }
 
@@ -77,7 +86,7 @@ fn take_place(shared: &Shared, export: usize) -> bool {
     let mut state = shared.lock();
     while state.occupied[export] {
         let left = GRACE.saturating_sub(begun.elapsed());
-        if left.is_zero() {
+        if left.is_zero() || shared.is_closing() {
             return false;
         }
         state = shared.changed.wait_timeout(state, left).unwrap_or_else(std::sync::PoisonError::into_inner).0;
@@ -115,7 +124,10 @@ fn serve(shared: &Arc<Shared>, export: usize, stream: UnixStream) {
     loop {
         match wait(&peek, shared, first) {
             Ready::Yes => {}
-            Ready::Late => return shared.say(&format!("{path}: whoever connected says nothing, and is dropped")),
+            Ready::Late => {
+                let words = format!("{path}: a program that connected sends nothing, and is dropped");
+                return shared.say_of(&mut shared.lock(), export, &words);
+            }
             Ready::Closed => return,
         }
         first = None;
@@ -176,7 +188,7 @@ fn backend_channel(stream: &UnixStream) -> Option<fs::File> {
         }
     }
     let channel = files.pop().filter(|_| files.is_empty())?;
-    // A front end that does not read must not block us.
-    nix::fcntl::fcntl(channel.as_fd(), nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK)).ok()?;
+    // A Unix socket is one that a message can be sent on without a wait.
+    getsockname::<UnixAddr>(channel.as_raw_fd()).ok()?;
     Some(channel)
 }

@@ -15,6 +15,7 @@
 //! - [`state`]: what front ends want, what the appliance holds, and the next step from one to the other;
 //! - `conductor`: takes those steps over the control link (`service::control`); `listen` and `front`: the vhost-user
 //!   sockets; `relay`: kicks and interrupts; `refuse`: refuses requests while there is no appliance;
+//! - `voice`: how many lines are said of one export;
 //! - `window`: a consumer's memory as a machine gets it; `shared`: the lock around it all.
 //!
 //! What can happen, and what comes of it:
@@ -41,6 +42,7 @@ mod relay;
 mod shared;
 mod sharing;
 pub mod state;
+mod voice;
 mod window;
 
 use std::collections::HashMap;
@@ -61,9 +63,11 @@ use self::ivshmem::{PeerId, Server};
 use self::ram::{RamError, RamFile};
 use self::shared::{Machine, Shared, State};
 use self::state::{Export, RELAYED_VECTORS, VECTORS};
+use self::voice::Voice;
 use self::window::Window;
 use crate::event::{Bell, eventfd};
 use crate::identity::Identity;
+use crate::journal::Journal;
 use crate::limits::{ADMIN_CLIENTS_MAX, EXPORTS_MAX, QUEUES_MAX};
 use crate::listener;
 
@@ -76,9 +80,6 @@ const CUT: &str = "was cut short";
 /// Why a consumer is left out when the machine has ended by SIGBUS and no file has lost its mark.
 const CHANGED: &str =
     "may have been cut short, for it was changed by a system call, and the machine met memory that was gone";
-
-/// Takes the bridge's messages for people, a line at a time.
-pub type Log = Arc<dyn Fn(&str) + Send + Sync>;
 
 /// A disk for a consumer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -153,7 +154,7 @@ impl Bridge {
     ///
     /// # Errors
     /// [`BridgeError`]: what exists and does not fit is left as it is.
-    pub fn new(specs: &[ExportSpec], hold: Duration, log: Log) -> Result<Self, BridgeError> {
+    pub fn new(specs: &[ExportSpec], hold: Duration, journal: Journal) -> Result<Self, BridgeError> {
         if specs.len() > EXPORTS_MAX {
             return Err(BridgeError::Usage(format!("{} disks: {EXPORTS_MAX} are the most", specs.len())));
         }
@@ -190,10 +191,10 @@ impl Bridge {
             window_of,
             sockets: specs.iter().map(|spec| spec.socket.clone()).collect(),
             hold,
-            log,
+            journal,
             state: Mutex::new(State {
                 occupied: vec![false; exports.len()],
-                complaints: vec![String::new(); exports.len()],
+                voices: exports.iter().map(|_| Voice::default()).collect(),
                 exports,
                 machine: None,
                 machines: 0,
@@ -207,10 +208,11 @@ impl Bridge {
             closed: eventfd()?,
             closing: AtomicBool::new(false),
             threads: Mutex::new(Vec::new()),
+            fronts: Mutex::new(HashMap::new()),
         });
         for export in 0..specs.len() {
             let relaying = Arc::clone(&shared);
-            shared.spawn(move || relay::relay(&relaying, export));
+            shared.spawn(move || relay::relay(&relaying, export))?;
         }
         // A number that no other bridge has had: made of the process's own randomness.
         Ok(Self { shared, session: RandomState::new().hash_one(Instant::now()) })
@@ -249,7 +251,7 @@ impl Bridge {
         state.machine = Some(Machine { number, servers, killer: None, present: false });
         drop(state);
         let (shared, session) = (Arc::clone(&self.shared), self.session);
-        self.shared.spawn(move || conductor::conduct(&shared, number, session, ours));
+        self.shared.spawn(move || conductor::conduct(&shared, number, session, ours))?;
         Ok(Ends { control: control.into(), ivshmem })
     }
 

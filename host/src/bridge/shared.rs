@@ -6,11 +6,15 @@
 //! | [`super::listen`] | a vhost-user socket, and the front end on it | what is wanted | the conductor, the relay |
 //! | [`super::relay`] | an export | used rings of queues that the appliance does not serve | |
 //!
-//! A thread that holds the lock does not block, with three exceptions: sends of a few bytes that have a bound, the making
-//! of a vhost-user socket, and lines for people, which a reader of standard error that stalls holds up.
+//! A thread that holds the lock does not block, but for messages of a few bytes to the appliance's QEMU, whose wait has
+//! a bound. Lines for people go to a [`Journal`], a front end's descriptors are rung and its channel is told without a wait,
+//! and sockets are made, and the machine is ended, when the lock is free.
 
+use std::collections::HashMap;
 use std::fs::File;
+use std::net::Shutdown;
 use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -20,10 +24,12 @@ use std::time::{Duration, Instant};
 use service::memory::MemoryTable;
 
 use super::ivshmem::Server;
+use super::refuse;
 use super::state::{Export, InterruptRoute, Queue, Routes};
+use super::voice::Voice;
 use super::window::Window;
-use super::{Log, refuse};
 use crate::event::{Bell, eventfd, signal};
+use crate::journal::Journal;
 
 /// How long the appliance may take to let go of a queue. A consumer's machine stands still meanwhile.
 pub(super) const STOP_PATIENCE: Duration = Duration::from_secs(5);
@@ -48,8 +54,8 @@ pub(super) struct State {
     pub(super) exports: Vec<Export>,
     /// Which exports have a front end, or one whose queues are still being stopped.
     pub(super) occupied: Vec<bool>,
-    /// The last complaint about each export's front ends.
-    pub(super) complaints: Vec<String>,
+    /// What was said of each export.
+    pub(super) voices: Vec<Voice>,
     pub(super) machine: Option<Machine>,
     pub(super) machines: u64,
     /// The last one whose appliance has said what it serves.
@@ -67,7 +73,7 @@ pub(super) struct Shared {
     pub(super) sockets: Vec<PathBuf>,
     /// How long requests are held while the appliance is gone.
     pub(super) hold: Duration,
-    pub(super) log: Log,
+    pub(super) journal: Journal,
     pub(super) state: Mutex<State>,
     pub(super) changed: Condvar,
     /// Something is to be told to the appliance.
@@ -81,6 +87,8 @@ pub(super) struct Shared {
     pub(super) closing: AtomicBool,
     /// All threads, to be waited for at the end.
     pub(super) threads: Mutex<Vec<JoinHandle<()>>>,
+    /// The connection of each export's front end: to be shut down at the end.
+    pub(super) fronts: Mutex<HashMap<usize, UnixStream>>,
 }
 
 impl Shared {
@@ -90,10 +98,15 @@ impl Shared {
     }
 
     /// Starts a thread that ends with the bridge.
-    pub(super) fn spawn(&self, work: impl FnOnce() + Send + 'static) {
+    ///
+    /// # Errors
+    /// The system's: it has no thread to spare.
+    pub(super) fn spawn(&self, work: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+        let thread = thread::Builder::new().spawn(work)?;
         let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
         threads.retain(|thread| !thread.is_finished());
-        threads.push(thread::spawn(work));
+        threads.push(thread);
+        Ok(())
     }
 
     /// Ends all threads, and waits for them.
@@ -101,6 +114,9 @@ impl Shared {
         self.closing.store(true, Ordering::Release);
         signal(&self.closed);
         self.wake_all();
+        for front in self.fronts.lock().unwrap_or_else(PoisonError::into_inner).values() {
+            let _ = front.shutdown(Shutdown::Both);
+        }
         loop {
             let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
             if threads.is_empty() {
@@ -111,17 +127,32 @@ impl Shared {
         }
     }
 
+    /// Says what happened to the bridge as a whole.
     pub(super) fn say(&self, words: &str) {
-        (self.log)(words);
+        self.journal.say(words);
     }
 
-    /// Logs a front end's fault, once only while it comes back with the same one.
+    /// Says what happened to an export, unless too much was said of it.
+    pub(super) fn say_of(&self, state: &mut State, export: usize, words: &str) {
+        let line = state.voices[export].says(words, Instant::now());
+        line.iter().for_each(|line| self.journal.say(line));
+    }
+
+    /// Says what a front end did wrong, once only while it comes back with the same fault.
     pub(super) fn complain(&self, export: usize, words: &str) {
-        let mut state = self.lock();
-        if state.complaints[export] != words {
-            state.complaints[export] = words.into();
-            drop(state);
-            self.say(words);
+        let line = self.lock().voices[export].complains(words, Instant::now());
+        line.iter().for_each(|line| self.journal.say(line));
+    }
+
+    /// Remembers the connection of an export's front end, so that no read and no write on it outlasts the bridge; `None` when
+    /// it is over.
+    pub(super) fn front(&self, export: usize, stream: Option<UnixStream>) {
+        let mut fronts = self.fronts.lock().unwrap_or_else(PoisonError::into_inner);
+        match stream {
+            // It came too late to be found by `close`.
+            Some(stream) if self.is_closing() => drop(stream.shutdown(Shutdown::Both)),
+            Some(stream) => drop(fronts.insert(export, stream)),
+            None => drop(fronts.remove(&export)),
         }
     }
 
@@ -171,7 +202,10 @@ impl Shared {
             if left.is_zero() && !asked {
                 asked = true;
                 self.say("the appliance does not let go of a queue: ending its machine");
-                state.kill();
+                let killer = state.killer();
+                drop(state);
+                killer.iter().for_each(|kill| kill());
+                state = self.lock();
             } else if begun.elapsed() > STOP_PATIENCE * 2 {
                 // Its end is certain, but was not reported.
                 return;
@@ -196,6 +230,7 @@ impl Shared {
         let it = &mut state.exports[export];
         let (Some(table), Some(features)) = (&it.table, it.features) else { return };
         let Ok(table) = MemoryTable::new(&table.on_the_wire(), ram.file_bytes()) else { return };
+        let mut broken = None;
         for queue in it.queues.iter_mut().filter(|queue| queue.running.is_none()) {
             let Some(rings) = queue.wanted() else { continue };
             match refuse::refuse_all(ram, &table, features, rings, queue.size) {
@@ -207,9 +242,12 @@ impl Shared {
                 }
                 Err(why) => {
                     queue.broken = true;
-                    self.say(&format!("a queue without an appliance is broken: {why}"));
+                    broken = Some(why);
                 }
             }
+        }
+        if let Some(why) = broken {
+            self.say_of(&mut state, export, &format!("a queue without an appliance is broken: {why}"));
         }
     }
 }
@@ -225,11 +263,10 @@ impl State {
         self.machine.as_ref().is_some_and(|machine| machine.present)
     }
 
-    /// Ends the machine that runs the appliance.
-    pub(super) fn kill(&self) {
-        if let Some(killer) = self.machine.as_ref().and_then(|machine| machine.killer.clone()) {
-            killer();
-        }
+    /// Returns what ends the machine that runs the appliance. To be called without the lock: it waits for a machine that
+    /// is being ended.
+    pub(super) fn killer(&self) -> Option<Killer> {
+        self.machine.as_ref().and_then(|machine| machine.killer.clone())
     }
 
     /// Removes a queue's route to its interrupt, unless it lasts.

@@ -1,9 +1,11 @@
 //! What one party does to its descriptors, its messages and its reader costs that party its disk at most.
 
+use std::io::Write;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
 use std::sync::mpsc::channel;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use service::control::{DiskIndex, ExportIndex, QueueIndex, Report};
@@ -116,4 +118,53 @@ fn a_call_descriptor_that_blocks_stops_neither_the_appliance_nor_the_bridge() {
     appliance.report(&Report::Disk(disk(0, "pmem0s")));
     within("served again", move || eventually("it is served again", || consumer.ask(0, None, 1).0 == 0));
     others_go_on(&place);
+}
+
+#[test]
+fn a_reader_of_messages_that_stalls_stops_nobody_and_one_disk_does_not_fill_its_journal() {
+    let (go, stalled) = channel::<()>();
+    let stalled = std::sync::Mutex::new(stalled);
+    let place = Place::reading(
+        |place| {
+            let spec = |name| host::bridge::ExportSpec { ram: place.ram("a"), ..place.spec(name) };
+            vec![spec("a"), spec("b")]
+        },
+        move |_| _ = stalled.lock().unwrap().recv(),
+    );
+    let appliance = place.appliance(1);
+    let mut consumer = place.running(2);
+    assert_eq!(consumer.ask(0, Some(3), 1), (0, 3));
+    for number in 0..3000 {
+        let reason = format!("the available index jumped to {number}");
+        appliance.report(&Report::Broken { export: ExportIndex(0), queue: QueueIndex(1), used: 0, reason });
+    }
+    within("its queue is started anew", move || {
+        let used = consumer.used(0);
+        consumer.stop(0);
+        consumer.start_queue(0, used);
+        assert_eq!(consumer.ask(0, None, 1), (0, 3));
+    });
+    others_go_on(&place);
+    drop(go);
+    place.hears("jumped to 0");
+    assert!(place.said.lock().unwrap().iter().filter(|line| line.contains("jumped")).count() < 50);
+}
+
+#[test]
+fn a_bridge_ends_at_once_whatever_its_front_ends_leave_half_done() {
+    let place = Place::with(|place| vec![place.spec("a"), place.spec("b")]);
+    let _appliance = place.appliance(1);
+    let features = [1_u32, 1, 0].map(u32::to_ne_bytes).concat();
+    // Half a message; and questions whose answers are not read.
+    crate::appears(&place.socket("a"));
+    let mut half = UnixStream::connect(place.socket("a")).unwrap();
+    half.write_all(&features[..7]).unwrap();
+    crate::appears(&place.socket("b"));
+    let mut deaf = UnixStream::connect(place.socket("b")).unwrap();
+    deaf.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
+    while deaf.write_all(&features).is_ok() {}
+    let begun = Instant::now();
+    drop(place);
+    // Half of what a front end may take over a message.
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
 }

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use host::bridge::state::{RELAYED_VECTORS, VECTORS};
 use host::bridge::{Bridge, BridgeError, ExportSpec};
+use host::journal::Journal;
 use nix::fcntl::{FallocateFlags, fallocate};
 use service::control::{DiskIndex, DiskOffer, ExportIndex, Outcome, QueueIndex, Report, Request};
 
@@ -54,6 +55,19 @@ impl Place {
         place
     }
 
+    /// The same, whose reader of messages does this before each.
+    fn reading(specs: impl Fn(&Self) -> Vec<ExportSpec>, read: impl Fn(&str) + Send + 'static) -> Self {
+        let mut place = Self::new(LONG);
+        place.bridge = None;
+        let said = Arc::clone(&place.said);
+        let journal = Journal::new(move |words| {
+            read(words);
+            said.lock().unwrap().push(words.into());
+        });
+        place.bridge = Some(Bridge::new(&specs(&place), LONG, journal).unwrap());
+        place
+    }
+
     fn spec(&self, name: &str) -> ExportSpec {
         let (socket, ram) = (self.socket(name), self.ram(name));
         ExportSpec { socket, dev: None, ram, ram_bytes: RAM, trusted: false }
@@ -61,8 +75,7 @@ impl Place {
 
     fn open(&self, specs: &[ExportSpec], hold: Duration) -> Result<Bridge, BridgeError> {
         let said = Arc::clone(&self.said);
-        let log = move |words: &str| said.lock().unwrap().push(words.into());
-        Bridge::new(specs, hold, Arc::new(log))
+        Bridge::new(specs, hold, Journal::new(move |words| said.lock().unwrap().push(words.into())))
     }
 
     fn bridge(&self) -> &Bridge {
