@@ -30,6 +30,9 @@ const POWER_OFF: Duration = Duration::from_secs(30);
 /// How long a program that has closed its console may take to end.
 const END: Duration = Duration::from_secs(5);
 
+/// How often a program that may be killed at once is looked at.
+const HURRY: Duration = Duration::from_millis(100);
+
 /// Has the kernel kill what `command` starts when the thread that starts it ends, however that ends.
 pub fn die_with_parent(command: &mut Command) {
     let parent = getpid();
@@ -228,9 +231,11 @@ impl ApplianceProcess {
         }
     }
 
-    /// How the program ended, once it has closed its console. One that closed it and goes on is killed.
-    pub fn wait(&mut self) -> Option<ExitStatus> {
-        self.wait_until_ended(Deadline::after(END));
+    /// How the program ended, once it has closed its console. One that closed it and goes on is killed, at once if
+    /// `hurry` returns true.
+    pub fn wait(&mut self, hurry: impl Fn() -> bool) -> Option<ExitStatus> {
+        let end = Deadline::after(END);
+        while self.wait_until_ended(end.or_after(HURRY)).is_none() && !end.passed() && !hurry() {}
         self.kill();
         self.ended
     }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
+use nix::sys::termios::{FlushArg, SetArg, Termios, cfmakeraw, tcflush, tcgetattr, tcsetattr};
 use serde_json::Value;
 use service::admin::reply::REBOOTING;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -22,6 +22,7 @@ use crate::appliance::{ApplianceError, ApplianceProcess};
 use crate::beside::{self, Replies};
 use crate::deadline::Deadline;
 use crate::limits::COMMAND;
+use crate::screen::Screen;
 use crate::session::{PROMPT, ReplyForm, ReplyText, ends};
 
 /// Ctrl-]: pulls the plug.
@@ -108,6 +109,13 @@ impl Signals {
         }
         Ok(Self(signals))
     }
+
+    /// Whether one has come.
+    #[must_use]
+    pub fn have_come(&self) -> bool {
+        let mut watched = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
+        poll(&mut watched, PollTimeout::ZERO).is_ok_and(|count| count > 0)
+    }
 }
 
 /// The inputs of a join besides the console: signals, the keyboard and programs.
@@ -119,6 +127,8 @@ pub struct Inputs {
     pub keyboard: bool,
     /// Programs that ask for commands in between.
     pub requests: Option<Requests>,
+    /// Where the console is shown.
+    pub screen: Screen,
 }
 
 /// Joins standard input and output to an appliance, until one of them ends. With `at_prompt` its prompt has been read
@@ -143,10 +153,10 @@ pub fn join(
     let mut work = Work::default();
     let mut replies = Replies::default();
     if at_prompt {
-        show(PROMPT.as_bytes());
+        inputs.screen.put(PROMPT.as_bytes())?;
         work.shown(PROMPT.as_bytes());
     }
-    show(&seen);
+    inputs.screen.put(&seen)?;
     work.shown(&seen);
 
     // Bytes for the appliance that are not sent yet: more are taken in only when they are gone, or while it starts.
@@ -196,7 +206,7 @@ pub fn join(
                     let taken = replies.take(&piece[..bytes], &mut seen);
                     let taken = taken.map_err(|_| io::Error::other("the appliance sends a reply without an end"))?;
                     work.shown(&seen);
-                    io::stdout().write_all(&seen).and_then(|()| io::stdout().flush())?;
+                    inputs.screen.put(&seen)?;
                     taken.iter().for_each(|reply| work.answered(reply));
                 }
                 Err(error) if error.kind() == ErrorKind::ConnectionReset => break End::Appliance,
@@ -238,7 +248,7 @@ pub fn join(
         }
     };
     // An appliance that dies over a reply may have said why.
-    show(&replies.unfinished());
+    let _ = inputs.screen.put(&replies.unfinished());
     Ok(end)
 }
 
@@ -363,7 +373,8 @@ impl RawTerminal {
 
 impl Drop for RawTerminal {
     fn drop(&mut self) {
-        // Nothing to be done if the terminal is gone.
-        let _ = tcsetattr(io::stdin(), SetArg::TCSAFLUSH, &self.0);
+        // Without a wait for what it has not shown yet: a person may have stopped it. Nothing to be done if it is gone.
+        let _ = tcsetattr(io::stdin(), SetArg::TCSANOW, &self.0);
+        let _ = tcflush(io::stdin(), FlushArg::TCIFLUSH);
     }
 }

@@ -16,6 +16,7 @@
 //! - [`admin`]: a socket at which programs ask for commands while the appliance runs;
 //! - [`client`]: such a program;
 //! - [`beside`]: how they are asked for on the person's console;
+//! - [`screen`]: standard output, which may take nothing;
 //! - [`console`]: a person's terminal joined to the appliance's console.
 
 pub mod admin;
@@ -38,5 +39,6 @@ pub mod listener;
 pub mod options;
 pub mod qemu;
 pub mod quantity;
+pub mod screen;
 pub mod script;
 pub mod session;

@@ -26,6 +26,7 @@ use host::launch::Launch;
 use host::options::{Ask, Cli, Verb};
 use host::qemu::options::Options;
 use host::qemu::{Plan, QemuError};
+use host::screen::Screen;
 use host::script::{self, Script, ScriptError};
 use host::session::ReplyForm;
 use serde_json::Value;
@@ -43,6 +44,9 @@ const RESTART: Duration = Duration::from_millis(500);
 
 /// How long we wait at our end for our lines to be read.
 const LAST_WORDS: Duration = Duration::from_millis(300);
+
+/// How long a terminal may take nothing of what the console showed before it ended.
+const TAKEN: Duration = Duration::from_secs(1);
 
 /// The most that is read from standard input, to be written: in base64 it fits a request line, with room for its words.
 const INPUT_BYTES_MAX: u64 = (LINE_BYTES_MAX as u64 - 256) / 4 * 3;
@@ -200,7 +204,14 @@ fn exec(script: &Script, json: bool, mut launch: Launch) -> Result<u8, Failure> 
 
 /// Starts an appliance and stays with it, at its console. One that serves disks is started anew when it ends before
 /// a person has powered it off.
-fn tend(format_blank: bool, keyboard: bool, mut launch: Launch) -> Result<u8, Failure> {
+fn tend(format_blank: bool, keyboard: bool, launch: Launch) -> Result<u8, Failure> {
+    let screen = Screen::new().map_err(|error| Failure(FAILED, format!("standard output: {error}")))?;
+    let outcome = stay(format_blank, keyboard, launch, &screen);
+    screen.flush(if matches!(outcome, Err(Failure(BY_SIGNAL, _))) { LAST_WORDS } else { TAKEN });
+    outcome
+}
+
+fn stay(format_blank: bool, keyboard: bool, mut launch: Launch, screen: &Screen) -> Result<u8, Failure> {
     let deadline = launch.deadline;
     let requests = launch.admin.as_deref().map(admin::listen).transpose().map_err(|why| Failure(FAILED, why))?;
     let bridge = bridge(&mut launch)?;
@@ -209,16 +220,20 @@ fn tend(format_blank: bool, keyboard: bool, mut launch: Launch) -> Result<u8, Fa
         .and_then(|()| if format_blank { console::format_if_blank(&mut appliance, deadline) } else { Ok(()) })
         .map_err(|error| failure(&error.into(), &launch))?;
     let failed = |error: io::Error| Failure(FAILED, format!("the terminal or the console failed: {error}"));
-    let mut inputs = Inputs { signals: Signals::catch().map_err(failed)?, keyboard, requests };
+    let signals = Signals::catch().map_err(failed)?;
+    let mut inputs = Inputs { signals, keyboard, requests, screen: screen.clone() };
+    let by_signal = || Failure(BY_SIGNAL, "ended by a signal".into());
     let mut at_prompt = true;
     loop {
-        match console::join(&mut appliance, &mut inputs, at_prompt, deadline).map_err(failed)? {
+        let end = console::join(&mut appliance, &mut inputs, at_prompt, deadline).map_err(failed)?;
+        let status = (end == End::Appliance).then(|| appliance.wait(|| inputs.signals.have_come())).flatten();
+        match end {
             End::Person => return Ok(0),
-            End::Signal => return Err(Failure(BY_SIGNAL, "ended by a signal".into())),
+            End::Signal => return Err(by_signal()),
             End::Late => return Err(Failure(LATE, "the time is up".into())),
+            End::Appliance if inputs.signals.have_come() => return Err(by_signal()),
             End::Appliance => {}
         }
-        let status = appliance.wait();
         if status.is_some_and(|status| status.success()) {
             return Ok(0);
         }

@@ -57,6 +57,7 @@ while IFS= read -r line; do
     strange) reply 'error: ?' 1 '{"ok":false,"error":{"code":"one of tomorrow","message":"?"}}' ;;
     panic) printf 'panic at btt/src/map.rs:1: out of bounds\r\n' && exit 35 ;;
     slow) sleep "${FAKE_SLOW-2}" && reply done 0 '{"ok":true}' ;;
+    long) reply "$(head -c 300000 /dev/zero | tr '\0' x)" 0 '{"ok":true}' ;;
     log) printf 'a line that is no reply\r\n' ;;
     *) reply "$(printf 'two lines\nfor %s' "$line")" 0 "{\"ok\":true,\"line\":\"$line\"}" ;;
     esac

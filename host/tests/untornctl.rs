@@ -402,6 +402,24 @@ fn while_a_command_runs_others_wait_and_a_signal_is_heard() {
 }
 
 #[test]
+fn a_terminal_and_a_log_that_take_nothing_hold_up_neither_programs_nor_the_end() {
+    let folder = Folder::new("stalled");
+    let socket = folder.path("admin.sock");
+    let mut command = untornctl(&["console", "--admin", &socket], "");
+    let mut client = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    eventually("an answer", || ask(&socket, &["status"]).0 == 0);
+    // Many times what the pipe has room for, and nothing reads it.
+    let mut keyboard = client.stdin.take().unwrap();
+    keyboard.write_all(b"long\nlong\n").unwrap();
+    for _ in 0..3 {
+        assert_eq!(ask(&socket, &["status", "--timeout", "10"]).1, "two lines\nfor status\n");
+    }
+    kill(Pid::from_raw(i32::try_from(client.id()).unwrap()), Signal::SIGTERM).unwrap();
+    eventually("it ends", || client.try_wait().unwrap().is_some());
+    assert_eq!(client.wait().unwrap().code(), Some(143));
+}
+
+#[test]
 fn shells_get_their_completions() {
     let (status, out, _) = ask("", &["completions", "bash"]);
     assert!(status == 0 && out.contains("unexport"), "{out}");
