@@ -2,7 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
 use host::bridge::memory_table::MemoryTable;
-use host::bridge::state::{ConfigWrite, Export, InterruptRoute, Queue, Rings, Routes};
+use host::bridge::state::{ConfigWrite, Export, InterruptRoute, Queue, Rings, Routes, Turn};
+use host::event::ForeignEvent;
 use service::control::{DiskIndex, DiskOffer, ExportIndex, MemoryId, Outcome, Report, Request};
 
 /// An appliance's device that has no ways left.
@@ -132,4 +133,41 @@ fn rings_count_for_the_size_that_they_were_placed_for() {
     assert!(queue.rings.is_some(), "the same once more, as at each start");
     queue.set_size(128);
     assert_eq!(queue.rings, None, "a longer ring may reach past the consumer's memory");
+}
+
+#[test]
+fn an_export_that_always_wants_something_does_not_keep_others_waiting() {
+    let mut exports = [attached(), attached(), attached()];
+    let mut turn = Turn::default();
+    // The first one writes its configuration again and again, the last one has two writes.
+    write(&mut exports[2], 0, &[1]);
+    write(&mut exports[2], 1, &[1]);
+    let mut asked = Vec::new();
+    for value in 0..6 {
+        write(&mut exports[0], 32, &[value]);
+        let request = turn.next(&mut exports, |export, it| {
+            let request = next(it)?;
+            asked.push(export);
+            Some(request)
+        });
+        done(&mut exports[*asked.last().unwrap()], &request.unwrap());
+    }
+    assert_eq!(asked, [2, 0, 2, 0, 0, 0]);
+}
+
+#[test]
+fn a_queue_that_the_bridge_answers_in_is_not_served_by_the_appliance_and_does_not_rest() {
+    let mut export = attached();
+    let file = std::fs::File::from(std::os::fd::OwnedFd::from(nix::sys::eventfd::EventFd::new().unwrap()));
+    let queue = &mut export.queues[0];
+    queue.set_size(16);
+    queue.rings = Some(Rings { desc: 0, avail: 0x1000, used: 0x2000 });
+    queue.set_kick(ForeignEvent::new(file).map(std::sync::Arc::new));
+    (queue.enabled, queue.refusing) = (true, true);
+    assert!(!export.rests());
+    assert_eq!(next(&mut export), None);
+    export.queues[0].refusing = false;
+    assert!(export.rests());
+    assert!(matches!(next(&mut export), Some(Request::Start(_))));
+    assert!(!export.rests());
 }

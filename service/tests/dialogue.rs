@@ -79,7 +79,7 @@ impl Link {
         if self.bridge.may_ask(self.now_ms) && self.bridge.has_told_all() && !self.believed {
             self.bridge.ask(attach());
         }
-        if let Some((sequence, request)) = self.bridge.send(self.now_ms) {
+        while let Some((sequence, request)) = self.bridge.send(self.now_ms) {
             self.hellos += u8::from(matches!(request, Request::Hello { .. }));
             assert!(self.hellos <= HELLOS_MAX, "they greet each other without end");
             self.to_appliance.push((sequence, request.clone()));

@@ -16,7 +16,8 @@ use service::control::dialogue::{Asking, Heard};
 use service::control::{Deframer, ExportIndex, Outcome, Report, Request};
 
 use super::listen;
-use super::shared::{Shared, State};
+use super::shared::{SILENCE, Shared, State};
+use super::state::Turn;
 
 /// The conversation with one machine.
 struct Conductor {
@@ -27,6 +28,8 @@ struct Conductor {
     dialogue: Asking,
     /// The dialogue's time counts from here.
     begun: Instant,
+    /// Whose turn it is to ask something.
+    turn: Turn,
 }
 
 /// Talks with the appliance at the other end of `stream` until it is closed.
@@ -38,6 +41,7 @@ pub(super) fn conduct(shared: &Arc<Shared>, machine: u64, session: u64, stream: 
         deframer: Deframer::new(),
         dialogue: Asking::new(session),
         begun: Instant::now(),
+        turn: Turn::default(),
     };
     conductor.run();
     drop(conductor);
@@ -80,12 +84,12 @@ impl Conductor {
     }
 
     /// The next request that an export needs.
-    fn next(&self) -> Option<Request> {
+    fn next(&mut self) -> Option<Request> {
         let shared = &self.shared;
         let mut state = shared.lock();
         let State { exports, machine, .. } = &mut *state;
         let machine = machine.as_mut().filter(|it| it.number == self.machine)?;
-        let request = exports.iter_mut().enumerate().find_map(|(export, it)| {
+        let request = self.turn.next(exports, |export, it| {
             let window = shared.window_of[export];
             let used_index = |rings| super::refuse::used_index(&shared.windows[window].ram, rings);
             it.next(used_index, &mut machine.device(window, it.trusted))
@@ -100,12 +104,16 @@ impl Conductor {
 
     /// Sends what is pending, or sends it again when there was no answer.
     fn send(&mut self) -> std::io::Result<()> {
-        let Some((sequence, request)) = self.dialogue.send(self.now_ms()) else { return Ok(()) };
-        match self.stream.write_all(&request.encode(sequence)) {
-            // The appliance does not read: requests that are lost are sent again.
-            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(()),
-            other => other,
+        let now_ms = self.now_ms();
+        while let Some((sequence, request)) = self.dialogue.send(now_ms) {
+            match self.stream.write_all(&request.encode(sequence)) {
+                Ok(()) => {}
+                // The appliance does not read: requests that are lost are sent again.
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
         }
+        Ok(())
     }
 
     /// Waits for something to do, and takes the bytes that came. Returns false at the end of the link.
@@ -152,14 +160,18 @@ impl Conductor {
         if !self.is_at(&state) {
             return false;
         }
-        if state.is_present() && state.heard.elapsed() > shared.hold {
-            shared.say("the appliance does not answer: ending its machine");
-            if let Some(machine) = &mut state.machine {
-                machine.present = false;
-            }
-            let killer = state.killer();
+        // Pings go out whatever else is asked for: an appliance that is busy answers them, one that hangs does not.
+        let patience = if state.waiting > 0 { shared.hold.min(SILENCE) } else { shared.hold };
+        if state.is_present()
+            && state.heard.elapsed() > patience
+            && let Some(machine) = &mut state.machine
+            && let Some(kill) = machine.killer.clone()
+        {
+            machine.present = false;
+            // Without the lock: it waits for a machine that is being ended.
             drop(state);
-            killer.iter().for_each(|kill| kill());
+            shared.say("the appliance does not answer: ending its machine");
+            kill();
         }
         true
     }

@@ -96,7 +96,7 @@ impl Front {
 
     fn wait_for_rest(&self, index: u32) {
         self.shared.wait_for_rest(self.export, |export| {
-            usize::try_from(index).ok().and_then(|index| export.queues.get(index)).is_none_or(|it| it.running.is_none())
+            usize::try_from(index).ok().and_then(|index| export.queues.get(index)).is_none_or(Queue::rests)
         });
     }
 

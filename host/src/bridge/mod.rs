@@ -200,6 +200,7 @@ impl Bridge {
                 machines: 0,
                 served: 0,
                 heard: Instant::now(),
+                waiting: 0,
             }),
             changed: Condvar::new(),
             wake_conductor: eventfd()?,

@@ -25,14 +25,15 @@ use service::memory::MemoryTable;
 
 use super::ivshmem::Server;
 use super::refuse;
-use super::state::{Export, InterruptRoute, Queue, Routes};
+use super::state::{Export, InterruptRoute, Queue, Rings, Routes};
 use super::voice::Voice;
 use super::window::Window;
 use crate::event::{Bell, eventfd, signal};
 use crate::journal::Journal;
 
-/// How long the appliance may take to let go of a queue. A consumer's machine stands still meanwhile.
-pub(super) const STOP_PATIENCE: Duration = Duration::from_secs(5);
+/// How long the appliance may be silent while a front end waits for it to let go of a queue: that consumer's machine stands
+/// still meanwhile.
+pub(super) const SILENCE: Duration = Duration::from_secs(5);
 
 /// Ends the machine that runs the appliance.
 pub(super) type Killer = Arc<dyn Fn() + Send + Sync>;
@@ -62,6 +63,8 @@ pub(super) struct State {
     pub(super) served: u64,
     /// When the appliance was heard last.
     pub(super) heard: Instant,
+    /// How many front ends wait until queues rest.
+    pub(super) waiting: usize,
 }
 
 /// The bridge.
@@ -191,28 +194,23 @@ impl Shared {
         self.wake_relays.iter().for_each(|relay| signal(relay));
     }
 
-    /// Waits until the appliance serves no queue of `export` that `unwanted` names, and ends the machine if it does not
-    /// let go of them: the front end must not touch the rings before.
-    pub(super) fn wait_for_rest(&self, export: usize, unwanted: impl Fn(&Export) -> bool) {
+    /// Waits until `rests` holds of an export: the front end must not touch rings that the appliance may serve. However
+    /// long that takes, an appliance that answers Pings is not ended; one that does not is, by the conductor, and its end
+    /// is waited for.
+    pub(super) fn wait_for_rest(&self, export: usize, rests: impl Fn(&Export) -> bool) {
         let mut state = self.lock();
-        let begun = Instant::now();
-        let mut asked = false;
-        while !unwanted(&state.exports[export]) && !self.is_closing() {
-            let left = STOP_PATIENCE.saturating_sub(begun.elapsed());
-            if left.is_zero() && !asked {
-                asked = true;
-                self.say("the appliance does not let go of a queue: ending its machine");
-                let killer = state.killer();
-                drop(state);
-                killer.iter().for_each(|kill| kill());
-                state = self.lock();
-            } else if begun.elapsed() > STOP_PATIENCE * 2 {
-                // Its end is certain, but was not reported.
-                return;
+        let (begun, mut told) = (Instant::now(), false);
+        state.waiting += 1;
+        while !rests(&state.exports[export]) && !self.is_closing() {
+            state = self.changed.wait_timeout(state, SILENCE).unwrap_or_else(PoisonError::into_inner).0;
+            if begun.elapsed() >= SILENCE && !told && state.is_present() {
+                told = true;
+                let label = state.exports[export].label();
+                let words = format!("{label}: the appliance is still busy with a queue that the consumer has stopped");
+                self.say_of(&mut state, export, &words);
             }
-            let wait = if asked { STOP_PATIENCE } else { left };
-            state = self.changed.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0;
         }
+        state.waiting -= 1;
     }
 
     /// Whether the appliance has been, or is about to be, asked to serve a queue and to take its kicks.
@@ -221,19 +219,19 @@ impl Shared {
     }
 
     /// Refuses the requests that wait in the queues of an export whose appliance is gone for too long, or has withdrawn it.
+    /// The rings, which may be large and are in the consumer's memory, are gone through without the lock.
     pub(super) fn refuse_if_lost(&self, export: usize) {
-        let mut state = self.lock();
-        if !state.is_lost(export, self.hold) {
-            return;
-        }
         let ram = &self.windows[self.window_of[export]].ram;
-        let it = &mut state.exports[export];
-        let (Some(table), Some(features)) = (&it.table, it.features) else { return };
-        let Ok(table) = MemoryTable::new(&table.on_the_wire(), ram.file_bytes()) else { return };
-        let mut broken = None;
-        for queue in it.queues.iter_mut().filter(|queue| queue.running.is_none()) {
-            let Some(rings) = queue.wanted() else { continue };
-            match refuse::refuse_all(ram, &table, features, rings, queue.size) {
+        let count = self.lock().exports[export].queues.len();
+        for number in 0..count {
+            let Some(Refusing { table, features, rings, size }) = self.begin_to_refuse(export, number) else {
+                continue;
+            };
+            let outcome = refuse::refuse_all(ram, &table, features, rings, size);
+            let mut state = self.lock();
+            let queue = &mut state.exports[export].queues[number];
+            queue.refusing = false;
+            match outcome {
                 Ok(refused) => {
                     queue.resume = true;
                     if let (true, Some(call)) = (refused > 0, &queue.call) {
@@ -242,14 +240,39 @@ impl Shared {
                 }
                 Err(why) => {
                     queue.broken = true;
-                    broken = Some(why);
+                    self.say_of(&mut state, export, &format!("a queue without an appliance is broken: {why}"));
                 }
             }
-        }
-        if let Some(why) = broken {
-            self.say_of(&mut state, export, &format!("a queue without an appliance is broken: {why}"));
+            drop(state);
+            // The conductor may serve it now, and a front end that has stopped it may go on.
+            self.changed.notify_all();
+            signal(&self.wake_conductor);
         }
     }
+
+    /// Takes a queue whose requests are to be refused now.
+    fn begin_to_refuse(&self, export: usize, number: usize) -> Option<Refusing> {
+        let file_bytes = self.windows[self.window_of[export]].ram.file_bytes();
+        let mut state = self.lock();
+        if !state.is_lost(export, self.hold) {
+            return None;
+        }
+        let it = &mut state.exports[export];
+        let table = MemoryTable::new(&it.table.as_ref()?.on_the_wire(), file_bytes).ok()?;
+        let features = it.features?;
+        let queue = it.queues.get_mut(number)?;
+        let (rings, size) = (queue.wanted()?, queue.size);
+        queue.refusing = true;
+        Some(Refusing { table, features, rings, size })
+    }
+}
+
+/// A queue that the bridge answers in, as its front end has set it up.
+struct Refusing {
+    table: MemoryTable,
+    features: u64,
+    rings: Rings,
+    size: u16,
 }
 
 impl State {
@@ -261,12 +284,6 @@ impl State {
 
     pub(super) fn is_present(&self) -> bool {
         self.machine.as_ref().is_some_and(|machine| machine.present)
-    }
-
-    /// Returns what ends the machine that runs the appliance. To be called without the lock: it waits for a machine that
-    /// is being ended.
-    pub(super) fn killer(&self) -> Option<Killer> {
-        self.machine.as_ref().and_then(|machine| machine.killer.clone())
     }
 
     /// Removes a queue's route to its interrupt, unless it lasts.

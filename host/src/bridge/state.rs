@@ -4,7 +4,7 @@
 //! appliance that starts anew holds nothing, so everything is given to it again by the same comparison. No I/O here.
 //!
 //! A queue rests, or the appliance serves it ([`Queue::running`]), or, while the appliance is gone for too long, the
-//! bridge itself (`super::refuse`), which the lock around this state keeps apart from a Start.
+//! bridge itself answers in it (`super::refuse`, [`Queue::refusing`]).
 
 use std::fs::File;
 use std::sync::Arc;
@@ -83,6 +83,8 @@ pub struct Queue {
     // In force at the appliance.
     /// The Start that the appliance was sent, while it may serve the queue: from the request on, not from its answer on.
     pub running: Option<Start>,
+    /// Whether the bridge itself answers in its rings at this moment: the appliance is not asked to serve it meanwhile.
+    pub refusing: bool,
     /// Whether used.idx in the ring, and not `base`, is where to go on: the queue was served since `base` was set.
     pub resume: bool,
     /// The driver broke its ring: nothing is to be done until it is set up anew.
@@ -125,7 +127,19 @@ impl Queue {
 
     /// Forgets what a front end has set. What holds stays until it is undone.
     fn forget_front(&mut self) {
-        *self = Self { running: self.running, route: self.route, relayed: self.relayed.take(), ..Self::default() };
+        *self = Self {
+            running: self.running,
+            refusing: self.refusing,
+            route: self.route,
+            relayed: self.relayed.take(),
+            ..Self::default()
+        };
+    }
+
+    /// Whether neither the appliance nor the bridge touches its rings.
+    #[must_use]
+    pub const fn rests(&self) -> bool {
+        self.running.is_none() && !self.refusing
     }
 }
 
@@ -270,10 +284,10 @@ impl Export {
         self.session && (self.is_gone() || self.is_legacy())
     }
 
-    /// Whether the appliance serves none of its queues.
+    /// Whether all its queues rest.
     #[must_use]
     pub fn rests(&self) -> bool {
-        self.queues.iter().all(|queue| queue.running.is_none())
+        self.queues.iter().all(Queue::rests)
     }
 
     /// The appliance is gone, or has started anew: nothing holds. Its machine may still be the same, and its routes too.
@@ -342,6 +356,7 @@ impl Export {
             match it.running {
                 Some(running) if running.call != call => return Some(Request::SetCall { export, queue, call }),
                 Some(_) => {}
+                None if it.refusing => {}
                 None => {
                     let vector = it.kick_vector.or_else(|| device.kick(it)).unwrap_or(relayed_vector(export, queue));
                     it.kick_vector = Some(vector);
@@ -435,6 +450,27 @@ impl Export {
             (self.offered, self.withdrawn) = (false, true);
         }
         ours
+    }
+}
+
+/// Whose turn it is: each export has one request, then the next export has its turn. One that always needs another does not
+/// keep others waiting.
+#[derive(Debug, Default)]
+pub struct Turn(usize);
+
+impl Turn {
+    /// The next request, by `request` of an export and its number; the one that asked last is looked at last.
+    pub fn next(
+        &mut self,
+        exports: &mut [Export],
+        mut request: impl FnMut(usize, &mut Export) -> Option<Request>,
+    ) -> Option<Request> {
+        let (count, last) = (exports.len(), self.0);
+        (1..=count).map(|step| (last + step) % count).find_map(|export| {
+            let found = request(export, &mut exports[export])?;
+            self.0 = export;
+            Some(found)
+        })
     }
 }
 

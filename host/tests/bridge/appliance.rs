@@ -78,6 +78,8 @@ pub(crate) struct FakeAppliance {
     /// While set, the next Start makes it mute. (Mute before, it would leave a Ping unanswered, and no Start would be
     /// asked.)
     pub(crate) start_mutes: Arc<AtomicBool>,
+    /// While set, it answers no Stop, and does not do it.
+    pub(crate) holds_stops: Arc<AtomicBool>,
     /// While set, it serves no requests, but answers the bridge.
     pub(crate) idle: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
@@ -99,7 +101,7 @@ impl FakeAppliance {
     ) -> Self {
         let control = UnixStream::from(ends.control);
         let held = Arc::new(Mutex::new(FakeState { losing_disks, ..FakeState::default() }));
-        let [dead, mute, start_mutes, idle] = [(); 4].map(|()| Arc::new(AtomicBool::new(false)));
+        let [dead, mute, start_mutes, holds_stops, idle] = [(); 5].map(|()| Arc::new(AtomicBool::new(false)));
         let mut threads = Vec::new();
         let device = ends.ivshmem.into_iter().next().unwrap();
         let (its, gone) = (Arc::clone(&held), Arc::clone(&dead));
@@ -113,10 +115,11 @@ impl FakeAppliance {
                 thread::sleep(Duration::from_micros(300));
             }
         }));
-        let (its, silent, by_start) = (Arc::clone(&held), Arc::clone(&mute), Arc::clone(&start_mutes));
+        let its = Arc::clone(&held);
+        let [silent, by_start, holds] = [&mute, &start_mutes, &holds_stops].map(Arc::clone);
         let stream = control.try_clone().unwrap();
-        threads.push(thread::spawn(move || talk(stream, &its, [&silent, &by_start], &disks, boot)));
-        Self { control, held, dead, mute, start_mutes, idle, threads }
+        threads.push(thread::spawn(move || talk(stream, &its, [&silent, &by_start, &holds], &disks, boot)));
+        Self { control, held, dead, mute, start_mutes, holds_stops, idle, threads }
     }
 
     /// Sends an unasked report.
@@ -236,7 +239,7 @@ fn device_side(device: &OwnedFd, held: &Mutex<FakeState>, dead: &AtomicBool) {
 fn talk(
     mut stream: UnixStream,
     held: &Mutex<FakeState>,
-    [mute, start_mutes]: [&AtomicBool; 2],
+    [mute, start_mutes, holds_stops]: [&AtomicBool; 3],
     disks: &[DiskOffer],
     boot: u64,
 ) {
@@ -247,6 +250,9 @@ fn talk(
         for byte in &bytes[..count] {
             let Some(Ok(payload)) = deframer.push(*byte) else { continue };
             let (sequence, request) = Request::decode(&payload).unwrap();
+            if matches!(request, Request::Stop { .. }) && holds_stops.load(Ordering::SeqCst) {
+                continue;
+            }
             let mut answers = vec![answer(&mut held.lock().unwrap(), &request, disks, boot).encode(sequence)];
             if matches!(request, Request::Hello { .. }) && !held.lock().unwrap().loses_disks() {
                 answers.extend(disks.iter().map(|disk| Report::Disk(disk.clone()).encode(sequence)));

@@ -3,6 +3,8 @@
 use std::io::Write;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -167,4 +169,40 @@ fn a_bridge_ends_at_once_whatever_its_front_ends_leave_half_done() {
     drop(place);
     // Half of what a front end may take over a message.
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn an_appliance_that_is_late_with_one_answer_but_answers_pings_is_not_ended() {
+    let (place, appliance) = two_disks();
+    let ended = Arc::new(AtomicBool::new(false));
+    let ends = Arc::clone(&ended);
+    place.bridge().ends_by(move || ends.store(true, Ordering::SeqCst));
+    let mut consumer = place.running(1);
+    assert_eq!(consumer.ask(0, Some(3), 1), (0, 3));
+    appliance.holds_stops.store(true, Ordering::SeqCst);
+    let stopping = thread::spawn(move || consumer.stop(0));
+    place.hears("still busy with a queue that the consumer has stopped");
+    thread::sleep(Duration::from_secs(2));
+    assert!(!ended.load(Ordering::SeqCst) && !stopping.is_finished() && place.bridge().is_served());
+    others_go_on(&place);
+    appliance.holds_stops.store(false, Ordering::SeqCst);
+    assert_eq!(within("the queue stops", move || stopping.join().unwrap()), 1);
+    assert!(!ended.load(Ordering::SeqCst));
+}
+
+#[test]
+fn an_appliance_that_answers_nothing_while_a_front_end_waits_is_ended_long_before_hold() {
+    let (place, appliance) = two_disks();
+    let (ends, ended) = channel();
+    place.bridge().ends_by(move || ends.send(()).unwrap());
+    let mut consumer = place.running(1);
+    assert_eq!(consumer.ask(0, Some(3), 1), (0, 3));
+    appliance.mute.store(true, Ordering::SeqCst);
+    let stopping = thread::spawn(move || consumer.stop(0));
+    ended.recv_timeout(Duration::from_secs(30)).unwrap();
+    // Its queues are another's only when its machine has ended.
+    thread::sleep(Duration::from_millis(300));
+    assert!(!stopping.is_finished());
+    appliance.kill();
+    assert_eq!(within("the queue stops", move || stopping.join().unwrap()), 1);
 }

@@ -33,12 +33,18 @@ struct Pending {
     sent_ms: Option<u64>,
 }
 
-/// The bridge's half: one request at a time, Hello first.
+/// The bridge's half: one request at a time, Hello first, and a Ping beside it: a request that takes long costs no lease, and
+/// shows no silence.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Asking {
     session: u64,
     sequence: u16,
     pending: Option<Pending>,
+    /// The Ping that is not answered yet.
+    ping: Option<Pending>,
+    /// Whether this run has answered a Ping. Before that nothing else is asked: what was on its way to it when it answered
+    /// Hello, such as a former bridge's Hello, has arrived by then, and undoes nothing.
+    leased: bool,
     /// Whether an appliance was heard at all.
     heard: bool,
     /// The run of the appliance that has answered Hello.
@@ -76,6 +82,8 @@ impl Asking {
             // Late answers to a former bridge's requests carry other numbers than answers to ours.
             sequence: u16::from_le_bytes([low, high]),
             pending: None,
+            ping: None,
+            leased: false,
             heard: false,
             boot: None,
             greeted_by: 0,
@@ -97,22 +105,26 @@ impl Asking {
         self.is_greeted() && self.untold == 0
     }
 
-    /// Makes Hello or Ping the pending request if it is time for one. Returns true if another request may be asked now.
+    /// Makes Hello the pending request, or a Ping beside it, if it is time for one. Returns true if another request may be
+    /// asked now.
     pub fn may_ask(&mut self, now_ms: u64) -> bool {
-        if self.pending.is_some() || !self.heard {
+        if !self.heard {
             return false;
         }
+        let is_free = self.pending.is_none();
         let since = |then: Option<u64>| then.map_or(u64::MAX, |then| now_ms.saturating_sub(then));
         // A Disk may be lost on its way. To be greeted again changes nothing for an appliance that knows us.
         let lost = self.untold > 0 && since(self.hello_ms) > u64::from(ANSWER_MS) * 2;
         match self.boot {
-            Some(_) if lost => self.hello(now_ms),
-            Some(boot) if since(self.pinged_ms) >= u64::from(PING_MS) => {
-                self.pinged_ms = Some(now_ms);
-                self.ask(Request::Ping { lease_ms: LEASE_MS, boot });
+            Some(_) if lost && is_free => self.hello(now_ms),
+            Some(boot) => {
+                if self.ping.is_none() && since(self.pinged_ms) >= u64::from(PING_MS) {
+                    self.pinged_ms = Some(now_ms);
+                    self.ping = Some(self.numbered(Request::Ping { lease_ms: LEASE_MS, boot }));
+                }
+                return is_free && self.leased;
             }
-            Some(_) => return true,
-            None if since(self.hello_ms) >= GREETING_MS => self.hello(now_ms),
+            None if is_free && since(self.hello_ms) >= GREETING_MS => self.hello(now_ms),
             None => {}
         }
         false
@@ -129,19 +141,22 @@ impl Asking {
     /// If one is pending: ask [`Asking::may_ask`] first.
     pub fn ask(&mut self, request: Request) {
         assert!(self.pending.is_none(), "one request at a time");
-        // 0 is for reports without a request.
-        self.sequence = self.sequence.checked_add(1).unwrap_or(1);
-        self.pending = Some(Pending { request, sequence: self.sequence, sent_ms: None });
+        self.pending = Some(self.numbered(request));
     }
 
-    /// The frame to send now: the pending request, if it was never sent or not answered in time.
+    fn numbered(&mut self, request: Request) -> Pending {
+        // 0 is for reports without a request.
+        self.sequence = self.sequence.checked_add(1).unwrap_or(1);
+        Pending { request, sequence: self.sequence, sent_ms: None }
+    }
+
+    /// The next frame to send now: a request that was never sent, or not answered in time. To be called until there is none.
     pub fn send(&mut self, now_ms: u64) -> Option<(u16, &Request)> {
-        let pending = self.pending.as_mut()?;
-        if pending.sent_ms.is_some_and(|sent| now_ms.saturating_sub(sent) < u64::from(ANSWER_MS)) {
-            return None;
-        }
-        pending.sent_ms = Some(now_ms);
-        Some((pending.sequence, &pending.request))
+        let is_due =
+            |it: &&mut Pending| it.sent_ms.is_none_or(|sent| now_ms.saturating_sub(sent) >= u64::from(ANSWER_MS));
+        let due = [&mut self.ping, &mut self.pending].into_iter().flatten().find(is_due)?;
+        due.sent_ms = Some(now_ms);
+        Some((due.sequence, &due.request))
     }
 
     /// How long nothing is to be done if nothing arrives and no request is to be asked.
@@ -149,23 +164,28 @@ impl Asking {
     pub fn idle_ms(&self, now_ms: u64) -> u64 {
         let left =
             |then: Option<u64>, wait: u64| then.map_or(0, |then| wait.saturating_sub(now_ms.saturating_sub(then)));
-        match (&self.pending, self.boot) {
-            (Some(pending), _) => left(pending.sent_ms, ANSWER_MS.into()),
-            (None, Some(_)) => left(self.pinged_ms, PING_MS.into()),
-            (None, None) if self.heard => left(self.hello_ms, GREETING_MS),
-            (None, None) => GREETING_MS,
-        }
+        let again = |it: &Option<Pending>| it.as_ref().map(|it| left(it.sent_ms, ANSWER_MS.into()));
+        let pending = again(&self.pending);
+        let other = match self.boot {
+            Some(_) => again(&self.ping).unwrap_or_else(|| left(self.pinged_ms, PING_MS.into())),
+            None if self.heard && pending.is_none() => left(self.hello_ms, GREETING_MS),
+            None => GREETING_MS,
+        };
+        pending.map_or(other, |pending| pending.min(other))
     }
 
     /// Returns the meaning of a report. `sequence` is the number that it carries.
     pub fn take(&mut self, now_ms: u64, sequence: u16, report: &Report) -> Heard {
-        let answered = self.pending.take_if(|it| it.sent_ms.is_some() && it.sequence == sequence && sequence != 0);
+        let is_answered = |it: &mut Pending| it.sent_ms.is_some() && it.sequence == sequence && sequence != 0;
+        let answered = self.pending.take_if(is_answered).or_else(|| self.ping.take_if(is_answered));
+        self.leased |=
+            matches!((&answered, report), (Some(it), Report::Done(_)) if matches!(it.request, Request::Ping { .. }));
         match (report, answered.map(|it| it.request)) {
             (Report::Hello { boot, disks }, Some(Request::Hello { .. })) => {
                 let started = self.boot != Some(*boot);
                 (self.boot, self.greeted_by, self.untold) = (Some(*boot), sequence, *disks);
                 if started {
-                    self.pinged_ms = None;
+                    (self.ping, self.leased, self.pinged_ms) = (None, false, None);
                     return Heard::Started;
                 }
                 Heard::News
@@ -191,10 +211,10 @@ impl Asking {
         self.heard = true;
         if self.boot == Some(boot) {
             // Our Pings do not reach it.
-            self.pinged_ms = None;
+            (self.ping, self.pinged_ms) = (None, None);
             return Heard::Nothing;
         }
-        self.boot = None;
+        (self.boot, self.ping, self.leased) = (None, None, false);
         match &mut self.pending {
             Some(Pending { request: Request::Hello { .. }, sent_ms, .. }) => {
                 // It may have been lost with the machine's firmware, or with the run before this one.
