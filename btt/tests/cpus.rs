@@ -14,6 +14,7 @@ use btt::media::{MediaError, Medium, NsOffset};
 use btt::ram::Ram;
 use btt::sim::{Access, set_observer};
 use btt::{Btt, CpuIndex, ExternalLba};
+
 use common::{BYTES, content, format_options, open, write};
 
 /// The bytes of a cache line.
