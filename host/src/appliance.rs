@@ -231,9 +231,13 @@ impl ApplianceProcess {
         }
     }
 
-    /// How the program ended, once it has closed its console. One that closed it and goes on is killed, at once if
-    /// `hurry` returns true.
-    pub fn wait(&mut self, hurry: impl Fn() -> bool) -> Option<ExitStatus> {
+    /// How the program ended, once it has closed its console. One that closed it and goes on is killed.
+    pub fn wait(&mut self) -> Option<ExitStatus> {
+        self.wait_unless(|| false)
+    }
+
+    /// The same, but it is killed at once if `hurry` returns true.
+    pub fn wait_unless(&mut self, hurry: impl Fn() -> bool) -> Option<ExitStatus> {
         let end = Deadline::after(END);
         while self.wait_until_ended(end.or_after(HURRY)).is_none() && !end.passed() && !hurry() {}
         self.kill();

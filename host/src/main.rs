@@ -226,7 +226,7 @@ fn stay(format_blank: bool, keyboard: bool, mut launch: Launch, screen: &Screen)
     let mut at_prompt = true;
     loop {
         let end = console::join(&mut appliance, &mut inputs, at_prompt, deadline).map_err(failed)?;
-        let status = (end == End::Appliance).then(|| appliance.wait(|| inputs.signals.have_come())).flatten();
+        let status = (end == End::Appliance).then(|| appliance.wait_unless(|| inputs.signals.have_come())).flatten();
         match end {
             End::Person => return Ok(0),
             End::Signal => return Err(by_signal()),
