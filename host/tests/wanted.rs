@@ -17,6 +17,10 @@ impl Routes for NoRoutes {
     fn kick(&mut self, _queue: &Queue) -> Option<u16> {
         None
     }
+
+    fn is_behind(&self) -> bool {
+        false
+    }
 }
 
 /// An export with a front end, which the appliance holds.

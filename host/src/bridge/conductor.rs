@@ -15,9 +15,13 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use service::control::dialogue::{Asking, Heard};
 use service::control::{Deframer, ExportIndex, Outcome, Report, Request};
 
+use super::ivshmem::Server;
 use super::listen;
 use super::shared::{SILENCE, Shared, State};
 use super::state::Turn;
+
+/// How soon messages are sent again that a machine had no room for.
+const BEHIND: Duration = Duration::from_millis(5);
 
 /// The conversation with one machine.
 struct Conductor {
@@ -30,6 +34,8 @@ struct Conductor {
     begun: Instant,
     /// Whose turn it is to ask something.
     turn: Turn,
+    /// Whether the machine has not taken all messages of its ivshmem devices.
+    behind: bool,
 }
 
 /// Talks with the appliance at the other end of `stream` until it is closed.
@@ -42,6 +48,7 @@ pub(super) fn conduct(shared: &Arc<Shared>, machine: u64, session: u64, stream: 
         dialogue: Asking::new(session),
         begun: Instant::now(),
         turn: Turn::default(),
+        behind: false,
     };
     conductor.run();
     drop(conductor);
@@ -89,11 +96,14 @@ impl Conductor {
         let mut state = shared.lock();
         let State { exports, machine, .. } = &mut *state;
         let machine = machine.as_mut().filter(|it| it.number == self.machine)?;
+        // A machine that takes no messages any more is found out by its silence.
+        machine.servers.iter_mut().for_each(|server| _ = server.flush());
         let request = self.turn.next(exports, |export, it| {
             let window = shared.window_of[export];
             let used_index = |rings| super::refuse::used_index(&shared.windows[window].ram, rings);
             it.next(used_index, &mut machine.device(window, it.trusted))
         });
+        self.behind = machine.servers.iter().any(Server::is_behind);
         drop(state);
         if request.is_some() {
             // A route to an interrupt may be new, and one that we relay.
@@ -118,7 +128,10 @@ impl Conductor {
 
     /// Waits for something to do, and takes the bytes that came. Returns false at the end of the link.
     fn listen(&mut self) -> bool {
-        let until = Duration::from_millis(self.dialogue.idle_ms(self.now_ms()) + 1);
+        let mut until = Duration::from_millis(self.dialogue.idle_ms(self.now_ms()) + 1);
+        if self.behind {
+            until = until.min(BEHIND);
+        }
         let shared = Arc::clone(&self.shared);
         let mut watched = [
             PollFd::new(self.stream.as_fd(), PollFlags::POLLIN),

@@ -6,11 +6,13 @@
 //! - its own vector before the shared memory crashes it, so the greeting goes version, id, memory, vectors;
 //! - a peer id that comes again after its disconnect aborts it, so no id is ever used twice in one connection;
 //! - it takes no second file descriptor for a vector of its own, so each is used once; and no more than it has.
+//!
+//! Nothing here waits for QEMU: what its socket has no room for is sent later ([`Server::flush`]).
 
+use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice};
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
@@ -21,9 +23,6 @@ use crate::limits::{EXPORTS_MAX, QUEUES_MAX};
 const VERSION: i64 = 0;
 /// Comes with the shared memory.
 const SHARED_MEMORY: i64 = -1;
-
-/// How long QEMU may take to take a message. It reads in its main loop: what takes longer has hung.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The greatest id that the doorbell register has room for.
 const PEER_MAX: u16 = u16::MAX;
@@ -50,6 +49,8 @@ pub struct Server {
     /// The next of its own vectors, and how many it has.
     vector: u16,
     vectors: u16,
+    /// Messages that the socket had no room for, in order.
+    outbox: VecDeque<(i64, Option<OwnedFd>)>,
 }
 
 impl Server {
@@ -66,10 +67,11 @@ impl Server {
         first: &[BorrowedFd<'_>],
         vectors: u16,
     ) -> io::Result<Self> {
-        stream.set_write_timeout(Some(PATIENCE))?;
+        stream.set_nonblocking(true)?;
         // Its own id is below all others.
         let next = own.0.checked_add(1).ok_or(ErrorKind::InvalidInput)?;
-        let mut server = Self { stream, next, next_lasting: PEER_MAX, own, vector: 0, vectors };
+        let mut server =
+            Self { stream, next, next_lasting: PEER_MAX, own, vector: 0, vectors, outbox: VecDeque::new() };
         server.send(VERSION, None)?;
         server.send(own.0.into(), None)?;
         server.send(SHARED_MEMORY, Some(memory))?;
@@ -126,7 +128,37 @@ impl Server {
         self.send(peer.0.into(), None)
     }
 
-    fn send(&self, number: i64, fd: Option<BorrowedFd<'_>>) -> io::Result<()> {
+    /// Whether messages wait to be sent: the device does not know of the last peers and vectors yet.
+    #[must_use]
+    pub fn is_behind(&self) -> bool {
+        !self.outbox.is_empty()
+    }
+
+    /// Sends what waits, as far as there is room.
+    ///
+    /// # Errors
+    /// When the socket takes no messages any more.
+    pub fn flush(&mut self) -> io::Result<()> {
+        while let Some((number, fd)) = self.outbox.front() {
+            if !self.sends(*number, fd.as_ref().map(AsFd::as_fd))? {
+                break;
+            }
+            self.outbox.pop_front();
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, number: i64, fd: Option<BorrowedFd<'_>>) -> io::Result<()> {
+        if self.outbox.is_empty() && self.sends(number, fd)? {
+            return Ok(());
+        }
+        let fd = fd.map(|fd| fd.try_clone_to_owned()).transpose()?;
+        self.outbox.push_back((number, fd));
+        Ok(())
+    }
+
+    /// Sends a message, if there is room for it.
+    fn sends(&self, number: i64, fd: Option<BorrowedFd<'_>>) -> io::Result<bool> {
         let bytes = number.to_le_bytes();
         let fds: Vec<_> = fd.iter().map(AsRawFd::as_raw_fd).collect();
         let attached: Vec<_> = fd.iter().map(|_| ControlMessage::ScmRights(&fds)).collect();
@@ -134,11 +166,46 @@ impl Server {
         loop {
             match sendmsg::<()>(stream, &[IoSlice::new(&bytes)], &attached, MsgFlags::MSG_NOSIGNAL, None) {
                 // A stream socket with room takes eight bytes whole.
-                Ok(sent) if sent == bytes.len() => return Ok(()),
+                Ok(sent) if sent == bytes.len() => return Ok(true),
                 Ok(_) => return Err(ErrorKind::WriteZero.into()),
                 Err(Errno::EINTR) => {}
+                // Also when the descriptors that are on their way are as many as the system allows.
+                Err(Errno::EAGAIN | Errno::ETOOMANYREFS) => return Ok(false),
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test ends where it is surprised")]
+
+    use std::io::Read;
+    use std::os::fd::AsFd;
+    use std::os::unix::net::UnixStream;
+
+    use super::{PeerId, Server};
+    use crate::event::eventfd;
+
+    #[test]
+    fn a_machine_that_takes_no_messages_is_not_waited_for_and_gets_all_in_order_later() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let event = eventfd().unwrap();
+        let mut server = Server::greet(ours, PeerId(0), event.as_fd(), &[], 1).unwrap();
+        let peers: Vec<PeerId> = (0..2000).map(|_| server.lasting_peer(event.as_fd()).unwrap().unwrap()).collect();
+        assert!(server.is_behind());
+        server.remove_peer(peers[0]).unwrap();
+        let mut numbers = Vec::new();
+        while numbers.len() < 3 + peers.len() + 1 {
+            server.flush().unwrap();
+            let mut number = [0; 8];
+            // It discards the descriptors.
+            theirs.read_exact(&mut number).unwrap();
+            numbers.push(i64::from_le_bytes(number));
+        }
+        assert!(!server.is_behind());
+        let expected = [0, 0, -1].into_iter().chain(peers.iter().chain([&peers[0]]).map(|peer| peer.0.into()));
+        assert!(numbers.into_iter().eq(expected));
     }
 }

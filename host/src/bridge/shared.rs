@@ -6,9 +6,26 @@
 //! | [`super::listen`] | a vhost-user socket, and the front end on it | what is wanted | the conductor, the relay |
 //! | [`super::relay`] | an export | used rings of queues that the appliance does not serve | |
 //!
-//! A thread that holds the lock does not block, but for messages of a few bytes to the appliance's QEMU, whose wait has
-//! a bound. Lines for people go to a [`Journal`], a front end's descriptors are rung and its channel is told without a wait,
-//! and sockets are made, and the machine is ended, when the lock is free.
+//! What each lock protects, and what may be done while it is held:
+//!
+//! | lock | protects | under it |
+//! |---|---|---|
+//! | [`Shared::state`] | what front ends want, what the appliance holds ([`State`]), and the machine's ivshmem servers | nothing that waits: numbers are compared, the consumer's used.idx is loaded, descriptors are rung ([`Bell`]), lines are given to the [`Journal`], messages are sent as far as there is room (to the appliance's QEMU, the rest waits in `ivshmem`; to a front end's channel, the rest is dropped) |
+//! | [`Shared::threads`] | the list of threads | the list is changed; threads are waited for without it |
+//! | [`Shared::fronts`] | the list of front ends' connections | they are shut down |
+//! | `guard`'s | the table of mappings | a place is taken or given up |
+//!
+//! No thread holds two of them, and none holds one while it prints, makes a socket, ends a machine, goes through a
+//! consumer's rings ([`Queue::refusing`] keeps the appliance and the front end away from these), or sends and receives
+//! vhost-user messages. What may wait, and who waits then:
+//!
+//! | for | how long | who |
+//! |---|---|---|
+//! | a front end's next message | for ever | the thread of that front end |
+//! | the rest of a message, or its taking our answer | 10 s, and no longer than the bridge lives | the same |
+//! | the appliance to let go of a queue | until it has, or its machine has ended | the same: its consumer stands still |
+//! | the machine that is being ended | until the system has ended it | the conductor, which has nothing else to do then |
+//! | the reader of lines | for ever | the journal's thread |
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -332,5 +349,9 @@ impl Routes for Device<'_> {
             return None;
         }
         self.server.add_vector(queue.kick.as_ref()?.as_fd()).ok().flatten()
+    }
+
+    fn is_behind(&self) -> bool {
+        self.server.is_behind()
     }
 }

@@ -57,6 +57,9 @@ pub trait Routes {
 
     /// Lets the kicks of a queue that has a kick descriptor arrive directly. Returns their vector.
     fn kick(&mut self, queue: &Queue) -> Option<u16>;
+
+    /// Whether the device does not know of the last routes yet. A call that comes before would be lost.
+    fn is_behind(&self) -> bool;
 }
 
 /// A queue of an export.
@@ -354,12 +357,16 @@ impl Export {
             }
             let call = it.route.filter(|_| it.call.is_some()).map(|route| Call { peer: route.peer.0, vector: 0 });
             match it.running {
+                Some(running) if running.call != call && device.is_behind() => return None,
                 Some(running) if running.call != call => return Some(Request::SetCall { export, queue, call }),
                 Some(_) => {}
                 None if it.refusing => {}
                 None => {
                     let vector = it.kick_vector.or_else(|| device.kick(it)).unwrap_or(relayed_vector(export, queue));
                     it.kick_vector = Some(vector);
+                    if device.is_behind() {
+                        return None;
+                    }
                     let start = Start {
                         export,
                         queue,
