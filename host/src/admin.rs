@@ -1,4 +1,6 @@
-//! A socket at which programs ask a running appliance for commands: one at a time, in the order that they come.
+//! A socket at which programs ask a running appliance for commands: one at a time. The client that has had the least of
+//! the appliance's time is next, and of equal ones the first: what some ask for again and again keeps others waiting for
+//! one command at most.
 //!
 //! A client talks as to the appliance's own serial port in a mode for programs (`service::console`): a line in, a reply
 //! out; what a line is, is `service::admin::line`'s to say. It begins in `mode json`; `mode text` and `mode json` change the
@@ -51,18 +53,26 @@ pub struct Request {
     /// The command: one line of text.
     pub line: String,
     since: Instant,
-    answer: SyncSender<Option<ReplyText>>,
+    /// When the appliance got it.
+    begun: Option<Instant>,
+    /// How much of the appliance's time its client has had before.
+    spent: Duration,
+    answer: SyncSender<Answer>,
 }
+
+/// A reply, and how much of the appliance's time it took. `None`: there is none.
+type Answer = (Option<ReplyText>, Duration);
 
 impl Request {
     /// Gives the reply to the client. `None`: there is no reply, and the client is disconnected.
     pub fn answer(self, reply: Option<ReplyText>) {
+        let took = self.begun.map_or(Duration::ZERO, |begun| begun.elapsed());
         // A client that has gone needs none.
-        let _ = self.answer.send(reply);
+        let _ = self.answer.send((reply, took));
     }
 }
 
-/// The requests of all clients, in the order that they came. When it is dropped clients have a moment to take their replies.
+/// The requests of all clients. When it is dropped clients have a moment to take their replies.
 #[derive(Debug)]
 pub struct Requests {
     /// The socket's name goes with us.
@@ -92,7 +102,12 @@ impl Requests {
     pub fn next(&mut self, busy: Option<&str>) -> Option<Request> {
         let _ = (&*self.wake).read(&mut [0; 8]);
         self.waiting.extend(self.incoming.try_iter());
-        let Some(busy) = busy else { return self.waiting.pop_front() };
+        let Some(busy) = busy else {
+            let (next, _) = self.waiting.iter().enumerate().min_by_key(|(_, request)| request.spent)?;
+            let mut request = self.waiting.remove(next)?;
+            request.begun = Some(Instant::now());
+            return Some(request);
+        };
         while let Some(request) = self.waiting.pop_front_if(|request| request.since.elapsed() >= self.patience) {
             let why = format!("{busy}: nothing was done in {} s, please ask again", self.patience.as_secs_f64());
             let reply = reply_of_error(request.mode, AdminError::busy(why));
@@ -251,6 +266,7 @@ impl Client<'_> {
         let stream = self.stream;
         let mut lines = Lines { stream, buffer: LineBuffer::default(), piece: [0; 4096], used: 0, filled: 0 };
         let mut mode = ReplyForm::Json;
+        let mut spent = Duration::ZERO;
         loop {
             let line = match lines.next(self.all.idle) {
                 Ok(line) => line,
@@ -272,9 +288,12 @@ impl Client<'_> {
                         reply_of(mode, &Ok(Outcome::Mode(wanted)))
                     }
                     // Whatever it is, the appliance has the answer.
-                    None => match self.ask(mode, line) {
-                        Some(reply) => whole(mode, reply),
-                        None => return Ok(()),
+                    None => match self.ask(mode, line, spent) {
+                        Some((Some(reply), took)) => {
+                            spent += took;
+                            whole(mode, reply)
+                        }
+                        _ => return Ok(()),
                     },
                 },
             };
@@ -286,11 +305,11 @@ impl Client<'_> {
     }
 
     /// Passes a line to the appliance, and waits for its reply.
-    fn ask(&self, mode: ReplyForm, line: String) -> Option<ReplyText> {
+    fn ask(&self, mode: ReplyForm, line: String, spent: Duration) -> Option<Answer> {
         let (answer, answered) = sync_channel(1);
-        self.sender.send(Request { mode, line, since: Instant::now(), answer }).ok()?;
+        self.sender.send(Request { mode, line, since: Instant::now(), begun: None, spent, answer }).ok()?;
         signal(self.wake);
-        answered.recv().ok()?
+        answered.recv().ok()
     }
 
     /// Sends a client the reason for its end.
@@ -402,6 +421,14 @@ mod tests {
             std::thread::sleep(Duration::from_millis(1));
         }
         lines
+    }
+
+    /// Waits until so many requests wait for the appliance.
+    fn collect(requests: &mut Requests, count: usize) {
+        while requests.waiting.len() < count {
+            requests.waiting.extend(requests.incoming.try_iter());
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     fn connect(path: &PathBuf) -> UnixStream {
@@ -536,6 +563,25 @@ mod tests {
             client.write_all(b"again\n").unwrap();
             assert_eq!(answer(&mut requests, 1), ["again"]);
         }
+    }
+
+    #[test]
+    fn the_client_that_has_had_the_least_of_the_appliances_time_is_next() {
+        let (path, mut requests) = socket("turns", Duration::from_secs(60));
+        let mut greedy: Vec<UnixStream> = (0..3).map(|_| connect(&path)).collect();
+        greedy.iter_mut().for_each(|client| client.write_all(b"large\nlarge again\n").unwrap());
+        for _ in 0..3 {
+            collect(&mut requests, 1);
+            let request = requests.next(None).unwrap();
+            std::thread::sleep(Duration::from_millis(5));
+            request.answer(Some(ReplyText { text: "done\n".into(), exit_code: 0 }));
+        }
+        // All of them want more, and another one comes behind them.
+        collect(&mut requests, 3);
+        let mut other = connect(&path);
+        other.write_all(b"status\n").unwrap();
+        collect(&mut requests, 4);
+        assert_eq!(answer(&mut requests, 4)[0], "status");
     }
 
     #[test]
