@@ -42,11 +42,12 @@ const BY_SIGNAL: u8 = 143;
 /// How long to wait before an appliance that has ended is started anew.
 const RESTART: Duration = Duration::from_millis(500);
 
-/// How long we wait at our end for our lines to be read.
-const LAST_WORDS: Duration = Duration::from_millis(300);
+/// How long we wait at our end for our lines to be read, and how long a terminal may take nothing of what the console showed
+/// before.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
-/// How long a terminal may take nothing of what the console showed before it ended.
-const TAKEN: Duration = Duration::from_secs(1);
+/// The same when a signal ends us. Together with the admin clients' second it is less than 2 s.
+const LAST_WORDS_BY_SIGNAL: Duration = Duration::from_millis(400);
 
 /// The most that is read from standard input, to be written: in base64 it fits a request line, with room for its words.
 const INPUT_BYTES_MAX: u64 = (LINE_BYTES_MAX as u64 - 256) / 4 * 3;
@@ -101,11 +102,15 @@ fn main() -> ExitCode {
         say(&why);
         status
     });
-    JOURNAL.flush(LAST_WORDS);
+    JOURNAL.flush(last_words(status == BY_SIGNAL));
     status.into()
 }
 
-/// The lines on standard error. Who reads them may stall.
+const fn last_words(by_signal: bool) -> Duration {
+    if by_signal { LAST_WORDS_BY_SIGNAL } else { LAST_WORDS }
+}
+
+/// The lines on standard error, whose reader may stall.
 static JOURNAL: LazyLock<Journal> = LazyLock::new(|| {
     // It may be a raw terminal.
     let end = if io::stderr().is_terminal() { "\r\n" } else { "\n" };
@@ -207,7 +212,7 @@ fn exec(script: &Script, json: bool, mut launch: Launch) -> Result<u8, Failure> 
 fn tend(format_blank: bool, keyboard: bool, launch: Launch) -> Result<u8, Failure> {
     let screen = Screen::new().map_err(|error| Failure(FAILED, format!("standard output: {error}")))?;
     let outcome = stay(format_blank, keyboard, launch, &screen);
-    screen.flush(if matches!(outcome, Err(Failure(BY_SIGNAL, _))) { LAST_WORDS } else { TAKEN });
+    screen.flush(last_words(matches!(outcome, Err(Failure(BY_SIGNAL, _)))));
     outcome
 }
 
