@@ -17,7 +17,7 @@ use service::control::{Deframer, ExportIndex, Outcome, Report, Request};
 
 use super::ivshmem::Server;
 use super::listen;
-use super::shared::{SILENCE, Shared, State};
+use super::shared::{Shared, State};
 use super::state::Turn;
 
 /// How soon messages are sent again that a machine had no room for.
@@ -174,9 +174,7 @@ impl Conductor {
             return false;
         }
         // Pings go out whatever else is asked for: an appliance that is busy answers them, one that hangs does not.
-        let patience = if state.waiting > 0 { shared.hold.min(SILENCE) } else { shared.hold };
-        if state.is_present()
-            && state.heard.elapsed() > patience
+        if state.is_silent(shared.hold)
             && let Some(machine) = &mut state.machine
             && let Some(kill) = machine.killer.clone()
         {

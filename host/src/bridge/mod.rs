@@ -201,6 +201,7 @@ impl Bridge {
                 served: 0,
                 heard: Instant::now(),
                 waiting: 0,
+                waiting_since: Instant::now(),
             }),
             changed: Condvar::new(),
             wake_conductor: eventfd()?,

@@ -80,8 +80,9 @@ pub(super) struct State {
     pub(super) served: u64,
     /// When the appliance was heard last.
     pub(super) heard: Instant,
-    /// How many front ends wait until queues rest.
+    /// How many front ends wait until queues rest, and since when there is one.
     pub(super) waiting: usize,
+    pub(super) waiting_since: Instant,
 }
 
 /// The bridge.
@@ -217,6 +218,9 @@ impl Shared {
     pub(super) fn wait_for_rest(&self, export: usize, rests: impl Fn(&Export) -> bool) {
         let mut state = self.lock();
         let (begun, mut told) = (Instant::now(), false);
+        if state.waiting == 0 {
+            state.waiting_since = begun;
+        }
         state.waiting += 1;
         while !rests(&state.exports[export]) && !self.is_closing() {
             state = self.changed.wait_timeout(state, SILENCE).unwrap_or_else(PoisonError::into_inner).0;
@@ -297,6 +301,14 @@ impl State {
     pub(super) fn is_lost(&self, export: usize, hold: Duration) -> bool {
         let it = &self.exports[export];
         it.rests() && (it.is_refused() || (it.session && !self.is_present() && self.heard.elapsed() >= hold))
+    }
+
+    /// Whether the appliance has been silent for too long: for `hold`, or for [`SILENCE`] while a front end has waited as
+    /// long. (What it was silent before that is no fault.)
+    pub(super) fn is_silent(&self, hold: Duration) -> bool {
+        let silent = self.heard.elapsed();
+        let missed = self.waiting > 0 && silent.min(self.waiting_since.elapsed()) > SILENCE;
+        self.is_present() && (silent > hold || missed)
     }
 
     pub(super) fn is_present(&self) -> bool {
