@@ -1,6 +1,7 @@
 //! The firmware's tables but for the NFIT.
 
 use boot::root_pointer::{ROOT_POINTER_BYTES, RootTable};
+use kernel::tables::cedt::Cedt;
 use kernel::tables::fadt::Fadt;
 use kernel::tables::madt::Madt;
 use kernel::tables::{Table, mcfg, sleep};
@@ -32,6 +33,13 @@ fn read(bytes: &[u8]) {
         assert!(madt.broken_at.is_none_or(|at| at < bytes.len()), "it broke within the table");
     }
     let _ = Fadt::read(&table);
+    let cedt = Cedt::read(&table);
+    assert!(cedt.broken_at.is_none_or(|at| at < bytes.len()), "it broke within the table");
+    let described = cedt.bridges.len() + cedt.windows.iter().map(|window| window.targets.len()).sum::<usize>();
+    assert!(described <= bytes.len() / 4, "each host bridge and each target has its bytes");
+    if let Ok((bridge, windows)) = cedt.one_way() {
+        assert!(windows.iter().all(|window| window.targets == [bridge.uid]), "one way to one host bridge");
+    }
     let ranges = mcfg::read(&table).unwrap_or_default();
     assert!(ranges.len() <= bytes.len() / 16, "each range has its bytes");
 }

@@ -38,7 +38,7 @@ pub fn read(table: &Table<'_>) -> Result<Vec<Range>, TableFault> {
     }
     let mut ranges = Vec::new();
     for at in (FIRST_ENTRY..).step_by(ENTRY_BYTES).take_while(|at| at + ENTRY_BYTES <= end).take(MAX_RANGES) {
-        let segment = u16::from_le_bytes(table.array(at + 8)?);
+        let segment = table.u16(at + 8)?;
         let range =
             Range { base: table.u64(at)?, segment, first_bus: table.u8(at + 10)?, last_bus: table.u8(at + 11)? };
         if range.first_bus <= range.last_bus && range.base.is_multiple_of(BUS_BYTES) {

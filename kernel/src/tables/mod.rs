@@ -3,6 +3,7 @@
 //!
 //! Field offsets are those of the ACPI specification 6.5, chapter 5.2.
 
+pub mod cedt;
 pub mod fadt;
 pub mod madt;
 pub mod mcfg;
@@ -120,6 +121,10 @@ impl<'a> Table<'a> {
 
     fn u8(&self, at: usize) -> Result<u8, TableFault> {
         Ok(u8::from_le_bytes(self.array(at)?))
+    }
+
+    fn u16(&self, at: usize) -> Result<u16, TableFault> {
+        Ok(u16::from_le_bytes(self.array(at)?))
     }
 
     fn u32(&self, at: usize) -> Result<u32, TableFault> {
