@@ -16,6 +16,7 @@
 //! | `bad_ranges` | the list of lines that a region has lost |
 //! | [`poison`] | from the physical address of a lost line to its region's list |
 //! | [`label_mailbox`] | QEMU's interface to DIMMs' label areas |
+//! | [`cxl`] | CXL memory devices: registers, decoders, mailbox |
 //! | [`pci`] | PCI configuration space: functions, BARs, MSI-X |
 //! | [`shared`] | memory that a peer writes to at the same time |
 //! | [`ivshmem`] | QEMU's ivshmem-doorbell: a consumer's memory, and interrupts both ways |
@@ -34,6 +35,7 @@ extern crate std;
 mod bad_ranges;
 pub mod blk_window;
 pub mod copies;
+pub mod cxl;
 pub mod flush;
 mod flush_hints;
 pub mod guarded;

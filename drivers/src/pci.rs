@@ -102,10 +102,7 @@ impl Config {
                         continue;
                     }
                     found.push(Function { address: header.address(), vendor, device: id });
-                    if header.header_type(self) == HeaderType::PciPciBridge {
-                        let [_, secondary, ..] = self.read_at(header.address(), 0x18).to_le_bytes();
-                        waiting.push(secondary);
-                    }
+                    waiting.extend(found.last().and_then(|function| function.secondary_bus(self)));
                     if function == 0 && !header.has_multiple_functions(self) {
                         break;
                     }
@@ -345,9 +342,26 @@ impl Function {
         all.take(CAPABILITIES_MAX).filter(move |at| config.read_at(address, *at) & 0xff == wanted)
     }
 
+    /// Returns the bus that it leads to, if it is a bridge.
+    #[must_use]
+    pub fn secondary_bus(&self, config: &Config) -> Option<u8> {
+        let is_bridge = PciHeader::new(self.address).header_type(config) == HeaderType::PciPciBridge;
+        let [_, secondary, ..] = config.read_at(self.address, 0x18).to_le_bytes();
+        is_bridge.then_some(secondary)
+    }
+
     /// Reads a double word of its configuration space.
     pub(crate) fn word(&self, config: &Config, offset: u16) -> u32 {
         config.read_at(self.address, offset)
+    }
+
+    /// Writes a double word of its configuration space.
+    ///
+    /// # Safety
+    /// The caller vouches for the effect.
+    pub(crate) unsafe fn set_word(&self, config: &Config, offset: u16, value: u32) {
+        // SAFETY: the caller vouches for the effect.
+        unsafe { config.write(self.address, offset, value) };
     }
 }
 

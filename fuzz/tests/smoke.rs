@@ -48,6 +48,7 @@ smoke! {
     a_label_area_may_hold_anything "labels"
     a_medium_may_hold_anything "medium"
     a_driver_may_do_anything "queue"
+    a_cxl_device_may_hold_anything "cxl"
     a_bridge_may_say_anything "control"
     a_person_may_type_anything "admin"
 }

@@ -3,6 +3,7 @@
 mod acpi;
 mod admin;
 mod control;
+mod cxl;
 mod labels;
 mod loader;
 mod medium;
@@ -30,7 +31,7 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 9] = [
     Target {
         name: "nfit",
         what: "an NFIT, as it is and with its checksum mended",
@@ -41,7 +42,7 @@ pub const TARGETS: [Target; 8] = [
     },
     Target {
         name: "acpi",
-        what: "the firmware's other tables: root pointer, MADT, FADT, MCFG, the DSDT's sleep type",
+        what: "the firmware's other tables: root pointer, MADT, FADT, MCFG, CEDT, the DSDT's sleep type",
         run: acpi::run,
         bytes_max: 1024,
         more: &[],
@@ -78,6 +79,14 @@ pub const TARGETS: [Target; 8] = [
         bytes_max: 4096,
         more: &[],
         smoke: 3_000,
+    },
+    Target {
+        name: "cxl",
+        what: "a CXL memory device: configuration space, decoders, mailbox and label area",
+        run: cxl::run,
+        bytes_max: 4096,
+        more: &[],
+        smoke: 20_000,
     },
     Target {
         name: "control",
