@@ -93,6 +93,7 @@ fn virtio_pmem(config: &Config, function: &Function, space: &'static AddressSpac
         base: device.start().0,
         bytes: device.len_bytes(),
         flush: Some(Flusher::new(device, clock::now_ns)),
+        device: None,
     });
     if let Ok(memory) = &memory {
         log!("{at}: {} MiB at {:#x}", memory.bytes >> 20, memory.base);

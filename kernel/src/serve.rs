@@ -127,7 +127,7 @@ impl node::Machine for BareMachine {
     fn bare_memory(&self) -> Vec<BareMemory> {
         let of_map = self.hardware.map.persistent.iter().map(|range| BareMemory {
             at: Place::MemoryMap { start: range.start, kind: range.kind },
-            memory: Ok(FlushedRange { base: range.start, bytes: range.bytes, flush: None }),
+            memory: Ok(FlushedRange { base: range.start, bytes: range.bytes, flush: None, device: None }),
         });
         self.hardware.devices.pmem.iter().cloned().chain(of_map).collect()
     }

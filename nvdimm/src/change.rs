@@ -31,7 +31,6 @@ use uuid::Uuid;
 
 use crate::cookie::Cookies;
 use crate::extent::Extent;
-use crate::guid;
 use crate::identity::DeviceHandle;
 use crate::label::{
     Claim, IndexBlock, Label, LabelError, LabelFlags, LabelSet, LabelStore, LabelVersion, Labels, LabelsByDimm,
@@ -326,10 +325,9 @@ impl<'r> Editor<'r> {
             return Err(ChangeError::BadName);
         }
         name[..new.name.len()].copy_from_slice(new.name.as_bytes());
-        let (type_guid, claim) = match (self.version, local) {
-            (LabelVersion::V1_1, _) => (None, Claim::None),
-            (LabelVersion::V1_2, false) => (Some(guid::range::PERSISTENT), new.claim),
-            (LabelVersion::V1_2, true) => (Some(guid::range::CONTROL_REGION), new.claim),
+        let (type_guid, claim) = match self.version {
+            LabelVersion::V1_1 => (None, Claim::None),
+            LabelVersion::V1_2 => (Some(region.label_type()), new.claim),
         };
         let label = |dpa, raw_bytes, labels, position| Label {
             slot: 0,

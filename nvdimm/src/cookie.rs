@@ -40,6 +40,15 @@ struct RawMember12 {
 }
 const _: () = assert!(size_of::<RawMember12>() == 48);
 
+/// What labels of a CXL device take of it, as Linux has it (drivers/cxl/pmem.c).
+#[derive(IntoBytes, Immutable, Unaligned)]
+#[repr(C)]
+struct RawMemberCxl {
+    region_offset: U64,
+    serial: U64,
+}
+const _: () = assert!(size_of::<RawMemberCxl>() == 16);
+
 /// The cookies of an interleave set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cookies {
@@ -69,6 +78,13 @@ impl Cookies {
         });
         members.sort_by_key(|member| member.region_offset.to_le_bytes());
         Self { v1_1, v1_2, compatible: cookie(&members, member_1_1) }
+    }
+
+    /// The cookies of one CXL device that is mapped from its first byte: labels of all versions have the same.
+    #[must_use]
+    pub fn of_cxl(serial: u64) -> Self {
+        let cookie = fletcher64(RawMemberCxl { region_offset: 0.into(), serial: serial.into() }.as_bytes());
+        Self { v1_1: cookie, v1_2: cookie, compatible: cookie }
     }
 }
 
@@ -109,6 +125,11 @@ mod tests {
         let first = Cookies::of(&[qemu(0, 0)]);
         assert_eq!((first.v1_1, first.v1_2), (10_248_187_106_440_278, 52_512_752_653_219_036));
         assert_eq!(Cookies::of(&[qemu(1, 0)]).v1_1, 0x0024_68ae_0012_3457);
+    }
+
+    #[test]
+    fn the_cookie_of_a_cxl_device_is_the_one_that_linux_computed() {
+        assert_eq!(Cookies::of_cxl(0x1122_3344_5566_7788).v1_2, 13_542_080_350_419_200_716);
     }
 
     #[test]

@@ -5,13 +5,15 @@ use alloc::vec::Vec;
 use crate::identity::{DeviceHandle, Identity};
 use crate::nfit::{MappingFlags, Nfit};
 
-/// A DIMM. Its number (`nmem<k>`) is its place in what [`dimms`] returns.
+/// A DIMM, or a CXL device. Its number (`nmem<k>`) is its place in what [`dimms`] returns.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dimm {
     /// Its handle.
     pub handle: DeviceHandle,
     /// Its SMBIOS type 17 handle.
     pub physical_id: u16,
+    /// The serial number of a CXL device; `None` for a DIMM of an NFIT.
+    pub cxl_serial: Option<u64>,
     /// Its identity in its control region; of several, the one with block windows.
     pub identity: Option<Identity>,
     /// Its state, by any of its mappings.
@@ -36,6 +38,7 @@ pub fn dimms(nfit: &Nfit) -> Vec<Dimm> {
                     Dimm {
                         handle: mapping.device,
                         physical_id: mapping.physical_id,
+                        cxl_serial: None,
                         identity: None,
                         flags: MappingFlags::empty(),
                         flush_hints: hints.map_or_else(Vec::new, |(_, it)| it.addresses.clone()),

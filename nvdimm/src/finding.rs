@@ -36,6 +36,17 @@ pub enum Place {
         /// The function.
         function: u8,
     },
+    /// A CXL memory device, by its PCI address.
+    Cxl {
+        /// The segment.
+        segment: u16,
+        /// The bus.
+        bus: u8,
+        /// The device.
+        device: u8,
+        /// The function.
+        function: u8,
+    },
     /// An entry of firmware's memory map.
     MemoryMap {
         /// The first physical address.
@@ -53,6 +64,9 @@ impl fmt::Display for Place {
             Self::Labels { dimm, offset } => write!(f, "label area of DIMM {dimm}, offset {offset}"),
             Self::VirtioPmem { segment, bus, device, function } => {
                 write!(f, "virtio-pmem {segment:04x}:{bus:02x}:{device:02x}.{function}")
+            }
+            Self::Cxl { segment, bus, device, function } => {
+                write!(f, "CXL {segment:04x}:{bus:02x}:{device:02x}.{function}")
             }
             Self::MemoryMap { start, kind } => write!(f, "memory map, type {kind} at {start:#x}"),
         }

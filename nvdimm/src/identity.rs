@@ -6,6 +6,14 @@ use core::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DeviceHandle(pub u32);
 
+impl DeviceHandle {
+    /// The handle of the CXL device of this number, which no NFIT gives it. Its first four bits are reserved in an NFIT's.
+    #[must_use]
+    pub const fn of_cxl(number: u8) -> Self {
+        Self(0xc000_0000 | number as u32)
+    }
+}
+
 impl fmt::Display for DeviceHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:#x}", self.0)

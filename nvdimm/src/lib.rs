@@ -123,19 +123,26 @@ pub fn discover<T: AsRef<[u8]>>(tables: &[T], labels: &mut dyn LabelSource) -> I
 }
 
 impl Inventory {
-    /// Adds ranges that no NFIT describes, as regions without labels; `None` takes a number all the same, for a device that
-    /// cannot be used. `in_use` is what firmware's memory map has for anything else than persistent memory.
+    /// Adds ranges that no NFIT describes, and reads the labels of those that have some; `None` takes a number all the same,
+    /// for a device that cannot be used. `in_use` is what firmware's memory map has for anything else than persistent memory.
     ///
     /// A range that is not sound, or that shares bytes with anything that was found before, is left out. What the memory
     /// map calls persistent counts only where nothing else describes it.
     #[must_use]
-    pub fn with_ranges(mut self, ranges: &[Option<BareRange>], in_use: &[Range<u64>]) -> Self {
+    pub fn with_ranges(
+        mut self,
+        ranges: &[Option<BareRange>],
+        in_use: &[Range<u64>],
+        labels: &mut dyn LabelSource,
+    ) -> Self {
         if ranges.is_empty() {
             return self;
         }
         let regions = (&mut self.regions, &mut self.left_out, &mut self.next_region);
-        region::add(&self.nfit, ranges, in_use, regions, &mut self.region_findings);
-        self.make_namespaces();
+        region::add(&self.nfit, ranges, in_use, regions, &mut self.dimms, &mut self.region_findings);
+        let joined = self.dimms.iter().filter(|dimm| dimm.cxl_serial.is_some());
+        let joined: Vec<DeviceHandle> = joined.map(|dimm| dimm.handle).collect();
+        self.read_labels(&joined, labels);
         self
     }
 
@@ -170,6 +177,8 @@ impl Inventory {
     pub fn persistence_domain(&self, region: &Region) -> PersistenceDomain {
         match region.at {
             Place::Nfit { .. } => self.nfit.capabilities().into(),
+            // Linux's: what the device has taken is durable.
+            Place::Cxl { .. } => PersistenceDomain::MemoryController,
             Place::Labels { .. } | Place::VirtioPmem { .. } | Place::MemoryMap { .. } => PersistenceDomain::Unknown,
         }
     }

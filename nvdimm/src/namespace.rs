@@ -1,6 +1,7 @@
 //! Namespaces: what a BTT is laid on.
 //!
-//! A region whose DIMMs have no labels is one namespace. Otherwise each whole, consistent set of labels with one uuid is
+//! A region whose DIMMs have no labels is one namespace; that of a CXL device with a label area has none then, as in Linux.
+//! Otherwise each whole, consistent set of labels with one uuid is
 //! one: of a PMEM region, one label on each DIMM, all of the same extent; of a BLK region, one label for each extent.
 //! A set that is not whole, or was written for other DIMMs, is refused; the others go on.
 //!
@@ -171,7 +172,7 @@ pub fn namespaces(regions: &[Region], labels: &LabelsByDimm, findings: &mut Find
         }
         let labelled = region.mappings().iter().any(|mapping| matches!(of(mapping), Labels::Valid(_)));
         let mut found = match &region.kind {
-            Kind::Pmem(pmem) if !labelled => vec![Namespace {
+            Kind::Pmem(pmem) if !labelled && !region.waits_for_labels(labels) => vec![Namespace {
                 id: NamespaceId { region: region.id, number: 0 },
                 extents: vec![Extent { start: 0, bytes: pmem.bytes }],
                 read_only: region.read_only,
@@ -264,8 +265,8 @@ fn foreign(region: &Region, member: &Member<'_>) -> Option<Fault> {
     let blk = matches!(region.kind, Kind::Blk(_));
     let right_type = match member.label.type_guid {
         None => true,
-        Some(found) if blk => found == guid::range::CONTROL_REGION || found == guid::range::BLOCK_DATA_WINDOW,
-        Some(found) => found == guid::range::PERSISTENT,
+        Some(found) if blk && found == guid::range::BLOCK_DATA_WINDOW => true,
+        Some(found) => found == region.label_type(),
     };
     if !right_type {
         return Some(Fault::ForeignType { slot });

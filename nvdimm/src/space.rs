@@ -7,7 +7,7 @@
 use alloc::vec::Vec;
 
 use crate::extent::Extent;
-use crate::label::{LabelSet, Labels, LabelsByDimm};
+use crate::label::{Label, Labels, LabelsByDimm};
 use crate::region::{Kind, Mapping, Region};
 
 /// What places and sizes in labels are multiples of.
@@ -24,7 +24,16 @@ pub fn align_bytes(region: &Region) -> u64 {
     if align.is_multiple_of(ways) { align } else { align * ways }
 }
 
-/// The aligned pieces of a region that no label has, ascending. None where a DIMM is not labelled.
+/// The labels of a region's DIMM, if it is labelled or waits for labels.
+fn labels_on<'l>(region: &Region, labels: &'l LabelsByDimm, mapping: &Mapping) -> Option<&'l [Label]> {
+    match labels.get(&mapping.dimm) {
+        Some(Labels::Valid(set)) => Some(&set.labels),
+        Some(Labels::Blank { .. }) if region.waits_for_labels(labels) => Some(&[]),
+        _ => None,
+    }
+}
+
+/// The aligned pieces of a region that no label has, ascending. None where a DIMM is not labelled, and no label is waited for.
 #[must_use]
 pub fn free(region: &Region, labels: &LabelsByDimm) -> Vec<Extent> {
     let Some(gaps) = gaps(region, labels) else { return Vec::new() };
@@ -93,9 +102,9 @@ pub fn is_free(region: &Region, labels: &LabelsByDimm, extent: Extent) -> bool {
 pub fn available(region: &Region, labels: &LabelsByDimm) -> u64 {
     let align = align_bytes(region) / ways(region);
     let left = |mapping: &Mapping| {
-        let Some(Labels::Valid(set)) = labels.get(&mapping.dimm) else { return 0 };
+        let Some(own) = labels_on(region, labels, mapping) else { return 0 };
         let end = mapping.dpa.saturating_add(mapping.bytes);
-        let busy = set.labels.iter().map(|label| {
+        let busy = own.iter().map(|label| {
             let start = label.dpa / align * align;
             let stop = label.dpa_end().checked_next_multiple_of(align).unwrap_or(u64::MAX);
             if start < end && stop > mapping.dpa { stop - start } else { 0 }
@@ -119,8 +128,7 @@ fn gaps(region: &Region, labels: &LabelsByDimm) -> Option<Vec<(u64, u64)>> {
     let mappings = region.mappings();
     let mut taken = Vec::new();
     for mapping in mappings {
-        let Some(Labels::Valid(LabelSet { labels, .. })) = labels.get(&mapping.dimm) else { return None };
-        for label in labels {
+        for label in labels_on(region, labels, mapping)? {
             let start = label.dpa.saturating_sub(mapping.dpa);
             let end = label.dpa_end().saturating_sub(mapping.dpa);
             taken.push((start, end));

@@ -6,9 +6,13 @@ mod common;
 use std::ops::Range;
 
 use nvdimm::Inventory;
+use nvdimm::change::{self, NewNamespace};
 use nvdimm::error::Place;
-use nvdimm::label::NoLabels;
-use nvdimm::region::{BareRange, Fault, Kind, MAX_REGIONS, Other, RegionId};
+use nvdimm::extent::Extent;
+use nvdimm::identity::DeviceHandle;
+use nvdimm::label::{Claim, LabelError, LabelSource, LabelStore, LabelVersion, Labels, NoLabels};
+use nvdimm::region::{BareRange, CxlDevice, Fault, Kind, MAX_REGIONS, Other, PersistenceDomain, RegionId};
+use nvdimm::space;
 
 use common::Builder;
 
@@ -20,15 +24,15 @@ fn device(number: u8) -> Place {
 }
 
 fn virtio(number: u8, base: u64, bytes: u64) -> Option<BareRange> {
-    Some(BareRange { at: device(number), base, bytes })
+    Some(BareRange { at: device(number), base, bytes, device: None })
 }
 
 fn mapped(base: u64, bytes: u64) -> Option<BareRange> {
-    Some(BareRange { at: Place::MemoryMap { start: base, kind: 7 }, base, bytes })
+    Some(BareRange { at: Place::MemoryMap { start: base, kind: 7 }, base, bytes, device: None })
 }
 
 fn discover(tables: &[Vec<u8>], ranges: &[Option<BareRange>], in_use: &[Range<u64>]) -> Inventory {
-    nvdimm::discover(tables, &mut NoLabels).with_ranges(ranges, in_use)
+    nvdimm::discover(tables, &mut NoLabels).with_ranges(ranges, in_use, &mut NoLabels)
 }
 
 fn served(found: &Inventory) -> Vec<(RegionId, u64, u64)> {
@@ -136,4 +140,93 @@ fn more_ranges_than_are_served_are_told() {
     let found = discover(&[], &ranges, &[]);
     assert_eq!((found.regions.len(), found.left_out.len()), (MAX_REGIONS, MAX_REGIONS));
     assert_eq!(found.findings().filter(nvdimm::error::Finding::refuses).count(), 200 - MAX_REGIONS);
+}
+
+/// The label areas of CXL devices, blank at first.
+struct Areas(std::collections::BTreeMap<DeviceHandle, Vec<u8>>);
+
+impl Areas {
+    fn of(handles: &[DeviceHandle]) -> Self {
+        Self(handles.iter().map(|handle| (*handle, vec![0; 128 << 10])).collect())
+    }
+
+    fn slice(&mut self, dimm: DeviceHandle, offset: u64, bytes: usize) -> Result<&mut [u8], LabelError> {
+        let start = usize::try_from(offset).unwrap();
+        self.0.get_mut(&dimm).and_then(|area| area.get_mut(start..start + bytes)).ok_or(LabelError::OutOfRange)
+    }
+}
+
+impl LabelSource for Areas {
+    fn area_bytes(&mut self, dimm: DeviceHandle) -> Result<Option<u64>, LabelError> {
+        Ok(self.0.get(&dimm).map(|area| area.len() as u64))
+    }
+
+    fn read(&mut self, dimm: DeviceHandle, offset: u64, into: &mut [u8]) -> Result<(), LabelError> {
+        self.slice(dimm, offset, into.len()).map(|area| into.copy_from_slice(area))
+    }
+}
+
+impl LabelStore for Areas {
+    fn write(&mut self, dimm: DeviceHandle, offset: u64, from: &[u8]) -> Result<(), LabelError> {
+        self.slice(dimm, offset, from.len()).map(|area| area.copy_from_slice(from))
+    }
+}
+
+/// A CXL device of 256 MiB.
+fn cxl(handle: DeviceHandle, serial: Option<u64>) -> Option<BareRange> {
+    let at = Place::Cxl { segment: 0, bus: 13, device: 0, function: 0 };
+    Some(BareRange { at, base: 16 * GIB, bytes: 256 * MIB, device: Some(CxlDevice { handle, serial }) })
+}
+
+#[test]
+fn a_cxl_device_has_labels_as_linux_writes_them_and_no_namespace_before() {
+    let handle = DeviceHandle::of_cxl(0);
+    let mut areas = Areas::of(&[handle]);
+    let discover = |areas: &mut Areas| {
+        nvdimm::discover(&one_dimm(), areas).with_ranges(&[cxl(handle, Some(0x1122_3344_5566_7788))], &[], areas)
+    };
+    let found = discover(&mut areas);
+    assert_eq!(found.dimms.iter().map(|dimm| dimm.cxl_serial.is_some()).collect::<Vec<_>>(), [false, true]);
+    let namespaces: Vec<_> = found.namespaces.iter().map(|namespace| namespace.id.region).collect();
+    assert_eq!((namespaces, found.findings().count()), (vec![RegionId(0)], 0));
+    let region = found.region(RegionId(1)).unwrap();
+    assert!(region.waits_for_labels(&found.labels));
+    assert_eq!(space::available(region, &found.labels), 256 * MIB);
+    assert_eq!(space::free(region, &found.labels), [Extent { start: 0, bytes: 256 * MIB }]);
+    assert_eq!(found.persistence_domain(region), PersistenceDomain::MemoryController);
+
+    let steps = change::initialise(handle, 128 << 10, found.labels_of(handle), LabelVersion::V1_2);
+    change::carry_out(&mut areas, &steps).unwrap();
+    let found = discover(&mut areas);
+    let region = found.region(RegionId(1)).unwrap();
+    let extents = vec![Extent { start: 16 * MIB, bytes: 32 * MIB }];
+    let uuid = uuid::uuid!("77777777-7777-4777-8777-777777777777");
+    let new = NewNamespace { uuid, name: "one", claim: Claim::Btt2, lba_bytes: 4096, extents: extents.clone() };
+    change::carry_out(&mut areas, &change::create(region, &found.labels, &new).unwrap()).unwrap();
+    let found = discover(&mut areas);
+    let own = found.namespaces.iter().find(|namespace| namespace.id.region == RegionId(1)).unwrap();
+    assert_eq!((&own.extents, own.labelling.as_ref().unwrap().uuid), (&extents, uuid));
+    let Labels::Valid(set) = found.labels_of(handle) else { panic!("valid labels") };
+    let [label] = &set.labels[..] else { panic!("one label") };
+    // What Linux compares: its cookie, and no type.
+    assert_eq!((label.set_cookie, label.type_guid), (13_542_080_350_419_200_716, Some(uuid::Uuid::nil())));
+
+    // Another device of the same label area, or one without a serial number, does not take it.
+    for serial in [Some(5), None] {
+        let found = nvdimm::discover(&one_dimm(), &mut areas).with_ranges(&[cxl(handle, serial)], &[], &mut areas);
+        assert!(found.namespaces.iter().all(|namespace| namespace.id.region == RegionId(0)), "{serial:?}");
+        assert!(found.findings().any(|finding| finding.refuses()), "{serial:?}");
+    }
+}
+
+#[test]
+fn a_cxl_device_without_a_label_area_is_one_namespace_and_a_handle_is_taken_once() {
+    let handle = DeviceHandle::of_cxl(0);
+    let found = discover(&one_dimm(), &[cxl(handle, Some(1))], &[]);
+    assert_eq!(found.namespaces.len(), 2);
+    // The DIMM of an NFIT that uses reserved bits comes first.
+    let taken = DeviceHandle(1);
+    let found = discover(&one_dimm(), &[cxl(taken, Some(1))], &[]);
+    assert_eq!((found.dimms.len(), found.regions.len(), found.left_out.len()), (1, 1, 1));
+    assert_eq!(found.left_out[0].why.what, Fault::HandleTaken { dimm: taken });
 }

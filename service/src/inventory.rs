@@ -63,10 +63,10 @@ pub struct Dimm {
     /// Linux's unique id, from the control region: vendor, (location and date,) serial, in the table's byte order:
     /// `8680-56341200`. None without a control region.
     pub id: Option<String>,
-    /// The NFIT device handle.
-    pub handle: u32,
-    /// The SMBIOS handle (`phys_id`).
-    pub phys_id: u16,
+    /// The NFIT device handle; none of a CXL device.
+    pub handle: Option<u32>,
+    /// The SMBIOS handle (`phys_id`); none of a CXL device.
+    pub phys_id: Option<u16>,
     /// Whether it can be used (Linux: whether the nvdimm driver holds it).
     pub enabled: bool,
     /// The failures that the firmware reports.

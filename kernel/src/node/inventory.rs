@@ -32,6 +32,9 @@ use super::{Machine, NamespaceSlot, Node, RegionSlot, SlotPlace, nfit};
 /// Linux's name for the bus of DIMMs that NFITs describe.
 const NFIT_BUS: &str = "ACPI.NFIT";
 
+/// Linux's name for the bus of all CXL devices.
+const CXL_BUS: &str = "CXL";
+
 /// What is to be said where the last part of a virtio-pmem's file is missing.
 const TAIL: &str = "the end of its memory may not be in a file: Firecracker and crosvm round a file's length up to 2 MiB and \
                     keep nothing of the rest; give a file of whole 2 MiB";
@@ -58,20 +61,26 @@ impl<M: Machine> InventoryAdmin for Node<M> {
             dimms,
             regions: Vec::new(),
         };
+        let dimms = |is_cxl: bool| {
+            let dimms =
+                self.found.dimms.iter().enumerate().filter(move |(_, dimm)| dimm.cxl_serial.is_some() == is_cxl);
+            dimms.map(|(number, dimm)| self.dimm(number, dimm)).collect()
+        };
         let mut buses = Vec::new();
         if !self.machine.nfits().is_empty() {
-            let dimms = self.found.dimms.iter().enumerate().map(|(number, dimm)| self.dimm(number, dimm)).collect();
-            buses.push((None, bus(0, NFIT_BUS, dimms)));
+            buses.push((None, bus(0, NFIT_BUS, dimms(false))));
         }
         for slot in &self.regions {
             let (device, provider) = match slot.region.at {
                 Place::Nfit { .. } | Place::Labels { .. } => (None, NFIT_BUS),
                 Place::VirtioPmem { .. } => (Some(slot.region.at), "virtio-pmem"),
+                Place::Cxl { .. } => (None, CXL_BUS),
                 Place::MemoryMap { .. } => (None, "e820"),
             };
             let known = buses.iter().position(|(of, bus)| *of == device && bus.provider == provider);
             let number = known.unwrap_or_else(|| {
-                buses.push((device, bus(buses.len(), provider, Vec::new())));
+                let dimms = if provider == CXL_BUS { dimms(true) } else { Vec::new() };
+                buses.push((device, bus(buses.len(), provider, dimms)));
                 buses.len() - 1
             });
             buses[number].1.regions.push(self.region(slot));
@@ -193,8 +202,8 @@ impl<M: Machine> Node<M> {
         out::Dimm {
             dev: format!("nmem{number}"),
             id: dimm.identity.map(|identity| identity.to_string()),
-            handle: dimm.handle.0,
-            phys_id: dimm.physical_id,
+            handle: dimm.cxl_serial.is_none().then_some(dimm.handle.0),
+            phys_id: dimm.cxl_serial.is_none().then_some(dimm.physical_id),
             // Linux's driver takes every DIMM, with a label area or without.
             enabled: true,
             flags: out::DimmFlags {

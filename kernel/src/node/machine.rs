@@ -12,6 +12,7 @@ use drivers::flush::Flush;
 use drivers::phys::PhysMap;
 use nvdimm::error::Place;
 use nvdimm::label::LabelStore;
+use nvdimm::region::CxlDevice;
 
 use super::export::ExportServices;
 
@@ -33,6 +34,8 @@ pub struct FlushedRange {
     pub bytes: u64,
     /// A device, or write-backs from the CPUs' caches.
     pub flush: Option<Arc<dyn Flush>>,
+    /// The CXL device that it is, if it is one.
+    pub device: Option<CxlDevice>,
 }
 
 /// A machine that has been brought up.
@@ -71,8 +74,8 @@ pub trait Machine: Sync {
     /// Returns the NFITs, each from its header on.
     fn nfits(&self) -> &[Vec<u8>];
 
-    /// Returns the persistent memory that no NFIT describes: virtio-pmem by PCI address, then the memory map's. The node
-    /// calls it once.
+    /// Returns the persistent memory that no NFIT describes: virtio-pmem by PCI address, CXL devices by it, then the
+    /// memory map's. The node calls it once.
     fn bare_memory(&self) -> Vec<BareMemory> {
         Vec::new()
     }

@@ -123,7 +123,7 @@ impl NamespaceSlot {
 /// Returns the range of memory that no NFIT describes; `None` if its device cannot be used.
 fn range_of(bare: &BareMemory) -> Option<BareRange> {
     let memory = bare.memory.as_ref().ok()?;
-    Some(BareRange { at: bare.at, base: memory.base, bytes: memory.bytes })
+    Some(BareRange { at: bare.at, base: memory.base, bytes: memory.bytes, device: memory.device })
 }
 
 impl<M: Machine> Node<M> {
@@ -132,8 +132,10 @@ impl<M: Machine> Node<M> {
     pub fn assemble(machine: M) -> Self {
         let bare = machine.bare_memory();
         let ranges: Vec<Option<BareRange>> = bare.iter().map(range_of).collect();
-        let found = nvdimm::discover(machine.nfits(), machine.labels().as_mut());
-        let found = found.with_ranges(&ranges, &machine.in_use());
+        let mut labels = machine.labels();
+        let found = nvdimm::discover(machine.nfits(), labels.as_mut());
+        let found = found.with_ranges(&ranges, &machine.in_use(), labels.as_mut());
+        drop(labels);
         for (at, why) in bare.iter().filter_map(|it| it.memory.as_ref().err().map(|why| (it.at, why))) {
             machine.log(format_args!("{at}: left out: {why}"));
         }

@@ -29,7 +29,7 @@ fn numbers(at: Place) -> (u32, u32) {
         // A device may claim an area of any size: an offset that the reply has no room for is cut.
         Place::Labels { offset, .. } => (0, u32::try_from(offset).unwrap_or(u32::MAX)),
         // Not in a table.
-        Place::VirtioPmem { .. } | Place::MemoryMap { .. } => (0, 0),
+        Place::VirtioPmem { .. } | Place::Cxl { .. } | Place::MemoryMap { .. } => (0, 0),
     }
 }
 
@@ -39,7 +39,7 @@ fn refusal(finding: Finding) -> Refusal {
     let what = match finding.at {
         Place::Nfit { .. } => "structure".to_string(),
         Place::Labels { dimm, .. } => format!("label area of DIMM {dimm}"),
-        at @ (Place::VirtioPmem { .. } | Place::MemoryMap { .. }) => at.to_string(),
+        at @ (Place::VirtioPmem { .. } | Place::Cxl { .. } | Place::MemoryMap { .. }) => at.to_string(),
     };
     Refusal { table, offset, what, why: finding.what.to_string() }
 }

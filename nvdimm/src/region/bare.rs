@@ -1,11 +1,15 @@
-//! Regions that no NFIT describes: a range of physical addresses, and nothing more. No DIMM, no labels, no set.
+//! Regions that no NFIT describes: a range of physical addresses. Those of CXL devices have a label area; the others have no
+//! DIMM, no labels, no set.
 
 use alloc::vec::Vec;
 use core::ops::Range;
 
-use super::{Fault, Kind, LeftOut, MAX_REGIONS, Other, PmemRegion, Region, RegionId};
+use super::{Fault, Kind, LeftOut, MAX_REGIONS, Mapping, Other, PmemRegion, Region, RegionId};
+use crate::cookie::Cookies;
+use crate::dimm::Dimm;
 use crate::finding::{Findings, Found, Place};
-use crate::nfit::{Nfit, PAGE_BYTES};
+use crate::identity::DeviceHandle;
+use crate::nfit::{MappingFlags, Nfit, PAGE_BYTES};
 
 /// No x86-64 CPU has wider physical addresses. The kernel checks the width that its CPU has.
 const ADDRESS_END: u64 = 1 << 52;
@@ -13,12 +17,23 @@ const ADDRESS_END: u64 = 1 << 52;
 /// A range of persistent memory that no NFIT describes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BareRange {
-    /// Where it is from: [`Place::VirtioPmem`] or [`Place::MemoryMap`].
+    /// Where it is from: [`Place::VirtioPmem`], [`Place::Cxl`] or [`Place::MemoryMap`].
     pub at: Place,
     /// The first physical address.
     pub base: u64,
     /// Length in bytes.
     pub bytes: u64,
+    /// The device that all of it is, if labels can name one.
+    pub device: Option<CxlDevice>,
+}
+
+/// A CXL device, by which its labels know it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CxlDevice {
+    /// The handle of its label area.
+    pub handle: DeviceHandle,
+    /// Its serial number; `None` if it has none: labels cannot be told from another device's then.
+    pub serial: Option<u64>,
 }
 
 impl BareRange {
@@ -45,6 +60,7 @@ pub(crate) fn add(
     ranges: &[Option<BareRange>],
     in_use: &[Range<u64>],
     (regions, left_out, RegionId(next)): (&mut Vec<Region>, &mut Vec<LeftOut>, &mut RegionId),
+    dimms: &mut Vec<Dimm>,
     findings: &mut Findings<Fault>,
 ) {
     for (place, range) in ranges.iter().enumerate() {
@@ -68,20 +84,20 @@ pub(crate) fn add(
             let too_many = Fault::TooManyRegions { limit: MAX_REGIONS, left_out: 1 };
             if regions.len() < MAX_REGIONS { Ok(()) } else { Err(too_many) }
         });
+        let outcome = outcome.and_then(|()| range.device.map(|device| join(device, dimms)).transpose());
         let id = RegionId(*next);
         match outcome {
-            Ok(()) => regions.push(Region {
-                id,
-                at: range.at,
-                proximity_domain: None,
-                read_only: false,
-                kind: Kind::Pmem(PmemRegion {
-                    base: range.base,
-                    bytes: range.bytes,
-                    mappings: Vec::new(),
-                    cookies: None,
-                }),
-            }),
+            Ok(device) => {
+                if device.is_some_and(|device| device.serial.is_none()) {
+                    findings.note(range.at, Fault::NoSerial);
+                }
+                let (base, bytes) = (range.base, range.bytes);
+                let mapping = device.map(|device| Mapping { dimm: device.handle, dpa: 0, bytes, position: 0 });
+                let cookies = device.and_then(|device| device.serial).map(Cookies::of_cxl);
+                let mappings = mapping.into_iter().collect();
+                let kind = Kind::Pmem(PmemRegion { base, bytes, mappings, cookies });
+                regions.push(Region { id, at: range.at, proximity_domain: None, read_only: false, kind });
+            }
             Err(what) => {
                 findings.note(range.at, what);
                 if matches!(range.at, Place::MemoryMap { .. }) {
@@ -94,6 +110,18 @@ pub(crate) fn add(
         }
         *next = next.saturating_add(1);
     }
+}
+
+/// Adds a CXL device to the DIMMs.
+fn join(device: CxlDevice, dimms: &mut Vec<Dimm>) -> Result<CxlDevice, Fault> {
+    let CxlDevice { handle, serial } = device;
+    let Err(place) = dimms.binary_search_by_key(&handle, |dimm| dimm.handle) else {
+        return Err(Fault::HandleTaken { dimm: handle });
+    };
+    let (cxl_serial, flags) = (Some(serial.unwrap_or(0)), MappingFlags::empty());
+    let dimm = Dimm { handle, physical_id: 0, cxl_serial, identity: None, flags, flush_hints: Vec::new() };
+    dimms.insert(place, dimm);
+    Ok(device)
 }
 
 /// The addresses that are taken: by ranges of NFITs, by ranges that come before, by anything else in the memory map. One that

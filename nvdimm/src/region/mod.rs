@@ -3,8 +3,8 @@
 //! A PMEM region is a range of persistent memory, with the DIMMs that are interleaved in it. A BLK region is one DIMM's
 //! capacity behind block data windows. Regions are numbered as Linux numbers them, in the order of the tables' address
 //! ranges: each range of persistent memory, of volatile memory and each virtual disk takes a number, and each DIMM in a
-//! range of control windows. Ranges that no NFIT describes come behind them: the memory of virtio-pmem devices, and what
-//! firmware's memory map calls persistent.
+//! range of control windows. Ranges that no NFIT describes come behind them: the memory of virtio-pmem and CXL devices, and
+//! what firmware's memory map calls persistent.
 
 mod bare;
 mod blk;
@@ -13,14 +13,17 @@ mod fault;
 use alloc::vec::Vec;
 use core::fmt;
 
-pub use bare::BareRange;
 pub(crate) use bare::add;
+pub use bare::{BareRange, CxlDevice};
 pub use blk::{BlkRegion, BlockWindows};
 pub use fault::{Fault, Other};
+use uuid::Uuid;
 
 use crate::cookie::{Cookies, SetMember};
 use crate::finding::{Findings, Found, Place};
+use crate::guid;
 use crate::identity::DeviceHandle;
+use crate::label::{Labels, LabelsByDimm};
 use crate::nfit::{Capabilities, MappingFlags, Nfit, RangeKind, RegionMapping, SystemPhysicalRange};
 
 /// A region's number: the `k` of `region<k>`.
@@ -134,6 +137,24 @@ impl Region {
             Kind::Pmem(pmem) => &pmem.mappings,
             Kind::Blk(blk) => core::slice::from_ref(&blk.mapping),
         }
+    }
+
+    /// The type that labels 1.2 of it carry. Linux gives those of CXL devices none.
+    #[must_use]
+    pub const fn label_type(&self) -> Uuid {
+        match (&self.kind, self.at) {
+            (Kind::Blk(_), _) => guid::range::CONTROL_REGION,
+            (Kind::Pmem(_), Place::Cxl { .. }) => Uuid::nil(),
+            (Kind::Pmem(_), _) => guid::range::PERSISTENT,
+        }
+    }
+
+    /// Whether it has no namespace until there are labels: to Linux a CXL device with a label area is no namespace as a
+    /// whole.
+    #[must_use]
+    pub fn waits_for_labels(&self, labels: &LabelsByDimm) -> bool {
+        let blank = |mapping: &Mapping| matches!(labels.get(&mapping.dimm), Some(Labels::Blank { .. }));
+        matches!(self.at, Place::Cxl { .. }) && self.mappings().iter().any(blank)
     }
 
     /// What labels carry that were written for these DIMMs in this order.

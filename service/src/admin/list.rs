@@ -154,8 +154,10 @@ struct Dimm<'a> {
     dev: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<&'a str>,
-    handle: u32,
-    phys_id: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    handle: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    phys_id: Option<u16>,
     #[serde(skip_serializing_if = "Option::is_none")]
     state: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -356,8 +356,8 @@ fn dimm() -> Dimm {
     Dimm {
         dev: "nmem0".into(),
         id: Some("8680-56341200".into()),
-        handle: 1,
-        phys_id: 0,
+        handle: Some(1),
+        phys_id: Some(0),
         enabled: true,
         flags: DimmFlags::default(),
         health: None,

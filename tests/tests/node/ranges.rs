@@ -41,7 +41,10 @@ const AT: Place = Place::VirtioPmem { segment: 0, bus: 0, device: 2, function: 0
 
 fn virtio(base: u64, memory: &Memory, device: &Arc<Device>) -> BareMemory {
     let flush: Arc<dyn Flush> = Arc::<Device>::clone(device);
-    BareMemory { at: AT, memory: Ok(FlushedRange { base, bytes: memory.bytes as u64, flush: Some(flush) }) }
+    BareMemory {
+        at: AT,
+        memory: Ok(FlushedRange { base, bytes: memory.bytes as u64, flush: Some(flush), device: None }),
+    }
 }
 
 /// A machine with this memory behind a device, and nothing else.
@@ -87,7 +90,7 @@ fn it_stands_beside_nvdimms_on_a_bus_of_its_own() {
     let device = Device::new(u64::MAX);
     let dimm = Dimm { base: BASE, memory: dimm_memory, flags: 0, labels: None };
     let next = BASE + dimm_memory.bytes as u64;
-    let map = FlushedRange { base: 16 * BASE, bytes: mapped.bytes as u64, flush: None };
+    let map = FlushedRange { base: 16 * BASE, bytes: mapped.bytes as u64, flush: None, device: None };
     let of_map = BareMemory { at: Place::MemoryMap { start: map.base, kind: 7 }, memory: Ok(map) };
     let broken = BareMemory {
         at: Place::VirtioPmem { segment: 0, bus: 0, device: 9, function: 0 },
@@ -122,7 +125,7 @@ fn it_stands_beside_nvdimms_on_a_bus_of_its_own() {
 fn caches_that_survive_are_believed_of_the_nfits_own_ranges_only() {
     let (dimm_memory, memory, mapped) = (Memory::new(32 * MIB), Memory::new(32 * MIB), Memory::new(32 * MIB));
     let dimm = Dimm { base: BASE, memory: dimm_memory, flags: 0, labels: None };
-    let map = FlushedRange { base: 16 * BASE, bytes: mapped.bytes as u64, flush: None };
+    let map = FlushedRange { base: 16 * BASE, bytes: mapped.bytes as u64, flush: None, device: None };
     for (capabilities, domain) in [(0, "unknown"), (0b10, "memory_controller"), (1, "cpu_cache")] {
         let bare = vec![
             virtio(8 * BASE, memory, &Device::new(u64::MAX)),

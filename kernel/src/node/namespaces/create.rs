@@ -180,8 +180,9 @@ impl<M: Machine> Node<M> {
         }
         let labelled = !versions.is_empty();
         // A size that is the region's own needs no label.
-        let needs_label =
-            request.name.is_some() || request.size_bytes.is_some_and(|bytes| bytes != slot.region.bytes());
+        let needs_label = slot.region.waits_for_labels(&self.found.labels)
+            || request.name.is_some()
+            || request.size_bytes.is_some_and(|bytes| bytes != slot.region.bytes());
         if !labelled && !needs_label {
             let [only] = slot.namespaces.as_slice() else {
                 return refused(match blank.is_empty() {
