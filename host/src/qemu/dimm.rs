@@ -1,5 +1,5 @@
-//! Persistent memory that is a file, an NVDIMM or a virtio-pmem device: its option, the state of its path, its making
-//! and claim, and QEMU's options for it.
+//! Persistent memory that is a file, an NVDIMM, a virtio-pmem device or a CXL device: its option, the state of its
+//! path, its making and claim, and QEMU's options for it.
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Seek, SeekFrom};
@@ -24,8 +24,19 @@ const PAGE_BYTES: u64 = 4096;
 /// that is in no file and gone at power-off.
 const VIRTIO_PMEM_UNIT_BYTES: u64 = 2 << 20;
 
-/// The least label area that QEMU takes.
+/// The unit of a CXL device's memory.
+const CXL_UNIT_BYTES: u64 = 256 << 20;
+
+/// The least label area that QEMU takes in an NVDIMM, and that of a CXL device of which nothing else is said.
 const LABEL_BYTES_MIN: u64 = 128 << 10;
+
+/// The number of the CXL host bridge's bus, far behind those that others may add to the first bus; and its root ports'
+/// chassis, which is no one's by default.
+const CXL_BUS: u8 = 192;
+const CXL_CHASSIS: u8 = 250;
+
+/// The CXL device's serial number, "untorn". Its labels carry it: another number makes them another device's.
+const CXL_SERIAL: u64 = 0x756e_746f_726e;
 
 /// How long a run that has just ended may stand in the way of the next one.
 const GRACE: Duration = Duration::from_secs(5);
@@ -38,6 +49,10 @@ pub enum Kind {
     Nvdimm,
     /// As a virtio-pmem device, on PCI.
     VirtioPmem,
+    /// As the memory of a CXL device.
+    Cxl,
+    /// As the label storage of a CXL device.
+    CxlLabels,
 }
 
 impl Kind {
@@ -46,19 +61,41 @@ impl Kind {
         match self {
             Self::Nvdimm => "--nvdimm",
             Self::VirtioPmem => "--virtio-pmem",
+            Self::Cxl | Self::CxlLabels => "--cxl",
         }
     }
 
     /// What the length of its file is a multiple of.
     const fn unit_bytes(self) -> u64 {
         match self {
-            Self::Nvdimm => PAGE_BYTES,
+            Self::Nvdimm | Self::CxlLabels => PAGE_BYTES,
             Self::VirtioPmem => VIRTIO_PMEM_UNIT_BYTES,
+            Self::Cxl => CXL_UNIT_BYTES,
+        }
+    }
+
+    /// The words that its option has behind the file.
+    const fn words(self) -> &'static str {
+        match self {
+            Self::Nvdimm => "none of size=S, label=S, unarmed and reserve",
+            Self::VirtioPmem => "neither size=S nor reserve",
+            Self::Cxl | Self::CxlLabels => "none of size=S, label=S and reserve",
+        }
+    }
+
+    /// What a file of it is called that was made.
+    const fn made(self) -> &'static str {
+        match self {
+            Self::Nvdimm => "NVDIMM",
+            Self::VirtioPmem => "file for virtio-pmem",
+            Self::Cxl => "file for a CXL device",
+            Self::CxlLabels => "label storage for a CXL device",
         }
     }
 }
 
-/// `FILE[,size=S][,label=S][,unarmed][,reserve]`; a virtio-pmem device has no label area and is always armed.
+/// `FILE[,size=S][,label=S][,unarmed][,reserve]`; a virtio-pmem device has no label area; that and a CXL device are always
+/// armed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DimmWords {
     /// What it is to be.
@@ -67,7 +104,8 @@ pub struct DimmWords {
     pub file: String,
     /// Its size in bytes, if it is said.
     pub size: Option<u64>,
-    /// The size of the label area at its end, in bytes, if it has one.
+    /// The size of the label area in bytes, if it is said: of an NVDIMM at the file's end, of a CXL device in a file of its
+    /// own.
     pub label: Option<u64>,
     /// The machine may not write to it.
     pub unarmed: bool,
@@ -92,6 +130,14 @@ impl DimmWords {
         Self::parse_as(Kind::VirtioPmem, text)
     }
 
+    /// Reads the words of a CXL device.
+    ///
+    /// # Errors
+    /// As [`DimmWords::parse`].
+    pub fn parse_cxl(text: &str) -> Result<Self, String> {
+        Self::parse_as(Kind::Cxl, text)
+    }
+
     fn parse_as(kind: Kind, text: &str) -> Result<Self, String> {
         let mut fields = text.split(',');
         let file = fields.next().filter(|file| !file.is_empty()).ok_or("it names no file")?;
@@ -100,11 +146,10 @@ impl DimmWords {
         for field in fields {
             match field.split_once('=') {
                 Some(("size", text)) => words.size = Some(bytes("size", text)?),
-                Some(("label", text)) if kind == Kind::Nvdimm => words.label = Some(bytes("label", text)?),
+                Some(("label", text)) if kind != Kind::VirtioPmem => words.label = Some(bytes("label", text)?),
                 None if field == "unarmed" && kind == Kind::Nvdimm => words.unarmed = true,
                 None if field == "reserve" => words.reserve = true,
-                _ if kind == Kind::VirtioPmem => return Err(format!("'{field}' is neither size=S nor reserve")),
-                _ => return Err(format!("'{field}' is none of size=S, label=S, unarmed and reserve")),
+                _ => return Err(format!("'{field}' is {}", kind.words())),
             }
         }
         Ok(words)
@@ -180,7 +225,7 @@ impl Dimm {
         if bytes == 0 || !bytes.is_multiple_of(unit) {
             return fail(format!("{bytes} bytes are not a multiple of {unit}"));
         }
-        if let Some(label) = words.label
+        if let Some(label) = words.label.filter(|_| words.kind == Kind::Nvdimm)
             && (label < LABEL_BYTES_MIN || label >= bytes || !label.is_multiple_of(PAGE_BYTES))
         {
             return fail(format!(
@@ -189,6 +234,26 @@ impl Dimm {
         }
         let DimmWords { kind, label, unarmed, reserve, .. } = *words;
         Ok(Self { kind, path, bytes, label_bytes: label, unarmed, reserve })
+    }
+
+    /// Compares the option of a CXL device with the state of its paths, and changes nothing: its memory, and its label
+    /// storage, `FILE.lsa`, which QEMU wants in a file of its own.
+    ///
+    /// # Errors
+    /// The conflict, for people.
+    pub fn look_cxl(words: &DimmWords) -> Result<[Self; 2], String> {
+        let memory = Self::look(words)?;
+        let file = format!("{}.lsa", words.file);
+        let there = Path::new(&file).metadata().is_ok_and(|there| there.len() > 0);
+        let size = words.label.or((!there).then_some(LABEL_BYTES_MIN));
+        let labels = Self::look(&DimmWords { kind: Kind::CxlLabels, file, size, ..DimmWords::default() })?;
+        if labels.bytes < LABEL_BYTES_MIN {
+            return Err(format!(
+                "--cxl {}: label storage of {} bytes: it takes 128K or more",
+                words.file, labels.bytes
+            ));
+        }
+        Ok([memory, labels])
     }
 
     /// Makes the file if it is absent, and claims it for one run at a time: the lock goes on to the program that the
@@ -240,8 +305,7 @@ impl Dimm {
             return Err(why);
         }
         if made {
-            let what = if self.kind == Kind::Nvdimm { "NVDIMM" } else { "file for virtio-pmem" };
-            say(&format!("made {}, a blank {what} of {} bytes", self.path.display(), self.bytes));
+            say(&format!("made {}, a blank {} of {} bytes", self.path.display(), self.kind.made(), self.bytes));
         }
         if let Some(warning) = self.backing().warning() {
             let option = self.kind.option();
@@ -272,10 +336,18 @@ impl Dimm {
         Backing { path: self.path.clone(), bytes: self.bytes }
     }
 
+    /// The file as an object of QEMU's.
+    fn object(&self, id: &str) -> [String; 2] {
+        let (path, bytes) = (self.path.display(), self.bytes);
+        ["-object".into(), format!("memory-backend-file,id={id},share=on,mem-path={path},size={bytes}")]
+    }
+
     /// What QEMU is told about it, as the one of this number of its kind. `address` is where it goes on PCI, if it does.
+    ///
+    /// # Panics
+    /// For a part of a CXL device ([`Dimm::cxl_arguments`]).
     #[must_use]
     pub fn arguments(&self, number: usize, address: &str) -> [String; 4] {
-        let (path, bytes) = (self.path.display(), self.bytes);
         let (id, device) = match self.kind {
             Kind::Nvdimm => {
                 let label = self.label_bytes.map(|bytes| format!(",label-size={bytes}")).unwrap_or_default();
@@ -289,9 +361,32 @@ impl Dimm {
                 let device = format!("virtio-pmem-pci,id={id},memdev={id}-file,addr={address}");
                 (id, device)
             }
+            Kind::Cxl | Kind::CxlLabels => unreachable!("a CXL device is one of two files"),
         };
-        let file = format!("memory-backend-file,id={id}-file,share=on,mem-path={path},size={bytes}");
-        ["-object".into(), file, "-device".into(), device]
+        let [option, file] = self.object(&format!("{id}-file"));
+        [option, file, "-device".into(), device]
+    }
+
+    /// What QEMU is told about a CXL device of this memory and these labels: a host bridge at `address` on PCI, and below it
+    /// two root ports. With one alone Linux takes the host bridge for a pass-through, and QEMU before 8.0 does not: nothing
+    /// that is stored would get anywhere.
+    #[must_use]
+    pub fn cxl_arguments([memory, labels]: &[Self; 2], address: &str) -> Vec<String> {
+        let device = |words: String| ["-device".to_owned(), words];
+        let port = |number: u8| {
+            device(format!("cxl-rp,id=cxl0-port{number},bus=cxl0,port={number},chassis={CXL_CHASSIS},slot={number}"))
+        };
+        let bridge = format!("pxb-cxl,id=cxl0,bus=pcie.0,bus_nr={CXL_BUS},addr={address}");
+        let own =
+            format!("cxl-type3,id=cxl0-memory,bus=cxl0-port0,memdev=cxl0-file,lsa=cxl0-labels,sn={CXL_SERIAL:#x}");
+        [memory.object("cxl0-file"), labels.object("cxl0-labels"), device(bridge), port(0), port(1), device(own)]
+            .concat()
+    }
+
+    /// What QEMU's machine is told about a CXL device of this memory: a window for it.
+    #[must_use]
+    pub fn cxl_window(&self) -> String {
+        format!(",cxl=on,cxl-fmw.0.targets.0=cxl0,cxl-fmw.0.size={}", self.bytes)
     }
 }
 
@@ -435,6 +530,16 @@ mod tests {
             ("x.img,size=0", "multiple of 2097152"),
         ] {
             let refused = DimmWords::parse_virtio_pmem(words).and_then(|words| Dimm::look(&words)).unwrap_err();
+            assert!(refused.contains(why), "{words}: {refused}");
+        }
+        for (words, why) in [
+            ("x.img", "with size=S it is made"),
+            ("x.img,size=256M,unarmed", "'unarmed' is none of size=S, label=S and reserve"),
+            ("x.img,size=128M", "--cxl x.img: 134217728 bytes are not a multiple of 268435456"),
+            ("x.img,size=256M,label=64K", "--cxl x.img: label storage of 65536 bytes: it takes 128K or more"),
+            ("x.img,size=256M,label=131073", "--cxl x.img.lsa: 131073 bytes are not a multiple of 4096"),
+        ] {
+            let refused = DimmWords::parse_cxl(words).and_then(|words| Dimm::look_cxl(&words)).unwrap_err();
             assert!(refused.contains(why), "{words}: {refused}");
         }
     }

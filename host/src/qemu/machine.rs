@@ -1,5 +1,5 @@
 //! QEMU's command line: `-machine q35 -nodefaults`, RAM of exactly what was asked for, and nothing of ours on the PCI bus
-//! but a consumer's RAM and virtio-pmem, so that others can add what they like in slots 04 to 1e.
+//! but a consumer's RAM, virtio-pmem and a CXL host bridge, so that others can add what they like in slots 04 to 1e.
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::RawFd;
@@ -58,6 +58,8 @@ pub struct Machine<'a> {
     pub dimms: &'a [Dimm],
     /// The virtio-pmem devices.
     pub virtio_pmem: &'a [Dimm],
+    /// A CXL device: its memory, and its label storage.
+    pub cxl: Option<&'a [Dimm; 2]>,
     /// Where QEMU finds the socket for the second serial port, if disks are served.
     pub control_fd: Option<RawFd>,
     /// The consumers' RAM.
@@ -73,7 +75,8 @@ impl Machine<'_> {
         let mut line = vec![self.qemu.clone(), "-nodefaults".into()];
         let mut add = |words: &[&str]| line.extend(words.iter().map(OsString::from));
         let nvdimm = if self.dimms.is_empty() { "" } else { ",nvdimm=on" };
-        add(&["-machine", &format!("q35{nvdimm}"), "-accel", self.accel.word(), "-cpu", &self.cpu()]);
+        let window = self.cxl.map(|[memory, _]| memory.cxl_window()).unwrap_or_default();
+        add(&["-machine", &format!("q35{nvdimm}{window}"), "-accel", self.accel.word(), "-cpu", &self.cpu()]);
         add(&["-smp", &self.smp(), "-m", &self.memory(), "-display", "none", "-serial", "stdio"]);
         add(&["-device", "isa-debug-exit,iobase=0xf4,iosize=0x04"]);
         for (number, dimm) in self.dimms.iter().enumerate() {
@@ -84,6 +87,10 @@ impl Machine<'_> {
             line.extend(dimm.arguments(number, &address).map(OsString::from));
         }
         line.extend(self.bridge().into_iter().map(OsString::from));
+        if let Some(cxl) = self.cxl {
+            let address = self.address(self.windows.len() + self.virtio_pmem.len());
+            line.extend(Dimm::cxl_arguments(cxl, &address).into_iter().map(OsString::from));
+        }
         match self.boot {
             Boot::Pvh => line.extend(["-kernel".into(), self.image.into()]),
             Boot::Bios => {
@@ -127,23 +134,28 @@ impl Machine<'_> {
     }
 
     /// The processor, with as many address bits as it takes to reach all that is above 4 GiB: RAM, the DIMMs with a GiB
-    /// of alignment each, 32 GiB for PCI and there the consumers' RAM, each aligned to its size.
+    /// of alignment each, a CXL device's window with one, too, 32 GiB for PCI and there the consumers' RAM,
+    /// each aligned to its size.
     fn cpu(&self) -> String {
         // A window's BAR has the length of its file.
         let bars: u64 = self.windows.iter().map(|window| (window.ram_bytes + TAIL_BYTES_MIN).next_power_of_two()).sum();
         let slots = (self.dimms.len() + self.virtio_pmem.len()) as u64;
-        let top = 4 * GIB + self.memory_bytes_max() + (slots + 33) * GIB + 2 * bars;
+        let window = self.cxl.map_or(0, |[memory, _]| memory.bytes + GIB);
+        let top = 4 * GIB + self.memory_bytes_max() + window + (slots + 33) * GIB + 2 * bars;
         if top <= RESERVED_FROM {
             return "max".into();
         }
         format!("max,phys-bits={}", (top + DEFAULT_REACH).next_power_of_two().trailing_zeros())
     }
 
-    /// Where our device of this number is on PCI: in slots 01 to 03, then in their other functions.
+    /// Where our device of this number is on PCI: in slots 01 to 03, then in their other functions. Beside a second root bus
+    /// QEMU is told which one.
     fn address(&self, number: usize) -> String {
-        let all = self.windows.len() + self.virtio_pmem.len();
+        let all = self.windows.len() + self.virtio_pmem.len() + usize::from(self.cxl.is_some());
         let functions = if all > 3 { ",multifunction=on" } else { "" };
-        format!("{}.{}{functions}", 1 + number % 3, number / 3)
+        let is_bridge = number + 1 == all;
+        let bus = if self.cxl.is_some() && !is_bridge { ",bus=pcie.0" } else { "" };
+        format!("{}.{}{functions}{bus}", 1 + number % 3, number / 3)
     }
 
     /// The second serial port, and a device for each consumer's RAM.

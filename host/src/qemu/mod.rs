@@ -57,6 +57,7 @@ pub struct Plan {
     boot: BootFile,
     dimms: Vec<Dimm>,
     virtio_pmem: Vec<Dimm>,
+    cxl: Option<[Dimm; 2]>,
     qemu: OsString,
     program: Vec<OsString>,
     deadline: Deadline,
@@ -80,7 +81,8 @@ impl Plan {
         let mut nvdimms = options.nvdimm.clone();
         let mut vhost_user = options.vhost_user.clone();
         let mut admin = options.admin.clone();
-        let plain = nvdimms.is_empty() && options.virtio_pmem.is_empty() && !options.no_nvdimm;
+        let plain = nvdimms.is_empty() && options.virtio_pmem.is_empty() && options.cxl.is_none();
+        let plain = plain && !options.no_nvdimm;
         // A script does not depend on the terminal's settings.
         let of_person = plain && options.exec.is_none();
         if plain {
@@ -123,11 +125,12 @@ impl Plan {
         let look = |words: &[DimmWords]| words.iter().map(Dimm::look).collect::<Result<Vec<_>, _>>();
         let dimms = look(&nvdimms).map_err(QemuError::Usage)?;
         let virtio_pmem = look(&options.virtio_pmem).map_err(QemuError::Usage)?;
+        let cxl = options.cxl.as_ref().map(Dimm::look_cxl).transpose().map_err(QemuError::Usage)?;
         let exports: Vec<ExportSpec> = vhost_user.iter().map(ExportWords::spec).collect();
         let rams = rams(&exports);
-        let devices = rams.len() + virtio_pmem.len();
+        let devices = rams.len() + virtio_pmem.len() + usize::from(cxl.is_some());
         if devices > DEVICES_MAX {
-            return usage(format!("{devices} --virtio-pmem and consumers are more than {DEVICES_MAX} devices"));
+            return usage(format!("{devices} --virtio-pmem, --cxl and consumers are more than {DEVICES_MAX} devices"));
         }
 
         let keep = || File::open("/dev/null").map_err(|error| QemuError::Failed(format!("/dev/null: {error}")));
@@ -147,6 +150,7 @@ impl Plan {
             append: boot.option(),
             dimms: &dimms,
             virtio_pmem: &virtio_pmem,
+            cxl: cxl.as_ref(),
             control_fd: control.as_ref().map(AsRawFd::as_raw_fd),
             windows: &rams
                 .iter()
@@ -165,6 +169,7 @@ impl Plan {
             boot,
             dimms,
             virtio_pmem,
+            cxl,
             qemu,
             program,
             deadline,
@@ -212,7 +217,7 @@ impl Plan {
         }
         self.boot.make().map_err(QemuError::Failed)?;
         let mut held = Vec::new();
-        let files = || self.dimms.iter().chain(&self.virtio_pmem);
+        let files = || self.dimms.iter().chain(&self.virtio_pmem).chain(self.cxl.iter().flatten());
         for dimm in files() {
             held.push(dimm.claim(&say).map_err(QemuError::Failed)?);
         }

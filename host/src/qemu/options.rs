@@ -28,6 +28,9 @@ pub struct Options {
     /// Files as virtio-pmem devices
     #[arg(long, value_name = "FILE", value_parser = DimmWords::parse_virtio_pmem)]
     pub virtio_pmem: Vec<DimmWords>,
+    /// A file as a CXL device
+    #[arg(long, value_name = "FILE", value_parser = DimmWords::parse_cxl)]
+    pub cxl: Option<DimmWords>,
     /// No NVDIMM at all
     #[arg(long)]
     pub no_nvdimm: bool,

@@ -53,6 +53,7 @@ fn the_help_names_every_option_of_the_contract_and_needs_nothing_that_is_built()
     for option in [
         "--nvdimm FILE[,size=S][,label=S][,unarmed]",
         "--virtio-pmem FILE[,size=S]",
+        "--cxl FILE[,size=S][,label=S]",
         "--no-nvdimm",
         "--cpus N",
         "--memory S",
@@ -278,6 +279,21 @@ fn the_machine_is_as_the_contract_has_it() {
             vec![",slots=1,maxmem=2304M ", "vectors=256,addr=1.0 ", "memdev=pmem0-file,addr=2.0 "],
             vec!["multifunction"],
         ),
+        (
+            "--cxl a.img,size=512M,label=1M --virtio-pmem b.img,size=2M",
+            vec![
+                "-machine q35,cxl=on,cxl-fmw.0.targets.0=cxl0,cxl-fmw.0.size=536870912 ",
+                "memory-backend-file,id=cxl0-file,share=on,mem-path=a.img,size=536870912 ",
+                "memory-backend-file,id=cxl0-labels,share=on,mem-path=a.img.lsa,size=1048576 ",
+                "pxb-cxl,id=cxl0,bus=pcie.0,bus_nr=192,addr=2.0 ",
+                "cxl-rp,id=cxl0-port0,bus=cxl0,port=0,chassis=250,slot=0 ",
+                "cxl-rp,id=cxl0-port1,bus=cxl0,port=1,chassis=250,slot=1 ",
+                "cxl-type3,id=cxl0-memory,bus=cxl0-port0,memdev=cxl0-file,lsa=cxl0-labels,sn=0x756e746f726e ",
+                "virtio-pmem-pci,id=pmem0,memdev=pmem0-file,addr=1.0,bus=pcie.0 ",
+            ],
+            vec!["nvdimm", "phys-bits"],
+        ),
+        ("--cxl a.img,size=256M", vec!["mem-path=a.img.lsa,size=131072 ", "-m 256M "], vec!["nvdimm", "virtio"]),
         ("--nvdimm a.img,size=1536G", vec!["-cpu max,phys-bits=42 ", "maxmem=1574144M "], vec![]),
         ("--no-nvdimm --qemu-arg -S --qemu-arg -d", vec![" -S -d"], vec![]),
         // A consumer's RAM is one device, however many disks it has; the slots from 04 on are left to others.
