@@ -75,18 +75,22 @@ impl Config {
         Self(Mechanism::Ports(RefCell::new((Port::new(0xcf8), Port::new(0xcfc)))))
     }
 
-    /// Returns all functions, in the order of their addresses: on the first bus, and behind the bridges that firmware
-    /// has set up.
+    /// Returns all functions, in the order of their addresses: on the first bus, on those of further host bridges if there
+    /// are some, and behind the bridges that firmware has set up.
+    ///
+    /// Which buses further host bridges have only ACPI's namespace tells: all buses are tried that no bridge leads to.
     #[must_use]
-    pub fn functions(&self) -> Vec<Function> {
-        let (segment, root) = match &self.0 {
-            Mechanism::Memory { segment, first_bus, .. } => (*segment, *first_bus),
-            Mechanism::Ports(_) => (0, 0),
+    pub fn functions(&self, has_more_roots: bool) -> Vec<Function> {
+        let (segment, root, last) = match &self.0 {
+            Mechanism::Memory { segment, first_bus, last_bus, .. } => (*segment, *first_bus, *last_bus),
+            Mechanism::Ports(_) => (0, 0, u8::MAX),
         };
         let mut found = Vec::new();
         let mut seen = [false; BUSES];
         let mut waiting = vec![root];
-        while let Some(bus) = waiting.pop() {
+        let mut roots = root..=if has_more_roots { last } else { root };
+        // A bus behind a bridge comes before those that are only tried.
+        while let Some(bus) = waiting.pop().or_else(|| roots.next()) {
             // A bridge that leads back to a visited bus would make the walk endless.
             if core::mem::replace(&mut seen[usize::from(bus)], true) {
                 continue;

@@ -14,11 +14,12 @@ use core::ptr::{NonNull, slice_from_raw_parts_mut};
 use acpi::{AcpiHandler, AcpiTables, PhysicalMapping};
 use boot::root_pointer::{self, ROOT_POINTER_BYTES, RootFault, RootTable};
 use drivers::phys::MapError;
+use kernel::tables::cedt::Cedt;
 use kernel::tables::fadt::Fadt;
 use kernel::tables::madt::Madt;
 use kernel::tables::mcfg;
 use kernel::tables::sleep::{self, SleepType};
-use kernel::tables::{HEADER_BYTES, Signature, Table, TableFault, is_qemu_nvdimm};
+use kernel::tables::{HEADER_BYTES, Signature, Table, TableFault, host_bridges, is_qemu_nvdimm};
 
 use crate::memory::AddressSpace;
 
@@ -63,6 +64,10 @@ pub(crate) struct Firmware {
     pub(crate) madt: Option<Madt>,
     /// Where PCI's configuration space is.
     pub(crate) pci: Vec<mcfg::Range>,
+    /// How many PCI host bridges the DSDT seems to have.
+    pub(crate) host_bridges: usize,
+    /// CXL host bridges, and windows for their devices' memory.
+    pub(crate) cxl: Option<Cedt>,
     /// Power and time.
     pub(crate) fadt: Option<Fadt>,
     /// The sleep type that means "off".
@@ -146,7 +151,15 @@ impl Firmware {
                     let (listed, bytes) = copy_table(space, at);
                     self.list(listed);
                     self.off = sleep::find_off(&bytes);
+                    self.host_bridges = host_bridges::count(&bytes);
                 }
+            }
+            b"CEDT" if self.cxl.is_none() => {
+                let cedt = Cedt::read(table);
+                if let Some(at) = cedt.broken_at {
+                    log!("acpi: table CEDT: the structure at {at} is broken: it and all behind it are ignored");
+                }
+                self.cxl = Some(cedt);
             }
             b"MCFG" if self.pci.is_empty() => self.pci = mcfg::read(table)?,
             _ => {}
@@ -244,7 +257,7 @@ impl AcpiHandler for &Collector {
         let mut found = self.found.borrow_mut();
         let known = found.iter().any(|(old, _)| old.at == listed.at);
         if !known && found.len() < MAX_TABLES {
-            let used = matches!(&listed.signature.0, b"NFIT" | b"APIC" | b"FACP" | b"MCFG");
+            let used = matches!(&listed.signature.0, b"NFIT" | b"APIC" | b"FACP" | b"MCFG" | b"CEDT");
             let kept: usize = found.iter().map(|(_, bytes)| bytes.len()).sum();
             if &listed.signature.0 == b"SSDT" && Table::check(&bytes).is_ok_and(|table| is_qemu_nvdimm(&table)) {
                 self.qemu_label_mailbox.set(true);

@@ -23,6 +23,7 @@ use spin::{Mutex, MutexGuard};
 
 use crate::clock::Clock;
 use crate::cpu::{self, BackgroundWork, Cpus, Idle};
+use crate::devices::CxlLabels;
 use crate::hardware::Hardware;
 use crate::memory::AddressSpace;
 use crate::random::Random;
@@ -40,25 +41,43 @@ const SETTLE_NS: u64 = 10_000_000;
 struct BareMachine {
     hardware: Hardware,
     random: Mutex<Random>,
-    labels: Option<Mutex<LabelMailbox>>,
+    labels: Mutex<Labels>,
 }
 
-/// The label mailbox, locked.
-struct Labels<'m>(MutexGuard<'m, LabelMailbox>);
+/// Where labels are: the DIMMs' behind QEMU's mailbox, and a CXL device's behind its own.
+struct Labels {
+    dimms: Option<LabelMailbox>,
+    cxl: Option<CxlLabels>,
+    none: NoLabels,
+}
 
-impl LabelSource for Labels<'_> {
+impl Labels {
+    /// Returns what reaches this DIMM's labels.
+    fn of(&mut self, dimm: DeviceHandle) -> &mut dyn LabelStore {
+        match (&mut self.cxl, &mut self.dimms) {
+            (Some(cxl), _) if cxl.is_of(dimm) => cxl,
+            (_, Some(dimms)) => dimms,
+            (_, None) => &mut self.none,
+        }
+    }
+}
+
+/// All labels, locked.
+struct LockedLabels<'m>(MutexGuard<'m, Labels>);
+
+impl LabelSource for LockedLabels<'_> {
     fn area_bytes(&mut self, dimm: DeviceHandle) -> Result<Option<u64>, LabelError> {
-        self.0.area_bytes(dimm)
+        self.0.of(dimm).area_bytes(dimm)
     }
 
     fn read(&mut self, dimm: DeviceHandle, offset: u64, into: &mut [u8]) -> Result<(), LabelError> {
-        self.0.read(dimm, offset, into)
+        self.0.of(dimm).read(dimm, offset, into)
     }
 }
 
-impl LabelStore for Labels<'_> {
+impl LabelStore for LockedLabels<'_> {
     fn write(&mut self, dimm: DeviceHandle, offset: u64, from: &[u8]) -> Result<(), LabelError> {
-        self.0.write(dimm, offset, from)
+        self.0.of(dimm).write(dimm, offset, from)
     }
 }
 
@@ -137,10 +156,7 @@ impl node::Machine for BareMachine {
     }
 
     fn labels(&self) -> Box<dyn LabelStore + '_> {
-        match &self.labels {
-            Some(mailbox) => Box::new(Labels(mailbox.lock())),
-            None => Box::new(NoLabels),
-        }
+        Box::new(LockedLabels(self.labels.lock()))
     }
 
     fn export_services(&self) -> ExportServices {
@@ -224,9 +240,10 @@ fn index(cpu: cpu::CpuIndex) -> btt::CpuIndex {
 }
 
 /// Assembles the node and serves its console, the bridge and this CPU's queues until the machine ends.
-pub(crate) fn run(hardware: Hardware) -> ! {
+pub(crate) fn run(mut hardware: Hardware) -> ! {
     let (mut console, cpus, clock) = (hardware.console, hardware.cpus, hardware.clock);
-    let labels = mailbox(&hardware).map(Mutex::new);
+    let dimms = mailbox(&hardware);
+    let labels = Mutex::new(Labels { dimms, cxl: hardware.devices.cxl_labels.take(), none: NoLabels });
     let random = Mutex::new(hardware.random);
     let mut node = Node::assemble(BareMachine { hardware, random, labels });
     log!("ready in {} ms", clock.now_ns() / 1_000_000);

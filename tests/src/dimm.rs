@@ -24,8 +24,19 @@ pub struct Dimm {
     pub label_bytes: u64,
     /// Whether QEMU calls it unarmed.
     pub unarmed: bool,
-    /// Whether it is a virtio-pmem device, and no NVDIMM.
-    pub virtio_pmem: bool,
+    /// What the machine sees of it.
+    pub kind: Kind,
+}
+
+/// How a machine sees a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// As an NVDIMM.
+    Nvdimm,
+    /// As a virtio-pmem device.
+    VirtioPmem,
+    /// As a CXL device, whose labels are in a file of their own.
+    Cxl,
 }
 
 impl Dimm {
@@ -38,7 +49,7 @@ impl Dimm {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("{}-{}.dimm", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let path = workspace::folder("test-dimms").join(name);
-        let dimm = Self { path, label_bytes: 0, unarmed: false, virtio_pmem: false };
+        let dimm = Self { path, label_bytes: 0, unarmed: false, kind: Kind::Nvdimm };
         let file = File::create(&dimm.path).expect("an NVDIMM file is made");
         file.set_len(bytes).expect("an NVDIMM file gets its size");
         dimm
@@ -58,19 +69,29 @@ impl Dimm {
         self
     }
 
-    /// The same file, as a virtio-pmem device or as an NVDIMM.
+    /// The same file, seen in another way.
     #[must_use]
-    pub fn as_virtio_pmem(mut self, virtio_pmem: bool) -> Self {
-        self.virtio_pmem = virtio_pmem;
+    pub fn seen_as(mut self, kind: Kind) -> Self {
+        self.kind = kind;
         self
+    }
+
+    /// The label storage of a CXL device.
+    #[must_use]
+    pub fn cxl_labels(&self) -> PathBuf {
+        let mut path = self.path.clone().into_os_string();
+        path.push(".lsa");
+        path.into()
     }
 
     /// The option of `run-qemu.sh` for it.
     #[must_use]
     pub fn option(&self) -> [String; 2] {
         let mut words = self.path.display().to_string();
-        if self.virtio_pmem {
-            return ["--virtio-pmem".into(), words];
+        match self.kind {
+            Kind::Nvdimm => {}
+            Kind::VirtioPmem => return ["--virtio-pmem".into(), words],
+            Kind::Cxl => return ["--cxl".into(), words],
         }
         if self.label_bytes > 0 {
             words += &format!(",label={}", self.label_bytes);
@@ -129,5 +150,8 @@ impl Drop for Dimm {
     fn drop(&mut self) {
         // Someone else cleaned up: as good.
         let _ = fs::remove_file(&self.path);
+        if self.kind == Kind::Cxl {
+            let _ = fs::remove_file(self.cxl_labels());
+        }
     }
 }

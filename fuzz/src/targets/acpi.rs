@@ -4,7 +4,7 @@ use boot::root_pointer::{ROOT_POINTER_BYTES, RootTable};
 use kernel::tables::cedt::Cedt;
 use kernel::tables::fadt::Fadt;
 use kernel::tables::madt::Madt;
-use kernel::tables::{Table, mcfg, sleep};
+use kernel::tables::{Table, host_bridges, mcfg, sleep};
 
 /// Each reader on the bytes as they are, and as if the firmware had meant them.
 pub(super) fn run(bytes: &[u8]) {
@@ -25,6 +25,7 @@ pub(super) fn run(bytes: &[u8]) {
 
 fn read(bytes: &[u8]) {
     let _ = sleep::find_off(bytes);
+    assert!(host_bridges::count(bytes) <= bytes.len() / 5, "each has its bytes");
     let Ok(table) = Table::check(bytes) else { return };
     if let Ok(madt) = Madt::read(&table) {
         let mut cpus = madt.cpus.clone();

@@ -16,6 +16,7 @@ use nvdimm::error::Place;
 use nvdimm::extent::Extent;
 use nvdimm::namespace::{BttPlace, Namespace, NamespaceId};
 use nvdimm::region::Region;
+use nvdimm::space;
 use service::error::AdminError;
 use uuid::Uuid;
 
@@ -205,7 +206,8 @@ impl<M: Machine> Node<M> {
     }
 
     /// Returns the medium of a namespace, not to be written if it keeps no stores. Where no NFIT describes the memory, nothing
-    /// tells whether a host lets it be written, so a BTT there is probed before recovery writes to it.
+    /// tells whether a host lets it be written, so it is probed before recovery writes to a BTT there: in front of a BTT 1.1,
+    /// and beside a namespace that labels describe.
     ///
     /// # Errors
     /// It keeps no stores, and cannot be had read-only either.
@@ -214,22 +216,27 @@ impl<M: Machine> Node<M> {
         region: &Region,
         mapped: &Mapped,
         namespace: &Namespace,
+        version: Version,
         medium: AnyMedium,
     ) -> Result<AnyMedium, String> {
-        if matches!(region.at, Place::Nfit { .. }) || medium.read_only() || !starts_btt(&medium) {
+        if matches!(region.at, Place::Nfit { .. }) || medium.read_only() || !starts_btt(&medium, version) {
             return Ok(medium);
         }
-        match probe::before_first_write(&medium) {
-            Ok(probe::Probed::Keeps) => Ok(medium),
-            Ok(probe::Probed::NoPlace) => {
-                self.machine.log(format_args!("{}: no blank line to probe whether it keeps stores", namespace.id));
-                Ok(medium)
-            }
-            Err(why) => {
-                self.machine.log(format_args!("{}: read-only: {why}", namespace.id));
-                mapped.bytes_of(&namespace.extents, Access::ReadOnly)
+        let beside = space::free(region, &self.found.labels);
+        let beside = beside.into_iter().filter_map(|free| mapped.bytes_of(&[free], Access::ReadWrite).ok());
+        let in_front = Some(medium.clone()).filter(|_| version == Version::V1_1);
+        for place in in_front.into_iter().chain(beside) {
+            match probe::before_first_write(&place) {
+                Ok(probe::Probed::Keeps) => return Ok(medium),
+                Ok(probe::Probed::NoPlace) => {}
+                Err(why) => {
+                    self.machine.log(format_args!("{}: read-only: {why}", namespace.id));
+                    return mapped.bytes_of(&namespace.extents, Access::ReadOnly);
+                }
             }
         }
+        self.machine.log(format_args!("{}: no blank line to probe whether it keeps stores", namespace.id));
+        Ok(medium)
     }
 
     /// Opens a namespace. Writes nothing to a medium that is read-only.
@@ -237,7 +244,9 @@ impl<M: Machine> Node<M> {
         let Some(placement) = placement(namespace) else {
             return State::Unusable("its label says that it is no sector-mode namespace".into());
         };
-        let medium = medium(mapped, namespace).and_then(|medium| self.keeping(region, mapped, namespace, medium));
+        let version = placement.version;
+        let medium =
+            medium(mapped, namespace).and_then(|medium| self.keeping(region, mapped, namespace, version, medium));
         let medium = match medium {
             Ok(medium) => medium,
             Err(why) => return State::Unusable(why.as_str().into()),
@@ -262,10 +271,10 @@ impl<M: Machine> Node<M> {
     }
 }
 
-/// Returns whether the first info block of a BTT without labels seems to be there.
-fn starts_btt(medium: &AnyMedium) -> bool {
+/// Returns whether the first info block of a BTT of that version seems to be there.
+fn starts_btt(medium: &AnyMedium, version: Version) -> bool {
     let mut start = [0; SIGNATURE.len()];
-    medium.read(Version::V1_1.initial_offset(), &mut start).is_ok() && start == SIGNATURE
+    medium.read(version.initial_offset(), &mut start).is_ok() && start == SIGNATURE
 }
 
 /// Returns how many lanes make sense: one for each CPU, and no more than there are windows, if there are any.

@@ -120,7 +120,8 @@ pub(super) enum Probed {
     NoPlace,
 }
 
-/// Probes the first blank line of the page before a BTT 1.1, which is no part of it.
+/// Probes the first blank line of a medium's first page: of the page before a BTT 1.1, which is no part of it, or of space
+/// beside a namespace.
 ///
 /// # Errors
 /// [`Fault`].

@@ -5,6 +5,7 @@
 
 pub mod cedt;
 pub mod fadt;
+pub mod host_bridges;
 pub mod madt;
 pub mod mcfg;
 pub mod sleep;

@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use host::appliance::die_with_parent;
+use serde_json::Value;
 
 use self::initramfs::Initramfs;
 use crate::dimm::Dimm;
@@ -28,8 +29,8 @@ pub use report::{Job, Make, Phase, Read, Report, Write, sample};
 /// The longest that the guest may take.
 const LIFE: Duration = Duration::from_secs(600);
 
-/// Boots Linux on these NVDIMMs, or on virtio-pmem devices alone, has it do the job, and returns what it reports. `guest` is
-/// the built `linux-guest`.
+/// Boots Linux on these NVDIMMs, or on virtio-pmem devices or a CXL device alone, has it do the job, and returns what it
+/// reports. `guest` is the built `linux-guest`.
 ///
 /// # Panics
 /// When the guest cannot be made or does not come to its end; with its last words.
@@ -86,6 +87,24 @@ pub fn judge(dimms: &[&Dimm], job: &Job, guest: &str) -> Vec<Report> {
     reports
 }
 
+/// Asserts that all that Linux lists is listed by us, with the same values.
+///
+/// # Panics
+/// When something is missing or differs; with its place.
+pub fn assert_within(linux: &Value, ours: &Value, place: &str) {
+    match (linux, ours) {
+        (Value::Object(linux), Value::Object(ours)) => linux.iter().for_each(|(key, value)| {
+            let own = ours.get(key).unwrap_or_else(|| panic!("{place}.{key} is not listed: {ours:?}"));
+            assert_within(value, own, &format!("{place}.{key}"));
+        }),
+        (Value::Array(linux), Value::Array(ours)) => {
+            assert_eq!(linux.len(), ours.len(), "{place}");
+            linux.iter().zip(ours).for_each(|(linux, ours)| assert_within(linux, ours, place));
+        }
+        (linux, ours) => assert_eq!(linux, ours, "{place}"),
+    }
+}
+
 fn initramfs(kernel: &Path, job: &Job, guest: &Path) -> Vec<u8> {
     let mut initramfs = Initramfs::new(kernel);
     initramfs.program("init", guest);
@@ -94,6 +113,7 @@ fn initramfs(kernel: &Path, job: &Job, guest: &Path) -> Vec<u8> {
     }
     // The bus first: its namespaces must be there before any driver that could touch the media is.
     initramfs.modules("modules/bus", &["libnvdimm", "nfit", "virtio_pci", "virtio_pmem"]);
+    initramfs.modules("modules/cxl", &["cxl_core", "cxl_port", "cxl_acpi", "cxl_pmem", "cxl_mem", "cxl_pci"]);
     initramfs.modules("modules/drivers", &["nd_btt", "nd_pmem"]);
     initramfs.modules("modules/ext4", &["crc32c_generic", "ext4"]);
     initramfs.file("job.json", &serde_json::to_vec(job).expect("a job is JSON"));

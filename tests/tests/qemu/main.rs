@@ -6,6 +6,7 @@
 mod appliance;
 mod boot;
 mod cuts;
+mod cxl;
 mod damage;
 mod export;
 mod interop;

@@ -2,11 +2,21 @@
 //! writes and checks it as an NVDIMM without labels; and a host that does not let it be written.
 
 use serde_json::Value;
-use tests::dimm::{Dimm, MIB};
+use tests::dimm::{Dimm, Kind, MIB};
 use tests::golden::digest;
 use tests::linux::exercise::Exercise;
-use tests::linux::{Job, Phase, Read, Report, judge};
+use tests::linux::{Job, Phase, Read, Report, assert_within, judge};
 use tests::machine::{ApplianceBuilder, Running};
+
+#[test]
+fn a_device_on_a_second_root_bus_is_found() {
+    let words = "-m 256M,maxmem=2G -object memory-backend-ram,id=m,size=32M -device pxb-pcie,id=b,bus=pcie.0,bus_nr=80,addr=5 \
+        -device pcie-root-port,id=p,bus=b,chassis=9,slot=3 -device virtio-pmem-pci,memdev=m,bus=p";
+    let words: Vec<&str> = words.split_whitespace().collect();
+    let mut appliance = ApplianceBuilder::new().qemu(&words).boot();
+    assert_eq!(appliance.ask("list -B")["result"][0]["provider"], "virtio-pmem");
+    appliance.power_off();
+}
 
 /// The sector that byte `lba + 1` fills, for each of these.
 const WRITTEN: [u64; 5] = [0, 1, 2, 1000, 2000];
@@ -15,24 +25,9 @@ fn boot(medium: &Dimm) -> Running {
     ApplianceBuilder::new().dimm(medium).boot()
 }
 
-/// Whether all that Linux lists is listed by us, with the same values.
-fn assert_within(linux: &Value, ours: &Value, place: &str) {
-    match (linux, ours) {
-        (Value::Object(linux), Value::Object(ours)) => linux.iter().for_each(|(key, value)| {
-            let own = ours.get(key).unwrap_or_else(|| panic!("{place}.{key} is not listed: {ours:?}"));
-            assert_within(value, own, &format!("{place}.{key}"));
-        }),
-        (Value::Array(linux), Value::Array(ours)) => {
-            assert_eq!(linux.len(), ours.len(), "{place}");
-            linux.iter().zip(ours).for_each(|(linux, ours)| assert_within(linux, ours, place));
-        }
-        (linux, ours) => assert_eq!(linux, ours, "{place}"),
-    }
-}
-
 #[test]
 fn linux_reads_it_as_virtio_pmem_and_writes_it_as_an_nvdimm_and_a_read_only_host_is_noticed() {
-    let medium = Dimm::blank(64 * MIB).as_virtio_pmem(true);
+    let medium = Dimm::blank(64 * MIB).seen_as(Kind::VirtioPmem);
     let mut appliance = boot(&medium);
     appliance.ask("create-namespace -l 4096");
     for lba in WRITTEN {
@@ -62,7 +57,7 @@ fn linux_reads_it_as_virtio_pmem_and_writes_it_as_an_nvdimm_and_a_read_only_host
     assert_eq!(read, WRITTEN.len());
 
     // Linux kills what writes to a BTT on virtio-pmem. The same file as an NVDIMM has the same layout.
-    let medium = medium.as_virtio_pmem(false);
+    let medium = medium.seen_as(Kind::Nvdimm);
     let exercise = Exercise { slot: 0, writes: 60, seed: 9 };
     let job = Job { dimms: 1, exercises: vec![exercise], ..Job::default() };
     let mut judged = (0, 0);
@@ -82,7 +77,7 @@ fn linux_reads_it_as_virtio_pmem_and_writes_it_as_an_nvdimm_and_a_read_only_host
     }
     assert_eq!(judged, (1, 1));
 
-    let medium = medium.as_virtio_pmem(true);
+    let medium = medium.seen_as(Kind::VirtioPmem);
     let mut appliance = boot(&medium);
     let sectors = appliance.ask("list")["result"][0]["size"].as_u64().unwrap() / 4096;
     let mut last = std::collections::BTreeMap::new();

@@ -70,14 +70,16 @@ pub(crate) fn has_disk(device: &str) -> bool {
 }
 
 /// The slot of the first NVDIMM of a region or namespace: QEMU's device handle is the slot and 1. A region without one is a
-/// virtio-pmem device's, and there are no others: then its number counts.
+/// virtio-pmem or a CXL device's, and there are no others: then its number counts.
 pub(crate) fn slot(device: &str) -> Outcome<usize> {
     let number = device.trim_start_matches(char::is_alphabetic).split('.').next().unwrap_or_default();
     if attribute(&format!("region{number}"), "mappings")? == "0" {
         return Ok(number.parse()?);
     }
     let mapping = attribute(&format!("region{number}"), "mapping0")?;
-    let handle = attribute(mapping.split(',').next().unwrap_or_default(), "nfit/handle")?;
+    let Ok(handle) = attribute(mapping.split(',').next().unwrap_or_default(), "nfit/handle") else {
+        return Ok(number.parse()?);
+    };
     let handle = usize::from_str_radix(handle.trim_start_matches("0x"), 16)?;
     Ok(handle.checked_sub(1).ok_or("a handle of 0")?)
 }

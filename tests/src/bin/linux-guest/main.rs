@@ -3,6 +3,7 @@
 //! It is process 1 of an initramfs, packed by `tests::linux`.
 
 mod bus;
+mod cxl;
 mod disk;
 
 use std::error::Error;
@@ -36,6 +37,10 @@ fn guest() -> Outcome<()> {
     let job: Job = serde_json::from_slice(&fs::read("/job.json")?)?;
 
     load("/modules/bus")?;
+    if cxl::has_devices() {
+        load("/modules/cxl")?;
+        cxl::make_region()?;
+    }
     bus::wait_for_namespaces(job.dimms)?;
     // No driver is there yet that would touch the media, and from here on none comes by itself.
     bus::probe_by_itself(false)?;

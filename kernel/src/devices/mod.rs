@@ -1,8 +1,11 @@
-//! Finds and sets up devices: the link to the bridge, consumers' memory, virtio-pmem.
+//! Finds and sets up devices: the link to the bridge, consumers' memory, virtio-pmem; CXL memory is in [`cxl`].
+
+mod cxl;
 
 use alloc::string::ToString;
 use alloc::vec::Vec;
 
+use drivers::cxl::config::is_memory_device;
 use drivers::flush::Flusher;
 use drivers::ivshmem::{Ivshmem, is_ivshmem};
 use drivers::pci::{Config, Function};
@@ -19,29 +22,40 @@ use crate::clock;
 use crate::cpu::{CpuIndex, Cpus};
 use crate::firmware::Firmware;
 use crate::memory::{AddressSpace, PAGE_BYTES};
+pub(crate) use cxl::CxlLabels;
 
 /// The devices of ours on PCI.
 #[derive(Debug, Default)]
 pub(crate) struct Devices {
     /// Consumers' memory.
     pub(crate) consumers: Vec<Ivshmem>,
-    /// Persistent memory, in the order of PCI addresses.
+    /// Persistent memory: virtio-pmem in the order of PCI addresses, then CXL memory.
     pub(crate) pmem: Vec<BareMemory>,
+    /// The CXL device's label area, if there is one.
+    pub(crate) cxl_labels: Option<CxlLabels>,
 }
 
 /// Sets every device of ours up. One that cannot be used is left out, and its reason logged here or by the node.
 pub(crate) fn find(space: &'static AddressSpace, firmware: &Firmware, cpus: &Cpus) -> Devices {
     let mut found = Devices::default();
+    let mut cxl = Vec::new();
     for config in configs(space, firmware) {
-        let functions = config.functions();
+        let functions = config.functions(firmware.host_bridges > 1 || firmware.cxl.is_some());
         log!("pci: {} functions, reached {config}", functions.len());
         for function in &functions {
             if is_ivshmem(function) {
                 found.consumers.extend(ivshmem(&config, function, space, cpus, found.consumers.len()));
             } else if is_virtio_pmem(function) {
                 found.pmem.push(virtio_pmem(&config, function, space));
+            } else if is_memory_device(&config, function) {
+                let is_first = cxl.is_empty();
+                cxl.push(cxl::memory(&config, &functions, function, space, firmware.cxl.as_ref(), is_first));
             }
         }
+    }
+    for (memory, labels) in cxl {
+        found.pmem.push(memory);
+        found.cxl_labels = found.cxl_labels.or(labels);
     }
     found
 }
