@@ -9,6 +9,8 @@
 #:   iso, efi, disk
 #:           what make-image.sh needs for that: what builds, and what lays out an ISO or a disk
 #:   tests   all that, and what the Linux guest of the tests is made of
+#:   debian, ubuntu
+#:           what tests/on-distribution.sh makes a root of that distribution with
 #:
 #: Installs by apt when root, or by sudo where it asks for no password. Otherwise it prints the one line to run.
 #: All output goes to stderr. Exit status: 0 everything is there, 2 something is missing.
@@ -76,12 +78,20 @@ need_tests() {
     need e2fsprogs command -v mkfs.ext4
     need fio command -v fio
 }
+need_debian() {
+    need debootstrap command -v debootstrap
+    need debian-archive-keyring test -f /usr/share/keyrings/debian-archive-keyring.gpg
+}
+need_ubuntu() {
+    need debootstrap command -v debootstrap
+    need ubuntu-keyring test -f /usr/share/keyrings/ubuntu-archive-keyring.gpg
+}
 
 for what in "${@:-}"; do
     case $what in
-    qemu | build | run | bios | uefi | iso | efi | disk | tests) "need_$what" ;;
+    qemu | build | run | bios | uefi | iso | efi | disk | tests | debian | ubuntu) "need_$what" ;;
     -h | --help) sed -n 's/^#: \{0,1\}//p' "$0" >&2 && exit 0 ;;
-    *) complain 'say what for: qemu, build, run, bios, uefi, iso, efi, disk or tests (--help tells more)' && exit 2 ;;
+    *) complain 'say what for, such as qemu, build or run (--help lists all)' && exit 2 ;;
     esac
 done
 
