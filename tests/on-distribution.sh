@@ -72,7 +72,7 @@ if [ -z "${UNTORN_APART-}" ]; then
     [ -d "$rustup" ] || fail "$rustup is not there: please install rustup (rustup.rs), or name its folder in RUSTUP_HOME"
     command -v apt-get >/dev/null || fail 'this machine has no apt to tell of an archive'
     folder_for_cargo "$target"
-    mkdir -p "$folder" "$top/target"
+    mkdir -p "$folder"
     exec 9>"$folder/lock"
     flock --nonblock 9 || { echo "tests/on-distribution.sh: waiting for another run on $suite" >&2 && flock 9; }
     # What is in the root changes with what makes it.
@@ -102,27 +102,26 @@ share /dev
 for empty in dev/shm run tmp; do mount -t tmpfs -o mode=1777 tmpfs "$root/$empty"; done
 share "$cargo"
 share "$rustup"
-mkdir -p "$root$top"
+mkdir -p "$root$top" "$root$target"
 mount --bind -o ro "$top" "$root$top"
 if [ -z "$built" ]; then
     folder_for_cargo "$folder/target"
-    mount --bind "$folder/target" "$root$top/target"
+    mount --bind "$folder/target" "$root$target"
 else
     # All but the Linux that the tests fetch: it is the distribution's.
     over=$folder/built
     rm -rf "$over" && mkdir -p "$over"/{changed,work} "$folder/linux"
-    mount -t overlay -o "lowerdir=$target,upperdir=$over/changed,workdir=$over/work" overlay "$root$top/target"
-    mkdir -p "$root$top/target/linux"
-    mount --bind "$folder/linux" "$root$top/target/linux"
+    mount -t overlay -o "lowerdir=$target,upperdir=$over/changed,workdir=$over/work" overlay "$root$target"
+    mkdir -p "$root$target/linux"
+    mount --bind "$folder/linux" "$root$target/linux"
 fi
 
-proxies=()
-for name in http_proxy https_proxy no_proxy; do [ -z "${!name-}" ] || proxies+=("$name=${!name}"); done
-# Incremental builds take gigabytes, and serve those who change the source. What this machine has built may be incremental.
-incremental=CARGO_INCREMENTAL=0
-[ -z "$built" ] || incremental=
+# Builds find what this machine has built only with its settings. Otherwise none is incremental: that serves those who change
+# the source, and takes gigabytes.
+passed=(http_proxy https_proxy no_proxy) settings=(${CARGO_TARGET_DIR:+CARGO_TARGET_DIR="$target"})
+if [ -n "$built" ]; then passed+=(CARGO_INCREMENTAL RUSTFLAGS); else settings+=(CARGO_INCREMENTAL=0); fi
+for name in "${passed[@]}"; do [ -z "${!name-}" ] || settings+=("$name=${!name}"); done
 status=0
 chroot "$root" env -i -C "$top" HOME="$HOME" TERM="${TERM-dumb}" CARGO_HOME="$cargo" RUSTUP_HOME="$rustup" \
-    PATH="$cargo/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" $incremental "${proxies[@]}" \
-    "$@" 9>&- || status=$?
+    PATH="$cargo/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" "${settings[@]}" "$@" 9>&- || status=$?
 exit $status

@@ -1,4 +1,4 @@
-//! Documents name files, folders and items that are there.
+//! Documents name files, folders and items that are there, and .ci/run tests.
 
 use std::fs;
 use std::path::PathBuf;
@@ -100,4 +100,20 @@ fn documents_name_items_that_are_there() {
     }
     assert!(seen > 20, "items are found: {seen}");
     none("documents name items that are not there", &missing);
+}
+
+#[test]
+fn ci_names_tests_that_are_there() {
+    let run = fs::read_to_string(workspace::top().join(".ci/run")).unwrap();
+    // cargo is content where no test has the name.
+    let (mut missing, mut seen) = (Vec::new(), 0);
+    for (module, name) in run.split_whitespace().filter_map(|word| word.split_once("::")) {
+        seen += 1;
+        let module = workspace::top().join(format!("tests/tests/qemu/{module}.rs"));
+        if !fs::read_to_string(module).is_ok_and(|text| text.contains(&format!("#[test]\nfn {name}()"))) {
+            missing.push(name.to_owned());
+        }
+    }
+    assert!(seen > 1, "names are found: {seen}");
+    none(".ci/run names tests that are not there", &missing);
 }
