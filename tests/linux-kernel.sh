@@ -13,8 +13,8 @@ version=$(sha256sum <"${BASH_SOURCE[0]}")
 
 fail() { echo "tests/linux-kernel.sh: $*" >&2 && exit 1; }
 
-# The package that the newest kernel's meta package depends on.
-image=''
+# The package that the newest kernel's meta package depends on, and all that are fetched.
+image='' packages=()
 find_image() {
     local meta
     for meta in linux-image-amd64 linux-image-virtual linux-image-generic; do
@@ -23,21 +23,26 @@ find_image() {
     done
     return 1
 }
-command -v apt-cache >/dev/null || fail 'this machine has no apt to fetch a Linux kernel with'
-find_image || {
-    apt-get -q -o DPkg::Lock::Timeout=300 update >&2 || fail 'apt has no package lists; please run apt-get update'
-    find_image || fail 'apt knows no kernel package'
+# Ubuntu has the modules in packages of their own, and of nvdimm only nfit among those that every machine gets.
+find_packages() {
+    find_image || return
+    packages=("$image")
+    local modules
+    for modules in "${image/linux-image/linux-modules}" "${image/linux-image/linux-modules-extra}"; do
+        if apt-cache show "$modules" >/dev/null 2>&1; then packages+=("$modules"); fi
+    done
 }
-packages=("$image")
-# Ubuntu has the modules in a package of their own.
-modules=${image/linux-image/linux-modules}
-if apt-cache show "$modules" >/dev/null 2>&1; then packages+=("$modules"); fi
+command -v apt-cache >/dev/null || fail 'this machine has no apt to fetch a Linux kernel with'
+find_packages || {
+    apt-get -q -o DPkg::Lock::Timeout=300 update >&2 || fail 'apt has no package lists; please run apt-get update'
+    find_packages || fail 'apt knows no kernel package'
+}
 
 rm -rf "$folder" && mkdir -p "$folder/packages"
 (cd "$folder/packages" && apt-get -q download "${packages[@]}" >&2) || {
     # Lists that are old name packages that are gone.
-    apt-get -q -o DPkg::Lock::Timeout=300 update >&2 && find_image &&
-        (cd "$folder/packages" && apt-get -q download "$image" >&2) || fail "apt could not download ${packages[*]}"
+    apt-get -q -o DPkg::Lock::Timeout=300 update >&2 && find_packages &&
+        (cd "$folder/packages" && apt-get -q download "${packages[@]}" >&2) || fail "apt could not download ${packages[*]}"
 }
 for package in "$folder"/packages/*.deb; do
     dpkg --fsys-tarfile "$package" | tar -x -C "$folder/packages" --wildcards './boot/vmlinuz-*' \
@@ -62,7 +67,9 @@ for module in "$folder"/modules/*-*; do
     name=${module##*/}
     [ ! -f "$module" ] || mv "$module" "$folder/modules/${name//-/_}"
 done
-[ -f "$folder/modules/nfit.ko" ] || fail "there is no NVDIMM driver in ${packages[*]}"
+for module in nfit nd_pmem nd_btt; do
+    [ -f "$folder/modules/$module.ko" ] || fail "there is no $module.ko in ${packages[*]}"
+done
 (cd "$folder/packages" && apt-get -q download mdadm >&2) || fail 'apt could not download mdadm'
 dpkg --fsys-tarfile "$folder"/packages/mdadm_*.deb | tar -xO --wildcards '*/sbin/mdadm' >"$folder/mdadm"
 chmod +x "$folder/mdadm"
