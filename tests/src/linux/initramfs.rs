@@ -56,8 +56,10 @@ impl Initramfs {
         }
     }
 
-    /// Adds modules to a folder, and before them those that they need, under names that sort as they are to be loaded.
+    /// Adds modules to a folder, and before them those that they need, under names that sort as they are to be loaded. The
+    /// folder is there also if all of them are part of the kernel.
     pub(super) fn modules(&mut self, folder: &str, names: &[&str]) {
+        self.archive.folder(folder);
         let known = self.modules.len();
         names.iter().for_each(|name| self.require(name));
         for at in known..self.modules.len() {
