@@ -10,8 +10,6 @@
 //! | more than [`RUN_MAX`] sectors, or than the lane has free blocks | |
 //! | data that the source or the medium refuse | then the next commit begins with that sector, and its error is that one's |
 //!
-//! The appliance's queues do not use it yet: they write one request after another.
-//!
 //! So what is durable is a prefix of the list, and each sector has an outcome of its own. A run of sectors that follow
 //! one another ([`LaneGuard::write`]) is the same thing with its stripes known beforehand: what a cut may leave is in
 //! `write`.

@@ -44,6 +44,15 @@ impl fmt::Display for BackendError {
 
 impl core::error::Error for BackendError {}
 
+/// Sectors that follow one another: at least one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SectorRun {
+    /// The first one.
+    pub first: Sector,
+    /// How many.
+    pub count: u64,
+}
+
 /// The storage of a disk's sectors. One value a queue, used by one CPU at a time.
 ///
 /// The caller keeps to the disk: `count` is at least 1, all sectors exist, and the data are exactly `count` sectors.
@@ -71,6 +80,15 @@ pub trait BlockBackend {
         count: u64,
         from: &Scatter<'_, M>,
     ) -> Result<(), BackendError>;
+
+    /// Writes several runs of sectors, of which a later one counts where two meet. The data of all stand in `from`, one run's
+    /// after the other's. `done` gets what became of each, in order: of one that is done, the sectors are durable by then.
+    fn write_all<M: SharedMemory + ?Sized>(
+        &mut self,
+        runs: &[SectorRun],
+        from: &Scatter<'_, M>,
+        done: impl FnMut(Result<(), BackendError>),
+    );
 
     /// Makes durable what was written. A write is durable already when [`BlockBackend::write`] returns.
     ///

@@ -6,8 +6,8 @@ use std::cell::{Cell, RefCell};
 use proptest::prelude::*;
 use service::backend::BackendError;
 use service::blk::{
-    BlkDevice, Budget, DiskProperties, Features, SEG_MAX, STATUS_IOERR, STATUS_OK, STATUS_UNSUPP, STEP_BYTES,
-    ZEROES_UNITS_MAX,
+    BlkDevice, Budget, DiskProperties, Features, RequestError, SEG_MAX, STATUS_IOERR, STATUS_OK, STATUS_UNSUPP,
+    STEP_BYTES, ZEROES_UNITS_MAX,
 };
 use service::memory::{MemoryOffset, SharedMemory, Words};
 use service::mock::{Consumer, Descriptor, NEXT, Parts, WRITE};
@@ -389,6 +389,66 @@ fn memory_that_may_not_be_touched_any_more_is_left_as_it_is_and_each_request_is_
             assert!(looks > 7, "three buffers, four steps, three answers");
             return;
         }
+    }
+}
+
+/// Small writes that wait one after the other are one call of the back end; what lies between them keeps its place, and each
+/// has its own status.
+#[test]
+fn small_writes_that_wait_are_written_together_and_answered_each_by_itself() {
+    let mut consumer = Consumer::new(DISK, 128);
+    let offer = |consumer: &mut Consumer<Words>, kind: u32, unit: u64, data: &[u8], room: usize| {
+        let slot = consumer.driver.published % 32;
+        let (index, at) = (slot * 4, 0x8000 + u64::from(slot) * 0xc00);
+        let readable = [&u64::from(kind).to_le_bytes()[..], &unit.to_le_bytes(), data].concat();
+        consumer.place(index, at, &readable, room, &Parts::default());
+        consumer.driver.publish(&consumer.memory, index);
+    };
+    let sector = |tag: u8| vec![tag; 512];
+    // The second write of sector 5 counts, and the read between sees the first.
+    offer(&mut consumer, OUT, 5, &sector(1), 1);
+    offer(&mut consumer, OUT, 9, &[sector(2), sector(3)].concat(), 1);
+    offer(&mut consumer, IN, 5, &[], 513);
+    offer(&mut consumer, OUT, 5, &sector(4), 1);
+    offer(&mut consumer, OUT, DISK.sectors, &sector(5), 1);
+    offer(&mut consumer, OUT, 6, &sector(6), 1);
+    offer(&mut consumer, FLUSH, 0, &[], 1);
+    offer(&mut consumer, OUT, 7, &sector(7), 1);
+    let mut results = Vec::new();
+    let progress = consumer.poll_with(100, |served| results.push(served.result));
+    assert_eq!((progress.served, progress.failed), (8, 1));
+    assert_eq!(results[4], Err(RequestError::OutOfRange));
+    let runs = [
+        ("write together", 5, 1),
+        ("write together", 9, 2),
+        ("read", 5, 1),
+        ("write", 5, 1),
+        ("write", 6, 1),
+        ("flush", 0, 0),
+        ("write", 7, 1),
+    ];
+    assert_eq!(consumer.disk.runs, runs);
+    assert_eq!([5, 6, 7, 9, 10].map(|at: usize| consumer.disk.data[at * 512]), [4, 6, 7, 2, 3]);
+
+    // The back end's error is of one request.
+    consumer.disk.runs.clear();
+    consumer.disk.fails = Some(BackendError::Media);
+    for unit in 20..23 {
+        offer(&mut consumer, OUT, unit, &sector(8), 1);
+    }
+    let mut results = Vec::new();
+    consumer.poll_with(100, |served| results.push(served.result));
+    assert_eq!(results, [Err(RequestError::Backend(BackendError::Media)), Ok(()), Ok(())]);
+    // A batch has its bounds: 32 sectors, and what the budget allows.
+    for (budget, served, batched) in [(100, 11, 10), (5, 5, 5)] {
+        consumer.disk.runs.clear();
+        for unit in 0..11 {
+            offer(&mut consumer, OUT, unit * 3, &sector(9).repeat(3), 1);
+        }
+        assert_eq!(consumer.poll_with(budget, |_| ()).served, served);
+        let together = consumer.disk.runs.iter().filter(|(what, ..)| *what == "write together").count();
+        assert_eq!(together, batched, "a budget of {budget}");
+        consumer.poll();
     }
 }
 

@@ -61,8 +61,8 @@ proptest! {
         }
         consumer.poll();
         prop_assert_eq!(collected(&mut consumer), (0..count).map(|slot| u32::from(slot) * 2).collect::<Vec<_>>());
-        let runs: Vec<_> = (1..=u64::from(count)).map(|unit| ("write", unit, 1)).collect();
-        prop_assert_eq!(&consumer.disk.runs, &runs);
+        let runs: Vec<_> = consumer.disk.runs.iter().map(|(_, unit, sectors)| (*unit, *sectors)).collect();
+        prop_assert_eq!(runs, (1..=u64::from(count)).map(|unit| (unit, 1)).collect::<Vec<_>>());
         consumer.is_served();
     }
 

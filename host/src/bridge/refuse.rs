@@ -68,7 +68,7 @@ pub(super) fn refuse_all(
     let mut refused = 0;
     // A driver that adds requests as fast as they fail is served again at its next kick.
     for _ in 0..2 {
-        while refused < usize::from(size) * 2 && queue.take(ram, table, &mut chain)? {
+        while refused < usize::from(size) * 2 && queue.take(0, ram, table, &mut chain)? {
             // One without a place for its status is given back all the same, or the queue would stall.
             let served = blk::refuse(&chain, ram, None, RequestError::Backend(BackendError::Media));
             queue.give(ram, chain.head(), served.written)?;

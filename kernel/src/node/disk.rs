@@ -8,6 +8,7 @@ use core::convert::Infallible;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use btt::bytes::{Sectors, SectorsMut};
+use btt::commit::Writes;
 use btt::media::{MediaError, Medium, SectorSink, SectorSource};
 use btt::{ArenaInfo, Btt, BttError, CpuIndex, ExternalLba, ReadOnlyReason};
 use service::error::AdminError;
@@ -124,6 +125,37 @@ impl<N: Medium> BttDisk<N> {
         let counted = if result.is_ok() { Counter::Writes } else { Counter::WriteErrors };
         self.count(cpu, counted, &lane.take_counters());
         result
+    }
+
+    /// Writes whole external sectors of several requests, one after the other, of as many sectors as `counts` has. What is
+    /// durable is shared: `done` gets what became of each request, in order, when all its sectors are durable.
+    pub(super) fn commit_from(
+        &self,
+        cpu: CpuIndex,
+        counts: impl Iterator<Item = u64>,
+        writes: &impl Writes<N>,
+        mut done: impl FnMut(Result<(), BttError>),
+    ) {
+        let mut lane = self.btt.lane(cpu);
+        // Of the writes, as many as are durable.
+        let mut written = 0;
+        let mut end = 0;
+        for count in counts {
+            end += usize::try_from(count).expect("a request's sectors are in memory");
+            let mut result = Ok(());
+            while written < end && result.is_ok() {
+                match lane.commit(writes, written) {
+                    Ok(more) => written += more,
+                    Err(why) => {
+                        // The rest of this request is left out; those after it have their own fate.
+                        (written, result) = (end, Err(why));
+                    }
+                }
+            }
+            let counted = if result.is_ok() { Counter::Writes } else { Counter::WriteErrors };
+            self.count(cpu, counted, &lane.take_counters());
+            done(result);
+        }
     }
 
     /// Returns the name of the content that is recognised on it, if any. A sector that cannot be read counts as zeroes,

@@ -9,7 +9,7 @@ use super::request::{HEADER_BYTES, Request, RequestKind};
 use super::{
     BlkDevice, DiskProperties, Features, RequestError, STATUS_OK, UNIT_BYTES, ZEROES_SEGMENTS_MAX, ZEROES_UNITS_MAX,
 };
-use crate::backend::{BackendError, BlockBackend, Sector};
+use crate::backend::{BackendError, BlockBackend, Sector, SectorRun};
 use crate::memory::{MemoryOffset, Scatter, SharedMemory};
 use crate::virtqueue::Chain;
 
@@ -72,20 +72,30 @@ pub(super) struct Ended {
     result: Result<u64, RequestError>,
 }
 
-/// Begins what a buffer asks for: it is parsed, checked, and done if no sectors are to be touched. A buffer without a byte
-/// for the status is only given back. A step by itself, and a short one.
+/// Reads a buffer's request.
+///
+/// # Errors
+/// Why there is none.
+pub(super) fn parse<M: SharedMemory + ?Sized>(chain: &Chain, memory: &M) -> Result<Request, RequestError> {
+    if let Some(fault) = chain.fault() {
+        return Err(RequestError::Buffer(fault));
+    }
+    let request = Request::parse(chain.readable(), memory).filter(|_| chain.last_writable().is_some());
+    request.ok_or(RequestError::Malformed)
+}
+
+/// Begins a buffer's request: it is checked, and done if no sectors are to be touched. A buffer without a byte for the status
+/// is only given back. A step by itself, and a short one.
 pub(super) fn begin<M: SharedMemory + ?Sized, B: BlockBackend>(
+    request: Result<Request, RequestError>,
     device: &BlkDevice,
     chain: &Chain,
     memory: &M,
     backend: &mut B,
 ) -> Progress {
-    if let Some(fault) = chain.fault() {
-        return Progress::Ended(Ended { kind: None, result: Err(RequestError::Buffer(fault)) });
-    }
-    let request = Request::parse(chain.readable(), memory).filter(|_| chain.last_writable().is_some());
-    let Some(request) = request else {
-        return Progress::Ended(Ended { kind: None, result: Err(RequestError::Malformed) });
+    let request = match request {
+        Ok(request) => request,
+        Err(why) => return Progress::Ended(Ended { kind: None, result: Err(why) }),
     };
     let ended = |result| Progress::Ended(Ended { kind: Some(request.kind), result });
     match plan(device, request, chain, memory, backend) {
@@ -107,6 +117,25 @@ impl Pending {
     /// How much the next step moves.
     pub(super) fn step_bytes(&self) -> u64 {
         ((self.count - self.done) * u64::from(self.disk.sector_bytes)).min(STEP_BYTES)
+    }
+
+    /// The sectors of a write that has not begun and can be done in one step, and their data.
+    pub(super) fn whole_write<'a, M: SharedMemory + ?Sized>(
+        &self,
+        chain: &'a Chain,
+        memory: &'a M,
+    ) -> Option<(SectorRun, Scatter<'a, M>)> {
+        let whole = matches!(self.work, Work::Write) && self.done == 0;
+        let bytes = self.count * u64::from(self.disk.sector_bytes);
+        (whole && bytes <= STEP_BYTES).then(|| {
+            let run = SectorRun { first: self.first, count: self.count };
+            (run, chain.readable().window(memory, HEADER_BYTES, bytes))
+        })
+    }
+
+    /// The end of a write that was done as a whole.
+    pub(super) fn ended_write(&self, result: Result<(), BackendError>) -> Ended {
+        Ended { kind: Some(self.kind), result: result.map(|()| 0).map_err(RequestError::Backend) }
     }
 
     /// Does the next step.
@@ -144,11 +173,51 @@ impl Pending {
 
 impl Ended {
     /// Stores the status.
-    pub(super) fn answer<M: SharedMemory + ?Sized>(self, chain: &Chain, memory: &M) -> Served {
+    pub(super) fn answer<M: SharedMemory + ?Sized>(self, place: StatusPlace, memory: &M) -> Served {
         match self.result {
-            Ok(data) => answer(chain, memory, self.kind, data),
-            Err(why) => refuse(chain, memory, self.kind, why),
+            Ok(data) => place.answer(memory, self.kind, data),
+            Err(why) => place.refuse(memory, self.kind, why),
         }
+    }
+}
+
+/// Where a buffer's status goes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct StatusPlace {
+    /// `None`: there is no byte for it, and the buffer is only given back.
+    at: Option<MemoryOffset>,
+    /// How many bytes the device may write, the status among them; `None` if the buffer has a fault, as that is not known then.
+    room: Option<u64>,
+}
+
+impl StatusPlace {
+    /// That of a buffer.
+    pub(super) fn of(chain: &Chain) -> Self {
+        let room = chain.fault().is_none().then(|| chain.writable().bytes());
+        Self { at: chain.last_writable(), room }
+    }
+
+    /// Stores the status of a request that is not done.
+    fn refuse<M: SharedMemory + ?Sized>(self, memory: &M, kind: Option<RequestKind>, why: RequestError) -> Served {
+        let stored = self.store(memory, why.virtio_status());
+        // Only where the status is the first writable byte, too.
+        Served { kind, result: Err(why), written: u32::from(stored && self.room == Some(STATUS_BYTES)) }
+    }
+
+    /// Stores the status of a request that is done and has written `data` bytes, from the first on.
+    fn answer<M: SharedMemory + ?Sized>(self, memory: &M, kind: Option<RequestKind>, data: u64) -> Served {
+        let stored = self.store(memory, STATUS_OK);
+        let room = self.room.unwrap_or(0);
+        // 2.7.8.2: "The device MUST write at least len bytes to descriptor, beginning at the first device-writable buffer":
+        // the status counts if nothing between it and the data was left out.
+        let whole = stored && data.checked_add(STATUS_BYTES) == Some(room);
+        // A buffer may be longer than the ring's u32 can count. 0 then claims nothing, which is allowed.
+        let written = u32::try_from(if whole { room } else { data }).unwrap_or(0);
+        Served { kind, result: Ok(()), written }
+    }
+
+    fn store<M: SharedMemory + ?Sized>(self, memory: &M, status: u8) -> bool {
+        self.at.is_some_and(|at| memory.write(at, &[status]).is_ok())
     }
 }
 
@@ -159,26 +228,7 @@ pub fn refuse<M: SharedMemory + ?Sized>(
     kind: Option<RequestKind>,
     why: RequestError,
 ) -> Served {
-    let stored = store_status(chain, memory, why.virtio_status());
-    // The first writable byte of a buffer with a fault is not known.
-    let whole = stored && chain.fault().is_none() && chain.writable().bytes() == STATUS_BYTES;
-    Served { kind, result: Err(why), written: u32::from(whole) }
-}
-
-/// Stores the status of a request that is done and has written `data` bytes, from the first on.
-fn answer<M: SharedMemory + ?Sized>(chain: &Chain, memory: &M, kind: Option<RequestKind>, data: u64) -> Served {
-    let stored = store_status(chain, memory, STATUS_OK);
-    let room = chain.writable().bytes();
-    // 2.7.8.2: "The device MUST write at least len bytes to descriptor, beginning at the first device-writable buffer":
-    // the status counts if nothing between it and the data was left out.
-    let whole = stored && data.checked_add(STATUS_BYTES) == Some(room);
-    // A buffer may be longer than the ring's u32 can count. 0 then claims nothing, which is allowed.
-    let written = u32::try_from(if whole { room } else { data }).unwrap_or(0);
-    Served { kind, result: Ok(()), written }
-}
-
-fn store_status<M: SharedMemory + ?Sized>(chain: &Chain, memory: &M, status: u8) -> bool {
-    chain.last_writable().is_some_and(|at: MemoryOffset| memory.write(at, &[status]).is_ok())
+    StatusPlace::of(chain).refuse(memory, kind, why)
 }
 
 /// What a request requires.

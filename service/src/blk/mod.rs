@@ -6,6 +6,7 @@
 //! 2. Every request that has a status byte gets a status, by one match: [`RequestError::virtio_status`].
 //! 3. Nothing reaches the back end but whole sectors of the disk.
 
+mod batch;
 mod config;
 mod execute;
 mod features;

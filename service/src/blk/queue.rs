@@ -1,6 +1,19 @@
 //! A queue of requests, polled.
+//!
+//! # Why gathered writes keep their promises
+//! Small writes that wait one after the other are gathered ([`super::batch`]) and written together. A request that is no
+//! such write is carried out only after the batch before it: so a read, a FLUSH or a discard sees what was asked for before
+//! it. Within a batch the later write counts where two meet. Each is answered only after its own sectors are durable, in
+//! the order in which the driver made them available: buffers are used in order, and used.idx is all the state that a
+//! restart needs (invariant 12). A device that ends before an answer leaves requests whose sectors are old or new, and
+//! whatever serves the queue next carries them out from the beginning.
+//!
+//! Nothing waits for a batch to grow: one that finds a single write is that write.
 
-use super::execute;
+use alloc::vec::Vec;
+
+use super::batch::{Answer, Batch};
+use super::execute::{self, StatusPlace};
 use super::{BlkDevice, Features, RequestKind, Served};
 use crate::backend::BlockBackend;
 use crate::memory::{MemoryTable, SharedMemory};
@@ -46,12 +59,15 @@ impl Budget<'_> {
     }
 }
 
-/// A queue of a block device: its state, and the room for one request.
+/// A queue of a block device: its state, and the room for one large request and a batch of small ones.
 #[derive(Debug)]
 pub struct BlkQueue {
     queue: Queue,
     chain: Chain,
-    /// The request in `chain`, if it was begun and is not answered. It is the next one for another device, too.
+    batch: Batch,
+    /// The answers of a batch that are not given yet, the last one first. These are the next ones for another device, too.
+    answers: Vec<Answer>,
+    /// The request in `chain`, if it was begun and is not answered. It comes after those.
     pending: Option<execute::Progress>,
     broken: Option<QueueError>,
 }
@@ -69,8 +85,11 @@ impl BlkQueue {
         let event_idx = features.contains(Features::EVENT_IDX);
         let indirect = features.contains(Features::INDIRECT_DESC);
         let chain = Chain::with_room().map_err(|_| LayoutError::OutOfMemory)?;
+        let batch = Batch::with_room().map_err(|_| LayoutError::OutOfMemory)?;
+        let mut answers = Vec::new();
+        answers.try_reserve_exact(batch.room()).map_err(|_| LayoutError::OutOfMemory)?;
         let queue = Queue::start(layout, event_idx, indirect, memory).map_err(LayoutError::Outside)?;
-        Ok(Self { queue, chain, pending: None, broken: None })
+        Ok(Self { queue, chain, batch, answers, pending: None, broken: None })
     }
 
     /// used.idx: where the next device goes on. One that is half done between two calls is begun anew there.
@@ -144,41 +163,100 @@ impl BlkQueue {
         seen: &mut impl FnMut(&Served),
     ) -> Result<bool, QueueError> {
         let mut left = u64::from(budget.units);
-        while left > 0 {
+        loop {
+            // Asked again and again: a step may wait for the medium for longer than a lease lasts.
             if !(budget.may)() {
                 return Ok(false);
             }
-            let (mut cost, mut progress) = match self.pending.take() {
-                Some(progress) => (1, progress),
+            if let Some(Answer { head, place, ended }) = self.answers.pop() {
+                self.give(head, place, ended, memory, seen)?;
+                continue;
+            }
+            match self.pending.take() {
+                Some(execute::Progress::Ended(ended)) => {
+                    self.give(self.chain.head(), StatusPlace::of(&self.chain), ended, memory, seen)?;
+                }
+                // What was begun goes on with the next poll.
+                pending if left == 0 => {
+                    self.pending = pending;
+                    return Ok(true);
+                }
+                Some(execute::Progress::Pending(pending)) => {
+                    let cost = match pending.kind() {
+                        // Of a few bytes that may mean many sectors.
+                        RequestKind::Discard | RequestKind::WriteZeroes => left,
+                        _ => cost(&self.chain, pending.step_bytes()),
+                    };
+                    left = left.saturating_sub(cost);
+                    self.pending = Some(pending.step(device, &self.chain, memory, backend));
+                }
                 None => {
-                    if !self.queue.take(memory, table, &mut self.chain)? {
+                    if !self.gather(device, table, memory, backend, budget, &mut left)? {
                         return Ok(false);
                     }
-                    let cost = 1 + self.chain.descriptors() / DESCRIPTORS_A_COUNT;
-                    (u64::from(cost), execute::begin(device, &self.chain, memory, backend))
                 }
-            };
-            if let execute::Progress::Pending(pending) = progress {
-                cost = match pending.kind() {
-                    // Of a few bytes that may mean many sectors.
-                    RequestKind::Discard | RequestKind::WriteZeroes => left,
-                    _ => cost + pending.step_bytes() / DATA_BYTES_A_COUNT,
-                };
-                progress = pending.step(device, &self.chain, memory, backend);
-            }
-            left = left.saturating_sub(cost);
-            match progress {
-                // Asked again: a step may wait for the medium for longer than a lease lasts.
-                execute::Progress::Ended(ended) if (budget.may)() => {
-                    let served = ended.answer(&self.chain, memory);
-                    // Durable now, so the driver may see it.
-                    self.queue.give(memory, self.chain.head(), served.written)?;
-                    seen(&served);
-                }
-                unanswered => self.pending = Some(unanswered),
             }
         }
-        Ok(true)
+    }
+
+    /// Takes small writes for as long as they come one after the other, and carries them out; what comes behind them is
+    /// begun. Returns whether there was anything.
+    fn gather<M: SharedMemory + ?Sized, B: BlockBackend>(
+        &mut self,
+        device: &BlkDevice,
+        table: &MemoryTable,
+        memory: &M,
+        backend: &mut B,
+        budget: &Budget<'_>,
+        left: &mut u64,
+    ) -> Result<bool, QueueError> {
+        while *left > 0 && (self.batch.len() == 0 || (budget.may)()) {
+            match self.queue.take(self.batch.len(), memory, table, &mut self.chain) {
+                Ok(true) => {}
+                Ok(false) => break,
+                // The writes before it are carried out; it is found again after them.
+                Err(_) if self.batch.len() > 0 => break,
+                Err(why) => return Err(why),
+            }
+            let request = execute::parse(&self.chain, memory);
+            let is_write = request.is_ok_and(|request| request.kind == RequestKind::Out);
+            if self.batch.len() > 0 && !is_write {
+                // It is taken again after the batch: what it does may depend on it.
+                break;
+            }
+            match execute::begin(request, device, &self.chain, memory, backend) {
+                execute::Progress::Pending(pending) if self.batch.add(&pending, &self.chain, memory) => {
+                    *left = left.saturating_sub(cost(&self.chain, pending.step_bytes()));
+                }
+                behind => {
+                    if let execute::Progress::Ended(_) = behind {
+                        *left = left.saturating_sub(cost(&self.chain, 0));
+                    }
+                    self.pending = Some(behind);
+                    break;
+                }
+            }
+        }
+        let any = self.batch.len() > 0 || self.pending.is_some();
+        self.batch.write(memory, backend, &mut self.answers);
+        self.answers.reverse();
+        Ok(any)
+    }
+
+    /// Answers the next request, and gives its buffer back.
+    fn give<M: SharedMemory + ?Sized>(
+        &mut self,
+        head: u16,
+        place: StatusPlace,
+        ended: execute::Ended,
+        memory: &M,
+        seen: &mut impl FnMut(&Served),
+    ) -> Result<(), QueueError> {
+        let served = ended.answer(place, memory);
+        // Durable now, so the driver may see it.
+        self.queue.give(memory, head, served.written)?;
+        seen(&served);
+        Ok(())
     }
 
     /// Before the CPU rests: asks for a kick at the next request. Returns false if there is one already: poll again.
@@ -191,7 +269,7 @@ impl BlkQueue {
         if self.broken.is_some() {
             return Ok(true);
         }
-        if self.pending.is_some() {
+        if self.pending.is_some() || !self.answers.is_empty() {
             return Ok(false);
         }
         self.queue.rest(memory).inspect_err(|why| self.broken = Some(*why))
@@ -202,4 +280,9 @@ impl BlkQueue {
         let base = self.base();
         self.queue.stop(memory).unwrap_or(base)
     }
+}
+
+/// The cost of a buffer, of which so many bytes are moved, in a poll's units.
+fn cost(chain: &Chain, bytes: u64) -> u64 {
+    1 + u64::from(chain.descriptors() / DESCRIPTORS_A_COUNT) + bytes / DATA_BYTES_A_COUNT
 }

@@ -30,17 +30,27 @@ impl Segment {
 #[derive(Debug)]
 pub struct Segments {
     list: Vec<Segment>,
+    /// The most pieces.
+    most: usize,
 }
 
 impl Segments {
-    /// No pieces, with the room for all that there can be.
+    /// No pieces, with the room for all that a request can have.
     ///
     /// # Errors
     /// There is no memory left.
     pub fn with_room() -> Result<Self, alloc::collections::TryReserveError> {
+        Self::with_room_for(SEGMENTS_MAX)
+    }
+
+    /// No pieces, with the room for `most`.
+    ///
+    /// # Errors
+    /// There is no memory left.
+    pub fn with_room_for(most: usize) -> Result<Self, alloc::collections::TryReserveError> {
         let mut list = Vec::new();
-        list.try_reserve_exact(SEGMENTS_MAX)?;
-        Ok(Self { list })
+        list.try_reserve_exact(most)?;
+        Ok(Self { list, most })
     }
 
     /// How many bytes they are.
@@ -68,12 +78,22 @@ impl Segments {
 
     /// Appends a piece; false if there is no room.
     pub(super) fn push(&mut self, at: MemoryOffset, bytes: u32) -> bool {
-        let room = self.list.len() < SEGMENTS_MAX;
+        let room = self.list.len() < self.most;
         if room && bytes > 0 {
             let start = self.bytes();
             self.list.push(Segment { at, bytes, start });
         }
         room
+    }
+
+    /// Appends all of these bytes; false, and none, if there is no room for their pieces.
+    pub fn append<M: SharedMemory + ?Sized>(&mut self, bytes: &Scatter<'_, M>) -> bool {
+        let mark = self.mark();
+        let all = bytes.pieces(0, bytes.bytes()).all(|(at, bytes)| self.push(at, bytes));
+        if !all {
+            self.cut(mark);
+        }
+        all
     }
 
     pub(super) fn mark(&self) -> usize {

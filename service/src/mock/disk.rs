@@ -3,7 +3,7 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
-use crate::backend::{BackendError, BlockBackend, Sector};
+use crate::backend::{BackendError, BlockBackend, Sector, SectorRun};
 use crate::memory::{Scatter, SharedMemory};
 
 /// Sectors in a vector.
@@ -60,6 +60,25 @@ impl BlockBackend for RamDisk {
         let data = self.run("write", first, count)?;
         assert_eq!(from.bytes(), data.len() as u64, "the data are whole sectors");
         from.read(0, data).map(|_| ()).map_err(|_| BackendError::Memory)
+    }
+
+    fn write_all<M: SharedMemory + ?Sized>(
+        &mut self,
+        runs: &[SectorRun],
+        from: &Scatter<'_, M>,
+        mut done: impl FnMut(Result<(), BackendError>),
+    ) {
+        let mut skip = 0;
+        for run in runs {
+            let result = self.run("write together", run.first, run.count).and_then(|data| {
+                let copied = from.read(skip, data).map_err(|_| BackendError::Memory)?;
+                assert_eq!(copied, data.len(), "the data are whole sectors");
+                Ok(())
+            });
+            skip += run.count * self.sector_bytes as u64;
+            done(result);
+        }
+        assert_eq!(skip, from.bytes(), "the data are those of the runs");
     }
 
     fn flush(&mut self) -> Result<(), BackendError> {

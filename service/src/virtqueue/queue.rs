@@ -53,24 +53,26 @@ impl Queue {
         self.next
     }
 
-    /// Takes the next buffer into `chain`, if there is one. It stays the next one until [`Queue::give`].
+    /// Takes the buffer that is `ahead` after the next one into `chain`, if there is one. [`Queue::give`] gives the next one
+    /// back, whichever were taken.
     ///
     /// # Errors
     /// The driver broke the queue.
     pub fn take<M: SharedMemory + ?Sized>(
         &mut self,
+        ahead: u16,
         memory: &M,
         table: &MemoryTable,
         chain: &mut Chain,
     ) -> Result<bool, QueueError> {
-        if self.avail == self.next {
+        if self.avail.wrapping_sub(self.next) <= ahead {
             self.look(memory)?;
         }
-        if self.avail == self.next {
+        if self.avail.wrapping_sub(self.next) <= ahead {
             return Ok(false);
         }
         self.quiet(memory)?;
-        let head = memory.load_u16(self.layout.avail_ring(self.next))?;
+        let head = memory.load_u16(self.layout.avail_ring(self.next.wrapping_add(ahead)))?;
         if head >= self.layout.size() {
             return Err(QueueError::Head { found: head });
         }

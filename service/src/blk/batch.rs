@@ -1,0 +1,109 @@
+//! Small writes of several requests that wait in a queue. The back end carries them out together, so that what makes them
+//! durable serves all of them; each is answered by itself.
+
+use alloc::collections::TryReserveError;
+use alloc::vec::Vec;
+
+use super::execute::{Ended, Pending, StatusPlace};
+use crate::backend::{BlockBackend, SectorRun};
+use crate::memory::{Segments, SharedMemory};
+use crate::virtqueue::Chain;
+
+/// The most sectors of a batch: as many as a BTT commits together.
+const SECTORS_MOST: u64 = 32;
+
+/// The most bytes. Other queues wait meanwhile.
+const BYTES_MOST: u64 = 128 << 10;
+
+/// The most requests: each is of a sector at least.
+const REQUESTS_MOST: usize = 32;
+const _: () = assert!(REQUESTS_MOST as u64 == SECTORS_MOST);
+
+/// The most pieces of memory that their data are in.
+const PIECES_MOST: usize = 256;
+
+/// A request whose answer waits to be given.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Answer {
+    /// The first descriptor of its buffer.
+    pub(super) head: u16,
+    /// Where its status goes.
+    pub(super) place: StatusPlace,
+    /// How it ended.
+    pub(super) ended: Ended,
+}
+
+/// The room for a batch; it is used over and over.
+#[derive(Debug)]
+pub(super) struct Batch {
+    /// The sectors' data, one request's after the other's.
+    data: Segments,
+    runs: Vec<SectorRun>,
+    /// For each run, its buffer, its status's place, and the request.
+    requests: Vec<(u16, StatusPlace, Pending)>,
+    sectors: u64,
+}
+
+impl Batch {
+    /// Room for a batch, all that it will ever need.
+    ///
+    /// # Errors
+    /// There is no memory left.
+    pub(super) fn with_room() -> Result<Self, TryReserveError> {
+        let (mut runs, mut requests) = (Vec::new(), Vec::new());
+        runs.try_reserve_exact(REQUESTS_MOST)?;
+        requests.try_reserve_exact(REQUESTS_MOST)?;
+        Ok(Self { data: Segments::with_room_for(PIECES_MOST)?, runs, requests, sectors: 0 })
+    }
+
+    /// How many requests it has room for.
+    pub(super) fn room(&self) -> usize {
+        REQUESTS_MOST
+    }
+
+    /// How many requests there are.
+    pub(super) fn len(&self) -> u16 {
+        u16::try_from(self.runs.len()).expect("at most REQUESTS_MOST")
+    }
+
+    /// Adds the request of a buffer, if it is a write that has not begun and fits.
+    pub(super) fn add<M: SharedMemory + ?Sized>(&mut self, pending: &Pending, chain: &Chain, memory: &M) -> bool {
+        let Some((run, data)) = pending.whole_write(chain, memory) else { return false };
+        let sectors = self.sectors + run.count;
+        if sectors > SECTORS_MOST || self.data.bytes() + data.bytes() > BYTES_MOST {
+            return false;
+        }
+        if !self.data.append(&data) {
+            return false;
+        }
+        self.sectors = sectors;
+        self.runs.push(run);
+        self.requests.push((chain.head(), StatusPlace::of(chain), *pending));
+        true
+    }
+
+    /// Carries all of them out, and appends their answers to `answers`, in order. Afterwards it is empty.
+    pub(super) fn write<M: SharedMemory + ?Sized, B: BlockBackend>(
+        &mut self,
+        memory: &M,
+        backend: &mut B,
+        answers: &mut Vec<Answer>,
+    ) {
+        let data = self.data.span(0, u64::MAX).window(memory, 0, u64::MAX);
+        let mut requests = self.requests.iter();
+        let mut done = |result| {
+            let (head, place, pending) = requests.next().expect("a result for each run");
+            answers.push(Answer { head: *head, place: *place, ended: pending.ended_write(result) });
+        };
+        match &self.runs[..] {
+            [] => {}
+            // Alone, its sectors follow one another, and a back end need not look at each.
+            [run] => done(backend.write(run.first, run.count, &data)),
+            runs => backend.write_all(runs, &data, done),
+        }
+        self.data.clear();
+        self.runs.clear();
+        self.requests.clear();
+        self.sectors = 0;
+    }
+}
