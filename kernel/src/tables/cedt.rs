@@ -30,7 +30,7 @@ pub struct Window {
     pub bytes: u64,
     /// Among how many host bridges it is interleaved; `None` for a code without a meaning.
     pub ways: Option<u8>,
-    /// What may be behind it: [`TYPE_3`], [`PERSISTENT`] and others.
+    /// What may be behind it: type-3 devices, persistent memory and others.
     pub restrictions: u16,
     /// The host bridges, by their `_UID`.
     pub targets: Vec<u32>,

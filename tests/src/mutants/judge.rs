@@ -33,7 +33,7 @@ const WHOLE: &str = "tests";
 const NO_PROGRAMS: &str = "--no-default-features";
 
 /// All judges, cheapest first. Each is built only when it is asked.
-pub const JUDGES: [Judge; 19] = [
+pub const JUDGES: [Judge; 20] = [
     judge("btt", "btt", &["--lib"]),
     judge("readers", "btt", &["--test", "readers"]),
     judge("cpus", "btt", &["--test", "cpus"]),
@@ -45,6 +45,7 @@ pub const JUDGES: [Judge; 19] = [
     judge("crash", "btt", &["--test", "crash"]),
     judge("drivers", "drivers", &["--lib", "--test", "pmem"]),
     judge("lost", "drivers", &["--test", "lost"]),
+    judge("queue", "service", &["--test", "blk", "--test", "virtqueue"]),
     judge("labels", "nvdimm", &["--test", "labels"]),
     judge("change", "nvdimm", &["--test", "change"]),
     judge("repair", "btt", &["--test", "repair"]),
