@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::os::fd::RawFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
@@ -222,8 +222,9 @@ impl Start {
 fn default_socket() -> PathBuf {
     let program = std::env::current_exe().ok();
     let target = program.as_deref().and_then(|program| program.parent()?.parent());
-    // Cargo marks it.
-    if let Some(target) = target.filter(|target| target.join("CACHEDIR.TAG").is_file()) {
+    // Cargo marks a folder that it has made. A plain run leaves its socket in any.
+    let of_run = |target: &&Path| target.join("CACHEDIR.TAG").is_file() || target.join(qemu::PLAIN_ADMIN).exists();
+    if let Some(target) = target.filter(of_run) {
         return target.join(qemu::PLAIN_ADMIN);
     }
     let folder = std::env::var_os("XDG_RUNTIME_DIR").filter(|folder| !folder.is_empty());

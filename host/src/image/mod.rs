@@ -74,9 +74,15 @@ pub(crate) fn stub(image: &Path) -> PathBuf {
 /// Replaces `path` at once by the file that `make` makes: a program that opens it meanwhile has the old file or the new one.
 /// `make` gets an empty folder beside `path`, which is removed afterwards, and returns where in it the file is.
 ///
+/// What stands there and is no file, a disk's device above all, is refused: a rename would put a file in its place, and
+/// nothing would be on the disk.
+///
 /// # Errors
 /// Those of `make`; or which file or folder could not be made, and why.
 fn replace(path: &Path, make: impl FnOnce(&Path) -> Result<PathBuf, String>) -> Result<(), String> {
+    if fs::metadata(path).is_ok_and(|there| !there.is_file()) {
+        return Err(format!("{}: no file; name one, and copy it to a disk with dd (docs/boot.md)", path.display()));
+    }
     let folder = path.with_extension(format!("new-{}", std::process::id()));
     // A process that was killed may have left one, and had our number.
     let _ = fs::remove_dir_all(&folder);
@@ -123,6 +129,8 @@ mod tests {
         assert_eq!((fs::read_to_string(&file).unwrap().as_str(), files()), ("two", 1));
         let nowhere = replace(&place.join("none/disk.img"), write("none")).unwrap_err();
         assert!(nowhere.contains("none/disk.new-"), "{nowhere}");
+        let device = replace(Path::new("/dev/null"), |_| unreachable!("nothing is made")).unwrap_err();
+        assert!(device.contains("/dev/null: no file") && device.contains("dd"), "{device}");
         fs::remove_dir_all(&place).unwrap();
     }
 }
