@@ -9,7 +9,7 @@
 
 use core::hint::spin_loop;
 
-use service::link::ByteLink;
+use service::link::{ByteLink, PartLink};
 use uart_16550::backend::PioBackend;
 use uart_16550::spec::registers::{FifoTriggerLevel, IER, LSR};
 use uart_16550::{BaudRate, Config, Uart16550};
@@ -24,6 +24,9 @@ pub const COM2: u16 = 0x2f8;
 /// on hardware, less under emulation; so this is some ten seconds.
 const PATIENCE: u32 = 20_000_000;
 
+/// The number of looks for room in one part of a send: a few milliseconds.
+const PART: u32 = 5_000;
+
 /// A 16550 UART.
 pub struct Uart {
     device: Uart16550<PioBackend>,
@@ -31,8 +34,8 @@ pub struct Uart {
     kept: ReceiveQueue,
     /// Where bytes were lost.
     losses: Losses,
-    /// The peer took no byte for [`PATIENCE`] looks: sending does not wait again until it does.
-    stalled: bool,
+    /// How many looks the peer has taken no byte for, up to [`PATIENCE`]: then sending does not wait until it takes one.
+    waited: u32,
 }
 
 impl Uart {
@@ -54,7 +57,7 @@ impl Uart {
             ..Config::DEFAULT
         };
         device.init(config).ok()?;
-        Some(Self { device, kept: ReceiveQueue::new(), losses: Losses::NONE, stalled: false })
+        Some(Self { device, kept: ReceiveQueue::new(), losses: Losses::NONE, waited: 0 })
     }
 
     /// Waits until the last bit has left, within the bound that sending has.
@@ -66,11 +69,11 @@ impl Uart {
             spin_loop();
         }
     }
+}
 
-    /// Waits for room in the FIFO, and sends as many of `bytes` as fit. Returns how many.
-    fn send_some(&mut self, bytes: &[u8]) -> usize {
-        let looks = if self.stalled { 1 } else { PATIENCE };
-        for _ in 0..looks {
+impl PartLink for Uart {
+    fn send_part(&mut self, bytes: &[u8]) -> Option<usize> {
+        for _ in 0..PART.min(PATIENCE - self.waited).max(1) {
             if !self.kept.is_full()
                 && let Ok(byte) = self.device.try_receive_byte()
             {
@@ -79,13 +82,13 @@ impl Uart {
             }
             let sent = self.device.send_bytes(bytes);
             if sent > 0 {
-                self.stalled = false;
-                return sent;
+                self.waited = 0;
+                return Some(sent);
             }
+            self.waited = PATIENCE.min(self.waited + 1);
             spin_loop();
         }
-        self.stalled = true;
-        0
+        (self.waited < PATIENCE).then_some(0)
     }
 }
 
@@ -108,10 +111,8 @@ impl ByteLink for Uart {
     fn send(&mut self, bytes: &[u8]) {
         let mut rest = bytes;
         while !rest.is_empty() {
-            match self.send_some(rest) {
-                0 => return,
-                sent => rest = &rest[sent..],
-            }
+            let Some(sent) = self.send_part(rest) else { return };
+            rest = &rest[sent..];
         }
     }
 }

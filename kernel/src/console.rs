@@ -1,7 +1,7 @@
 //! COM1: the admin console, shared by the session, the log and a panic.
 
 use drivers::uart::{COM1, Uart};
-use service::link::ByteLink;
+use service::link::{ByteLink, PartLink};
 use spin::Mutex;
 
 static UART: Mutex<Option<Uart>> = Mutex::new(None);
@@ -29,6 +29,12 @@ impl ByteLink for Console {
         if let Some(uart) = UART.lock().as_mut() {
             uart.send(bytes);
         }
+    }
+}
+
+impl PartLink for Console {
+    fn send_part(&mut self, bytes: &[u8]) -> Option<usize> {
+        UART.lock().as_mut()?.send_part(bytes)
     }
 }
 

@@ -10,7 +10,7 @@ use core::ops::Range;
 use drivers::ivshmem::Ivshmem;
 use drivers::label_mailbox::LabelMailbox;
 use drivers::shared::SharedWindow;
-use kernel::node::export::{self, Consumer, ExportServices, Exports, Waker};
+use kernel::node::export::{self, AttendedLink, Consumer, ExportServices, Exports, Waker};
 use kernel::node::{self, BareMemory, FlushedRange, Node};
 use nvdimm::error::Place;
 use nvdimm::identity::DeviceHandle;
@@ -241,7 +241,7 @@ fn index(cpu: cpu::CpuIndex) -> btt::CpuIndex {
 
 /// Assembles the node and serves its console, the bridge and this CPU's queues until the machine ends.
 pub(crate) fn run(mut hardware: Hardware) -> ! {
-    let (mut console, cpus, clock) = (hardware.console, hardware.cpus, hardware.clock);
+    let (console, cpus, clock) = (hardware.console, hardware.cpus, hardware.clock);
     let dimms = mailbox(&hardware);
     let labels = Mutex::new(Labels { dimms, cxl: hardware.devices.cxl_labels.take(), none: NoLabels });
     let random = Mutex::new(hardware.random);
@@ -253,6 +253,7 @@ pub(crate) fn run(mut hardware: Hardware) -> ! {
     let this_cpu = index(cpu::current());
 
     let mut idle = Idle::new(cpus);
+    let mut console = AttendedLink { link: console, exports: Arc::clone(&exports), cpu: this_cpu };
     let mut session = Session::new();
     session.start(&mut console);
     let mut looked_at = clock.now_ns();

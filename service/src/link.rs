@@ -29,3 +29,16 @@ impl<L: ByteLink + ?Sized> ByteLink for &mut L {
         (**self).send(bytes);
     }
 }
+
+/// A link that can send in parts, so that whoever sends much can do something else between them.
+pub trait PartLink: ByteLink {
+    /// Sends the first of these bytes, after a short wait at most, and returns how many: 0 if the peer takes none now. `None`
+    /// if it has taken none for as long as [`ByteLink::send`] waits: the bytes are to be dropped.
+    fn send_part(&mut self, bytes: &[u8]) -> Option<usize>;
+}
+
+impl<L: PartLink + ?Sized> PartLink for &mut L {
+    fn send_part(&mut self, bytes: &[u8]) -> Option<usize> {
+        (**self).send_part(bytes)
+    }
+}

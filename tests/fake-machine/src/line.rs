@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use service::link::ByteLink;
+use service::link::{ByteLink, PartLink};
 
 /// The line.
 #[derive(Debug, Default)]
@@ -44,6 +44,15 @@ impl Wire {
     #[must_use]
     pub fn heard(&self) -> Vec<u8> {
         std::mem::take(&mut self.0.lock().expect("no panic").from_node)
+    }
+}
+
+impl PartLink for Wire {
+    /// A FIFO's length at a time.
+    fn send_part(&mut self, bytes: &[u8]) -> Option<usize> {
+        let part = &bytes[..bytes.len().min(16)];
+        self.send(part);
+        Some(part.len())
     }
 }
 

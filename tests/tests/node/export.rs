@@ -7,10 +7,11 @@ use btt::CpuIndex;
 use fake_machine::exports::{FakeConsumer, MEMORY, StillClock, services};
 use fake_machine::nfit::Table;
 use fake_machine::{BASE, Booted, Dimm, Hardware, MIB, Memory, Wire, boot_with};
-use kernel::node::export::ExportServices;
+use kernel::node::export::{AttendedLink, ExportServices};
 use service::control::{
     Attach, Deframer, DiskIndex, ExportIndex, MemoryId, MemoryRegion, Outcome, QueueIndex, Report, Request, Start,
 };
+use service::link::ByteLink as _;
 use service::memory::{MemoryOffset, SharedMemory};
 use service::mock::{Descriptor, Driver, NEXT, WRITE};
 use tests::blk::trap::Trapped;
@@ -333,6 +334,24 @@ fn long_commands_attend_to_consumers_and_their_bridge() {
     assert_eq!((bridge.answer(), bridge.woken()), (None, vec![CpuIndex(0)]), "who serves the queue is woken after it");
     bridge.booted.node.exports().poll(CpuIndex(0));
     assert_eq!(bridge.answer(), Some(0));
+}
+
+/// A reply of a megabyte takes a serial line seconds.
+#[test]
+fn a_long_reply_attends_to_consumers_and_their_bridge_between_its_parts() {
+    let mut bridge = Bridge::new(512);
+    bridge.attach();
+    bridge.start(0);
+    bridge.submit(0, 5, 0x20000, 512);
+    let stop = Request::Stop { export: ExportIndex(0), queue: QueueIndex(0) };
+    bridge.wire.0.lock().expect("no panic").to_node.extend(stop.encode(7));
+    let console = Wire::default();
+    let exports = Arc::clone(bridge.booted.node.exports());
+    let mut link = AttendedLink { link: console.clone(), exports, cpu: CpuIndex(0) };
+    let reply: Vec<u8> = (0..100_000).map(|at| b'a' + (at % 23) as u8).collect();
+    link.send(&reply);
+    assert_eq!(console.heard(), reply);
+    assert_eq!((bridge.answer(), bridge.hear()), (Some(0), vec![Report::Stopped { base: 1 }]));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! | part | does | runs on |
 //! |---|---|---|
 //! | `admin` | the commands `export` and `unexport` | CPU 0 |
+//! | `attended` | sends a reply, and attends to consumers meanwhile | CPU 0 |
 //! | `control` | carries out what the bridge requests over the control link | CPU 0 |
 //! | `station` | polls the queues of one CPU | that CPU, or the keeper of the watch |
 //! | `backend` | carries out a request on a disk | the CPU that polls its queue |
@@ -24,6 +25,7 @@
 //! beginning by whatever serves the queue next.
 
 mod admin;
+mod attended;
 mod backend;
 mod control;
 mod station;
@@ -47,6 +49,7 @@ use service::link::ByteLink;
 use spin::Mutex;
 
 use super::disk::BttDisk;
+pub use attended::AttendedLink;
 use control::Control;
 use station::Station;
 use watch::Watch;
