@@ -79,122 +79,100 @@ const fn unless(interrupted: u32) -> Result<(), Interrupted> {
     if interrupted == 0 { Ok(()) } else { Err(Interrupted) }
 }
 
-/// Copies whole lines, 32 bytes at a time.
-///
-/// # Errors
-/// [`Interrupted`].
-///
-/// # Safety
-/// 1. As [`copy_bytes`]; `bytes` is a multiple of 64 and not 0.
-/// 2. AVX is usable.
-#[inline]
-pub(crate) unsafe fn copy_lines_avx(to: *mut u8, from: *const u8, bytes: usize) -> Result<(), Interrupted> {
-    let interrupted: u32;
-    // SAFETY: the loop loads exactly `bytes` bytes at `from` and stores as many at `to`: both ranges are the caller's.
-    unsafe {
-        asm!(
-            "2: vmovdqu ymm0, [{from} + {i}]",
-            "vmovdqu ymm1, [{from} + {i} + 32]",
-            "vmovdqu [{to} + {i}], ymm0",
-            "vmovdqu [{to} + {i} + 32], ymm1",
-            "add {i}, 64",
-            "jnz 2b",
-            "3: vzeroupper",
-            guard!(),
-            i = inout(reg) bytes.wrapping_neg() => _,
-            from = in(reg) from.wrapping_add(bytes),
-            to = in(reg) to.wrapping_add(bytes),
-            interrupted = inout(reg) 0_u32 => interrupted,
-            // VZEROUPPER changes them all.
-            out("xmm0") _, out("xmm1") _, out("xmm2") _, out("xmm3") _,
-            out("xmm4") _, out("xmm5") _, out("xmm6") _, out("xmm7") _,
-            out("xmm8") _, out("xmm9") _, out("xmm10") _, out("xmm11") _,
-            out("xmm12") _, out("xmm13") _, out("xmm14") _, out("xmm15") _,
-            options(nostack)
-        );
-    }
-    unless(interrupted)
+/// A copy of whole lines: the instructions for the line at index `i`, what follows the last one, and the operands of both.
+macro_rules! copy_lines {
+    ($(#[$about:meta])* $name:ident, [$($line:literal,)+], $last:literal, $($operand:tt)+) => {
+        $(#[$about])*
+        ///
+        /// # Errors
+        /// [`Interrupted`].
+        ///
+        /// # Safety
+        /// As [`copy_bytes`]; `bytes` is a multiple of 64 and not 0, and the CPU has the instructions.
+        #[inline]
+        pub(crate) unsafe fn $name(to: *mut u8, from: *const u8, bytes: usize) -> Result<(), Interrupted> {
+            let interrupted: u32;
+            // SAFETY: the loop loads exactly `bytes` bytes at `from` and stores as many at `to`: both ranges are the
+            // caller's.
+            unsafe {
+                asm!(
+                    "2:",
+                    $($line,)+
+                    "add {i}, 64",
+                    "jnz 2b",
+                    "3:",
+                    $last,
+                    guard!(),
+                    i = inout(reg) bytes.wrapping_neg() => _,
+                    from = in(reg) from.wrapping_add(bytes),
+                    to = in(reg) to.wrapping_add(bytes),
+                    interrupted = inout(reg) 0_u32 => interrupted,
+                    $($operand)+,
+                    options(nostack)
+                );
+            }
+            unless(interrupted)
+        }
+    };
 }
 
-/// Copies whole lines, 16 bytes at a time.
-///
-/// # Errors
-/// [`Interrupted`].
-///
-/// # Safety
-/// As [`copy_bytes`]; `bytes` is a multiple of 64 and not 0.
-#[inline]
-pub(crate) unsafe fn copy_lines_sse2(to: *mut u8, from: *const u8, bytes: usize) -> Result<(), Interrupted> {
-    let interrupted: u32;
-    // SAFETY: as in `copy_lines_avx`.
-    unsafe {
-        asm!(
-            "2: movdqu {a}, [{from} + {i}]",
-            "movdqu {b}, [{from} + {i} + 16]",
-            "movdqu {c}, [{from} + {i} + 32]",
-            "movdqu {d}, [{from} + {i} + 48]",
-            "movdqu [{to} + {i}], {a}",
-            "movdqu [{to} + {i} + 16], {b}",
-            "movdqu [{to} + {i} + 32], {c}",
-            "movdqu [{to} + {i} + 48], {d}",
-            "add {i}, 64",
-            "jnz 2b",
-            "3:",
-            guard!(),
-            a = out(xmm_reg) _, b = out(xmm_reg) _, c = out(xmm_reg) _, d = out(xmm_reg) _,
-            i = inout(reg) bytes.wrapping_neg() => _,
-            from = in(reg) from.wrapping_add(bytes),
-            to = in(reg) to.wrapping_add(bytes),
-            interrupted = inout(reg) 0_u32 => interrupted,
-            options(nostack)
-        );
-    }
-    unless(interrupted)
-}
+copy_lines!(
+    /// Copies whole lines, 32 bytes at a time.
+    copy_lines_avx,
+    [
+        "vmovdqu ymm0, [{from} + {i}]",
+        "vmovdqu ymm1, [{from} + {i} + 32]",
+        "vmovdqu [{to} + {i}], ymm0",
+        "vmovdqu [{to} + {i} + 32], ymm1",
+    ],
+    // It changes all of these.
+    "vzeroupper",
+    out("xmm0") _, out("xmm1") _, out("xmm2") _, out("xmm3") _, out("xmm4") _, out("xmm5") _, out("xmm6") _,
+    out("xmm7") _, out("xmm8") _, out("xmm9") _, out("xmm10") _, out("xmm11") _, out("xmm12") _, out("xmm13") _,
+    out("xmm14") _, out("xmm15") _
+);
 
-/// Copies whole lines, 8 bytes at a time.
-///
-/// # Errors
-/// [`Interrupted`].
-///
-/// # Safety
-/// As [`copy_bytes`]; `bytes` is a multiple of 64 and not 0.
-#[inline]
-pub(crate) unsafe fn copy_lines_words(to: *mut u8, from: *const u8, bytes: usize) -> Result<(), Interrupted> {
-    let interrupted: u32;
-    // SAFETY: as in `copy_lines_avx`.
-    unsafe {
-        asm!(
-            "2: mov {a}, [{from} + {i}]",
-            "mov {b}, [{from} + {i} + 8]",
-            "mov {c}, [{from} + {i} + 16]",
-            "mov {d}, [{from} + {i} + 24]",
-            "mov [{to} + {i}], {a}",
-            "mov [{to} + {i} + 8], {b}",
-            "mov [{to} + {i} + 16], {c}",
-            "mov [{to} + {i} + 24], {d}",
-            "mov {a}, [{from} + {i} + 32]",
-            "mov {b}, [{from} + {i} + 40]",
-            "mov {c}, [{from} + {i} + 48]",
-            "mov {d}, [{from} + {i} + 56]",
-            "mov [{to} + {i} + 32], {a}",
-            "mov [{to} + {i} + 40], {b}",
-            "mov [{to} + {i} + 48], {c}",
-            "mov [{to} + {i} + 56], {d}",
-            "add {i}, 64",
-            "jnz 2b",
-            "3:",
-            guard!(),
-            a = out(reg) _, b = out(reg) _, c = out(reg) _, d = out(reg) _,
-            i = inout(reg) bytes.wrapping_neg() => _,
-            from = in(reg) from.wrapping_add(bytes),
-            to = in(reg) to.wrapping_add(bytes),
-            interrupted = inout(reg) 0_u32 => interrupted,
-            options(nostack)
-        );
-    }
-    unless(interrupted)
-}
+copy_lines!(
+    /// Copies whole lines, 16 bytes at a time.
+    copy_lines_sse2,
+    [
+        "movdqu {a}, [{from} + {i}]",
+        "movdqu {b}, [{from} + {i} + 16]",
+        "movdqu {c}, [{from} + {i} + 32]",
+        "movdqu {d}, [{from} + {i} + 48]",
+        "movdqu [{to} + {i}], {a}",
+        "movdqu [{to} + {i} + 16], {b}",
+        "movdqu [{to} + {i} + 32], {c}",
+        "movdqu [{to} + {i} + 48], {d}",
+    ],
+    "",
+    a = out(xmm_reg) _, b = out(xmm_reg) _, c = out(xmm_reg) _, d = out(xmm_reg) _
+);
+
+copy_lines!(
+    /// Copies whole lines, 8 bytes at a time.
+    copy_lines_words,
+    [
+        "mov {a}, [{from} + {i}]",
+        "mov {b}, [{from} + {i} + 8]",
+        "mov {c}, [{from} + {i} + 16]",
+        "mov {d}, [{from} + {i} + 24]",
+        "mov [{to} + {i}], {a}",
+        "mov [{to} + {i} + 8], {b}",
+        "mov [{to} + {i} + 16], {c}",
+        "mov [{to} + {i} + 24], {d}",
+        "mov {a}, [{from} + {i} + 32]",
+        "mov {b}, [{from} + {i} + 40]",
+        "mov {c}, [{from} + {i} + 48]",
+        "mov {d}, [{from} + {i} + 56]",
+        "mov [{to} + {i} + 32], {a}",
+        "mov [{to} + {i} + 40], {b}",
+        "mov [{to} + {i} + 48], {c}",
+        "mov [{to} + {i} + 56], {d}",
+    ],
+    "",
+    a = out(reg) _, b = out(reg) _, c = out(reg) _, d = out(reg) _
+);
 
 /// Copies any number of bytes: eight at a time, then single ones.
 ///
@@ -206,7 +184,7 @@ pub(crate) unsafe fn copy_lines_words(to: *mut u8, from: *const u8, bytes: usize
 /// reference to it exists but the caller's; the two do not overlap.
 pub(crate) unsafe fn copy_bytes(to: *mut u8, from: *const u8, bytes: usize) -> Result<(), Interrupted> {
     let interrupted: u32;
-    // SAFETY: as in `copy_lines_avx`.
+    // SAFETY: it loads exactly `bytes` bytes at `from` and stores as many at `to`: both ranges are the caller's.
     unsafe {
         asm!(
             "2: cmp {left}, 8",
@@ -238,52 +216,47 @@ pub(crate) unsafe fn copy_bytes(to: *mut u8, from: *const u8, bytes: usize) -> R
     unless(interrupted)
 }
 
-/// Loads an aligned word, atomically, with acquire order (on x86 every load has it).
-///
-/// # Errors
-/// [`Interrupted`].
-///
-/// # Safety
-/// `from` is aligned, and readable as in [`copy_bytes`].
-#[inline(always)]
-pub(crate) unsafe fn load_u32(from: *const u32) -> Result<u32, Interrupted> {
-    let (word, interrupted): (u32, u32);
-    // SAFETY: one load of the caller's word.
-    unsafe {
-        asm!(
-            "2: mov {word:e}, [{from}]",
-            "3:",
-            guard!(),
-            word = out(reg) word,
-            from = in(reg) from,
-            interrupted = inout(reg) 0_u32 => interrupted,
-            options(nostack, preserves_flags)
-        );
-    }
-    unless(interrupted).map(|()| word)
+/// A load of one aligned integer, by an instruction that takes it from `from` to `word`.
+macro_rules! load {
+    ($(#[$about:meta])* $name:ident, $integer:ty, $instruction:literal) => {
+        $(#[$about])*
+        ///
+        /// # Errors
+        /// [`Interrupted`].
+        ///
+        /// # Safety
+        /// `from` is aligned, and readable as in [`copy_bytes`].
+        #[inline(always)]
+        pub(crate) unsafe fn $name(from: *const $integer) -> Result<$integer, Interrupted> {
+            let (word, interrupted): ($integer, u32);
+            // SAFETY: one load of what the caller vouches for.
+            unsafe {
+                asm!(
+                    "2:",
+                    $instruction,
+                    "3:",
+                    guard!(),
+                    word = out(reg) word,
+                    from = in(reg) from,
+                    interrupted = inout(reg) 0_u32 => interrupted,
+                    options(nostack, preserves_flags)
+                );
+            }
+            unless(interrupted).map(|()| word)
+        }
+    };
 }
 
-/// Loads an aligned double word, as [`load_u32`] loads a word.
-///
-/// # Errors
-/// [`Interrupted`].
-///
-/// # Safety
-/// As [`load_u32`].
-#[inline(always)]
-pub(crate) unsafe fn load_u64(from: *const u64) -> Result<u64, Interrupted> {
-    let (word, interrupted): (u64, u32);
-    // SAFETY: one load of the caller's word.
-    unsafe {
-        asm!(
-            "2: mov {word}, [{from}]",
-            "3:",
-            guard!(),
-            word = out(reg) word,
-            from = in(reg) from,
-            interrupted = inout(reg) 0_u32 => interrupted,
-            options(nostack, preserves_flags)
-        );
-    }
-    unless(interrupted).map(|()| word)
-}
+load!(
+    /// Loads a word, atomically, with acquire order (on x86 every load has it).
+    load_u32,
+    u32,
+    "mov {word:e}, [{from}]"
+);
+
+load!(
+    /// Loads a double word, atomically, with acquire order.
+    load_u64,
+    u64,
+    "mov {word}, [{from}]"
+);
