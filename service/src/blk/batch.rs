@@ -16,7 +16,7 @@ const SECTORS_MOST: u64 = 32;
 const BYTES_MOST: u64 = 128 << 10;
 
 /// The most requests: each is of a sector at least.
-const REQUESTS_MOST: usize = 32;
+pub(super) const REQUESTS_MOST: usize = 32;
 const _: () = assert!(REQUESTS_MOST as u64 == SECTORS_MOST);
 
 /// The most pieces of memory that their data are in.
@@ -41,7 +41,6 @@ pub(super) struct Batch {
     runs: Vec<SectorRun>,
     /// For each run, its buffer, its status's place, and the request.
     requests: Vec<(u16, StatusPlace, Pending)>,
-    sectors: u64,
 }
 
 impl Batch {
@@ -53,12 +52,7 @@ impl Batch {
         let (mut runs, mut requests) = (Vec::new(), Vec::new());
         runs.try_reserve_exact(REQUESTS_MOST)?;
         requests.try_reserve_exact(REQUESTS_MOST)?;
-        Ok(Self { data: Segments::with_room_for(PIECES_MOST)?, runs, requests, sectors: 0 })
-    }
-
-    /// How many requests it has room for.
-    pub(super) fn room(&self) -> usize {
-        REQUESTS_MOST
+        Ok(Self { data: Segments::with_room_for(PIECES_MOST)?, runs, requests })
     }
 
     /// How many requests there are.
@@ -69,14 +63,13 @@ impl Batch {
     /// Adds the request of a buffer, if it is a write that has not begun and fits.
     pub(super) fn add<M: SharedMemory + ?Sized>(&mut self, pending: &Pending, chain: &Chain, memory: &M) -> bool {
         let Some((run, data)) = pending.whole_write(chain, memory) else { return false };
-        let sectors = self.sectors + run.count;
-        if sectors > SECTORS_MOST || self.data.bytes() + data.bytes() > BYTES_MOST {
+        let sectors: u64 = self.runs.iter().map(|run| run.count).sum();
+        if sectors + run.count > SECTORS_MOST || self.data.bytes() + data.bytes() > BYTES_MOST {
             return false;
         }
         if !self.data.append(&data) {
             return false;
         }
-        self.sectors = sectors;
         self.runs.push(run);
         self.requests.push((chain.head(), StatusPlace::of(chain), *pending));
         true
@@ -104,6 +97,5 @@ impl Batch {
         self.data.clear();
         self.runs.clear();
         self.requests.clear();
-        self.sectors = 0;
     }
 }

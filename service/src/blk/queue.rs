@@ -12,7 +12,7 @@
 
 use alloc::vec::Vec;
 
-use super::batch::{Answer, Batch};
+use super::batch::{Answer, Batch, REQUESTS_MOST};
 use super::execute::{self, StatusPlace};
 use super::{BlkDevice, Features, RequestKind, Served};
 use crate::backend::BlockBackend;
@@ -87,7 +87,7 @@ impl BlkQueue {
         let chain = Chain::with_room().map_err(|_| LayoutError::OutOfMemory)?;
         let batch = Batch::with_room().map_err(|_| LayoutError::OutOfMemory)?;
         let mut answers = Vec::new();
-        answers.try_reserve_exact(batch.room()).map_err(|_| LayoutError::OutOfMemory)?;
+        answers.try_reserve_exact(REQUESTS_MOST).map_err(|_| LayoutError::OutOfMemory)?;
         let queue = Queue::start(layout, event_idx, indirect, memory).map_err(LayoutError::Outside)?;
         Ok(Self { queue, chain, batch, answers, pending: None, broken: None })
     }
@@ -199,8 +199,8 @@ impl BlkQueue {
         }
     }
 
-    /// Takes small writes for as long as they come one after the other, and carries them out; what comes behind them is
-    /// begun. Returns whether there was anything.
+    /// Takes small writes for as long as they come one after the other, and carries them out; then it begins what comes behind
+    /// them. Returns whether there was anything.
     fn gather<M: SharedMemory + ?Sized, B: BlockBackend>(
         &mut self,
         device: &BlkDevice,
@@ -210,6 +210,7 @@ impl BlkQueue {
         budget: &Budget<'_>,
         left: &mut u64,
     ) -> Result<bool, QueueError> {
+        let mut behind = None;
         while *left > 0 && (self.batch.len() == 0 || (budget.may)()) {
             match self.queue.take(self.batch.len(), memory, table, &mut self.chain) {
                 Ok(true) => {}
@@ -219,27 +220,31 @@ impl BlkQueue {
                 Err(why) => return Err(why),
             }
             let request = execute::parse(&self.chain, memory);
-            let is_write = request.is_ok_and(|request| request.kind == RequestKind::Out);
-            if self.batch.len() > 0 && !is_write {
-                // It is taken again after the batch: what it does may depend on it.
+            if !request.is_ok_and(|request| request.kind == RequestKind::Out) {
+                behind = Some(request);
                 break;
             }
-            match execute::begin(request, device, &self.chain, memory, backend) {
-                execute::Progress::Pending(pending) if self.batch.add(&pending, &self.chain, memory) => {
+            let begun = execute::begin(request, device, &self.chain, memory, backend);
+            match &begun {
+                execute::Progress::Pending(pending) if self.batch.add(pending, &self.chain, memory) => {
                     *left = left.saturating_sub(cost(&self.chain, pending.step_bytes()));
                 }
-                behind => {
-                    if let execute::Progress::Ended(_) = behind {
-                        *left = left.saturating_sub(cost(&self.chain, 0));
-                    }
-                    self.pending = Some(behind);
+                _ => {
+                    self.pending = Some(begun);
                     break;
                 }
             }
         }
-        let any = self.batch.len() > 0 || self.pending.is_some();
+        let any = self.batch.len() > 0 || self.pending.is_some() || behind.is_some();
         self.batch.write(memory, backend, &mut self.answers);
         self.answers.reverse();
+        // What it does may depend on the batch. If it may not be begun now, it is taken again.
+        if let Some(request) = behind.filter(|_| self.answers.is_empty() || (budget.may)()) {
+            self.pending = Some(execute::begin(request, device, &self.chain, memory, backend));
+        }
+        if let Some(execute::Progress::Ended(_)) = self.pending {
+            *left = left.saturating_sub(cost(&self.chain, 0));
+        }
         Ok(any)
     }
 
