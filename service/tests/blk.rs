@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use service::backend::BackendError;
 use service::blk::{
     BlkDevice, Budget, DiskProperties, Features, RequestError, SEG_MAX, STATUS_IOERR, STATUS_OK, STATUS_UNSUPP,
-    STEP_BYTES, ZEROES_UNITS_MAX,
+    STEP_BYTES, STEP_SECTORS, STEP_UNITS, ZEROES_UNITS_MAX,
 };
 use service::memory::{MemoryOffset, SharedMemory, Words};
 use service::mock::{Consumer, Descriptor, NEXT, Parts, WRITE};
@@ -228,7 +228,7 @@ fn discard_and_write_zeroes_take_one_range_within_their_limit() {
     let most = range(0, ZEROES_UNITS_MAX, 0);
     assert_eq!(consumer.ask(DISCARD, 0, &most, 0, &Parts::default()).status, STATUS_OK);
     assert_eq!(consumer.ask(WRITE_ZEROES, 0, &range(8, 8, 1), 0, &Parts::default()).status, STATUS_OK);
-    let step = STEP_BYTES / 512;
+    let step = STEP_SECTORS;
     let mut done: Vec<_> = (0..u64::from(ZEROES_UNITS_MAX) / step).map(|at| ("discard", at * step, step)).collect();
     done.push(("write zeroes, unmap", 8, 8));
     assert_eq!(consumer.disk.runs, done);
@@ -273,14 +273,14 @@ fn requests_of_as_many_pieces_as_drivers_send_are_served() {
 /// OVMF sends requests of up to 1 GiB in one piece. They are served in steps, between which others have their turn.
 #[test]
 fn a_request_of_any_size_is_served_in_steps() {
-    let pieces = 5 * STEP_BYTES / Consumer::<Words>::MEMORY_BYTES + 1;
-    let bytes = pieces * Consumer::<Words>::MEMORY_BYTES;
-    let disk = DiskProperties { sectors: bytes / 512, ..DISK };
+    const PIECES: u16 = 3;
+    const PIECE_SECTORS: u32 = 60;
+    let disk = DiskProperties { sectors: u64::from(u32::from(PIECES) * PIECE_SECTORS), ..DISK };
     let begin = || {
         let mut consumer = Consumer::new(disk, 128);
         // The same memory over and over, which has room for no more.
-        let whole = |next| Descriptor { addr: gpa(0), len: 128 << 10, flags: NEXT, next };
-        let chain = (2..2 + u16::try_from(pieces).unwrap()).map(whole);
+        let piece = |next| Descriptor { addr: gpa(0), len: PIECE_SECTORS * 512, flags: NEXT, next };
+        let chain = (2..2 + PIECES).map(piece);
         let header = Descriptor { addr: gpa(0x8000), len: 16, flags: NEXT, next: 1 };
         let status = Descriptor { addr: gpa(0x9000), len: 1, flags: WRITE, next: 0 };
         for (index, descriptor) in (0..).zip([header].into_iter().chain(chain).chain([status])) {
@@ -290,8 +290,8 @@ fn a_request_of_any_size_is_served_in_steps() {
         consumer.driver.publish(&consumer.memory, 0);
         consumer
     };
-    let step = |at: u64, sectors: u64| ("write", at * STEP_BYTES / 512, sectors);
-    let whole = [0, 1, 2, 3, 4].map(|at| step(at, STEP_BYTES / 512));
+    let step = |at: u64, sectors: u64| ("write", at * STEP_SECTORS, sectors);
+    let whole = [0, 1, 2, 3, 4].map(|at| step(at, STEP_SECTORS));
 
     let mut consumer = begin();
     for steps in 1..=5 {
@@ -303,7 +303,7 @@ fn a_request_of_any_size_is_served_in_steps() {
     }
     let progress = consumer.poll_with(1, |_| ());
     assert_eq!((progress.served, progress.failed, progress.call), (1, 0, true));
-    assert_eq!(consumer.disk.runs[5..], [step(5, (128 << 10) / 512)]);
+    assert_eq!(consumer.disk.runs[5..], [step(5, 20)]);
     assert_eq!(consumer.bytes(0x9000, 1), [STATUS_OK]);
     consumer.is_served();
 
@@ -326,15 +326,45 @@ fn a_request_of_any_size_is_served_in_steps() {
     consumer.is_served();
 }
 
+/// Whatever a consumer asks for, another has its turn after a step.
+#[test]
+fn a_poll_does_a_step_and_no_more() {
+    let disk = DiskProperties { sectors: 1 << 20, ..DISK };
+    let sectors = |consumer: &Consumer<Words>| consumer.disk.runs.iter().map(|(_, _, count)| *count).sum::<u64>();
+    let range = range(0, ZEROES_UNITS_MAX, 0);
+    let small = vec![0; 4 * 512];
+    let empty: &[u8] = &[];
+    for (kind, data, room, in_a_step) in [
+        (OUT, &small[..], 1, STEP_SECTORS),
+        (IN, empty, 4 * 512 + 1, u64::from(STEP_UNITS) * 4),
+        (IN, empty, 72 * 512 + 1, STEP_BYTES / 512 / 72 * 72),
+        (DISCARD, &range[..], 1, STEP_SECTORS),
+        (WRITE_ZEROES, &range[..], 1, STEP_SECTORS),
+    ] {
+        let mut consumer = Consumer::new(disk, 128);
+        for slot in 0..64 {
+            let readable = [&u64::from(kind).to_le_bytes()[..], &(8 * u64::from(slot)).to_le_bytes(), data].concat();
+            // In one place: what is read does not matter.
+            consumer.place(slot * 2, 0x8000, &readable, room, &Parts::default());
+            consumer.driver.publish(&consumer.memory, slot * 2);
+        }
+        for polls in 1..=2 {
+            let progress = consumer.poll_with(STEP_UNITS, |_| ());
+            assert!(progress.more, "{kind}");
+            assert_eq!(sectors(&consumer), polls * in_a_step, "request {kind} of {room} bytes");
+        }
+    }
+}
+
 /// A lease may end at any moment: while a buffer is taken, a step waits for the medium, or one is answered.
 #[test]
 fn memory_that_may_not_be_touched_any_more_is_left_as_it_is_and_each_request_is_done_once() {
-    let large = STEP_BYTES + 64 * 512;
+    let large = (STEP_SECTORS + 20) * 512;
     let disk = DiskProperties { sectors: 2 * large / 512, ..DISK };
     for looks in 0_u32.. {
         let mut consumer = Consumer::new(disk, 128);
         // A write in two steps, of the same memory over and over; one that ends at once; a read.
-        let pieces = large.div_ceil(Consumer::<Words>::MEMORY_BYTES / 4);
+        let pieces = 4;
         let piece = u32::try_from(large / pieces).unwrap();
         let chain = (2..=1 + u16::try_from(pieces).unwrap()).map(|next| Descriptor {
             addr: gpa(0x10000),
@@ -440,7 +470,7 @@ fn small_writes_that_wait_are_written_together_and_answered_each_by_itself() {
     consumer.poll_with(100, |served| results.push(served.result));
     assert_eq!(results, [Err(RequestError::Backend(BackendError::Media)), Ok(()), Ok(())]);
     // A batch has its bounds: 32 sectors, and what the budget allows.
-    for (budget, served, batched) in [(100, 11, 10), (5, 5, 5)] {
+    for (budget, served, batched) in [(100, 11, 10), (15, 5, 5)] {
         consumer.disk.runs.clear();
         for unit in 0..11 {
             offer(&mut consumer, OUT, unit * 3, &sector(9).repeat(3), 1);

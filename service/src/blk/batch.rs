@@ -4,20 +4,14 @@
 use alloc::collections::TryReserveError;
 use alloc::vec::Vec;
 
-use super::execute::{Ended, Pending, StatusPlace};
+use super::execute::{Ended, Pending, STEP_BYTES, STEP_SECTORS, StatusPlace};
 use crate::backend::{BlockBackend, SectorRun};
 use crate::memory::{Segments, SharedMemory};
 use crate::virtqueue::Chain;
 
-/// The most sectors of a batch: as many as a BTT commits together.
-const SECTORS_MOST: u64 = 32;
-
-/// The most bytes. Other queues wait meanwhile.
-const BYTES_MOST: u64 = 128 << 10;
-
 /// The most requests: each is of a sector at least.
 pub(super) const REQUESTS_MOST: usize = 32;
-const _: () = assert!(REQUESTS_MOST as u64 == SECTORS_MOST);
+const _: () = assert!(REQUESTS_MOST as u64 == STEP_SECTORS);
 
 /// The most pieces of memory that their data are in.
 const PIECES_MOST: usize = 256;
@@ -64,7 +58,7 @@ impl Batch {
     pub(super) fn add<M: SharedMemory + ?Sized>(&mut self, pending: &Pending, chain: &Chain, memory: &M) -> bool {
         let Some((run, data)) = pending.whole_write(chain, memory) else { return false };
         let sectors: u64 = self.runs.iter().map(|run| run.count).sum();
-        if sectors + run.count > SECTORS_MOST || self.data.bytes() + data.bytes() > BYTES_MOST {
+        if sectors + run.count > STEP_SECTORS || self.data.bytes() + data.bytes() > STEP_BYTES {
             return false;
         }
         if !self.data.append(&data) {

@@ -1,10 +1,11 @@
 //! A request, done step by step: from a checked buffer to a status byte. Storing that is a step of its own: those before it
 //! may wait for the medium for long.
 //!
-//! A step moves at most [`STEP_BYTES`], so a request may be as large as the disk, and some drivers' are: other queues
-//! wait for a step only. What a step has done is whole sectors, each old or new; a device that ends between two steps
-//! leaves a request that is not answered, and the next one begins it anew.
+//! A step moves at most [`STEP_BYTES`], and changes at most [`STEP_SECTORS`]. So a request may be as large as the disk, and
+//! some drivers' are: other queues wait for a step only. What a step has done is whole sectors, each old or new; a device that
+//! ends between two steps leaves a request that is not answered, and the next one begins it anew.
 
+use super::queue::STEP_UNITS;
 use super::request::{HEADER_BYTES, Request, RequestKind};
 use super::{
     BlkDevice, DiskProperties, Features, RequestError, STATUS_OK, UNIT_BYTES, ZEROES_SEGMENTS_MAX, ZEROES_UNITS_MAX,
@@ -19,8 +20,14 @@ const ID_BYTES: usize = 20;
 const RANGE_BYTES: usize = 16;
 const UNMAP: u32 = 1;
 
-/// So much of a disk is read, written, discarded or zeroed at a time.
-pub const STEP_BYTES: u64 = 1 << 20;
+/// The most bytes that a step reads or writes.
+pub const STEP_BYTES: u64 = 128 << 10;
+
+/// The most sectors that a step writes, discards or zeroes: as many as a BTT commits together.
+pub const STEP_SECTORS: u64 = 32;
+
+/// The bytes that are read for one unit of a poll's budget.
+const READ_BYTES_A_UNIT: u64 = STEP_BYTES / STEP_UNITS as u64;
 
 /// How a request went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,14 +116,19 @@ pub(super) fn begin<M: SharedMemory + ?Sized, B: BlockBackend>(
 }
 
 impl Pending {
-    /// Its kind.
-    pub(super) const fn kind(&self) -> RequestKind {
-        self.kind
+    /// How many sectors the next step is about.
+    fn step_sectors(&self) -> u64 {
+        let bytes = STEP_BYTES / u64::from(self.disk.sector_bytes);
+        let most = if matches!(self.work, Work::Read) { bytes } else { bytes.min(STEP_SECTORS) };
+        (self.count - self.done).min(most)
     }
 
-    /// How much the next step moves.
-    pub(super) fn step_bytes(&self) -> u64 {
-        ((self.count - self.done) * u64::from(self.disk.sector_bytes)).min(STEP_BYTES)
+    /// The cost of the next step in a poll's units: one for each sector that it changes, or for each 4 KiB that it reads.
+    pub(super) fn cost(&self) -> u64 {
+        match self.work {
+            Work::Read => (self.step_sectors() * u64::from(self.disk.sector_bytes)).div_ceil(READ_BYTES_A_UNIT),
+            Work::Write | Work::Discard | Work::WriteZeroes { .. } => self.step_sectors(),
+        }
     }
 
     /// The sectors of a write that has not begun and can be done in one step, and their data.
@@ -126,9 +138,9 @@ impl Pending {
         memory: &'a M,
     ) -> Option<(SectorRun, Scatter<'a, M>)> {
         let whole = matches!(self.work, Work::Write) && self.done == 0;
-        let bytes = self.count * u64::from(self.disk.sector_bytes);
-        (whole && bytes <= STEP_BYTES).then(|| {
+        (whole && self.count == self.step_sectors()).then(|| {
             let run = SectorRun { first: self.first, count: self.count };
+            let bytes = self.count * u64::from(self.disk.sector_bytes);
             (run, chain.readable().window(memory, HEADER_BYTES, bytes))
         })
     }
@@ -152,8 +164,8 @@ impl Pending {
             return ended(Err(RequestError::OutOfRange));
         }
         let sector_bytes = u64::from(self.disk.sector_bytes);
-        let (skip, bytes) = (self.done * sector_bytes, self.step_bytes());
-        let (first, count) = (Sector(self.first.0 + self.done), bytes / sector_bytes);
+        let (first, count) = (Sector(self.first.0 + self.done), self.step_sectors());
+        let (skip, bytes) = (self.done * sector_bytes, count * sector_bytes);
         let result = match self.work {
             Work::Read => backend.read(first, count, &chain.writable().window(memory, skip, bytes)),
             Work::Write => backend.write(first, count, &chain.readable().window(memory, HEADER_BYTES + skip, bytes)),

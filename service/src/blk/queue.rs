@@ -19,11 +19,12 @@ use crate::backend::BlockBackend;
 use crate::memory::{MemoryTable, SharedMemory};
 use crate::virtqueue::{Chain, Layout, LayoutError, Queue, QueueError};
 
-/// A request costs one unit of a poll's budget, and one more for each of these: other queues on this CPU wait meanwhile.
-const DATA_BYTES_A_COUNT: u64 = 64 << 10;
+/// The budget of a poll after which the next consumer has its turn: one step of a large request, or a batch of writes, or
+/// as many small requests.
+pub const STEP_UNITS: u32 = 32;
 
-/// A request costs one unit more for each of these many descriptors, too.
-const DESCRIPTORS_A_COUNT: u32 = 64;
+/// A buffer costs one unit more for each of these many descriptors.
+const DESCRIPTORS_A_UNIT: u32 = 64;
 
 /// The outcome of a poll.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,8 +44,9 @@ pub struct Progress {
 /// How long a poll goes on.
 #[derive(Clone, Copy)]
 pub struct Budget<'a> {
-    /// So many requests, fewer if they are large: one more counts for each 64 KiB of data and for each 64 descriptors, and a
-    /// step that discards or zeroes is the last.
+    /// What is done at most. A unit is a sector that is written, discarded or zeroed, 4 KiB that are read, or a request that
+    /// does none of these; and 64 descriptors of a buffer. What would go beyond it waits for the next poll, unless nothing
+    /// was done before it.
     pub units: u32,
     /// Whether the driver's memory may be touched, now: asked before each buffer is taken, before each step of a request, and
     /// before each is answered. What a step has begun it finishes.
@@ -56,6 +58,11 @@ impl Budget<'_> {
     #[must_use]
     pub fn units(units: u32) -> Self {
         Self { units, may: &|| true }
+    }
+
+    /// Whether work of that cost may be done when so many units are left: whatever it costs, if it is the first.
+    fn fits(&self, cost: u64, left: u64) -> bool {
+        cost <= left || left == u64::from(self.units)
     }
 }
 
@@ -104,7 +111,7 @@ impl BlkQueue {
         self.broken
     }
 
-    /// Serves requests as long as the budget allows. A large one is served in steps of [`super::STEP_BYTES`]; when the budget
+    /// Serves requests as long as the budget allows. A large one is served in steps of [`super::STEP_SECTORS`]; when the budget
     /// ends between two of them, the next call goes on. Each is in the used ring when it is done; the driver is to be called
     /// once, if [`Progress::call`] is set. If its memory may not be touched any more, the next call goes on as well, and calls
     /// the driver for what is in the used ring by then.
@@ -182,11 +189,11 @@ impl BlkQueue {
                     return Ok(true);
                 }
                 Some(execute::Progress::Pending(pending)) => {
-                    let cost = match pending.kind() {
-                        // Of a few bytes that may mean many sectors.
-                        RequestKind::Discard | RequestKind::WriteZeroes => left,
-                        _ => cost(&self.chain, pending.step_bytes()),
-                    };
+                    let cost = pending.cost() + cost(&self.chain);
+                    if !budget.fits(cost, left) {
+                        self.pending = Some(execute::Progress::Pending(pending));
+                        return Ok(true);
+                    }
                     left = left.saturating_sub(cost);
                     self.pending = Some(pending.step(device, &self.chain, memory, backend));
                 }
@@ -226,8 +233,11 @@ impl BlkQueue {
             }
             let begun = execute::begin(request, device, &self.chain, memory, backend);
             match &begun {
-                execute::Progress::Pending(pending) if self.batch.add(pending, &self.chain, memory) => {
-                    *left = left.saturating_sub(cost(&self.chain, pending.step_bytes()));
+                execute::Progress::Pending(pending)
+                    if budget.fits(pending.cost() + cost(&self.chain), *left)
+                        && self.batch.add(pending, &self.chain, memory) =>
+                {
+                    *left = left.saturating_sub(pending.cost() + cost(&self.chain));
                 }
                 _ => {
                     self.pending = Some(begun);
@@ -243,7 +253,7 @@ impl BlkQueue {
             self.pending = Some(execute::begin(request, device, &self.chain, memory, backend));
         }
         if let Some(execute::Progress::Ended(_)) = self.pending {
-            *left = left.saturating_sub(cost(&self.chain, 0));
+            *left = left.saturating_sub(1 + cost(&self.chain));
         }
         Ok(any)
     }
@@ -287,7 +297,7 @@ impl BlkQueue {
     }
 }
 
-/// The cost of a buffer, of which so many bytes are moved, in a poll's units.
-fn cost(chain: &Chain, bytes: u64) -> u64 {
-    1 + u64::from(chain.descriptors() / DESCRIPTORS_A_COUNT) + bytes / DATA_BYTES_A_COUNT
+/// The cost of a buffer, whatever its request is, in a poll's units.
+fn cost(chain: &Chain) -> u64 {
+    u64::from(chain.descriptors() / DESCRIPTORS_A_UNIT)
 }

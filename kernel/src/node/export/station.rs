@@ -8,7 +8,7 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 use btt::CpuIndex;
 use drivers::medium::AnyMedium;
 use service::admin::commands::machine::TraceEvent;
-use service::blk::{BlkDevice, BlkQueue, Budget, Progress};
+use service::blk::{BlkDevice, BlkQueue, Budget, Progress, STEP_UNITS};
 use service::control::{Call, DiskIndex, Report};
 use service::memory::MemoryTable;
 use service::stats::QueueStats;
@@ -19,9 +19,6 @@ use super::Consumer;
 use super::backend::DiskBackend;
 use super::trace::{Event, Name, Ring};
 use crate::node::disk::BttDisk;
-
-/// The most work, as [`BlkQueue::poll`] counts it, that a poll does for one queue before it goes on to the next.
-const BUDGET: u32 = 64;
 
 /// A queue that is served.
 pub(super) struct Running {
@@ -53,7 +50,7 @@ impl Running {
         let memory = self.consumer.memory();
         let mut backend = DiskBackend { disk: self.disk.as_deref(), cpu };
         let mut progress =
-            self.ring.poll(&self.device, &self.table, memory, &mut backend, Budget { units: BUDGET, may });
+            self.ring.poll(&self.device, &self.table, memory, &mut backend, Budget { units: STEP_UNITS, may });
         self.resting &= progress.served == 0;
         progress.call &= self.call.is_some();
         if progress.call {
