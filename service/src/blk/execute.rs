@@ -5,7 +5,6 @@
 //! some drivers' are: other queues wait for a step only. What a step has done is whole sectors, each old or new; a device that
 //! ends between two steps leaves a request that is not answered, and the next one begins it anew.
 
-use super::queue::STEP_UNITS;
 use super::request::{HEADER_BYTES, Request, RequestKind};
 use super::{
     BlkDevice, DiskProperties, Features, RequestError, STATUS_OK, UNIT_BYTES, ZEROES_SEGMENTS_MAX, ZEROES_UNITS_MAX,
@@ -25,6 +24,10 @@ pub const STEP_BYTES: u64 = 128 << 10;
 
 /// The most sectors that a step writes, discards or zeroes: as many as a BTT commits together.
 pub const STEP_SECTORS: u64 = 32;
+
+/// The budget of a poll after which the next consumer has its turn: one step of a large request, or a batch of writes, or
+/// as many small requests.
+pub const STEP_UNITS: u32 = 32;
 
 /// The bytes that are read for one unit of a poll's budget.
 const READ_BYTES_A_UNIT: u64 = STEP_BYTES / STEP_UNITS as u64;

@@ -16,9 +16,9 @@ mod request;
 use core::fmt;
 
 pub use config::{CONFIG_BYTES, WRITEBACK_AT};
-pub use execute::{STEP_BYTES, STEP_SECTORS, Served, refuse};
+pub use execute::{STEP_BYTES, STEP_SECTORS, STEP_UNITS, Served, refuse};
 pub use features::Features;
-pub use queue::{BlkQueue, Budget, Progress, STEP_UNITS};
+pub use queue::{BlkQueue, Budget, Progress};
 pub use request::{Request, RequestKind};
 
 use crate::backend::BackendError;

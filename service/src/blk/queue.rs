@@ -19,10 +19,6 @@ use crate::backend::BlockBackend;
 use crate::memory::{MemoryTable, SharedMemory};
 use crate::virtqueue::{Chain, Layout, LayoutError, Queue, QueueError};
 
-/// The budget of a poll after which the next consumer has its turn: one step of a large request, or a batch of writes, or
-/// as many small requests.
-pub const STEP_UNITS: u32 = 32;
-
 /// A buffer costs one unit more for each of these many descriptors.
 const DESCRIPTORS_A_UNIT: u32 = 64;
 
