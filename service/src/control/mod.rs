@@ -49,7 +49,8 @@
 //! 1. One request at a time, and a Ping beside it: the bridge sends the next one when the answer is there. A request
 //!    whose answer does not come within [`ANSWER_MS`] is sent again with its number. All of them may be: a repeated
 //!    Attach, Start, Detach or SetCall changes nothing, the answer to a repeated Stop is the same base. An answer whose
-//!    number is that of no pending request is late: it counts for nothing.
+//!    number is that of no pending request is late: it counts for nothing. While the appliance carries a request out, it
+//!    takes Hello and Ping in, and nothing else.
 //! 2. **Greeting.** The bridge is silent until it hears the appliance's unasked Hello. Then it sends Hello until it
 //!    is answered, and again when a Disk is missing. `session` is a number that it makes when it starts; at a new one the
 //!    appliance detaches everything, else nothing. `boot` is one that the appliance makes when it starts; when it

@@ -48,28 +48,39 @@ pub struct FakeConsumer {
     pub rung: Mutex<Vec<u32>>,
     /// By how much an interrupt moves the clock on.
     pub ring_ns: AtomicU64,
+    /// Whoever holds it keeps a CPU that interrupts the consumer within its step.
+    pub held: Mutex<()>,
+    id: MemoryId,
     clock: Arc<StillClock>,
     cpus: u32,
 }
 
 impl FakeConsumer {
-    /// One with this memory, for a machine of so many CPUs.
+    /// [`MEMORY`] with this memory, for a machine of so many CPUs.
     #[must_use]
     pub fn new(memory: &'static Memory, clock: &Arc<StillClock>, cpus: u32) -> Self {
+        Self::numbered(MEMORY, memory, clock, cpus)
+    }
+
+    /// The same under another number.
+    #[must_use]
+    pub fn numbered(id: MemoryId, memory: &'static Memory, clock: &Arc<StillClock>, cpus: u32) -> Self {
         // SAFETY: the memory is never freed, and only pointers lead there.
         let window = unsafe { SharedWindow::new(memory.start, memory.bytes) };
-        Self { window, rung: Mutex::default(), ring_ns: AtomicU64::new(0), clock: Arc::clone(clock), cpus }
+        let (rung, ring_ns, held) = (Mutex::default(), AtomicU64::new(0), Mutex::default());
+        Self { window, rung, ring_ns, held, id, clock: Arc::clone(clock), cpus }
     }
 }
 
 impl Consumer for FakeConsumer {
     fn id(&self) -> MemoryId {
-        MEMORY
+        self.id
     }
     fn memory(&self) -> &SharedWindow {
         &self.window
     }
     fn ring(&self, doorbell: u32) {
+        drop(self.held.lock().expect("no panic"));
         self.rung.lock().expect("no panic").push(doorbell);
         *self.clock.now_ns.lock().expect("no panic") += self.ring_ns.load(Ordering::Relaxed);
     }

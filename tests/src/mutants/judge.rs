@@ -33,7 +33,7 @@ const WHOLE: &str = "tests";
 const NO_PROGRAMS: &str = "--no-default-features";
 
 /// All judges, cheapest first. Each is built only when it is asked.
-pub const JUDGES: [Judge; 20] = [
+pub const JUDGES: [Judge; 21] = [
     judge("btt", "btt", &["--lib"]),
     judge("readers", "btt", &["--test", "readers"]),
     judge("cpus", "btt", &["--test", "cpus"]),
@@ -50,6 +50,7 @@ pub const JUDGES: [Judge; 20] = [
     judge("change", "nvdimm", &["--test", "change"]),
     judge("repair", "btt", &["--test", "repair"]),
     judge("blk", WHOLE, &[NO_PROGRAMS, "--test", "blk"]),
+    judge("node", WHOLE, &[NO_PROGRAMS, "--test", "node"]),
     judge("instructions", WHOLE, &[NO_PROGRAMS, "--test", "instructions"]),
     judge("explorer", WHOLE, &[NO_PROGRAMS, "--test", "crash_explorer"]),
     judge("loom", "btt-loom", &["--test", "loom"]),

@@ -8,6 +8,7 @@ use fake_machine::exports::{FakeConsumer, MEMORY, StillClock, services};
 use fake_machine::nfit::Table;
 use fake_machine::{BASE, Booted, Dimm, Hardware, MIB, Memory, Wire, boot_with};
 use kernel::node::export::{AttendedLink, ExportServices};
+use service::blk::STEP_BYTES;
 use service::control::{
     Attach, Deframer, DiskIndex, ExportIndex, MemoryId, MemoryRegion, Outcome, QueueIndex, Report, Request, Start,
 };
@@ -86,10 +87,7 @@ impl Bridge {
     /// All that it reports, with the numbers of the requests it replies to.
     fn hear_all(&mut self) -> Vec<(u16, Report)> {
         while self.booted.node.exports().poll_control() {}
-        let bytes = std::mem::take(&mut self.wire.0.lock().expect("no panic").from_node);
-        let mut deframer = Deframer::new();
-        let payloads = bytes.iter().filter_map(|byte| deframer.push(*byte));
-        payloads.map(|payload| Report::decode(&payload.expect("a sound frame")).expect("a report")).collect()
+        replies(self)
     }
 
     fn ask(&mut self, request: Request, outcome: Outcome) {
@@ -98,9 +96,13 @@ impl Bridge {
     }
 
     fn attach(&mut self) {
+        self.attach_as(ExportIndex(0), MEMORY);
+    }
+
+    fn attach_as(&mut self, export: ExportIndex, memory: MemoryId) {
         let regions = vec![MemoryRegion { gpa: GPA, bytes: MIB as u64, offset: 0 }];
         let features = 1 << 32 | 1 << 13 | 1 << 14; // VERSION_1, DISCARD, WRITE_ZEROES
-        let attach = Attach { export: ExportIndex(0), memory: MEMORY, features, disk: DiskIndex(0), regions };
+        let attach = Attach { export, memory, features, disk: DiskIndex(0), regions };
         self.ask(Request::Attach(attach), Outcome::Ok);
     }
 
@@ -109,21 +111,16 @@ impl Bridge {
     }
 
     fn start_with(&mut self, queue: u16, size: u16, outcome: Outcome) {
+        self.ask(Self::start_of(ExportIndex(0), queue, size), outcome);
+    }
+
+    fn start_of(export: ExportIndex, queue: u16, size: u16) -> Request {
         let avail = 16 * u64::from(RINGS);
         let used = (avail + 6 + 2 * u64::from(RINGS)).next_multiple_of(4);
         let call = Some(service::control::Call { peer: 9, vector: 0 });
-        let start = Start {
-            export: ExportIndex(0),
-            queue: QueueIndex(queue),
-            size,
-            base: 0,
-            desc: 0,
-            avail,
-            used,
-            call,
-            kick_vector: queue,
-        };
-        self.ask(Request::Start(start), outcome);
+        let kick_vector = queue;
+        let queue = QueueIndex(queue);
+        Request::Start(Start { export, queue, size, base: 0, desc: 0, avail, used, call, kick_vector })
     }
 
     /// One request: a header, data, a status. Its status, or none if it was not served.
@@ -134,20 +131,7 @@ impl Bridge {
     }
 
     fn submit(&mut self, kind: u32, unit: u64, data: u64, bytes: u32) {
-        let window = self.consumer.window;
-        let header = [&kind.to_le_bytes()[..], &[0; 4], &unit.to_le_bytes()].concat();
-        window.write(MemoryOffset(BUFFERS), &header).expect("in memory");
-        window.write(MemoryOffset(BUFFERS + 16), &[0xee]).expect("in memory");
-        let flags = if kind == 0 { NEXT | WRITE } else { NEXT };
-        let parts = [
-            Descriptor { addr: GPA + BUFFERS, len: 16, flags: NEXT, next: 1 },
-            Descriptor { addr: GPA + data, len: bytes, flags, next: 2 },
-            Descriptor { addr: GPA + BUFFERS + 16, len: 1, flags: WRITE, next: 0 },
-        ];
-        for (index, part) in (0..).zip(parts) {
-            self.driver.set_descriptor(&window, index, part);
-        }
-        self.driver.publish(&window, 0);
+        submit(&self.consumer, &mut self.driver, kind, unit, data, bytes);
     }
 
     /// Who was woken since this was last asked.
@@ -160,12 +144,34 @@ impl Bridge {
     }
 
     fn answer(&mut self) -> Option<u8> {
-        let window = self.consumer.window;
-        self.driver.collect(&window)?;
-        let mut status = [0];
-        window.read(MemoryOffset(BUFFERS + 16), &mut status).expect("in memory");
-        Some(status[0])
+        answer(&self.consumer, &mut self.driver)
     }
+}
+
+/// One request: a header, data, a status.
+fn submit(consumer: &FakeConsumer, driver: &mut Driver, kind: u32, unit: u64, data: u64, bytes: u32) {
+    let window = consumer.window;
+    let header = [&kind.to_le_bytes()[..], &[0; 4], &unit.to_le_bytes()].concat();
+    window.write(MemoryOffset(BUFFERS), &header).expect("in memory");
+    window.write(MemoryOffset(BUFFERS + 16), &[0xee]).expect("in memory");
+    let flags = if kind == 0 { NEXT | WRITE } else { NEXT };
+    let parts = [
+        Descriptor { addr: GPA + BUFFERS, len: 16, flags: NEXT, next: 1 },
+        Descriptor { addr: GPA + data, len: bytes, flags, next: 2 },
+        Descriptor { addr: GPA + BUFFERS + 16, len: 1, flags: WRITE, next: 0 },
+    ];
+    for (index, part) in (0..).zip(parts) {
+        driver.set_descriptor(&window, index, part);
+    }
+    driver.publish(&window, 0);
+}
+
+/// The status of the request, if it was served.
+fn answer(consumer: &FakeConsumer, driver: &mut Driver) -> Option<u8> {
+    driver.collect(&consumer.window)?;
+    let mut status = [0];
+    consumer.window.read(MemoryOffset(BUFFERS + 16), &mut status).expect("in memory");
+    Some(status[0])
 }
 
 #[test]
@@ -511,7 +517,7 @@ fn a_lease_that_runs_out_while_a_request_is_carried_out_keeps_its_answer_for_the
     bridge.consumer.window.write(MemoryOffset(0x20000), &[7; 512]).expect("in memory");
     bridge.submit(1, 0, 0x20000, 512);
     // The lease of 5 s is there for the round and for the request, and has run out when that is durable.
-    bridge.clock.look_ns.store(2_000_000_000, Ordering::Relaxed);
+    bridge.clock.look_ns.store(1_500_000_000, Ordering::Relaxed);
     bridge.booted.node.exports().poll(CpuIndex(0));
     bridge.clock.look_ns.store(0, Ordering::Relaxed);
     assert_eq!(bridge.answer(), None);
@@ -592,4 +598,80 @@ fn a_line_that_echoes_comes_to_rest() {
         while bridge.booted.node.exports().poll_control() {}
     }
     assert_eq!(bridge.hear_all(), []);
+}
+
+/// A consumer with a disk of its own, beside a bridge's.
+fn with_neighbour(cpus: u32) -> (Bridge, Arc<FakeConsumer>) {
+    let id = MemoryId(5);
+    let neighbour = Arc::new(FakeConsumer::numbered(id, Memory::new(MIB), &Arc::new(StillClock::default()), cpus));
+    let dimm = Dimm { base: BASE, memory: Memory::new(32 * MIB), flags: 0, labels: None };
+    let mut bridge = Bridge::on(512, |mut services| {
+        services.consumers.push(Arc::clone(&neighbour) as _);
+        boot_with(&[dimm], services)
+    });
+    bridge.attach();
+    bridge.attach_as(ExportIndex(1), id);
+    (bridge, neighbour)
+}
+
+#[test]
+fn a_consumer_has_its_turn_whatever_another_one_on_its_cpu_asks_for() {
+    let (mut bridge, neighbour) = with_neighbour(4);
+    // Four queues of CPU 0, in the same rings: each of them serves the large request.
+    for queue in [0, 4, 8, 12] {
+        bridge.start(queue);
+    }
+    bridge.ask(Bridge::start_of(ExportIndex(1), 0, RINGS), Outcome::Ok);
+    let large = 512 << 10;
+    bridge.submit(0, 0, 0x40000, large);
+    let mut driver = Driver::new(RINGS, 0);
+    let served =
+        |bridge: &mut Bridge| bridge.booted.done("stats")["devices"][0]["sectors_read"].as_u64().expect("a number");
+    for round in 1..=16 {
+        submit(&neighbour, &mut driver, 0, 0, 0x20000, 512);
+        bridge.booted.node.exports().poll(CpuIndex(0));
+        assert_eq!(answer(&neighbour, &mut driver), Some(0), "round {round}");
+        assert_eq!(served(&mut bridge), round * (1 + STEP_BYTES / 512), "a step of the other one's each");
+    }
+    assert_eq!(bridge.answer(), Some(0), "sixteen steps are four times the request");
+}
+
+#[test]
+fn a_cpu_in_a_step_keeps_only_the_request_waiting_that_needs_it() {
+    let mut bridge = Bridge::new(512);
+    bridge.attach();
+    bridge.start(1);
+    bridge.submit(0, 0, 0x20000, 512);
+    let exports = Arc::clone(bridge.booted.node.exports());
+    let consumer = Arc::clone(&bridge.consumer);
+    let held = consumer.held.lock().expect("no panic");
+    std::thread::scope(|scope| {
+        let cpu = scope.spawn(|| exports.poll(CpuIndex(1)));
+        // It has served the request, and interrupts the driver now.
+        while bridge.answer().is_none() {
+            std::thread::yield_now();
+        }
+        let stop = || Request::Stop { export: ExportIndex(0), queue: QueueIndex(1) };
+        bridge.wire.say(&stop().encode(7));
+        for _ in 0..100 {
+            exports.poll_control();
+        }
+        bridge.wire.say(&Request::Ping { lease_ms: 5000, boot: bridge.boot }.encode(8));
+        bridge.wire.say(&stop().encode(7)); // sent again, as nothing was heard
+        for _ in 0..100 {
+            exports.poll_control();
+        }
+        assert_eq!(replies(&bridge), [(8, Report::Done(Outcome::Ok))], "it is not stopped yet");
+        drop(held);
+        assert!(cpu.join().expect("no panic"));
+        exports.poll_control();
+        assert_eq!(replies(&bridge), [(7, Report::Stopped { base: 1 })]);
+    });
+}
+
+/// What the node has sent, with the numbers of the requests.
+fn replies(bridge: &Bridge) -> Vec<(u16, Report)> {
+    let mut deframer = Deframer::new();
+    let payloads: Vec<_> = bridge.wire.heard().into_iter().filter_map(|byte| deframer.push(byte)).collect();
+    payloads.into_iter().map(|payload| Report::decode(&payload.expect("a sound frame")).expect("a report")).collect()
 }

@@ -22,9 +22,9 @@ use service::link::ByteLink;
 use service::memory::{MemoryOffset, MemoryTable, SharedMemory};
 use service::virtqueue::{Layout, QUEUE_SIZE_MAX};
 
-use super::station::{Counts, Running};
+use super::queues::{Counts, Running};
 use super::trace::{Event, Name, Ring};
-use super::{Consumer, Exports};
+use super::{Asked, Consumer, Exports};
 use crate::node::disk::BttDisk;
 
 /// The most bytes that one poll takes in, so that an endless peer cannot stop the console.
@@ -48,10 +48,40 @@ pub(super) struct Control {
     /// By [`DiskIndex`].
     offers: Vec<Offer>,
     attached: BTreeMap<u16, Attached>,
+    /// The request that is being carried out. Until it is done no other one is begun, but for Hello and Ping: the bridge
+    /// repeats it.
+    pending: Option<Pending>,
     trace: Ring,
 }
 
+/// A request whose reply waits for CPUs that have queues: for a step at most.
+struct Pending {
+    sequence: u16,
+    work: Work,
+}
+
+/// What is waited for.
+enum Work {
+    /// All queues of the bridge's earlier sessions are removed: then comes the introduction.
+    Hello(Vec<Asked<Option<u16>>>),
+    /// All queues of an export are removed.
+    Detach(Vec<Asked<Option<u16>>>),
+    /// A queue is removed where it is broken, and is then started anew.
+    Restart(Start, Asked<Option<u16>>),
+    /// A queue is added, or changed.
+    Change(Asked<()>),
+    /// A queue is removed.
+    Stop(ExportIndex, QueueIndex, Asked<Option<u16>>),
+}
+
+/// A request as far as it is carried out: its reply, or what it waits for.
+type Begun = Result<Result<Report, Work>, Outcome>;
+
+/// A request that is done.
+const DONE: Begun = Ok(Ok(Report::Done(Outcome::Ok)));
+
 /// A disk that consumers may have.
+#[derive(Clone)]
 struct Offer {
     name: String,
     shape: blk::DiskProperties,
@@ -91,25 +121,27 @@ impl Control {
             greeting: Greeting::new(boot),
             offers: Vec::new(),
             attached: BTreeMap::new(),
+            pending: None,
             trace: Ring::new(),
         }
     }
 
-    /// Takes in requests and replies to them. Returns whether there was one.
+    /// Takes in requests and replies to them. Returns whether there was one, or one is being carried out.
     pub(super) fn poll(&mut self, exports: &Exports) -> bool {
         let Some(mut link) = self.link.take() else { return false };
-        let mut worked = false;
+        let mut worked = self.pending.is_some();
         let now = exports.clock.now_ns();
         if let Some(hello) = self.greeting.unasked(now / 1_000_000, exports.has_lease(now)) {
             link.send(&hello.encode(0));
         }
+        self.go_on(exports, link.as_mut());
         for _ in 0..BYTES_A_POLL {
             let Some(byte) = link.receive() else { break };
             worked = true;
             // A broken frame is dropped: the bridge repeats the request.
             let Some(Ok(payload)) = self.deframer.push(byte) else { continue };
             match Request::decode(&payload) {
-                Ok((sequence, request)) => self.answer(exports, sequence, request, link.as_mut()),
+                Ok((sequence, request)) => self.take(exports, sequence, request, link.as_mut()),
                 Err(DecodeError::Message { sequence }) => {
                     link.send(&Report::Done(Outcome::Unknown).encode(sequence));
                 }
@@ -125,15 +157,25 @@ impl Control {
         worked
     }
 
-    fn answer(&mut self, exports: &Exports, sequence: u16, request: Request, link: &mut dyn ByteLink) {
+    /// Takes a request in, and replies to it if it is done at once.
+    fn take(&mut self, exports: &Exports, sequence: u16, request: Request, link: &mut dyn ByteLink) {
         let now = exports.clock.now_ns();
-        let report = match request {
+        let is_beside = matches!(request, Request::Hello { .. } | Request::Ping { .. });
+        if self.pending.is_some() && !is_beside {
+            return;
+        }
+        let begun = match request {
             Request::Hello { session } => {
+                // What an earlier Hello waits for, this one waits for, too. Any other request is one of a bridge that is gone.
+                let mut asked = match self.pending.take().map(|it| it.work) {
+                    Some(Work::Hello(asked)) => asked,
+                    _ => Vec::new(),
+                };
                 if self.greeting.is_new(session) {
                     self.trace.push(now, Event::Bridge { session });
-                    self.detach_all(exports);
+                    asked.extend(self.detach_all(exports));
                 }
-                return self.introduce(sequence, link);
+                Ok(Err(Work::Hello(asked)))
             }
             Request::Ping { boot, .. } if !self.greeting.is_for_us(boot) => {
                 return link.send(&self.greeting.hello().encode(0));
@@ -144,20 +186,71 @@ impl Control {
                     self.trace.push(now, Event::LeaseRenewed);
                     exports.wake_all();
                 }
-                Ok(Report::Done(Outcome::Ok))
+                DONE
             }
-            Request::Attach(attach) => self.attach(exports, attach).map(Report::Done),
-            Request::Detach { export } => self.detach(exports, export).map(Report::Done),
-            Request::Start(start) => self.start(exports, start).map(Report::Done),
-            Request::Stop { export, queue } => self.stop(exports, export, queue).map(|base| Report::Stopped { base }),
-            Request::SetCall { export, queue, call } => self.set_call(exports, export, queue, call).map(Report::Done),
-            Request::WriteConfig { export, at, bytes } => self.write_config(export, at, &bytes).map(Report::Done),
+            Request::Attach(attach) => self.attach(exports, attach),
+            Request::Detach { export } => self.detach(exports, export).map(|asked| Err(Work::Detach(asked))),
+            Request::Start(start) => self.start(exports, start),
+            Request::Stop { export, queue } => self.stop(exports, export, queue),
+            Request::SetCall { export, queue, call } => self.set_call(exports, export, queue, call),
+            Request::WriteConfig { export, at, bytes } => self.write_config(export, at, &bytes),
         };
-        let report = report.unwrap_or_else(|why| {
-            self.trace.push(now, Event::Refused { why });
-            Report::Done(why)
-        });
+        self.reply(exports, sequence, begun, link);
+        self.go_on(exports, link);
+    }
+
+    /// Replies to a request that is done or refused; one that waits is the pending one from now on.
+    fn reply(&mut self, exports: &Exports, sequence: u16, begun: Begun, link: &mut dyn ByteLink) {
+        let report = match begun {
+            Ok(Ok(report)) => report,
+            Ok(Err(work)) => {
+                self.pending = Some(Pending { sequence, work });
+                return;
+            }
+            Err(why) => {
+                self.trace.push(exports.clock.now_ns(), Event::Refused { why });
+                Report::Done(why)
+            }
+        };
         link.send(&report.encode(sequence));
+    }
+
+    /// Goes on with the pending request, if what it waits for is there.
+    fn go_on(&mut self, exports: &Exports, link: &mut dyn ByteLink) {
+        while let Some(Pending { sequence, work }) = self.pending.take() {
+            let begun = match work {
+                Work::Hello(asked) => match unanswered(exports, asked) {
+                    asked if asked.is_empty() => return self.introduce(sequence, link),
+                    asked => Err(Work::Hello(asked)),
+                },
+                Work::Detach(asked) => match unanswered(exports, asked) {
+                    asked if asked.is_empty() => Ok(DONE),
+                    asked => Err(Work::Detach(asked)),
+                },
+                Work::Change(asked) => match exports.reply(&asked) {
+                    Some(()) => {
+                        exports.waker.wake(asked.of);
+                        Ok(DONE)
+                    }
+                    None => Err(Work::Change(asked)),
+                },
+                Work::Restart(start, asked) => match exports.reply(&asked) {
+                    Some(stopped) => Ok(self.restart(exports, start, stopped)),
+                    None => Err(Work::Restart(start, asked)),
+                },
+                Work::Stop(export, queue, asked) => match exports.reply(&asked) {
+                    Some(stopped) => Ok(self.stopped(export, queue, stopped)),
+                    None => Err(Work::Stop(export, queue, asked)),
+                },
+            };
+            match begun {
+                Ok(begun) => self.reply(exports, sequence, begun, link),
+                Err(work) => {
+                    self.pending = Some(Pending { sequence, work });
+                    return;
+                }
+            }
+        }
     }
 
     /// Sends the appliance's hello and the disks that it offers.
@@ -169,14 +262,14 @@ impl Control {
         }
     }
 
-    fn attach(&mut self, exports: &Exports, wanted: Attach) -> Result<Outcome, Outcome> {
+    fn attach(&mut self, exports: &Exports, wanted: Attach) -> Begun {
         let consumer = self.consumers.iter().find(|consumer| consumer.id() == wanted.memory);
         let consumer = Arc::clone(consumer.ok_or(Outcome::NoSuchMemory)?);
         let offer = self.offers.get(usize::from(wanted.disk.0)).ok_or(Outcome::NoSuchDisk)?;
         if let Some(old) = self.attached.get(&wanted.export.0) {
             let running = old.is_running();
             if old.wanted == wanted && (running || offer.is_disk_of(&old.device)) {
-                return Ok(Outcome::Ok);
+                return DONE;
             }
             if running {
                 return Err(Outcome::Busy);
@@ -191,49 +284,61 @@ impl Control {
         let key = wanted.export.0;
         let attached = Attached { wanted, consumer, device, table: Arc::new(table), queues: BTreeMap::new() };
         self.attached.insert(key, attached);
-        Ok(Outcome::Ok)
+        DONE
     }
 
-    fn detach(&mut self, exports: &Exports, export: ExportIndex) -> Result<Outcome, Outcome> {
+    /// Forgets an export, and asks for its queues to be removed.
+    fn detach(&mut self, exports: &Exports, export: ExportIndex) -> Result<Vec<Asked<Option<u16>>>, Outcome> {
         let attached = self.attached.remove(&export.0).ok_or(Outcome::NoSuchExport)?;
-        let now = exports.clock.now_ns();
-        for (queue, record) in &attached.queues {
-            exports.station(record.cpu).remove(now, Name(export, QueueIndex(*queue)), exports.has_lease(now));
-        }
-        self.trace.push(now, Event::Detached { export });
-        Ok(Outcome::Ok)
+        self.trace.push(exports.clock.now_ns(), Event::Detached { export });
+        let queues = attached.queues.iter();
+        Ok(queues.map(|(queue, record)| remove(exports, record.cpu, Name(export, QueueIndex(*queue)))).collect())
     }
 
-    fn detach_all(&mut self, exports: &Exports) {
+    fn detach_all(&mut self, exports: &Exports) -> Vec<Asked<Option<u16>>> {
         let all: Vec<u16> = self.attached.keys().copied().collect();
-        for export in all {
-            self.detach(exports, ExportIndex(export)).expect("an export of the list is attached");
-        }
+        let detach = |export| self.detach(exports, ExportIndex(export)).expect("an export of the list is attached");
+        all.into_iter().flat_map(detach).collect()
     }
 
-    fn start(&mut self, exports: &Exports, start: Start) -> Result<Outcome, Outcome> {
-        let running: usize = self.attached.values().map(|attached| attached.queues.len()).sum();
-        let attached = self.attached.get_mut(&start.export.0).ok_or(Outcome::NoSuchExport)?;
+    fn start(&mut self, exports: &Exports, start: Start) -> Begun {
+        let attached = self.attached.get(&start.export.0).ok_or(Outcome::NoSuchExport)?;
         let offer = self.offers.get(usize::from(attached.wanted.disk.0)).ok_or(Outcome::NoSuchDisk)?;
         if start.queue.0 >= offer.shape.queues {
             return Err(Outcome::BadQueue);
         }
-        let name = Name(start.export, start.queue);
-        if let Some(old) = attached.queues.get_mut(&start.queue.0).filter(|old| old.stopped.is_none()) {
-            if old.start == start {
-                return Ok(Outcome::Ok);
-            }
-            // Either the queue is broken, and is started anew without a stop, or it is in use.
-            let mut broken = false;
-            let at = exports.station(old.cpu);
-            at.change(|queue| broken |= queue.name == name && queue.ring.broken().is_some());
-            if !broken {
-                return Err(Outcome::Busy);
-            }
-            let now = exports.clock.now_ns();
-            // If the new one is refused, none runs, and a Stop gets the place where this one stopped.
-            old.stopped = at.remove(now, name, exports.has_lease(now));
+        let Some(old) = attached.queues.get(&start.queue.0).filter(|old| old.stopped.is_none()) else {
+            return self.start_stopped(exports, start);
+        };
+        if old.start == start {
+            return DONE;
         }
+        // Either the queue is broken, and is started anew without a stop, or it is in use.
+        let name = Name(start.export, start.queue);
+        let asked = exports.ask(old.cpu, move |queues, exports| {
+            queues.get_mut(name).filter(|queue| queue.ring.broken().is_some())?;
+            let now = exports.clock.now_ns();
+            queues.remove(now, name, exports.has_lease(now))
+        });
+        Ok(Err(Work::Restart(start, asked)))
+    }
+
+    /// Starts a queue anew that was broken and is removed now.
+    fn restart(&mut self, exports: &Exports, start: Start, stopped: Option<u16>) -> Begun {
+        let base = stopped.ok_or(Outcome::Busy)?;
+        let attached = self.attached.get_mut(&start.export.0).ok_or(Outcome::NoSuchExport)?;
+        if let Some(old) = attached.queues.get_mut(&start.queue.0) {
+            // If the new one is refused, none runs, and a Stop gets the place where this one stopped.
+            old.stopped = Some(base);
+        }
+        self.start_stopped(exports, start)
+    }
+
+    /// Starts a queue of an export that does not run.
+    fn start_stopped(&mut self, exports: &Exports, start: Start) -> Begun {
+        let running: usize = self.attached.values().map(|attached| attached.queues.len()).sum();
+        let attached = self.attached.get_mut(&start.export.0).ok_or(Outcome::NoSuchExport)?;
+        let offer = self.offers.get(usize::from(attached.wanted.disk.0)).ok_or(Outcome::NoSuchDisk)?;
         if running >= RUNNING_MAX && !attached.queues.contains_key(&start.queue.0) {
             return Err(Outcome::TooMany);
         }
@@ -244,7 +349,7 @@ impl Control {
         let ring = BlkQueue::start(layout, attached.device.features(), memory).map_err(|_| Outcome::BadQueue)?;
         let cpu = consumer.cpu(start.kick_vector);
         let mut running = Running {
-            name,
+            name: Name(start.export, start.queue),
             consumer,
             call: start.call,
             device: attached.device,
@@ -256,64 +361,66 @@ impl Control {
             counts: Counts::default(),
         };
         running.ring_driver();
-        exports.station(cpu).add(exports.clock.now_ns(), running);
-        exports.waker.wake(cpu);
         attached.queues.insert(start.queue.0, QueueRecord { start, cpu, stopped: None });
-        Ok(Outcome::Ok)
+        let asked = exports.ask(cpu, move |queues, exports| queues.add(exports.clock.now_ns(), running));
+        Ok(Err(Work::Change(asked)))
     }
 
-    fn stop(&mut self, exports: &Exports, export: ExportIndex, queue: QueueIndex) -> Result<u16, Outcome> {
-        let attached = self.attached.get_mut(&export.0).ok_or(Outcome::NoSuchExport)?;
-        let record = attached.queues.get_mut(&queue.0).ok_or(Outcome::NotStarted)?;
+    fn stop(&mut self, exports: &Exports, export: ExportIndex, queue: QueueIndex) -> Begun {
+        let attached = self.attached.get(&export.0).ok_or(Outcome::NoSuchExport)?;
+        let record = attached.queues.get(&queue.0).ok_or(Outcome::NotStarted)?;
         if let Some(base) = record.stopped {
-            return Ok(base);
+            return Ok(Ok(Report::Stopped { base }));
         }
-        let now = exports.clock.now_ns();
-        let stopped = exports.station(record.cpu).remove(now, Name(export, queue), exports.has_lease(now));
-        let base = stopped.ok_or(Outcome::NotStarted)?;
-        record.stopped = Some(base);
-        Ok(base)
+        Ok(Err(Work::Stop(export, queue, remove(exports, record.cpu, Name(export, queue)))))
     }
 
-    fn set_call(
-        &mut self,
-        exports: &Exports,
-        export: ExportIndex,
-        queue: QueueIndex,
-        call: Option<Call>,
-    ) -> Result<Outcome, Outcome> {
+    /// A queue is stopped at this index.
+    fn stopped(&mut self, export: ExportIndex, queue: QueueIndex, base: Option<u16>) -> Begun {
+        let base = base.ok_or(Outcome::NotStarted)?;
+        let attached = self.attached.get_mut(&export.0).ok_or(Outcome::NoSuchExport)?;
+        attached.queues.get_mut(&queue.0).ok_or(Outcome::NotStarted)?.stopped = Some(base);
+        Ok(Ok(Report::Stopped { base }))
+    }
+
+    fn set_call(&mut self, exports: &Exports, export: ExportIndex, queue: QueueIndex, call: Option<Call>) -> Begun {
         let attached = self.attached.get_mut(&export.0).ok_or(Outcome::NoSuchExport)?;
         let record = attached.queues.get_mut(&queue.0).filter(|record| record.stopped.is_none());
         let record = record.ok_or(Outcome::NotStarted)?;
         record.start.call = call;
-        exports.station(record.cpu).change(|running| {
-            if running.name == Name(export, queue) {
+        let asked = exports.ask(record.cpu, move |queues, _| {
+            if let Some(running) = queues.get_mut(Name(export, queue)) {
                 running.call = call;
                 // The old route may have lost an interrupt: ring once by the new one.
                 running.ring_driver();
             }
         });
-        Ok(Outcome::Ok)
+        Ok(Err(Work::Change(asked)))
     }
 
-    fn write_config(&mut self, export: ExportIndex, at: u8, bytes: &[u8]) -> Result<Outcome, Outcome> {
+    fn write_config(&mut self, export: ExportIndex, at: u8, bytes: &[u8]) -> Begun {
         let attached = self.attached.get_mut(&export.0).ok_or(Outcome::NoSuchExport)?;
-        attached.device.write_config(at, bytes).map(|()| Outcome::Ok).map_err(|_| Outcome::BadConfig)
+        attached.device.write_config(at, bytes).map_err(|_| Outcome::BadConfig)?;
+        DONE
     }
 
-    /// Offers a disk that is new, or, with `again`, one that was withdrawn. Returns false if it stays withdrawn.
-    pub(super) fn offer(&mut self, exports: &Exports, disk: &Arc<BttDisk<AnyMedium>>, again: bool) -> bool {
-        if self.link.is_none() {
-            return false;
-        }
-        let Some(shape) = shape(disk) else { return false };
+    /// Offers a disk that is new, or, with `again`, one that was withdrawn. Returns what CPUs were asked for, or `None` if it
+    /// stays withdrawn.
+    pub(super) fn offer(
+        &mut self,
+        exports: &Exports,
+        disk: &Arc<BttDisk<AnyMedium>>,
+        again: bool,
+    ) -> Option<Vec<Asked<()>>> {
+        self.link.as_ref()?;
+        let shape = shape(disk)?;
         let known = self.offers.iter().position(|offer| offer.name == disk.name);
         let index = match known {
             Some(index) => {
                 let old = &self.offers[index];
                 match &old.disk {
-                    Some(old) if Arc::ptr_eq(old, disk) => return true,
-                    None if !again => return false,
+                    Some(old) if Arc::ptr_eq(old, disk) => return Some(Vec::new()),
+                    None if !again => return None,
                     _ => {}
                 }
                 self.offers[index].shape = shape;
@@ -327,16 +434,21 @@ impl Control {
         };
         let Ok(index) = u8::try_from(index).map(DiskIndex) else {
             self.offers.pop(); // the protocol has no number for it: it is not offered
-            return false;
+            return None;
         };
-        self.spread_offer(exports, index);
+        let asked = self.spread_offer(exports, index);
         if let Some(report) = self.offers[usize::from(index.0)].report(index) {
             exports.reports.lock().push(report);
         }
-        true
+        Some(asked)
     }
 
-    pub(super) fn export(&mut self, exports: &Exports, disk: &Arc<BttDisk<AnyMedium>>) -> Result<(), AdminError> {
+    /// Offers a disk, also one that was withdrawn. Returns what CPUs were asked for.
+    pub(super) fn export(
+        &mut self,
+        exports: &Exports,
+        disk: &Arc<BttDisk<AnyMedium>>,
+    ) -> Result<Vec<Asked<()>>, AdminError> {
         let name = &disk.name;
         if self.link.is_none() {
             return Err(AdminError::failed(format!(
@@ -349,44 +461,36 @@ impl Control {
                 "{name} has sectors of {bytes} bytes: a virtio disk has 512 or 4096, without metadata"
             )));
         }
-        if self.offer(exports, disk, true) {
-            Ok(())
-        } else {
-            Err(AdminError::failed(format!("{name}: 256 disks have been exported since boot: reboot first")))
-        }
+        self.offer(exports, disk, true)
+            .ok_or_else(|| AdminError::failed(format!("{name}: 256 disks have been exported since boot: reboot first")))
     }
 
-    pub(super) fn unexport(&mut self, exports: &Exports, name: &str) -> Result<(), AdminError> {
+    /// Withdraws a disk. Returns what CPUs were asked for: when they have done it, no queue uses it.
+    pub(super) fn unexport(&mut self, exports: &Exports, name: &str) -> Result<Vec<Asked<()>>, AdminError> {
         let found = (0..=u8::MAX).zip(&mut self.offers).find(|(_, offer)| offer.name == name && offer.disk.is_some());
         let (index, offer) =
             found.ok_or_else(|| AdminError::not_found(format!("{name} is not exported: status shows what is")))?;
         offer.disk = None;
         let index = DiskIndex(index);
-        self.spread_offer(exports, index);
+        let asked = self.spread_offer(exports, index);
         exports.reports.lock().push(Report::DiskGone { disk: index });
-        Ok(())
+        Ok(asked)
     }
 
-    /// Passes a changed offer on to its queues. When this returns, no queue uses a withdrawn disk. Drivers that know
+    /// Passes a changed offer on to its queues. When all CPUs have done that, no queue uses a withdrawn disk. Drivers that know
     /// another disk by this name stay without one until they are attached anew: what they keep in memory is not this
     /// one's.
-    fn spread_offer(&mut self, exports: &Exports, index: DiskIndex) {
-        let offer = &self.offers[usize::from(index.0)];
-        let shape_for = |device: &BlkDevice| match offer.is_disk_of(device) {
-            true => offer.shape_now(),
-            false => blk::DiskProperties { sectors: 0, ..device.disk },
-        };
+    fn spread_offer(&mut self, exports: &Exports, index: DiskIndex) -> Vec<Asked<()>> {
+        let offer = self.offers[usize::from(index.0)].clone();
         for attached in self.attached.values_mut().filter(|attached| attached.wanted.disk == index) {
-            attached.device.disk = shape_for(&attached.device);
+            attached.device.disk = offer.shape_for(&attached.device);
         }
-        for station in &exports.stations {
-            station.change(|queue| {
-                if queue.disk_index == index {
-                    queue.disk = offer.disk.clone().filter(|_| offer.is_disk_of(&queue.device));
-                    queue.device.disk = shape_for(&queue.device);
-                }
-            });
-        }
+        exports.ask_all(move |queues, _, _| {
+            for queue in queues.iter_mut().filter(|queue| queue.disk_index == index) {
+                queue.disk = offer.disk.clone().filter(|_| offer.is_disk_of(&queue.device));
+                queue.device.disk = offer.shape_for(&queue.device);
+            }
+        })
     }
 
     /// Returns whether a consumer has this disk.
@@ -422,6 +526,14 @@ impl Offer {
         blk::DiskProperties { sectors, ..self.shape }
     }
 
+    /// Returns the shape that a driver sees: without sectors, if it has found another disk.
+    fn shape_for(&self, device: &BlkDevice) -> blk::DiskProperties {
+        match self.is_disk_of(device) {
+            true => self.shape_now(),
+            false => blk::DiskProperties { sectors: 0, ..device.disk },
+        }
+    }
+
     /// Returns the report of it to the bridge; `None` while it is withdrawn.
     fn report(&self, disk: DiskIndex) -> Option<Report> {
         self.disk.as_ref()?;
@@ -439,6 +551,20 @@ impl Offer {
             config: device.config().to_vec(),
         }))
     }
+}
+
+/// Asks for a queue to be removed. The reply is the index at which it stopped.
+fn remove(exports: &Exports, cpu: CpuIndex, name: Name) -> Asked<Option<u16>> {
+    exports.ask(cpu, move |queues, exports| {
+        let now = exports.clock.now_ns();
+        queues.remove(now, name, exports.has_lease(now))
+    })
+}
+
+/// Returns those that have no reply yet.
+fn unanswered<R>(exports: &Exports, mut asked: Vec<Asked<R>>) -> Vec<Asked<R>> {
+    asked.retain(|asked| exports.reply(asked).is_none());
+    asked
 }
 
 /// Returns a disk's shape in virtio's terms; `None` if its sectors carry metadata.

@@ -5,7 +5,9 @@
 //! | `admin` | the commands `export` and `unexport` | CPU 0 |
 //! | `attended` | sends a reply, and attends to consumers meanwhile | CPU 0 |
 //! | `control` | carries out what the bridge requests over the control link | CPU 0 |
-//! | `station` | polls the queues of one CPU | that CPU, or the keeper of the watch |
+//! | `station` | a CPU's queues: who has them, and what is asked for | that CPU, or the keeper of the watch |
+//! | `queues` | serves them step by step, each consumer in its turn | the same |
+//! | `mailbox` | what a CPU is asked to do with them | every CPU |
 //! | `backend` | carries out a request on a disk | the CPU that polls its queue |
 //! | `watch` | chooses the CPU that polls all queues while the others halt | every CPU |
 //! | `trace` | keeps the latest events | every CPU |
@@ -13,21 +15,24 @@
 //! | what | written by | read by | how |
 //! |---|---|---|---|
 //! | the control state | the holder of its lock | the same | lock |
-//! | a CPU's queues | the holder of the station's lock: the CPU in a poll, or the keeper of the watch; control, to add, change and remove | the same | lock |
+//! | a CPU's queues | who has them: the CPU in a poll, or the keeper of the watch; while none polls, who asks for something | the same | lock, which only the two wait for |
+//! | letters to it | CPU 0, to add, change and remove queues | who has the queues | lock, held to post or to take one |
 //! | the keeper of the watch | that CPU | every CPU before it halts | release, acquire: see `watch` |
-//! | a disk's `suspended` | CPU 0, for a check | a poll, under the station's lock | release, acquire: see `Exports::suspend` |
+//! | a disk's `suspended` | CPU 0, for a check | who has the queues | release, acquire: see `Exports::suspend` |
 //! | `lease_until_ns` | control | every CPU before it touches a consumer's memory | release, acquire |
 //! | `reports` | a CPU that found a broken queue | control | lock |
 //!
-//! Order of locks: control → station → a disk's own (invariant 9); `reports` and nothing below it. After
-//! control has removed a queue under its station's lock, no CPU touches it. A request that a poll has taken is complete
-//! by then, or is one that it has carried out in part: that one is not in the used ring, and is carried out from its
-//! beginning by whatever serves the queue next.
+//! Order of locks: control → station → a disk's own (invariant 9); letters, a reply or `reports`, and nothing below it. Control
+//! waits for no station: it asks, and replies to the bridge when it has the reply, which takes a step at most. After a queue was
+//! removed no CPU touches it. A request that a poll has taken is complete by then, or is one that it has carried out in
+//! part: that one is not in the used ring, and is carried out from its beginning by whatever serves the queue next.
 
 mod admin;
 mod attended;
 mod backend;
 mod control;
+mod mailbox;
+mod queues;
 mod station;
 mod trace;
 mod watch;
@@ -51,6 +56,8 @@ use spin::Mutex;
 use super::disk::BttDisk;
 pub use attended::AttendedLink;
 use control::Control;
+use mailbox::Reply;
+use queues::Queues;
 use station::Station;
 use watch::Watch;
 
@@ -125,6 +132,15 @@ impl Waker for NoHardware {
     fn wake(&self, _: CpuIndex) {}
 }
 
+/// The CPU that has the console and the link to the bridge.
+const CONTROL_CPU: CpuIndex = CpuIndex(0);
+
+/// Something that a CPU was asked for.
+struct Asked<R> {
+    of: CpuIndex,
+    reply: Reply<R>,
+}
+
 /// All exports. Shared by all CPUs.
 pub struct Exports {
     clock: Arc<dyn Clock>,
@@ -159,13 +175,13 @@ impl Exports {
         if !keeper && self.station(cpu).is_empty() {
             return false;
         }
-        let now = self.clock.now_ns();
-        if !self.has_lease(now) {
+        if !self.has_lease_now() {
+            self.station(cpu).carry_out(self);
             return false;
         }
-        let mut found = self.serve(self.station(cpu), cpu, now);
+        let mut found = self.serve(self.station(cpu), cpu);
         if keeper {
-            found += self.others(cpu).map(|(_, station)| self.serve(station, cpu, now)).sum::<u32>();
+            found += self.others(cpu).map(|(_, station)| self.serve(station, cpu)).sum::<u32>();
         }
         self.watch.found(found);
         if keeper && !self.watch.is_calm() {
@@ -178,7 +194,7 @@ impl Exports {
     ///
     /// CPU 0 never does if there are others: it has the console to serve, and commands to carry out.
     pub fn keeps_watch(&self, cpu: CpuIndex) -> bool {
-        let may = cpu != CpuIndex(0) || self.stations.len() == 1;
+        let may = cpu != CONTROL_CPU || self.stations.len() == 1;
         may && self.watch.is_calm() && self.watch.keep(cpu)
     }
 
@@ -193,31 +209,66 @@ impl Exports {
     /// false if a request waits already.
     pub fn may_rest(&self, cpu: CpuIndex) -> bool {
         let kept = self.watch.leave(cpu);
-        let now = self.clock.now_ns();
-        if !self.has_lease(now) || self.watch.is_kept() {
+        if !self.has_lease_now() || self.watch.is_kept() {
             return true; // a new lease wakes all CPUs, and the keeper polls all queues
         }
         if kept {
             for (other, station) in self.others(cpu) {
-                if !self.ask_for_kicks(station, now) {
+                if !self.ask_for_kicks(station) {
                     self.waker.wake(other);
                 }
             }
         }
-        self.ask_for_kicks(self.station(cpu), now)
+        self.ask_for_kicks(self.station(cpu))
     }
 
     /// Polls a station and returns how many requests it found.
-    fn serve(&self, station: &Station, cpu: CpuIndex, now_ns: u64) -> u32 {
-        if station.is_empty() {
-            return 0;
-        }
-        station.poll(cpu, now_ns, &|| self.has_lease_now(), &mut |report| self.report(report))
+    fn serve(&self, station: &Station, cpu: CpuIndex) -> u32 {
+        if station.is_empty() { 0 } else { station.poll(self, cpu) }
     }
 
     /// Asks a station's drivers for kicks. Returns false if a request waits already.
-    fn ask_for_kicks(&self, station: &Station, now_ns: u64) -> bool {
-        station.is_empty() || station.may_rest(now_ns, &|| self.has_lease_now(), &mut |report| self.report(report))
+    fn ask_for_kicks(&self, station: &Station) -> bool {
+        station.is_empty() || station.may_rest(self)
+    }
+
+    /// Has something done with a CPU's queues.
+    fn ask<R: Send + 'static>(
+        &self,
+        of: CpuIndex,
+        what: impl FnOnce(&mut Queues, &Self) -> R + Send + 'static,
+    ) -> Asked<R> {
+        Asked { of, reply: self.station(of).ask(self, what) }
+    }
+
+    /// Has something done with the queues of every CPU that has any.
+    fn ask_all<R: Send + 'static>(
+        &self,
+        what: impl Fn(&mut Queues, &Self, CpuIndex) -> R + Clone + Send + 'static,
+    ) -> Vec<Asked<R>> {
+        let asked = (0..).map(CpuIndex).zip(&self.stations).filter(|(_, station)| !station.is_empty());
+        asked
+            .map(|(of, _)| {
+                let what = what.clone();
+                self.ask(of, move |queues, exports| what(queues, exports, of))
+            })
+            .collect()
+    }
+
+    /// Returns a reply, if it is there.
+    fn reply<R>(&self, asked: &Asked<R>) -> Option<R> {
+        self.station(asked.of).reply(self, &asked.reply)
+    }
+
+    /// Waits for replies: for a step at most, if all CPUs run. The caller is CPU 0, and holds no lock.
+    fn wait_for<R>(&self, asked: Vec<Asked<R>>) -> Vec<R> {
+        let wait = |asked| loop {
+            if let Some(reply) = self.reply(&asked) {
+                break reply;
+            }
+            self.attend(CONTROL_CPU);
+        };
+        asked.into_iter().map(wait).collect()
     }
 
     /// Takes in the bridge's requests and replies to them, without waiting for any. Returns whether there was one.
@@ -229,7 +280,7 @@ impl Exports {
     /// caller holds no lane of a disk that consumers use, unless it has suspended the disk ([`Exports::suspend`]).
     pub(super) fn attend(&self, cpu: CpuIndex) {
         self.poll(cpu);
-        if cpu == CpuIndex(0) {
+        if cpu == CONTROL_CPU {
             self.poll_control();
         }
     }
@@ -238,27 +289,31 @@ impl Exports {
     /// lanes.
     pub(super) fn suspend<'a>(&'a self, disk: &'a BttDisk<AnyMedium>) -> Suspension<'a> {
         disk.set_suspended(true);
-        // A poll under way may have missed the flag: taking each station's lock once waits for it, and later polls see
-        // the flag.
-        for station in &self.stations {
-            station.change(|_| ());
-        }
+        // A step under way may have missed the flag. When its CPU has done what it is asked for, it has ended, and later ones
+        // see the flag.
+        let asked = self.ask_all(|_, _, _| ());
+        self.wait_for(asked);
         Suspension { exports: self, disk }
     }
 
     /// Offers a disk to consumers, unless it was withdrawn before.
     pub(super) fn offer_new(&self, disk: &Arc<BttDisk<AnyMedium>>) {
-        self.control.lock().offer(self, disk, false);
+        let asked = self.control.lock().offer(self, disk, false);
+        self.wait_for(asked.unwrap_or_default());
     }
 
     /// Offers a disk to consumers, again if it was withdrawn.
     pub(super) fn export(&self, disk: &Arc<BttDisk<AnyMedium>>) -> Result<(), AdminError> {
-        self.control.lock().export(self, disk)
+        let asked = self.control.lock().export(self, disk)?;
+        self.wait_for(asked);
+        Ok(())
     }
 
     /// Withdraws a disk: its requests fail from now on, and only the caller's reference to it is left.
     pub(super) fn unexport(&self, name: &str) -> Result<(), AdminError> {
-        self.control.lock().unexport(self, name)
+        let asked = self.control.lock().unexport(self, name)?;
+        self.wait_for(asked);
+        Ok(())
     }
 
     /// Returns whether a consumer has this disk: its front end is attached.
@@ -273,15 +328,17 @@ impl Exports {
 
     /// Returns the counters of each queue of each export.
     pub(super) fn stats(&self) -> Vec<service::stats::QueueStats> {
-        self.stations.iter().zip(0..).flat_map(|(station, cpu)| station.stats(cpu)).collect()
+        let asked = self.ask_all(|queues, _, cpu| queues.stats(cpu.0));
+        self.wait_for(asked).into_iter().flatten().collect()
     }
 
     /// Returns the latest events, oldest first.
     pub(super) fn trace(&self) -> Vec<TraceEvent> {
         let mut events = self.control.lock().trace();
-        for (station, cpu) in self.stations.iter().zip(0..) {
-            events.extend(station.trace(cpu));
-        }
+        // Also of CPUs that have no queues any more.
+        let cpus = (0..).map(CpuIndex).take(self.stations.len());
+        let asked = cpus.map(|cpu| self.ask(cpu, move |queues, _| queues.trace(cpu.0))).collect();
+        events.extend(self.wait_for(asked).into_iter().flatten());
         events.sort_by_key(|event| event.at);
         events
     }
@@ -309,7 +366,7 @@ impl Exports {
     /// Queues a report to the bridge, for CPU 0 to send.
     fn report(&self, report: Report) {
         self.reports.lock().push(report);
-        self.waker.wake(CpuIndex(0));
+        self.waker.wake(CONTROL_CPU);
     }
 
     /// Wakes every CPU that has queues.

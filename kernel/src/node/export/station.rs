@@ -1,202 +1,98 @@
-//! The queues that one CPU serves.
+//! A CPU's place in the engine: its queues, which one CPU at a time has, and what it is asked to do with them.
+//!
+//! The lock of `queues` says who has them: their own CPU, or the keeper of the watch while that CPU halts. It is held for a
+//! round, which ends after [`ROUND_NS`] at the latest, give or take a step, and nobody but these two waits for it. All
+//! others ask: what they want is done between two steps.
 
-use alloc::string::ToString;
-use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 use btt::CpuIndex;
-use drivers::medium::AnyMedium;
-use service::admin::commands::machine::TraceEvent;
-use service::blk::{BlkDevice, BlkQueue, Budget, Progress, STEP_UNITS};
-use service::control::{Call, DiskIndex, Report};
-use service::memory::MemoryTable;
-use service::stats::QueueStats;
-use service::virtqueue::QueueError;
 use spin::Mutex;
 
-use super::Consumer;
-use super::backend::DiskBackend;
-use super::trace::{Event, Name, Ring};
-use crate::node::disk::BttDisk;
+use super::Exports;
+use super::mailbox::{Mailbox, Reply};
+use super::queues::Queues;
 
-/// A queue that is served.
-pub(super) struct Running {
-    pub(super) name: Name,
-    pub(super) consumer: Arc<dyn Consumer>,
-    pub(super) call: Option<Call>,
-    pub(super) device: BlkDevice,
-    pub(super) table: Arc<MemoryTable>,
-    pub(super) ring: BlkQueue,
-    pub(super) disk_index: DiskIndex,
-    /// `None` after the disk was withdrawn: then the queue's requests fail.
-    pub(super) disk: Option<Arc<BttDisk<AnyMedium>>>,
-    /// Its driver was asked for a kick, and no request has come since.
-    pub(super) resting: bool,
-    pub(super) counts: Counts,
-}
-
-/// What a queue has done since it was started.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Counts {
-    requests: u64,
-    failed: u64,
-    calls: u64,
-    rests: u64,
-}
-
-impl Running {
-    fn poll(&mut self, cpu: CpuIndex, may: &dyn Fn() -> bool) -> Progress {
-        let memory = self.consumer.memory();
-        let mut backend = DiskBackend { disk: self.disk.as_deref(), cpu };
-        let mut progress =
-            self.ring.poll(&self.device, &self.table, memory, &mut backend, Budget { units: STEP_UNITS, may });
-        self.resting &= progress.served == 0;
-        progress.call &= self.call.is_some();
-        if progress.call {
-            self.ring_driver();
-        }
-        self.counts.requests += u64::from(progress.served);
-        self.counts.failed += u64::from(progress.failed);
-        progress
-    }
-
-    /// Returns whether its requests wait: its disk is suspended for a check.
-    fn is_suspended(&self) -> bool {
-        self.disk.as_ref().is_some_and(|disk| disk.is_suspended())
-    }
-
-    /// Interrupts the driver.
-    pub(super) fn ring_driver(&mut self) {
-        if let Some(call) = self.call {
-            self.consumer.ring(call.doorbell());
-            self.counts.calls += 1;
-        }
-    }
-
-    fn broken(&self, why: QueueError) -> Report {
-        let Name(export, queue) = self.name;
-        Report::Broken { export, queue, used: self.ring.base(), reason: why.to_string() }
-    }
-}
+/// A round of steps ends after this time, so that the console and the bridge have their turn; the next round goes on with the
+/// next consumer.
+const ROUND_NS: u64 = 500_000;
 
 /// A CPU's queues.
 pub(super) struct Station {
-    inner: Mutex<Inner>,
+    queues: Mutex<Queues>,
+    mailbox: Mailbox<Queues, Exports>,
     /// How many queues there are, readable without the lock.
     count: AtomicUsize,
 }
 
-struct Inner {
-    queues: Vec<Running>,
-    trace: Ring,
-}
-
 impl Station {
     pub(super) fn new() -> Self {
-        Self { inner: Mutex::new(Inner { queues: Vec::new(), trace: Ring::new() }), count: AtomicUsize::new(0) }
+        Self { queues: Mutex::new(Queues::new()), mailbox: Mailbox::new(), count: AtomicUsize::new(0) }
     }
 
-    /// Returns whether it has no queues. The answer may miss a queue that was just added: [`Station::add`]'s caller
-    /// wakes the CPU.
+    /// Returns whether it has no queues. A queue that was just asked to be added is missed: who asks wakes the CPU when there
+    /// is a reply.
     pub(super) fn is_empty(&self) -> bool {
         self.count.load(Ordering::Acquire) == 0
     }
 
-    /// Polls each queue once, as long as `may` returns true (invariant 13): one of a disk on virtio-pmem may wait for FLUSHes
-    /// for longer than a lease lasts. Returns how many requests were served, plus one for each queue that has more.
-    pub(super) fn poll(
+    /// Has something done with the queues, between two steps. The reply may be there at once; until it is, the caller looks
+    /// for it with [`Station::reply`].
+    pub(super) fn ask<R: Send + 'static>(
         &self,
-        cpu: CpuIndex,
-        now_ns: u64,
-        may: &dyn Fn() -> bool,
-        report: &mut dyn FnMut(Report),
-    ) -> u32 {
-        let Inner { queues, trace } = &mut *self.inner.lock();
+        exports: &Exports,
+        what: impl FnOnce(&mut Queues, &Exports) -> R + Send + 'static,
+    ) -> Reply<R> {
+        let reply = self.mailbox.post(what);
+        self.carry_out(exports);
+        reply
+    }
+
+    /// Returns a reply, if it is there, or can be had now: a CPU that let go of the queues as the letter was posted may not
+    /// have seen it.
+    pub(super) fn reply<R>(&self, exports: &Exports, reply: &Reply<R>) -> Option<R> {
+        reply.take().or_else(|| {
+            self.carry_out(exports);
+            reply.take()
+        })
+    }
+
+    /// Carries out what was asked for, unless a CPU has the queues: that one does it.
+    pub(super) fn carry_out(&self, exports: &Exports) {
+        if self.mailbox.has_any()
+            && let Some(mut queues) = self.queues.try_lock()
+        {
+            self.carry_out_on(&mut queues, exports);
+        }
+    }
+
+    fn carry_out_on(&self, queues: &mut Queues, exports: &Exports) {
+        if self.mailbox.has_any() {
+            self.mailbox.carry_out(queues, exports);
+            self.count.store(queues.count(), Ordering::Release);
+        }
+    }
+
+    /// Does a round of steps: one for each consumer, as far as the time allows. Returns how many requests were served, and one
+    /// more for each queue that has more. Does nothing if another CPU has the queues.
+    pub(super) fn poll(&self, exports: &Exports, cpu: CpuIndex) -> u32 {
+        let Some(mut queues) = self.queues.try_lock() else { return 0 };
+        let until = exports.clock.now_ns().saturating_add(ROUND_NS);
         let mut found = 0;
-        for queue in queues.iter_mut().filter(|queue| !queue.is_suspended()) {
-            let progress = queue.poll(cpu, may);
-            found += progress.served + u32::from(progress.more);
-            if progress.served > 0 {
-                let Progress { served: requests, failed, call: called, .. } = progress;
-                trace.push(now_ns, Event::Served { queue: queue.name, requests, failed, called });
-            }
-            if let Some(why) = progress.broken {
-                trace.push(now_ns, Event::Broken { queue: queue.name });
-                report(queue.broken(why));
+        for _ in 0..queues.consumers() {
+            self.carry_out_on(&mut queues, exports);
+            found += queues.step(exports, cpu);
+            if exports.clock.now_ns() >= until {
+                break;
             }
         }
         found
     }
 
-    /// Asks every driver for a kick, but those of suspended disks, whose CPUs are woken when the suspension ends.
-    /// Without a lease, which `may` tells, they are left alone (invariant 13). Returns false if a request waits already.
-    pub(super) fn may_rest(&self, now_ns: u64, may: &dyn Fn() -> bool, report: &mut dyn FnMut(Report)) -> bool {
-        let Inner { queues, trace } = &mut *self.inner.lock();
-        let mut rest = true;
-        for queue in queues.iter_mut().filter(|queue| !queue.is_suspended() && queue.ring.broken().is_none()) {
-            if !may() {
-                break;
-            }
-            match queue.ring.rest(queue.consumer.memory()) {
-                Ok(true) => {
-                    if !core::mem::replace(&mut queue.resting, true) {
-                        queue.counts.rests += 1;
-                        trace.push(now_ns, Event::Rests { queue: queue.name });
-                    }
-                }
-                Ok(false) => rest = false,
-                Err(why) => {
-                    trace.push(now_ns, Event::Broken { queue: queue.name });
-                    report(queue.broken(why));
-                }
-            }
-        }
-        rest
-    }
-
-    /// Adds a queue. The caller wakes its CPU.
-    pub(super) fn add(&self, now_ns: u64, queue: Running) {
-        let inner = &mut *self.inner.lock();
-        inner.trace.push(now_ns, Event::Started { queue: queue.name, base: queue.ring.base() });
-        inner.queues.push(queue);
-        self.count.store(inner.queues.len(), Ordering::Release);
-    }
-
-    /// Removes a queue and returns the index at which it stopped. Its memory is not touched afterwards; without a
-    /// `lease` it is not touched here either.
-    pub(super) fn remove(&self, now_ns: u64, name: Name, lease: bool) -> Option<u16> {
-        let inner = &mut *self.inner.lock();
-        let at = inner.queues.iter().position(|queue| queue.name == name)?;
-        let Running { ring, consumer, .. } = inner.queues.swap_remove(at);
-        let base = if lease { ring.stop(consumer.memory()) } else { ring.base() };
-        self.count.store(inner.queues.len(), Ordering::Release);
-        inner.trace.push(now_ns, Event::Stopped { queue: name, base });
-        Some(base)
-    }
-
-    /// Changes the state of queues, between two polls.
-    pub(super) fn change(&self, mut f: impl FnMut(&mut Running)) {
-        self.inner.lock().queues.iter_mut().for_each(&mut f);
-    }
-
-    pub(super) fn stats(&self, cpu: u32) -> Vec<QueueStats> {
-        let inner = self.inner.lock();
-        let stats = inner.queues.iter().map(|queue| QueueStats {
-            dev: queue.disk.as_ref().map_or_else(Default::default, |disk| disk.name.clone()),
-            export: queue.name.0.0,
-            queue: queue.name.1.0,
-            cpu,
-            requests: queue.counts.requests,
-            failed: queue.counts.failed,
-            interrupts: queue.counts.calls,
-            rests: queue.counts.rests,
-            broken: queue.ring.broken().is_some(),
-        });
-        stats.collect()
-    }
-
-    pub(super) fn trace(&self, cpu: u32) -> Vec<TraceEvent> {
-        self.inner.lock().trace.show(cpu).collect()
+    /// Asks every driver for a kick, if it may ([`Queues::may_rest`]). Returns false if a request waits already.
+    pub(super) fn may_rest(&self, exports: &Exports) -> bool {
+        let mut queues = self.queues.lock();
+        self.carry_out_on(&mut queues, exports);
+        queues.may_rest(exports)
     }
 }

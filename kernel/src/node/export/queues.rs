@@ -1,0 +1,242 @@
+//! The queues that one CPU serves, and whose turn it is.
+//!
+//! A step is for one consumer, and then the next consumer has its turn: one with many queues, or with large requests, waits as
+//! long as one with a single queue and small requests. Within a consumer its queues have their turns.
+
+use alloc::string::ToString;
+use alloc::sync::Arc;
+use alloc::vec;
+use alloc::vec::Vec;
+
+use btt::CpuIndex;
+use drivers::medium::AnyMedium;
+use service::admin::commands::machine::TraceEvent;
+use service::blk::{BlkDevice, BlkQueue, Budget, Progress, STEP_UNITS};
+use service::control::{Call, DiskIndex, MemoryId, Report};
+use service::memory::MemoryTable;
+use service::stats::QueueStats;
+use service::virtqueue::QueueError;
+
+use super::backend::DiskBackend;
+use super::trace::{Event, Name, Ring};
+use super::{Consumer, Exports};
+use crate::node::disk::BttDisk;
+
+/// A queue that is served.
+pub(super) struct Running {
+    pub(super) name: Name,
+    pub(super) consumer: Arc<dyn Consumer>,
+    pub(super) call: Option<Call>,
+    pub(super) device: BlkDevice,
+    pub(super) table: Arc<MemoryTable>,
+    pub(super) ring: BlkQueue,
+    pub(super) disk_index: DiskIndex,
+    /// `None` after the disk was withdrawn: then the queue's requests fail.
+    pub(super) disk: Option<Arc<BttDisk<AnyMedium>>>,
+    /// Its driver was asked for a kick, and no request has come since.
+    pub(super) resting: bool,
+    pub(super) counts: Counts,
+}
+
+/// What a queue has done since it was started.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Counts {
+    requests: u64,
+    failed: u64,
+    calls: u64,
+    rests: u64,
+}
+
+impl Running {
+    /// Does a step.
+    fn step(&mut self, cpu: CpuIndex, may: &dyn Fn() -> bool) -> Progress {
+        let memory = self.consumer.memory();
+        let mut backend = DiskBackend { disk: self.disk.as_deref(), cpu };
+        let mut progress =
+            self.ring.poll(&self.device, &self.table, memory, &mut backend, Budget { units: STEP_UNITS, may });
+        self.resting &= progress.served == 0;
+        progress.call &= self.call.is_some();
+        if progress.call {
+            self.ring_driver();
+        }
+        self.counts.requests += u64::from(progress.served);
+        self.counts.failed += u64::from(progress.failed);
+        progress
+    }
+
+    /// Returns whether its requests wait: its disk is suspended for a check.
+    fn is_suspended(&self) -> bool {
+        self.disk.as_ref().is_some_and(|disk| disk.is_suspended())
+    }
+
+    /// Interrupts the driver.
+    pub(super) fn ring_driver(&mut self) {
+        if let Some(call) = self.call {
+            self.consumer.ring(call.doorbell());
+            self.counts.calls += 1;
+        }
+    }
+
+    fn broken(&self, why: QueueError) -> Report {
+        let Name(export, queue) = self.name;
+        Report::Broken { export, queue, used: self.ring.base(), reason: why.to_string() }
+    }
+
+    fn stats(&self, cpu: u32) -> QueueStats {
+        QueueStats {
+            dev: self.disk.as_ref().map_or_else(Default::default, |disk| disk.name.clone()),
+            export: self.name.0.0,
+            queue: self.name.1.0,
+            cpu,
+            requests: self.counts.requests,
+            failed: self.counts.failed,
+            interrupts: self.counts.calls,
+            rests: self.counts.rests,
+            broken: self.ring.broken().is_some(),
+        }
+    }
+}
+
+/// A consumer's queues. There is at least one.
+struct OfConsumer {
+    memory: MemoryId,
+    queues: Vec<Running>,
+    /// The queue whose turn it is.
+    turn: usize,
+}
+
+/// A CPU's queues.
+pub(super) struct Queues {
+    consumers: Vec<OfConsumer>,
+    /// The consumer whose turn it is.
+    turn: usize,
+    trace: Ring,
+}
+
+impl Queues {
+    pub(super) fn new() -> Self {
+        Self { consumers: Vec::new(), turn: 0, trace: Ring::new() }
+    }
+
+    /// Returns how many queues there are.
+    pub(super) fn count(&self) -> usize {
+        self.consumers.iter().map(|consumer| consumer.queues.len()).sum()
+    }
+
+    /// Returns how many consumers there are: as many steps are a round.
+    pub(super) fn consumers(&self) -> usize {
+        self.consumers.len()
+    }
+
+    /// Does a step for the consumer whose turn it is: with the first of its queues that has work. Returns how many requests
+    /// were served, and one more if the queue has more.
+    pub(super) fn step(&mut self, exports: &Exports, cpu: CpuIndex) -> u32 {
+        let consumers = self.consumers.len();
+        let Some(consumer) = self.consumers.get_mut(self.turn) else { return 0 };
+        self.turn = (self.turn + 1) % consumers;
+        let queues = consumer.queues.len();
+        for _ in 0..queues {
+            let queue = &mut consumer.queues[consumer.turn];
+            consumer.turn = (consumer.turn + 1) % queues;
+            if queue.is_suspended() {
+                continue;
+            }
+            // One of a disk on virtio-pmem may wait for FLUSHes for longer than a lease lasts (invariant 13).
+            let progress = queue.step(cpu, &|| exports.has_lease_now());
+            if progress.served > 0 {
+                let Progress { served: requests, failed, call: called, .. } = progress;
+                self.trace.push(exports.clock.now_ns(), Event::Served { queue: queue.name, requests, failed, called });
+            }
+            if let Some(why) = progress.broken {
+                self.trace.push(exports.clock.now_ns(), Event::Broken { queue: queue.name });
+                exports.report(queue.broken(why));
+            }
+            if progress.served > 0 || progress.more {
+                return progress.served + u32::from(progress.more);
+            }
+        }
+        0
+    }
+
+    /// Asks every driver for a kick, but those of suspended disks, whose CPUs are woken when the suspension ends.
+    /// Without a lease they are left alone (invariant 13). Returns false if a request waits already.
+    pub(super) fn may_rest(&mut self, exports: &Exports) -> bool {
+        let mut rest = true;
+        let queues = self.consumers.iter_mut().flat_map(|consumer| &mut consumer.queues);
+        for queue in queues.filter(|queue| !queue.is_suspended() && queue.ring.broken().is_none()) {
+            if !exports.has_lease_now() {
+                break;
+            }
+            match queue.ring.rest(queue.consumer.memory()) {
+                Ok(true) => {
+                    if !core::mem::replace(&mut queue.resting, true) {
+                        queue.counts.rests += 1;
+                        self.trace.push(exports.clock.now_ns(), Event::Rests { queue: queue.name });
+                    }
+                }
+                Ok(false) => rest = false,
+                Err(why) => {
+                    self.trace.push(exports.clock.now_ns(), Event::Broken { queue: queue.name });
+                    exports.report(queue.broken(why));
+                }
+            }
+        }
+        rest
+    }
+
+    /// Adds a queue.
+    pub(super) fn add(&mut self, now_ns: u64, queue: Running) {
+        self.trace.push(now_ns, Event::Started { queue: queue.name, base: queue.ring.base() });
+        let memory = queue.consumer.id();
+        match self.consumers.iter_mut().find(|consumer| consumer.memory == memory) {
+            Some(consumer) => consumer.queues.push(queue),
+            None => self.consumers.push(OfConsumer { memory, queues: vec![queue], turn: 0 }),
+        }
+    }
+
+    /// Removes a queue and returns the index at which it stopped. Its memory is not touched afterwards; without a
+    /// `lease` it is not touched here either.
+    pub(super) fn remove(&mut self, now_ns: u64, name: Name, lease: bool) -> Option<u16> {
+        let mut found = None;
+        for (at, consumer) in self.consumers.iter_mut().enumerate() {
+            let Some(queue) = consumer.queues.iter().position(|queue| queue.name == name) else { continue };
+            found = Some((at, consumer.queues.remove(queue)));
+            // The turns of the others stay as they are.
+            consumer.turn -= usize::from(queue < consumer.turn);
+            if consumer.turn == consumer.queues.len() {
+                consumer.turn = 0;
+            }
+        }
+        let (at, Running { ring, consumer, .. }) = found?;
+        if self.consumers[at].queues.is_empty() {
+            self.consumers.remove(at);
+            self.turn -= usize::from(at < self.turn);
+            if self.turn == self.consumers.len() {
+                self.turn = 0;
+            }
+        }
+        let base = if lease { ring.stop(consumer.memory()) } else { ring.base() };
+        self.trace.push(now_ns, Event::Stopped { queue: name, base });
+        Some(base)
+    }
+
+    /// Returns the queue of that name, if it is here.
+    pub(super) fn get_mut(&mut self, name: Name) -> Option<&mut Running> {
+        self.iter_mut().find(|queue| queue.name == name)
+    }
+
+    /// Returns all queues.
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Running> {
+        self.consumers.iter_mut().flat_map(|consumer| &mut consumer.queues)
+    }
+
+    /// Returns the counters of each queue, as those of this CPU.
+    pub(super) fn stats(&self, cpu: u32) -> Vec<QueueStats> {
+        self.consumers.iter().flat_map(|consumer| &consumer.queues).map(|queue| queue.stats(cpu)).collect()
+    }
+
+    /// Returns the latest events, as those of this CPU.
+    pub(super) fn trace(&self, cpu: u32) -> Vec<TraceEvent> {
+        self.trace.show(cpu).collect()
+    }
+}
