@@ -74,29 +74,56 @@ pub(super) fn relay(shared: &Arc<Shared>, export: usize) {
                 Err(_) => break,
             }
             let ready: Vec<bool> = watched.iter().map(|it| it.any().unwrap_or(true)).collect();
+            let (mut kicked, mut outdated) = (false, false);
             for (pair, _) in pairs.iter().zip(&ready[2..]).filter(|(_, ready)| **ready) {
                 match pair {
                     Pair::Call { from, to } => {
                         let _ = (&**from).read(&mut [0; 8]);
                         shared.bell.ring(to);
                     }
-                    // The appliance is about to serve it, and to take the kicks itself: this may be one already.
-                    Pair::Kick { to: None, queue, .. } if shared.is_about_to_serve(export, *queue) => {}
-                    Pair::Kick { from, to, .. } => {
+                    Pair::Kick { from, to: Some(to), .. } => {
                         from.take();
-                        to.iter().for_each(|to| signal(to));
-                        if !served {
-                            shared.refuse_if_lost(export);
+                        signal(to);
+                        kicked = true;
+                    }
+                    Pair::Kick { from, to: None, queue } => {
+                        let is_about_to_serve = || shared.is_about_to_serve(export, *queue);
+                        match takes_for_us(from, is_about_to_serve, |from| shared.bell.ring(from)) {
+                            true => kicked = true,
+                            // It goes somewhere by now.
+                            false => outdated = true,
                         }
                     }
                 }
             }
-            if ready[0] || ready[1] {
+            if kicked && !served {
+                shared.refuse_if_lost(export);
+            }
+            if outdated || ready[0] || ready[1] {
                 let _ = (&**wake).read(&mut [0; 8]);
                 break;
             }
         }
     }
+}
+
+/// Takes a kick of a queue that is not served: it makes us look at the queue. Returns false, with the kick put back, if the
+/// appliance is about to serve the queue, and to take its kicks itself.
+///
+/// The look comes after the take. If the queue is not about to be served by then, its Start comes later, and looks at the
+/// ring, in which the driver has put what the kick is for. Looked at before, the kick that is taken may be one that came
+/// after that Start's look.
+fn takes_for_us(
+    from: &ForeignEvent,
+    is_about_to_be_served: impl FnOnce() -> bool,
+    put_back: impl FnOnce(&ForeignEvent),
+) -> bool {
+    from.take();
+    let ours = !is_about_to_be_served();
+    if !ours {
+        put_back(from);
+    }
+    ours
 }
 
 impl Pairs {
@@ -120,5 +147,53 @@ impl Pairs {
             }
         }
         Self { pairs, served, changed }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test ends where it is surprised")]
+
+    use std::cell::Cell;
+    use std::fs::File;
+    use std::io::Write;
+    use std::os::fd::OwnedFd;
+
+    use nix::sys::eventfd::EventFd;
+
+    use super::takes_for_us;
+    use crate::event::{Bell, ForeignEvent};
+
+    /// The points of a step at which other threads may do something: before it, before and after its look, after it.
+    const POINTS: usize = 4;
+
+    #[test]
+    fn a_kick_that_comes_once_the_queue_is_about_to_be_served_is_left_to_the_appliance() {
+        let bell = Bell::new().unwrap();
+        for (served_at, kicked_at) in
+            (0..POINTS).flat_map(|served| (served..POINTS).map(move |kicked| (served, kicked)))
+        {
+            let driver = File::from(OwnedFd::from(EventFd::new().unwrap()));
+            let event = ForeignEvent::new(driver.try_clone().unwrap()).unwrap();
+            // The kick that has woken the relay.
+            (&driver).write_all(&1_u64.to_ne_bytes()).unwrap();
+            let served = Cell::new(false);
+            let others_at = |point| {
+                served.set(served.get() || point == served_at);
+                if point == kicked_at {
+                    (&driver).write_all(&1_u64.to_ne_bytes()).unwrap();
+                }
+            };
+            let look = || {
+                others_at(1);
+                let seen = served.get();
+                others_at(2);
+                seen
+            };
+            others_at(0);
+            takes_for_us(&event, look, |event| bell.ring(event));
+            others_at(3);
+            assert!(event.take(), "served at {served_at}, kicked at {kicked_at}");
+        }
     }
 }
