@@ -1,6 +1,8 @@
 //! A socket at which programs ask a running appliance for commands: one at a time. The client that has had the least of
-//! the appliance's time is next, and of equal ones the first: what some ask for again and again keeps others waiting for
-//! one command at most.
+//! the appliance's time is next, and of equal ones the first. A client that has asked for nothing for a while counts as one
+//! that has had as much as the client that was served last (start-time fair queueing), and a client that connects as one that
+//! has had as much as those that have gone. So what one client asks for again and again keeps another one waiting for one of
+//! its commands at most, whether it stays or connects anew for each; of many clients each has its share.
 //!
 //! A client talks as to the appliance's own serial port in a mode for programs (`service::console`): a line in, a reply
 //! out; what a line is, is `service::admin::line`'s to say. It begins in `mode json`; `mode text` and `mode json` change the
@@ -39,6 +41,10 @@ pub const IDLE: Duration = Duration::from_secs(300);
 /// How long a command waits for the appliance to be free.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// The most time that is charged for a command: after one that took an hour, its client, and those that come when it has gone,
+/// do not wait until all others have had an hour.
+const CHARGE_MAX: Duration = Duration::from_secs(1);
+
 /// How long a client may take to take a whole reply.
 const CLIENT: Duration = Duration::from_secs(20);
 
@@ -55,20 +61,20 @@ pub struct Request {
     since: Instant,
     /// When the appliance got it.
     begun: Option<Instant>,
-    /// How much of the appliance's time its client has had before.
+    /// How much of the appliance's time its client has had before, at least what the one had that was served last.
     spent: Duration,
     answer: SyncSender<Answer>,
 }
 
-/// A reply, and how much of the appliance's time it took. `None`: there is none.
+/// A reply, and how much of the appliance's time its client has had by now. `None`: there is none.
 type Answer = (Option<ReplyText>, Duration);
 
 impl Request {
     /// Gives the reply to the client. `None`: there is no reply, and the client is disconnected.
     pub fn answer(self, reply: Option<ReplyText>) {
-        let took = self.begun.map_or(Duration::ZERO, |begun| begun.elapsed());
+        let took = self.begun.map_or(Duration::ZERO, |begun| begun.elapsed().min(CHARGE_MAX));
         // A client that has gone needs none.
-        let _ = self.answer.send((reply, took));
+        let _ = self.answer.send((reply, self.spent + took));
     }
 }
 
@@ -82,6 +88,8 @@ pub struct Requests {
     wake: Arc<File>,
     incoming: Receiver<Request>,
     waiting: VecDeque<Request>,
+    /// How much time the client that was served last had had before.
+    floor: Duration,
 }
 
 impl Requests {
@@ -101,11 +109,12 @@ impl Requests {
     /// are told.
     pub fn next(&mut self, busy: Option<&str>) -> Option<Request> {
         let _ = (&*self.wake).read(&mut [0; 8]);
-        self.waiting.extend(self.incoming.try_iter());
+        self.collect();
         let Some(busy) = busy else {
             let (next, _) = self.waiting.iter().enumerate().min_by_key(|(_, request)| request.spent)?;
             let mut request = self.waiting.remove(next)?;
             request.begun = Some(Instant::now());
+            self.floor = request.spent;
             return Some(request);
         };
         while let Some(request) = self.waiting.pop_front_if(|request| request.since.elapsed() >= self.patience) {
@@ -115,6 +124,12 @@ impl Requests {
             request.answer(reply);
         }
         None
+    }
+
+    /// Takes in what has come.
+    fn collect(&mut self) {
+        let floor = self.floor;
+        self.waiting.extend(self.incoming.try_iter().map(|it| Request { spent: it.spent.max(floor), ..it }));
     }
 }
 
@@ -152,7 +167,8 @@ fn listen_with(path: &Path, Bounds { idle, patience, taking }: Bounds) -> Result
     let (sender, incoming) = channel();
     let wakes = Arc::clone(&wake);
     let socket = listener.socket().try_clone().map_err(|error| error.to_string())?;
-    let clients = Arc::new(Clients { idle, taking, table: Mutex::default(), changed: Condvar::new() });
+    let clients =
+        Arc::new(Clients { idle, taking, table: Mutex::default(), changed: Condvar::new(), gone: Mutex::default() });
     let all = Arc::clone(&clients);
     thread::spawn(move || {
         for (id, stream) in (0..).zip(socket.incoming()) {
@@ -170,7 +186,10 @@ fn listen_with(path: &Path, Bounds { idle, patience, taking }: Bounds) -> Result
             let (sender, wake, all) = (sender.clone(), Arc::clone(&wakes), Arc::clone(&all));
             let clients = Arc::clone(&all);
             let serve = move || {
-                let _ = Client { id, stream: &stream, all: &clients, sender: &sender, wake: &wake }.converse();
+                let mut spent = clients.gone();
+                let client = Client { id, stream: &stream, all: &clients, sender: &sender, wake: &wake };
+                let _ = client.converse(&mut spent);
+                clients.goes(spent);
                 clients.change(|table| table.remove(&id));
             };
             // Without a thread to be had it is disconnected; others go on.
@@ -179,7 +198,15 @@ fn listen_with(path: &Path, Bounds { idle, patience, taking }: Bounds) -> Result
             }
         }
     });
-    Ok(Requests { _listener: listener, clients, patience, wake, incoming, waiting: VecDeque::new() })
+    Ok(Requests {
+        _listener: listener,
+        clients,
+        patience,
+        wake,
+        incoming,
+        waiting: VecDeque::new(),
+        floor: Duration::ZERO,
+    })
 }
 
 /// The clients' table, and how long they may be silent.
@@ -189,6 +216,8 @@ struct Clients {
     taking: Duration,
     table: Mutex<HashMap<u64, Known>>,
     changed: Condvar,
+    /// The most of the appliance's time that a client that has gone had had.
+    gone: Mutex<Duration>,
 }
 
 /// A client, as the table has it.
@@ -234,6 +263,17 @@ impl Clients {
         })
     }
 
+    /// How much of the appliance's time a client that comes counts as having had.
+    fn gone(&self) -> Duration {
+        *self.gone.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A client goes that has had so much of the appliance's time.
+    fn goes(&self, spent: Duration) {
+        let mut gone = self.gone.lock().unwrap_or_else(PoisonError::into_inner);
+        *gone = spent.max(*gone);
+    }
+
     fn wait_for_replies(&self) {
         let begun = Instant::now();
         let mut table = self.lock();
@@ -261,12 +301,12 @@ enum NoLine {
 }
 
 impl Client<'_> {
-    /// Takes a client's lines and gives it replies, until it goes or one is missing.
-    fn converse(&self) -> io::Result<()> {
+    /// Takes a client's lines and gives it replies, until it goes or one is missing. Counts how much of the appliance's time
+    /// it has had in `spent`.
+    fn converse(&self, spent: &mut Duration) -> io::Result<()> {
         let stream = self.stream;
         let mut lines = Lines { stream, buffer: LineBuffer::default(), piece: [0; 4096], used: 0, filled: 0 };
         let mut mode = ReplyForm::Json;
-        let mut spent = Duration::ZERO;
         loop {
             let line = match lines.next(self.all.idle) {
                 Ok(line) => line,
@@ -288,9 +328,9 @@ impl Client<'_> {
                         reply_of(mode, &Ok(Outcome::Mode(wanted)))
                     }
                     // Whatever it is, the appliance has the answer.
-                    None => match self.ask(mode, line, spent) {
-                        Some((Some(reply), took)) => {
-                            spent += took;
+                    None => match self.ask(mode, line, *spent) {
+                        Some((Some(reply), now)) => {
+                            *spent = now;
                             whole(mode, reply)
                         }
                         _ => return Ok(()),
@@ -398,7 +438,7 @@ mod tests {
     use std::thread::spawn;
     use std::time::Duration;
 
-    use super::{ADMIN_CLIENTS_MAX, Bounds, ReplyText, Requests, listen_with};
+    use super::{ADMIN_CLIENTS_MAX, Bounds, CHARGE_MAX, ReplyText, Requests, listen_with};
 
     /// A socket that is gone when the test is, and an appliance that answers each line with itself.
     fn socket(name: &str, idle: Duration) -> (PathBuf, Requests) {
@@ -426,7 +466,7 @@ mod tests {
     /// Waits until so many requests wait for the appliance.
     fn collect(requests: &mut Requests, count: usize) {
         while requests.waiting.len() < count {
-            requests.waiting.extend(requests.incoming.try_iter());
+            requests.collect();
             std::thread::sleep(Duration::from_millis(1));
         }
     }
@@ -582,6 +622,67 @@ mod tests {
         other.write_all(b"status\n").unwrap();
         collect(&mut requests, 4);
         assert_eq!(answer(&mut requests, 4)[0], "status");
+    }
+
+    /// Serves the request that is next, which takes all of the time that is charged. Returns it.
+    fn serve(requests: &mut Requests) -> String {
+        let mut request = requests.next(None).unwrap();
+        request.begun = request.begun.and_then(|begun| begun.checked_sub(CHARGE_MAX));
+        let line = request.line.clone();
+        request.answer(Some(ReplyText { text: "done\n".into(), exit_code: 0 }));
+        line
+    }
+
+    #[test]
+    fn clients_that_connect_anew_for_each_command_do_not_keep_one_that_stays_waiting() {
+        let (path, mut requests) = socket("anew", Duration::from_secs(60));
+        let mut staying = connect(&path);
+        staying.write_all(b"stays\n").unwrap();
+        let ask_anew = || {
+            let mut next = connect(&path);
+            next.write_all(b"anew\n").unwrap();
+            next
+        };
+        let mut other = ask_anew();
+        let mut served = Vec::new();
+        while served.len() < 20 {
+            collect(&mut requests, 2);
+            let stays = serve(&mut requests) == "stays";
+            served.push(stays);
+            if stays {
+                staying.write_all(b"stays\n").unwrap();
+            } else {
+                drop(other);
+                while requests.clients.lock().len() > 1 {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                other = ask_anew();
+            }
+        }
+        assert!(served.windows(2).all(|two| two[0] != two[1]), "not in turns: {served:?}");
+    }
+
+    #[test]
+    fn a_client_that_was_alone_for_long_does_not_wait_until_a_new_one_has_had_as_much() {
+        let (path, mut requests) = socket("alone", Duration::from_secs(60));
+        let mut clients = [connect(&path), connect(&path)];
+        let words = ["first", "second"];
+        let mut ask = |index: usize| clients[index].write_all(format!("{}\n", words[index]).as_bytes()).unwrap();
+        ask(0);
+        for _ in 0..10 {
+            collect(&mut requests, 1);
+            assert_eq!(serve(&mut requests), words[0]);
+            ask(0);
+        }
+        ask(1);
+        let mut served = Vec::new();
+        while served.len() < 10 {
+            collect(&mut requests, 2);
+            let next = serve(&mut requests);
+            served.push(next.clone());
+            ask(usize::from(next == words[1]));
+        }
+        assert!(served.windows(2).all(|two| two[0] != two[1]), "not in turns: {served:?}");
     }
 
     #[test]
