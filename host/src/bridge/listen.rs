@@ -1,9 +1,7 @@
 //! The vhost-user sockets: one for each export, there from the moment that its capacity is known, and one front end on
 //! it at a time.
 
-use std::fs;
-use std::io::IoSliceMut;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::thread;
@@ -11,22 +9,21 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, UnixAddr, getsockname, recvmsg};
 use service::control::DiskOffer;
 use vhost::vhost_user::{BackendReqHandler, Error};
 
+use super::arrival;
 use super::front::Front;
 use super::shared::Shared;
+use crate::deadline::Deadline;
 use crate::listener::Listener;
 
 /// How long a front end that has just gone may stand in the way of the next one.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// How long a front end may take over its first message, and over the rest of any: what takes longer is none.
+/// How long a front end may take over its first message, and over the rest of any and making room for its answer: what takes
+/// longer is none.
 const MESSAGE: Duration = Duration::from_secs(10);
-
-/// `VHOST_USER_SET_BACKEND_REQ_FD`.
-const SET_BACKEND_REQ_FD: u32 = 21;
 
 /// Opens the socket of an export whose disk is known now.
 pub(super) fn open(shared: &Arc<Shared>, export: usize, disk: &DiskOffer) {
@@ -113,10 +110,6 @@ fn leave(shared: &Shared, export: usize) {
 /// Takes a front end's messages until it goes.
 fn serve(shared: &Arc<Shared>, export: usize, stream: UnixStream) {
     let path = shared.sockets[export].display();
-    // A message that begins comes to its end.
-    if stream.set_read_timeout(Some(MESSAGE)).and_then(|()| stream.set_write_timeout(Some(MESSAGE))).is_err() {
-        return;
-    }
     let Ok(peek) = stream.try_clone() else { return };
     let front = Arc::new(Front::new(Arc::clone(shared), export, &peek));
     let mut handler = BackendReqHandler::from_stream(stream, Arc::clone(&front));
@@ -131,8 +124,15 @@ fn serve(shared: &Arc<Shared>, export: usize, stream: UnixStream) {
             Ready::Closed => return,
         }
         first = None;
-        if let Some(channel) = backend_channel(&peek) {
-            shared.lock().exports[export].channel = Some(channel);
+        if !arrival::is_whole_by(&peek, Deadline::after(MESSAGE), || shared.is_closing()) {
+            let took = MESSAGE.as_secs();
+            let why = format!("its message is not whole, or there is no room for the answer, after {took} s");
+            return shared.complain(export, &format!("{path}: the front end is dropped: {why}"));
+        }
+        match arrival::channel(&peek) {
+            Ok(None) => {}
+            Ok(Some(channel)) => shared.lock().exports[export].channel = Some(channel),
+            Err(why) => return shared.complain(export, &format!("{path}: the front end is dropped: {why}")),
         }
         let why = match handler.handle_request() {
             Ok(()) => continue,
@@ -164,31 +164,4 @@ fn wait(file: &impl AsFd, shared: &Shared, patience: Option<Duration>) -> Ready 
             Err(_) => return Ready::Closed,
         }
     }
-}
-
-/// The channel that a message which waits on `stream` brings for our own messages. The message layer takes it, but has
-/// no way to say that the configuration has changed: so we look first, and have a copy of the descriptor.
-fn backend_channel(stream: &UnixStream) -> Option<fs::File> {
-    let mut header = [0; 12];
-    let mut buffer = [IoSliceMut::new(&mut header)];
-    let peek = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
-    // Without room for descriptors: none is copied.
-    recvmsg::<()>(stream.as_raw_fd(), &mut buffer, None, peek).ok()?;
-    if u32::from_ne_bytes(header[..4].try_into().ok()?) != SET_BACKEND_REQ_FD {
-        return None;
-    }
-    let mut space = nix::cmsg_space!([i32; 8]);
-    let mut buffer = [IoSliceMut::new(&mut header)];
-    let message = recvmsg::<()>(stream.as_raw_fd(), &mut buffer, Some(&mut space), peek).ok()?;
-    let mut files = Vec::new();
-    for part in message.cmsgs().ok()? {
-        if let ControlMessageOwned::ScmRights(fds) = part {
-            // SAFETY: the system has just made these descriptors for us, and no other code knows them.
-            files.extend(fds.into_iter().map(|fd| unsafe { fs::File::from_raw_fd(fd) }));
-        }
-    }
-    let channel = files.pop().filter(|_| files.is_empty())?;
-    // A Unix socket is one that a message can be sent on without a wait.
-    getsockname::<UnixAddr>(channel.as_raw_fd()).ok()?;
-    Some(channel)
 }

@@ -13,8 +13,8 @@
 //!   consumer's addresses are where in it; `sharing`: whether it is shared at all;
 //! - [`ivshmem`]: the server side of the appliance's ivshmem devices;
 //! - [`state`]: what front ends want, what the appliance holds, and the next step from one to the other;
-//! - `conductor`: takes those steps over the control link (`service::control`); `listen` and `front`: the vhost-user
-//!   sockets; `relay`: kicks and interrupts; `refuse`: refuses requests while there is no appliance;
+//! - `conductor`: takes those steps over the control link (`service::control`); `listen`, `arrival` and `front`: the
+//!   vhost-user sockets; `relay`: kicks and interrupts; `refuse`: refuses requests while there is no appliance;
 //! - `voice`: how many lines are said of one export;
 //! - `window`: a consumer's memory as a machine gets it; `shared`: the lock around it all.
 //!
@@ -30,6 +30,7 @@
 //! | a consumer cuts its RAM file short | it has no disk any more; the appliance's machine dies of it, and the next one goes on |
 //! | a front end breaks the protocol | it is dropped, with a message; other consumers see nothing of it |
 
+mod arrival;
 mod conductor;
 mod front;
 mod guard;

@@ -22,7 +22,7 @@
 //! | for | how long | who |
 //! |---|---|---|
 //! | a front end's next message | for ever | the thread of that front end |
-//! | the rest of a message, or its taking our answer | 10 s, and no longer than the bridge lives | the same |
+//! | the rest of a message, and room for our answer (`arrival`) | 10 s for both, and no longer than the bridge lives | the same |
 //! | the appliance to let go of a queue | until it has, or its machine has ended | the same: its consumer stands still |
 //! | the machine that is being ended | until the system has ended it | the conductor, which has nothing else to do then |
 //! | the reader of lines | for ever | the journal's thread |

@@ -1,6 +1,7 @@
 //! What one party does to its descriptors, its messages and its reader costs that party its disk at most.
 
-use std::io::Write;
+use std::fs::{self, File};
+use std::io::{ErrorKind, IoSlice, Read, Write};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -10,6 +11,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use service::control::{DiskIndex, ExportIndex, QueueIndex, Report};
 use vhost::VhostBackend;
 use vmm_sys_util::eventfd::EventFd;
@@ -169,6 +172,83 @@ fn a_bridge_ends_at_once_whatever_its_front_ends_leave_half_done() {
     drop(place);
     // Half of what a front end may take over a message.
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+}
+
+/// Whether a front end's connection ends before anything else comes on it.
+fn is_dropped(front: &mut UnixStream) -> bool {
+    front.read(&mut [0]).map_or_else(|error| error.kind() == ErrorKind::ConnectionReset, |count| count == 0)
+}
+
+#[test]
+fn descriptors_that_a_message_must_not_have_are_not_kept() {
+    let (place, _appliance) = two_disks();
+    let name = format!("untorn-unwanted-{}", std::process::id());
+    let file = File::from(memfd_create(name.as_str(), MFdFlags::MFD_CLOEXEC).unwrap());
+    // Other tests open and close descriptors meanwhile: only copies of this one count.
+    let kept = || {
+        let all = fs::read_dir("/proc/self/fd").unwrap().flatten();
+        all.filter(|it| it.path().read_link().is_ok_and(|to| to.to_string_lossy().contains(&name))).count()
+    };
+    // SET_BACKEND_REQ_FD, and SET_VRING_CALL.
+    for (request, body) in [(21_u32, &[][..]), (13, &[0; 8][..])] {
+        let bytes =
+            [&[request, 1, u32::try_from(body.len()).unwrap()].map(u32::to_ne_bytes).concat()[..], body].concat();
+        // More than a message may have, more than the message layer has room for, and the most that Linux passes on.
+        for count in [9, 20, 33, 253] {
+            crate::appears(&place.socket("a"));
+            let mut front = UnixStream::connect(place.socket("a")).unwrap();
+            front.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+            let fds = vec![file.as_raw_fd(); count];
+            let rights = [ControlMessage::ScmRights(&fds)];
+            sendmsg::<()>(front.as_raw_fd(), &[IoSlice::new(&bytes)], &rights, MsgFlags::empty(), None).unwrap();
+            assert!(is_dropped(&mut front), "{count} descriptors");
+        }
+    }
+    place.hears("a message with more than 8 descriptors");
+    // Amid a header: those behind it would be none of this message's.
+    crate::appears(&place.socket("a"));
+    let mut front = UnixStream::connect(place.socket("a")).unwrap();
+    front.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    for (bytes, count) in [(&[0; 8][..], 1), (&[0; 4], 40)] {
+        let fds = vec![file.as_raw_fd(); count];
+        let rights = [ControlMessage::ScmRights(&fds)];
+        sendmsg::<()>(front.as_raw_fd(), &[IoSlice::new(bytes)], &rights, MsgFlags::empty(), None).unwrap();
+    }
+    assert!(is_dropped(&mut front), "it is still there");
+    place.hears("a message with descriptors amid its header");
+    eventually("all are closed", || kept() == 1);
+    others_go_on(&place);
+}
+
+#[test]
+fn a_front_end_that_sends_half_a_message_or_takes_no_answers_is_dropped() {
+    let place = Place::with(|place| {
+        let spec = |name| host::bridge::ExportSpec { ram: place.ram("a"), ..place.spec(name) };
+        ["a", "b", "c"].map(spec).into()
+    });
+    let _appliance = place.appliance(1);
+    let features = [1_u32, 1, 0].map(u32::to_ne_bytes).concat();
+    let connect = |name| {
+        crate::appears(&place.socket(name));
+        UnixStream::connect(place.socket(name)).unwrap()
+    };
+    let (mut header, mut body, mut deaf) = (connect("a"), connect("b"), connect("c"));
+    header.write_all(&features[..7]).unwrap();
+    // SET_FEATURES with half of its features.
+    body.write_all(&[[2_u32, 1, 8].map(u32::to_ne_bytes).concat(), vec![0; 4]].concat()).unwrap();
+    deaf.set_nonblocking(true).unwrap();
+    while deaf.write(&features).is_ok() {}
+    let begun = Instant::now();
+    for front in [&mut header, &mut body] {
+        front.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        assert!(is_dropped(front), "it is still there");
+    }
+    // It has asked and asked, and is full.
+    while deaf.write(&features).map_or_else(|error| error.kind() == ErrorKind::WouldBlock, |_| true) {
+        assert!(begun.elapsed() < Duration::from_secs(60), "it is still there");
+        thread::sleep(Duration::from_millis(10));
+    }
+    others_go_on(&place);
 }
 
 #[test]
