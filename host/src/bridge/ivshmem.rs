@@ -90,8 +90,10 @@ impl Server {
         if vector >= self.vectors {
             return Ok(None);
         }
+        self.send(self.own.0.into(), Some(eventfd))?;
+        // The device counts what it gets.
         self.vector += 1;
-        self.send(self.own.0.into(), Some(eventfd)).map(|()| Some(vector))
+        Ok(Some(vector))
     }
 
     /// Adds a peer: ringing its doorbell at vector 0 signals `eventfd`. `None` when the ids for such peers are used up.
@@ -212,5 +214,16 @@ mod tests {
         assert!(!server.is_behind());
         let expected = [0, 0, -1].into_iter().chain(peers.iter().chain([&peers[0]]).map(|peer| peer.0.into()));
         assert!(numbers.into_iter().eq(expected));
+    }
+
+    #[test]
+    fn a_vector_that_was_not_sent_is_not_counted() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let event = eventfd().unwrap();
+        let mut server = Server::greet(ours, PeerId(0), event.as_fd(), &[event.as_fd()], 9).unwrap();
+        assert_eq!(server.add_vector(event.as_fd()).unwrap(), Some(1));
+        drop(theirs);
+        server.add_vector(event.as_fd()).unwrap_err();
+        assert_eq!(server.vector, 2);
     }
 }
