@@ -96,8 +96,6 @@ impl Conductor {
         let mut state = shared.lock();
         let State { exports, machine, .. } = &mut *state;
         let machine = machine.as_mut().filter(|it| it.number == self.machine)?;
-        // A machine that takes no messages any more is found out by its silence.
-        machine.servers.iter_mut().for_each(|server| _ = server.flush());
         let request = self.turn.next(exports, |export, it| {
             let window = shared.window_of[export];
             let used_index = |rings| super::refuse::used_index(&shared.windows[window].ram, rings);
@@ -174,10 +172,12 @@ impl Conductor {
             return false;
         }
         // Pings go out whatever else is asked for: an appliance that is busy answers them, one that hangs does not.
-        if state.is_silent(shared.hold)
-            && let Some(machine) = &mut state.machine
-            && let Some(kill) = machine.killer.clone()
-        {
+        let is_silent = state.is_silent(shared.hold);
+        let Some(machine) = &mut state.machine else { return false };
+        // A machine that takes no messages any more is found out by its silence.
+        machine.servers.iter_mut().for_each(|server| _ = server.flush());
+        self.behind = machine.servers.iter().any(Server::is_behind);
+        if is_silent && let Some(kill) = machine.killer.clone() {
             machine.present = false;
             // Without the lock: it waits for a machine that is being ended.
             drop(state);

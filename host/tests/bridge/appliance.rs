@@ -82,6 +82,8 @@ pub(crate) struct FakeAppliance {
     pub(crate) holds_stops: Arc<AtomicBool>,
     /// While set, it serves no requests, but answers the bridge.
     pub(crate) idle: Arc<AtomicBool>,
+    /// While set, its ivshmem device takes no messages.
+    pub(crate) deaf: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -101,11 +103,11 @@ impl FakeAppliance {
     ) -> Self {
         let control = UnixStream::from(ends.control);
         let held = Arc::new(Mutex::new(FakeState { losing_disks, ..FakeState::default() }));
-        let [dead, mute, start_mutes, holds_stops, idle] = [(); 5].map(|()| Arc::new(AtomicBool::new(false)));
+        let [dead, mute, start_mutes, holds_stops, idle, deaf] = [(); 6].map(|()| Arc::new(AtomicBool::new(false)));
         let mut threads = Vec::new();
         let device = ends.ivshmem.into_iter().next().unwrap();
-        let (its, gone) = (Arc::clone(&held), Arc::clone(&dead));
-        threads.push(thread::spawn(move || device_side(&device, &its, &gone)));
+        let (its, gone, waits) = (Arc::clone(&held), Arc::clone(&dead), Arc::clone(&deaf));
+        threads.push(thread::spawn(move || device_side(&device, &its, &gone, &waits)));
         let (its, gone, rests, media) = (Arc::clone(&held), Arc::clone(&dead), Arc::clone(&idle), Arc::clone(medium));
         threads.push(thread::spawn(move || {
             while !gone.load(Ordering::SeqCst) {
@@ -119,7 +121,7 @@ impl FakeAppliance {
         let [silent, by_start, holds] = [&mute, &start_mutes, &holds_stops].map(Arc::clone);
         let stream = control.try_clone().unwrap();
         threads.push(thread::spawn(move || talk(stream, &its, [&silent, &by_start, &holds], &disks, boot)));
-        Self { control, held, dead, mute, start_mutes, holds_stops, idle, threads }
+        Self { control, held, dead, mute, start_mutes, holds_stops, idle, deaf, threads }
     }
 
     /// Sends an unasked report.
@@ -152,9 +154,24 @@ impl FakeAppliance {
         let held = self.held.lock().unwrap();
         let Some((start, _)) = held.running.get(&(ExportIndex(0), QueueIndex(queue))) else { return (0, false) };
         let vector = start.kick_vector;
+        drop(held);
         // The device may not have heard of it yet.
-        let file = held.vectors.get(usize::from(vector));
-        (vector, file.is_some_and(|mut file| file.read(&mut [0; 8]).is_ok()))
+        (vector, self.signalled(vector))
+    }
+
+    /// Whether one of its own vectors was signalled since this was last asked.
+    pub(crate) fn signalled(&self, vector: u16) -> bool {
+        self.held
+            .lock()
+            .unwrap()
+            .vectors
+            .get(usize::from(vector))
+            .is_some_and(|mut file| file.read(&mut [0; 8]).is_ok())
+    }
+
+    /// Rings every peer that its device knows.
+    pub(crate) fn ring_all(&self) {
+        self.held.lock().unwrap().peers.values_mut().for_each(|peer| _ = peer.write(&1_u64.to_ne_bytes()));
     }
 
     pub(crate) fn queues(&self) -> usize {
@@ -185,10 +202,13 @@ impl Drop for FakeAppliance {
 const VECTORS_END: u16 = 3 + RELAYED_VECTORS;
 
 /// The ivshmem device: as strict as QEMU's, which crashes where this panics.
-fn device_side(device: &OwnedFd, held: &Mutex<FakeState>, dead: &AtomicBool) {
+fn device_side(device: &OwnedFd, held: &Mutex<FakeState>, dead: &AtomicBool, deaf: &AtomicBool) {
     let mut own = None;
     let mut messages = 0;
     loop {
+        while deaf.load(Ordering::SeqCst) && !dead.load(Ordering::SeqCst) {
+            thread::sleep(Duration::from_micros(300));
+        }
         let (mut bytes, mut space) = ([0; 8], nix::cmsg_space!(i32));
         let mut buffer = [IoSliceMut::new(&mut bytes)];
         let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;

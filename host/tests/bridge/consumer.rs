@@ -187,12 +187,17 @@ impl Consumer {
     pub(crate) fn interrupted(&self, queue: usize) -> bool {
         let begun = Instant::now();
         while begun.elapsed() < Duration::from_secs(5) {
-            if self.calls[queue].read().is_ok() {
+            if self.was_interrupted(queue) {
                 return true;
             }
             thread::sleep(Duration::from_millis(1));
         }
         false
+    }
+
+    /// Whether an interrupt has come since this was last asked.
+    pub(crate) fn was_interrupted(&self, queue: usize) -> bool {
+        self.calls[queue].read().is_ok()
     }
 
     /// Takes the interrupts that have come.

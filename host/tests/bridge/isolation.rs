@@ -10,10 +10,11 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use host::bridge::state::relayed_vector;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
-use service::control::{DiskIndex, ExportIndex, QueueIndex, Report};
+use service::control::{DiskIndex, ExportIndex, QueueIndex, Report, Request};
 use vhost::VhostBackend;
 use vmm_sys_util::eventfd::EventFd;
 
@@ -285,4 +286,72 @@ fn an_appliance_that_answers_nothing_while_a_front_end_waits_is_ended_long_befor
     assert!(!stopping.is_finished());
     appliance.kill();
     assert_eq!(within("the queue stops", move || stopping.join().unwrap()), 1);
+}
+
+/// Two disks for one consumer: the first one's front end is trusted, and has kept the machine's device, which takes no
+/// messages, so busy that the bridge is behind. The other one has set up its memory, and before that the queue `started`.
+fn behind(started: Option<usize>) -> (Place, FakeAppliance, [Consumer; 2]) {
+    let place = Place::with(|place| {
+        let spec = |name, trusted| host::bridge::ExportSpec { ram: place.ram("a"), trusted, ..place.spec(name) };
+        vec![spec("a", true), spec("b", false)]
+    });
+    let appliance = place.appliance(1);
+    let mut consumer = place.running(1);
+    consumer.ask(0, None, 0);
+    let mut other = Consumer::realize(&place.socket("b"), &place.ram("a"), RAM, 2);
+    other.tell_memory(RAM).unwrap();
+    if let Some(queue) = started {
+        other.start_queue(queue, 0);
+        eventually("its queue is served", || appliance.queues() == 2);
+    }
+    appliance.deaf.store(true, Ordering::SeqCst);
+    let changes = || appliance.asked().iter().filter(|it| matches!(it, Request::SetCall { .. })).count();
+    // Each change is two messages, and is told to the appliance once these are on their way.
+    loop {
+        let before = changes();
+        consumer.change_call(0);
+        let begun = Instant::now();
+        while changes() == before && begun.elapsed() < Duration::from_secs(1) {
+            thread::sleep(Duration::from_micros(200));
+        }
+        if changes() == before {
+            return (place, appliance, [consumer, other]);
+        }
+    }
+}
+
+#[test]
+fn a_machine_that_is_behind_gets_its_messages_also_while_an_answer_is_waited_for() {
+    let (place, appliance, [consumer, mut other]) = behind(Some(1));
+    appliance.holds_stops.store(true, Ordering::SeqCst);
+    let stopping = thread::spawn(move || other.stop(1));
+    place.hears("still busy with a queue that the consumer has stopped");
+    appliance.deaf.store(false, Ordering::SeqCst);
+    eventually("its last route is there", || {
+        appliance.ring_all();
+        consumer.was_interrupted(0)
+    });
+    assert!(!stopping.is_finished());
+    appliance.holds_stops.store(false, Ordering::SeqCst);
+    assert_eq!(within("the queue stops", move || stopping.join().unwrap()), 0);
+}
+
+#[test]
+fn a_kick_for_a_queue_that_waits_for_a_machine_that_is_behind_arrives() {
+    let (_place, appliance, [_consumer, mut other]) = behind(None);
+    let vector = relayed_vector(ExportIndex(1), QueueIndex(1));
+    // Each answer would have the relay look anew.
+    appliance.mute.store(true, Ordering::SeqCst);
+    for _ in 0..20 {
+        other.start_queue(1, 0);
+        thread::sleep(Duration::from_millis(20));
+        appliance.signalled(vector);
+        other.kicks[1].write(1).unwrap();
+        eventually("the kick arrives", || appliance.signalled(vector));
+        assert_eq!(other.stop(1), 0);
+    }
+    appliance.mute.store(false, Ordering::SeqCst);
+    appliance.deaf.store(false, Ordering::SeqCst);
+    other.start_queue(1, 0);
+    eventually("the queue is served", || appliance.queues() == 2);
 }
