@@ -52,6 +52,12 @@ use crate::journal::Journal;
 /// still meanwhile.
 pub(super) const SILENCE: Duration = Duration::from_secs(5);
 
+/// How long the appliance may take over an answer when no front end waits: for `hold`, but not less than it needs if some of
+/// its answers get lost.
+fn patience(hold: Duration) -> Duration {
+    hold.max(SILENCE)
+}
+
 /// Ends the machine that runs the appliance.
 pub(super) type Killer = Arc<dyn Fn() + Send + Sync>;
 
@@ -303,12 +309,12 @@ impl State {
         it.rests() && (it.is_refused() || (it.session && !self.is_present() && self.heard.elapsed() >= hold))
     }
 
-    /// Whether the appliance has been silent for too long: for `hold`, or for [`SILENCE`] while a front end has waited as
-    /// long. (What it was silent before that is no fault.)
+    /// Whether the appliance has been silent for too long: for its [`patience`], or for [`SILENCE`] while a front end has waited
+    /// as long. (What it was silent before that is no fault.)
     pub(super) fn is_silent(&self, hold: Duration) -> bool {
         let silent = self.heard.elapsed();
         let missed = self.waiting > 0 && silent.min(self.waiting_since.elapsed()) > SILENCE;
-        self.is_present() && (silent > hold || missed)
+        self.is_present() && (silent > patience(hold) || missed)
     }
 
     pub(super) fn is_present(&self) -> bool {

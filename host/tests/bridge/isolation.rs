@@ -20,7 +20,7 @@ use vmm_sys_util::eventfd::EventFd;
 
 use crate::appliance::{FakeAppliance, disk};
 use crate::consumer::{Consumer, eventually};
-use crate::{IO_ERROR, Place, RAM};
+use crate::{IO_ERROR, Place, RAM, SHORT};
 
 /// Does something that must not hang.
 #[track_caller]
@@ -286,6 +286,20 @@ fn an_appliance_that_answers_nothing_while_a_front_end_waits_is_ended_long_befor
     assert!(!stopping.is_finished());
     appliance.kill();
     assert_eq!(within("the queue stops", move || stopping.join().unwrap()), 1);
+}
+
+#[test]
+fn an_appliance_that_goes_on_is_not_ended_however_short_hold_is() {
+    let place = Place::new(SHORT);
+    let _appliance = place.appliance(1);
+    let ended = Arc::new(AtomicBool::new(false));
+    let ends = Arc::clone(&ended);
+    place.bridge().ends_by(move || ends.store(true, Ordering::SeqCst));
+    let mut consumer = place.running(1);
+    // It is heard once a second.
+    thread::sleep(Duration::from_secs(3));
+    assert!(!ended.load(Ordering::SeqCst), "{:?}", place.said.lock());
+    assert_eq!(consumer.ask(0, Some(3), 1), (0, 3));
 }
 
 /// Two disks for one consumer: the first one's front end is trusted, and has kept the machine's device, which takes no
