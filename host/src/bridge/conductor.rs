@@ -17,7 +17,7 @@ use service::control::{Deframer, ExportIndex, Outcome, Report, Request};
 
 use super::ivshmem::Server;
 use super::listen;
-use super::shared::{Shared, State};
+use super::shared::{Shared, State, patience};
 use super::state::Turn;
 
 /// How soon messages are sent again that a machine had no room for.
@@ -34,6 +34,8 @@ struct Conductor {
     begun: Instant,
     /// Whose turn it is to ask something.
     turn: Turn,
+    /// Since when the answer to an export's request is waited for.
+    asked: Option<Instant>,
     /// Whether the machine has not taken all messages of its ivshmem devices.
     behind: bool,
 }
@@ -48,6 +50,7 @@ pub(super) fn conduct(shared: &Arc<Shared>, machine: u64, session: u64, stream: 
         dialogue: Asking::new(session),
         begun: Instant::now(),
         turn: Turn::default(),
+        asked: None,
         behind: false,
     };
     conductor.run();
@@ -106,6 +109,7 @@ impl Conductor {
         if request.is_some() {
             // A route to an interrupt may be new, and one that we relay.
             shared.wake_relays();
+            self.asked = Some(Instant::now());
         }
         request
     }
@@ -171,17 +175,26 @@ impl Conductor {
         if !self.is_at(&state) {
             return false;
         }
-        // Pings go out whatever else is asked for: an appliance that is busy answers them, one that hangs does not.
-        let is_silent = state.is_silent(shared.hold);
+        self.asked = self.asked.filter(|_| self.dialogue.is_asking());
+        // Pings go out whatever else is asked for: an appliance that is busy answers them, one that hangs does not. It answers
+        // both in one place, so one that answers nothing but Pings is broken; no other request goes out, for any disk.
+        let is_stuck = state.is_present() && self.asked.is_some_and(|asked| asked.elapsed() > patience(shared.hold));
+        let why = match (state.is_silent(shared.hold), is_stuck) {
+            (true, _) => Some("does not answer"),
+            (false, true) => Some("answers Pings, but not what it is asked"),
+            (false, false) => None,
+        };
         let Some(machine) = &mut state.machine else { return false };
         // A machine that takes no messages any more is found out by its silence.
         machine.servers.iter_mut().for_each(|server| _ = server.flush());
         self.behind = machine.servers.iter().any(Server::is_behind);
-        if is_silent && let Some(kill) = machine.killer.clone() {
+        if let Some(why) = why
+            && let Some(kill) = machine.killer.clone()
+        {
             machine.present = false;
             // Without the lock: it waits for a machine that is being ended.
             drop(state);
-            shared.say("the appliance does not answer: ending its machine");
+            shared.say(&format!("the appliance {why}: ending its machine"));
             kill();
         }
         true

@@ -54,7 +54,7 @@ pub(super) const SILENCE: Duration = Duration::from_secs(5);
 
 /// How long the appliance may take over an answer when no front end waits: for `hold`, but not less than it needs if some of
 /// its answers get lost.
-fn patience(hold: Duration) -> Duration {
+pub(super) fn patience(hold: Duration) -> Duration {
     hold.max(SILENCE)
 }
 
@@ -218,9 +218,8 @@ impl Shared {
         self.wake_relays.iter().for_each(|relay| signal(relay));
     }
 
-    /// Waits until `rests` holds of an export: the front end must not touch rings that the appliance may serve. However
-    /// long that takes, an appliance that answers Pings is not ended; one that does not is, by the conductor, and its end
-    /// is waited for.
+    /// Waits until `rests` holds of an export: the front end must not touch rings that the appliance may serve. An appliance
+    /// that is only busy is not ended meanwhile; one that does not answer is, by the conductor, and its end is waited for.
     pub(super) fn wait_for_rest(&self, export: usize, rests: impl Fn(&Export) -> bool) {
         let mut state = self.lock();
         let (begun, mut told) = (Instant::now(), false);

@@ -289,6 +289,22 @@ fn an_appliance_that_answers_nothing_while_a_front_end_waits_is_ended_long_befor
 }
 
 #[test]
+fn an_appliance_that_answers_pings_but_not_what_it_is_asked_is_ended_after_hold() {
+    let place = Place::new(SHORT);
+    let appliance = place.appliance(1);
+    let (ends, ended) = channel();
+    place.bridge().ends_by(move || ends.send(()).unwrap());
+    let mut consumer = place.running(1);
+    assert_eq!(consumer.ask(0, Some(3), 1), (0, 3));
+    appliance.holds_stops.store(true, Ordering::SeqCst);
+    let stopping = thread::spawn(move || consumer.stop(0));
+    ended.recv_timeout(Duration::from_secs(30)).unwrap();
+    place.hears("the appliance answers Pings, but not what it is asked: ending its machine");
+    appliance.kill();
+    assert_eq!(within("the queue stops", move || stopping.join().unwrap()), 1);
+}
+
+#[test]
 fn an_appliance_that_goes_on_is_not_ended_however_short_hold_is() {
     let place = Place::new(SHORT);
     let _appliance = place.appliance(1);

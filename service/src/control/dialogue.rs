@@ -130,6 +130,12 @@ impl Asking {
         false
     }
 
+    /// Whether the answer to a request, or to Hello, is not there yet.
+    #[must_use]
+    pub fn is_asking(&self) -> bool {
+        self.pending.is_some()
+    }
+
     fn hello(&mut self, now_ms: u64) {
         self.hello_ms = Some(now_ms);
         self.ask(Request::Hello { session: self.session });
