@@ -188,8 +188,7 @@ pub fn create(region: &Region, labels: &LabelsByDimm, new: &NewNamespace<'_>) ->
     if editor.has(new.uuid) {
         return Err(ChangeError::UuidTaken(new.uuid));
     }
-    let unknown = |(_, set): &(&DeviceHandle, &LabelSet)| set.index.active_slots().count() > set.labels.len();
-    if let Some((&dimm, _)) = editor.sets.iter().find(unknown) {
+    if let Some(dimm) = space::unknown_label(region, labels) {
         return Err(ChangeError::UnknownLabel(dimm));
     }
     let wanted = editor.labels_for(new)?;

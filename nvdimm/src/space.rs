@@ -1,12 +1,15 @@
 //! Free space: which bytes of a labelled region no label has, and where a namespace may go.
 //!
 //! A label counts whether or not it makes a namespace: one of another set of DIMMs, or of a set that is torn, keeps its
-//! bytes. Sizes and places are aligned as Linux aligns them (sysfs `align` of a region: 16 MiB, or as many as there are
-//! DIMMs where they do not share that evenly), so that Linux can take up the rest.
+//! bytes. Those of a label that is not valid are unknown: as in Linux they count as free ([`free`], [`available`]), but
+//! nothing is made or stored there ([`unknown_label`], [`certainly_free`]). Sizes and places are aligned as Linux aligns
+//! them (sysfs `align` of a region: 16 MiB, or as many as there are DIMMs where they do not share that evenly), so that
+//! Linux can take up the rest.
 
 use alloc::vec::Vec;
 
 use crate::extent::Extent;
+use crate::identity::DeviceHandle;
 use crate::label::{Label, Labels, LabelsByDimm};
 use crate::region::{Kind, Mapping, Region};
 
@@ -52,6 +55,22 @@ pub fn free(region: &Region, labels: &LabelsByDimm) -> Vec<Extent> {
         (alike && extent.bytes > 0).then_some(extent)
     };
     gaps.iter().filter_map(aligned).collect()
+}
+
+/// The first DIMM of a region with an active label that is not valid: which bytes that one describes is unknown.
+#[must_use]
+pub fn unknown_label(region: &Region, labels: &LabelsByDimm) -> Option<DeviceHandle> {
+    let is_unknown = |dimm: &DeviceHandle| match labels.get(dimm) {
+        Some(Labels::Valid(set)) => set.index.active_slots().count() > set.labels.len(),
+        _ => false,
+    };
+    region.mappings().iter().map(|mapping| mapping.dimm).find(is_unknown)
+}
+
+/// The pieces that [`free`] returns, if no label can be about any of them.
+#[must_use]
+pub fn certainly_free(region: &Region, labels: &LabelsByDimm) -> Vec<Extent> {
+    if unknown_label(region, labels).is_some() { Vec::new() } else { free(region, labels) }
 }
 
 /// The first free place for that many bytes.

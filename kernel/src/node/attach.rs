@@ -207,7 +207,7 @@ impl<M: Machine> Node<M> {
 
     /// Returns the medium of a namespace, not to be written if it keeps no stores. Where no NFIT describes the memory, nothing
     /// tells whether a host lets it be written, so it is probed before recovery writes to a BTT there: in front of a BTT 1.1,
-    /// and beside a namespace that labels describe.
+    /// and beside a namespace that labels describe, where no label can have a part.
     ///
     /// # Errors
     /// It keeps no stores, and cannot be had read-only either.
@@ -222,7 +222,7 @@ impl<M: Machine> Node<M> {
         if matches!(region.at, Place::Nfit { .. }) || medium.read_only() || !starts_btt(&medium, version) {
             return Ok(medium);
         }
-        let beside = space::free(region, &self.found.labels);
+        let beside = space::certainly_free(region, &self.found.labels);
         let beside = beside.into_iter().filter_map(|free| mapped.bytes_of(&[free], Access::ReadWrite).ok());
         let in_front = Some(medium.clone()).filter(|_| version == Version::V1_1);
         for place in in_front.into_iter().chain(beside) {

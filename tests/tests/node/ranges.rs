@@ -5,9 +5,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use btt::media::FenceFault;
 use drivers::flush::Flush;
-use fake_machine::{BASE, Booted, Dimm, Hardware, MIB, Memory, nfit_of, table_of};
+use fake_machine::{BASE, Booted, Dimm, Hardware, LabelArea, MIB, Memory, nfit_of, table_of};
 use kernel::node::{BareMemory, FlushedRange};
 use nvdimm::error::Place;
+use nvdimm::identity::DeviceHandle;
+use nvdimm::region::CxlDevice;
 use serde_json::{Value, json};
 
 /// A device that carries so many FLUSHes out, and fails then.
@@ -211,6 +213,45 @@ fn what_stays_open_as_its_device_fails_is_not_called_disabled() {
         }
     }
     assert!(open > 0, "its last writes are not durable");
+}
+
+#[test]
+fn nothing_is_stored_beside_a_namespace_while_a_label_is_not_valid() {
+    let (memory, area) = (Memory::new(96 * MIB), LabelArea::new());
+    let handle = DeviceHandle::of_cxl(0);
+    let boot = |device: &Arc<Device>| {
+        let flush: Arc<dyn Flush> = Arc::<Device>::clone(device);
+        let cxl = Some(CxlDevice { handle, serial: Some(5) });
+        let range = FlushedRange { base: BASE, bytes: memory.bytes as u64, flush: Some(flush), device: cxl };
+        let at = Place::Cxl { segment: 0, bus: 13, device: 0, function: 0 };
+        let bare = vec![BareMemory { at, memory: Ok(range) }];
+        Hardware { bare, areas: vec![(handle.0, area)], ..Hardware::default() }.memory(BASE, memory).boot()
+    };
+    let device = Device::new(u64::MAX);
+    let mut node = boot(&device);
+    for name in ["first", "second"] {
+        node.done(&format!("create-namespace -s 32M -n {name}"));
+    }
+    drop(node);
+    // Each of the two is probed in the 32 MiB that are free.
+    let before = device.done.load(Ordering::SeqCst);
+    drop(boot(&device));
+    let probed = device.done.load(Ordering::SeqCst) - before;
+    assert!(probed > 0, "a probe stores");
+
+    // Now the second's bytes seem to be free.
+    let mut labels = area.bytes.lock().expect("no panic");
+    let name = labels.windows(6).position(|bytes| bytes == b"second").expect("its label is there");
+    labels[name] ^= 1;
+    drop(labels);
+    let before = device.done.load(Ordering::SeqCst);
+    let mut node = boot(&device);
+    assert_eq!(device.done.load(Ordering::SeqCst) - before, 0, "something is stored");
+    let list = node.done("list -N");
+    assert_eq!(list["result"].as_array().map(Vec::len), Some(1), "{list}");
+    assert_eq!(text(&list["result"][0], "name"), "first");
+    let logged = node.node.machine().logged();
+    assert!(logged.iter().any(|line| line.contains("no blank line to probe")), "{logged:?}");
 }
 
 #[test]
