@@ -3,6 +3,7 @@
 //! Reports, and writes nothing.
 
 use core::fmt;
+use core::ops::ControlFlow;
 
 use crate::chain::{FoundArena, OpenError, Placement, find_all};
 use crate::flog::{self, FlogError};
@@ -146,19 +147,21 @@ pub struct Summary {
     pub error: u64,
     /// Sectors that read zeroes.
     pub zero: u64,
+    /// The look was ended before it was through: what was not reported may still be wrong.
+    pub ended_early: bool,
 }
 
 /// Looks at everything. A caller that has the BTT open lets no CPU write meanwhile
 /// ([`crate::Btt::exclusively`]).
 ///
 /// `window_blocks` bounds the memory: a bit for each of so many blocks. `report` gets each finding, `progress` how many
-/// of how many map entries have been read.
+/// of how many map entries have been read, and may end the look ([`Summary::ended_early`]).
 pub fn check<M: Medium>(
     media: &M,
     placement: Placement,
     window_blocks: u32,
     report: &mut dyn FnMut(Finding),
-    progress: &mut dyn FnMut(u64, u64),
+    progress: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
 ) -> Summary {
     let found = match find_all(media, placement.version, placement.parent_uuid) {
         Ok(found) => found,
@@ -171,10 +174,13 @@ pub fn check<M: Medium>(
             return Summary::default();
         }
     };
-    let mut progress = Progress::new(&found, window_blocks, progress);
+    let mut progress = Progress::that_may_end(&found, window_blocks, progress);
     let mut summary = Summary::default();
     for (index, one) in (0..).zip(&found) {
         check_arena(media, ArenaIndex(index), one, window_blocks, report, &mut progress, &mut summary);
+        if summary.ended_early {
+            break;
+        }
     }
     summary
 }
@@ -232,7 +238,8 @@ pub(crate) fn check_arena<M: Medium>(
             Seen::Missing(_) => {}
         }
     };
-    if let Err(why) = survey(media, one, &groups, window_blocks, &mut see, progress) {
-        report(Finding::Media(why));
+    match survey(media, one, &groups, window_blocks, &mut see, progress) {
+        Ok(ended) => summary.ended_early |= ended.is_break(),
+        Err(why) => report(Finding::Media(why)),
     }
 }

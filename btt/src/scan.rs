@@ -1,7 +1,7 @@
 //! Finding the sectors whose map entries are in some state.
 
 use alloc::vec;
-use core::ops::Range;
+use core::ops::{ControlFlow, Range};
 
 use crate::device::Btt;
 use crate::error::BttError;
@@ -22,15 +22,15 @@ pub struct SectorExtent {
 impl<M: Medium> Btt<M> {
     /// Finds the sectors that read as an error because their map entries say so. Reads all of the map, 64 KiB at a time;
     /// entries that change meanwhile may be seen or not. `progress` gets the number of sectors looked at
-    /// and the number of all, after each piece.
+    /// and the number of all, after each piece, and may end the search there.
     ///
     /// # Errors
     /// The medium's, with the first LBA whose entry could not be read.
     pub fn error_sectors(
         &self,
         found: &mut dyn FnMut(SectorExtent),
-        progress: &mut dyn FnMut(u64, u64),
-    ) -> Result<(), BttError> {
+        progress: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>, BttError> {
         self.scan(0..self.capacity_sectors(), |entry| matches!(entry, MapEntry::Error(_)), found, progress)
     }
 
@@ -39,7 +39,9 @@ impl<M: Medium> Btt<M> {
     /// # Errors
     /// As [`Btt::error_sectors`]; [`BttError::OutOfRange`].
     pub fn zero_entries(&self, sectors: Range<u64>, found: &mut dyn FnMut(SectorExtent)) -> Result<(), BttError> {
-        self.scan(sectors, |entry| matches!(entry, MapEntry::Zero(_)), found, &mut |_, _| ())
+        let all = self
+            .scan(sectors, |entry| matches!(entry, MapEntry::Zero(_)), found, &mut |_, _| ControlFlow::Continue(()));
+        all.map(|_| ())
     }
 
     /// Where the data of a sector are now: the next write of it moves them. For callers that look at or damage the medium
@@ -58,11 +60,12 @@ impl<M: Medium> Btt<M> {
         sectors: Range<u64>,
         wanted: fn(MapEntry) -> bool,
         found: &mut dyn FnMut(SectorExtent),
-        progress: &mut dyn FnMut(u64, u64),
-    ) -> Result<(), BttError> {
+        progress: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>, BttError> {
         let mut open: Option<SectorExtent> = None;
         let mut buffer = vec![0_u8; CHUNK_ENTRIES as usize * ENTRY];
         let mut next = sectors.start;
+        let mut ended = ControlFlow::Continue(());
         while next < sectors.end {
             self.check_range(ExternalLba(next), 1)?;
             let (arena, first) = self.locate(ExternalLba(next));
@@ -87,11 +90,14 @@ impl<M: Medium> Btt<M> {
                 }
             }
             next += u64::from(count);
-            progress(next, sectors.end);
+            if progress(next, sectors.end).is_break() {
+                ended = ControlFlow::Break(());
+                break;
+            }
         }
         if let Some(extent) = open {
             found(extent);
         }
-        Ok(())
+        Ok(ended)
     }
 }

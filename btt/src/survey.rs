@@ -5,6 +5,7 @@
 
 use alloc::vec;
 use alloc::vec::Vec;
+use core::ops::ControlFlow;
 
 use zerocopy::{FromZeros, IntoBytes};
 
@@ -127,12 +128,33 @@ const WINDOW_MIN: u32 = 64;
 pub(crate) struct Progress<'a> {
     done: u64,
     total: u64,
-    tell: &'a mut dyn FnMut(u64, u64),
+    tell: Tell<'a>,
+}
+
+/// Who is told.
+enum Tell<'a> {
+    /// And cannot end it.
+    Only(&'a mut dyn FnMut(u64, u64)),
+    /// And may end it.
+    May(&'a mut dyn FnMut(u64, u64) -> ControlFlow<()>),
 }
 
 impl<'a> Progress<'a> {
-    /// For one survey of each of these arenas, with windows of so many blocks.
+    /// For one survey of each of these arenas, with windows of so many blocks, which is gone through with.
     pub(crate) fn new(found: &[FoundArena], window_blocks: u32, tell: &'a mut dyn FnMut(u64, u64)) -> Self {
+        Self::telling(found, window_blocks, Tell::Only(tell))
+    }
+
+    /// The same of one that may be ended after each piece.
+    pub(crate) fn that_may_end(
+        found: &[FoundArena],
+        window_blocks: u32,
+        tell: &'a mut dyn FnMut(u64, u64) -> ControlFlow<()>,
+    ) -> Self {
+        Self::telling(found, window_blocks, Tell::May(tell))
+    }
+
+    fn telling(found: &[FoundArena], window_blocks: u32, tell: Tell<'a>) -> Self {
         let passes =
             |found: &FoundArena| u64::from(found.info.geometry.internal_nlba.div_ceil(window_blocks.max(WINDOW_MIN)));
         let total = found.iter().map(|one| passes(one) * u64::from(one.info.geometry.external_nlba)).sum();
@@ -140,13 +162,20 @@ impl<'a> Progress<'a> {
     }
 
     /// So many entries have been read.
-    fn step(&mut self, entries: u64) {
+    fn step(&mut self, entries: u64) -> ControlFlow<()> {
         self.done += entries;
-        (self.tell)(self.done, self.total.max(self.done));
+        let total = self.total.max(self.done);
+        match &mut self.tell {
+            Tell::Only(tell) => {
+                tell(self.done, total);
+                ControlFlow::Continue(())
+            }
+            Tell::May(tell) => tell(self.done, total),
+        }
     }
 }
 
-/// Reads the map, once for each window of blocks.
+/// Reads the map, once for each window of blocks. Returns whether it was ended before it was through.
 ///
 /// # Errors
 /// The medium's error, other than that it lost entries.
@@ -157,7 +186,7 @@ pub(crate) fn survey<M: Medium>(
     window_blocks: u32,
     see: &mut dyn FnMut(Seen),
     progress: &mut Progress<'_>,
-) -> Result<(), MediaError> {
+) -> Result<ControlFlow<()>, MediaError> {
     let blocks = one.info.geometry.internal_nlba;
     let mut first = 0;
     while first < blocks {
@@ -173,13 +202,15 @@ pub(crate) fn survey<M: Medium>(
             Read::Lost(_) => {}
             Read::Blank { first, count } => pass.blank(first, count),
         };
-        read_map(media, one, &mut look, progress)?;
+        if read_map(media, one, &mut look, progress)?.is_break() {
+            return Ok(ControlFlow::Break(()));
+        }
         for block in pass.owned.absent() {
             (pass.see)(Seen::Missing(block));
         }
         first += window;
     }
-    Ok(())
+    Ok(ControlFlow::Continue(()))
 }
 
 /// One reading of the map.
@@ -241,13 +272,13 @@ pub(crate) enum Read {
     Blank { first: PremapAba, count: u32 },
 }
 
-/// Reads every map entry.
+/// Reads every map entry. Returns whether it was ended before it was through.
 pub(crate) fn read_map<M: Medium>(
     media: &M,
     one: &FoundArena,
     look: &mut dyn FnMut(Read),
     progress: &mut Progress<'_>,
-) -> Result<(), MediaError> {
+) -> Result<ControlFlow<()>, MediaError> {
     let (map, entries) = (one.map_at(), one.info.geometry.external_nlba);
     let mut buffer = vec![0_u8; CHUNK_ENTRIES as usize * ENTRY];
     let mut first = 0;
@@ -274,9 +305,11 @@ pub(crate) fn read_map<M: Medium>(
             Err(why) => return Err(why),
         }
         first += count;
-        progress.step(u64::from(count));
+        if progress.step(u64::from(count)).is_break() {
+            return Ok(ControlFlow::Break(()));
+        }
     }
-    Ok(())
+    Ok(ControlFlow::Continue(()))
 }
 
 fn entry_at(map: NsOffset, premap: u32) -> NsOffset {

@@ -10,6 +10,7 @@ use btt::media::{MediaError, Medium, NsOffset};
 use btt::repair::{RepairOptions, repair};
 use btt::sim::{Choose, Seeded, Sim};
 use btt::{ArenaIndex, Btt, BttError, OpenError, PostmapAba, PremapAba, ReadOnlyReason};
+use std::ops::ControlFlow;
 
 use common::lossy::Lossy;
 use common::*;
@@ -165,7 +166,7 @@ fn blocks_with_two_owners_or_none_are_found_by_the_check() {
     assert_eq!(findings(&sim).0, [twice, lost]);
     // The same with a window that is smaller than the arena.
     let mut found = Vec::new();
-    btt::check::check(&sim, PLACEMENT, 2001, &mut |f| found.push(f), &mut |_, _| ());
+    btt::check::check(&sim, PLACEMENT, 2001, &mut |f| found.push(f), &mut |_, _| ControlFlow::Continue(()));
     assert_eq!(found, [lost, twice]);
 }
 
@@ -177,7 +178,8 @@ fn an_interrupted_write_in_a_hardly_used_map_is_found_whatever_the_window() {
     slot(&sim, at.flog + 16, [premap.0, premap.0, at.external, 2]);
     for window in [64, 2001, u32::MAX] {
         let mut found = Vec::new();
-        let summary = btt::check::check(&sim, PLACEMENT, window, &mut |f| found.push(f), &mut |_, _| ());
+        let summary =
+            btt::check::check(&sim, PLACEMENT, window, &mut |f| found.push(f), &mut |_, _| ControlFlow::Continue(()));
         let interrupted = Finding::Interrupted { arena: ArenaIndex(0), premap, at: NsOffset(at.map + 80_000) };
         assert_eq!(found, [interrupted], "{window}");
         assert_eq!((summary.normal, summary.initial), (1, u64::from(at.external) - 1));

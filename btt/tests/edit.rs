@@ -9,6 +9,7 @@ use btt::media::{MediaError, Medium, NsOffset};
 use btt::scan::SectorExtent;
 use btt::sim::{Choose, Seeded, Sim};
 use btt::{ArenaIndex, Btt, BttError, CpuIndex, ExternalLba, PremapAba, ReadOnlyReason};
+use std::ops::ControlFlow;
 
 use common::lossy::Lossy;
 use common::*;
@@ -182,7 +183,8 @@ fn errors_are_listed_and_cleared() {
     write(&btt, 0, 0, &[1; 40]).expect("in range");
     let extents = |btt: &Btt<Sim>| {
         let mut all = Vec::new();
-        btt.error_sectors(&mut |extent| all.push(extent), &mut |_, _| ()).expect("no faults");
+        let through = btt.error_sectors(&mut |extent| all.push(extent), &mut |_, _| ControlFlow::Continue(()));
+        assert!(through.expect("no faults").is_continue());
         all
     };
     btt.lane(CpuIndex(1)).mark_errors(ExternalLba(3), 36).expect("in range");

@@ -385,7 +385,7 @@ fn a_check_that_cannot_read_says_so_and_finds_no_damage_that_is_not_there() {
             }
             other => panic!("{other}"),
         };
-        check(sim, PLACEMENT, 1 << 14, &mut report, &mut |_, _| ());
+        check(sim, PLACEMENT, 1 << 14, &mut report, &mut |_, _| std::ops::ControlFlow::Continue(()));
         failed
     };
     let image = base.image();

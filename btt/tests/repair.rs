@@ -9,6 +9,7 @@ use btt::media::{Medium, NsOffset};
 use btt::repair::{RepairOptions, repair};
 use btt::sim::{Choose, Seeded, Sim};
 use btt::{Btt, BttError, OpenError, ReadOnlyReason};
+use std::ops::ControlFlow;
 use uuid::Uuid;
 use zerocopy::IntoBytes;
 
@@ -161,6 +162,22 @@ fn sizes_with_one_layout_are_told_apart_by_what_is_left_or_not_at_all() {
 }
 
 #[test]
+fn a_look_that_is_ended_early_says_so() {
+    let (sim, at) = used(4096);
+    poke_words(&sim, at.flog + 64 * 200 + 12, &[7]);
+    let (mut found, mut steps) = (0, 0);
+    let mut end = |_, _| {
+        steps += 1;
+        ControlFlow::Break(())
+    };
+    let summary = check(&sim, PLACEMENT, u32::MAX, &mut |_| found += 1, &mut end);
+    assert!(summary.ended_early && steps == 1, "{summary:?}");
+    assert_eq!(found, 1, "what was found by then is reported; blocks without an owner are not known yet");
+    let summary = check(&sim, PLACEMENT, u32::MAX, &mut |_| (), &mut |_, _| ControlFlow::Continue(()));
+    assert!(!summary.ended_early);
+}
+
+#[test]
 fn little_memory_changes_neither_what_is_found_nor_what_is_mended() {
     let (sim, at) = used(4096);
     let five = sim.load_u32(NsOffset(at.map + 4 * 5)).expect("in range");
@@ -169,7 +186,10 @@ fn little_memory_changes_neither_what_is_found_nor_what_is_mended() {
     poke_words(&sim, at.flog + 64 * 200 + 12, &[7]);
     let look = |window_blocks| {
         let (mut found, mut steps) = (Vec::new(), Vec::new());
-        let mut step = |done, total| steps.push((done, total));
+        let mut step = |done, total| {
+            steps.push((done, total));
+            ControlFlow::Continue(())
+        };
         let summary = check(&sim, PLACEMENT, window_blocks, &mut |finding| found.push(finding), &mut step);
         // Progress only goes on, and comes to its end.
         assert!(steps.is_sorted() && steps.iter().all(|(done, total)| done <= total), "{steps:?}");

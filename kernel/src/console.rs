@@ -1,10 +1,18 @@
 //! COM1: the admin console, shared by the session, the log and a panic.
 
 use drivers::uart::{COM1, Uart};
-use service::link::{ByteLink, PartLink};
+use service::admin::AnyAppliance;
+use service::console;
+use service::console::ahead::{Found, ReadAhead};
+use service::link::{Asker, ByteLink, PartLink};
 use spin::Mutex;
 
+use crate::log;
+
 static UART: Mutex<Option<Uart>> = Mutex::new(None);
+
+/// What has come in while a command is carried out. Only CPU 0 takes the lock, and never that of the UART before it.
+static AHEAD: Mutex<(ReadAhead, Asker)> = Mutex::new((ReadAhead::new(), Asker::Person));
 
 /// Sets COM1 up. Without a UART there the machine runs on without a console.
 pub(crate) fn init() {
@@ -16,9 +24,26 @@ pub(crate) fn init() {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Console;
 
-impl ByteLink for Console {
+/// The UART's bytes as they come.
+struct Wire;
+
+impl ByteLink for Wire {
     fn receive(&mut self) -> Option<u8> {
         UART.lock().as_mut()?.receive()
+    }
+
+    fn send(&mut self, bytes: &[u8]) {
+        Console.send(bytes);
+    }
+}
+
+impl ByteLink for Console {
+    fn receive(&mut self) -> Option<u8> {
+        AHEAD.lock().0.receive(&mut Wire)
+    }
+
+    fn begins(&mut self, asker: Asker) {
+        AHEAD.lock().1 = asker;
     }
 
     fn has_lost(&mut self) -> bool {
@@ -35,6 +60,33 @@ impl ByteLink for Console {
 impl PartLink for Console {
     fn send_part(&mut self, bytes: &[u8]) -> Option<usize> {
         UART.lock().as_mut()?.send_part(bytes)
+    }
+}
+
+/// Looks at what has come in between two steps of a command: replies on `link` to requests that only look, and returns whether
+/// the command is to end.
+pub(crate) fn attend(node: &AnyAppliance, link: &mut impl ByteLink) -> bool {
+    // Bounded: what is put back fills the buffer.
+    loop {
+        let found = {
+            let (ahead, asker) = &mut *AHEAD.lock();
+            ahead.look(&mut Wire, *asker)
+        };
+        match found {
+            None => return false,
+            Some(Found::End) => return true,
+            Some(Found::Request(request)) => {
+                // No line may come among the bytes of the reply.
+                let was_quiet = log::set_quiet(true);
+                let looked = console::look(request, link, node);
+                log::set_quiet(was_quiet);
+                match looked {
+                    // One at a time: then the command goes on.
+                    Ok(()) => return false,
+                    Err(request) => AHEAD.lock().0.put_back(request),
+                }
+            }
+        }
     }
 }
 

@@ -28,9 +28,9 @@ macro_rules! log {
     ($($arguments:tt)*) => { $crate::log::line(format_args!($($arguments)*)) };
 }
 
-/// Keeps log lines off the console, or lets them onto it again.
-pub(crate) fn set_quiet(quiet: bool) {
-    QUIET.store(quiet, Ordering::Relaxed);
+/// Keeps log lines off the console, or lets them onto it again. Returns whether it kept them off before.
+pub(crate) fn set_quiet(quiet: bool) -> bool {
+    QUIET.swap(quiet, Ordering::Relaxed)
 }
 
 /// Logs one line. [`log!`] is how to call it.

@@ -6,6 +6,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 use core::ops::Range;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use drivers::ivshmem::Ivshmem;
 use drivers::label_mailbox::LabelMailbox;
@@ -15,11 +16,12 @@ use kernel::node::{self, BareMemory, FlushedRange, Node};
 use nvdimm::error::Place;
 use nvdimm::identity::DeviceHandle;
 use nvdimm::label::{LabelError, LabelSource, LabelStore, NoLabels};
+use service::admin::AnyAppliance;
 use service::admin::commands::machine::MachineAdmin;
 use service::console::{Activity, Session};
 use service::control::MemoryId;
 use service::link::ByteLink;
-use spin::{Mutex, MutexGuard};
+use spin::{Mutex, MutexGuard, Once};
 
 use crate::clock::Clock;
 use crate::cpu::{self, BackgroundWork, Cpus, Idle};
@@ -27,7 +29,7 @@ use crate::devices::CxlLabels;
 use crate::hardware::Hardware;
 use crate::memory::AddressSpace;
 use crate::random::Random;
-use crate::{devices, log, power};
+use crate::{console, devices, log, power};
 
 /// The longest time between two polls of the console and the bridge while this CPU serves or polls consumers' queues.
 const LOOK_NS: u64 = 500_000;
@@ -42,6 +44,10 @@ struct BareMachine {
     hardware: Hardware,
     random: Mutex<Random>,
     labels: Mutex<Labels>,
+    /// When the console was last looked at while a command was carried out.
+    looked_at_ns: AtomicU64,
+    /// The node's, once it is there.
+    exports: Once<Arc<Exports>>,
 }
 
 /// Where labels are: the DIMMs' behind QEMU's mailbox, and a CXL device's behind its own.
@@ -172,6 +178,19 @@ impl node::Machine for BareMachine {
         }
     }
 
+    fn attend(&self, node: &AnyAppliance) -> bool {
+        let now = self.hardware.clock.now_ns();
+        // Reading a UART register exits to the hypervisor.
+        if now.saturating_sub(self.looked_at_ns.load(Ordering::Relaxed)) < LOOK_NS {
+            return false;
+        }
+        self.looked_at_ns.store(now, Ordering::Relaxed);
+        let Some(exports) = self.exports.get() else { return false };
+        let mut link =
+            AttendedLink { link: self.hardware.console, exports: Arc::clone(exports), cpu: Self::this_cpu() };
+        console::attend(node, &mut link)
+    }
+
     fn log(&self, line: fmt::Arguments<'_>) {
         log::line(line);
     }
@@ -245,10 +264,12 @@ pub(crate) fn run(mut hardware: Hardware) -> ! {
     let dimms = mailbox(&hardware);
     let labels = Mutex::new(Labels { dimms, cxl: hardware.devices.cxl_labels.take(), none: NoLabels });
     let random = Mutex::new(hardware.random);
-    let mut node = Node::assemble(BareMachine { hardware, random, labels });
+    let (looked_at_ns, of_node) = (AtomicU64::new(0), Once::new());
+    let mut node = Node::assemble(BareMachine { hardware, random, labels, looked_at_ns, exports: of_node });
     log!("ready in {} ms", clock.now_ns() / 1_000_000);
 
     let exports = Arc::clone(node.exports());
+    node.machine().exports.call_once(|| Arc::clone(&exports));
     cpus.set_background(Box::leak(Box::new(ServeQueues(Arc::clone(&exports)))));
     let this_cpu = index(cpu::current());
 

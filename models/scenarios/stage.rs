@@ -1,5 +1,6 @@
 //! What a model's CPUs do, and what must be true when they are done.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use btt::check::{Finding, check};
@@ -183,7 +184,7 @@ impl Stage {
         for (what, medium) in [("as it stands", self.medium().visible()), ("after a cut", self.medium().durable())] {
             let mut damage = Vec::new();
             let mut report = |finding: Finding| damage.extend(finding.is_damage().then_some(finding));
-            check(&medium, PLACEMENT, u32::MAX, &mut report, &mut |_, _| ());
+            check(&medium, PLACEMENT, u32::MAX, &mut report, &mut |_, _| ControlFlow::Continue(()));
             assert!(damage.is_empty(), "{what}: {damage:?}");
             let opened = Self::open(medium, 1);
             for (lba, versions) in expected {

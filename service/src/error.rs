@@ -24,6 +24,8 @@ pub enum ErrorCode {
     Damaged,
     /// Another command is under way: nothing was done, ask again.
     Busy,
+    /// It was ended before it was done, by who asked for it.
+    Interrupted,
     /// The target may not be written.
     ReadOnly,
     /// The request line, or the reply that it asks for, is longer than allowed.
@@ -34,13 +36,14 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// All codes.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Failed,
         Self::Usage,
         Self::UnknownCommand,
         Self::NotFound,
         Self::Damaged,
         Self::Busy,
+        Self::Interrupted,
         Self::ReadOnly,
         Self::TooLong,
         Self::OutOfRange,
@@ -56,6 +59,7 @@ impl ErrorCode {
             Self::NotFound => "not-found",
             Self::Damaged => "damaged",
             Self::Busy => "busy",
+            Self::Interrupted => "interrupted",
             Self::ReadOnly => "read-only",
             Self::TooLong => "too-long",
             Self::OutOfRange => "out-of-range",
@@ -66,7 +70,7 @@ impl ErrorCode {
     #[must_use]
     pub const fn exit_code(self) -> u8 {
         match self {
-            Self::Failed | Self::Busy | Self::ReadOnly => 1,
+            Self::Failed | Self::Busy | Self::Interrupted | Self::ReadOnly => 1,
             Self::Usage | Self::UnknownCommand | Self::TooLong | Self::OutOfRange => 2,
             Self::NotFound => 3,
             Self::Damaged => EXIT_DAMAGED,
@@ -128,6 +132,11 @@ impl AdminError {
     /// Another command is under way.
     pub fn busy(message: impl Into<String>) -> Self {
         Self::new(ErrorCode::Busy, message)
+    }
+
+    /// The command was ended before it was done: the message says how far it had come.
+    pub fn interrupted(message: impl Into<String>) -> Self {
+        Self::new(ErrorCode::Interrupted, message)
     }
 
     /// The target may not be written.

@@ -11,9 +11,24 @@ pub trait ByteLink {
         false
     }
 
+    /// Notes for whom a command is about to be carried out: a link that reads ahead meanwhile must know what ends it.
+    fn begins(&mut self, _asker: Asker) {}
+
     /// Sends all of `bytes`, in order. May wait for room, within a bound of the link's own; bytes that a dead peer does
     /// not take within it are dropped, so that a session never hangs on its link.
     fn send(&mut self, bytes: &[u8]);
+}
+
+/// For whom a session carries a command out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Asker {
+    /// A person at the console.
+    #[default]
+    Person,
+    /// A program, in a mode for programs.
+    Program,
+    /// A program beside a person.
+    ProgramBeside,
 }
 
 impl<L: ByteLink + ?Sized> ByteLink for &mut L {
@@ -23,6 +38,10 @@ impl<L: ByteLink + ?Sized> ByteLink for &mut L {
 
     fn has_lost(&mut self) -> bool {
         (**self).has_lost()
+    }
+
+    fn begins(&mut self, asker: Asker) {
+        (**self).begins(asker);
     }
 
     fn send(&mut self, bytes: &[u8]) {

@@ -268,7 +268,19 @@ fn a_program_asks_beside_a_person_who_sees_nothing_of_it() {
     }
     assert!(terminal.machine.disk.iter().all(|byte| *byte == 0));
     // One that is taken back has none.
-    assert_eq!(terminal.say(b"\x1b_poweroff\x03"), "");
+    for taken_back in [b"\x1b_poweroff\x03", b"\x1b_poweroff\x18"] {
+        assert_eq!(terminal.say(taken_back), "");
+    }
+    assert_eq!(terminal.say(b"\x18"), "", "for a command that has ended");
+    // By its number a program knows which request a reply is for.
+    assert_eq!(terminal.say(b"\x1b_#17 version\n"), json.replace("\x1b_", "\x1b_#17 "));
+    assert_eq!(terminal.say(b"\x1b^#0 version\n"), format!("\x1b_#0 untorn {version}\n\x1e0\n\x1b\\"));
+    let error = terminal.say(b"\x1b_#2 no-such\n");
+    assert!(error.starts_with("\x1b_#2 {\"ok\":false"), "{error}");
+    for no_number in [&b"# 1 version"[..], b"#1", b"#x version", b"#"] {
+        let error = terminal.say(&[b"\x1b_", no_number, b"\n"].concat());
+        assert!(error.starts_with("\x1b_{\"ok\":false"), "{error}");
+    }
     // The person goes on where he was: with the line, its row, and his own history.
     screen.show(&terminal.say(b"ion"));
     assert_eq!(screen.row(), "untorn> version");

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
 use std::fs::File;
+use std::ops::ControlFlow;
 use std::os::fd::FromRawFd;
 use std::os::unix::fs::FileExt;
 use std::ptr::NonNull;
@@ -431,7 +432,7 @@ fn judge<N: Medium>(media: N, done: usize, what: &str) {
 fn check_in_memory(dimm: &Trapped, what: &str) {
     let mut findings = Vec::new();
     let mut report = |finding: btt::check::Finding| findings.push(finding.to_string());
-    btt::check::check(&in_memory(dimm), PLACEMENT, 1 << 20, &mut report, &mut |_, _| ());
+    btt::check::check(&in_memory(dimm), PLACEMENT, 1 << 20, &mut report, &mut |_, _| ControlFlow::Continue(()));
     assert_eq!(findings, Vec::<String>::new(), "{what}");
 }
 

@@ -6,6 +6,7 @@ use btt::check::{Finding, check};
 use btt::file::FileMedium;
 use btt::info_block::Version;
 use btt::{Btt, BttError, CpuIndex, ExternalLba, Placement};
+use std::ops::ControlFlow;
 use tests::dimm::Dimm;
 use tests::golden::{self, Golden, GoldenNamespace};
 use uuid::Uuid;
@@ -90,7 +91,9 @@ fn recovery_finishes_what_was_pending_and_leaves_a_sound_btt() {
         let media = btt.close().unwrap();
 
         let mut findings: Vec<Finding> = Vec::new();
-        let counts = check(&media, placement, 1 << 24, &mut |finding| findings.push(finding), &mut |_, _| {});
+        let counts = check(&media, placement, 1 << 24, &mut |finding| findings.push(finding), &mut |_, _| {
+            ControlFlow::Continue(())
+        });
         assert!(findings.is_empty(), "{id}: {findings:?}");
         let linux = &namespace.map_counts;
         // With more than one arena the description counts the second one's sectors only.

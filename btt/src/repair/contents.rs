@@ -109,7 +109,8 @@ impl Damage {
             };
         };
         let mut progress = Progress::new(from_ref(one), window_blocks, progress);
-        survey(media, one, groups, window_blocks, &mut see, &mut progress)?;
+        // It is gone through with.
+        let _ = survey(media, one, groups, window_blocks, &mut see, &mut progress)?;
         damage.too_much = too_much;
         damage.contested.sort_unstable();
         damage.contested.dedup();
@@ -197,7 +198,7 @@ impl<M: Medium> Map<'_, M> {
                 Read::Lost(_) => {}
             };
             let mut progress = Progress::new(from_ref(one), u32::MAX, progress);
-            read_map(self.media, one, &mut look, &mut progress)?;
+            let _ = read_map(self.media, one, &mut look, &mut progress)?;
         }
         for &(block, premap) in &claims {
             self.store(premap, MapEntry::Error(block))?;

@@ -229,7 +229,8 @@ impl<M: Medium> Place<'_, M> {
         let mut sound = true;
         let mut see = |seen| sound &= matches!(seen, Seen::Entry { .. } | Seen::Blank { .. });
         let mut progress = Progress::new(from_ref(&found), options.window_blocks, progress);
-        survey(self.media, &found, &groups, options.window_blocks, &mut see, &mut progress)?;
+        // It is gone through with.
+        let _ = survey(self.media, &found, &groups, options.window_blocks, &mut see, &mut progress)?;
         Ok(sound)
     }
 }

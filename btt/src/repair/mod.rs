@@ -23,6 +23,7 @@ mod info;
 mod rewrite;
 
 use alloc::vec::Vec;
+use core::ops::ControlFlow;
 use core::slice::from_ref;
 
 use uuid::Uuid;
@@ -69,7 +70,14 @@ pub fn repair<M: Medium>(
     }
     let found = match find_all(media, placement.version, placement.parent_uuid) {
         Ok(found) if may_write => found,
-        _ => return check(media, placement, options.window_blocks, &mut |finding| report(finding, false), progress),
+        _ => {
+            let mut report = |finding| report(finding, false);
+            let mut progress = |done, total| {
+                progress(done, total);
+                ControlFlow::Continue(())
+            };
+            return check(media, placement, options.window_blocks, &mut report, &mut progress);
+        }
     };
     let mut summary = Summary::default();
     for (index, one) in (0..).zip(&found) {

@@ -112,7 +112,8 @@ pub fn read_run<M: Medium>(btt: &Btt<M>, cpu: u32, lba: u64, count: u64) -> Resu
 
 pub fn findings<M: Medium>(media: &M) -> (Vec<Finding>, Summary) {
     let mut found = Vec::new();
-    let summary = check(media, PLACEMENT, u32::MAX, &mut |f| found.push(f), &mut |_, _| ());
+    let summary =
+        check(media, PLACEMENT, u32::MAX, &mut |f| found.push(f), &mut |_, _| std::ops::ControlFlow::Continue(()));
     (found, summary)
 }
 

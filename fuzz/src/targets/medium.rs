@@ -86,7 +86,11 @@ fn try_all(media: &Sim) {
 
 fn findings(media: &Sim) -> Vec<Finding> {
     let mut findings = Vec::new();
-    check(media, PLACEMENT, WINDOW_BLOCKS, &mut |finding| findings.push(finding), &mut |done, of| assert!(done <= of));
+    let mut progress = |done, of| {
+        assert!(done <= of);
+        std::ops::ControlFlow::Continue(())
+    };
+    check(media, PLACEMENT, WINDOW_BLOCKS, &mut |finding| findings.push(finding), &mut progress);
     findings
 }
 

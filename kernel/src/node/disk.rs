@@ -224,10 +224,11 @@ impl<N: Medium> BttDisk<N> {
         counters.add(Counter::Refusals, done.refusals);
     }
 
-    /// Returns the counters since boot.
+    /// Returns the counters since boot. While the disk is suspended, and who suspended it may have all lanes, without what its
+    /// lanes have done for no request.
     pub(super) fn stats(&self) -> DeviceStats {
-        // What lanes have done for no request: map entries that were drained, and edits.
-        for (cpu, counters) in (0..).map(CpuIndex).zip(&self.counters) {
+        // Map entries that were drained, and edits.
+        for (cpu, counters) in (0..).map(CpuIndex).zip(&self.counters).filter(|_| !self.is_suspended()) {
             Self::add(counters, &self.btt.lane(cpu).take_counters());
         }
         DeviceStats::new(self.name.as_str(), self.counters.iter().map(Counters::snapshot).collect())

@@ -40,7 +40,7 @@ const TAIL: &str = "the end of its memory may not be in a file: Firecracker and 
                     keep nothing of the rest; give a file of whole 2 MiB";
 
 impl<M: Machine> InventoryAdmin for Node<M> {
-    fn status(&mut self) -> Status {
+    fn status(&self) -> Status {
         Status {
             version: service::VERSION.to_string(),
             cpus: self.machine.cpus(),
@@ -54,7 +54,7 @@ impl<M: Machine> InventoryAdmin for Node<M> {
         }
     }
 
-    fn inventory(&mut self) -> out::Inventory {
+    fn inventory(&self) -> out::Inventory {
         let bus = |number, provider: &str, dimms| out::Bus {
             provider: provider.to_string(),
             dev: format!("ndbus{number}"),
@@ -88,11 +88,11 @@ impl<M: Machine> InventoryAdmin for Node<M> {
         out::Inventory { buses: buses.into_iter().map(|(_, bus)| bus).collect() }
     }
 
-    fn nfit(&mut self) -> Nfit {
+    fn nfit(&self) -> Nfit {
         nfit::reply(&self.found)
     }
 
-    fn health(&mut self) -> Health {
+    fn health(&self) -> Health {
         let mut health = Health::default();
         let mut add = |place: &dyn fmt::Display, what: String, severity| {
             health.findings.push(HealthFinding { what, place: place.to_string(), severity });

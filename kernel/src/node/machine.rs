@@ -13,6 +13,7 @@ use drivers::phys::PhysMap;
 use nvdimm::error::Place;
 use nvdimm::label::LabelStore;
 use nvdimm::region::CxlDevice;
+use service::admin::AnyAppliance;
 
 use super::export::ExportServices;
 
@@ -39,7 +40,7 @@ pub struct FlushedRange {
 }
 
 /// A machine that has been brought up.
-pub trait Machine: Sync {
+pub trait Machine: Sync + 'static {
     /// The type of its map of physical memory.
     type Map: PhysMap;
 
@@ -92,6 +93,10 @@ pub trait Machine: Sync {
     fn export_services(&self) -> ExportServices {
         ExportServices::none()
     }
+
+    /// Attends to who asks at the console, between two steps of a long command on CPU 0: requests that only look are carried
+    /// out on `node`, which is in the midst of the command. Returns whether the command is to end.
+    fn attend(&self, node: &AnyAppliance) -> bool;
 
     /// Adds a line to the log.
     fn log(&self, line: fmt::Arguments<'_>);

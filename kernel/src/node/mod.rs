@@ -40,6 +40,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::ops::ControlFlow;
 
 use drivers::blk_window::BlkRegion;
 use drivers::copies::{self, CopyTimes};
@@ -260,6 +261,14 @@ impl<M: Machine> Node<M> {
 
     fn at_mut(&mut self, place: SlotPlace) -> &mut NamespaceSlot {
         &mut self.regions[place.region].namespaces[place.namespace]
+    }
+
+    /// Attends to consumers, their bridge and who asks at the console, between two steps of a long command on CPU 0. Returns
+    /// whether the command is to end. The caller holds no lane of a disk, unless it has suspended the disk
+    /// ([`Exports::suspend`]), and no labels.
+    fn attend(&self) -> ControlFlow<()> {
+        self.exports.attend(M::this_cpu());
+        if self.machine.attend(self) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 
     /// Returns the machine below.

@@ -8,11 +8,11 @@ use super::disk::admin_error;
 use super::{Machine, Node};
 
 impl<M: Machine> MachineAdmin for Node<M> {
-    fn stats(&mut self) -> Stats {
+    fn stats(&self) -> Stats {
         Stats { devices: self.disks().map(|disk| disk.stats()).collect(), queues: self.exports.stats() }
     }
 
-    fn trace(&mut self) -> Trace {
+    fn trace(&self) -> Trace {
         Trace { events: self.exports.trace() }
     }
 

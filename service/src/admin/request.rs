@@ -21,14 +21,26 @@ pub struct Command<P: ?Sized + 'static> {
     pub parse: fn(&Arguments<'_>) -> Parsed<P>,
 }
 
-/// A command with its arguments: what a line means once the grammar has accepted it.
+/// A command with its arguments: what a line means once the grammar has accepted it. One that only looks has
+/// [`Request::look`], and any other [`Request::execute`].
 pub trait Request<P: ?Sized>: fmt::Debug {
     /// Carries it out.
     ///
     /// # Errors
     /// The appliance's, and those that the grammar cannot know: an unknown name, sectors past a device's end, a reply that
     /// would be too long.
-    fn execute(self: Box<Self>, part: &mut P) -> Result<Outcome, AdminError>;
+    ///
+    /// # Panics
+    /// If the request has neither this nor [`Request::look`].
+    fn execute(self: Box<Self>, part: &mut P) -> Result<Outcome, AdminError> {
+        self.look(part).expect("a request that does not only look has its own way to be carried out")
+    }
+
+    /// Carries it out, if it changes nothing and is soon done: then it may be carried out between two steps of another one.
+    /// `None` for all others.
+    fn look(&self, _part: &P) -> Option<Result<Outcome, AdminError>> {
+        None
+    }
 
     /// The mode that it asks for, if it is `mode`.
     fn mode(&self) -> Option<Mode> {

@@ -69,4 +69,16 @@ impl AnyRequest {
             Self::Machine(request) => request.execute(appliance),
         }
     }
+
+    /// Carries it out, if it only looks: as [`Request::look`].
+    pub fn look(&self, appliance: &AnyAppliance) -> Option<Result<Outcome, AdminError>> {
+        match self {
+            Self::Session(request) => request.look(&Manual(specs().collect())),
+            Self::Inventory(request) => request.look(appliance),
+            Self::Namespaces(request) => request.look(appliance),
+            Self::Sectors(request) => request.look(appliance),
+            Self::Exports(request) => request.look(appliance),
+            Self::Machine(request) => request.look(appliance),
+        }
+    }
 }

@@ -24,8 +24,15 @@
 //! | reply | ESC `_`, the reply as that mode has it, ESC `\` |
 //!
 //! These are control strings of ECMA-48 (APC and PM), which terminals do not show. The line that is being typed stays as
-//! it is, and so does its row. ^C takes a request back that is not at its end. While one is under way no log line is shown.
+//! it is, and so does its row. CAN, or ^C, takes a request back that is not at its end. While one is under way no log line
+//! is shown. A line may begin with `#`, a number and a blank: then so does its reply, which tells it from others.
+//!
+//! # While a command is carried out
+//! ^C ends a long command, or CAN one of a program beside a person, between two steps ([`ahead`]); its reply says how far it
+//! came. Requests beside a person that only look (`status`, `list`, `health`, …) are replied to meanwhile, before it; all else
+//! waits for its end.
 
+pub mod ahead;
 mod complete;
 mod editor;
 mod history;
@@ -36,9 +43,11 @@ use alloc::string::String;
 use core::fmt::{self, Write as _};
 
 use crate::admin::line::{LineBuffer, too_long_error};
+use crate::admin::table::AnyRequest;
 use crate::admin::{AnyAppliance, Mode, Outcome, parse, reply, words};
 use crate::error::AdminError;
-use crate::link::ByteLink;
+use crate::link::{Asker, ByteLink};
+use ahead::FramedRequest;
 use complete::{Completion, complete};
 pub use editor::PROMPT;
 use editor::{Editor, Entered};
@@ -57,8 +66,14 @@ pub const BESIDE_START_TEXT: &[u8] = b"\x1b^";
 /// Ends a reply to a request beside a person: ECMA-48's ST.
 pub const BESIDE_END: &[u8] = b"\x1b\\";
 
-/// ^C: takes a request beside a person back.
+/// ^C: ends a person's command, and takes back a line that is not at its end.
 const CANCEL: u8 = 0x03;
+
+/// CAN: ends the command of a program beside a person, and takes back its request that is not at its end.
+pub const CANCEL_BESIDE: u8 = 0x18;
+
+/// Begins the number of a request beside a person.
+const NUMBER: char = '#';
 
 /// The outcome of a [`Session::poll`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -167,6 +182,10 @@ impl Session {
         if of_program {
             return self.take_of_program(byte, link);
         }
+        if byte == CANCEL_BESIDE {
+            // It was meant for a command that has ended meanwhile.
+            return None;
+        }
         let mut request = None;
         for key in self.keys.feed(byte).into_iter().flatten() {
             match key {
@@ -180,7 +199,7 @@ impl Session {
     }
 
     fn take_of_program<L: ByteLink + ?Sized>(&mut self, byte: u8, link: &mut L) -> Option<Result<String, AdminError>> {
-        if self.beside.is_some() && byte == CANCEL {
+        if self.beside.is_some() && [CANCEL, CANCEL_BESIDE].contains(&byte) {
             self.beside = None;
             self.line.clear();
             return None;
@@ -197,13 +216,15 @@ impl Session {
         appliance: &mut AnyAppliance,
     ) -> Activity {
         if let Some(mode) = self.beside.take() {
-            return reply_beside(mode, request, link, appliance);
+            link.begins(Asker::ProgramBeside);
+            return reply_beside(mode, request, link, |request| request.execute(appliance));
         }
         let blank = self.mode == Mode::Console && request.as_ref().is_ok_and(|line| words::is_blank(line));
         if blank {
             self.editor.prompt(link);
             return Activity::Busy;
         }
+        link.begins(if self.mode == Mode::Console { Asker::Person } else { Asker::Program });
         let outcome = request.and_then(|line| parse(&line)).and_then(|request| request.execute(appliance));
         if let Ok(Outcome::Mode(mode)) = &outcome {
             self.mode = *mode;
@@ -236,18 +257,58 @@ fn reply_beside<L: ByteLink + ?Sized>(
     mode: Mode,
     request: Result<String, AdminError>,
     link: &mut L,
-    appliance: &mut AnyAppliance,
+    execute: impl FnOnce(AnyRequest) -> Result<Outcome, AdminError>,
 ) -> Activity {
-    let outcome = request.and_then(|line| parse(&line)).and_then(|request| match request.mode() {
+    let (number, request) = match request {
+        Ok(line) => {
+            let (number, line) = numbered(&line);
+            (number.map(String::from), parse(line))
+        }
+        Err(why) => (None, Err(why)),
+    };
+    let outcome = request.and_then(|request| match request.mode() {
         // The person's mode is not the program's to change.
         Some(_) => Err(AdminError::usage("a request beside a person's console has its own form: no mode here")),
-        None => request.execute(appliance),
+        None => execute(request),
     });
     link.send(BESIDE_START);
+    if let Some(number) = number {
+        link.send(number.as_bytes());
+    }
     // A link takes all that is written.
     let _ = send(mode, &outcome, link);
     link.send(BESIDE_END);
     ends(&outcome)
+}
+
+/// Splits the number off a line, with its mark and its blank.
+fn numbered(line: &str) -> (Option<&str>, &str) {
+    let end = line.find(' ').map_or(line.len(), |blank| blank + 1);
+    let (number, rest) = line.split_at(end);
+    let digits = number.strip_prefix(NUMBER).and_then(|number| number.strip_suffix(' '));
+    match digits {
+        Some(digits) if !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_digit()) => {
+            (Some(number), rest)
+        }
+        _ => (None, line),
+    }
+}
+
+/// Replies to a request that came while a command is carried out, if it only looks.
+///
+/// # Errors
+/// The request itself, if it does more, or if there is something wrong with it: it waits for the session.
+pub fn look<L: ByteLink + ?Sized>(
+    request: FramedRequest,
+    link: &mut L,
+    appliance: &AnyAppliance,
+) -> Result<(), FramedRequest> {
+    let text = words::text(request.line().trim_ascii_end());
+    let Ok(line) = text.map(String::from) else { return Err(request) };
+    let looked = parse(numbered(&line).1).ok().and_then(|it| it.look(appliance));
+    let Some(outcome) = looked else { return Err(request) };
+    let _ = reply_beside(request.mode(), Ok(line), link, |_| outcome);
+    Ok(())
 }
 
 /// The action after a reply.

@@ -92,7 +92,7 @@ impl FakeAppliance {
 }
 
 impl InventoryAdmin for FakeAppliance {
-    fn status(&mut self) -> Status {
+    fn status(&self) -> Status {
         Status {
             version: crate::VERSION.into(),
             cpus: 2,
@@ -112,11 +112,11 @@ impl InventoryAdmin for FakeAppliance {
         }
     }
 
-    fn inventory(&mut self) -> Inventory {
+    fn inventory(&self) -> Inventory {
         self.inventory.clone()
     }
 
-    fn nfit(&mut self) -> Nfit {
+    fn nfit(&self) -> Nfit {
         Nfit {
             structures: vec![NfitStructure {
                 table: 0,
@@ -144,7 +144,7 @@ impl InventoryAdmin for FakeAppliance {
         }
     }
 
-    fn health(&mut self) -> Health {
+    fn health(&self) -> Health {
         self.health.clone()
     }
 }
@@ -239,6 +239,10 @@ impl BlockDevice for &mut FakeAppliance {
         Ok(())
     }
 
+    fn goes_on(&mut self) -> bool {
+        true
+    }
+
     fn trim(&mut self, lba: Lba, count: u64) -> Result<(), AdminError> {
         let zeroes = vec![0; usize::try_from(count).expect("small") * self.sector_size as usize];
         self.write(lba, &zeroes)
@@ -281,6 +285,7 @@ impl BlockDevice for &mut FakeAppliance {
             fences_per_sector: 2.5,
             write_backs_per_sector: 3.0,
             verify: request.verify.then_some(verdicts),
+            interrupted: false,
         })
     }
 }
@@ -296,7 +301,7 @@ impl ExportAdmin for FakeAppliance {
 }
 
 impl MachineAdmin for FakeAppliance {
-    fn stats(&mut self) -> Stats {
+    fn stats(&self) -> Stats {
         self.counters[0].add(Counter::Reads, 3);
         self.counters[1].add(Counter::Reads, 4);
         self.counters[1].add(Counter::Fences, 1);
@@ -316,7 +321,7 @@ impl MachineAdmin for FakeAppliance {
         }
     }
 
-    fn trace(&mut self) -> Trace {
+    fn trace(&self) -> Trace {
         Trace { events: vec![TraceEvent { at: 1_234_567, cpu: 1, event: "export 0: attached".into() }] }
     }
 

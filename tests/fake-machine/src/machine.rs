@@ -4,16 +4,21 @@ use std::cell::Cell;
 use std::fmt;
 use std::ops;
 use std::ptr::NonNull;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use btt::CpuIndex;
 use kernel::node::export::ExportServices;
 use kernel::node::{BareMemory, Machine};
 use nvdimm::label::LabelStore;
+use service::admin::AnyAppliance;
+use service::console;
+use service::console::ahead::{Found, ReadAhead};
+use service::link::Asker;
 
 use crate::labels::{Areas, LabelArea};
+use crate::line::Wire;
 use crate::memory::{Map, Memory};
 
 thread_local! {
@@ -37,6 +42,18 @@ pub struct FakeMachine {
     in_use: Vec<ops::Range<u64>>,
     /// Until the node asks.
     services: Mutex<Option<ExportServices>>,
+    console: Option<Arc<Console>>,
+}
+
+/// The console's line while a command is carried out.
+#[derive(Default)]
+pub struct Console {
+    /// The line.
+    pub wire: Wire,
+    /// What has been read ahead of the session.
+    pub ahead: Mutex<ReadAhead>,
+    /// For whom the command is carried out.
+    pub asker: Asker,
 }
 
 impl FakeMachine {
@@ -111,6 +128,21 @@ impl Machine for FakeMachine {
     fn export_services(&self) -> ExportServices {
         self.services.lock().expect("no panic").take().unwrap_or_else(ExportServices::none)
     }
+    fn attend(&self, node: &AnyAppliance) -> bool {
+        let Some(Console { wire, ahead, asker }) = self.console.as_deref() else { return false };
+        let (mut wire, mut ahead) = (wire.clone(), ahead.lock().expect("no panic"));
+        loop {
+            match ahead.look(&mut wire, *asker) {
+                None => return false,
+                Some(Found::End) => return true,
+                Some(Found::Request(request)) => {
+                    if let Err(request) = console::look(request, &mut wire, node) {
+                        ahead.put_back(request);
+                    }
+                }
+            }
+        }
+    }
     fn log(&self, line: fmt::Arguments<'_>) {
         self.log.lock().expect("no panic").push(line.to_string());
     }
@@ -156,6 +188,8 @@ pub struct Hardware {
     pub heap_bytes: u64,
     /// What exports need.
     pub services: ExportServices,
+    /// The console's line while a command is carried out, if anything comes by it.
+    pub console: Option<Arc<Console>>,
     /// Whether it does the same each time: its clock moves with each look, and its random bytes begin anew.
     pub repeats: bool,
 }
@@ -171,6 +205,7 @@ impl Default for Hardware {
             cpus: 4,
             heap_bytes: 192 << 20,
             services: ExportServices::none(),
+            console: None,
             repeats: false,
         }
     }
@@ -210,6 +245,7 @@ impl Hardware {
             random: self.repeats.then(|| AtomicU8::new(1)),
             log: Mutex::default(),
             services: Mutex::new(Some(self.services)),
+            console: self.console,
         }
     }
 }

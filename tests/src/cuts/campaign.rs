@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::fs;
+use std::ops::ControlFlow;
 use std::os::unix::fs::FileExt as _;
 use std::time::{Duration, Instant};
 
@@ -265,7 +266,9 @@ pub(super) fn judge(
     }
     let media = FileMedium::part(dimm.file(), 0, DIMM_BYTES, true).unsynced();
     let mut findings = Vec::new();
-    check(&media, PLACEMENT, WINDOW_BLOCKS, &mut |finding| findings.push(finding), &mut |_, _| ());
+    check(&media, PLACEMENT, WINDOW_BLOCKS, &mut |finding| findings.push(finding), &mut |_, _| {
+        ControlFlow::Continue(())
+    });
     if !findings.is_empty() {
         return Err(format!("the checker finds {findings:?}"));
     }

@@ -116,7 +116,9 @@ fn detected(medium: &Sim) -> &'static str {
 
 fn findings(medium: &Sim) -> Vec<Finding> {
     let mut found = Vec::new();
-    check(medium, PLACEMENT, u32::MAX, &mut |finding| found.push(finding), &mut |_, _| ());
+    check(medium, PLACEMENT, u32::MAX, &mut |finding| found.push(finding), &mut |_, _| {
+        std::ops::ControlFlow::Continue(())
+    });
     found
 }
 

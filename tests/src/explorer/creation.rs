@@ -9,6 +9,7 @@ use btt::layout::{ARENA_MIN_BYTES, PAGE_BYTES, RawInfoBlock};
 use btt::media::{Medium as _, NsOffset};
 use btt::sim::{Event, Sim};
 use btt::{Btt, CpuIndex, ExternalLba, OpenError, Placement};
+use std::ops::ControlFlow;
 use uuid::Uuid;
 
 use super::medium::CutMedium;
@@ -87,7 +88,9 @@ impl Creation {
             }
         }
         let mut found = None;
-        check(medium, placement, u32::MAX, &mut |finding| found = found.or(Some(finding)), &mut |_, _| ());
+        check(medium, placement, u32::MAX, &mut |finding| found = found.or(Some(finding)), &mut |_, _| {
+            ControlFlow::Continue(())
+        });
         // The old BTT's copy goes first or last: where only that is lost, the BTT is whole.
         match found {
             Some(btt::check::Finding::Backup { .. }) if !new => Ok(()),

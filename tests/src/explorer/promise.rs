@@ -4,6 +4,7 @@ use btt::bytes::SectorsMut;
 use btt::check::check;
 use btt::sim::Event;
 use btt::{Btt, BttError, CpuIndex, ExternalLba};
+use std::ops::ControlFlow;
 
 use super::cut::Scene;
 use super::frame::mix;
@@ -51,7 +52,9 @@ impl Scene for Promise {
         let events = medium.take_events();
 
         let mut found = None;
-        check(medium, PLACEMENT, u32::MAX, &mut |finding| found = found.or(Some(finding)), &mut |_, _| ());
+        check(medium, PLACEMENT, u32::MAX, &mut |finding| found = found.or(Some(finding)), &mut |_, _| {
+            ControlFlow::Continue(())
+        });
         if let Some(finding) = found {
             return Err(format!("after recovery: {finding}"));
         }

@@ -8,6 +8,7 @@ use btt::media::{Medium, NsOffset};
 use btt::repair::{RepairOptions, repair};
 use btt::sim::{Event, Sim};
 use btt::{Btt, PostmapAba};
+use std::ops::ControlFlow;
 use uuid::Uuid;
 use zerocopy::IntoBytes as _;
 
@@ -125,7 +126,9 @@ impl Repair {
 
 fn is_clean(media: &CutMedium) -> Result<(), String> {
     let mut found = None;
-    check(media, PLACEMENT, u32::MAX, &mut |finding| found = found.or(Some(finding)), &mut |_, _| ());
+    check(media, PLACEMENT, u32::MAX, &mut |finding| found = found.or(Some(finding)), &mut |_, _| {
+        ControlFlow::Continue(())
+    });
     found.map_or(Ok(()), |finding| Err(finding.to_string()))
 }
 

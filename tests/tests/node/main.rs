@@ -1,5 +1,6 @@
 //! The node on a host: firmware tables and media in memory, threads for CPUs, commands as a person types them.
 
+mod attention;
 mod check;
 mod export;
 mod health;

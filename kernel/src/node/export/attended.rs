@@ -3,7 +3,7 @@
 use alloc::sync::Arc;
 
 use btt::CpuIndex;
-use service::link::{ByteLink, PartLink};
+use service::link::{Asker, ByteLink, PartLink};
 
 use super::Exports;
 
@@ -24,6 +24,10 @@ impl<L: PartLink> ByteLink for AttendedLink<L> {
 
     fn has_lost(&mut self) -> bool {
         self.link.has_lost()
+    }
+
+    fn begins(&mut self, asker: Asker) {
+        self.link.begins(asker);
     }
 
     fn send(&mut self, bytes: &[u8]) {

@@ -3,6 +3,7 @@
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use core::ops::ControlFlow;
 
 use btt::Placement;
 use btt::check::{self, check};
@@ -79,18 +80,30 @@ impl<M: Machine> Node<M> {
 
     /// Checks without repairing. Returns how many arenas were checked.
     fn look(&self, place: SlotPlace, placement: Placement, found: &mut CheckReport) -> Result<u32, AdminError> {
-        let mut progress = self.progress(place, "checked");
+        let mut tell = self.progress(place, "checked");
+        let mut percent = 0;
+        let mut progress = |done: u64, total: u64| {
+            percent = done.saturating_mul(100) / total.max(1);
+            tell(done, total)
+        };
         let mut look = |media: &AnyMedium| {
             let mut report = |finding| found.add(&finding, false);
-            check(media, placement, self.window_blocks(), &mut report, &mut progress).arenas
+            check(media, placement, self.window_blocks(), &mut report, &mut progress)
         };
-        match &self.at(place).state {
+        let summary = match &self.at(place).state {
             State::Sector(disk) => {
                 let _suspension = self.exports.suspend(disk);
-                disk.btt.exclusively(&mut look).map_err(|why| admin_error(&disk.name, &why))
+                disk.btt.exclusively(&mut look).map_err(|why| admin_error(&disk.name, &why))?
             }
-            _ => Ok(look(&self.medium_at(place)?)),
+            _ => look(&self.medium_at(place)?),
+        };
+        if summary.ended_early {
+            let (id, so_far) = (self.at(place).namespace.id, found.count());
+            return Err(AdminError::interrupted(format!(
+                "{id}: ended when {percent} % was checked; findings: {so_far}"
+            )));
         }
+        Ok(summary.arenas)
     }
 
     /// Closes the namespace, repairs it, and leaves it open if it was, else disabled. Returns how many arenas were
@@ -114,10 +127,12 @@ impl<M: Machine> Node<M> {
             fresh_uuid: Builder::from_random_bytes(self.machine.random()).into_uuid(),
             window_blocks: self.window_blocks(),
         };
-        let mut progress = self.progress(place, "checked");
+        let mut tell = self.progress(place, "checked");
+        // A repair is gone through with.
+        let mut progress = |done, total| _ = tell(done, total);
         let mut report = |finding, repaired| found.add(&finding, repaired);
         let arenas = repair(&medium, placement, &options, &mut report, &mut progress).arenas;
-        drop(progress);
+        drop(tell);
         let portable = if request.portable { self.make_portable(place, placement, &medium, found) } else { Ok(()) };
         let closed = match (was_disabled, self.at(place).state.is_disabled()) {
             // What could not be made portable is still open, and stays so if its last writes are not durable.
@@ -158,10 +173,11 @@ impl<M: Machine> Node<M> {
             // The check has found nothing that could have such entries, or there is no memory to open it.
             _ => return slot.check_usable(),
         };
-        // No other CPU has the disk: it has not been offered.
-        let mut progress = self.progress(place, "made portable");
-        let written = disk.btt.lane(M::this_cpu()).write_out_zero_entries(&mut progress);
-        drop(progress);
+        // No other CPU has the disk: it has not been offered. Its lane is held while others are attended to.
+        let suspension = self.exports.suspend(disk);
+        let mut tell = self.progress(place, "made portable");
+        let written = disk.btt.lane(M::this_cpu()).write_out_zero_entries(&mut |done, total| _ = tell(done, total));
+        drop((tell, suspension));
         match written.map_err(|why| admin_error(&disk.name, &why))? {
             0 => {}
             count => found.note(format!("{count} sectors were TRIM entries, which today's Linux misreads"), true),
@@ -175,18 +191,22 @@ impl<M: Machine> Node<M> {
         Ok(())
     }
 
-    /// Returns what a long command calls as it goes on: it logs how far it is ("checked"), and serves consumers.
-    /// Requests on the disk that is checked wait.
-    fn progress(&self, place: SlotPlace, done_so: &'static str) -> impl FnMut(u64, u64) + use<'_, M> {
+    /// Returns what a long command calls as it goes on: it logs how far it is ("checked"), and attends to others. It returns
+    /// whether the command is to end. Requests on the disk that is checked wait.
+    fn progress(
+        &self,
+        place: SlotPlace,
+        done_so: &'static str,
+    ) -> impl FnMut(u64, u64) -> ControlFlow<()> + use<'_, M> {
         let id = self.at(place).namespace.id;
-        let cpu = M::this_cpu();
         let mut next = self.machine.now_ns() + PROGRESS_NS;
         move |done, total| {
-            self.exports.attend(cpu);
+            let ended = self.attend();
             if self.machine.now_ns() >= next {
                 next = self.machine.now_ns() + PROGRESS_NS;
                 self.machine.log(format_args!("{id}: {done_so} {} %", done.saturating_mul(100) / total.max(1)));
             }
+            ended
         }
     }
 }
@@ -213,6 +233,11 @@ impl CheckReport {
             _ => "namespace".to_string(),
         };
         self.shown.push(Finding { what: finding.to_string(), place, repaired });
+    }
+
+    /// Returns how many findings there are.
+    fn count(&self) -> u64 {
+        self.shown.len() as u64 + self.more
     }
 
     fn note(&mut self, what: String, repaired: bool) {

@@ -295,7 +295,7 @@ impl<M: Machine> Node<M> {
                         zero_data: request.force,
                         zero_entries: request.zero_entries,
                     };
-                    let result = format(&medium, &options, &mut |_, _| self.exports.attend(M::this_cpu()));
+                    let result = format(&medium, &options, &mut |_, _| _ = self.attend());
                     result.map_err(|why| not_formatted(&name.to_string(), &why))
                 }
             });
@@ -375,8 +375,7 @@ impl<M: Machine> Node<M> {
                 zero_data: request.force || piece.content != Content::Blank,
                 zero_entries: request.zero_entries,
             };
-            format(&medium, &options, &mut |_, _| self.exports.attend(M::this_cpu()))
-                .map_err(|why| not_formatted(&name, &why))?;
+            format(&medium, &options, &mut |_, _| _ = self.attend()).map_err(|why| not_formatted(&name, &why))?;
         } else {
             // The rest of an old BTT would make it a namespace in sector mode.
             erase(&medium, &signed_pages(&medium))

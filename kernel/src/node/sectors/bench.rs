@@ -1,7 +1,8 @@
 //! The load generator: all CPUs at once, with sectors whose pattern shows a torn write.
 
 use alloc::vec;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::ops::ControlFlow;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use btt::media::Medium;
 use btt::{CpuIndex, ExternalLba};
@@ -12,34 +13,42 @@ use service::stats::Counts;
 use spin::Mutex;
 
 use crate::node::disk::BttDisk;
-use crate::node::export::Exports;
 use crate::node::machine::Machine;
 
 /// The number of sectors that a verification reads at a time.
 pub(super) const VERIFY_RUN: usize = btt::RUN_MAX;
 
-/// Loads and verifies the disk as requested. Consumers and their bridge are served meanwhile.
+/// Attends to others on a CPU, between two steps. Returns whether the command is to end.
+pub(super) type Attend<'a> = &'a (dyn Fn(CpuIndex) -> ControlFlow<()> + Sync);
+
+/// Loads and verifies the disk as requested, and attends to others meanwhile.
 pub(super) fn run<M: Machine, N: Medium + Sync>(
     machine: &M,
-    exports: &Exports,
+    attend: Attend<'_>,
     disk: &BttDisk<N>,
     request: &BenchRequest,
 ) -> Bench {
+    let ended = AtomicBool::new(false);
+    // CPU 0 is told, and tells the others.
+    let goes_on = |cpu: CpuIndex| {
+        if attend(cpu).is_break() {
+            ended.store(true, Ordering::Relaxed);
+        }
+        !ended.load(Ordering::Relaxed)
+    };
     let before = disk.stats().total;
     let load = Load::new(disk, request);
     let start = machine.now_ns();
     if request.seconds > 0 {
         let end = start.saturating_add(u64::from(request.seconds) * 1_000_000_000);
         machine.run_on_all(&|cpu| {
-            load.work(cpu, || {
-                exports.attend(cpu);
-                machine.now_ns() >= end
-            });
+            load.work(cpu, || !goes_on(cpu) || machine.now_ns() >= end);
         });
     }
     let elapsed = machine.now_ns() - start;
     let done = Done::between(&before, &disk.stats().total);
-    let verify = request.verify.then(|| verify(machine, exports, disk, request.seed));
+    let is_ended = || ended.load(Ordering::Relaxed);
+    let verify = (request.verify && !is_ended()).then(|| verify(machine, &goes_on, disk, request.seed));
     let seconds = elapsed as f64 / 1e9;
     let ops = load.ops.load(Ordering::Relaxed);
     Bench {
@@ -57,6 +66,7 @@ pub(super) fn run<M: Machine, N: Medium + Sync>(
         fences_per_sector: ratio(done.fences, done.sectors_written as f64),
         write_backs_per_sector: ratio(done.write_backs, done.sectors_written as f64),
         verify,
+        interrupted: is_ended(),
     }
 }
 
@@ -149,13 +159,18 @@ impl<'a, N: Medium> Load<'a, N> {
 }
 
 /// Reads every sector and judges it, each CPU a part of the disk.
-fn verify<M: Machine, N: Medium + Sync>(machine: &M, exports: &Exports, disk: &BttDisk<N>, seed: u64) -> Verify {
+fn verify<M: Machine, N: Medium + Sync>(
+    machine: &M,
+    goes_on: &(dyn Fn(CpuIndex) -> bool + Sync),
+    disk: &BttDisk<N>,
+    seed: u64,
+) -> Verify {
     let total = Mutex::new(Verify::default());
     let share = disk.btt.capacity_sectors().div_ceil(u64::from(machine.cpus()));
     machine.run_on_all(&|cpu| {
         let first = (share * u64::from(cpu.0)).min(disk.btt.capacity_sectors());
         let share = first..(first + share).min(disk.btt.capacity_sectors());
-        let part = verify_part(disk, cpu, share, seed, || exports.attend(cpu));
+        let part = verify_part(disk, cpu, share, seed, || goes_on(cpu));
         let mut total = total.lock();
         *total = core::mem::take(&mut *total).plus(part);
     });
@@ -167,13 +182,12 @@ fn verify_part<N: Medium>(
     cpu: CpuIndex,
     lbas: core::ops::Range<u64>,
     seed: u64,
-    attend: impl Fn(),
+    goes_on: impl Fn() -> bool,
 ) -> Verify {
     let mut result = Verify::default();
     let mut buffer = vec![0; disk.sector_bytes() * VERIFY_RUN];
     let mut lba = lbas.start;
-    while lba < lbas.end {
-        attend();
+    while lba < lbas.end && goes_on() {
         let count = (lbas.end - lba).min(VERIFY_RUN as u64);
         let run = &mut buffer[..disk.sector_bytes() * usize::try_from(count).expect("at most VERIFY_RUN")];
         let all = disk.read(cpu, ExternalLba(lba), run).is_ok();

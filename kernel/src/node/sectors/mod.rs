@@ -6,8 +6,9 @@ use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
+use core::ops::ControlFlow;
 
-use btt::{BttError, ExternalLba};
+use btt::{BttError, CpuIndex, ExternalLba};
 use drivers::medium::AnyMedium;
 use drivers::raw::RawMedium as _;
 use service::admin::commands::sectors::bench::{Bench, BenchRequest};
@@ -20,8 +21,11 @@ use super::attach::State;
 use super::disk::{BttDisk, admin_error};
 use super::{Machine, Node};
 
-/// The number of sectors that a command changes between two polls of consumers and their bridge.
-const SECTORS_A_TURN: u64 = 512;
+/// The number of sectors that a command changes before others have their turn.
+const SECTORS_A_STEP: u64 = 32;
+
+/// The bytes that a command reads before others have their turn.
+const READ_BYTES_A_STEP: usize = 128 << 10;
 
 impl<M: Machine> SectorAdmin for Node<M> {
     fn device(&mut self, dev: &str) -> Result<Box<dyn BlockDevice + '_>, AdminError> {
@@ -45,9 +49,15 @@ impl<M: Machine> SectorAdmin for Node<M> {
                     all.errors.push(SectorErrors { dev, lba, count: extent.count });
                 }
             };
-            disk.btt
-                .error_sectors(&mut found, &mut |_, _| self.exports.attend(M::this_cpu()))
-                .map_err(|why| AdminError::damaged(format!("{}: {why}", disk.name)))?;
+            let ended = disk.btt.error_sectors(&mut found, &mut |_, _| self.attend());
+            let ended = ended.map_err(|why| AdminError::damaged(format!("{}: {why}", disk.name)))?;
+            if ended.is_break() {
+                let found = all.errors.len() as u64 + all.more;
+                return Err(AdminError::interrupted(format!(
+                    "{}: ended before all of its map was read; {found} ranges of sectors in error were found by then",
+                    disk.name
+                )));
+            }
             let dev = || slot.namespace.id.to_string();
             let lost = disk.btt.media().lost().into_iter();
             all.media.extend(lost.map(|(at, length)| MediaErrors { dev: dev(), offset: at.0, length }));
@@ -92,12 +102,25 @@ struct NodeDevice<'node, M: Machine> {
 }
 
 impl<M: Machine> NodeDevice<'_, M> {
+    /// Attends to consumers on a CPU that takes part in a long command, on CPU 0 to all that [`Node::attend`] does. Returns
+    /// whether the command is to end.
+    fn attend(&self, cpu: CpuIndex) -> ControlFlow<()> {
+        if cpu == CpuIndex(0) {
+            return self.node.attend();
+        }
+        self.node.exports.attend(cpu);
+        ControlFlow::Continue(())
+    }
+
     fn error(&self, why: &BttError) -> AdminError {
         admin_error(&self.disk.name, why)
     }
 
     /// Changes sectors, all of them on the disk, some at a time: consumers may use the disk meanwhile.
-    fn by_turns(
+    ///
+    /// # Errors
+    /// The disk's; interrupted, with how many are done.
+    fn by_steps(
         &self,
         first: Lba,
         count: u64,
@@ -106,10 +129,15 @@ impl<M: Machine> NodeDevice<'_, M> {
         let ExternalLba(first) = external(first);
         let mut done = 0;
         while done < count {
-            let now = SECTORS_A_TURN.min(count - done);
+            let now = SECTORS_A_STEP.min(count - done);
             change(self.disk, ExternalLba(first + done), now).map_err(|why| self.error(&why))?;
             done += now;
-            self.node.exports.attend(M::this_cpu());
+            if self.node.attend().is_break() && done < count {
+                return Err(AdminError::interrupted(format!(
+                    "{}: ended after {done} of {count} sectors from LBA {first} on",
+                    self.disk.name
+                )));
+            }
         }
         Ok(())
     }
@@ -138,29 +166,39 @@ impl<M: Machine> BlockDevice for NodeDevice<'_, M> {
     }
 
     fn read(&mut self, lba: Lba, into: &mut [u8]) -> Result<(), AdminError> {
-        self.disk.read(M::this_cpu(), external(lba), into).map_err(|why| self.error(&why))
+        let sector_bytes = self.disk.sector_bytes();
+        let step = READ_BYTES_A_STEP / sector_bytes;
+        for (lba, part) in (lba.0..).step_by(step).zip(into.chunks_mut(step * sector_bytes)) {
+            self.disk.read(M::this_cpu(), ExternalLba(lba), part).map_err(|why| self.error(&why))?;
+            if self.node.attend().is_break() {
+                return Err(AdminError::interrupted(format!("{}: ended before all was read", self.disk.name)));
+            }
+        }
+        Ok(())
     }
 
     fn write(&mut self, lba: Lba, from: &[u8]) -> Result<(), AdminError> {
         self.disk.write(M::this_cpu(), external(lba), from).map_err(|why| self.error(&why))?;
-        // A command that fills many sectors calls this many times.
-        self.node.exports.attend(M::this_cpu());
         Ok(())
     }
 
+    fn goes_on(&mut self) -> bool {
+        self.node.attend().is_continue()
+    }
+
     fn trim(&mut self, lba: Lba, count: u64) -> Result<(), AdminError> {
-        self.by_turns(lba, count, |disk, lba, count| disk.zero(M::this_cpu(), lba, count))
+        self.by_steps(lba, count, |disk, lba, count| disk.zero(M::this_cpu(), lba, count))
     }
 
     fn inject_error(&mut self, lba: Lba, count: u64, media: bool) -> Result<(), AdminError> {
-        self.by_turns(lba, count, |disk, lba, count| match media {
+        self.by_steps(lba, count, |disk, lba, count| match media {
             true => lose(disk, lba, count),
             false => disk.btt.lane(M::this_cpu()).mark_errors(lba, count),
         })
     }
 
     fn clear_errors(&mut self, lba: Lba, count: u64) -> Result<(), AdminError> {
-        self.by_turns(lba, count, |disk, lba, count| {
+        self.by_steps(lba, count, |disk, lba, count| {
             disk.settle_losses(M::this_cpu(), lba, count)?;
             disk.btt.lane(M::this_cpu()).clear_errors(lba, count).map(|_| ())
         })
@@ -177,7 +215,7 @@ impl<M: Machine> BlockDevice for NodeDevice<'_, M> {
         if buffers > machine.heap_bytes() / 8 {
             return Err(AdminError::failed(format!("{}: not enough memory for runs of {run}", disk.name)));
         }
-        Ok(bench::run(machine, &self.node.exports, disk, request))
+        Ok(bench::run(machine, &|cpu| self.attend(cpu), disk, request))
     }
 }
 

@@ -20,19 +20,19 @@ use crate::inventory::Inventory;
 /// What was found.
 pub trait InventoryAdmin {
     /// The machine and what it serves.
-    fn status(&mut self) -> Status;
+    fn status(&self) -> Status;
 
     /// All that was found, enabled or not: `list` filters it. Empty where the firmware has no NFIT.
-    fn inventory(&mut self) -> Inventory;
+    fn inventory(&self) -> Inventory;
 
     /// The decoded NFITs with what was refused. Empty where there is none.
-    fn nfit(&mut self) -> Nfit;
+    fn nfit(&self) -> Nfit;
 
     /// What is known to be wrong, without a look at the media.
-    fn health(&mut self) -> Health;
+    fn health(&self) -> Health;
 
     /// Names of devices, for completion.
-    fn names(&mut self) -> Vec<String> {
+    fn names(&self) -> Vec<String> {
         self.inventory().names()
     }
 }
@@ -119,26 +119,26 @@ pub struct ShowNfit;
 pub struct ShowHealth;
 
 impl Request<Part> for ShowStatus {
-    fn execute(self: Box<Self>, part: &mut Part) -> Result<Outcome, AdminError> {
-        Ok(part.status().into())
+    fn look(&self, part: &Part) -> Option<Result<Outcome, AdminError>> {
+        Some(Ok(part.status().into()))
     }
 }
 
 impl Request<Part> for ListRequest {
-    fn execute(self: Box<Self>, part: &mut Part) -> Result<Outcome, AdminError> {
-        Ok(List(list(&part.inventory(), &self)).into())
+    fn look(&self, part: &Part) -> Option<Result<Outcome, AdminError>> {
+        Some(Ok(List(list(&part.inventory(), self)).into()))
     }
 }
 
 impl Request<Part> for ShowNfit {
-    fn execute(self: Box<Self>, part: &mut Part) -> Result<Outcome, AdminError> {
-        Ok(part.nfit().into())
+    fn look(&self, part: &Part) -> Option<Result<Outcome, AdminError>> {
+        Some(Ok(part.nfit().into()))
     }
 }
 
 impl Request<Part> for ShowHealth {
-    fn execute(self: Box<Self>, part: &mut Part) -> Result<Outcome, AdminError> {
-        Ok(part.health().into())
+    fn look(&self, part: &Part) -> Option<Result<Outcome, AdminError>> {
+        Some(Ok(part.health().into()))
     }
 }
 

@@ -18,10 +18,10 @@ use crate::stats::{Counter, Counts, QueueStats, Stats};
 /// The machine's counters and log, and its end.
 pub trait MachineAdmin {
     /// The counters.
-    fn stats(&mut self) -> Stats;
+    fn stats(&self) -> Stats;
 
     /// The newest events.
-    fn trace(&mut self) -> Trace;
+    fn trace(&self) -> Trace;
 
     /// Leaves the media as a clean shutdown should, so that no write waits for recovery: before the machine stops or starts
     /// anew, and now and then in between.
@@ -92,15 +92,15 @@ pub struct Poweroff;
 pub struct Reboot;
 
 impl Request<Part> for ShowStats {
-    fn execute(self: Box<Self>, part: &mut Part) -> Result<Outcome, AdminError> {
+    fn look(&self, part: &Part) -> Option<Result<Outcome, AdminError>> {
         let stats = part.stats();
-        Ok(if self.prometheus { Prometheus(stats).into() } else { stats.into() })
+        Some(Ok(if self.prometheus { Prometheus(stats).into() } else { stats.into() }))
     }
 }
 
 impl Request<Part> for ShowTrace {
-    fn execute(self: Box<Self>, part: &mut Part) -> Result<Outcome, AdminError> {
-        Ok(part.trace().into())
+    fn look(&self, part: &Part) -> Option<Result<Outcome, AdminError>> {
+        Some(Ok(part.trace().into()))
     }
 }
 

@@ -77,18 +77,18 @@ pub struct Version;
 pub struct ChangeMode(pub Mode);
 
 impl Request<Part> for Help {
-    fn execute(self: Box<Self>, manual: &mut Part) -> Result<Outcome, AdminError> {
-        let Some(topic) = self.topic else { return Ok(Commands(manual.0.clone()).into()) };
-        match manual.0.iter().find(|spec| spec.is_called(&topic)) {
+    fn look(&self, manual: &Part) -> Option<Result<Outcome, AdminError>> {
+        let Some(topic) = &self.topic else { return Some(Ok(Commands(manual.0.clone()).into())) };
+        Some(match manual.0.iter().find(|spec| spec.is_called(topic)) {
             Some(spec) => Ok(Explained(spec).into()),
             None => Err(AdminError::not_found(format!("no command \"{topic}\": help lists the commands"))),
-        }
+        })
     }
 }
 
 impl Request<Part> for Version {
-    fn execute(self: Box<Self>, _: &mut Part) -> Result<Outcome, AdminError> {
-        Ok(Build { name: "untorn", version: crate::VERSION }.into())
+    fn look(&self, _: &Part) -> Option<Result<Outcome, AdminError>> {
+        Some(Ok(Build { name: "untorn", version: crate::VERSION }.into()))
     }
 }
 

@@ -11,7 +11,7 @@ use crate::admin::grammar::Arguments;
 use crate::admin::reply::{Object, Reply};
 use crate::admin::text::{line, sectors};
 use crate::admin::values;
-use crate::error::{AdminError, EXIT_DAMAGED};
+use crate::error::{AdminError, EXIT_DAMAGED, ErrorCode};
 use crate::lba::Lba;
 use crate::pattern::Verdict;
 
@@ -96,6 +96,15 @@ pub struct Bench {
     /// What `--verify` found.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verify: Option<Verify>,
+    /// It was ended before it was done, by who asked for it: the rest is what was done by then.
+    #[serde(skip_serializing_if = "is_false")]
+    pub interrupted: bool,
+}
+
+/// For members that are there where they are true.
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+const fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 impl Reply for Bench {
@@ -112,6 +121,9 @@ impl Reply for Bench {
         line(out, "errors", self.errors)?;
         line(out, "fences_per_sector", format_args!("{:.3}", self.fences_per_sector))?;
         line(out, "write_backs_per_sector", format_args!("{:.3}", self.write_backs_per_sector))?;
+        if self.interrupted {
+            writeln!(out, "ended before it was done")?;
+        }
         let Some(verify) = &self.verify else { return Ok(()) };
         writeln!(out, "verified {}", sectors(verify.sectors))?;
         line(out, "good", verify.good)?;
@@ -132,7 +144,11 @@ impl Reply for Bench {
     }
 
     fn exit_code(&self) -> u8 {
-        if self.verify.as_ref().is_some_and(Verify::damaged) { EXIT_DAMAGED } else { 0 }
+        match (self.verify.as_ref().is_some_and(Verify::damaged), self.interrupted) {
+            (true, _) => EXIT_DAMAGED,
+            (false, true) => ErrorCode::Interrupted.exit_code(),
+            (false, false) => 0,
+        }
     }
 }
 

@@ -1,0 +1,205 @@
+//! What arrives while a command is carried out. It is kept for the session, but for the byte that ends the command, and for
+//! requests of programs that only look: these are replied to between two steps of the command.
+//!
+//! | carried out for | ended by |
+//! |---|---|
+//! | a person | ^C; what was typed before it is dropped, as by a terminal |
+//! | a program in a mode of its own | ^C, likewise |
+//! | a program beside a person | CAN (0x18) |
+//!
+//! At most [`BYTES_MAX`] are kept. What comes after that waits on the link, also what would end the command.
+
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+
+use super::{BESIDE_START, BESIDE_START_TEXT, CANCEL, CANCEL_BESIDE};
+use crate::admin::Mode;
+use crate::link::{Asker, ByteLink};
+
+/// The most bytes that are kept: some pasted pages, or a few of the longest requests.
+const BYTES_MAX: usize = 256 << 10;
+
+/// Bytes that one look takes at most.
+const BYTES_A_LOOK: usize = 4096;
+
+const ESC: u8 = BESIDE_START[0];
+
+/// A whole request of a program beside a person, as it came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FramedRequest(Vec<u8>);
+
+impl FramedRequest {
+    /// The form of its reply.
+    #[must_use]
+    pub fn mode(&self) -> Mode {
+        if self.0.starts_with(BESIDE_START_TEXT) { Mode::Text } else { Mode::Json }
+    }
+
+    /// Its line, with its end.
+    #[must_use]
+    pub fn line(&self) -> &[u8] {
+        &self.0[BESIDE_START.len()..]
+    }
+}
+
+/// What a look has found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// The command that is carried out is to end.
+    End,
+    /// A program asks for something. A request that does not only look is given back by [`ReadAhead::put_back`].
+    Request(FramedRequest),
+}
+
+/// What has been read ahead of the session.
+#[derive(Debug, Default)]
+pub struct ReadAhead {
+    /// Whole requests beside a person.
+    requests: VecDeque<u8>,
+    /// All else.
+    typed: VecDeque<u8>,
+    /// An ESC that may begin a request, or a request that is not at its end.
+    begun: VecDeque<u8>,
+}
+
+impl ReadAhead {
+    /// Nothing is read ahead.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { requests: VecDeque::new(), typed: VecDeque::new(), begun: VecDeque::new() }
+    }
+
+    /// Returns the session's next byte.
+    pub fn receive<L: ByteLink + ?Sized>(&mut self, link: &mut L) -> Option<u8> {
+        let kept = [&mut self.requests, &mut self.typed, &mut self.begun].into_iter().find_map(VecDeque::pop_front);
+        kept.or_else(|| link.receive())
+    }
+
+    /// Reads what has arrived, up to what concerns the command that is carried out, for `asker`.
+    pub fn look<L: ByteLink + ?Sized>(&mut self, link: &mut L, asker: Asker) -> Option<Found> {
+        for _ in 0..BYTES_A_LOOK {
+            if self.requests.len() + self.typed.len() + self.begun.len() >= BYTES_MAX {
+                return None;
+            }
+            let found = self.take(link.receive()?, asker);
+            if found.is_some() {
+                return found;
+            }
+        }
+        None
+    }
+
+    /// Keeps a request for the session.
+    pub fn put_back(&mut self, request: FramedRequest) {
+        self.requests.extend(request.0);
+    }
+
+    fn take(&mut self, byte: u8, asker: Asker) -> Option<Found> {
+        match (self.begun.len(), byte) {
+            (0, ESC) if asker != Asker::Program => self.begun.push_back(byte),
+            (0, CANCEL) if asker != Asker::ProgramBeside => {
+                self.typed.clear();
+                return Some(Found::End);
+            }
+            (0, CANCEL_BESIDE) if asker == Asker::ProgramBeside => return Some(Found::End),
+            (0, _) => self.typed.push_back(byte),
+            (1, _) if [BESIDE_START[1], BESIDE_START_TEXT[1]].contains(&byte) => self.begun.push_back(byte),
+            (1, _) => {
+                // A key of the person's.
+                self.typed.append(&mut self.begun);
+                return self.take(byte, asker);
+            }
+            (_, CANCEL | CANCEL_BESIDE) => self.begun.clear(),
+            (_, b'\n') => {
+                self.begun.push_back(byte);
+                return Some(Found::Request(FramedRequest(core::mem::take(&mut self.begun).into())));
+            }
+            (_, _) => self.begun.push_back(byte),
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::string::String;
+
+    struct Line(VecDeque<u8>);
+
+    impl ByteLink for Line {
+        fn receive(&mut self) -> Option<u8> {
+            self.0.pop_front()
+        }
+        fn send(&mut self, _: &[u8]) {}
+    }
+
+    fn line(bytes: &[u8]) -> Line {
+        Line(bytes.iter().copied().collect())
+    }
+
+    /// All that the session gets.
+    fn rest(ahead: &mut ReadAhead, line: &mut Line) -> String {
+        let bytes: Vec<u8> = core::iter::from_fn(|| ahead.receive(line)).collect();
+        String::from_utf8(bytes).expect("text")
+    }
+
+    #[test]
+    fn what_concerns_no_command_is_kept_for_the_session_byte_for_byte() {
+        for asker in [Asker::Person, Asker::Program, Asker::ProgramBeside] {
+            let (mut ahead, mut line) = (ReadAhead::new(), line(b"list\r\x1b[A\x1b\x1bOP\x1b"));
+            assert_eq!(ahead.look(&mut line, asker), None);
+            line.0.extend(b"[B");
+            assert_eq!(rest(&mut ahead, &mut line), "list\r\x1b[A\x1b\x1bOP\x1b[B");
+        }
+    }
+
+    #[test]
+    fn a_persons_command_ends_by_a_persons_key_and_drops_what_was_typed() {
+        let (mut ahead, mut line) = (ReadAhead::new(), line(b"bench pmem0s\r\x1b_status\n\x18\x03list\r"));
+        let Some(Found::Request(request)) = ahead.look(&mut line, Asker::Person) else { panic!("a request") };
+        assert_eq!((request.mode(), request.line()), (Mode::Json, &b"status\n"[..]));
+        ahead.put_back(request);
+        assert_eq!(ahead.look(&mut line, Asker::Person), Some(Found::End));
+        assert_eq!(ahead.look(&mut line, Asker::Person), None);
+        assert_eq!(rest(&mut ahead, &mut line), "\x1b_status\nlist\r");
+    }
+
+    #[test]
+    fn a_programs_command_beside_a_person_ends_by_its_own_byte() {
+        let (mut ahead, mut line) = (ReadAhead::new(), line(b"li\x03\x1b^stats\n\x18st"));
+        let Some(Found::Request(request)) = ahead.look(&mut line, Asker::ProgramBeside) else { panic!("a request") };
+        assert_eq!((request.mode(), request.line()), (Mode::Text, &b"stats\n"[..]));
+        assert_eq!(ahead.look(&mut line, Asker::ProgramBeside), Some(Found::End));
+        assert_eq!(rest(&mut ahead, &mut line), "li\x03st");
+    }
+
+    #[test]
+    fn a_request_that_is_not_at_its_end_goes_on_in_the_session_or_is_taken_back() {
+        let (mut ahead, mut line) = (ReadAhead::new(), line(b"\x1b_power"));
+        assert_eq!(ahead.look(&mut line, Asker::Person), None);
+        line.0.extend(b"off\n");
+        assert_eq!(rest(&mut ahead, &mut line), "\x1b_poweroff\n");
+        for taken_back in [CANCEL, CANCEL_BESIDE] {
+            line.0.extend([&b"\x1b_poweroff"[..], &[taken_back], b"list"].concat());
+            assert_eq!(ahead.look(&mut line, Asker::Person), None);
+            assert_eq!(rest(&mut ahead, &mut line), "list");
+        }
+    }
+
+    #[test]
+    fn in_a_programs_own_mode_there_are_no_requests_beside_it() {
+        let (mut ahead, mut line) = (ReadAhead::new(), line(b"\x1b_status\n\x03"));
+        assert_eq!(ahead.look(&mut line, Asker::Program), Some(Found::End));
+        assert_eq!(rest(&mut ahead, &mut line), "");
+    }
+
+    #[test]
+    fn a_flood_is_left_on_the_link() {
+        let (mut ahead, mut line) = (ReadAhead::new(), Line(core::iter::repeat_n(b'x', 2 * BYTES_MAX).collect()));
+        for _ in 0..2 * BYTES_MAX / BYTES_A_LOOK {
+            assert_eq!(ahead.look(&mut line, Asker::Person), None);
+        }
+        assert_eq!(line.0.len(), BYTES_MAX);
+    }
+}
