@@ -1,13 +1,9 @@
 //! COM1: the admin console, shared by the session, the log and a panic.
 
 use drivers::uart::{COM1, Uart};
-use service::admin::AnyAppliance;
-use service::console;
-use service::console::ahead::{Found, ReadAhead};
+use service::console::ahead::{Found, FramedRequest, ReadAhead};
 use service::link::{Asker, ByteLink, PartLink};
 use spin::Mutex;
-
-use crate::log;
 
 static UART: Mutex<Option<Uart>> = Mutex::new(None);
 
@@ -63,31 +59,15 @@ impl PartLink for Console {
     }
 }
 
-/// Looks at what has come in between two steps of a command: replies on `link` to requests that only look, and returns whether
-/// the command is to end.
-pub(crate) fn attend(node: &AnyAppliance, link: &mut impl ByteLink) -> bool {
-    // Bounded: what is put back fills the buffer.
-    loop {
-        let found = {
-            let (ahead, asker) = &mut *AHEAD.lock();
-            ahead.look(&mut Wire, *asker)
-        };
-        match found {
-            None => return false,
-            Some(Found::End) => return true,
-            Some(Found::Request(request)) => {
-                // No line may come among the bytes of the reply.
-                let was_quiet = log::set_quiet(true);
-                let looked = console::look(request, link, node);
-                log::set_quiet(was_quiet);
-                match looked {
-                    // One at a time: then the command goes on.
-                    Ok(()) => return false,
-                    Err(request) => AHEAD.lock().0.put_back(request),
-                }
-            }
-        }
-    }
+/// Reads ahead while a command is carried out, up to what concerns it.
+pub(crate) fn look_ahead() -> Option<Found> {
+    let (ahead, asker) = &mut *AHEAD.lock();
+    ahead.look(&mut Wire, *asker)
+}
+
+/// Keeps a request for the session.
+pub(crate) fn put_back(request: FramedRequest) {
+    AHEAD.lock().0.put_back(request);
 }
 
 /// Waits until all bytes that were sent have left the UART: before the power is turned off.

@@ -18,6 +18,7 @@ use nvdimm::identity::DeviceHandle;
 use nvdimm::label::{LabelError, LabelSource, LabelStore, NoLabels};
 use service::admin::AnyAppliance;
 use service::admin::commands::machine::MachineAdmin;
+use service::console::ahead::Found;
 use service::console::{Activity, Session};
 use service::control::MemoryId;
 use service::link::ByteLink;
@@ -188,7 +189,24 @@ impl node::Machine for BareMachine {
         let Some(exports) = self.exports.get() else { return false };
         let mut link =
             AttendedLink { link: self.hardware.console, exports: Arc::clone(exports), cpu: Self::this_cpu() };
-        console::attend(node, &mut link)
+        // Bounded: what is put back fills the buffer.
+        loop {
+            match console::look_ahead() {
+                None => return false,
+                Some(Found::End) => return true,
+                Some(Found::Request(request)) => {
+                    // No line may come among the bytes of the reply.
+                    let was_quiet = log::set_quiet(true);
+                    let looked = service::console::look(request, &mut link, node);
+                    log::set_quiet(was_quiet);
+                    match looked {
+                        // One at a time: then the command goes on.
+                        Ok(()) => return false,
+                        Err(request) => console::put_back(request),
+                    }
+                }
+            }
+        }
     }
 
     fn log(&self, line: fmt::Arguments<'_>) {
