@@ -1,12 +1,13 @@
 //! Every golden image, read back sector by sector by `btt`, in process.
 #![allow(clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
+use std::ops::ControlFlow;
+
 use btt::bytes::SectorsMut;
 use btt::check::{Finding, check};
 use btt::file::FileMedium;
 use btt::info_block::Version;
 use btt::{Btt, BttError, CpuIndex, ExternalLba, Placement};
-use std::ops::ControlFlow;
 use tests::dimm::Dimm;
 use tests::golden::{self, Golden, GoldenNamespace};
 use uuid::Uuid;

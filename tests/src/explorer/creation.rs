@@ -1,5 +1,7 @@
 //! Creation, cut anywhere: what stood before, nothing, or a complete new BTT.
 
+use std::ops::ControlFlow;
+
 use btt::bytes::SectorsMut;
 use btt::check::check;
 use btt::format::{FormatOptions, format};
@@ -9,7 +11,6 @@ use btt::layout::{ARENA_MIN_BYTES, PAGE_BYTES, RawInfoBlock};
 use btt::media::{Medium as _, NsOffset};
 use btt::sim::{Event, Sim};
 use btt::{Btt, CpuIndex, ExternalLba, OpenError, Placement};
-use std::ops::ControlFlow;
 use uuid::Uuid;
 
 use super::medium::CutMedium;

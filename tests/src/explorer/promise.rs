@@ -1,10 +1,11 @@
 //! What must be true of a BTT after a cut, whatever the cut struck.
 
+use std::ops::ControlFlow;
+
 use btt::bytes::SectorsMut;
 use btt::check::check;
 use btt::sim::Event;
 use btt::{Btt, BttError, CpuIndex, ExternalLba};
-use std::ops::ControlFlow;
 
 use super::cut::Scene;
 use super::frame::mix;

@@ -1,5 +1,7 @@
 //! Repairs and the rewriting of a flog, cut anywhere: the same repair then goes on, and cutting that one changes nothing.
 
+use std::ops::ControlFlow;
+
 use btt::check::check;
 use btt::info_block::{InfoBlock, read_raw};
 use btt::layout::{FLOG_GROUP_BYTES, FLOG_SLOT_BYTES, MAP_ENTRY_BYTES};
@@ -8,7 +10,6 @@ use btt::media::{Medium, NsOffset};
 use btt::repair::{RepairOptions, repair};
 use btt::sim::{Event, Sim};
 use btt::{Btt, PostmapAba};
-use std::ops::ControlFlow;
 use uuid::Uuid;
 use zerocopy::IntoBytes as _;
 
