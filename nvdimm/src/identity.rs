@@ -7,10 +7,16 @@ use core::fmt;
 pub struct DeviceHandle(pub u32);
 
 impl DeviceHandle {
-    /// The handle of the CXL device of this number, which no NFIT gives it. Its first four bits are reserved in an NFIT's.
+    /// The handle of the CXL device of this number: one that no NFIT has ([`Self::has_reserved_bits`]).
     #[must_use]
     pub const fn of_cxl(number: u8) -> Self {
         Self(0xc000_0000 | number as u32)
+    }
+
+    /// Whether one of its first four bits is set, which are reserved: a structure with such a handle is refused.
+    #[must_use]
+    pub const fn has_reserved_bits(self) -> bool {
+        self.0 >> 28 != 0
     }
 }
 

@@ -11,6 +11,7 @@ use nvdimm::error::Place;
 use nvdimm::extent::Extent;
 use nvdimm::identity::DeviceHandle;
 use nvdimm::label::{Claim, LabelError, LabelSource, LabelStore, LabelVersion, Labels, NoLabels};
+use nvdimm::nfit;
 use nvdimm::region::{BareRange, CxlDevice, Fault, Kind, MAX_REGIONS, Other, PersistenceDomain, RegionId};
 use nvdimm::space;
 
@@ -220,13 +221,24 @@ fn a_cxl_device_has_labels_as_linux_writes_them_and_no_namespace_before() {
 }
 
 #[test]
-fn a_cxl_device_without_a_label_area_is_one_namespace_and_a_handle_is_taken_once() {
-    let handle = DeviceHandle::of_cxl(0);
-    let found = discover(&one_dimm(), &[cxl(handle, Some(1))], &[]);
+fn a_cxl_device_without_a_label_area_is_one_namespace() {
+    let found = discover(&one_dimm(), &[cxl(DeviceHandle::of_cxl(0), Some(1))], &[]);
     assert_eq!(found.namespaces.len(), 2);
-    // The DIMM of an NFIT that uses reserved bits comes first.
-    let taken = DeviceHandle(1);
-    let found = discover(&one_dimm(), &[cxl(taken, Some(1))], &[]);
-    assert_eq!((found.dimms.len(), found.regions.len(), found.left_out.len()), (1, 1, 1));
-    assert_eq!(found.left_out[0].why.what, Fault::HandleTaken { dimm: taken });
+}
+
+#[test]
+fn no_dimm_of_an_nfit_has_a_cxl_devices_handle_nor_its_labels() {
+    for handle in [DeviceHandle::of_cxl(0), DeviceHandle(1 << 28)] {
+        let table = Builder::default().pmem(2, 4 * GIB, 128 * MIB).dimm(handle.0, 2, 128 * MIB, 0, 1).table();
+        let mut areas = Areas::of(&[handle]);
+        let steps = change::initialise(handle, 128 << 10, &Labels::Blank { area_bytes: 128 << 10 }, LabelVersion::V1_2);
+        change::carry_out(&mut areas, &steps).unwrap();
+        let ranges = [cxl(DeviceHandle::of_cxl(0), Some(1))];
+        let found = nvdimm::discover(&[table], &mut areas).with_ranges(&ranges, &[], &mut areas);
+        // The range of the DIMM stays without one; the CXL device's takes the next number.
+        assert_eq!(served(&found), [(RegionId(1), 16 * GIB, 256 * MIB)]);
+        assert_eq!(found.dimms.iter().map(|dimm| dimm.cxl_serial).collect::<Vec<_>>(), [Some(1)]);
+        let refused = nfit::Fault::ReservedHandle { dimm: handle };
+        assert!(found.findings().any(|finding| finding.what == refused.into()), "{handle}");
+    }
 }

@@ -90,6 +90,8 @@ faults! {
         refused BadCount { count: u64, room: usize } => "{count} entries do not fit a structure that has room for {room}";
         /// Two lines lie at one place, or a line lies outside the set.
         refused LinesCollide { line: u32 } => "interleave line {line} collides with another line, or lies outside the set";
+        /// A device handle with reserved bits. One of a CXL device has them here: its labels are no DIMM's of an NFIT.
+        refused ReservedHandle { dimm: DeviceHandle } => "device handle {dimm} has reserved bits (31 to 28)";
         /// No ways where an interleave structure is named.
         refused NoWays => "an interleave structure, but 0 ways";
         /// 0 ways without interleaving: read as 1.

@@ -109,7 +109,8 @@ impl Structure {
             Self::Interleave(it) => it.fault(),
             Self::ControlRegion(it) => it.fault(),
             Self::FlushHint(it) => it.fault(),
-            Self::RegionMapping(_) | Self::Smbios(_) | Self::BlockDataWindow(_) | Self::PlatformCapabilities(_) => None,
+            Self::RegionMapping(it) => it.fault(),
+            Self::Smbios(_) | Self::BlockDataWindow(_) | Self::PlatformCapabilities(_) => None,
         }
     }
 }

@@ -95,6 +95,11 @@ impl RegionMapping {
             flags: MappingFlags::from_bits_retain(raw.flags.get()),
         })
     }
+
+    /// What is wrong with the structure by itself.
+    pub(super) fn fault(&self) -> Option<Fault> {
+        self.device.has_reserved_bits().then_some(Fault::ReservedHandle { dimm: self.device })
+    }
 }
 
 impl fmt::Display for RegionMapping {

@@ -30,7 +30,7 @@ pub struct BareRange {
 /// A CXL device, by which its labels know it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CxlDevice {
-    /// The handle of its label area.
+    /// The handle of its label area: [`DeviceHandle::of_cxl`].
     pub handle: DeviceHandle,
     /// Its serial number; `None` if it has none: labels cannot be told from another device's then.
     pub serial: Option<u64>,
@@ -84,10 +84,11 @@ pub(crate) fn add(
             let too_many = Fault::TooManyRegions { limit: MAX_REGIONS, left_out: 1 };
             if regions.len() < MAX_REGIONS { Ok(()) } else { Err(too_many) }
         });
-        let outcome = outcome.and_then(|()| range.device.map(|device| join(device, dimms)).transpose());
         let id = RegionId(*next);
         match outcome {
-            Ok(device) => {
+            Ok(()) => {
+                let device = range.device;
+                device.into_iter().for_each(|device| join(device, dimms));
                 if device.is_some_and(|device| device.serial.is_none()) {
                     findings.note(range.at, Fault::NoSerial);
                 }
@@ -113,15 +114,16 @@ pub(crate) fn add(
 }
 
 /// Adds a CXL device to the DIMMs.
-fn join(device: CxlDevice, dimms: &mut Vec<Dimm>) -> Result<CxlDevice, Fault> {
+///
+/// # Panics
+/// If its handle is another one's. No NFIT has one of a CXL device, and each of these has a number of its own.
+fn join(device: CxlDevice, dimms: &mut Vec<Dimm>) {
     let CxlDevice { handle, serial } = device;
-    let Err(place) = dimms.binary_search_by_key(&handle, |dimm| dimm.handle) else {
-        return Err(Fault::HandleTaken { dimm: handle });
-    };
+    let place = dimms.binary_search_by_key(&handle, |dimm| dimm.handle);
+    let place = place.expect_err("a CXL device's handle is its own");
     let (cxl_serial, flags) = (Some(serial.unwrap_or(0)), MappingFlags::empty());
     let dimm = Dimm { handle, physical_id: 0, cxl_serial, identity: None, flags, flush_hints: Vec::new() };
     dimms.insert(place, dimm);
-    Ok(device)
 }
 
 /// The addresses that are taken: by ranges of NFITs, by ranges that come before, by anything else in the memory map. One that

@@ -79,8 +79,6 @@ faults! {
         refused Overlaps { base: u64, other: u64, what: Other } => "{base:#x} overlaps {what} at {other:#x}";
         /// A CXL device without a serial number: labels cannot name it.
         remark NoSerial => "the device has no serial number: its labels cannot be used";
-        /// An NFIT has a DIMM with the handle that stands for a CXL device.
-        refused HandleTaken { dimm: DeviceHandle } => "the NFIT has a DIMM {dimm}, whose handle is a CXL device's here";
         /// A persistent part of the memory map that is described in another way, too, which counts.
         remark DescribedElsewhere { what: Other, other: u64 } => "{what} at {other:#x} describes it, and counts";
     }

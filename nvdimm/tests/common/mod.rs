@@ -45,7 +45,7 @@ impl Builder {
 
     /// A DIMM with a control region of its own, mapped to a range.
     pub(crate) fn dimm(self, handle: u32, range: u16, bytes: u64, region_offset: u64, ways: u16) -> Self {
-        let control = 1000 + u16::try_from(handle).unwrap();
+        let control = 1000 + u16::try_from(handle & 0xfff).unwrap();
         let mut body = vec![];
         body.extend(handle.to_le_bytes());
         [0, 0, range, control].iter().for_each(|field: &u16| body.extend(field.to_le_bytes()));
