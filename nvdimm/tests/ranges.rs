@@ -10,12 +10,12 @@ use nvdimm::change::{self, NewNamespace};
 use nvdimm::error::Place;
 use nvdimm::extent::Extent;
 use nvdimm::identity::DeviceHandle;
-use nvdimm::label::{Claim, LabelError, LabelSource, LabelStore, LabelVersion, Labels, NoLabels};
+use nvdimm::label::{Claim, LabelVersion, Labels, NoLabels};
 use nvdimm::nfit;
 use nvdimm::region::{BareRange, CxlDevice, Fault, Kind, MAX_REGIONS, Other, PersistenceDomain, RegionId};
 use nvdimm::space;
 
-use common::Builder;
+use common::{AREA_BYTES, Areas, Builder};
 
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
@@ -143,36 +143,6 @@ fn more_ranges_than_are_served_are_told() {
     assert_eq!(found.findings().filter(nvdimm::error::Finding::refuses).count(), 200 - MAX_REGIONS);
 }
 
-/// The label areas of CXL devices, blank at first.
-struct Areas(std::collections::BTreeMap<DeviceHandle, Vec<u8>>);
-
-impl Areas {
-    fn of(handles: &[DeviceHandle]) -> Self {
-        Self(handles.iter().map(|handle| (*handle, vec![0; 128 << 10])).collect())
-    }
-
-    fn slice(&mut self, dimm: DeviceHandle, offset: u64, bytes: usize) -> Result<&mut [u8], LabelError> {
-        let start = usize::try_from(offset).unwrap();
-        self.0.get_mut(&dimm).and_then(|area| area.get_mut(start..start + bytes)).ok_or(LabelError::OutOfRange)
-    }
-}
-
-impl LabelSource for Areas {
-    fn area_bytes(&mut self, dimm: DeviceHandle) -> Result<Option<u64>, LabelError> {
-        Ok(self.0.get(&dimm).map(|area| area.len() as u64))
-    }
-
-    fn read(&mut self, dimm: DeviceHandle, offset: u64, into: &mut [u8]) -> Result<(), LabelError> {
-        self.slice(dimm, offset, into.len()).map(|area| into.copy_from_slice(area))
-    }
-}
-
-impl LabelStore for Areas {
-    fn write(&mut self, dimm: DeviceHandle, offset: u64, from: &[u8]) -> Result<(), LabelError> {
-        self.slice(dimm, offset, from.len()).map(|area| area.copy_from_slice(from))
-    }
-}
-
 /// A CXL device of 256 MiB.
 fn cxl(handle: DeviceHandle, serial: Option<u64>) -> Option<BareRange> {
     let at = Place::Cxl { segment: 0, bus: 13, device: 0, function: 0 };
@@ -182,7 +152,7 @@ fn cxl(handle: DeviceHandle, serial: Option<u64>) -> Option<BareRange> {
 #[test]
 fn a_cxl_device_has_labels_as_linux_writes_them_and_no_namespace_before() {
     let handle = DeviceHandle::of_cxl(0);
-    let mut areas = Areas::of(&[handle]);
+    let mut areas = Areas([(handle.0, vec![])].into());
     let discover = |areas: &mut Areas| {
         nvdimm::discover(&one_dimm(), areas).with_ranges(&[cxl(handle, Some(0x1122_3344_5566_7788))], &[], areas)
     };
@@ -196,7 +166,7 @@ fn a_cxl_device_has_labels_as_linux_writes_them_and_no_namespace_before() {
     assert_eq!(space::free(region, &found.labels), [Extent { start: 0, bytes: 256 * MIB }]);
     assert_eq!(found.persistence_domain(region), PersistenceDomain::MemoryController);
 
-    let steps = change::initialise(handle, 128 << 10, found.labels_of(handle), LabelVersion::V1_2);
+    let steps = change::initialise(handle, AREA_BYTES, found.labels_of(handle), LabelVersion::V1_2);
     change::carry_out(&mut areas, &steps).unwrap();
     let found = discover(&mut areas);
     let region = found.region(RegionId(1)).unwrap();
@@ -230,8 +200,9 @@ fn a_cxl_device_without_a_label_area_is_one_namespace() {
 fn no_dimm_of_an_nfit_has_a_cxl_devices_handle_nor_its_labels() {
     for handle in [DeviceHandle::of_cxl(0), DeviceHandle(1 << 28)] {
         let table = Builder::default().pmem(2, 4 * GIB, 128 * MIB).dimm(handle.0, 2, 128 * MIB, 0, 1).table();
-        let mut areas = Areas::of(&[handle]);
-        let steps = change::initialise(handle, 128 << 10, &Labels::Blank { area_bytes: 128 << 10 }, LabelVersion::V1_2);
+        let mut areas = Areas([(handle.0, vec![])].into());
+        let steps =
+            change::initialise(handle, AREA_BYTES, &Labels::Blank { area_bytes: AREA_BYTES }, LabelVersion::V1_2);
         change::carry_out(&mut areas, &steps).unwrap();
         let ranges = [cxl(DeviceHandle::of_cxl(0), Some(1))];
         let found = nvdimm::discover(&[table], &mut areas).with_ranges(&ranges, &[], &mut areas);
