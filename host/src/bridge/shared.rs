@@ -139,6 +139,8 @@ impl Shared {
     /// Ends all threads, and waits for them.
     pub(super) fn close(&self) {
         self.closing.store(true, Ordering::Release);
+        // A thread that has seen the flag unset waits for `changed` by the time that the lock is free.
+        drop(self.lock());
         signal(&self.closed);
         self.wake_all();
         for front in self.fronts.lock().unwrap_or_else(PoisonError::into_inner).values() {
@@ -370,5 +372,35 @@ impl Routes for Device<'_> {
 
     fn is_behind(&self) -> bool {
         self.server.is_behind()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test ends where it is surprised")]
+
+    use std::sync::Arc;
+    use std::thread;
+    use std::time::Duration;
+
+    use crate::bridge::{Bridge, HOLD};
+    use crate::journal::Journal;
+
+    #[test]
+    fn a_thread_that_is_about_to_wait_for_a_change_is_woken_when_the_bridge_closes() {
+        let bridge = Bridge::new(&[], HOLD, Journal::new(|_| {})).unwrap();
+        let shared = Arc::clone(&bridge.shared);
+        let state = shared.lock();
+        assert!(!shared.is_closing());
+        let closing = thread::spawn(move || drop(bridge));
+        while !shared.is_closing() {
+            thread::sleep(Duration::from_millis(1));
+        }
+        // Time for a notice that does not wait for the lock.
+        thread::sleep(Duration::from_millis(100));
+        let (state, waited) = shared.changed.wait_timeout(state, Duration::from_secs(60)).unwrap();
+        assert!(!waited.timed_out());
+        drop(state);
+        closing.join().unwrap();
     }
 }
