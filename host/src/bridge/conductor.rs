@@ -16,7 +16,6 @@ use service::control::dialogue::{Asking, Heard};
 use service::control::{Deframer, ExportIndex, Outcome, Report, Request};
 
 use super::ivshmem::Server;
-use super::listen;
 use super::shared::{Shared, State, patience};
 use super::state::Turn;
 
@@ -218,8 +217,6 @@ impl Conductor {
             Heard::Answer(request) => Some(request),
             Heard::News => None,
         };
-        // Sockets are made without the lock.
-        let mut opens = Vec::new();
         match report {
             Report::Hello { .. } => {}
             Report::Disk(disk) => {
@@ -235,12 +232,8 @@ impl Conductor {
                             );
                             shared.say_of(&mut state, export, &words);
                         }
-                        match before {
-                            None => opens.push((export, disk.clone())),
-                            Some(before) if withdrawn || before.config != disk.config => {
-                                shared.config_changed(&mut state, export)
-                            }
-                            Some(_) => {}
+                        if before.is_some_and(|before| withdrawn || before.config != disk.config) {
+                            shared.config_changed(&mut state, export);
                         }
                     }
                 }
@@ -288,7 +281,6 @@ impl Conductor {
             }
         }
         drop(state);
-        opens.iter().for_each(|(export, disk)| listen::open(&shared, *export, disk));
         shared.changed.notify_all();
         shared.wake_relays();
     }

@@ -3,7 +3,7 @@
 
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -25,19 +25,36 @@ const GRACE: Duration = Duration::from_secs(2);
 /// longer is none.
 const MESSAGE: Duration = Duration::from_secs(10);
 
-/// Opens the socket of an export whose disk is known now.
-pub(super) fn open(shared: &Arc<Shared>, export: usize, disk: &DiskOffer) {
+/// How soon it is tried again to listen where something was in the way.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// Serves front ends of an export, once its disk is known, until the bridge closes.
+pub(super) fn listen(shared: &Arc<Shared>, export: usize) {
+    let Some(disk) = disk(shared, export) else { return };
     let path = &shared.sockets[export];
-    let its = Arc::clone(shared);
-    let accepts = Listener::bind(path).and_then(|listener| {
-        shared.spawn(move || accept(&its, export, &listener)).map_err(|error| format!("{}: {error}", path.display()))
-    });
-    match accepts {
-        Ok(()) => {
-            shared.say(&format!("{}: {}, {} bytes", path.display(), disk.name, disk.capacity.saturating_mul(512)))
+    let listener = loop {
+        match Listener::bind(path) {
+            Ok(listener) => break listener,
+            Err(why) => shared.complain(export, &format!("{} is not served yet: {why}", disk.name)),
         }
-        Err(why) => shared.say(&format!("{} is not served: {why}", disk.name)),
+        if wait(&shared.closed, shared, Some(AGAIN)) == Ready::Closed {
+            return;
+        }
+    };
+    shared.say(&format!("{}: {}, {} bytes", path.display(), disk.name, disk.capacity.saturating_mul(512)));
+    accept(shared, export, &listener);
+}
+
+/// Waits until the disk of an export is known. `None`: the bridge has closed.
+fn disk(shared: &Shared, export: usize) -> Option<DiskOffer> {
+    let mut state = shared.lock();
+    while !shared.is_closing() {
+        if let Some(disk) = &state.exports[export].disk {
+            return Some(disk.clone());
+        }
+        state = shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
     }
+    None
 }
 
 /// Takes front ends, one at a time, until the bridge closes.
@@ -86,7 +103,7 @@ fn take_place(shared: &Shared, export: usize) -> bool {
         if left.is_zero() || shared.is_closing() {
             return false;
         }
-        state = shared.changed.wait_timeout(state, left).unwrap_or_else(std::sync::PoisonError::into_inner).0;
+        state = shared.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
     }
     state.occupied[export] = true;
     state.exports[export].begin();

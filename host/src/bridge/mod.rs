@@ -213,12 +213,15 @@ impl Bridge {
             threads: Mutex::new(Vec::new()),
             fronts: Mutex::new(HashMap::new()),
         });
+        // The session is a number that no other bridge has had: made of the process's own randomness. Dropped for want of a
+        // thread, the bridge ends those that it has.
+        let bridge = Self { shared, session: RandomState::new().hash_one(Instant::now()) };
         for export in 0..specs.len() {
-            let relaying = Arc::clone(&shared);
-            shared.spawn(move || relay::relay(&relaying, export))?;
+            let [relaying, listening] = [(); 2].map(|()| Arc::clone(&bridge.shared));
+            bridge.shared.spawn(move || relay::relay(&relaying, export))?;
+            bridge.shared.spawn(move || listen::listen(&listening, export))?;
         }
-        // A number that no other bridge has had: made of the process's own randomness.
-        Ok(Self { shared, session: RandomState::new().hash_one(Instant::now()) })
+        Ok(bridge)
     }
 
     /// The consumers' RAM files, one for each ivshmem device.

@@ -21,6 +21,7 @@
 //!
 //! | for | how long | who |
 //! |---|---|---|
+//! | an export's disk, or something else at its socket's name to go | for ever | the thread of that socket |
 //! | a front end's next message | for ever | the thread of that front end |
 //! | the rest of a message, and room for our answer (`arrival`) | 10 s for both, and no longer than the bridge lives | the same |
 //! | the appliance to let go of a queue | until it has, or its machine has ended | the same: its consumer stands still |

@@ -135,6 +135,17 @@ fn the_socket_appears_once_the_capacity_is_known() {
 }
 
 #[test]
+fn a_disk_is_served_once_what_has_taken_its_sockets_place_is_gone() {
+    let place = Place::new(LONG);
+    let other = UnixListener::bind(place.socket("a")).unwrap();
+    let _appliance = place.appliance(1);
+    place.hears("pmem0s is not served yet: somebody listens on");
+    drop(other);
+    place.hears("/a: pmem0s, 32768 bytes");
+    assert_eq!(place.consumer(1).capacity(), SECTORS);
+}
+
+#[test]
 fn requests_are_served_on_every_queue_and_interrupt_the_driver() {
     let place = Place::new(LONG);
     let _appliance = place.appliance(1);
