@@ -27,7 +27,7 @@ const HEADER_BYTES: usize = 12;
 const BODY_BYTES_MAX: usize = 4096;
 
 /// The most descriptors of one message: a memory table's.
-const DESCRIPTORS_MAX: usize = REGIONS_MAX;
+pub(super) const DESCRIPTORS_MAX: usize = REGIONS_MAX;
 
 /// `VHOST_USER_SET_BACKEND_REQ_FD`.
 const SET_BACKEND_REQ_FD: u32 = 21;

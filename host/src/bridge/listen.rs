@@ -82,7 +82,6 @@ fn accept(shared: &Arc<Shared>, export: usize, listener: &Listener) {
         }
         let its = Arc::clone(shared);
         let serving = shared.spawn(move || {
-            its.front(export, stream.try_clone().ok());
             serve(&its, export, stream);
             its.front(export, None);
             leave(&its, export);
@@ -127,12 +126,16 @@ fn leave(shared: &Shared, export: usize) {
 /// Takes a front end's messages until it goes.
 fn serve(shared: &Arc<Shared>, export: usize, stream: UnixStream) {
     let path = shared.sockets[export].display();
-    let Ok(peek) = stream.try_clone() else { return };
+    let Ok(peek) = stream.try_clone().map(Arc::new) else {
+        let why = "untornctl has no descriptor for it: raise its limit (ulimit -n)";
+        return shared.complain(export, &format!("{path}: the front end is dropped: {why}"));
+    };
+    shared.front(export, Some(Arc::clone(&peek)));
     let front = Arc::new(Front::new(Arc::clone(shared), export, &peek));
     let mut handler = BackendReqHandler::from_stream(stream, Arc::clone(&front));
     let mut first = Some(MESSAGE);
     loop {
-        match wait(&peek, shared, first) {
+        match wait(&*peek, shared, first) {
             Ready::Yes => {}
             Ready::Late => {
                 let words = format!("{path}: a program that connected sends nothing, and is dropped");

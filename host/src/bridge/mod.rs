@@ -316,8 +316,9 @@ impl fmt::Debug for Bridge {
 fn reserve_descriptors(exports: usize) {
     /// A queue's kick, call, error and relayed call, and one that takes another's place.
     const OF_QUEUE: usize = 5;
-    /// A socket, its front end with two copies and a channel; RAM file, ivshmem socket, watch, kicks and what wakes the relay.
-    const OF_EXPORT: usize = 9 + RELAYED_VECTORS as usize;
+    /// A socket, its front end with a copy and a channel; RAM file, ivshmem socket, watch, kicks and what wakes the relay; the
+    /// descriptors of a message, and copies of them while they are looked at.
+    const OF_EXPORT: usize = 8 + RELAYED_VECTORS as usize + 2 * arrival::DESCRIPTORS_MAX;
     /// Admin clients, the appliance's program, the terminal and what we start with.
     const OTHERS: usize = ADMIN_CLIENTS_MAX + 64;
     let wanted = (exports * (QUEUES_MAX as usize * OF_QUEUE + OF_EXPORT) + OTHERS) as u64;

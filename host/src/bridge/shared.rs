@@ -116,7 +116,7 @@ pub(super) struct Shared {
     /// All threads, to be waited for at the end.
     pub(super) threads: Mutex<Vec<JoinHandle<()>>>,
     /// The connection of each export's front end: to be shut down at the end.
-    pub(super) fronts: Mutex<HashMap<usize, UnixStream>>,
+    pub(super) fronts: Mutex<HashMap<usize, Arc<UnixStream>>>,
 }
 
 impl Shared {
@@ -176,7 +176,7 @@ impl Shared {
 
     /// Remembers the connection of an export's front end, so that no read and no write on it outlasts the bridge; `None` when
     /// it is over.
-    pub(super) fn front(&self, export: usize, stream: Option<UnixStream>) {
+    pub(super) fn front(&self, export: usize, stream: Option<Arc<UnixStream>>) {
         let mut fronts = self.fronts.lock().unwrap_or_else(PoisonError::into_inner);
         match stream {
             // It came too late to be found by `close`.
