@@ -170,7 +170,7 @@ fn listen_with(path: &Path, Bounds { idle, patience, taking }: Bounds) -> Result
     let clients =
         Arc::new(Clients { idle, taking, table: Mutex::default(), changed: Condvar::new(), gone: Mutex::default() });
     let all = Arc::clone(&clients);
-    thread::spawn(move || {
+    let welcome = move || {
         for (id, stream) in (0..).zip(socket.incoming()) {
             let Ok(stream) = stream else {
                 // Out of descriptors, or the like: it may pass.
@@ -197,7 +197,9 @@ fn listen_with(path: &Path, Bounds { idle, patience, taking }: Bounds) -> Result
                 all.change(|table| table.remove(&id));
             }
         }
-    });
+    };
+    let started = thread::Builder::new().spawn(welcome);
+    started.map_err(|error| format!("no thread for {}: {error}", path.display()))?;
     Ok(Requests {
         _listener: listener,
         clients,

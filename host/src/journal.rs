@@ -1,5 +1,6 @@
 //! Lines for people, written by a thread of their own: a reader that stalls holds up that thread and nothing else.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
@@ -27,12 +28,15 @@ pub struct Journal {
 
 impl Journal {
     /// Lines go to `write`, one at a time. It may block.
-    pub fn new(mut write: impl FnMut(&str) + Send + 'static) -> Self {
+    ///
+    /// # Errors
+    /// The system's: it has no thread to spare.
+    pub fn new(mut write: impl FnMut(&str) + Send + 'static) -> io::Result<Self> {
         let (entries, taken) = sync_channel(LINES_MAX);
         let left_out = Arc::new(AtomicU64::new(0));
         let missing = Arc::clone(&left_out);
         // It ends with the last handle.
-        thread::spawn(move || {
+        thread::Builder::new().spawn(move || {
             for entry in taken {
                 match entry {
                     Entry::Line(line) => write(&line),
@@ -43,8 +47,8 @@ impl Journal {
                     count => write(&format!("{count} lines are left out: they came faster than they were read")),
                 }
             }
-        });
-        Self { entries, left_out }
+        })?;
+        Ok(Self { entries, left_out })
     }
 
     /// Takes a line, and never waits.
@@ -86,7 +90,8 @@ mod tests {
         let journal = Journal::new(move |line| {
             let _ = stalled.recv();
             put.send(line.to_owned()).unwrap();
-        });
+        })
+        .unwrap();
         for number in 0..LINES_MAX + 500 {
             journal.say(&number.to_string());
         }

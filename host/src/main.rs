@@ -5,7 +5,7 @@
 
 use std::env;
 use std::io::{self, IsTerminal, Read, Write};
-use std::process::{Command, ExitCode, ExitStatus};
+use std::process::{self, Command, ExitCode, ExitStatus};
 use std::sync::LazyLock;
 use std::thread;
 use std::time::Duration;
@@ -114,7 +114,10 @@ const fn last_words(by_signal: bool) -> Duration {
 static JOURNAL: LazyLock<Journal> = LazyLock::new(|| {
     // It may be a raw terminal.
     let end = if io::stderr().is_terminal() { "\r\n" } else { "\n" };
-    Journal::new(move |words| eprint!("untornctl: {}{end}", words.replace('\n', end)))
+    Journal::new(move |words| eprint!("untornctl: {}{end}", words.replace('\n', end))).unwrap_or_else(|error| {
+        eprint!("untornctl: no thread for messages: {error}{end}");
+        process::exit(FAILED.into())
+    })
 });
 
 /// Writes a line to standard error, and does not wait for it.

@@ -389,7 +389,7 @@ mod tests {
 
     #[test]
     fn a_thread_that_is_about_to_wait_for_a_change_is_woken_when_the_bridge_closes() {
-        let bridge = Bridge::new(&[], HOLD, Journal::new(|_| {})).unwrap();
+        let bridge = Bridge::new(&[], HOLD, Journal::new(|_| {}).unwrap()).unwrap();
         let shared = Arc::clone(&bridge.shared);
         let state = shared.lock();
         assert!(!shared.is_closing());

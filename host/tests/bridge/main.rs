@@ -63,7 +63,8 @@ impl Place {
         let journal = Journal::new(move |words| {
             read(words);
             said.lock().unwrap().push(words.into());
-        });
+        })
+        .unwrap();
         place.bridge = Some(Bridge::new(&specs(&place), LONG, journal).unwrap());
         place
     }
@@ -75,7 +76,7 @@ impl Place {
 
     fn open(&self, specs: &[ExportSpec], hold: Duration) -> Result<Bridge, BridgeError> {
         let said = Arc::clone(&self.said);
-        Bridge::new(specs, hold, Journal::new(move |words| said.lock().unwrap().push(words.into())))
+        Bridge::new(specs, hold, Journal::new(move |words| said.lock().unwrap().push(words.into())).unwrap())
     }
 
     fn bridge(&self) -> &Bridge {
