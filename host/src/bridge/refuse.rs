@@ -7,7 +7,8 @@ use std::fmt;
 
 use service::backend::BackendError;
 use service::blk::{self, Features, RequestError};
-use service::memory::{MemoryOffset, MemoryTable, SharedMemory};
+use service::control::MemoryRegion;
+use service::memory::{MemoryOffset, MemoryTable, SharedMemory, TableError};
 use service::virtqueue::{Chain, Layout, LayoutError, Queue, QueueError};
 
 use super::ram::RamFile;
@@ -20,6 +21,8 @@ pub(super) enum RefuseError {
     Layout(LayoutError),
     /// The driver broke it.
     Queue(QueueError),
+    /// The consumer's memory has a piece that no appliance takes.
+    Table(TableError),
     /// There is no memory for a request.
     OutOfMemory,
 }
@@ -29,6 +32,7 @@ impl fmt::Display for RefuseError {
         match self {
             Self::Layout(why) => why.fmt(f),
             Self::Queue(why) => why.fmt(f),
+            Self::Table(why) => why.fmt(f),
             Self::OutOfMemory => f.write_str("there is no memory for a request"),
         }
     }
@@ -54,13 +58,14 @@ pub(super) fn used_index(ram: &RamFile, rings: Rings) -> u16 {
 /// [`RefuseError`], with all before it answered.
 pub(super) fn refuse_all(
     ram: &RamFile,
-    table: &MemoryTable,
+    regions: &[MemoryRegion],
     features: u64,
     rings: Rings,
     size: u16,
 ) -> Result<usize, RefuseError> {
     let [desc, avail, used] = [rings.desc, rings.avail, rings.used].map(MemoryOffset);
     let layout = Layout::new(size, desc, avail, used, ram.file_bytes()).map_err(RefuseError::Layout)?;
+    let table = MemoryTable::new(regions, ram.file_bytes()).map_err(RefuseError::Table)?;
     let [event_idx, indirect] =
         [Features::EVENT_IDX, Features::INDIRECT_DESC].map(|feature| features & feature.bits() != 0);
     let mut chain = Chain::with_room().map_err(|_| RefuseError::OutOfMemory)?;
@@ -68,7 +73,7 @@ pub(super) fn refuse_all(
     let mut refused = 0;
     // A driver that adds requests as fast as they fail is served again at its next kick.
     for _ in 0..2 {
-        while refused < usize::from(size) * 2 && queue.take(0, ram, table, &mut chain)? {
+        while refused < usize::from(size) * 2 && queue.take(0, ram, &table, &mut chain)? {
             // One without a place for its status is given back all the same, or the queue would stall.
             let served = blk::refuse(&chain, ram, None, RequestError::Backend(BackendError::Media));
             queue.give(ram, chain.head(), served.written)?;

@@ -39,9 +39,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use service::memory::MemoryTable;
-
 use super::ivshmem::Server;
+use super::memory_table::MemoryTable;
 use super::refuse;
 use super::state::{Export, InterruptRoute, Queue, Rings, Routes};
 use super::voice::Voice;
@@ -252,11 +251,12 @@ impl Shared {
     pub(super) fn refuse_if_lost(&self, export: usize) {
         let ram = &self.windows[self.window_of[export]].ram;
         let count = self.lock().exports[export].queues.len();
+        let mut changed = false;
         for number in 0..count {
             let Some(Refusing { table, features, rings, size }) = self.begin_to_refuse(export, number) else {
                 continue;
             };
-            let outcome = refuse::refuse_all(ram, &table, features, rings, size);
+            let outcome = refuse::refuse_all(ram, &table.on_the_wire(), features, rings, size);
             let mut state = self.lock();
             let queue = &mut state.exports[export].queues[number];
             queue.refusing = false;
@@ -272,8 +272,10 @@ impl Shared {
                     self.say_of(&mut state, export, &format!("a queue without an appliance is broken: {why}"));
                 }
             }
-            drop(state);
-            // The conductor may serve it now, and a front end that has stopped it may go on.
+            changed = true;
+        }
+        if changed {
+            // The conductor may serve them now, and a front end that has stopped one may go on.
             self.changed.notify_all();
             signal(&self.wake_conductor);
         }
@@ -281,14 +283,12 @@ impl Shared {
 
     /// Takes a queue whose requests are to be refused now.
     fn begin_to_refuse(&self, export: usize, number: usize) -> Option<Refusing> {
-        let file_bytes = self.windows[self.window_of[export]].ram.file_bytes();
         let mut state = self.lock();
         if !state.is_lost(export, self.hold) {
             return None;
         }
         let it = &mut state.exports[export];
-        let table = MemoryTable::new(&it.table.as_ref()?.on_the_wire(), file_bytes).ok()?;
-        let features = it.features?;
+        let (table, features) = (it.table.clone()?, it.features?);
         let queue = it.queues.get_mut(number)?;
         let (rings, size) = (queue.wanted()?, queue.size);
         queue.refusing = true;
