@@ -3,6 +3,8 @@
 
 mod common;
 
+use std::ops::ControlFlow;
+
 use btt::check::Finding;
 use btt::flog::FlogError;
 use btt::info_block::InfoBlockError;
@@ -10,7 +12,6 @@ use btt::media::{MediaError, Medium, NsOffset};
 use btt::repair::{RepairOptions, repair};
 use btt::sim::{Choose, Seeded, Sim};
 use btt::{ArenaIndex, Btt, BttError, OpenError, PostmapAba, PremapAba, ReadOnlyReason};
-use std::ops::ControlFlow;
 
 use common::lossy::Lossy;
 use common::*;

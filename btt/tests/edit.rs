@@ -3,13 +3,14 @@
 
 mod common;
 
+use std::ops::ControlFlow;
+
 use btt::bytes::SectorsMut;
 use btt::format::{FormatOptions, format};
 use btt::media::{MediaError, Medium, NsOffset};
 use btt::scan::SectorExtent;
 use btt::sim::{Choose, Seeded, Sim};
 use btt::{ArenaIndex, Btt, BttError, CpuIndex, ExternalLba, PremapAba, ReadOnlyReason};
-use std::ops::ControlFlow;
 
 use common::lossy::Lossy;
 use common::*;

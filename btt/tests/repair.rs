@@ -3,13 +3,14 @@
 
 mod common;
 
+use std::ops::ControlFlow;
+
 use btt::check::{Finding, check};
 use btt::info_block::InfoBlockError;
 use btt::media::{Medium, NsOffset};
 use btt::repair::{RepairOptions, repair};
 use btt::sim::{Choose, Seeded, Sim};
 use btt::{Btt, BttError, OpenError, ReadOnlyReason};
-use std::ops::ControlFlow;
 use uuid::Uuid;
 use zerocopy::IntoBytes;
 
