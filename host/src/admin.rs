@@ -1,4 +1,5 @@
-//! A socket at which programs ask a running appliance for commands: one at a time. The client that has had the least of
+//! A socket at which programs ask a running appliance for commands: one at a time, and beside it, one after the other, those
+//! that only look. The client that has had the least of
 //! the appliance's time is next, and of equal ones the first. A client that has asked for nothing for a while counts as one
 //! that has had as much as the client that was served last (start-time fair queueing), and a client that connects as one that
 //! has had as much as those that have gone. So what one client asks for again and again keeps another one waiting for one of
@@ -17,6 +18,7 @@ use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
@@ -24,8 +26,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use service::admin::line::LineBuffer;
 use service::admin::reply::{self, RS};
+use service::admin::table::AnyRequest;
 use service::admin::{self, Outcome, parse};
 use service::error::AdminError;
 
@@ -58,6 +62,9 @@ pub struct Request {
     pub mode: ReplyForm,
     /// The command: one line of text.
     pub line: String,
+    /// Whether it changes nothing, and is soon done.
+    pub only_looks: bool,
+    stream: Arc<UnixStream>,
     since: Instant,
     /// When the appliance got it.
     begun: Option<Instant>,
@@ -76,6 +83,25 @@ impl Request {
         // A client that has gone needs none.
         let _ = self.answer.send((reply, self.spent + took));
     }
+
+    /// Whether its client has closed its connection, and takes no reply.
+    #[must_use]
+    pub fn is_abandoned(&self) -> bool {
+        let mut watched = [PollFd::new(self.stream.as_fd(), PollFlags::empty())];
+        let is_closed = |flags: PollFlags| flags.intersects(PollFlags::POLLHUP | PollFlags::POLLERR);
+        poll(&mut watched, PollTimeout::ZERO).is_ok() && watched[0].revents().is_some_and(is_closed)
+    }
+}
+
+/// What the appliance is free for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Free<'a> {
+    /// Any request.
+    All,
+    /// One that only looks: with this it is busy.
+    Looks(&'a str),
+    /// None.
+    Nothing(&'a str),
 }
 
 /// The requests of all clients. When it is dropped clients have a moment to take their replies.
@@ -105,18 +131,23 @@ impl Requests {
         !self.waiting.is_empty()
     }
 
-    /// The next request, if the appliance is free for it; else it is `busy` with that. Those that have waited for too long
-    /// are told.
-    pub fn next(&mut self, busy: Option<&str>) -> Option<Request> {
+    /// The next request that the appliance is free for. Those that have waited for too long are told with what it is busy.
+    pub fn next(&mut self, free: Free<'_>) -> Option<Request> {
         let _ = (&*self.wake).read(&mut [0; 8]);
         self.collect();
-        let Some(busy) = busy else {
-            let (next, _) = self.waiting.iter().enumerate().min_by_key(|(_, request)| request.spent)?;
+        let may = |request: &Request| match free {
+            Free::All => true,
+            Free::Looks(_) => request.only_looks,
+            Free::Nothing(_) => false,
+        };
+        let ready = self.waiting.iter().enumerate().filter(|(_, request)| may(request));
+        if let Some((next, _)) = ready.min_by_key(|(_, request)| request.spent) {
             let mut request = self.waiting.remove(next)?;
             request.begun = Some(Instant::now());
             self.floor = request.spent;
             return Some(request);
-        };
+        }
+        let (Free::Looks(busy) | Free::Nothing(busy)) = free else { return None };
         while let Some(request) = self.waiting.pop_front_if(|request| request.since.elapsed() >= self.patience) {
             let why = format!("{busy}: nothing was done in {} s, please ask again", self.patience.as_secs_f64());
             let reply = reply_of_error(request.mode, AdminError::busy(why));
@@ -136,7 +167,7 @@ impl Requests {
 impl Drop for Requests {
     fn drop(&mut self) {
         // A client that waits in vain sees the end of its connection.
-        while self.next(None).is_some() {}
+        while self.next(Free::All).is_some() {}
         self.clients.wait_for_replies();
     }
 }
@@ -288,7 +319,7 @@ impl Clients {
 /// The conversation with a client.
 struct Client<'c> {
     id: u64,
-    stream: &'c UnixStream,
+    stream: &'c Arc<UnixStream>,
     all: &'c Clients,
     sender: &'c Sender<Request>,
     wake: &'c File,
@@ -321,7 +352,7 @@ impl Client<'_> {
             }
             let reply = match line.map(|line| (parse(&line), line)) {
                 Err(error) => reply_of_error(mode, error),
-                Ok((request, line)) => match request.ok().and_then(|request| request.mode()) {
+                Ok((request, line)) => match request.as_ref().ok().and_then(AnyRequest::mode) {
                     Some(admin::Mode::Console) => {
                         reply_of_error(mode, AdminError::usage("this socket has mode json and mode text"))
                     }
@@ -330,7 +361,7 @@ impl Client<'_> {
                         reply_of(mode, &Ok(Outcome::Mode(wanted)))
                     }
                     // Whatever it is, the appliance has the answer.
-                    None => match self.ask(mode, line, *spent) {
+                    None => match self.ask(mode, line, request.is_ok_and(|it| it.only_looks()), *spent) {
                         Some((Some(reply), now)) => {
                             *spent = now;
                             whole(mode, reply)
@@ -347,16 +378,17 @@ impl Client<'_> {
     }
 
     /// Passes a line to the appliance, and waits for its reply.
-    fn ask(&self, mode: ReplyForm, line: String, spent: Duration) -> Option<Answer> {
+    fn ask(&self, mode: ReplyForm, line: String, only_looks: bool, spent: Duration) -> Option<Answer> {
         let (answer, answered) = sync_channel(1);
-        self.sender.send(Request { mode, line, since: Instant::now(), begun: None, spent, answer }).ok()?;
+        let (since, stream) = (Instant::now(), Arc::clone(self.stream));
+        self.sender.send(Request { mode, line, only_looks, stream, since, begun: None, spent, answer }).ok()?;
         signal(self.wake);
         answered.recv().ok()
     }
 
     /// Sends a client the reason for its end.
     fn farewell(&self, mode: ReplyForm, error: AdminError) -> io::Result<()> {
-        let mut stream = self.stream;
+        let mut stream = &**self.stream;
         stream.set_nonblocking(true)?;
         stream.write_all(reply_of_error(mode, error).as_bytes())
     }
@@ -440,7 +472,7 @@ mod tests {
     use std::thread::spawn;
     use std::time::Duration;
 
-    use super::{ADMIN_CLIENTS_MAX, Bounds, CHARGE_MAX, ReplyText, Requests, listen_with};
+    use super::{ADMIN_CLIENTS_MAX, Bounds, CHARGE_MAX, Free, ReplyText, Requests, listen_with};
 
     /// A socket that is gone when the test is, and an appliance that answers each line with itself.
     fn socket(name: &str, idle: Duration) -> (PathBuf, Requests) {
@@ -455,7 +487,7 @@ mod tests {
     fn answer(requests: &mut Requests, count: usize) -> Vec<String> {
         let mut lines = Vec::new();
         while lines.len() < count {
-            while let Some(request) = requests.next(None) {
+            while let Some(request) = requests.next(Free::All) {
                 lines.push(request.line.clone());
                 let text = format!("{}\n", request.line);
                 request.answer(Some(ReplyText { text, exit_code: 0 }));
@@ -514,7 +546,7 @@ mod tests {
         ]) {
             assert!(reply.contains(part), "{replies:?}");
         }
-        assert!(requests.next(None).is_none());
+        assert!(requests.next(Free::All).is_none());
     }
 
     #[test]
@@ -523,7 +555,7 @@ mod tests {
         let mut client = connect(&path);
         client.write_all(b"large\n").unwrap();
         let request = loop {
-            if let Some(request) = requests.next(None) {
+            if let Some(request) = requests.next(Free::All) {
                 break request;
             }
             std::thread::sleep(Duration::from_millis(1));
@@ -558,7 +590,7 @@ mod tests {
         }
         let mut asked = Vec::new();
         while asked.len() < ADMIN_CLIENTS_MAX - 2 {
-            asked.extend(requests.next(None));
+            asked.extend(requests.next(Free::All));
         }
         let mut replaced = Vec::new();
         for n in [1, 1] {
@@ -566,7 +598,7 @@ mod tests {
             let mut next = connect(&path);
             next.write_all(b"status\n").unwrap();
             while asked.len() < ADMIN_CLIENTS_MAX - 1 + replaced.len() {
-                asked.extend(requests.next(None));
+                asked.extend(requests.next(Free::All));
             }
             assert!(rest(crowd.remove(n)).contains("silent for longest"));
             replaced.push(next);
@@ -596,7 +628,7 @@ mod tests {
             client.set_nonblocking(true).unwrap();
             let mut count = 0;
             while count < told.len() {
-                assert!(requests.next(Some("bench runs")).is_none());
+                assert!(requests.next(Free::Nothing("bench runs")).is_none());
                 count += client.read(&mut told[count..]).unwrap_or(0);
                 std::thread::sleep(Duration::from_millis(1));
             }
@@ -614,7 +646,7 @@ mod tests {
         greedy.iter_mut().for_each(|client| client.write_all(b"large\nlarge again\n").unwrap());
         for _ in 0..3 {
             collect(&mut requests, 1);
-            let request = requests.next(None).unwrap();
+            let request = requests.next(Free::All).unwrap();
             std::thread::sleep(Duration::from_millis(5));
             request.answer(Some(ReplyText { text: "done\n".into(), exit_code: 0 }));
         }
@@ -626,9 +658,42 @@ mod tests {
         assert_eq!(answer(&mut requests, 4)[0], "status");
     }
 
+    #[test]
+    fn a_request_that_only_looks_passes_those_that_wait_for_a_command() {
+        let (path, mut requests) = socket("looks", Duration::from_secs(60));
+        let mut clients: Vec<UnixStream> = (0..4).map(|_| connect(&path)).collect();
+        let lines = ["create-namespace", "status", "no-such-command", "stats --prometheus"];
+        for (client, line) in clients.iter_mut().zip(lines) {
+            client.write_all(format!("{line}\n").as_bytes()).unwrap();
+        }
+        collect(&mut requests, 4);
+        let mut looked = Vec::new();
+        while let Some(request) = requests.next(Free::Looks("a check runs")) {
+            assert!(request.only_looks);
+            looked.push(request.line);
+        }
+        looked.sort();
+        assert_eq!(looked, ["stats --prometheus", "status"]);
+        assert!(requests.next(Free::Nothing("it starts")).is_none());
+        assert_eq!(answer(&mut requests, 2).len(), 2);
+    }
+
+    #[test]
+    fn a_client_that_has_gone_is_told_from_one_that_sends_no_more() {
+        let (path, mut requests) = socket("gone", Duration::from_secs(60));
+        let mut client = connect(&path);
+        client.write_all(b"bench\n").unwrap();
+        client.shutdown(std::net::Shutdown::Write).unwrap();
+        collect(&mut requests, 1);
+        let request = requests.next(Free::All).unwrap();
+        assert!(!request.is_abandoned(), "it waits for its reply");
+        drop(client);
+        assert!(request.is_abandoned());
+    }
+
     /// Serves the request that is next, which takes all of the time that is charged. Returns it.
     fn serve(requests: &mut Requests) -> String {
-        let mut request = requests.next(None).unwrap();
+        let mut request = requests.next(Free::All).unwrap();
         request.begun = request.begun.and_then(|begun| begun.checked_sub(CHARGE_MAX));
         let line = request.line.clone();
         request.answer(Some(ReplyText { text: "done\n".into(), exit_code: 0 }));

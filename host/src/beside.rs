@@ -1,20 +1,30 @@
 //! Requests beside a person at the console (`service::console` has the bytes): how one is sent, and its reply taken out of
 //! what the person sees.
 
+use service::admin::line::number_bytes;
 use service::console::{BESIDE_END, BESIDE_START, BESIDE_START_TEXT};
 
 use crate::session::{REPLY_BYTES_MAX, ReplyForm};
 
 const ESC: u8 = 0x1b;
 
-/// The bytes of a request, for a reply in `mode`. `line` is one line of text (`service::admin::line::check`).
+/// The bytes of a request, for a reply in `mode` that has this number. `line` is one line of text
+/// (`service::admin::line::check`).
 #[must_use]
-pub fn request(mode: ReplyForm, line: &str) -> Vec<u8> {
+pub fn request(mode: ReplyForm, number: u32, line: &str) -> Vec<u8> {
     let start = match mode {
         ReplyForm::Json => BESIDE_START,
         ReplyForm::Text => BESIDE_START_TEXT,
     };
-    [start, line.as_bytes(), b"\n"].concat()
+    [start, format!("#{number} {line}\n").as_bytes()].concat()
+}
+
+/// Splits a reply's number off; `None` if it has none.
+#[must_use]
+pub fn numbered(reply: &[u8]) -> Option<(u32, &[u8])> {
+    let (number, rest) = reply.split_at(number_bytes(reply));
+    let number = number.strip_prefix(b"#")?.strip_suffix(b" ")?;
+    Some((str::from_utf8(number).ok()?.parse().ok()?, rest))
 }
 
 /// Takes replies out of a console's bytes.
@@ -59,21 +69,23 @@ impl Replies {
         Ok(replies)
     }
 
-    /// The bytes of a reply that has no end: an appliance that dies over one may have said why.
+    /// The bytes of a reply that has no end, without its number: an appliance that dies over one may have said why.
     #[must_use]
     pub fn unfinished(self) -> Vec<u8> {
-        self.reply.unwrap_or_default()
+        let mut reply = self.reply.unwrap_or_default();
+        reply.drain(..number_bytes(&reply));
+        reply
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Replies, ReplyForm, request};
+    use super::{Replies, ReplyForm, numbered, request};
 
     #[test]
     fn replies_are_taken_out_and_all_else_is_shown_however_the_bytes_come() {
         let bytes =
-            b"untorn> sta\x1b_{\"ok\":true}\n\x1b\\tus\r\x1b[8C\x1b\x1b_a\x1bb\nc\n\x1b\\\x1b_\x1b\\\x1b\\.\x1b_never";
+            b"untorn> sta\x1b_{\"ok\":true}\n\x1b\\tus\r\x1b[8C\x1b\x1b_a\x1bb\nc\n\x1b\\\x1b_\x1b\\\x1b\\.\x1b_#7 never";
         for size in 1..bytes.len() {
             let (mut replies, mut shown, mut taken) = (Replies::default(), Vec::new(), Vec::new());
             for piece in bytes.chunks(size) {
@@ -95,7 +107,15 @@ mod tests {
 
     #[test]
     fn a_request_names_the_form_of_its_reply() {
-        assert_eq!(request(ReplyForm::Json, "list -N"), b"\x1b_list -N\n");
-        assert_eq!(request(ReplyForm::Text, "status"), b"\x1b^status\n");
+        assert_eq!(request(ReplyForm::Json, 7, "list -N"), b"\x1b_#7 list -N\n");
+        assert_eq!(request(ReplyForm::Text, u32::MAX, "status"), b"\x1b^#4294967295 status\n");
+    }
+
+    #[test]
+    fn a_reply_has_its_requests_number() {
+        assert_eq!(numbered(b"#7 {}\n"), Some((7, &b"{}\n"[..])));
+        for none in [&b"{}"[..], b"#", b"#7", b"# 7 {}", b"#7x {}", b"#99999999999 {}", b""] {
+            assert_eq!(numbered(none), None);
+        }
     }
 }

@@ -14,10 +14,11 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::termios::{FlushArg, SetArg, Termios, cfmakeraw, tcflush, tcgetattr, tcsetattr};
 use serde_json::Value;
 use service::admin::reply::REBOOTING;
+use service::console::CANCEL_BESIDE;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::low_level::pipe;
 
-use crate::admin::{Request, Requests};
+use crate::admin::{Free, Request, Requests};
 use crate::appliance::{ApplianceError, ApplianceProcess};
 use crate::beside::{self, Replies};
 use crate::deadline::Deadline;
@@ -183,7 +184,7 @@ pub fn join(
         }
         let left = match &inputs.requests {
             // Its patience may end before anything comes.
-            Some(requests) if requests.is_waiting() || work.asked.is_some() => Some(left.unwrap_or(LOOK).min(LOOK)),
+            Some(requests) if requests.is_waiting() || work.is_asked() => Some(left.unwrap_or(LOOK).min(LOOK)),
             _ => left,
         };
         // Too long for the system call is long enough to look again.
@@ -229,12 +230,20 @@ pub fn join(
                 Err(_) => input_open = false,
             }
         }
-        work.mind_time();
-        if let Some(requests) = &mut inputs.requests
-            && let Some(request) = requests.next(work.busy().or_else(|| unsent(&typed)).as_deref())
-        {
-            typed.extend(beside::request(request.mode, &request.line));
-            work.asked = Some(Asked::new(request));
+        if work.gives_up() {
+            typed.push(CANCEL_BESIDE);
+        }
+        if let Some(requests) = &mut inputs.requests {
+            let (busy, unsent) = (work.busy(), unsent(&typed));
+            let free = match (&busy, &unsent) {
+                (_, Some(unsent)) => Free::Nothing(unsent),
+                (None, None) => Free::All,
+                (Some((busy, true)), None) => Free::Looks(busy),
+                (Some((busy, false)), None) => Free::Nothing(busy),
+            };
+            if let Some(request) = requests.next(free) {
+                typed.extend(work.ask(request));
+            }
         }
         // A firmware or loader that starts the appliance has ears, too, and takes keys for its own.
         if !typed.is_empty() && work.up {
@@ -268,21 +277,20 @@ struct Work {
     typed: Option<Instant>,
     /// A program's request that is not answered.
     asked: Option<Asked>,
+    /// One beside it, that only looks.
+    looked: Option<Asked>,
+    /// The number of the last one.
+    number: u32,
 }
 
 /// A program's request that was sent.
 #[derive(Debug)]
 struct Asked {
-    /// `None` once the program has gone.
+    number: u32,
+    /// `None` once it is given up.
     request: Option<Request>,
     line: String,
     since: Instant,
-}
-
-impl Asked {
-    fn new(request: Request) -> Self {
-        Self { line: request.line.clone(), request: Some(request), since: Instant::now() }
-    }
 }
 
 impl Work {
@@ -305,9 +313,26 @@ impl Work {
         }
     }
 
+    /// Makes this the request that is not answered. Returns the bytes that ask for it.
+    fn ask(&mut self, request: Request) -> Vec<u8> {
+        self.number = self.number.wrapping_add(1);
+        let bytes = beside::request(request.mode, self.number, &request.line);
+        let place = if request.only_looks { &mut self.looked } else { &mut self.asked };
+        let line = request.line.clone();
+        *place = Some(Asked { number: self.number, request: Some(request), line, since: Instant::now() });
+        bytes
+    }
+
+    /// Whether a request is not answered.
+    fn is_asked(&self) -> bool {
+        self.asked.is_some() || self.looked.is_some()
+    }
+
     fn answered(&mut self, reply: &[u8]) {
-        let Some(asked) = self.asked.take() else { return };
-        let Some(request) = asked.request else { return };
+        let Some((number, reply)) = beside::numbered(reply) else { return };
+        let is_it = |asked: &mut Asked| asked.number == number;
+        let asked = self.looked.take_if(is_it).or_else(|| self.asked.take_if(is_it));
+        let Some(request) = asked.and_then(|asked| asked.request) else { return };
         let reply = ReplyText::parse(request.mode, reply).ok();
         if reply.as_ref().is_some_and(|reply| ends(&request.line, reply.exit_code)) {
             self.up = false;
@@ -315,29 +340,32 @@ impl Work {
         request.answer(reply);
     }
 
-    /// Gives up a request that is not answered: its program is disconnected.
-    fn mind_time(&mut self) {
-        if let Some(asked) = self.asked.as_mut().filter(|asked| asked.since.elapsed() >= COMMAND)
-            && let Some(request) = asked.request.take()
-        {
-            request.answer(None);
-        }
+    /// Gives up requests whose programs have gone, or that were not answered for too long: these programs are disconnected.
+    /// Returns whether a command is to end.
+    fn gives_up(&mut self) -> bool {
+        let is_in_vain = |asked: &mut Asked| {
+            let is_abandoned = asked.request.as_ref().is_some_and(Request::is_abandoned);
+            let request = asked.request.take_if(|_| is_abandoned || asked.since.elapsed() >= COMMAND);
+            request.map(|request| request.answer(None)).is_some()
+        };
+        self.looked.as_mut().map(is_in_vain);
+        self.asked.as_mut().is_some_and(is_in_vain)
     }
 
-    /// The reason for which it cannot answer another request at once.
-    fn busy(&self) -> Option<String> {
+    /// The reason for which it cannot answer another request at once, and whether it can answer one that only looks.
+    fn busy(&self) -> Option<(String, bool)> {
         let so_long = |since: Instant| format!("for {} s now", since.elapsed().as_secs());
-        if let Some(Asked { line, since, .. }) = &self.asked {
+        if !self.up {
+            return Some(("the appliance starts".into(), false));
+        }
+        if let Some(Asked { line, since, .. }) = self.asked.as_ref().or(self.looked.as_ref()) {
             let line: String = match line.char_indices().nth(SHOWN_CHARS) {
                 None => line.clone(),
                 Some((cut, _)) => format!("{}…", &line[..cut]),
             };
-            return Some(format!("`{line}` of another client runs, {}", so_long(*since)));
+            return Some((format!("`{line}` of another client runs, {}", so_long(*since)), self.looked.is_none()));
         }
-        if !self.up {
-            return Some("the appliance starts".into());
-        }
-        self.typed.map(|since| format!("a command that was typed at the console runs, {}", so_long(since)))
+        self.typed.map(|since| (format!("a command that was typed at the console runs, {}", so_long(since)), true))
     }
 }
 

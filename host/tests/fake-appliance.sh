@@ -30,6 +30,8 @@ while IFS= read -r line; do
     if [ -n "$beside" ]; then
         half=$half${line%%"$esc"*} line=${line#*"$esc"?} mode=$beside
         printf '\033_'
+        # A numbered request has a numbered reply.
+        case $line in '#'[0-9]*' '*) printf '%s ' "${line%% *}" && line=${line#* } ;; esac
     else
         line=$half$line half=''
     fi

@@ -2,8 +2,9 @@
 //!
 //! - A line is what ends in LF. A CR directly before the LF belongs to the end.
 //! - What comes before the end of the stream without an LF is no line: its sender was cut off.
-//! - A line over [`LINE_BYTES_MAX`], and one with a byte that is not text (a control character other than TAB, or no
-//!   UTF-8), is one error. Nothing of it is a command, and the next line begins after its LF.
+//! - A line may begin with `#`, a number and a blank ([`number_bytes`]): where requests are numbered, so are their replies.
+//! - A line over [`LINE_BYTES_MAX`], its number not counted, and one with a byte that is not text (a control character other
+//!   than TAB, or no UTF-8), is one error. Nothing of it is a command, and the next line begins after its LF.
 //!
 //! A person's keys are `service::console`'s: there Enter is CR, and ^C takes the line back.
 
@@ -14,8 +15,11 @@ use alloc::vec::Vec;
 use super::words;
 use crate::error::AdminError;
 
-/// The longest request line, bytes, its end not counted.
+/// The longest request line, bytes, its number and its end not counted.
 pub const LINE_BYTES_MAX: usize = 64 << 10;
+
+/// The longest number of a line, with its mark and its blank.
+const NUMBER_BYTES_MAX: usize = 12;
 
 /// The line that is being received.
 #[derive(Debug, Default)]
@@ -35,7 +39,7 @@ impl LineBuffer {
         if byte == b'\n' {
             return Some(self.end());
         }
-        if self.bytes.len() <= LINE_BYTES_MAX {
+        if self.bytes.len() <= LINE_BYTES_MAX + NUMBER_BYTES_MAX {
             self.bytes.push(byte);
         } else {
             self.too_long = true;
@@ -57,10 +61,20 @@ impl LineBuffer {
     fn end(&mut self) -> Result<String, AdminError> {
         let Self { bytes, too_long } = core::mem::take(self);
         let line = bytes.strip_suffix(b"\r").unwrap_or(&bytes);
-        if too_long || line.len() > LINE_BYTES_MAX {
+        if too_long || line.len() - number_bytes(line) > LINE_BYTES_MAX {
             return Err(too_long_error());
         }
         words::text(line).map(String::from)
+    }
+}
+
+/// The bytes of a line's number, with its mark `#` and its blank: 0 if it has none.
+#[must_use]
+pub fn number_bytes(line: &[u8]) -> usize {
+    let begin = &line[..line.len().min(NUMBER_BYTES_MAX)];
+    match begin.iter().position(|byte| *byte == b' ') {
+        Some(blank @ 2..) if begin[0] == b'#' && begin[1..blank].iter().all(u8::is_ascii_digit) => blank + 1,
+        _ => 0,
     }
 }
 
@@ -123,6 +137,8 @@ mod tests {
         for end in [&b"\n"[..], b"\r\n"] {
             let fits = [&vec![b'x'; LINE_BYTES_MAX], end].concat();
             assert!(matches!(&lines(&fits).0[..], [Ok(line)] if line.len() == LINE_BYTES_MAX));
+            let numbered = [&b"#4294967295 "[..], &fits].concat();
+            assert!(matches!(&lines(&numbered).0[..], [Ok(line)] if line.len() == LINE_BYTES_MAX + NUMBER_BYTES_MAX));
             for more in [1, 2, 100, 1 << 20] {
                 let long = vec![b'x'; LINE_BYTES_MAX + more];
                 let bytes = [&long, b"write pmem0s 0 --fill 1".as_slice(), end, b"a\n"].concat();
@@ -131,7 +147,7 @@ mod tests {
         }
         let mut buffer = LineBuffer::default();
         assert!((0..1 << 20).all(|_| buffer.push(b'x').is_none()));
-        assert!(buffer.bytes.len() <= LINE_BYTES_MAX + 1);
+        assert!(buffer.bytes.len() <= LINE_BYTES_MAX + NUMBER_BYTES_MAX + 1);
     }
 
     #[test]

@@ -21,29 +21,41 @@ pub struct Command<P: ?Sized + 'static> {
     pub parse: fn(&Arguments<'_>) -> Parsed<P>,
 }
 
-/// A command with its arguments: what a line means once the grammar has accepted it. One that only looks has
-/// [`Request::look`], and any other [`Request::execute`].
+/// A command with its arguments: what a line means once the grammar has accepted it.
 pub trait Request<P: ?Sized>: fmt::Debug {
     /// Carries it out.
     ///
     /// # Errors
     /// The appliance's, and those that the grammar cannot know: an unknown name, sectors past a device's end, a reply that
     /// would be too long.
-    ///
-    /// # Panics
-    /// If the request has neither this nor [`Request::look`].
-    fn execute(self: Box<Self>, part: &mut P) -> Result<Outcome, AdminError> {
-        self.look(part).expect("a request that does not only look has its own way to be carried out")
-    }
+    fn execute(self: Box<Self>, part: &mut P) -> Result<Outcome, AdminError>;
 
-    /// Carries it out, if it changes nothing and is soon done: then it may be carried out between two steps of another one.
-    /// `None` for all others.
-    fn look(&self, _part: &P) -> Option<Result<Outcome, AdminError>> {
+    /// Returns it as one that only looks, if it does.
+    fn as_look(&self) -> Option<&dyn Look<P>> {
         None
     }
 
     /// The mode that it asks for, if it is `mode`.
     fn mode(&self) -> Option<Mode> {
         None
+    }
+}
+
+/// A request that changes nothing and is soon done: it may be carried out between two steps of another one.
+pub trait Look<P: ?Sized>: fmt::Debug {
+    /// Carries it out.
+    ///
+    /// # Errors
+    /// As [`Request::execute`].
+    fn look(&self, part: &P) -> Result<Outcome, AdminError>;
+}
+
+impl<P: ?Sized, L: Look<P>> Request<P> for L {
+    fn execute(self: Box<Self>, part: &mut P) -> Result<Outcome, AdminError> {
+        self.look(part)
+    }
+
+    fn as_look(&self) -> Option<&dyn Look<P>> {
+        Some(self)
     }
 }

@@ -34,6 +34,14 @@ macro_rules! families {
         }
 
         impl AnyRequest {
+            /// Whether it changes nothing and is soon done ([`Look`](super::request::Look)).
+            #[must_use]
+            pub fn only_looks(&self) -> bool {
+                match self {
+                    $(Self::$family(request) => request.as_look().is_some(),)*
+                }
+            }
+
             /// The mode that it asks for, if it is `mode`.
             #[must_use]
             pub fn mode(&self) -> Option<Mode> {
@@ -70,15 +78,19 @@ impl AnyRequest {
         }
     }
 
-    /// Carries it out, if it only looks: as [`Request::look`].
+    /// Carries it out, if it only looks.
+    ///
+    /// # Errors
+    /// As [`Request::execute`].
+    #[must_use]
     pub fn look(&self, appliance: &AnyAppliance) -> Option<Result<Outcome, AdminError>> {
         match self {
-            Self::Session(request) => request.look(&Manual(specs().collect())),
-            Self::Inventory(request) => request.look(appliance),
-            Self::Namespaces(request) => request.look(appliance),
-            Self::Sectors(request) => request.look(appliance),
-            Self::Exports(request) => request.look(appliance),
-            Self::Machine(request) => request.look(appliance),
+            Self::Session(request) => request.as_look().map(|it| it.look(&Manual(specs().collect()))),
+            Self::Inventory(request) => request.as_look().map(|it| it.look(appliance)),
+            Self::Namespaces(request) => request.as_look().map(|it| it.look(appliance)),
+            Self::Sectors(request) => request.as_look().map(|it| it.look(appliance)),
+            Self::Exports(request) => request.as_look().map(|it| it.look(appliance)),
+            Self::Machine(request) => request.as_look().map(|it| it.look(appliance)),
         }
     }
 }

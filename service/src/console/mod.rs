@@ -42,7 +42,7 @@ mod output;
 use alloc::string::String;
 use core::fmt::{self, Write as _};
 
-use crate::admin::line::{LineBuffer, too_long_error};
+use crate::admin::line::{LineBuffer, number_bytes, too_long_error};
 use crate::admin::table::AnyRequest;
 use crate::admin::{AnyAppliance, Mode, Outcome, parse, reply, words};
 use crate::error::AdminError;
@@ -71,9 +71,6 @@ const CANCEL: u8 = 0x03;
 
 /// CAN: ends the command of a program beside a person, and takes back its request that is not at its end.
 pub const CANCEL_BESIDE: u8 = 0x18;
-
-/// Begins the number of a request beside a person.
-const NUMBER: char = '#';
 
 /// The outcome of a [`Session::poll`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -261,10 +258,10 @@ fn reply_beside<L: ByteLink + ?Sized>(
 ) -> Activity {
     let (number, request) = match request {
         Ok(line) => {
-            let (number, line) = numbered(&line);
-            (number.map(String::from), parse(line))
+            let (number, line) = line.split_at(number_bytes(line.as_bytes()));
+            (String::from(number), parse(line))
         }
-        Err(why) => (None, Err(why)),
+        Err(why) => (String::new(), Err(why)),
     };
     let outcome = request.and_then(|request| match request.mode() {
         // The person's mode is not the program's to change.
@@ -272,26 +269,11 @@ fn reply_beside<L: ByteLink + ?Sized>(
         None => execute(request),
     });
     link.send(BESIDE_START);
-    if let Some(number) = number {
-        link.send(number.as_bytes());
-    }
+    link.send(number.as_bytes());
     // A link takes all that is written.
     let _ = send(mode, &outcome, link);
     link.send(BESIDE_END);
     ends(&outcome)
-}
-
-/// Splits the number off a line, with its mark and its blank.
-fn numbered(line: &str) -> (Option<&str>, &str) {
-    let end = line.find(' ').map_or(line.len(), |blank| blank + 1);
-    let (number, rest) = line.split_at(end);
-    let digits = number.strip_prefix(NUMBER).and_then(|number| number.strip_suffix(' '));
-    match digits {
-        Some(digits) if !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_digit()) => {
-            (Some(number), rest)
-        }
-        _ => (None, line),
-    }
 }
 
 /// Replies to a request that came while a command is carried out, if it only looks.
@@ -305,7 +287,7 @@ pub fn look<L: ByteLink + ?Sized>(
 ) -> Result<(), FramedRequest> {
     let text = words::text(request.line().trim_ascii_end());
     let Ok(line) = text.map(String::from) else { return Err(request) };
-    let looked = parse(numbered(&line).1).ok().and_then(|it| it.look(appliance));
+    let looked = parse(&line[number_bytes(line.as_bytes())..]).ok().and_then(|it| it.look(appliance));
     let Some(outcome) = looked else { return Err(request) };
     let _ = reply_beside(request.mode(), Ok(line), link, |_| outcome);
     Ok(())

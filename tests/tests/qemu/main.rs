@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
 mod appliance;
+mod attention;
 mod boot;
 mod cuts;
 mod cxl;

@@ -12,7 +12,7 @@ use crate::admin::grammar::{CommandSpec, flag};
 use crate::admin::list::{ListRequest, list};
 use crate::admin::pretty::pretty;
 use crate::admin::reply::{Object, Outcome, Reply};
-use crate::admin::request::{Command, Request};
+use crate::admin::request::{Command, Look};
 use crate::admin::text::{bytes, line};
 use crate::error::{AdminError, EXIT_DAMAGED};
 use crate::inventory::Inventory;
@@ -118,27 +118,27 @@ pub struct ShowNfit;
 #[derive(Debug)]
 pub struct ShowHealth;
 
-impl Request<Part> for ShowStatus {
-    fn look(&self, part: &Part) -> Option<Result<Outcome, AdminError>> {
-        Some(Ok(part.status().into()))
+impl Look<Part> for ShowStatus {
+    fn look(&self, part: &Part) -> Result<Outcome, AdminError> {
+        Ok(part.status().into())
     }
 }
 
-impl Request<Part> for ListRequest {
-    fn look(&self, part: &Part) -> Option<Result<Outcome, AdminError>> {
-        Some(Ok(List(list(&part.inventory(), self)).into()))
+impl Look<Part> for ListRequest {
+    fn look(&self, part: &Part) -> Result<Outcome, AdminError> {
+        Ok(List(list(&part.inventory(), self)).into())
     }
 }
 
-impl Request<Part> for ShowNfit {
-    fn look(&self, part: &Part) -> Option<Result<Outcome, AdminError>> {
-        Some(Ok(part.nfit().into()))
+impl Look<Part> for ShowNfit {
+    fn look(&self, part: &Part) -> Result<Outcome, AdminError> {
+        Ok(part.nfit().into())
     }
 }
 
-impl Request<Part> for ShowHealth {
-    fn look(&self, part: &Part) -> Option<Result<Outcome, AdminError>> {
-        Some(Ok(part.health().into()))
+impl Look<Part> for ShowHealth {
+    fn look(&self, part: &Part) -> Result<Outcome, AdminError> {
+        Ok(part.health().into())
     }
 }
 

@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::admin::grammar::{CommandSpec, long_flag};
 use crate::admin::prometheus;
 use crate::admin::reply::{Object, Outcome, Reply};
-use crate::admin::request::{Command, Request};
+use crate::admin::request::{Command, Look, Request};
 use crate::error::AdminError;
 use crate::stats::{Counter, Counts, QueueStats, Stats};
 
@@ -91,16 +91,16 @@ pub struct Poweroff;
 #[derive(Debug)]
 pub struct Reboot;
 
-impl Request<Part> for ShowStats {
-    fn look(&self, part: &Part) -> Option<Result<Outcome, AdminError>> {
+impl Look<Part> for ShowStats {
+    fn look(&self, part: &Part) -> Result<Outcome, AdminError> {
         let stats = part.stats();
-        Some(Ok(if self.prometheus { Prometheus(stats).into() } else { stats.into() }))
+        Ok(if self.prometheus { Prometheus(stats).into() } else { stats.into() })
     }
 }
 
-impl Request<Part> for ShowTrace {
-    fn look(&self, part: &Part) -> Option<Result<Outcome, AdminError>> {
-        Some(Ok(part.trace().into()))
+impl Look<Part> for ShowTrace {
+    fn look(&self, part: &Part) -> Result<Outcome, AdminError> {
+        Ok(part.trace().into())
     }
 }
 

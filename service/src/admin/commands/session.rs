@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::admin::grammar::{CommandSpec, optional, word};
 use crate::admin::help;
 use crate::admin::reply::{Mode, Object, Outcome, Reply};
-use crate::admin::request::{Command, Request};
+use crate::admin::request::{Command, Look, Request};
 use crate::error::AdminError;
 
 /// The context of a session's commands: the specifications of all commands.
@@ -76,19 +76,19 @@ pub struct Version;
 #[derive(Debug)]
 pub struct ChangeMode(pub Mode);
 
-impl Request<Part> for Help {
-    fn look(&self, manual: &Part) -> Option<Result<Outcome, AdminError>> {
-        let Some(topic) = &self.topic else { return Some(Ok(Commands(manual.0.clone()).into())) };
-        Some(match manual.0.iter().find(|spec| spec.is_called(topic)) {
+impl Look<Part> for Help {
+    fn look(&self, manual: &Part) -> Result<Outcome, AdminError> {
+        let Some(topic) = &self.topic else { return Ok(Commands(manual.0.clone()).into()) };
+        match manual.0.iter().find(|spec| spec.is_called(topic)) {
             Some(spec) => Ok(Explained(spec).into()),
             None => Err(AdminError::not_found(format!("no command \"{topic}\": help lists the commands"))),
-        })
+        }
     }
 }
 
-impl Request<Part> for Version {
-    fn look(&self, _: &Part) -> Option<Result<Outcome, AdminError>> {
-        Some(Ok(Build { name: "untorn", version: crate::VERSION }.into()))
+impl Look<Part> for Version {
+    fn look(&self, _: &Part) -> Result<Outcome, AdminError> {
+        Ok(Build { name: "untorn", version: crate::VERSION }.into())
     }
 }
 
