@@ -26,6 +26,20 @@ use crate::persist;
 /// Returns nanoseconds since any moment; never goes back.
 pub type NowNs = fn() -> u64;
 
+/// Waits until something holds, but no longer than `patience_ns`. Returns whether it does.
+pub(crate) fn wait(now_ns: NowNs, patience_ns: u64, mut holds: impl FnMut() -> bool) -> bool {
+    let end = now_ns().saturating_add(patience_ns);
+    loop {
+        if holds() {
+            return true;
+        }
+        if now_ns() > end {
+            return false;
+        }
+        spin_loop();
+    }
+}
+
 /// What makes stores durable.
 pub trait Flush: fmt::Debug + Send + Sync {
     /// Waits until all that this CPU has stored is durable.

@@ -1,7 +1,7 @@
 //! A CXL memory device of ours: its decoders and its host bridge's, and a mailbox that refuses, is silent, and lies.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use drivers::cxl::decoder::{HdmRange, UNIT_BYTES};
@@ -25,10 +25,11 @@ const COMMITTED: u32 = 1 << 10;
 const ERROR: u32 = 1 << 11;
 const TYPE_3: u32 = 1 << 12;
 
-/// A clock on which each look takes a millisecond.
+/// A clock on which each look takes a millisecond; each test has its own.
 fn quick() -> u64 {
-    static LOOKS: AtomicU64 = AtomicU64::new(0);
-    LOOKS.fetch_add(1, Ordering::Relaxed) * 1_000_000
+    thread_local!(static LOOKS: Cell<u64> = const { Cell::new(0) });
+    LOOKS.set(LOOKS.get() + 1);
+    LOOKS.get() * 1_000_000
 }
 
 /// What a decoder does when it is to commit.
@@ -126,6 +127,8 @@ enum Conduct {
     Claim(u64),
     /// Never finishes it.
     Lose,
+    /// Carries it out, and has finished when it was looked at so many times.
+    Dawdle(u32),
 }
 
 #[derive(Debug)]
@@ -139,6 +142,8 @@ struct Device {
     command: u64,
     status: u64,
     doorbell: u32,
+    /// How often the doorbell was looked at since.
+    looked_at: u32,
     commands: Vec<u16>,
 }
 
@@ -171,6 +176,7 @@ impl Block {
             command: 0,
             status: 0,
             doorbell: 0,
+            looked_at: 0,
             commands: Vec::new(),
         })))
     }
@@ -217,22 +223,29 @@ impl Device {
         }
         self.payload[..reply.len()].copy_from_slice(&reply);
         let (code, length) = match self.conduct {
-            Conduct::Obey | Conduct::Lose => (0, reply.len() as u64),
+            Conduct::Obey | Conduct::Lose | Conduct::Dawdle(_) => (0, reply.len() as u64),
             Conduct::Refuse(code) => (code, 0),
             Conduct::Claim(length) => (0, length),
         };
         self.status = u64::from(code) << 32;
         self.command = length << 16 | u64::from(opcode);
-        self.doorbell = u32::from(self.conduct == Conduct::Lose);
+        self.doorbell = u32::from(matches!(self.conduct, Conduct::Lose | Conduct::Dawdle(_)));
+        self.looked_at = 0;
     }
 }
 
 impl Registers for Block {
     fn read(&self, at: u32) -> u32 {
-        let state = self.state();
+        let mut state = self.state();
         let payload = MAILBOX_AT + 0x20;
         match at {
-            _ if at == MAILBOX_AT + 4 => state.doorbell,
+            _ if at == MAILBOX_AT + 4 => {
+                state.looked_at += 1;
+                if matches!(state.conduct, Conduct::Dawdle(looks) if state.looked_at >= looks) {
+                    state.doorbell = 0;
+                }
+                state.doorbell
+            }
             _ if at >= payload && at < payload + 256 => {
                 let at = (at - payload) as usize;
                 u32::from_le_bytes(state.payload[at..at + 4].try_into().expect("4 bytes"))
@@ -437,6 +450,35 @@ fn a_mailbox_that_refuses_lies_or_is_silent_is_an_error_and_never_a_wait_without
     let before = block.state().commands.len();
     assert_eq!(area.read(DIMM, 0, &mut [0; 8]), Err(LabelError::NoAnswer));
     assert_eq!(block.state().commands.len(), before);
+}
+
+#[test]
+fn commands_of_one_piece_of_work_have_one_bound_together() {
+    // A bit less than each of them may take.
+    let dawdling = || Block::with(|device| (device.conduct, device.labels) = (Conduct::Dawdle(4500), vec![7; 4000]));
+    let block = dawdling();
+    let mut area = LabelArea::new(block.mailbox(), DIMM, 4000);
+    let mut bytes = vec![0; 4000];
+    assert_eq!(area.read(DIMM, 0, &mut bytes), Err(LabelError::NoAnswer));
+    let read = bytes.iter().filter(|byte| **byte == 7).count();
+    assert_eq!((read, block.state().commands.len()), (6 * PAYLOAD_BYTES, 7));
+    // The last one is still under way.
+    area.begin();
+    assert_eq!(area.read(DIMM, 0, &mut [0; 8]), Err(LabelError::NoAnswer));
+
+    // Each with a bound of its own, as many as are wanted.
+    let mut area = LabelArea::new(dawdling().mailbox(), DIMM, 4000);
+    for piece in 0..4 {
+        area.begin();
+        assert_eq!(area.read(DIMM, 1000 * piece, &mut [0; 1000]), Ok(()));
+    }
+
+    // To say who it is takes such a device two commands.
+    let block = Block::with(|device| (device.conduct, device.capacity) = (Conduct::Dawdle(4500), [5, 0, 0, 5]));
+    assert!(block.mailbox().identify().is_ok());
+    let mut mailbox = block.mailbox();
+    let outcomes: Vec<_> = (0..4).map(|_| mailbox.identify().map(drop)).collect();
+    assert_eq!(outcomes, [Ok(()), Ok(()), Ok(()), Err(MailboxError::Slow)]);
 }
 
 #[test]

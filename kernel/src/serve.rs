@@ -163,7 +163,9 @@ impl node::Machine for BareMachine {
     }
 
     fn labels(&self) -> Box<dyn LabelStore + '_> {
-        Box::new(LockedLabels(self.labels.lock()))
+        let mut labels = self.labels.lock();
+        labels.cxl.iter_mut().for_each(CxlLabels::begin);
+        Box::new(LockedLabels(labels))
     }
 
     fn export_services(&self) -> ExportServices {

@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use super::PATIENCE_SECONDS;
+use super::{PATIENCE_SECONDS, WORK_SECONDS};
 use crate::pci::PciError;
 
 /// Whose decoders.
@@ -28,6 +28,8 @@ impl fmt::Display for Which {
 pub enum MailboxError {
     /// The device did not finish one in time.
     Silent,
+    /// All commands of one piece of work took too long together.
+    Slow,
     /// The device refused one.
     Refused {
         /// Which: its opcode.
@@ -46,6 +48,7 @@ impl fmt::Display for MailboxError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Silent => write!(f, "it did not finish a command within {PATIENCE_SECONDS} s"),
+            Self::Slow => write!(f, "its commands took more than {WORK_SECONDS} s together"),
             Self::Refused { opcode, code } => write!(f, "it refused command {opcode:#06x} with code {code}"),
             Self::BadReply { opcode } => write!(f, "its reply to command {opcode:#06x} is not a valid one"),
         }

@@ -1,7 +1,7 @@
 //! The mailbox: a device's commands, one at a time (8.2.8.4, 8.2.9).
 //!
 //! The device answers into registers, which are bounded by what the mailbox says that it holds, and by the block. A command
-//! that it does not finish in time is the last one.
+//! that it does not finish in time is the last one, and so is one that takes more time than is left of a piece of work.
 
 use alloc::vec::Vec;
 
@@ -9,8 +9,8 @@ use nvdimm::identity::DeviceHandle;
 use nvdimm::label::{LabelError, LabelSource, LabelStore};
 
 use super::registers::Registers;
-use super::{CxlError, MailboxError, PATIENCE_NS};
-use crate::flush::NowNs;
+use super::{CxlError, MailboxError, PATIENCE_NS, WORK_NS};
+use crate::flush::{NowNs, wait};
 
 /// The ids of what a device's registers hold (8.2.8.2).
 const MAILBOX: u64 = 2;
@@ -53,7 +53,7 @@ const SET_LSA_HEADER_BYTES: usize = 8;
 impl From<MailboxError> for LabelError {
     fn from(why: MailboxError) -> Self {
         match why {
-            MailboxError::Silent => Self::NoAnswer,
+            MailboxError::Silent | MailboxError::Slow => Self::NoAnswer,
             MailboxError::Refused { code, .. } => Self::Status(code.into()),
             MailboxError::BadReply { .. } => Self::BadAnswer,
         }
@@ -79,8 +79,10 @@ pub struct Mailbox<R> {
     at: u32,
     payload_bytes: usize,
     now_ns: NowNs,
-    /// It did not finish a command: no other one is begun.
-    is_silent: bool,
+    /// When this piece of work is to be over.
+    end_ns: u64,
+    /// Why it is given up: it did not finish a command, and no other one is begun.
+    given_up: Option<MailboxError>,
 }
 
 impl<R: Registers> Mailbox<R> {
@@ -104,38 +106,36 @@ impl<R: Registers> Mailbox<R> {
         if !PAYLOAD_BITS.contains(&bits) {
             return Err(CxlError::NoRegisters { what: "mailbox" });
         }
-        let mailbox = Self { registers, at, payload_bytes: 1 << bits, now_ns, is_silent: false };
+        let end_ns = now_ns().saturating_add(WORK_NS);
+        let mailbox = Self { registers, at, payload_bytes: 1 << bits, now_ns, end_ns, given_up: None };
         let ready =
             |status: u32| status & FATAL_OR_HALTED == 0 && status & MEDIA == MEDIA_READY && status & MAILBOX_READY != 0;
-        if !mailbox.wait(|mailbox| ready(mailbox.registers.read(status_at))) {
+        if !wait(now_ns, PATIENCE_NS, || ready(mailbox.registers.read(status_at))) {
             return Err(CxlError::NotReady { status: mailbox.registers.read(status_at) });
         }
         Ok(mailbox)
     }
 
-    /// Waits for a condition, with a bound. Returns whether it holds.
-    fn wait(&self, holds: impl Fn(&Self) -> bool) -> bool {
-        let end = (self.now_ns)().saturating_add(PATIENCE_NS);
-        loop {
-            if holds(self) {
-                return true;
-            }
-            if (self.now_ns)() > end {
-                return false;
-            }
-            core::hint::spin_loop();
+    /// Waits until no command is under way.
+    fn idle(&mut self) -> Result<(), MailboxError> {
+        if let Some(why) = self.given_up {
+            return Err(why);
         }
+        let left = self.end_ns.saturating_sub((self.now_ns)());
+        let why = if left < PATIENCE_NS { MailboxError::Slow } else { MailboxError::Silent };
+        let is_idle = || self.registers.read(self.at + CONTROL) & DOORBELL == 0;
+        if left > 0 && wait(self.now_ns, PATIENCE_NS.min(left), is_idle) {
+            return Ok(());
+        }
+        self.given_up = Some(why);
+        Err(why)
     }
 
     /// Has the device carry out a command, and copies the first bytes of its reply, which has `least` of them or more.
     /// Returns the reply's length. `input` fits the payload.
     fn command(&mut self, opcode: u16, input: &[u8], output: &mut [u8], least: usize) -> Result<usize, MailboxError> {
         assert!(input.len() <= self.payload_bytes, "callers cut what they send");
-        let idle = |it: &Self| it.registers.read(it.at + CONTROL) & DOORBELL == 0;
-        if self.is_silent || !self.wait(idle) {
-            self.is_silent = true;
-            return Err(MailboxError::Silent);
-        }
+        self.idle()?;
         for (at, piece) in (self.at + PAYLOAD..).step_by(4).zip(input.chunks(4)) {
             let mut word = [0; 4];
             word[..piece.len()].copy_from_slice(piece);
@@ -143,10 +143,7 @@ impl<R: Registers> Mailbox<R> {
         }
         self.registers.write_wide(self.at + COMMAND, (input.len() as u64) << 16 | u64::from(opcode));
         self.registers.write(self.at + CONTROL, DOORBELL);
-        if !self.wait(idle) {
-            self.is_silent = true;
-            return Err(MailboxError::Silent);
-        }
+        self.idle()?;
         let code = u16::try_from(self.registers.read_wide(self.at + STATUS) >> 32 & 0xffff).expect("16 bits");
         if code != 0 {
             return Err(MailboxError::Refused { opcode, code });
@@ -205,6 +202,11 @@ impl<R: Registers> LabelArea<R> {
     /// The label area behind a mailbox, of `bytes` bytes, for what calls the device `dimm`.
     pub const fn new(mailbox: Mailbox<R>, dimm: DeviceHandle, bytes: u32) -> Self {
         Self { mailbox, dimm, bytes }
+    }
+
+    /// Begins a piece of work: all reads and writes of it have [`super::WORK_SECONDS`] together.
+    pub fn begin(&mut self) {
+        self.mailbox.end_ns = (self.mailbox.now_ns)().saturating_add(WORK_NS);
     }
 
     /// Returns whether it is this device's.

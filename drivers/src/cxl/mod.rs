@@ -27,3 +27,9 @@ pub use error::{CxlError, MailboxError, Which};
 pub const PATIENCE_SECONDS: u64 = 5;
 
 const PATIENCE_NS: u64 = PATIENCE_SECONDS * 1_000_000_000;
+
+/// How long all commands of one piece of work may take together: who the device is, or all that is read or written of its
+/// labels at once. No consumer is served meanwhile.
+pub const WORK_SECONDS: u64 = 30;
+
+const WORK_NS: u64 = WORK_SECONDS * 1_000_000_000;

@@ -86,7 +86,7 @@ pub trait Machine: Sync + 'static {
         Vec::new()
     }
 
-    /// Returns the store through which the DIMMs' labels are read and written.
+    /// Returns the store through which the DIMMs' labels are read and written in one piece of work, which may have a bound.
     fn labels(&self) -> Box<dyn LabelStore + '_>;
 
     /// Returns what exports need. The node calls it once. Without a link nothing is exported.
