@@ -377,11 +377,18 @@ fn a_device_without_decoders_and_one_that_does_not_commit_are_refused() {
         let wild = Component::new(0).with(ARRAY, 0xff00_0001).with(ARRAY + 8, pointer << 20 | 5);
         assert_eq!(start(&wild, &Component::new(0), &block), missing);
     }
+    let why = |conduct, which| match conduct {
+        OnCommit::Ignore => CxlError::NotCommitted(which),
+        _ => CxlError::BadCommit(which),
+    };
     for conduct in [OnCommit::Fail, OnCommit::Ignore, OnCommit::Forget] {
+        let began = quick();
         let (device, bridge) = (Component::new(0).on_commit(conduct), Component::new(0));
-        assert_eq!(start(&device, &bridge, &block), Err(CxlError::NotCommitted(Which::Device)), "{conduct:?}");
+        assert_eq!(start(&device, &bridge, &block), Err(why(conduct, Which::Device)));
         let (device, bridge) = (Component::new(0), Component::new(0).on_commit(conduct));
-        assert_eq!(start(&device, &bridge, &block), Err(CxlError::NotCommitted(Which::HostBridge)), "{conduct:?}");
+        assert_eq!(start(&device, &bridge, &block), Err(why(conduct, Which::HostBridge)));
+        let waited = quick() - began > 2 * 5_000_000_000;
+        assert_eq!(waited, matches!(conduct, OnCommit::Ignore), "{conduct:?}: no more is waited for");
         assert_eq!(device.word(CONTROL), 0, "what does not lead there is not followed further");
     }
 }

@@ -6,7 +6,7 @@
 
 use super::registers::Registers;
 use super::{CxlError, PATIENCE_NS, Which};
-use crate::flush::NowNs;
+use crate::flush::{NowNs, wait};
 
 /// Where the registers of CXL.cache and CXL.mem begin in a component's block (8.2.3).
 const CACHE_MEM: u32 = 0x1000;
@@ -139,7 +139,7 @@ impl<'r, R: Registers> Decoders<'r, R> {
     /// Leads a range to the device's memory, or to a port of the host bridge, by decoder 0: none is committed.
     ///
     /// # Errors
-    /// [`CxlError::NotCommitted`].
+    /// [`CxlError::NotCommitted`], [`CxlError::BadCommit`].
     pub fn commit(&self, range: &HdmRange, port: u8, now_ns: NowNs) -> Result<(), CxlError> {
         let halves = |wide: u64| {
             let [a, b, c, d, e, f, g, h] = wide.to_le_bytes();
@@ -156,17 +156,13 @@ impl<'r, R: Registers> Decoders<'r, R> {
         // One way; not locked, so that a system that is started after us finds what it can change.
         self.write(CONTROL, TYPE_3);
         self.write(CONTROL, TYPE_3 | COMMIT);
-        let end = now_ns().saturating_add(PATIENCE_NS);
-        loop {
-            let control = self.read(0, CONTROL);
-            if control & COMMIT_ERROR == 0 && control & COMMITTED != 0 && self.read_range(0) == *range {
-                return Ok(());
-            }
-            if control & COMMIT_ERROR != 0 || now_ns() > end {
-                return Err(CxlError::NotCommitted(self.which));
-            }
-            core::hint::spin_loop();
+        let is_over = || self.read(0, CONTROL) & (COMMITTED | COMMIT_ERROR) != 0;
+        if !wait(now_ns, PATIENCE_NS, is_over) {
+            return Err(CxlError::NotCommitted(self.which));
         }
+        let control = self.read(0, CONTROL);
+        let leads_there = control & COMMIT_ERROR == 0 && control & COMMITTED != 0 && self.read_range(0) == *range;
+        if leads_there { Ok(()) } else { Err(CxlError::BadCommit(self.which)) }
     }
 
     /// Lets the decoders that are committed decode.

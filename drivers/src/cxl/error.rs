@@ -110,8 +110,10 @@ pub enum CxlError {
         /// Its length in bytes.
         bytes: u64,
     },
-    /// A decoder did not commit.
+    /// A decoder did not commit in time.
     NotCommitted(Which),
+    /// A decoder reports a fault, or leads elsewhere, once it has committed.
+    BadCommit(Which),
 }
 
 impl fmt::Display for CxlError {
@@ -146,6 +148,9 @@ impl fmt::Display for CxlError {
                  the device's memory in a window for it"
             ),
             Self::NotCommitted(which) => write!(f, "a decoder of {which} did not commit within {PATIENCE_SECONDS} s"),
+            Self::BadCommit(which) => {
+                write!(f, "a decoder of {which} did not take the range that it was to commit, or reports a fault of it")
+            }
         }
     }
 }
