@@ -369,13 +369,15 @@ fn interleaving_and_several_ranges_are_refused_by_name() {
 #[test]
 fn a_device_without_decoders_and_one_that_does_not_commit_are_refused() {
     let block = Block::new();
-    let missing = Err(CxlError::NoDecoders(Which::Device));
-    assert_eq!(start(&Component::without_decoders(), &Component::new(0), &block), missing);
-    // Of a number without a meaning; where a block has an array of 255 capabilities that lead anywhere.
-    assert_eq!(start(&Component::new(13), &Component::new(0), &block), missing);
-    for pointer in [0, 2, 0xfff] {
-        let wild = Component::new(0).with(ARRAY, 0xff00_0001).with(ARRAY + 8, pointer << 20 | 5);
-        assert_eq!(start(&wild, &Component::new(0), &block), missing);
+    assert_eq!(start(&Component::without_decoders(), &Component::new(0), &block), Err(CxlError::NoDecoders));
+    // Of a number without a meaning; without an array of capabilities; with one of 255 that lead anywhere. A host bridge of
+    // that kind is not taken for one without decoders.
+    let capability = |pointer: u32| (ARRAY + 8, pointer << 20 | 5);
+    for (at, value) in [(HDM, 13), (ARRAY, 0), (ARRAY, u32::MAX), capability(0), capability(2), capability(0xfff)] {
+        let wild = || Component::new(0).with(ARRAY, 0xff00_0001).with(at, value);
+        let (device, bridge) = (CxlError::BadComponent(Which::Device), CxlError::BadComponent(Which::HostBridge));
+        assert_eq!(start(&wild(), &Component::new(0), &block), Err(device), "{at:#x} {value:#x}");
+        assert_eq!(start(&Component::new(0), &wild(), &block), Err(bridge), "{at:#x} {value:#x}");
     }
     let why = |conduct, which| match conduct {
         OnCommit::Ignore => CxlError::NotCommitted(which),

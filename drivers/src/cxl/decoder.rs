@@ -76,21 +76,29 @@ pub struct Decoders<'r, R> {
 
 impl<'r, R: Registers> Decoders<'r, R> {
     /// Finds a component's decoders; `None` if it has none.
-    pub fn find(registers: &'r R, which: Which) -> Option<Self> {
+    ///
+    /// # Errors
+    /// [`CxlError::BadComponent`]: its registers do not tell whether it has any.
+    pub fn find(registers: &'r R, which: Which) -> Result<Option<Self>, CxlError> {
+        let bad = CxlError::BadComponent(which);
         let head = registers.read(CACHE_MEM);
         if head & 0xffff != ARRAY {
-            return None;
+            return Err(bad);
         }
         let mut entries = (1..=head >> 24).map(|number| registers.read(CACHE_MEM + 4 * number));
-        let offset = entries.find(|entry| entry & 0xffff == HDM)? >> 20;
+        let Some(entry) = entries.find(|entry| entry & 0xffff == HDM) else { return Ok(None) };
+        let offset = entry >> 20;
         let at = CACHE_MEM + offset;
         let count = match registers.read(at) & 0xf {
             0 => 1,
             code @ 1..=8 => 2 * code,
             code @ 9..=12 => 20 + 4 * (code - 9),
-            _ => 0,
+            _ => return Err(bad),
         };
-        (count > 0 && offset >= 4 && offset.is_multiple_of(4)).then_some(Self { registers, which, at, count })
+        if offset < 4 || !offset.is_multiple_of(4) {
+            return Err(bad);
+        }
+        Ok(Some(Self { registers, which, at, count }))
     }
 
     fn read(&self, decoder: u32, register: u32) -> u32 {

@@ -73,8 +73,10 @@ pub enum CxlError {
     },
     /// It is not right below a root port: a switch is between them, or no bridge leads to it.
     NotBelowRootPort,
-    /// The decoders are missing.
-    NoDecoders(Which),
+    /// The device has no decoders.
+    NoDecoders,
+    /// A component's registers are not as the specification has them, so that its decoders, if any, are not known.
+    BadComponent(Which),
     /// The device says that its media or its mailbox are not ready.
     NotReady {
         /// Its status.
@@ -128,7 +130,10 @@ impl fmt::Display for CxlError {
             Self::NotBelowRootPort => {
                 write!(f, "it is not right below a root port: a device behind a switch is not supported")
             }
-            Self::NoDecoders(which) => write!(f, "{which} has no HDM decoders"),
+            Self::NoDecoders => write!(f, "the device has no HDM decoders"),
+            Self::BadComponent(which) => {
+                write!(f, "the component registers of {which} do not tell where its HDM decoders are")
+            }
             Self::NotReady { status } => write!(f, "its media or its mailbox are not ready (status {status:#x})"),
             Self::Command(why) => write!(f, "{why}"),
             Self::NoneIsPersistent => write!(f, "it has no persistent memory"),

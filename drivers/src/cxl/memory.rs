@@ -36,9 +36,9 @@ pub fn start<R: Registers, M: Registers>(
         _ if persistent != total => return Err(CxlError::PartIsVolatile { persistent, total }),
         _ => {}
     }
-    let device = Decoders::find(path.device, Which::Device).ok_or(CxlError::NoDecoders(Which::Device))?;
+    let device = Decoders::find(path.device, Which::Device)?.ok_or(CxlError::NoDecoders)?;
     // A host bridge with one port may have no decoders: all its windows lead there.
-    let bridge = Decoders::find(path.bridge, Which::HostBridge);
+    let bridge = Decoders::find(path.bridge, Which::HostBridge)?;
     let of_device = device.committed(path.port)?;
     let of_bridge = bridge.as_ref().map(|it| it.committed(path.port)).transpose()?.flatten();
 
