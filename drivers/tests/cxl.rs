@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use drivers::cxl::decoder::{HdmRange, UNIT_BYTES};
 use drivers::cxl::mailbox::{Identity, LabelArea, Mailbox};
-use drivers::cxl::memory::{self, Path};
+use drivers::cxl::memory::{self, Path, Window};
 use drivers::cxl::registers::Registers;
 use drivers::cxl::{CxlError, MailboxError, Which};
 use nvdimm::identity::DeviceHandle;
@@ -288,7 +288,18 @@ const WINDOWS: [HdmRange; 2] = [range(0x3f, 1), range(0x80, 8)];
 const PORT: u8 = 3;
 
 fn start(device: &Component, bridge: &Component, block: &Block) -> Result<HdmRange, CxlError> {
-    let path = Path { bridge, port: PORT, device, windows: &WINDOWS };
+    start_where(device, bridge, block, [false; 2])
+}
+
+/// Where windows are fixed.
+fn start_where(
+    device: &Component,
+    bridge: &Component,
+    block: &Block,
+    are_fixed: [bool; 2],
+) -> Result<HdmRange, CxlError> {
+    let windows = [0, 1].map(|at| Window { range: WINDOWS[at], is_fixed: are_fixed[at] });
+    let path = Path { bridge, port: PORT, device, windows: &windows };
     memory::start(&path, &mut block.mailbox(), quick).map(|(range, _)| range)
 }
 
@@ -354,6 +365,28 @@ fn what_firmware_has_committed_is_used_as_found() {
     assert_eq!(start(&Component::new(1), &elsewhere, &block), odd(bridge, more));
     let skips = Component::new(1).committed(0, found, 0x1000_0000);
     assert_eq!(start(&skips, &Component::new(1), &block), odd(device, found));
+}
+
+#[test]
+fn no_decoder_is_programmed_for_a_window_that_is_fixed() {
+    let block = Block::new();
+    let blank = || Component::new(1);
+    let fixed = |base| Err(CxlError::FixedWindow { base });
+    let first = WINDOWS[0].base;
+    // The next one has room, too, unless it is fixed as well.
+    assert_eq!(start_where(&blank(), &blank(), &block, [true, false]), Ok(range(0x80, 1)));
+    assert_eq!(start_where(&blank(), &blank(), &block, [true; 2]), fixed(first));
+    // Half of the way is firmware's.
+    let device = || Component::new(1).committed(0, WINDOWS[0], 0);
+    let bridge = || Component::new(1).committed(0, WINDOWS[0], PORT.into());
+    for (device, bridge) in [(device(), blank()), (blank(), bridge())] {
+        let before = [CONTROL, HDM + 4].map(|at| [device.word(at), bridge.word(at)]);
+        assert_eq!(start_where(&device, &bridge, &block, [true, false]), fixed(first));
+        assert_eq!([CONTROL, HDM + 4].map(|at| [device.word(at), bridge.word(at)]), before);
+    }
+    // All of it is.
+    assert_eq!(start_where(&device(), &bridge(), &block, [true; 2]), Ok(WINDOWS[0]));
+    assert_eq!(start_where(&device(), &Component::without_decoders(), &block, [true; 2]), Ok(WINDOWS[0]));
 }
 
 #[test]

@@ -98,6 +98,11 @@ pub enum CxlError {
         /// Its memory in bytes.
         bytes: u64,
     },
+    /// Decoders would have to be programmed for a window of a fixed configuration.
+    FixedWindow {
+        /// The window's first address.
+        base: u64,
+    },
     /// A decoder that firmware has committed interleaves.
     Interleaved(Which),
     /// More than one decoder is committed.
@@ -141,6 +146,9 @@ impl fmt::Display for CxlError {
                 write!(f, "only {persistent} of its {total} bytes are persistent: volatile parts are not supported")
             }
             Self::NoRoom { bytes } => write!(f, "no window for persistent memory has room for its {bytes} bytes"),
+            Self::FixedWindow { base } => {
+                write!(f, "firmware has not led the window at {base:#x} to it, whose configuration is fixed")
+            }
             Self::Interleaved(which) => {
                 write!(f, "firmware has committed an interleaved decoder of {which}: interleaving is not supported")
             }

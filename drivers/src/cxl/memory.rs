@@ -6,6 +6,15 @@ use super::registers::Registers;
 use super::{CxlError, Which};
 use crate::flush::NowNs;
 
+/// A window of the address space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// Its addresses.
+    pub range: HdmRange,
+    /// Whether what is behind it is firmware's to choose: no decoder is programmed for it.
+    pub is_fixed: bool,
+}
+
 /// The registers that lead to a device.
 #[derive(Debug)]
 pub struct Path<'r, R> {
@@ -16,7 +25,7 @@ pub struct Path<'r, R> {
     /// The device's component registers.
     pub device: &'r R,
     /// The windows that lead to the host bridge alone, and may have persistent memory behind them.
-    pub windows: &'r [HdmRange],
+    pub windows: &'r [Window],
 }
 
 /// Returns where a device's memory is, and who it is. The decoders are used as found where firmware has committed them, and
@@ -47,15 +56,20 @@ pub fn start<R: Registers, M: Registers>(
         // The host bridge may lead more than this device's memory to the port.
         (None, Some(of_bridge)) => HdmRange { base: of_bridge.base, bytes: total },
         (None, None) => {
-            let mut roomy = path.windows.iter().map(|window| (window, HdmRange { base: window.base, bytes: total }));
-            let found = roomy.find(|(window, range)| window.contains(range));
-            found.ok_or(CxlError::NoRoom { bytes: total })?.1
+            let at_start = |window: &Window| HdmRange { base: window.range.base, bytes: total };
+            let mut roomy = path.windows.iter().filter(|window| window.range.contains(&at_start(window)));
+            let first = roomy.clone().next().ok_or(CxlError::NoRoom { bytes: total })?;
+            at_start(roomy.find(|window| !window.is_fixed).unwrap_or(first))
         }
     };
     let odd = |which, HdmRange { base, bytes }| Err(CxlError::OddRange { which, base, bytes });
-    if range.bytes != total || !path.windows.iter().any(|window| window.contains(&range)) {
+    let window = path.windows.iter().find(|window| range.bytes == total && window.range.contains(&range));
+    let Some(window) = window else {
         let which = if of_device.is_some() { Which::Device } else { Which::HostBridge };
         return odd(which, of_device.or(of_bridge).unwrap_or(range));
+    };
+    if window.is_fixed && (of_device.is_none() || (bridge.is_some() && of_bridge.is_none())) {
+        return Err(CxlError::FixedWindow { base: window.range.base });
     }
     match of_bridge {
         Some(of_bridge) if !of_bridge.contains(&range) => return odd(Which::HostBridge, of_bridge),

@@ -11,7 +11,7 @@ use drivers::cxl::registers::MappedRegisters;
 use drivers::pci::{Config, Function};
 use drivers::phys::PhysAddr;
 use kernel::node::{BareMemory, FlushedRange};
-use kernel::tables::cedt::Cedt;
+use kernel::tables::cedt::{self, Cedt};
 use nvdimm::error::Place;
 use nvdimm::identity::DeviceHandle;
 use nvdimm::region::CxlDevice;
@@ -72,7 +72,11 @@ fn start(
     // SAFETY: firmware's table has a host bridge's registers there; `is_first` holds for one function only.
     let bridge = unsafe { MappedRegisters::map(space, PhysAddr(host_bridge.base), COMPONENT_BYTES) };
     let bridge = bridge.map_err(|why| why.to_string())?;
-    let windows: Vec<HdmRange> = windows.iter().map(|it| HdmRange { base: it.base, bytes: it.bytes }).collect();
+    let window = |it: &&cedt::Window| {
+        let range = HdmRange { base: it.base, bytes: it.bytes };
+        memory::Window { range, is_fixed: it.is_fixed() }
+    };
+    let windows: Vec<memory::Window> = windows.iter().map(window).collect();
     let mut mailbox = Mailbox::find(endpoint.device, clock::now_ns).map_err(|why| why.to_string())?;
     let path = Path { bridge: &bridge, port, device: &endpoint.component, windows: &windows };
     let (range, identity) = memory::start(&path, &mut mailbox, clock::now_ns).map_err(|why| why.to_string())?;

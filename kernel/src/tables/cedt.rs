@@ -30,7 +30,7 @@ pub struct Window {
     pub bytes: u64,
     /// Among how many host bridges it is interleaved; `None` for a code without a meaning.
     pub ways: Option<u8>,
-    /// What may be behind it: type-3 devices, persistent memory and others.
+    /// What may be behind it: type-3 devices, persistent memory and others; and whether it is fixed.
     pub restrictions: u16,
     /// The host bridges, by their `_UID`.
     pub targets: Vec<u32>,
@@ -41,6 +41,17 @@ const TYPE_3: u16 = 1 << 1;
 
 /// A restriction of a window: persistent memory may be behind it.
 const PERSISTENT: u16 = 1 << 3;
+
+/// A restriction of a window: its configuration is fixed.
+const FIXED: u16 = 1 << 4;
+
+impl Window {
+    /// Returns whether firmware alone chooses which device's memory is behind it.
+    #[must_use]
+    pub const fn is_fixed(&self) -> bool {
+        self.restrictions & FIXED != 0
+    }
+}
 
 /// The contents of the table that we use.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -238,7 +249,9 @@ mod tests {
         let (found, windows) = cedt.one_way().expect("it is served");
         assert_eq!((found.uid, found.base, found.bytes), (12, 0x3_c000_0000, 0x1_0000));
         let [only] = windows[..] else { panic!("one window") };
-        assert_eq!((only.base, only.bytes, only.ways), (0x3_d000_0000, 1 << 30, Some(1)));
+        assert_eq!((only.base, only.bytes, only.ways, only.is_fixed()), (0x3_d000_0000, 1 << 30, Some(1), false));
+        let fixed = read(&[bridge(12, 1), window(0, 0x1f, &[12])]);
+        assert!(fixed.one_way().expect("it is served").1[0].is_fixed());
     }
 
     #[test]
