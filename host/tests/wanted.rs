@@ -1,10 +1,16 @@
 //! What a front end wants of an export, and what the appliance is told of it.
 #![allow(clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use host::bridge::ivshmem::PeerId;
 use host::bridge::memory_table::MemoryTable;
 use host::bridge::state::{ConfigWrite, Export, InterruptRoute, Queue, Rings, Routes, Turn};
 use host::event::ForeignEvent;
-use service::control::{DiskIndex, DiskOffer, ExportIndex, MemoryId, Outcome, Report, Request};
+use nix::sys::eventfd::EventFd;
+use service::control::{Call, DiskIndex, DiskOffer, ExportIndex, MemoryId, Outcome, QueueIndex, Report, Request};
 
 /// An appliance's device that has no ways left.
 struct NoRoutes;
@@ -159,15 +165,63 @@ fn an_export_that_always_wants_something_does_not_keep_others_waiting() {
     assert_eq!(asked, [2, 0, 2, 0, 0, 0]);
 }
 
+/// An appliance's device that has room for one route to an interrupt, and may not know of it yet.
+struct OneRoute {
+    behind: bool,
+}
+
+impl Routes for OneRoute {
+    fn call(&mut self, _queue: &mut Queue) -> Option<InterruptRoute> {
+        Some(InterruptRoute { peer: PeerId(7), lasting: false })
+    }
+
+    fn kick(&mut self, _queue: &Queue) -> Option<u16> {
+        None
+    }
+
+    fn is_behind(&self) -> bool {
+        self.behind
+    }
+}
+
 #[test]
-fn a_queue_that_the_bridge_answers_in_is_not_served_by_the_appliance_and_does_not_rest() {
+fn a_route_is_told_to_the_appliance_only_when_its_device_knows_of_it() {
     let mut export = attached();
-    let file = std::fs::File::from(std::os::fd::OwnedFd::from(nix::sys::eventfd::EventFd::new().unwrap()));
+    want_queue(&mut export);
+    export.queues[0].call = Some(event());
+    let ask = |export: &mut Export, behind| export.next(|_| 0, &mut OneRoute { behind });
+    let call = Some(Call { peer: 7, vector: 0 });
+    assert_eq!(ask(&mut export, true), None);
+    assert!(export.rests());
+    let Some(request @ Request::Start(start)) = ask(&mut export, false) else { panic!("it is not started") };
+    assert_eq!(start.call, call);
+    done(&mut export, &request);
+    // Its route is another one by now.
+    export.queues[0].running.as_mut().unwrap().call = None;
+    assert_eq!(ask(&mut export, true), None);
+    let set = Request::SetCall { export: ExportIndex(0), queue: QueueIndex(0), call };
+    assert_eq!(ask(&mut export, false), Some(set));
+}
+
+fn event() -> Arc<ForeignEvent> {
+    let file = File::from(OwnedFd::from(EventFd::new().unwrap()));
+    Arc::new(ForeignEvent::new(file).unwrap())
+}
+
+/// A front end wants the queue of an export to be served.
+fn want_queue(export: &mut Export) {
     let queue = &mut export.queues[0];
     queue.set_size(16);
     queue.rings = Some(Rings { desc: 0, avail: 0x1000, used: 0x2000 });
-    queue.set_kick(ForeignEvent::new(file).map(std::sync::Arc::new));
-    (queue.enabled, queue.refusing) = (true, true);
+    queue.set_kick(Some(event()));
+    queue.enabled = true;
+}
+
+#[test]
+fn a_queue_that_the_bridge_answers_in_is_not_served_by_the_appliance_and_does_not_rest() {
+    let mut export = attached();
+    want_queue(&mut export);
+    export.queues[0].refusing = true;
     assert!(!export.rests());
     assert_eq!(next(&mut export), None);
     export.queues[0].refusing = false;

@@ -380,12 +380,59 @@ impl Routes for Device<'_> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
+    use std::fs::{self, File};
+    use std::os::fd::OwnedFd;
     use std::sync::Arc;
     use std::thread;
     use std::time::Duration;
 
-    use crate::bridge::{Bridge, HOLD};
+    use nix::sys::eventfd::EventFd;
+    use service::control::{DiskIndex, DiskOffer};
+
+    use crate::bridge::memory_table::MemoryTable;
+    use crate::bridge::state::Rings;
+    use crate::bridge::{Bridge, ExportSpec, HOLD};
+    use crate::event::ForeignEvent;
     use crate::journal::Journal;
+
+    #[test]
+    fn a_queue_does_not_rest_while_its_requests_are_refused() {
+        let folder = std::env::temp_dir().join(format!("untorn-refusing-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let [socket, ram] = ["socket", "ram"].map(|name| folder.join(name));
+        let spec = ExportSpec { socket, dev: None, ram, ram_bytes: 1 << 20, trusted: false };
+        let bridge = Bridge::new(&[spec], Duration::ZERO, Journal::new(|_| {}).unwrap()).unwrap();
+        let shared = &bridge.shared;
+        let mut state = shared.lock();
+        let export = &mut state.exports[0];
+        export.offer(&DiskOffer {
+            disk: DiskIndex(0),
+            name: "pmem0s".into(),
+            capacity: 8,
+            sector_size: 512,
+            serial: [0; 20],
+            queues: 1,
+            queue_size: 16,
+            features: 0,
+            config: vec![0; 60],
+        });
+        export.begin();
+        (export.features, export.table) = (Some(0), Some(MemoryTable::default()));
+        let kick = File::from(OwnedFd::from(EventFd::new().unwrap()));
+        let queue = &mut export.queues[0];
+        queue.set_size(16);
+        queue.rings = Some(Rings { desc: 0, avail: 0x1000, used: 0x2000 });
+        queue.set_kick(ForeignEvent::new(kick).map(Arc::new));
+        queue.enabled = true;
+        drop(state);
+        // There is no appliance. The relay may be at it, too.
+        while shared.begin_to_refuse(0, 0).is_none() {
+            thread::sleep(Duration::from_millis(1));
+        }
+        assert!(!shared.lock().exports[0].rests());
+        drop(bridge);
+        fs::remove_dir_all(folder).unwrap();
+    }
 
     #[test]
     fn a_thread_that_is_about_to_wait_for_a_change_is_woken_when_the_bridge_closes() {

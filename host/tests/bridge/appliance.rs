@@ -84,6 +84,8 @@ pub(crate) struct FakeAppliance {
     pub(crate) idle: Arc<AtomicBool>,
     /// While set, its ivshmem device takes no messages.
     pub(crate) deaf: Arc<AtomicBool>,
+    /// While set, it takes its time over each answer.
+    pub(crate) slow: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -103,7 +105,8 @@ impl FakeAppliance {
     ) -> Self {
         let control = UnixStream::from(ends.control);
         let held = Arc::new(Mutex::new(FakeState { losing_disks, ..FakeState::default() }));
-        let [dead, mute, start_mutes, holds_stops, idle, deaf] = [(); 6].map(|()| Arc::new(AtomicBool::new(false)));
+        let [dead, mute, start_mutes, holds_stops, idle, deaf, slow] =
+            [(); 7].map(|()| Arc::new(AtomicBool::new(false)));
         let mut threads = Vec::new();
         let device = ends.ivshmem.into_iter().next().unwrap();
         let (its, gone, waits) = (Arc::clone(&held), Arc::clone(&dead), Arc::clone(&deaf));
@@ -118,10 +121,10 @@ impl FakeAppliance {
             }
         }));
         let its = Arc::clone(&held);
-        let [silent, by_start, holds] = [&mute, &start_mutes, &holds_stops].map(Arc::clone);
+        let [silent, by_start, holds, dawdles] = [&mute, &start_mutes, &holds_stops, &slow].map(Arc::clone);
         let stream = control.try_clone().unwrap();
-        threads.push(thread::spawn(move || talk(stream, &its, [&silent, &by_start, &holds], &disks, boot)));
-        Self { control, held, dead, mute, start_mutes, holds_stops, idle, deaf, threads }
+        threads.push(thread::spawn(move || talk(stream, &its, [&silent, &by_start, &holds, &dawdles], &disks, boot)));
+        Self { control, held, dead, mute, start_mutes, holds_stops, idle, deaf, slow, threads }
     }
 
     /// Sends an unasked report.
@@ -259,7 +262,7 @@ fn device_side(device: &OwnedFd, held: &Mutex<FakeState>, dead: &AtomicBool, dea
 fn talk(
     mut stream: UnixStream,
     held: &Mutex<FakeState>,
-    [mute, start_mutes, holds_stops]: [&AtomicBool; 3],
+    [mute, start_mutes, holds_stops, slow]: [&AtomicBool; 4],
     disks: &[DiskOffer],
     boot: u64,
 ) {
@@ -276,6 +279,9 @@ fn talk(
             let mut answers = vec![answer(&mut held.lock().unwrap(), &request, disks, boot).encode(sequence)];
             if matches!(request, Request::Hello { .. }) && !held.lock().unwrap().loses_disks() {
                 answers.extend(disks.iter().map(|disk| Report::Disk(disk.clone()).encode(sequence)));
+            }
+            if slow.load(Ordering::SeqCst) {
+                thread::sleep(Duration::from_millis(20));
             }
             if matches!(request, Request::Start { .. }) && start_mutes.swap(false, Ordering::SeqCst) {
                 mute.store(true, Ordering::SeqCst);

@@ -16,6 +16,8 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use service::control::{DiskIndex, ExportIndex, QueueIndex, Report, Request};
 use vhost::VhostBackend;
+use vhost::vhost_user::VhostUserFrontend;
+use vhost::vhost_user::message::VhostUserConfigFlags;
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::appliance::{FakeAppliance, disk};
@@ -384,4 +386,46 @@ fn a_kick_for_a_queue_that_waits_for_a_machine_that_is_behind_arrives() {
     appliance.deaf.store(false, Ordering::SeqCst);
     other.start_queue(1, 0);
     eventually("the queue is served", || appliance.queues() == 2);
+}
+
+/// Sets a flag when it goes, by a panic, too.
+struct Guard<'a>(&'a AtomicBool);
+
+impl Drop for Guard<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn a_front_end_that_changes_its_configuration_all_the_time_does_not_keep_another_disk_waiting() {
+    for [restless, other] in [["a", "b"], ["b", "a"]] {
+        does_not_keep_waiting(restless, other);
+    }
+}
+
+#[track_caller]
+fn does_not_keep_waiting(restless: &str, other: &str) {
+    let (place, appliance) = two_disks();
+    let mut restless = Consumer::realize(&place.socket(restless), &place.ram("a"), RAM, 1);
+    restless.start();
+    restless.ask(0, None, 0);
+    let mut other = Consumer::realize(&place.socket(other), &place.ram("a"), RAM, 2);
+    other.tell_memory(RAM).unwrap();
+    appliance.slow.store(true, Ordering::SeqCst);
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        // Many changes for each answer.
+        scope.spawn(|| {
+            let flags = VhostUserConfigFlags::WRITABLE;
+            for value in (0..=u8::MAX).cycle().take_while(|_| !done.load(Ordering::SeqCst)) {
+                restless.front.set_config(32, flags, &[value]).unwrap();
+                thread::sleep(Duration::from_millis(1));
+            }
+        });
+        let end = Guard(&done);
+        other.start_queue(1, 0);
+        eventually("the other disk is served", || appliance.queues() == 2);
+        drop(end);
+    });
 }
