@@ -10,9 +10,10 @@
 //!
 //! | lock | protects | under it |
 //! |---|---|---|
-//! | [`Shared::state`] | what front ends want, what the appliance holds ([`State`]), and the machine's ivshmem servers | nothing that waits: numbers are compared, the consumer's used.idx is loaded, descriptors are rung ([`Bell`]), lines are given to the [`Journal`], messages are sent as far as there is room (to the appliance's QEMU, the rest waits in `ivshmem`; to a front end's channel, the rest is dropped) |
+//! | [`Shared::state`] | what front ends want, what the appliance holds ([`State`]), and the machine's ivshmem servers | nothing that waits: numbers are compared, the consumer's used.idx is loaded, descriptors are made, copied, closed and rung ([`Bell`]), lines are given to the [`Journal`], messages are sent as far as there is room (to the appliance's QEMU, the rest waits in `ivshmem`; to a front end's channel, the rest is dropped) |
 //! | [`Shared::threads`] | the list of threads | the list is changed; threads are waited for without it |
 //! | [`Shared::fronts`] | the list of front ends' connections | they are shut down |
+//! | a front end's (`front`) | why its last message was refused | the reason is set, or taken |
 //! | `guard`'s | the table of mappings | a place is taken or given up |
 //!
 //! No thread holds two of them, and none holds one while it prints, makes a socket, ends a machine, goes through a
