@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory, Parser};
 use host::admin;
 use host::appliance::{ApplianceProcess, hand_over};
@@ -31,6 +32,7 @@ use host::script::{self, Script, ScriptError};
 use host::session::ReplyForm;
 use serde_json::Value;
 use service::admin::line::LINE_BYTES_MAX;
+use service::admin::table::specs;
 
 const FAILED: u8 = 1;
 const USAGE: u8 = 2;
@@ -69,8 +71,7 @@ fn failure(error: &ScriptError, launch: &Launch) -> Failure {
 }
 
 fn main() -> ExitCode {
-    // clap ends with status 2 by itself when the usage is wrong.
-    let outcome = match Cli::parse().verb {
+    let outcome = match command_line().verb {
         Verb::Image(options) => image::make(&options).map(|()| 0).map_err(|why| Failure(FAILED, why)),
         Verb::Qemu(options) => qemu(*options),
         Verb::Exec { commands, json, start } => exec(&commands, json, start.launch(None)),
@@ -104,6 +105,21 @@ fn main() -> ExitCode {
     });
     JOURNAL.flush(last_words(status == BY_SIGNAL));
     status.into()
+}
+
+/// The command line. clap ends with status 2 when it is wrong.
+fn command_line() -> Cli {
+    Cli::try_parse().unwrap_or_else(|mut error| {
+        if let Some(ContextValue::String(verb)) = error.get(ContextKind::InvalidSubcommand)
+            && specs().any(|spec| spec.is_called(verb))
+        {
+            let words: Vec<String> = env::args().skip_while(|word| word != verb).collect();
+            let tip = format!("the appliance has this command: untornctl admin '{}'", words.join(" "));
+            error.remove(ContextKind::SuggestedSubcommand);
+            error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+        }
+        error.exit()
+    })
 }
 
 const fn last_words(by_signal: bool) -> Duration {

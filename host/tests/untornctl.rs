@@ -165,6 +165,20 @@ fn a_usage_error_and_a_program_that_is_not_there_have_their_own_status() {
 }
 
 #[test]
+fn a_command_of_the_appliance_without_admin_is_told_how_it_is_asked_for() {
+    let run = |args: &[&str]| shown(&Command::new(env!("CARGO_BIN_EXE_untornctl")).args(args).output().unwrap());
+    for (words, tip) in [
+        (&["health"][..], "untornctl admin 'health'\n"),
+        (&["trim", "pmem0s", "0"], "untornctl admin 'trim pmem0s 0'\n"),
+    ] {
+        let (status, _, err) = run(words);
+        assert!(status == 2 && err.contains(tip) && err.matches("tip:").count() == 1, "{err}");
+    }
+    let (status, _, err) = run(&["nonsense"]);
+    assert!(status == 2 && !err.contains("admin"), "{err}");
+}
+
+#[test]
 fn the_appliance_is_killed_with_its_client() {
     let mut client = untornctl(&["exec", "--commands", "status"], "silent").stderr(Stdio::null()).spawn().unwrap();
     let appliance = only_child_of(client.id());
