@@ -209,6 +209,7 @@ impl Conductor {
             Heard::Nothing => return,
             Heard::Started => {
                 state.exports.iter_mut().for_each(super::state::Export::appliance_gone);
+                state.offered.clear();
                 if let Some(machine) = &mut state.machine {
                     machine.present = false;
                 }
@@ -220,6 +221,7 @@ impl Conductor {
         match report {
             Report::Hello { .. } => {}
             Report::Disk(disk) => {
+                state.offered.insert(disk.disk, disk.name.clone());
                 for export in 0..state.exports.len() {
                     // What front ends have seen: a disk without sectors, if it was withdrawn.
                     let (before, withdrawn) = (state.exports[export].disk.clone(), state.exports[export].withdrawn);
@@ -239,6 +241,7 @@ impl Conductor {
                 }
             }
             Report::DiskGone { disk } => {
+                state.offered.remove(disk);
                 for export in 0..state.exports.len() {
                     if state.exports[export].withdraw(*disk) {
                         let words = format!("{} is withdrawn: its requests fail", state.exports[export].label());
@@ -274,9 +277,11 @@ impl Conductor {
             {
                 machine.present = true;
                 state.served = machine.number;
+                let offered: Vec<&str> = state.offered.values().map(String::as_str).collect();
+                let others = if offered.is_empty() { "no disk".into() } else { offered.join(", ") };
                 for it in state.exports.iter_mut().filter(|it| !it.offered) {
                     it.withdrawn = true;
-                    shared.say(&format!("the appliance does not offer {} yet", it.label()));
+                    shared.say(&format!("the appliance does not offer {} yet: it offers {others}", it.label()));
                 }
             }
         }

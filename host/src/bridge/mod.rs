@@ -46,7 +46,7 @@ pub mod state;
 mod voice;
 mod window;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
@@ -198,6 +198,7 @@ impl Bridge {
                 voices: exports.iter().map(|_| Voice::default()).collect(),
                 exports,
                 machine: None,
+                offered: BTreeMap::new(),
                 machines: 0,
                 served: 0,
                 heard: Instant::now(),

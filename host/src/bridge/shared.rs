@@ -29,7 +29,7 @@
 //! | the machine that is being ended | until the system has ended it | the conductor, which has nothing else to do then |
 //! | the reader of lines | for ever | the journal's thread |
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::net::Shutdown;
 use std::os::fd::AsFd;
@@ -39,6 +39,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
+
+use service::control::DiskIndex;
 
 use super::ivshmem::Server;
 use super::memory_table::MemoryTable;
@@ -82,6 +84,8 @@ pub(super) struct State {
     /// What was said of each export.
     pub(super) voices: Vec<Voice>,
     pub(super) machine: Option<Machine>,
+    /// The names of the disks that the appliance offers.
+    pub(super) offered: BTreeMap<DiskIndex, String>,
     pub(super) machines: u64,
     /// The last one whose appliance has said what it serves.
     pub(super) served: u64,

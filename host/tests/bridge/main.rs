@@ -136,6 +136,18 @@ fn the_socket_appears_once_the_capacity_is_known() {
 }
 
 #[test]
+fn a_disk_that_is_not_offered_is_waited_for_and_told_with_those_that_are() {
+    let place = Place::with(|place| vec![ExportSpec { dev: Some("pmem1s".into()), ..place.spec("a") }]);
+    let appliance = place.appliance(1);
+    place.hears("the appliance does not offer pmem1s yet: it offers pmem0s");
+    appliance.report(&Report::Disk(disk(1, "pmem1s")));
+    assert_eq!(place.consumer(1).capacity(), SECTORS);
+    appliance.kill();
+    let _appliance = FakeAppliance::start(place.bridge().machine().unwrap(), Vec::new(), &place.medium, 2);
+    place.hears("the appliance does not offer pmem1s yet: it offers no disk");
+}
+
+#[test]
 fn a_disk_is_served_once_what_has_taken_its_sockets_place_is_gone() {
     let place = Place::new(LONG);
     let other = UnixListener::bind(place.socket("a")).unwrap();
