@@ -153,6 +153,8 @@ faults! {
         refused NoCookie { slot: u32 } => "label {slot} cannot be matched: the interleave set has no cookie";
         /// Without labels, bytes that a range of memory has too are memory.
         remark AliasesMemory => "the DIMM's bytes are memory, too: without labels they are that, and not behind windows";
+        /// A CXL device has no label area.
+        remark NoLabelArea { dimm: DeviceHandle } => "device {dimm} has no label area, and no namespace without labels";
         /// The labels of a DIMM of the region cannot be read: namespaces cannot be told from free space.
         refused LabelsUnknown { dimm: DeviceHandle } => "the labels of DIMM {dimm} are unknown: no namespace is served";
     }
@@ -171,6 +173,11 @@ pub fn namespaces(regions: &[Region], labels: &LabelsByDimm, findings: &mut Find
             continue;
         }
         let labelled = region.mappings().iter().any(|mapping| matches!(of(mapping), Labels::Valid(_)));
+        if let Some(without) = region.mappings().iter().find(|mapping| *of(mapping) == Labels::None)
+            && region.waits_for_labels(labels)
+        {
+            findings.note(region.at, Fault::NoLabelArea { dimm: without.dimm });
+        }
         let mut found = match &region.kind {
             Kind::Pmem(pmem) if !labelled && !region.waits_for_labels(labels) => vec![Namespace {
                 id: NamespaceId { region: region.id, number: 0 },

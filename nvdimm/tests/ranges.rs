@@ -11,6 +11,7 @@ use nvdimm::error::Place;
 use nvdimm::extent::Extent;
 use nvdimm::identity::DeviceHandle;
 use nvdimm::label::{Claim, LabelVersion, Labels, NoLabels};
+use nvdimm::namespace;
 use nvdimm::nfit;
 use nvdimm::region::{BareRange, CxlDevice, Fault, Kind, MAX_REGIONS, Other, PersistenceDomain, RegionId};
 use nvdimm::space;
@@ -191,9 +192,14 @@ fn a_cxl_device_has_labels_as_linux_writes_them_and_no_namespace_before() {
 }
 
 #[test]
-fn a_cxl_device_without_a_label_area_is_one_namespace() {
-    let found = discover(&one_dimm(), &[cxl(DeviceHandle::of_cxl(0), Some(1))], &[]);
-    assert_eq!(found.namespaces.len(), 2);
+fn a_cxl_device_without_a_label_area_has_no_namespace_as_in_linux() {
+    let handle = DeviceHandle::of_cxl(0);
+    let found = discover(&one_dimm(), &[cxl(handle, Some(1))], &[]);
+    let namespaces: Vec<_> = found.namespaces.iter().map(|namespace| namespace.id.region).collect();
+    assert_eq!(namespaces, [RegionId(0)]);
+    let findings: Vec<_> = found.findings().map(|finding| finding.what).collect();
+    assert_eq!(findings, [namespace::Fault::NoLabelArea { dimm: handle }.into()]);
+    assert_eq!(space::available(found.region(RegionId(1)).unwrap(), &found.labels), 0);
 }
 
 #[test]

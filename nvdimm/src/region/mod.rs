@@ -149,12 +149,13 @@ impl Region {
         }
     }
 
-    /// Whether it has no namespace until there are labels: to Linux a CXL device with a label area is no namespace as a
-    /// whole.
+    /// Whether it has no namespace until there are labels: to Linux a CXL device is no namespace as a whole, also if it has
+    /// no label area, and never will have labels.
     #[must_use]
     pub fn waits_for_labels(&self, labels: &LabelsByDimm) -> bool {
-        let blank = |mapping: &Mapping| matches!(labels.get(&mapping.dimm), Some(Labels::Blank { .. }));
-        matches!(self.at, Place::Cxl { .. }) && self.mappings().iter().any(blank)
+        let is_without =
+            |mapping: &Mapping| matches!(labels.get(&mapping.dimm), None | Some(Labels::None | Labels::Blank { .. }));
+        matches!(self.at, Place::Cxl { .. }) && self.mappings().iter().any(is_without)
     }
 
     /// What labels carry that were written for these DIMMs in this order.

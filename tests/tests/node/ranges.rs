@@ -215,18 +215,34 @@ fn what_stays_open_as_its_device_fails_is_not_called_disabled() {
     assert!(open > 0, "its last writes are not durable");
 }
 
+/// A CXL device, which may have a label area.
+fn boot_cxl(memory: &'static Memory, area: Option<&'static LabelArea>, device: &Arc<Device>) -> Booted {
+    let handle = DeviceHandle::of_cxl(0);
+    let flush: Arc<dyn Flush> = Arc::<Device>::clone(device);
+    let cxl = Some(CxlDevice { handle, serial: Some(5) });
+    let range = FlushedRange { base: BASE, bytes: memory.bytes as u64, flush: Some(flush), device: cxl };
+    let at = Place::Cxl { segment: 0, bus: 13, device: 0, function: 0 };
+    let bare = vec![BareMemory { at, memory: Ok(range) }];
+    let areas = area.map(|area| (handle.0, area)).into_iter().collect();
+    Hardware { bare, areas, ..Hardware::default() }.memory(BASE, memory).boot()
+}
+
+#[test]
+fn a_cxl_device_without_a_label_area_gets_no_namespace_and_says_why() {
+    let mut node = boot_cxl(Memory::new(96 * MIB), None, &Device::new(u64::MAX));
+    assert_eq!(node.done("list -N")["result"], json!([]));
+    for line in ["create-namespace", "create-namespace -s 32M", "create-namespace -n one -f"] {
+        let why = node.refused(line, "failed");
+        assert!(why.contains("no label area, and CXL memory has no namespaces without labels"), "{why}");
+    }
+    let nfit = node.done("nfit").to_string();
+    assert!(nfit.contains("has no label area, and no namespace without labels"), "{nfit}");
+}
+
 #[test]
 fn nothing_is_stored_beside_a_namespace_while_a_label_is_not_valid() {
     let (memory, area) = (Memory::new(96 * MIB), LabelArea::new());
-    let handle = DeviceHandle::of_cxl(0);
-    let boot = |device: &Arc<Device>| {
-        let flush: Arc<dyn Flush> = Arc::<Device>::clone(device);
-        let cxl = Some(CxlDevice { handle, serial: Some(5) });
-        let range = FlushedRange { base: BASE, bytes: memory.bytes as u64, flush: Some(flush), device: cxl };
-        let at = Place::Cxl { segment: 0, bus: 13, device: 0, function: 0 };
-        let bare = vec![BareMemory { at, memory: Ok(range) }];
-        Hardware { bare, areas: vec![(handle.0, area)], ..Hardware::default() }.memory(BASE, memory).boot()
-    };
+    let boot = |device: &Arc<Device>| boot_cxl(memory, Some(area), device);
     let device = Device::new(u64::MAX);
     let mut node = boot(&device);
     for name in ["first", "second"] {

@@ -20,6 +20,7 @@ use btt::unmake::{erase, info_blocks, signed_pages};
 use drivers::medium::AnyMedium;
 use drivers::pmem::Access;
 use nvdimm::change::{self, ChangeError, NewNamespace};
+use nvdimm::error::Place;
 use nvdimm::extent::Extent;
 use nvdimm::identity::DeviceHandle;
 use nvdimm::label::LabelsByDimm;
@@ -192,6 +193,11 @@ impl<M: Machine> Node<M> {
             };
             may_format(only, request.force)?;
             return Ok(Target::Whole(SlotPlace { region, namespace: 0 }));
+        }
+        if let Place::Cxl { .. } = slot.region.at
+            && without.is_some()
+        {
+            return refused("the device has no label area, and CXL memory has no namespaces without labels");
         }
         if without.is_some() || (blank.is_empty() && !labelled) {
             return refused(
