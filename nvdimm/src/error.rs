@@ -5,7 +5,7 @@ use core::fmt;
 use crate::finding::{Fault as _, Findings, Found};
 use crate::{label, namespace, nfit, region};
 
-pub use crate::finding::Place;
+pub use crate::finding::{PciPlace, Place};
 
 /// A fault of any layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -25,28 +25,10 @@ pub enum Place {
         /// The offset in its label area, in bytes.
         offset: u64,
     },
-    /// A virtio-pmem device, by its PCI address.
-    VirtioPmem {
-        /// The segment.
-        segment: u16,
-        /// The bus.
-        bus: u8,
-        /// The device.
-        device: u8,
-        /// The function.
-        function: u8,
-    },
-    /// A CXL memory device, by its PCI address.
-    Cxl {
-        /// The segment.
-        segment: u16,
-        /// The bus.
-        bus: u8,
-        /// The device.
-        device: u8,
-        /// The function.
-        function: u8,
-    },
+    /// A virtio-pmem device.
+    VirtioPmem(PciPlace),
+    /// A CXL memory device.
+    Cxl(PciPlace),
     /// An entry of firmware's memory map.
     MemoryMap {
         /// The first physical address.
@@ -56,18 +38,34 @@ pub enum Place {
     },
 }
 
+/// A PCI address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PciPlace {
+    /// The segment.
+    pub segment: u16,
+    /// The bus.
+    pub bus: u8,
+    /// The device.
+    pub device: u8,
+    /// The function.
+    pub function: u8,
+}
+
+impl fmt::Display for PciPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { segment, bus, device, function } = self;
+        write!(f, "{segment:04x}:{bus:02x}:{device:02x}.{function}")
+    }
+}
+
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Nfit { table: 0, offset } => write!(f, "NFIT offset {offset}"),
             Self::Nfit { table, offset } => write!(f, "NFIT {table} offset {offset}"),
             Self::Labels { dimm, offset } => write!(f, "label area of DIMM {dimm}, offset {offset}"),
-            Self::VirtioPmem { segment, bus, device, function } => {
-                write!(f, "virtio-pmem {segment:04x}:{bus:02x}:{device:02x}.{function}")
-            }
-            Self::Cxl { segment, bus, device, function } => {
-                write!(f, "CXL {segment:04x}:{bus:02x}:{device:02x}.{function}")
-            }
+            Self::VirtioPmem(device) => write!(f, "virtio-pmem {device}"),
+            Self::Cxl(device) => write!(f, "CXL {device}"),
             Self::MemoryMap { start, kind } => write!(f, "memory map, type {kind} at {start:#x}"),
         }
     }

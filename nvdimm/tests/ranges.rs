@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use nvdimm::Inventory;
 use nvdimm::change::{self, NewNamespace};
-use nvdimm::error::Place;
+use nvdimm::error::{PciPlace, Place};
 use nvdimm::extent::Extent;
 use nvdimm::identity::DeviceHandle;
 use nvdimm::label::{Claim, LabelVersion, Labels, NoLabels};
@@ -22,7 +22,7 @@ const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 
 fn device(number: u8) -> Place {
-    Place::VirtioPmem { segment: 0, bus: 0, device: number, function: 0 }
+    Place::VirtioPmem(PciPlace { segment: 0, bus: 0, device: number, function: 0 })
 }
 
 fn virtio(number: u8, base: u64, bytes: u64) -> Option<BareRange> {
@@ -146,7 +146,7 @@ fn more_ranges_than_are_served_are_told() {
 
 /// A CXL device of 256 MiB.
 fn cxl(handle: DeviceHandle, serial: Option<u64>) -> Option<BareRange> {
-    let at = Place::Cxl { segment: 0, bus: 13, device: 0, function: 0 };
+    let at = Place::Cxl(PciPlace { segment: 0, bus: 13, device: 0, function: 0 });
     Some(BareRange { at, base: 16 * GIB, bytes: 256 * MIB, device: Some(CxlDevice { handle, serial }) })
 }
 

@@ -16,6 +16,7 @@ use nvdimm::error::Place;
 use nvdimm::identity::DeviceHandle;
 use nvdimm::region::CxlDevice;
 
+use super::place;
 use crate::clock;
 use crate::memory::AddressSpace;
 
@@ -34,13 +35,7 @@ pub(super) fn memory(
     cedt: Option<&Cedt>,
     is_first: bool,
 ) -> (BareMemory, Option<CxlLabels>) {
-    let address = function.address;
-    let at = Place::Cxl {
-        segment: address.segment(),
-        bus: address.bus(),
-        device: address.device(),
-        function: address.function(),
-    };
+    let at = Place::Cxl(place(function));
     let started = if is_first {
         start(config, functions, function, space, cedt)
     } else {

@@ -16,7 +16,7 @@ use drivers::virtio::QueuePage;
 use drivers::virtio::pmem::{VirtioPmem, is_virtio_pmem};
 use drivers::virtio::registers::PciRegisters;
 use kernel::node::{BareMemory, FlushedRange};
-use nvdimm::error::Place;
+use nvdimm::error::{PciPlace, Place};
 
 use crate::clock;
 use crate::cpu::{CpuIndex, Cpus};
@@ -85,15 +85,15 @@ fn ivshmem(
     Some(device)
 }
 
+/// Returns where a function is.
+fn place(function: &Function) -> PciPlace {
+    let at = function.address;
+    PciPlace { segment: at.segment(), bus: at.bus(), device: at.device(), function: at.function() }
+}
+
 /// Sets a virtio-pmem device up.
 fn virtio_pmem(config: &Config, function: &Function, space: &'static AddressSpace) -> BareMemory {
-    let address = function.address;
-    let at = Place::VirtioPmem {
-        segment: address.segment(),
-        bus: address.bus(),
-        device: address.device(),
-        function: address.function(),
-    };
+    let at = Place::VirtioPmem(place(function));
     let start = || {
         let registers = PciRegisters::map(config, function, space).map_err(|why| why.to_string())?;
         let (page, page_at) = space.new_page().ok_or_else(|| "no memory for its queue".to_string())?;

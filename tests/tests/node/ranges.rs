@@ -7,7 +7,7 @@ use btt::media::FenceFault;
 use drivers::flush::Flush;
 use fake_machine::{BASE, Booted, Dimm, Hardware, LabelArea, MIB, Memory, nfit_of, table_of};
 use kernel::node::{BareMemory, FlushedRange};
-use nvdimm::error::Place;
+use nvdimm::error::{PciPlace, Place};
 use nvdimm::identity::DeviceHandle;
 use nvdimm::region::CxlDevice;
 use serde_json::{Value, json};
@@ -39,7 +39,7 @@ impl Flush for Device {
     }
 }
 
-const AT: Place = Place::VirtioPmem { segment: 0, bus: 0, device: 2, function: 0 };
+const AT: Place = Place::VirtioPmem(PciPlace { segment: 0, bus: 0, device: 2, function: 0 });
 
 fn virtio(base: u64, memory: &Memory, device: &Arc<Device>) -> BareMemory {
     let flush: Arc<dyn Flush> = Arc::<Device>::clone(device);
@@ -95,7 +95,7 @@ fn it_stands_beside_nvdimms_on_a_bus_of_its_own() {
     let map = FlushedRange { base: 16 * BASE, bytes: mapped.bytes as u64, flush: None, device: None };
     let of_map = BareMemory { at: Place::MemoryMap { start: map.base, kind: 7 }, memory: Ok(map) };
     let broken = BareMemory {
-        at: Place::VirtioPmem { segment: 0, bus: 0, device: 9, function: 0 },
+        at: Place::VirtioPmem(PciPlace { segment: 0, bus: 0, device: 9, function: 0 }),
         memory: Err("it is a legacy device".into()),
     };
     let hardware = Hardware {
@@ -221,7 +221,7 @@ fn boot_cxl(memory: &'static Memory, area: Option<&'static LabelArea>, device: &
     let flush: Arc<dyn Flush> = Arc::<Device>::clone(device);
     let cxl = Some(CxlDevice { handle, serial: Some(5) });
     let range = FlushedRange { base: BASE, bytes: memory.bytes as u64, flush: Some(flush), device: cxl };
-    let at = Place::Cxl { segment: 0, bus: 13, device: 0, function: 0 };
+    let at = Place::Cxl(PciPlace { segment: 0, bus: 13, device: 0, function: 0 });
     let bare = vec![BareMemory { at, memory: Ok(range) }];
     let areas = area.map(|area| (handle.0, area)).into_iter().collect();
     Hardware { bare, areas, ..Hardware::default() }.memory(BASE, memory).boot()
