@@ -12,8 +12,8 @@ pub struct Dimm {
     pub handle: DeviceHandle,
     /// Its SMBIOS type 17 handle.
     pub physical_id: u16,
-    /// The serial number of a CXL device; `None` for a DIMM of an NFIT.
-    pub cxl_serial: Option<u64>,
+    /// Whether it is a CXL device, and no DIMM of an NFIT.
+    pub is_cxl: bool,
     /// Its identity in its control region; of several, the one with block windows.
     pub identity: Option<Identity>,
     /// Its state, by any of its mappings.
@@ -38,7 +38,7 @@ pub fn dimms(nfit: &Nfit) -> Vec<Dimm> {
                     Dimm {
                         handle: mapping.device,
                         physical_id: mapping.physical_id,
-                        cxl_serial: None,
+                        is_cxl: false,
                         identity: None,
                         flags: MappingFlags::empty(),
                         flush_hints: hints.map_or_else(Vec::new, |(_, it)| it.addresses.clone()),

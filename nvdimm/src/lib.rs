@@ -140,7 +140,7 @@ impl Inventory {
         }
         let regions = (&mut self.regions, &mut self.left_out, &mut self.next_region);
         region::add(&self.nfit, ranges, in_use, regions, &mut self.dimms, &mut self.region_findings);
-        let joined = self.dimms.iter().filter(|dimm| dimm.cxl_serial.is_some());
+        let joined = self.dimms.iter().filter(|dimm| dimm.is_cxl);
         let joined: Vec<DeviceHandle> = joined.map(|dimm| dimm.handle).collect();
         self.read_labels(&joined, labels);
         self

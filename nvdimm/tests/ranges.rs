@@ -158,7 +158,7 @@ fn a_cxl_device_has_labels_as_linux_writes_them_and_no_namespace_before() {
         nvdimm::discover(&one_dimm(), areas).with_ranges(&[cxl(handle, Some(0x1122_3344_5566_7788))], &[], areas)
     };
     let found = discover(&mut areas);
-    assert_eq!(found.dimms.iter().map(|dimm| dimm.cxl_serial.is_some()).collect::<Vec<_>>(), [false, true]);
+    assert_eq!(found.dimms.iter().map(|dimm| dimm.is_cxl).collect::<Vec<_>>(), [false, true]);
     let namespaces: Vec<_> = found.namespaces.iter().map(|namespace| namespace.id.region).collect();
     assert_eq!((namespaces, found.findings().count()), (vec![RegionId(0)], 0));
     let region = found.region(RegionId(1)).unwrap();
@@ -214,7 +214,7 @@ fn no_dimm_of_an_nfit_has_a_cxl_devices_handle_nor_its_labels() {
         let found = nvdimm::discover(&[table], &mut areas).with_ranges(&ranges, &[], &mut areas);
         // The range of the DIMM stays without one; the CXL device's takes the next number.
         assert_eq!(served(&found), [(RegionId(1), 16 * GIB, 256 * MIB)]);
-        assert_eq!(found.dimms.iter().map(|dimm| dimm.cxl_serial).collect::<Vec<_>>(), [Some(1)]);
+        assert_eq!(found.dimms.iter().map(|dimm| dimm.is_cxl).collect::<Vec<_>>(), [true]);
         let refused = nfit::Fault::ReservedHandle { dimm: handle };
         assert!(found.findings().any(|finding| finding.what == refused.into()), "{handle}");
     }

@@ -62,8 +62,7 @@ impl<M: Machine> InventoryAdmin for Node<M> {
             regions: Vec::new(),
         };
         let dimms = |is_cxl: bool| {
-            let dimms =
-                self.found.dimms.iter().enumerate().filter(move |(_, dimm)| dimm.cxl_serial.is_some() == is_cxl);
+            let dimms = self.found.dimms.iter().enumerate().filter(move |(_, dimm)| dimm.is_cxl == is_cxl);
             dimms.map(|(number, dimm)| self.dimm(number, dimm)).collect()
         };
         let mut buses = Vec::new();
@@ -202,8 +201,8 @@ impl<M: Machine> Node<M> {
         out::Dimm {
             dev: format!("nmem{number}"),
             id: dimm.identity.map(|identity| identity.to_string()),
-            handle: dimm.cxl_serial.is_none().then_some(dimm.handle.0),
-            phys_id: dimm.cxl_serial.is_none().then_some(dimm.physical_id),
+            handle: (!dimm.is_cxl).then_some(dimm.handle.0),
+            phys_id: (!dimm.is_cxl).then_some(dimm.physical_id),
             // Linux's driver takes every DIMM, with a label area or without.
             enabled: true,
             flags: out::DimmFlags {

@@ -118,11 +118,11 @@ pub(crate) fn add(
 /// # Panics
 /// If its handle is another one's. No NFIT has one of a CXL device, and each of these has a number of its own.
 fn join(device: CxlDevice, dimms: &mut Vec<Dimm>) {
-    let CxlDevice { handle, serial } = device;
+    let handle = device.handle;
     let place = dimms.binary_search_by_key(&handle, |dimm| dimm.handle);
     let place = place.expect_err("a CXL device's handle is its own");
-    let (cxl_serial, flags) = (Some(serial.unwrap_or(0)), MappingFlags::empty());
-    let dimm = Dimm { handle, physical_id: 0, cxl_serial, identity: None, flags, flush_hints: Vec::new() };
+    let flags = MappingFlags::empty();
+    let dimm = Dimm { handle, physical_id: 0, is_cxl: true, identity: None, flags, flush_hints: Vec::new() };
     dimms.insert(place, dimm);
 }
 
