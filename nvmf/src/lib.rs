@@ -1,0 +1,59 @@
+//! An NVMe/TCP target, free of sockets, clocks and hardware: it serves disks to unmodified initiators over byte streams that it
+//! is fed.
+//!
+//! The specifications are NVM Express Base 2.0, NVM Command Set 1.0 and NVMe/TCP Transport 1.0. Their words are kept: the
+//! *host* is the peer, and the *controller* is what it talks to.
+//!
+//! The owner makes a [`Target`], exports [`Namespace`]s and allows hosts, makes a [`Connection`] for each TCP connection
+//! that it accepts, and moves bytes between that and the socket. Its disks implement [`Storage`].
+//!
+//! | module | is |
+//! |---|---|
+//! | [`limits`] | all bounds in one place |
+//! | `units`, `name`, `status` | numbers, names and statuses |
+//! | `storage`, `namespace` | the seam below, and a disk as hosts see it |
+//! | `wire` | PDUs, digests, and how a stream is taken apart |
+//! | `command` | commands and completions |
+//! | `queue` | the commands of a connection that are in flight |
+//! | `subsystem`, `controller`, `hosts`, `target` | what connections share |
+//! | `fabrics`, `admin`, `io` | the commands |
+//! | `connection` | joins them |
+//!
+//! # Invariants
+//! 1. A command ends well only when what it wrote is durable.
+//! 2. What a connection has not done when it closes is never done: a host sends it again by another one, and a late write
+//!    would overtake newer ones.
+//! 3. Bytes from a host cause no panic, no unbounded loop, and no memory beyond [`limits`].
+//! 4. Nothing reaches the storage but whole sectors of a namespace, for a host that may use it.
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod admin;
+mod command;
+mod connection;
+mod controller;
+mod fabrics;
+mod hosts;
+mod io;
+pub mod limits;
+mod name;
+mod namespace;
+mod queue;
+mod status;
+mod storage;
+mod subsystem;
+mod target;
+mod units;
+mod wire;
+
+pub use connection::Connection;
+pub use hosts::Allowed;
+pub use name::{DISCOVERY_NQN, Host, InvalidNqn, NQN_BYTES_MAX, NQN_FIELD_BYTES, Nqn};
+pub use namespace::{Namespace, SectorBytes};
+pub use status::Status;
+pub use storage::{Storage, StorageError, Write};
+pub use target::{Endpoint, NameTaken, Settings, Target};
+pub use units::{CommandId, ControllerId, DiskId, Lba, Millis, NamespaceId, QueueId};
+pub use wire::Violation;

@@ -1,0 +1,271 @@
+//! The target: its subsystems, which hosts may use them, and its controllers. All connections share it.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
+use core::net::IpAddr;
+use core::ops::RangeInclusive;
+use core::sync::atomic::{AtomicUsize, Ordering};
+
+use spin::Mutex;
+use uuid::Uuid;
+
+use crate::controller::{Controller, EVENT_DISCOVERY, EVENT_NAMESPACE};
+use crate::hosts::{Allowed, HostList};
+use crate::name::{DISCOVERY_NQN, Host, Nqn};
+use crate::namespace::Namespace;
+use crate::subsystem::Subsystem;
+use crate::units::{ControllerId, Millis};
+
+/// What the owner chooses.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The most connections. Their number bounds the memory ([`crate::limits`]).
+    pub connections: usize,
+    /// The numbers of its controllers: others than those of targets that serve the same subsystems.
+    pub controller_ids: RangeInclusive<u16>,
+    /// Identifies the node: the serial number of its discovery controllers.
+    pub uuid: Uuid,
+}
+
+/// An address that hosts reach the target at: what discovery shows them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// The address.
+    pub address: IpAddr,
+    /// The TCP port.
+    pub port: u16,
+}
+
+/// There is a subsystem of that name already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NameTaken;
+
+impl fmt::Display for NameTaken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("there is a subsystem of that name already")
+    }
+}
+
+impl core::error::Error for NameTaken {}
+
+/// The target.
+#[derive(Debug)]
+pub struct Target {
+    pub(crate) settings: Settings,
+    /// When it began to serve.
+    pub(crate) since: Millis,
+    connections: Arc<AtomicUsize>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    subsystems: Vec<Arc<Subsystem>>,
+    controllers: Vec<Arc<Controller>>,
+    /// Hosts that may use every subsystem.
+    hosts: HostList,
+    /// How often the discovery log changed.
+    changes: u64,
+    /// The number that the next controller gets, if it is free.
+    next_id: u16,
+}
+
+/// Why a host got no controller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    NoSubsystem,
+    Host,
+    /// All numbers are in use.
+    Busy,
+}
+
+/// The permission to be a connection.
+#[derive(Debug)]
+pub(crate) struct Permit(Arc<AtomicUsize>);
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Target {
+    /// A target that exports nothing, to no host.
+    #[must_use]
+    pub fn new(settings: Settings, now: Millis) -> Self {
+        let next_id = *settings.controller_ids.start();
+        let (subsystems, controllers, hosts) = (Vec::new(), Vec::new(), HostList::default());
+        let state = Mutex::new(State { subsystems, controllers, hosts, changes: 1, next_id });
+        Self { settings, since: now, connections: Arc::new(AtomicUsize::new(0)), state }
+    }
+
+    /// Exports a namespace as a subsystem of that name.
+    ///
+    /// # Errors
+    /// There is one of that name.
+    pub fn export(&self, nqn: Nqn, namespace: Namespace) -> Result<(), NameTaken> {
+        let mut state = self.state.lock();
+        if nqn.as_str() == DISCOVERY_NQN || state.subsystem(&nqn).is_some() {
+            return Err(NameTaken);
+        }
+        state.subsystems.push(Arc::new(Subsystem::new(nqn, namespace)));
+        state.discovery_changed();
+        Ok(())
+    }
+
+    /// Ends a subsystem: its connections close when they are looked at next, and what they have not begun is not done.
+    /// Returns whether there was one.
+    pub fn unexport(&self, nqn: &Nqn) -> bool {
+        let mut state = self.state.lock();
+        let Some(subsystem) = state.subsystem(nqn).cloned() else { return false };
+        state.subsystems.retain(|found| found.nqn != *nqn);
+        subsystem.set_namespace(None);
+        state.of(&subsystem).for_each(|controller| controller.end());
+        state.discovery_changed();
+        true
+    }
+
+    /// Puts another namespace, or none, in the place of a subsystem's. Its hosts are told, and look at it anew. Returns
+    /// whether there is such a subsystem.
+    pub fn change(&self, nqn: &Nqn, namespace: Option<Namespace>) -> bool {
+        let state = self.state.lock();
+        let Some(subsystem) = state.subsystem(nqn) else { return false };
+        subsystem.set_namespace(namespace);
+        state.of(subsystem).for_each(|controller| controller.tell(EVENT_NAMESPACE));
+        true
+    }
+
+    /// Lets a host use a subsystem, or all of them. Returns false if there is no such subsystem.
+    pub fn allow(&self, rule: Allowed, subsystem: Option<&Nqn>) -> bool {
+        let mut state = self.state.lock();
+        match subsystem {
+            None => state.hosts.allow(rule),
+            Some(nqn) => match state.subsystem(nqn) {
+                Some(subsystem) => subsystem.state.lock().hosts.allow(rule),
+                None => return false,
+            },
+        }
+        state.discovery_changed();
+        true
+    }
+
+    /// Takes that back. Hosts that may not use their subsystem any more lose their connections when these are looked at
+    /// next. Returns false if there was no such rule.
+    pub fn deny(&self, rule: &Allowed, subsystem: Option<&Nqn>) -> bool {
+        let mut state = self.state.lock();
+        let found = match subsystem {
+            None => state.hosts.deny(rule),
+            Some(nqn) => state.subsystem(nqn).is_some_and(|subsystem| subsystem.state.lock().hosts.deny(rule)),
+        };
+        for controller in &state.controllers {
+            let subsystem = controller.subsystem.as_ref();
+            if subsystem.is_some_and(|subsystem| !state.allows(subsystem, &controller.host.nqn)) {
+                controller.end();
+            }
+        }
+        state.discovery_changed();
+        found
+    }
+
+    /// The permission for one more connection, if there are not too many.
+    pub(crate) fn permit(&self) -> Option<Permit> {
+        let most = self.settings.connections;
+        let more = |count| (count < most).then_some(count + 1);
+        self.connections.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
+        Some(Permit(self.connections.clone()))
+    }
+
+    /// How many connections there are.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    /// The controllers that hosts have now: their hosts' names, and the subsystems' (discovery's is
+    /// [`DISCOVERY_NQN`]).
+    #[must_use]
+    pub fn controllers(&self) -> Vec<(ControllerId, Nqn, Option<Nqn>)> {
+        let state = self.state.lock();
+        let alive = state.controllers.iter().filter(|controller| !controller.is_ended());
+        let subsystem = |it: &Controller| it.subsystem.as_ref().map(|subsystem| subsystem.nqn.clone());
+        alive.map(|it| (it.id, it.host.nqn.clone(), subsystem(it))).collect()
+    }
+
+    /// Makes a controller for a host.
+    ///
+    /// # Errors
+    /// Why it gets none.
+    pub(crate) fn new_controller(
+        &self,
+        subsystem: &Nqn,
+        host: Host,
+        keep_alive_ms: u32,
+        now: Millis,
+    ) -> Result<Arc<Controller>, Refused> {
+        let mut state = self.state.lock();
+        let subsystem = if subsystem.as_str() == DISCOVERY_NQN {
+            None
+        } else {
+            let found = state.subsystem(subsystem).ok_or(Refused::NoSubsystem)?;
+            if !state.allows(found, &host.nqn) {
+                return Err(Refused::Host);
+            }
+            Some(found.clone())
+        };
+        state.controllers.retain(|controller| controller.lives(now));
+        let id = state.free_id(&self.settings.controller_ids).ok_or(Refused::Busy)?;
+        let controller = Arc::new(Controller::new(id, host, subsystem, keep_alive_ms, now));
+        state.controllers.push(controller.clone());
+        Ok(controller)
+    }
+
+    /// The controller of that number.
+    pub(crate) fn controller(&self, id: ControllerId, now: Millis) -> Option<Arc<Controller>> {
+        let state = self.state.lock();
+        state.controllers.iter().find(|controller| controller.id == id && controller.lives(now)).cloned()
+    }
+
+    /// The subsystems that a host may use, and how often that changed.
+    pub(crate) fn visible_to(&self, host: &Nqn) -> (u64, Vec<Arc<Subsystem>>) {
+        let state = self.state.lock();
+        let visible = state.subsystems.iter().filter(|subsystem| state.allows(subsystem, host));
+        (state.changes, visible.cloned().collect())
+    }
+}
+
+impl State {
+    fn subsystem(&self, nqn: &Nqn) -> Option<&Arc<Subsystem>> {
+        self.subsystems.iter().find(|subsystem| subsystem.nqn == *nqn)
+    }
+
+    fn allows(&self, subsystem: &Subsystem, host: &Nqn) -> bool {
+        self.hosts.allows(host) || subsystem.state.lock().hosts.allows(host)
+    }
+
+    /// The controllers of a subsystem.
+    fn of<'a>(&'a self, subsystem: &'a Arc<Subsystem>) -> impl Iterator<Item = &'a Arc<Controller>> {
+        let of = move |it: &&Arc<Controller>| it.subsystem.as_ref().is_some_and(|found| Arc::ptr_eq(found, subsystem));
+        self.controllers.iter().filter(of)
+    }
+
+    /// Counts a change of the discovery log, and tells those that read it.
+    fn discovery_changed(&mut self) {
+        self.changes += 1;
+        let readers = self.controllers.iter().filter(|controller| controller.subsystem.is_none());
+        readers.for_each(|controller| controller.tell(EVENT_DISCOVERY));
+    }
+
+    /// A number that no controller has; one that was given up is used again as late as possible.
+    fn free_id(&mut self, ids: &RangeInclusive<u16>) -> Option<ControllerId> {
+        let count = ids.end().checked_sub(*ids.start())?;
+        for _ in 0..=count {
+            let id = self.next_id;
+            self.next_id = if id == *ids.end() { *ids.start() } else { id + 1 };
+            if !self.controllers.iter().any(|controller| controller.id.0 == id) {
+                return Some(ControllerId(id));
+            }
+        }
+        None
+    }
+}
