@@ -1,7 +1,7 @@
 //! What a target takes, in one place: what hosts are told, and what bounds memory and the length of a step.
 //!
-//! A connection's memory is at most its commands (some 30 KiB for a full queue), [`DATA_ROOM_BYTES`] for their data, and
-//! one sector that waits to be sent. How many connections there are is [`crate::Settings::connections`].
+//! A connection's memory is at most its commands (some 30 KiB for a full queue), [`DATA_ROOM_BYTES`] and
+//! [`CAPSULE_ROOM_BYTES`] for their data, and one sector that waits to be sent. How many connections there are is [`crate::Settings::connections`].
 
 /// Command Dword Transfer: the size of a submission queue entry (Base 2.0, section 3.3.3.1).
 pub const COMMAND_BYTES: usize = 64;
@@ -19,7 +19,9 @@ pub const QUEUE_ENTRIES_LESS_ONE: u16 = 127;
 pub const IO_QUEUES: u16 = 8;
 /// How many Asynchronous Event Requests are held, less one (AERL).
 pub const ASYNC_EVENTS_LESS_ONE: u8 = 3;
-/// The most bytes of data of a connection's commands.
+/// The most bytes of data of a connection's commands that came in their capsules.
+pub const CAPSULE_ROOM_BYTES: usize = 256 << 10;
+/// The most bytes of other data of a connection's commands: those that hosts are asked for, and those made for them.
 pub const DATA_ROOM_BYTES: usize = 512 << 10;
 /// The most sectors that the storage is asked for at a time: as many as a BTT commits together.
 pub const STEP_SECTORS: usize = 32;
@@ -39,4 +41,5 @@ pub const KEEP_ALIVE_GRACE_MS: u64 = 1_000;
 /// milliseconds.
 pub const DISCOVERY_SILENCE_MS: u64 = 120_000;
 
+const _: () = assert!(CAPSULE_ROOM_BYTES >= 4 * IN_CAPSULE_BYTES as usize);
 const _: () = assert!(STEP_BYTES >= TRANSFER_BYTES as usize && DATA_ROOM_BYTES >= 2 * TRANSFER_BYTES as usize);

@@ -12,15 +12,17 @@
 //! | `Sending` | its data are to be sent | the last byte is sent |
 //! | `Ended` | its completion is to be sent | [`Queue::finish`] |
 //!
-//! Nothing here grows but a command's data, and those are bounded by [`DATA_ROOM_BYTES`] in all: one that finds no room waits,
-//! or is not taken from the stream.
+//! Nothing here grows but a command's data, and those are bounded. What is asked for, or made, waits for room within
+//! [`DATA_ROOM_BYTES`]; what comes in capsules is taken from the stream when there is some within [`CAPSULE_ROOM_BYTES`].
+//! These are two, as data that were asked for may stand in the stream behind a capsule: if that waited for their room, nothing
+//! would ever move. Data of a capsule wait for nothing that is still to come, but for the second half of a fused operation.
 
 use alloc::collections::{TryReserveError, VecDeque};
 use alloc::vec::Vec;
 
 use crate::command::{Command, Completion, RawCompletion, Transfer};
 use crate::io::IoTask;
-use crate::limits::DATA_ROOM_BYTES;
+use crate::limits::{CAPSULE_ROOM_BYTES, DATA_ROOM_BYTES};
 use crate::status::Status;
 use crate::units::CommandId;
 
@@ -76,6 +78,8 @@ pub(crate) struct Entry {
     pub(crate) data: Vec<u8>,
     /// Bytes of data that it has in all.
     pub(crate) data_bytes: usize,
+    /// Whether they came in its capsule.
+    in_capsule: bool,
     /// How far it was carried out, or sent: in its own units.
     pub(crate) done: u64,
     /// What it will end with, whatever else comes.
@@ -92,8 +96,10 @@ pub(crate) struct Queue {
     ready: VecDeque<Tag>,
     outgoing: VecDeque<Tag>,
     waiting: VecDeque<Tag>,
-    /// Bytes of data that there is room for.
+    /// Bytes that there is room for, of data that are asked for or made.
     room: usize,
+    /// The same of data in capsules.
+    capsule_room: usize,
     /// The next submission queue entry, modulo the queue's size; `None` if the host wants no flow control.
     head: Option<u16>,
 }
@@ -111,6 +117,7 @@ impl Queue {
             outgoing: VecDeque::new(),
             waiting: VecDeque::new(),
             room: DATA_ROOM_BYTES,
+            capsule_room: CAPSULE_ROOM_BYTES,
             head: flow_control.then_some(0),
         };
         queue.entries.try_reserve_exact(size.into())?;
@@ -132,6 +139,7 @@ impl Queue {
             stage: Stage::Capsule,
             data: Vec::new(),
             data_bytes: 0,
+            in_capsule: false,
             done: 0,
             fault: None,
             partner: None,
@@ -167,14 +175,24 @@ impl Queue {
         &mut self.entries[tag.index()]
     }
 
-    /// Makes room for a command's data. Returns false if there is none now.
+    /// Makes room for data of a command that are asked for, or made. Returns false if there is none now.
     pub(crate) fn reserve(&mut self, tag: Tag, bytes: usize) -> bool {
+        self.reserve_within(tag, bytes, false)
+    }
+
+    /// The same for data in its capsule.
+    pub(crate) fn reserve_in_capsule(&mut self, tag: Tag, bytes: usize) -> bool {
+        self.reserve_within(tag, bytes, true)
+    }
+
+    fn reserve_within(&mut self, tag: Tag, bytes: usize, in_capsule: bool) -> bool {
         let entry = &mut self.entries[tag.index()];
-        if bytes > self.room || entry.data.try_reserve_exact(bytes).is_err() {
+        let room = if in_capsule { &mut self.capsule_room } else { &mut self.room };
+        if bytes > *room || entry.data.try_reserve_exact(bytes).is_err() {
             return false;
         }
-        entry.data_bytes = bytes;
-        self.room -= bytes;
+        (entry.data_bytes, entry.in_capsule) = (bytes, in_capsule);
+        *room -= bytes;
         true
     }
 
@@ -274,9 +292,15 @@ impl Queue {
     fn release(&mut self, tag: Tag) {
         let entry = &mut self.entries[tag.index()];
         if entry.data.capacity() > 0 {
-            self.room += core::mem::take(&mut entry.data_bytes);
+            let room = if entry.in_capsule { &mut self.capsule_room } else { &mut self.room };
+            *room += core::mem::take(&mut entry.data_bytes);
             entry.data = Vec::new();
         }
+        self.admit();
+    }
+
+    /// Gives room to those that wait for it.
+    pub(crate) fn admit(&mut self) {
         while let Some(next) = self.waiting.front().copied() {
             let bytes = self.entry(next).data_bytes;
             if !self.reserve(next, bytes) {

@@ -52,7 +52,7 @@ impl Connection {
                 Phase::Closing { .. } | Phase::Closed => return bytes.len(),
             }
             if let Some((tag, wanted)) = self.stuck {
-                if !self.queue.reserve(tag, wanted) {
+                if !self.queue.reserve_in_capsule(tag, wanted) {
                     return taken;
                 }
                 self.stuck = None;
@@ -141,7 +141,7 @@ impl Connection {
         match planned {
             Ok(Way::InCapsule(bytes)) => {
                 self.sink = Sink::Command(tag);
-                if !self.queue.reserve(tag, bytes) {
+                if !self.queue.reserve_in_capsule(tag, bytes) {
                     self.stuck = Some((tag, bytes));
                 }
             }

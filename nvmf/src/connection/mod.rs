@@ -138,7 +138,9 @@ impl Connection {
     /// Whether [`Connection::output`] has something to send.
     #[must_use]
     pub fn has_output(&self) -> bool {
-        self.phase != Phase::Closed && (self.sender.has_some() || self.queue.outgoing().is_some())
+        // A termination is the last word: commands get no reply after it.
+        let replies = self.violation.is_none() && self.queue.outgoing().is_some();
+        self.phase != Phase::Closed && (self.sender.has_some() || replies)
     }
 
     /// Carries out a bounded step, and looks at the time. Returns whether there may be more to do right away.
@@ -157,6 +159,8 @@ impl Connection {
             self.phase = Phase::Closed;
             return false;
         }
+        // Some may wait because memory was short, and not for others of this queue.
+        self.queue.admit();
         match &mut self.role {
             Role::Io(view, association) => {
                 let Some(subsystem) = &association.controller.subsystem else { return false };

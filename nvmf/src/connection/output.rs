@@ -174,11 +174,7 @@ impl Connection {
         let mut made = self.sender.drain(into);
         let mut budget = STEP_SECTORS;
         while made < into.len() && !self.sender.has_some() {
-            // Its last words are said: commands get no reply any more, but for Disconnect.
-            if self.violation.is_some() {
-                break;
-            }
-            let Some(tag) = self.queue.outgoing() else { break };
+            let Some(tag) = self.queue.outgoing().filter(|_| self.violation.is_none()) else { break };
             let room = &mut into[made..];
             let entry = self.queue.entry(tag);
             made += match entry.stage {

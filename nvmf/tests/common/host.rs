@@ -185,7 +185,7 @@ impl<'a> Host<'a> {
 
     /// Moves bytes both ways until nothing moves any more, and returns what came.
     pub(crate) fn run(&mut self, disk: &mut RamDisk) -> Vec<Reply> {
-        for _ in 0..100_000 {
+        for _ in 0..2_000_000 {
             let offered = self.unsent.len().min(self.segment);
             let taken = self.connection.input(self.target, &self.unsent[..offered], self.now);
             self.unsent.drain(..taken);
