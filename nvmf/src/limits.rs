@@ -1,7 +1,8 @@
 //! What a target takes, in one place: what hosts are told, and what bounds memory and the length of a step.
 //!
 //! A connection's memory is at most its commands (some 30 KiB for a full queue), [`DATA_ROOM_BYTES`] and
-//! [`CAPSULE_ROOM_BYTES`] for their data, and one sector that waits to be sent. How many connections there are is [`crate::Settings::connections`].
+//! [`CAPSULE_ROOM_BYTES`] for their data, and one sector that waits to be sent. How many connections there
+//! are is [`crate::Settings::connections`].
 
 /// Command Dword Transfer: the size of a submission queue entry (Base 2.0, section 3.3.3.1).
 pub const COMMAND_BYTES: usize = 64;

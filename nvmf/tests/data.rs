@@ -3,10 +3,11 @@
 
 mod common;
 
+use nvmf::{Namespace, SectorBytes, StorageError, Target};
+
 use common::disk::RamDisk;
 use common::host::{Host, Reply, Sqe, icreq, io};
 use common::{HOST, NAMESPACE, SECTORS, SUBSYSTEM, target, target_of};
-use nvmf::{Namespace, SectorBytes, StorageError, Target};
 
 /// Opcodes.
 const FLUSH: u8 = 0;

@@ -3,10 +3,11 @@
 
 mod common;
 
+use nvmf::{Allowed, Millis, Namespace, Nqn};
+
 use common::disk::RamDisk;
 use common::host::{Host, Reply, Sqe, identify, io, log, property_get, property_set, set_feature};
 use common::{DISCOVERY, HOST, NAMESPACE, SECTORS, SUBSYSTEM, UUID, target};
-use nvmf::{Allowed, Millis, Namespace, Nqn};
 
 fn disk() -> RamDisk {
     RamDisk::new(512, SECTORS)

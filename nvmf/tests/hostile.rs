@@ -3,10 +3,11 @@
 
 mod common;
 
+use nvmf::{Connection, Millis, Target};
+
 use common::disk::RamDisk;
 use common::host::{Host, Reply, Sqe, connect, icreq, io, pdu};
 use common::{ENDPOINT, HOST, SECTORS, SUBSYSTEM, target};
-use nvmf::{Connection, Millis, Target};
 
 /// Fatal errors (FES).
 const FIELD: u16 = 1;

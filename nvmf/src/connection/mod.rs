@@ -9,9 +9,10 @@
 //! | [`Connection::output`] | the storage, room in the socket | fills it: reads are done here, straight into that room, a step's worth at most |
 //!
 //! Bytes that `input` does not take are to be offered again: the connection has no room for them until it has done
-//! more, or until the host has read. So a host that does not read stops itself alone. [`Connection::is_closed`] tells when the socket is
-//! to be closed; what is in flight is dropped with the connection, and never done later. Nothing here wakes by itself: a
-//! connection that is idle is looked at (`step`) some times a second, so that a silent host's controller ends in time.
+//! more, or until the host has read. So a host that does not read stops itself alone. [`Connection::is_closed`] tells
+//! when the socket is to be closed; what is in flight is dropped with the connection, and never done later. Nothing here
+//! wakes by itself: a connection that is idle is looked at (`step`) some times a second, so that a silent host's
+//! controller ends in time.
 
 mod input;
 mod output;
@@ -31,7 +32,6 @@ use crate::subsystem::View;
 use crate::target::{Endpoint, Permit, Target};
 use crate::units::{Millis, QueueId};
 use crate::wire::{Receiver, Violation};
-
 use input::{Fused, Sink};
 use output::Sender;
 

@@ -244,56 +244,60 @@ impl<'a> Host<'a> {
         panic!("no reply");
     }
 
-    /// Takes what was received apart.
     fn replies(&mut self) -> Vec<Reply> {
-        let mut replies = Vec::new();
-        while self.received.len() >= 8 {
-            let [kind, flags, hlen, pdo] = self.received[..4].try_into().unwrap();
-            let plen = u32::from_le_bytes(self.received[4..8].try_into().unwrap()) as usize;
-            assert!(plen >= usize::from(hlen));
-            if self.received.len() < plen {
-                break;
-            }
-            let pdu: Vec<u8> = self.received.drain(..plen).collect();
-            let u16_at = |at: usize| u16::from_le_bytes([pdu[at], pdu[at + 1]]);
-            let u32_at = |at: usize| u32::from_le_bytes(pdu[at..at + 4].try_into().unwrap());
-            let digested = !matches!(kind, 1 | 3);
-            let header_digest = usize::from(digested && self.digests & 1 != 0) * 4;
-            assert_eq!(flags & 1 != 0, header_digest > 0, "the flag of the header digest");
-            if header_digest > 0 {
-                assert_eq!(u32_at(hlen.into()), crc32c(&pdu[..hlen.into()]), "the header digest");
-            }
-            replies.push(match kind {
-                1 => {
-                    assert_eq!((hlen, plen, u16_at(8), pdu[10]), (128, 128, 0, 0));
-                    Reply::Init { digests: pdu[11], most: u32_at(12) }
-                }
-                3 => Reply::Terminated { error: u16_at(8), information: u32_at(10) },
-                5 => {
-                    assert_eq!((usize::from(hlen), plen), (24, 24 + header_digest));
-                    let result = u64::from_le_bytes(pdu[8..16].try_into().unwrap());
-                    assert_eq!(pdu[22] & 1, 0, "no phase");
-                    Reply::End { cid: u16_at(20), status: u16_at(22) >> 1, result, head: u16_at(16) }
-                }
-                7 => {
-                    let (at, bytes) = (usize::from(pdo), u32_at(16) as usize);
-                    assert!(at.is_multiple_of(self.alignment) && at >= 24 + header_digest, "{at}");
-                    let data = pdu[at..at + bytes].to_vec();
-                    let data_digest = usize::from(self.digests & 2 != 0) * 4;
-                    assert_eq!(flags & 2 != 0, data_digest > 0, "the flag of the data digest");
-                    assert_eq!(plen, at + bytes + data_digest);
-                    if data_digest > 0 {
-                        assert_eq!(u32_at(at + bytes), crc32c(&data), "the data digest");
-                    }
-                    let (last, success) = (flags & 4 != 0, flags & 8 != 0);
-                    Reply::Data { cid: u16_at(8), offset: u32_at(12), data, last, success }
-                }
-                9 => Reply::Ask { cid: u16_at(8), tag: u16_at(10), offset: u32_at(12), bytes: u32_at(16) },
-                other => panic!("a PDU of type {other}"),
-            });
-        }
-        replies
+        take_replies(&mut self.received, self.digests, self.alignment)
     }
+}
+
+/// Takes what was received apart; what is not whole stays.
+pub(crate) fn take_replies(received: &mut Vec<u8>, digests: u8, alignment: usize) -> Vec<Reply> {
+    let mut replies = Vec::new();
+    while received.len() >= 8 {
+        let [kind, flags, hlen, pdo] = received[..4].try_into().unwrap();
+        let plen = u32::from_le_bytes(received[4..8].try_into().unwrap()) as usize;
+        assert!(plen >= usize::from(hlen));
+        if received.len() < plen {
+            break;
+        }
+        let pdu: Vec<u8> = received.drain(..plen).collect();
+        let u16_at = |at: usize| u16::from_le_bytes([pdu[at], pdu[at + 1]]);
+        let u32_at = |at: usize| u32::from_le_bytes(pdu[at..at + 4].try_into().unwrap());
+        let digested = !matches!(kind, 1 | 3);
+        let header_digest = usize::from(digested && digests & 1 != 0) * 4;
+        assert_eq!(flags & 1 != 0, header_digest > 0, "the flag of the header digest");
+        if header_digest > 0 {
+            assert_eq!(u32_at(hlen.into()), crc32c(&pdu[..hlen.into()]), "the header digest");
+        }
+        replies.push(match kind {
+            1 => {
+                assert_eq!((hlen, plen, u16_at(8), pdu[10]), (128, 128, 0, 0));
+                Reply::Init { digests: pdu[11], most: u32_at(12) }
+            }
+            3 => Reply::Terminated { error: u16_at(8), information: u32_at(10) },
+            5 => {
+                assert_eq!((usize::from(hlen), plen), (24, 24 + header_digest));
+                let result = u64::from_le_bytes(pdu[8..16].try_into().unwrap());
+                assert_eq!(pdu[22] & 1, 0, "no phase");
+                Reply::End { cid: u16_at(20), status: u16_at(22) >> 1, result, head: u16_at(16) }
+            }
+            7 => {
+                let (at, bytes) = (usize::from(pdo), u32_at(16) as usize);
+                assert!(at.is_multiple_of(alignment) && at >= 24 + header_digest, "{at}");
+                let data = pdu[at..at + bytes].to_vec();
+                let data_digest = usize::from(digests & 2 != 0) * 4;
+                assert_eq!(flags & 2 != 0, data_digest > 0, "the flag of the data digest");
+                assert_eq!(plen, at + bytes + data_digest);
+                if data_digest > 0 {
+                    assert_eq!(u32_at(at + bytes), crc32c(&data), "the data digest");
+                }
+                let (last, success) = (flags & 4 != 0, flags & 8 != 0);
+                Reply::Data { cid: u16_at(8), offset: u32_at(12), data, last, success }
+            }
+            9 => Reply::Ask { cid: u16_at(8), tag: u16_at(10), offset: u32_at(12), bytes: u32_at(16) },
+            other => panic!("a PDU of type {other}"),
+        });
+    }
+    replies
 }
 
 /// ICReq.

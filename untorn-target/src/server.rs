@@ -1,0 +1,201 @@
+//! The sockets, and the loop that serves them: one thread, which sleeps in poll(2) while there is nothing to do.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsFd;
+use std::time::Instant;
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nvmf::{Connection, Endpoint, Millis, Target};
+
+use crate::disks::Disks;
+
+/// Bytes that wait in each direction of a connection, beside those in the kernel.
+const BUFFER_BYTES: usize = 256 << 10;
+
+/// How often connections are looked at that nothing comes from, so that a silent host's controller ends.
+const TICK_MS: u16 = 100;
+
+/// How many connections are accepted before those that there are have their turn.
+const ACCEPTS_A_TURN: usize = 64;
+
+/// The sockets and what they serve.
+pub struct Server {
+    target: Target,
+    disks: Disks,
+    listeners: Vec<TcpListener>,
+    /// What discovery shows, if it is not the address that a host reached.
+    advertised: Option<SocketAddr>,
+    connections: Vec<Peer>,
+    start: Instant,
+}
+
+/// A connection and its socket.
+struct Peer {
+    socket: TcpStream,
+    connection: Connection,
+    /// Received, and not taken: from `taken` on.
+    input: Vec<u8>,
+    taken: usize,
+    /// Made, and not sent: from `sent` up to `made`.
+    output: Vec<u8>,
+    sent: usize,
+    made: usize,
+    /// The host sends no more.
+    ended: bool,
+}
+
+impl Server {
+    /// Serves these disks at these sockets.
+    ///
+    /// # Errors
+    /// The operating system's, for a socket.
+    pub fn new(
+        target: Target,
+        disks: Disks,
+        listeners: Vec<TcpListener>,
+        advertised: Option<SocketAddr>,
+    ) -> io::Result<Self> {
+        for listener in &listeners {
+            listener.set_nonblocking(true)?;
+        }
+        Ok(Self { target, disks, listeners, advertised, connections: Vec::new(), start: Instant::now() })
+    }
+
+    fn now(&self) -> Millis {
+        Millis(u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// Serves until the operating system refuses to wait.
+    ///
+    /// # Errors
+    /// Its error.
+    pub fn run(&mut self) -> io::Result<()> {
+        let mut busy = false;
+        loop {
+            self.wait(busy)?;
+            self.accept();
+            let now = self.now();
+            busy = false;
+            for peer in &mut self.connections {
+                busy |= peer.serve(&self.target, &mut self.disks, now);
+            }
+            self.connections.retain(|peer| !peer.is_gone());
+        }
+    }
+
+    /// Sleeps until something can move; not at all if there is work.
+    fn wait(&mut self, busy: bool) -> io::Result<()> {
+        let peers = self.connections.iter().map(|peer| PollFd::new(peer.socket.as_fd(), peer.interest()));
+        let listeners = self.listeners.iter().map(|it| PollFd::new(it.as_fd(), PollFlags::POLLIN));
+        let mut all: Vec<_> = peers.chain(listeners).collect();
+        let timeout = if busy { PollTimeout::ZERO } else { PollTimeout::from(TICK_MS) };
+        match poll(&mut all, timeout) {
+            Ok(0) if !busy => self.disks.drain(),
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(why) => return Err(why.into()),
+        }
+        let broken =
+            |fd: &PollFd<'_>| fd.revents().is_some_and(|it| it.intersects(PollFlags::POLLERR | PollFlags::POLLHUP));
+        let broken: Vec<_> = all.iter().map(broken).collect();
+        // Also one whose bytes find no room: nothing would be read of it that tells its end.
+        self.connections.iter_mut().zip(broken).for_each(|(peer, broken)| peer.ended |= broken);
+        Ok(())
+    }
+
+    fn accept(&mut self) {
+        let now = self.now();
+        for listener in &self.listeners {
+            for _ in 0..ACCEPTS_A_TURN {
+                // None is there, or there is no descriptor for it: the next turn tries again.
+                let Ok((socket, _)) = listener.accept() else { break };
+                let Ok(reached) = socket.local_addr() else { continue };
+                let shown = self.advertised.unwrap_or(reached);
+                let endpoint = Endpoint { address: shown.ip().to_canonical(), port: shown.port() };
+                if socket.set_nonblocking(true).is_err() || socket.set_nodelay(true).is_err() {
+                    continue;
+                }
+                // One too many is closed.
+                if let Some(connection) = Connection::accept(&self.target, endpoint, now) {
+                    self.connections.push(Peer::new(socket, connection));
+                }
+            }
+        }
+    }
+}
+
+impl Peer {
+    fn new(socket: TcpStream, connection: Connection) -> Self {
+        let (input, output) = (Vec::new(), Vec::new());
+        Self { socket, connection, input, taken: 0, output, sent: 0, made: 0, ended: false }
+    }
+
+    /// What is waited for.
+    fn interest(&self) -> PollFlags {
+        let mut flags = PollFlags::empty();
+        flags.set(PollFlags::POLLIN, !self.ended && self.input.len() < BUFFER_BYTES);
+        flags.set(PollFlags::POLLOUT, self.sent < self.made);
+        flags
+    }
+
+    fn is_gone(&self) -> bool {
+        self.ended || self.connection.is_closed() && self.sent == self.made
+    }
+
+    /// Moves what can be moved, and does a step. Returns whether there is more to do at once.
+    fn serve(&mut self, target: &Target, disks: &mut Disks, now: Millis) -> bool {
+        self.receive();
+        // What it sent again by another connection must not be overtaken.
+        if self.ended {
+            return false;
+        }
+        self.taken += self.connection.input(target, &self.input[self.taken..], now);
+        if self.taken == self.input.len() {
+            self.input.clear();
+            self.taken = 0;
+        }
+        let more = self.connection.step(target, disks, now);
+        if self.sent == self.made {
+            self.output.resize(BUFFER_BYTES, 0);
+            (self.sent, self.made) = (0, self.connection.output(disks, &mut self.output));
+        }
+        self.send();
+        more || self.sent == self.made && self.connection.has_output()
+    }
+
+    fn receive(&mut self) {
+        let from = self.input.len();
+        if self.ended || from == BUFFER_BYTES {
+            return;
+        }
+        self.input.resize(BUFFER_BYTES, 0);
+        let got = match self.socket.read(&mut self.input[from..]) {
+            Ok(0) => {
+                self.ended = true;
+                0
+            }
+            Ok(got) => got,
+            Err(why) => {
+                self.ended = !matches!(why.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted);
+                0
+            }
+        };
+        self.input.truncate(from + got);
+    }
+
+    fn send(&mut self) {
+        while self.sent < self.made {
+            match self.socket.write(&self.output[self.sent..self.made]) {
+                Ok(0) => self.ended = true,
+                Ok(more) => {
+                    self.sent += more;
+                    continue;
+                }
+                Err(why) if why.kind() == ErrorKind::Interrupted => continue,
+                Err(why) => self.ended |= why.kind() != ErrorKind::WouldBlock,
+            }
+            return;
+        }
+    }
+}
