@@ -6,6 +6,7 @@
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
+use crate::auth::Secrets;
 use crate::limits::{DISCOVERY_SILENCE_MS, IO_QUEUES, KEEP_ALIVE_GRACE_MS, KEEP_ALIVE_GRANULARITY};
 use crate::name::Host;
 use crate::subsystem::Subsystem;
@@ -23,6 +24,8 @@ pub(crate) struct Controller {
     pub(crate) host: Host,
     /// `None`: of the discovery subsystem.
     pub(crate) subsystem: Option<Arc<Subsystem>>,
+    /// What its host must prove to know, on each queue.
+    pub(crate) secrets: Option<Arc<Secrets>>,
     alive: AtomicBool,
     /// CC.EN.
     enabled: AtomicBool,
@@ -44,6 +47,7 @@ impl Controller {
         id: ControllerId,
         host: Host,
         subsystem: Option<Arc<Subsystem>>,
+        secrets: Option<Arc<Secrets>>,
         keep_alive_ms: u32,
         now: Millis,
     ) -> Self {
@@ -51,6 +55,7 @@ impl Controller {
             id,
             host,
             subsystem,
+            secrets,
             alive: AtomicBool::new(true),
             enabled: AtomicBool::new(false),
             keep_alive_ms: AtomicU32::new(0),

@@ -16,6 +16,7 @@
 //! | `command` | commands and completions |
 //! | `queue` | the commands of a connection that are in flight |
 //! | `subsystem`, `controller`, `hosts`, `target` | what connections share |
+//! | `auth` | a host proves that it knows a secret |
 //! | `fabrics`, `admin`, `io` | the commands |
 //! | `connection` | joins them |
 //!
@@ -31,6 +32,7 @@
 extern crate alloc;
 
 mod admin;
+mod auth;
 mod command;
 mod connection;
 mod controller;
@@ -48,6 +50,7 @@ mod target;
 mod units;
 mod wire;
 
+pub use auth::{InvalidSecret, Secret, Secrets};
 pub use connection::Connection;
 pub use hosts::Allowed;
 pub use name::{DISCOVERY_NQN, Host, InvalidNqn, NQN_BYTES_MAX, NQN_FIELD_BYTES, Nqn};

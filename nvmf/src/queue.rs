@@ -63,6 +63,8 @@ pub(crate) enum Task {
     Control,
     /// A command of the NVM command set.
     Io(IoTask),
+    /// A message of authentication.
+    Authentication,
     /// It was refused; [`Entry::fault`] says why.
     Refused,
 }
@@ -92,6 +94,8 @@ pub(crate) struct Entry {
 #[derive(Debug)]
 pub(crate) struct Queue {
     entries: Vec<Entry>,
+    /// How many entries there may be.
+    size: u16,
     free: Vec<Tag>,
     ready: VecDeque<Tag>,
     outgoing: VecDeque<Tag>,
@@ -112,6 +116,7 @@ impl Queue {
     pub(crate) fn new(size: u16, flow_control: bool) -> Result<Self, TryReserveError> {
         let mut queue = Self {
             entries: Vec::new(),
+            size,
             free: Vec::new(),
             ready: VecDeque::new(),
             outgoing: VecDeque::new(),
@@ -149,8 +154,7 @@ impl Queue {
             // Tags are first used in ascending order.
             None => self.entries.push(entry),
         }
-        let size = u16::try_from(self.entries.capacity()).expect("a queue's size");
-        self.head = self.head.map(|head| (head + 1) % size);
+        self.head = self.head.map(|head| (head + 1) % self.size);
         Some(tag)
     }
 

@@ -36,6 +36,7 @@ impl Status {
     pub const CONNECT_CONTROLLER_BUSY: Self = Self(0x181);
     pub const CONNECT_INVALID_PARAMETERS: Self = Self::final_(0x182);
     pub const CONNECT_INVALID_HOST: Self = Self::final_(0x184);
+    pub const AUTHENTICATION_REQUIRED: Self = Self::final_(0x191);
     pub const WRITE_FAULT: Self = Self::final_(0x280);
     pub const UNRECOVERED_READ_ERROR: Self = Self::final_(0x281);
     pub const COMPARE_FAILURE: Self = Self::final_(0x285);

@@ -10,8 +10,9 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 use spin::Mutex;
 use uuid::Uuid;
 
+use crate::auth::Secrets;
 use crate::controller::{Controller, EVENT_DISCOVERY, EVENT_NAMESPACE};
-use crate::hosts::{Allowed, HostList};
+use crate::hosts::{Allowed, HostList, may_use};
 use crate::name::{DISCOVERY_NQN, Host, Nqn};
 use crate::namespace::Namespace;
 use crate::subsystem::Subsystem;
@@ -26,6 +27,8 @@ pub struct Settings {
     pub controller_ids: RangeInclusive<u16>,
     /// Identifies the node: the serial number of its discovery controllers.
     pub uuid: Uuid,
+    /// Fills bytes with random ones that nobody can foresee: what hosts are challenged with.
+    pub random: fn(&mut [u8]),
 }
 
 /// An address that hosts reach the target at: what discovery shows them.
@@ -136,13 +139,14 @@ impl Target {
         true
     }
 
-    /// Lets a host use a subsystem, or all of them. Returns false if there is no such subsystem.
-    pub fn allow(&self, rule: Allowed, subsystem: Option<&Nqn>) -> bool {
+    /// Lets a host use a subsystem, or all of them; it must prove that it knows the secrets, if there are any. Hosts that
+    /// are connected stay so. Returns false if there is no such subsystem.
+    pub fn allow(&self, rule: Allowed, subsystem: Option<&Nqn>, secrets: Option<Secrets>) -> bool {
         let mut state = self.state.lock();
         match subsystem {
-            None => state.hosts.allow(rule),
+            None => state.hosts.allow(rule, secrets),
             Some(nqn) => match state.subsystem(nqn) {
-                Some(subsystem) => subsystem.state.lock().hosts.allow(rule),
+                Some(subsystem) => subsystem.state.lock().hosts.allow(rule, secrets),
                 None => return false,
             },
         }
@@ -204,18 +208,16 @@ impl Target {
         now: Millis,
     ) -> Result<Arc<Controller>, Refused> {
         let mut state = self.state.lock();
-        let subsystem = if subsystem.as_str() == DISCOVERY_NQN {
-            None
+        let (subsystem, secrets) = if subsystem.as_str() == DISCOVERY_NQN {
+            (None, None)
         } else {
             let found = state.subsystem(subsystem).ok_or(Refused::NoSubsystem)?;
-            if !state.allows(found, &host.nqn) {
-                return Err(Refused::Host);
-            }
-            Some(found.clone())
+            let secrets = state.secrets(found, &host.nqn).ok_or(Refused::Host)?;
+            (Some(found.clone()), secrets)
         };
         state.controllers.retain(|controller| controller.lives(now));
         let id = state.free_id(&self.settings.controller_ids).ok_or(Refused::Busy)?;
-        let controller = Arc::new(Controller::new(id, host, subsystem, keep_alive_ms, now));
+        let controller = Arc::new(Controller::new(id, host, subsystem, secrets, keep_alive_ms, now));
         state.controllers.push(controller.clone());
         Ok(controller)
     }
@@ -240,7 +242,12 @@ impl State {
     }
 
     fn allows(&self, subsystem: &Subsystem, host: &Nqn) -> bool {
-        self.hosts.allows(host) || subsystem.state.lock().hosts.allows(host)
+        self.secrets(subsystem, host).is_some()
+    }
+
+    /// What a host must know to use a subsystem; `None` if it may not.
+    fn secrets(&self, subsystem: &Subsystem, host: &Nqn) -> Option<Option<Arc<Secrets>>> {
+        may_use(&subsystem.state.lock().hosts, &self.hosts, host).cloned()
     }
 
     /// The controllers of a subsystem.

@@ -110,7 +110,7 @@ fn discovery_shows_a_host_what_it_may_use() {
     let other = Namespace { disk: nvmf::DiskId(8), ..NAMESPACE };
     target.export(Nqn::new("nqn.other").unwrap(), other).unwrap();
     target.deny(&Allowed::Host(Nqn::new(HOST).unwrap()), None);
-    target.allow(Allowed::Host(Nqn::new(HOST).unwrap()), Some(&Nqn::of_uuid(&UUID)));
+    target.allow(Allowed::Host(Nqn::new(HOST).unwrap()), Some(&Nqn::of_uuid(&UUID)), None);
 
     let (mut host, _) = Host::admin(&target, &mut disk, DISCOVERY, 0);
     let (_, _, ctrl) = host.command(&mut disk, identify(1, 1, 0));
@@ -134,7 +134,7 @@ fn discovery_shows_a_host_what_it_may_use() {
     assert_eq!(host.command(&mut disk, log(4, 0x70, 1024, 2048)).2, [0; 1024], "at the end");
     assert_eq!(host.command(&mut disk, log(4, 2, 512, 0)).0, 0x4109);
 
-    target.allow(Allowed::Any, Some(&Nqn::new("nqn.other").unwrap()));
+    target.allow(Allowed::Any, Some(&Nqn::new("nqn.other").unwrap()), None);
     let event = host.run(&mut disk);
     assert!(matches!(event[..], [Reply::End { cid: 2, status: 0, result: 0x70_f0_02, .. }]), "{event:?}");
     let (_, _, header) = host.command(&mut disk, log(3, 0x70, 1024, 0));

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -14,6 +14,8 @@ use btt::info_block::Version;
 use btt::{Btt, OpenError, Placement};
 use nvmf::{DiskId, Namespace, SectorBytes};
 use uuid::{Builder, Uuid};
+
+use crate::random;
 
 /// Where a BTT may begin: as on a namespace without labels, and with labels 1.2.
 const PLACEMENTS: [Placement; 2] = [
@@ -61,7 +63,7 @@ impl Disk {
             let sector_size = SectorSize::new(size.bytes()).expect("both are sector sizes of a BTT");
             let options = FormatOptions {
                 sector_size,
-                uuid: random_uuid().map_err(io)?,
+                uuid: random_uuid(),
                 parent_uuid: Uuid::nil(),
                 version: Version::V1_1,
                 zero_data: false,
@@ -118,10 +120,10 @@ fn is_blank(file: &File) -> io::Result<bool> {
     Ok(true)
 }
 
-fn random_uuid() -> io::Result<Uuid> {
+fn random_uuid() -> Uuid {
     let mut bytes = [0; 16];
-    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
-    Ok(Builder::from_random_bytes(bytes).into_uuid())
+    random::fill(&mut bytes);
+    Builder::from_random_bytes(bytes).into_uuid()
 }
 
 /// Why a file cannot be served.

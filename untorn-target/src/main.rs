@@ -2,8 +2,7 @@
 //! first connection is taken.
 
 use std::error::Error;
-use std::fs::File;
-use std::io::{Read, Write, stdout};
+use std::io::{Write, stdout};
 use std::net::TcpListener;
 use std::process::ExitCode;
 
@@ -12,6 +11,7 @@ use nvmf::{DiskId, Millis, Nqn, Settings, Target};
 use untorn_target::disk::Disk;
 use untorn_target::disks::Disks;
 use untorn_target::options::Options;
+use untorn_target::random;
 use untorn_target::server::Server;
 use uuid::Builder;
 
@@ -31,15 +31,16 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     for path in &options.files {
         disks.push(Disk::open(path, options.format, options.read_only)?);
     }
-    let mut random = [0; 18];
-    File::open("/dev/urandom")?.read_exact(&mut random)?;
-    let [uuid @ .., low, high] = random;
+    let mut bytes = [0; 18];
+    random::fill(&mut bytes);
+    let [uuid @ .., low, high] = bytes;
     // Two processes that serve one host must not number their controllers alike, though they know nothing of each other.
     let first = 1 + u16::from_le_bytes([low, high]) % 0xf000;
     let settings = Settings {
         connections: options.connections,
         controller_ids: first..=first + 0xff,
         uuid: Builder::from_random_bytes(uuid).into_uuid(),
+        random: random::fill,
     };
     let target = Target::new(settings, Millis(0));
     let mut listeners = Vec::new();
@@ -61,7 +62,7 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
         eprintln!("untorn-target: no host may connect (--allow HOSTNQN, or --allow any)");
     }
     for rule in &options.allow {
-        target.allow(rule.clone(), None);
+        target.allow(rule.clone(), None, options.secrets());
     }
     out.flush()?;
     drop(out);

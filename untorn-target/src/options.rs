@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Parser;
-use nvmf::{Allowed, Nqn, SectorBytes};
+use nvmf::{Allowed, Nqn, Secret, Secrets, SectorBytes};
 
 /// Serves files that hold BTTs by NVMe/TCP, each as a subsystem of its own
 ///
@@ -24,6 +24,19 @@ pub struct Options {
     /// A host that may connect, or `any` (repeatable); none may until it is named
     #[arg(long, value_name = "HOSTNQN|any", value_parser = allowed)]
     pub allow: Vec<Allowed>,
+    /// What these hosts must prove to know, as nvme gen-dhchap-key makes it
+    #[arg(long, value_name = "DHHC-1:…", env = "UNTORN_SECRET", hide_env_values = true, value_parser = Secret::parse)]
+    pub secret: Option<Secret>,
+    /// What the target proves to know where a host asks for that; with --secret
+    #[arg(
+        long,
+        value_name = "DHHC-1:…",
+        env = "UNTORN_CONTROLLER_SECRET",
+        hide_env_values = true,
+        value_parser = Secret::parse,
+        requires = "secret"
+    )]
+    pub controller_secret: Option<Secret>,
     /// What discovery shows instead of the address that a host reached, such as one in front of a NAT
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub advertise: Option<SocketAddr>,
@@ -36,6 +49,15 @@ pub struct Options {
     /// The most connections at a time: a host has one for each of its CPUs, up to 8, and one more
     #[arg(long, value_name = "N", default_value_t = 256)]
     pub connections: usize,
+}
+
+impl Options {
+    /// The secrets of all hosts that are named, if they must know one.
+    #[must_use]
+    pub fn secrets(&self) -> Option<Secrets> {
+        let controller = self.controller_secret.clone();
+        self.secret.clone().map(|host| Secrets { host, controller })
+    }
 }
 
 fn allowed(text: &str) -> Result<Allowed, String> {

@@ -28,6 +28,8 @@ pub struct Server {
     /// What discovery shows, if it is not the address that a host reached.
     advertised: Option<SocketAddr>,
     connections: Vec<Peer>,
+    /// The last accept failed for want of descriptors or memory: the next one waits for a tick.
+    short: bool,
     start: Instant,
 }
 
@@ -60,7 +62,7 @@ impl Server {
         for listener in &listeners {
             listener.set_nonblocking(true)?;
         }
-        Ok(Self { target, disks, listeners, advertised, connections: Vec::new(), start: Instant::now() })
+        Ok(Self { target, disks, listeners, advertised, connections: Vec::new(), short: false, start: Instant::now() })
     }
 
     fn now(&self) -> Millis {
@@ -88,7 +90,8 @@ impl Server {
     /// Sleeps until something can move; not at all if there is work.
     fn wait(&mut self, busy: bool) -> io::Result<()> {
         let peers = self.connections.iter().map(|peer| PollFd::new(peer.socket.as_fd(), peer.interest()));
-        let listeners = self.listeners.iter().map(|it| PollFd::new(it.as_fd(), PollFlags::POLLIN));
+        let listens = if self.short { PollFlags::empty() } else { PollFlags::POLLIN };
+        let listeners = self.listeners.iter().map(|it| PollFd::new(it.as_fd(), listens));
         let mut all: Vec<_> = peers.chain(listeners).collect();
         let timeout = if busy { PollTimeout::ZERO } else { PollTimeout::from(TICK_MS) };
         match poll(&mut all, timeout) {
@@ -106,10 +109,18 @@ impl Server {
 
     fn accept(&mut self) {
         let now = self.now();
+        self.short = false;
         for listener in &self.listeners {
             for _ in 0..ACCEPTS_A_TURN {
-                // None is there, or there is no descriptor for it: the next turn tries again.
-                let Ok((socket, _)) = listener.accept() else { break };
+                let socket = match listener.accept() {
+                    Ok((socket, _)) => socket,
+                    Err(why) if why.kind() == ErrorKind::WouldBlock => break,
+                    // One that was gone before it was accepted, too: it costs a tick.
+                    Err(_) => {
+                        self.short = true;
+                        break;
+                    }
+                };
                 let Ok(reached) = socket.local_addr() else { continue };
                 let shown = self.advertised.unwrap_or(reached);
                 let endpoint = Endpoint { address: shown.ip().to_canonical(), port: shown.port() };

@@ -2,6 +2,7 @@
 
 use super::{Connection, Phase, Role};
 use crate::admin;
+use crate::auth::Dialogue;
 use crate::command::{Command, Completion, Fuse, SglDescriptor, Transfer};
 use crate::fabrics;
 use crate::io::{self, IoTask, IoWork, fail_fused};
@@ -148,6 +149,7 @@ impl Connection {
             Ok(Way::AskFor(bytes)) => self.queue.ask_for_data(tag, bytes),
             Ok(Way::ToHost) => match self.queue.entry(tag).task {
                 Task::Io(_) => self.queue.read(tag),
+                Task::Authentication => self.arrived(tag),
                 _ => self.queue.ready(tag),
             },
             Ok(Way::None) => self.arrived(tag),
@@ -184,6 +186,14 @@ impl Connection {
     fn task(&mut self, command: &Command) -> Result<(Task, Transfer), Status> {
         if !command.has_sgl() {
             return Err(Status::INVALID_FIELD);
+        }
+        if self.auth.is_some()
+            && let Some(transfer) = fabrics::authentication(command)
+        {
+            return transfer.map(|transfer| (Task::Authentication, transfer));
+        }
+        if self.must_authenticate() {
+            return Err(Status::AUTHENTICATION_REQUIRED);
         }
         let is_fabrics = command.opcode == fabrics::FABRICS;
         let control = |transfer| (Task::Control, transfer);
@@ -292,6 +302,10 @@ impl Connection {
             self.queue.end(tag, Completion::SUCCESS);
             return;
         }
+        if matches!(self.queue.entry(tag).task, Task::Authentication) {
+            self.authenticate(tag);
+            return;
+        }
         match (command.fuse(), partner) {
             (Fuse::First | Fuse::Second, None) => self.queue.hold(tag),
             (fuse @ (Fuse::First | Fuse::Second), Some(partner)) => {
@@ -302,6 +316,34 @@ impl Connection {
                 }
             }
             _ => self.queue.ready(tag),
+        }
+    }
+
+    /// Authentication Send, or Authentication Receive.
+    fn authenticate(&mut self, tag: Tag) {
+        let Some(auth) = &mut self.auth else { unreachable!("there is a dialogue") };
+        let entry = self.queue.entry(tag);
+        match entry.transfer {
+            Transfer::ToHost(bytes) => {
+                let bytes = bytes as usize;
+                let mut message = auth.next();
+                if message.len() > bytes {
+                    self.queue.end(tag, Completion::of(Status::INVALID_FIELD));
+                } else if !self.queue.reserve(tag, bytes) {
+                    self.queue.end(tag, Completion::of(Status::INTERNAL_ERROR));
+                } else {
+                    message.resize(bytes, 0);
+                    self.queue.entry_mut(tag).data = message;
+                    self.queue.send(tag);
+                }
+            }
+            _ => {
+                auth.take(&entry.data);
+                self.queue.end(tag, Completion::SUCCESS);
+            }
+        }
+        if self.auth.as_ref().is_some_and(Dialogue::is_over) {
+            self.sender.disconnect();
         }
     }
 

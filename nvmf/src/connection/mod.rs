@@ -20,6 +20,7 @@ mod output;
 use core::fmt;
 
 use crate::admin::{AdminQueue, Outcome, Surroundings};
+use crate::auth::Dialogue;
 use crate::command::{Completion, Transfer};
 use crate::controller::Association;
 use crate::fabrics::{self, Connect};
@@ -79,9 +80,11 @@ pub struct Connection {
     fused: Option<Fused>,
     /// A command whose data find no room yet.
     stuck: Option<(Tag, usize)>,
+    /// How its host proves itself, if it must.
+    auth: Option<Dialogue>,
     /// What discovery shows.
     endpoint: Endpoint,
-    /// By then it is a queue of a controller.
+    /// By then it is a queue of a controller, and its host has proved itself.
     deadline: Millis,
     /// Why it ended, if the host broke the rules.
     violation: Option<Violation>,
@@ -116,6 +119,7 @@ impl Connection {
             sink: Sink::None,
             fused: None,
             stuck: None,
+            auth: None,
             endpoint,
             deadline: now.plus(HANDSHAKE_MS),
             violation: None,
@@ -161,23 +165,27 @@ impl Connection {
         }
         // Some may wait because memory was short, and not for others of this queue.
         self.queue.admit();
-        match &mut self.role {
+        let more = match &mut self.role {
             Role::Io(view, association) => {
                 let Some(subsystem) = &association.controller.subsystem else { return false };
                 view.refresh(subsystem);
-                let done = io::step(&mut self.queue, view.namespace(), storage, &subsystem.counters);
-                if done == StepOutcome::Done {
-                    return true;
-                }
-                self.closes_after(now)
+                io::step(&mut self.queue, view.namespace(), storage, &subsystem.counters) == StepOutcome::Done
             }
             Role::Admin(..) => self.step_admin(target, now),
             Role::Stranger => self.step_stranger(target, now),
+        };
+        if !more && self.sender.disconnects() {
+            // It closes when the reply is sent.
+            self.phase = Phase::Closing { until: now.plus(LAST_WORDS_MS) };
         }
+        more
     }
 
-    /// Whether its controller lives, or, without one, whether there is time left to get one.
+    /// Whether its controller lives, and whether there is time left for what comes before it serves.
     fn lives(&self, now: Millis) -> bool {
+        if self.must_authenticate() && now >= self.deadline {
+            return false;
+        }
         match &self.role {
             Role::Stranger => now < self.deadline,
             Role::Admin(_, association) => association.controller.lives(now),
@@ -186,12 +194,9 @@ impl Connection {
         }
     }
 
-    /// After Disconnect it closes when the reply is sent.
-    fn closes_after(&mut self, now: Millis) -> bool {
-        if self.sender.disconnects() {
-            self.phase = Phase::Closing { until: now.plus(LAST_WORDS_MS) };
-        }
-        false
+    /// Whether its host has still to prove itself.
+    fn must_authenticate(&self) -> bool {
+        self.auth.as_ref().is_some_and(|auth| !auth.is_authenticated())
     }
 
     fn step_admin(&mut self, target: &Target, now: Millis) -> bool {
@@ -251,7 +256,16 @@ impl Connection {
         };
         // Its reply is the new queue's first one.
         let tag = queue.begin(entry.command).expect("an empty queue has room");
-        queue.end(tag, Completion::with(association.controller.id.0.into()));
+        let controller = &association.controller;
+        self.auth = match (&controller.secrets, &controller.subsystem) {
+            (Some(secrets), Some(subsystem)) => {
+                let names = (controller.host.nqn.clone(), subsystem.nqn.clone());
+                Some(Dialogue::new(secrets.clone(), names.0, names.1, target.settings.random))
+            }
+            _ => None,
+        };
+        let required = if self.auth.is_some() { fabrics::AUTHENTICATION_REQUIRED } else { 0 };
+        queue.end(tag, Completion::with(u64::from(controller.id.0) | required));
         self.queue = queue;
         self.role = match &association.controller.subsystem {
             Some(subsystem) if association.queue != QueueId::ADMIN => Role::Io(View::new(subsystem), association),

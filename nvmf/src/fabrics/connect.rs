@@ -13,6 +13,9 @@ use crate::units::{ControllerId, Millis, QueueId};
 /// Its data (figure 378).
 pub(crate) const CONNECT_DATA_BYTES: u32 = 1024;
 
+/// AUTHREQ in its result, ATR: the host has to authenticate itself (figure 380).
+pub(crate) const AUTHENTICATION_REQUIRED: u64 = 1 << 17;
+
 /// CATTR: the host wants no flow control of the submission queue.
 const NO_FLOW_CONTROL: u8 = 1 << 2;
 /// CNTLID of an admin queue's Connect: any controller.

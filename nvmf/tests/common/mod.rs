@@ -42,9 +42,16 @@ pub(crate) fn target() -> Target {
 }
 
 pub(crate) fn target_of(namespace: Namespace) -> Target {
-    let settings = Settings { connections: 40, controller_ids: 1..=100, uuid: NODE };
+    let settings = Settings { connections: 40, controller_ids: 1..=100, uuid: NODE, random };
     let target = Target::new(settings, Millis(0));
     target.export(Nqn::of_uuid(&UUID), namespace).unwrap();
-    target.allow(Allowed::Host(Nqn::new(HOST).unwrap()), None);
+    target.allow(Allowed::Host(Nqn::new(HOST).unwrap()), None, None);
     target
+}
+
+/// Bytes that differ from call to call, and are the same in each run.
+fn random(bytes: &mut [u8]) {
+    use std::sync::atomic::{AtomicU8, Ordering};
+    static NEXT: AtomicU8 = AtomicU8::new(1);
+    bytes.iter_mut().for_each(|byte| *byte = NEXT.fetch_add(7, Ordering::Relaxed));
 }
