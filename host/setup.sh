@@ -77,6 +77,7 @@ need_tests() {
     need busybox-static command -v busybox
     need e2fsprogs command -v mkfs.ext4
     need fio command -v fio
+    need nvme-cli command -v nvme
 }
 need_debian() {
     need debootstrap command -v debootstrap

@@ -67,6 +67,20 @@ pub fn build() {
     });
 }
 
+/// Builds `untorn-target`, once in a process, and returns where it is.
+///
+/// # Panics
+/// When it does not build.
+#[must_use]
+pub fn untorn_target() -> PathBuf {
+    static DONE: OnceLock<()> = OnceLock::new();
+    DONE.get_or_init(|| {
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        run(command(cargo).args(["build-target", "--quiet"]));
+    });
+    target().join("release/untorn-target")
+}
+
 /// Waits for `name`'s turn, which lasts as long as the file: tests of all processes take turns.
 #[must_use]
 pub fn take_turn(name: &str) -> File {

@@ -1,4 +1,4 @@
-//! An unmodified Linux as a consumer of disks: `consumer.sh` is all there is in it, beside the distribution's own
+//! An unmodified Linux as a consumer of disks, or as a host of NVMe/TCP: `consumer.sh` is all there is in it, beside the distribution's own
 //! kernel, busybox, fio, e2fsprogs and mdadm. It never runs code that lies on the disks: under TCG a page that another
 //! machine writes would not be noticed as code.
 
@@ -24,6 +24,12 @@ const LIFE: &str = "900";
 
 /// Ends a reply, before the exit status.
 const END: char = '\x1e';
+
+/// The name of a host that [`Consumer::boot_on_network`] boots.
+pub const HOST_NQN: &str = "nqn.2014-08.org.nvmexpress:uuid:0b06833d-0000-4000-8000-000000000001";
+
+/// The modules of an initiator. The first ones are asked for by what they do.
+const NETWORK_MODULES: [&str; 4] = ["crct10dif_generic", "crc64_rocksoft_generic", "virtio_net", "nvme_tcp"];
 
 /// A disk by vhost-user.
 #[derive(Clone, Copy, Debug)]
@@ -53,7 +59,7 @@ impl Consumer {
     #[must_use]
     pub fn boot(cpus: u16, ram: &Path, mebibytes: u64, disks: &[Disk<'_>]) -> Self {
         static MADE: OnceLock<PathBuf> = OnceLock::new();
-        Self::boot_from(MADE.get_or_init(|| initrd("consumer", None, &[])), cpus, ram, mebibytes, disks, &[])
+        Self::boot_from(MADE.get_or_init(|| initrd("consumer", None, &[])), cpus, ram, mebibytes, disks, &[], None)
     }
 
     /// As [`Consumer::boot`]; it has a program of ours, too, which it knows as `program`.
@@ -62,7 +68,7 @@ impl Consumer {
     /// As [`Consumer::boot`].
     #[must_use]
     pub fn boot_with(program: &Path, cpus: u16, ram: &Path, mebibytes: u64, disks: &[Disk<'_>]) -> Self {
-        Self::boot_from(&initrd("consumer-with-program", Some(program), &[]), cpus, ram, mebibytes, disks, &[])
+        Self::boot_from(&initrd("consumer-with-program", Some(program), &[]), cpus, ram, mebibytes, disks, &[], None)
     }
 
     /// As [`Consumer::boot_with`], but on NVDIMMs of its own, without label areas, and the drivers for them: a BTT on one is
@@ -73,10 +79,34 @@ impl Consumer {
     #[must_use]
     pub fn boot_on(dimms: &[&Path], program: &Path, cpus: u16, ram: &Path, mebibytes: u64) -> Self {
         let initrd = initrd("consumer-on-dimms", Some(program), &["nfit", "nd_btt", "nd_pmem"]);
-        Self::boot_from(&initrd, cpus, ram, mebibytes, &[], dimms)
+        Self::boot_from(&initrd, cpus, ram, mebibytes, &[], dimms, None)
     }
 
-    fn boot_from(initrd: &Path, cpus: u16, ram: &Path, mebibytes: u64, disks: &[Disk<'_>], dimms: &[&Path]) -> Self {
+    /// As [`Consumer::boot`], but without disks: an initiator of NVMe/TCP, with nvme-cli, on a network that is QEMU's `-netdev`
+    /// without its id. Its address is 10.0.2.15, and its name [`HOST_NQN`].
+    ///
+    /// # Panics
+    /// As [`Consumer::boot`].
+    #[must_use]
+    pub fn boot_on_network(netdev: &str, cpus: u16, ram: &Path, mebibytes: u64) -> Self {
+        static MADE: OnceLock<PathBuf> = OnceLock::new();
+        let initrd = MADE.get_or_init(|| initrd("initiator", None, &NETWORK_MODULES));
+        let mut host = Self::boot_from(initrd, cpus, ram, mebibytes, &[], &[], Some(netdev));
+        host.run("ip address add 10.0.2.15/24 dev eth0 && ip link set lo up && ip link set eth0 up");
+        host.run(&format!("mkdir -p /etc/nvme && echo {HOST_NQN} >/etc/nvme/hostnqn"));
+        host.run(&format!("echo {} >/etc/nvme/hostid", HOST_NQN.rsplit(':').next().expect("its uuid")));
+        host
+    }
+
+    fn boot_from(
+        initrd: &Path,
+        cpus: u16,
+        ram: &Path,
+        mebibytes: u64,
+        disks: &[Disk<'_>],
+        dimms: &[&Path],
+        netdev: Option<&str>,
+    ) -> Self {
         let [console, stderr] = ["console", "stderr"].map(|end| ram.with_extension(end));
         let mut command = Command::new("timeout");
         command.args(["--signal=KILL", LIFE, "setpriv", "--pdeathsig", "KILL"]);
@@ -107,6 +137,9 @@ impl Consumer {
             let queues = disk.queues;
             let device = format!("vhost-user-blk-pci,chardev=c{number},num-queues={queues},addr={}", 4 + number);
             command.args(["-device", &device]);
+        }
+        if let Some(netdev) = netdev {
+            command.args(["-netdev", &format!("{netdev},id=n0"), "-device", "virtio-net-pci,netdev=n0"]);
         }
         let (ours, theirs) = UnixStream::pair().expect("a pair of sockets");
         ours.set_read_timeout(Some(PATIENCE)).expect("a socket takes a timeout");
@@ -230,6 +263,9 @@ fn initrd(name: &str, program: Option<&Path>, modules: &[&str]) -> PathBuf {
     initramfs.program("bin/mdadm", &kernel.join("mdadm"));
     if let Some(program) = program {
         initramfs.program("bin/program", program);
+    }
+    if modules.contains(&"nvme_tcp") {
+        initramfs.program("bin/nvme", &initramfs::program("nvme"));
     }
     // ext4 and RAID bitmaps ask for this one by what it does.
     initramfs.modules("modules", &["crc32c_generic", "virtio_pci", "virtio_blk", "ext4", "raid1"]);

@@ -11,6 +11,7 @@ mod cxl;
 mod damage;
 mod export;
 mod interop;
+mod network;
 mod readme;
 mod run_qemu;
 mod virtio_pmem;
