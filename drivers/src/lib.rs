@@ -18,10 +18,11 @@
 //! | [`label_mailbox`] | QEMU's interface to DIMMs' label areas |
 //! | [`cxl`] | CXL memory devices: registers, decoders, mailbox |
 //! | [`pci`] | PCI configuration space: functions, BARs, MSI-X |
+//! | [`dma`] | a page that a device reads and writes by itself |
 //! | [`shared`] | memory that a peer writes to at the same time |
 //! | [`ivshmem`] | QEMU's ivshmem-doorbell: a consumer's memory, and interrupts both ways |
 //! | [`uart`] | a 16550 UART, as a byte link |
-//! | [`virtio`] | the driver's side of virtio over PCI; virtio-pmem |
+//! | [`virtio`] | the driver's side of virtio over PCI: virtio-pmem, virtio-net |
 //!
 //! [`phys`], [`persist`], [`copies`], [`pmem`], [`blk_window`], [`shared`] and [`transfer`] need no privilege and run in a
 //! program on a host, too.
@@ -36,6 +37,7 @@ mod bad_ranges;
 pub mod blk_window;
 pub mod copies;
 pub mod cxl;
+pub mod dma;
 pub mod flush;
 mod flush_hints;
 pub mod guarded;

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 
 use btt::media::{FenceFault, MediaError, Medium as _, NsOffset};
+use drivers::dma::DmaPage;
 use drivers::flush::{Flush, Flusher, PATIENCE_SECONDS};
 use drivers::persist::Persist;
 use drivers::phys::PhysAddr;
@@ -14,7 +15,7 @@ use drivers::pmem::{Access, PmemRegion};
 use drivers::shared::SharedWindow;
 use drivers::virtio::pmem::VirtioPmem;
 use drivers::virtio::registers::{Registers, Width};
-use drivers::virtio::{QueuePage, Structure, VirtioError};
+use drivers::virtio::{Structure, VirtioError};
 use service::memory::{MemoryOffset, SharedMemory as _};
 
 /// Where the queue's page seems to lie.
@@ -106,7 +107,7 @@ impl Device {
 
     /// The driver of this device.
     fn start(&self) -> Result<VirtioPmem<Self>, VirtioError> {
-        let page = QueuePage::new(self.state().memory, PhysAddr(PAGE_AT));
+        let page = DmaPage::new(self.state().memory, PhysAddr(PAGE_AT));
         VirtioPmem::new(self.clone(), page, quick)
     }
 

@@ -2,6 +2,8 @@
 
 use core::fmt;
 
+use net::nic::MTU_MIN;
+
 use super::structure::Structure;
 use crate::pci::PciError;
 
@@ -22,10 +24,21 @@ pub enum VirtioError {
     FeaturesRefused,
     /// It asks for a reset while it is taken into use.
     Stopped,
-    /// Its queue is missing, or has room for less than one request.
+    /// A queue is missing, or has room for less than one request.
     NoQueue,
+    /// It has no message to send for its queue.
+    NoVector,
     /// Its configuration changes all the time.
     Unsettled,
+    /// It has no Ethernet address, or one that no device can have.
+    NoMac,
+    /// The longest packet that it takes is too short.
+    Mtu {
+        /// Its length in bytes.
+        bytes: u32,
+    },
+    /// There is no memory for its queues and buffers.
+    NoMemory,
 }
 
 impl fmt::Display for VirtioError {
@@ -36,10 +49,14 @@ impl fmt::Display for VirtioError {
             Self::NoReset => write!(f, "it does not finish a reset"),
             Self::Legacy => write!(f, "it is a legacy device (no VERSION_1)"),
             Self::BehindIommu => write!(f, "it is behind an IOMMU (ACCESS_PLATFORM): give it without one"),
-            Self::FeaturesRefused => write!(f, "it does not take VERSION_1 alone as its features"),
+            Self::FeaturesRefused => write!(f, "it does not take the features that were chosen"),
             Self::Stopped => write!(f, "it stopped while it was taken into use (NEEDS_RESET)"),
             Self::NoQueue => write!(f, "it has no queue with room for a request"),
+            Self::NoVector => write!(f, "it has no message to send for its queue"),
             Self::Unsettled => write!(f, "its configuration does not settle"),
+            Self::NoMac => write!(f, "it has no Ethernet address that a device can have"),
+            Self::Mtu { bytes } => write!(f, "its MTU of {bytes} is less than {MTU_MIN}"),
+            Self::NoMemory => write!(f, "there is no memory for its queues and buffers"),
         }
     }
 }

@@ -4,14 +4,16 @@
 //! |---|---|
 //! | `structure`, `capabilities` | what registers a device has, and where: its vendor capabilities (4.1.4) |
 //! | [`registers`] | the registers, with a trait that lets a test be the device |
-//! | `set_up` | reset, features, one queue (3.1) |
-//! | `queue` | a split queue with one request at a time (2.7) |
+//! | `set_up` | reset, features, queues (3.1) |
+//! | `queue` | a split queue (2.7) |
 //! | [`pmem`] | virtio-pmem: where its memory is, and its FLUSH (5.19) |
+//! | [`net`] | virtio-net: frames in and out (5.1) |
 //!
 //! The device is not trusted: every wait has a bound, every place is checked, and what it answers is looked at once.
 
 mod capabilities;
 mod error;
+pub mod net;
 pub mod pmem;
 mod queue;
 pub mod registers;
@@ -19,5 +21,4 @@ mod set_up;
 mod structure;
 
 pub use error::VirtioError;
-pub use queue::QueuePage;
 pub use structure::Structure;

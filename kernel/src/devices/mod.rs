@@ -6,13 +6,13 @@ use alloc::string::ToString;
 use alloc::vec::Vec;
 
 use drivers::cxl::config::is_memory_device;
+use drivers::dma::DmaPage;
 use drivers::flush::Flusher;
 use drivers::ivshmem::{Ivshmem, is_ivshmem};
 use drivers::pci::{Config, Function};
 use drivers::phys::PhysAddr;
 use drivers::shared::SharedWindow;
 use drivers::uart::{COM2, Uart};
-use drivers::virtio::QueuePage;
 use drivers::virtio::pmem::{VirtioPmem, is_virtio_pmem};
 use drivers::virtio::registers::PciRegisters;
 use kernel::node::{BareMemory, FlushedRange};
@@ -100,7 +100,7 @@ fn virtio_pmem(config: &Config, function: &Function, space: &'static AddressSpac
         let page_bytes = usize::try_from(PAGE_BYTES).expect("a page is small");
         // SAFETY: the page was allocated for the queue alone, and is never freed; no reference to it exists.
         let memory = unsafe { SharedWindow::new(page, page_bytes) };
-        let device = VirtioPmem::new(registers, QueuePage::new(memory, page_at), clock::now_ns);
+        let device = VirtioPmem::new(registers, DmaPage::new(memory, page_at), clock::now_ns);
         device.map_err(|why| why.to_string())
     };
     let memory = start().map(|device| FlushedRange {

@@ -1,0 +1,482 @@
+//! virtio-net against a device of ours, which receives and sends as it should, and then does all that it must not.
+
+use std::collections::BTreeMap;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use drivers::dma::DmaPage;
+use drivers::phys::PhysAddr;
+use drivers::shared::SharedWindow;
+use drivers::virtio::net::VirtioNet;
+use drivers::virtio::registers::{Registers, Width};
+use drivers::virtio::{Structure, VirtioError};
+use net::nic::{HEADER_BYTES, Mac, Nic as _, NicFault};
+use service::memory::{MemoryOffset, SharedMemory as _};
+
+const RECEIVE: usize = 0;
+const TRANSMIT: usize = 1;
+
+const MAC: [u8; 6] = [0x52, 0x54, 0, 0x75, 0x6e, 0];
+
+/// A queue as the device knows it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Queue {
+    size: u32,
+    vector: u32,
+    addresses: [u32; 6],
+    enabled: bool,
+    /// How many chains it has used.
+    used: u16,
+    notified: u32,
+}
+
+/// The device: registers, and the machine's pages by their addresses.
+#[derive(Debug)]
+struct State {
+    pages: BTreeMap<u64, SharedWindow>,
+    status: u32,
+    features: u64,
+    select: [u32; 2],
+    chosen: u64,
+    selected: usize,
+    queues: [Queue; 2],
+    queue_size: u32,
+    /// What the register of a vector takes.
+    has_vectors: bool,
+    mac: [u8; 6],
+    mtu: u32,
+    link: u32,
+}
+
+#[derive(Clone, Debug)]
+struct Device(Arc<Mutex<State>>);
+
+/// A clock on which each look takes a millisecond.
+fn quick() -> u64 {
+    static LOOKS: AtomicU64 = AtomicU64::new(0);
+    LOOKS.fetch_add(1, Ordering::Relaxed) * 1_000_000
+}
+
+impl Device {
+    fn with(change: impl FnOnce(&mut State)) -> Self {
+        let mut state = State {
+            pages: BTreeMap::new(),
+            status: 0,
+            // VERSION_1, STATUS, MAC, MTU, and some that must not be taken: checksums, merged buffers, a control queue.
+            features: 1 << 32 | 1 << 16 | 1 << 5 | 1 << 3 | 1 | 1 << 15 | 1 << 17,
+            select: [0; 2],
+            chosen: 0,
+            selected: 0,
+            queues: [Queue { vector: 0xffff, ..Queue::default() }; 2],
+            queue_size: 256,
+            has_vectors: true,
+            mac: MAC,
+            mtu: 1500,
+            link: 1,
+        };
+        change(&mut state);
+        Self(Arc::new(Mutex::new(state)))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().expect("no panic")
+    }
+
+    /// The driver of this device, with so many pages at most.
+    fn start_with(&self, pages: usize, has_interrupt: bool) -> Result<VirtioNet<Self>, VirtioError> {
+        let page = || {
+            let memory: &'static mut [u64; 512] = Box::leak(Box::new([0xeeee_eeee_eeee_eeee; 512]));
+            // SAFETY: the page is never freed, aligned to 8, and from here on reached through the window only.
+            let memory = unsafe { SharedWindow::new(NonNull::from(memory).cast(), 4096) };
+            let mut state = self.state();
+            // No two neighbours, and above 4 GiB.
+            let at = 0x1_0000_0000 + state.pages.len() as u64 * 0x3000;
+            state.pages.insert(at, memory);
+            DmaPage::new(memory, PhysAddr(at))
+        };
+        let mut left = 0..pages;
+        VirtioNet::new(self.clone(), &mut || left.next().map(|_| page()), has_interrupt, quick)
+    }
+
+    fn start(&self) -> Result<VirtioNet<Self>, VirtioError> {
+        self.start_with(1000, true)
+    }
+}
+
+impl State {
+    /// The page of an address, and the place in it. An access to anything else is the driver's fault.
+    fn place(&self, at: u64, bytes: u64) -> (SharedWindow, MemoryOffset) {
+        let (start, window) = self.pages.range(..=at).next_back().expect("one of our pages");
+        assert!(at + bytes <= start + 4096, "{at:#x}: {bytes} bytes leave the pages that the device was given");
+        (*window, MemoryOffset(at - start))
+    }
+
+    fn read(&self, at: u64, into: &mut [u8]) {
+        let (window, place) = self.place(at, into.len() as u64);
+        window.read(place, into).expect("in the page");
+    }
+
+    fn write(&self, at: u64, bytes: &[u8]) {
+        let (window, place) = self.place(at, bytes.len() as u64);
+        window.write(place, bytes).expect("in the page");
+    }
+
+    fn word(&self, at: u64) -> u16 {
+        let (window, place) = self.place(at, 2);
+        window.load_u16(place).expect("aligned")
+    }
+
+    fn store(&self, at: u64, value: u16) {
+        let (window, place) = self.place(at, 2);
+        window.store_u16(place, value).expect("aligned");
+    }
+
+    fn address(&self, queue: usize, part: usize) -> u64 {
+        let addresses = self.queues[queue].addresses;
+        u64::from(addresses[2 * part + 1]) << 32 | u64::from(addresses[2 * part])
+    }
+
+    /// How many chains the device has of a queue.
+    fn waiting(&self, queue: usize) -> u16 {
+        self.word(self.address(queue, 1) + 2).wrapping_sub(self.queues[queue].used)
+    }
+
+    /// The chain that the device would use next: its head, and its pieces' addresses and lengths.
+    fn next(&self, queue: usize) -> Option<(u16, Vec<(u64, u32)>)> {
+        if self.waiting(queue) == 0 {
+            return None;
+        }
+        let Queue { size, used, .. } = self.queues[queue];
+        let head = self.word(self.address(queue, 1) + 4 + 2 * (u64::from(used) % u64::from(size)));
+        let (mut pieces, mut at) = (Vec::new(), head);
+        loop {
+            assert!(u32::from(at) < size && pieces.len() < 8, "a chain is short, and in its table");
+            let mut descriptor = [0; 16];
+            self.read(self.address(queue, 0) + 16 * u64::from(at), &mut descriptor);
+            let word = |at: usize| u16::from_le_bytes([descriptor[at], descriptor[at + 1]]);
+            let address = u64::from_le_bytes(descriptor[..8].try_into().expect("8 bytes"));
+            let bytes = u32::from_le_bytes(descriptor[8..12].try_into().expect("4 bytes"));
+            assert_eq!(word(12) & !1, if queue == RECEIVE { 2 } else { 0 }, "who writes it");
+            pieces.push((address, bytes));
+            if word(12) & 1 == 0 {
+                return Some((head, pieces));
+            }
+            at = word(14);
+        }
+    }
+
+    /// Puts an entry in the used ring.
+    fn use_chain(&mut self, queue: usize, id: u32, bytes: u32) {
+        let (at, place) =
+            (self.address(queue, 2), u64::from(self.queues[queue].used) % u64::from(self.queues[queue].size));
+        self.write(at + 4 + 8 * place, &id.to_le_bytes());
+        self.write(at + 8 + 8 * place, &bytes.to_le_bytes());
+        self.queues[queue].used = self.queues[queue].used.wrapping_add(1);
+        self.store(at + 2, self.queues[queue].used);
+    }
+
+    /// Hands a frame to the driver, if it has a buffer.
+    fn deliver(&mut self, frame: &[u8]) -> bool {
+        let Some((head, pieces)) = self.next(RECEIVE) else { return false };
+        let all = [&[0; 12], frame].concat();
+        let mut left = &all[..];
+        for (at, bytes) in pieces {
+            let (here, rest) = left.split_at(left.len().min(bytes as usize));
+            self.write(at, here);
+            left = rest;
+        }
+        assert!(left.is_empty(), "the buffer is long enough");
+        self.use_chain(RECEIVE, head.into(), u32::try_from(all.len()).expect("short"));
+        true
+    }
+
+    /// Takes the frame that the driver sent first.
+    fn sent(&mut self) -> Option<Vec<u8>> {
+        let (head, pieces) = self.next(TRANSMIT)?;
+        let mut all = Vec::new();
+        for (at, bytes) in pieces {
+            let mut piece = vec![0; bytes as usize];
+            self.read(at, &mut piece);
+            all.extend(piece);
+        }
+        self.use_chain(TRANSMIT, head.into(), 0);
+        assert_eq!(all[..12], [0; 12], "nothing is asked of the device");
+        Some(all.split_off(12))
+    }
+
+    /// Whether the driver wants an interrupt for a queue.
+    fn wants_interrupt(&self, queue: usize) -> bool {
+        self.word(self.address(queue, 1)) == 0
+    }
+}
+
+impl Registers for Device {
+    fn read(&self, structure: Structure, at: u32, width: Width) -> u32 {
+        let state = self.state();
+        let queue = state.queues[state.selected.min(1)];
+        match (structure, at, width) {
+            (Structure::Common, 4, Width::Double) => {
+                let half = state.select[0].min(1) * 32;
+                u32::try_from(state.features >> half & 0xffff_ffff).expect("32 bits")
+            }
+            (Structure::Common, 20, Width::Byte) => state.status,
+            (Structure::Common, 21, Width::Byte) => 7,
+            (Structure::Common, 24, Width::Word) if queue.size == 0 => state.queue_size,
+            (Structure::Common, 24, Width::Word) => queue.size,
+            (Structure::Common, 26, Width::Word) => queue.vector,
+            (Structure::Common, 30, Width::Word) => u32::try_from(state.selected).expect("small"),
+            (Structure::Device, at @ 0..6, Width::Byte) => state.mac[at as usize].into(),
+            (Structure::Device, 6, Width::Word) => state.link,
+            (Structure::Device, 10, Width::Word) => state.mtu,
+            other => panic!("{other:?} is read"),
+        }
+    }
+
+    fn write(&self, structure: Structure, at: u32, width: Width, value: u32) {
+        let mut state = self.state();
+        let (selected, has_vectors) = (state.selected.min(1), state.has_vectors);
+        match (structure, at, width) {
+            (Structure::Common, 0, Width::Double) => state.select[0] = value,
+            (Structure::Common, 8, Width::Double) => state.select[1] = value,
+            (Structure::Common, 12, Width::Double) => state.chosen |= u64::from(value) << (32 * state.select[1]),
+            (Structure::Common, 20, Width::Byte) => state.status = value,
+            (Structure::Common, 22, Width::Word) => state.selected = value as usize,
+            (Structure::Common, 24, Width::Word) => state.queues[selected].size = value,
+            (Structure::Common, 26, Width::Word) if has_vectors => state.queues[selected].vector = value,
+            (Structure::Common, 26, Width::Word) => {}
+            (Structure::Common, 28, Width::Word) => state.queues[selected].enabled = value == 1,
+            (Structure::Common, 32..=52, Width::Double) => {
+                state.queues[selected].addresses[(at as usize - 32) / 4] = value;
+            }
+            (Structure::Notify, at, Width::Word) => {
+                assert_eq!((at, state.status), (value * 4, 15), "started, and its own register");
+                state.queues[value as usize].notified += 1;
+            }
+            other => panic!("{other:?} is written"),
+        }
+    }
+
+    fn notify_multiplier(&self) -> u32 {
+        4
+    }
+}
+
+/// A frame of this length whose bytes tell it from others.
+fn frame(bytes: usize, seed: u8) -> Vec<u8> {
+    (0..bytes).map(|at| seed.wrapping_add(at.to_le_bytes()[0]).wrapping_mul(31)).collect()
+}
+
+#[test]
+fn a_device_is_started_with_the_features_that_tell_of_it_and_no_other() {
+    let device = Device::with(|_| {});
+    let mut driver = device.start().expect("a sound device");
+    assert_eq!((driver.mac(), driver.mtu(), driver.has_interrupt()), (Mac(MAC), 1500, true));
+    assert!(driver.look());
+    let state = device.state();
+    assert_eq!((state.status, state.chosen), (15, 1 << 32 | 1 << 16 | 1 << 5 | 1 << 3));
+    for queue in state.queues {
+        assert_eq!((queue.size, queue.vector, queue.enabled), (128, 0, true));
+    }
+    assert_eq!((state.waiting(RECEIVE), state.waiting(TRANSMIT)), (128, 0));
+    assert_eq!(state.queues[RECEIVE].notified, 1, "it is told of its buffers");
+    assert!(!state.wants_interrupt(RECEIVE) && !state.wants_interrupt(TRANSMIT), "it is polled");
+    drop(state);
+
+    // Without an interrupt no vector is set; without MTU and STATUS the defaults hold.
+    let device = Device::with(|state| (state.has_vectors, state.features) = (false, 1 << 32 | 1 << 5));
+    let mut driver = device.start_with(1000, false).expect("a sound device");
+    assert_eq!((driver.mtu(), driver.look(), device.state().queues[0].vector), (1500, true, 0xffff));
+    device.state().link = 0;
+    assert!(driver.look(), "it has no status to tell");
+}
+
+#[test]
+fn hostile_registers_are_refused_by_name() {
+    for (change, expected) in [
+        ((|state| state.features = 0) as fn(&mut State), VirtioError::Legacy),
+        (|state| state.features |= 1 << 33, VirtioError::BehindIommu),
+        (|state| state.features &= !(1 << 5), VirtioError::NoMac),
+        (|state| state.mac = [0; 6], VirtioError::NoMac),
+        (|state| state.mac = [0xff; 6], VirtioError::NoMac),
+        (|state| state.mac[0] |= 1, VirtioError::NoMac),
+        (|state| state.mtu = 0, VirtioError::Mtu { bytes: 0 }),
+        (|state| state.mtu = 1279, VirtioError::Mtu { bytes: 1279 }),
+        (|state| state.queue_size = 0, VirtioError::NoQueue),
+        (|state| (state.queue_size, state.mtu) = (2, 9000), VirtioError::NoQueue),
+        (|state| state.has_vectors = false, VirtioError::NoVector),
+    ] {
+        let device = Device::with(change);
+        assert_eq!(device.start().map(|_| ()), Err(expected));
+        assert_eq!(device.state().status, 0, "{expected}: it is not in use");
+    }
+    for pages in [0, 1, 10, 65, 66, 129] {
+        let device = Device::with(|_| {});
+        assert_eq!(device.start_with(pages, true).map(|_| ()), Err(VirtioError::NoMemory), "{pages} pages");
+        assert_eq!(device.state().status, 0);
+    }
+    assert!(Device::with(|_| {}).start_with(130, true).is_ok(), "two queues, and 64 pages of buffers for each");
+}
+
+#[test]
+fn frames_of_all_lengths_go_both_ways_around_the_rings_and_their_counters() {
+    for (mtu, used, size, buffers) in
+        [(1280, 1280, 256, 128), (1500, 1500, 4, 4), (2100, 2100, 8, 8), (9000, 9000, 256, 42), (65535, 9000, 3, 0)]
+    {
+        let device = Device::with(|state| (state.mtu, state.queue_size) = (mtu, size));
+        let started = device.start();
+        if buffers == 0 {
+            assert_eq!(started.map(|_| ()), Err(VirtioError::NoQueue), "a frame takes three descriptors");
+            continue;
+        }
+        let mut driver = started.expect("a sound device");
+        assert_eq!((driver.mtu(), device.state().waiting(RECEIVE)), (used, buffers));
+        let longest = HEADER_BYTES + usize::from(used);
+        let mut into = vec![0; longest];
+        for turn in 0..200 {
+            let bytes = [HEADER_BYTES, 60, 1000, longest - 1, longest][turn % 5];
+            let sent = frame(bytes, turn.to_le_bytes()[0]);
+            assert!(device.state().deliver(&sent));
+            assert_eq!(driver.receive(&mut into), Some(bytes));
+            assert_eq!(into[..bytes], sent);
+            assert_eq!(driver.receive(&mut into), None);
+            assert!(driver.has_room());
+            driver.send(&sent);
+            assert_eq!(device.state().sent(), None, "it is not told before the flush");
+            driver.flush();
+            assert_eq!(device.state().sent(), Some(sent));
+        }
+        // Around the 16-bit counters.
+        for _ in 0..66_000 {
+            assert!(device.state().deliver(&[1; 60]));
+            assert_eq!(driver.receive(&mut into), Some(60));
+            assert!(driver.has_room());
+            driver.send(&[2; 14]);
+            driver.flush();
+            assert!(device.state().sent().is_some());
+        }
+        assert_eq!((driver.fault(), driver.dropped()), (None, 0));
+    }
+}
+
+#[test]
+fn a_full_line_drops_what_is_sent_and_an_interrupt_tells_of_room() {
+    let device = Device::with(|state| state.queue_size = 4);
+    let mut driver = device.start().expect("a sound device");
+    for number in 0..6 {
+        driver.send(&frame(60, number));
+    }
+    driver.flush();
+    assert!(!driver.has_room() && driver.rest());
+    assert!([RECEIVE, TRANSMIT].iter().all(|queue| device.state().wants_interrupt(*queue)));
+    for number in 0..4 {
+        assert_eq!(device.state().sent(), Some(frame(60, number)));
+    }
+    assert_eq!(device.state().sent(), None);
+    assert!(!driver.rest(), "there is room already");
+    assert!(driver.has_room() && driver.rest());
+    assert!(!device.state().wants_interrupt(TRANSMIT), "room is of no interest now");
+    assert!(device.state().deliver(&[7; 60]));
+    assert!(!driver.rest(), "a frame is there already");
+    // What the device asks not to be told of it is not told of.
+    let before = device.state().queues[TRANSMIT].notified;
+    let used = device.state().address(TRANSMIT, 2);
+    device.state().store(used, 1);
+    driver.send(&[1; 60]);
+    driver.flush();
+    let state = device.state();
+    assert_eq!((state.queues[TRANSMIT].notified, state.waiting(TRANSMIT)), (before, 1));
+}
+
+#[test]
+fn frames_that_are_too_long_or_too_short_are_dropped() {
+    let device = Device::with(|_| {});
+    let mut driver = device.start().expect("a sound device");
+    let mut into = vec![0; HEADER_BYTES + 1500];
+    for (number, bytes) in (1..).zip([0, 13, 1515, 1518, 2036]) {
+        assert!(device.state().deliver(&frame(bytes, 1)));
+        assert_eq!((driver.receive(&mut into), driver.dropped()), (None, number));
+    }
+    // Many of them: a call looks at no more than there are buffers, and loses none.
+    for _ in 0..128 {
+        assert!(device.state().deliver(&[]));
+    }
+    assert_eq!((driver.receive(&mut into), driver.dropped()), (None, 133));
+    assert!(device.state().deliver(&[5; 60]));
+    assert_eq!((driver.receive(&mut into), driver.fault()), (Some(60), None));
+}
+
+#[test]
+fn a_device_that_uses_what_it_was_not_given_is_not_used_any_more() {
+    type Misdeed = fn(&mut State);
+    let misdeeds: [(&str, Misdeed, NicFault); 10] = [
+        (
+            "a frame twice",
+            |state| {
+                state.use_chain(TRANSMIT, 127, 0);
+                state.use_chain(TRANSMIT, 127, 0);
+            },
+            NicFault::NotItsBuffer,
+        ),
+        ("a descriptor beyond its table", |state| state.use_chain(RECEIVE, 128, 72), NicFault::NotItsBuffer),
+        ("an id of 32 bits", |state| state.use_chain(RECEIVE, 0x1_0000, 72), NicFault::NotItsBuffer),
+        ("all ones", |state| state.use_chain(RECEIVE, u32::MAX, u32::MAX), NicFault::NotItsBuffer),
+        ("more than its buffer holds", |state| state.use_chain(RECEIVE, 0, 2049), NicFault::Length { bytes: 2049 }),
+        ("all lengths", |state| state.use_chain(RECEIVE, 0, u32::MAX), NicFault::Length { bytes: u32::MAX }),
+        ("less than the prefix", |state| state.use_chain(RECEIVE, 0, 11), NicFault::Length { bytes: 11 }),
+        (
+            "more buffers than there are",
+            |state| {
+                let used = state.address(RECEIVE, 2);
+                state.store(used + 2, 129);
+            },
+            NicFault::NotItsBuffer,
+        ),
+        (
+            "an idx that goes back",
+            |state| {
+                let used = state.address(RECEIVE, 2);
+                state.store(used + 2, 0xffff);
+            },
+            NicFault::NotItsBuffer,
+        ),
+        ("a frame that was not sent", |state| state.use_chain(TRANSMIT, 0, 0), NicFault::NotItsBuffer),
+    ];
+    for (what, misdeed, expected) in misdeeds {
+        let device = Device::with(|_| {});
+        let mut driver = device.start().expect("a sound device");
+        driver.send(&[1; 60]);
+        driver.send(&[2; 60]);
+        driver.flush();
+        misdeed(&mut device.state());
+        let mut into = vec![0; HEADER_BYTES + 1500];
+        assert_eq!(driver.receive(&mut into), None, "{what}");
+        let room = driver.has_room();
+        assert_eq!((driver.fault(), room), (Some(expected), false), "{what}");
+        assert_eq!(device.state().status, 0, "{what}: it is out of use");
+        // Nothing is touched any more.
+        driver.send(&[1; 60]);
+        driver.flush();
+        assert!(!driver.look() && driver.rest());
+        assert_eq!((driver.receive(&mut into), driver.fault()), (None, Some(expected)), "{what}");
+    }
+}
+
+#[test]
+fn a_link_comes_and_goes_and_a_device_that_stops_or_vanishes_is_told_apart() {
+    let device = Device::with(|_| {});
+    let mut driver = device.start().expect("a sound device");
+    for link in [1, 0, 3, 2, 1] {
+        device.state().link = link;
+        assert_eq!(driver.look(), link & 1 == 1);
+    }
+    device.state().status |= 64;
+    assert!(!driver.look());
+    assert_eq!((driver.fault(), device.state().status), (Some(NicFault::Stopped), 0));
+    let mut driver = Device::with(|_| {}).start().expect("a sound device");
+    assert_eq!((driver.look(), driver.fault()), (true, None));
+    let gone = Device::with(|_| {});
+    let mut driver = gone.start().expect("a sound device");
+    gone.state().status = 0xff;
+    assert_eq!((driver.look(), driver.fault()), (false, Some(NicFault::Gone)));
+}
