@@ -12,7 +12,7 @@
 //! | [`memory`] | page tables, heap, stacks, physical ranges for drivers |
 //! | [`firmware`] | ACPI tables |
 //! | [`cpu`] | exceptions, interrupts, starting CPUs, work for all CPUs |
-//! | [`devices`] | PCI: consumers' memory, virtio-pmem |
+//! | [`devices`] | PCI: consumers' memory, virtio-pmem, CXL memory, network devices |
 //! | [`clock`], [`random`], [`power`] | time, identifiers, power off and reboot |
 //! | [`hardware`] | what bring-up found |
 //! | [`serve`] | the node's machine, and the polling loop of the admin console |

@@ -12,6 +12,7 @@ use drivers::ivshmem::Ivshmem;
 use drivers::label_mailbox::LabelMailbox;
 use drivers::shared::SharedWindow;
 use kernel::node::export::{self, AttendedLink, Consumer, ExportServices, Exports, Waker};
+use kernel::node::network::{NetworkDevice, Networks};
 use kernel::node::{self, BareMemory, FlushedRange, Node};
 use nvdimm::error::Place;
 use nvdimm::identity::DeviceHandle;
@@ -24,7 +25,7 @@ use service::control::MemoryId;
 use service::link::ByteLink;
 use spin::{Mutex, MutexGuard, Once};
 
-use crate::clock::Clock;
+use crate::clock::{self, Clock};
 use crate::cpu::{self, BackgroundWork, Cpus, Idle};
 use crate::devices::CxlLabels;
 use crate::hardware::Hardware;
@@ -32,7 +33,8 @@ use crate::memory::AddressSpace;
 use crate::random::Random;
 use crate::{console, devices, log, power};
 
-/// The longest time between two polls of the console and the bridge while this CPU serves or polls consumers' queues.
+/// The longest time between two polls of the console and the bridge while this CPU serves or polls consumers' queues, or the
+/// network.
 const LOOK_NS: u64 = 500_000;
 
 /// The time between two drains of the disks, which make the map entries of finished writes durable. Otherwise these
@@ -211,6 +213,14 @@ impl node::Machine for BareMachine {
         }
     }
 
+    fn network_devices(&self) -> Vec<NetworkDevice> {
+        core::mem::take(&mut self.hardware.devices.network.lock())
+    }
+
+    fn command_line(&self) -> String {
+        boot::handoff::command_line().text().to_string()
+    }
+
     fn log(&self, line: fmt::Arguments<'_>) {
         log::line(line);
     }
@@ -253,24 +263,31 @@ impl Waker for Cpus {
     }
 }
 
-/// The background work of each CPU: it serves its consumers' queues.
-struct ServeQueues(Arc<Exports>);
+/// The background work of each CPU: it serves its consumers' queues, and drives its network interfaces.
+struct Serve {
+    exports: Arc<Exports>,
+    networks: Arc<Networks>,
+}
 
-impl BackgroundWork for ServeQueues {
+impl BackgroundWork for Serve {
     fn poll(&self, cpu: cpu::CpuIndex) -> bool {
-        self.0.poll(index(cpu))
+        self.exports.poll(index(cpu)) | self.networks.poll(index(cpu), clock::now_ns())
     }
 
     fn keeps_watch(&self, cpu: cpu::CpuIndex) -> bool {
-        self.0.keeps_watch(index(cpu))
+        self.exports.keeps_watch(index(cpu))
     }
 
     fn leave_watch(&self, cpu: cpu::CpuIndex) {
-        self.0.leave_watch(index(cpu));
+        self.exports.leave_watch(index(cpu));
     }
 
     fn may_rest(&self, cpu: cpu::CpuIndex) -> bool {
-        self.0.may_rest(index(cpu))
+        self.exports.may_rest(index(cpu)) && self.networks.may_rest(index(cpu), clock::now_ns())
+    }
+
+    fn due_ns(&self, cpu: cpu::CpuIndex) -> u64 {
+        self.networks.due_ns(index(cpu))
     }
 }
 
@@ -286,11 +303,12 @@ pub(crate) fn run(mut hardware: Hardware) -> ! {
     let random = Mutex::new(hardware.random);
     let (looked_at_ns, of_node) = (AtomicU64::new(0), Once::new());
     let mut node = Node::assemble(BareMachine { hardware, random, labels, looked_at_ns, exports: of_node });
+    node.log_network();
     log!("ready in {} ms", clock.now_ns() / 1_000_000);
 
-    let exports = Arc::clone(node.exports());
+    let (exports, networks) = (Arc::clone(node.exports()), Arc::clone(node.networks()));
     node.machine().exports.call_once(|| Arc::clone(&exports));
-    cpus.set_background(Box::leak(Box::new(ServeQueues(Arc::clone(&exports)))));
+    cpus.set_background(Box::leak(Box::new(Serve { exports: Arc::clone(&exports), networks: Arc::clone(&networks) })));
     let this_cpu = index(cpu::current());
 
     let mut idle = Idle::new(cpus);
@@ -301,7 +319,7 @@ pub(crate) fn run(mut hardware: Hardware) -> ! {
     let mut settled_at = looked_at;
     loop {
         // Queues first: reading a UART register exits to the hypervisor. The UARTs are read at least every LOOK_NS.
-        let served = exports.poll(this_cpu);
+        let served = exports.poll(this_cpu) | networks.poll(this_cpu, clock.now_ns());
         if served {
             idle.worked();
         }
@@ -314,12 +332,13 @@ pub(crate) fn run(mut hardware: Hardware) -> ! {
             // If the medium refuses this, it refuses the next write as well, whose error is reported.
             let _ = node.quiesce();
         }
+        node.log_network();
         let activity = session.poll(&mut console, &mut node);
         log::set_quiet(session.is_quiet());
         if activity == Activity::Busy {
             node.offer_new(); // a command may have made a disk
         }
-        let served = exports.poll_control() | exports.poll(this_cpu);
+        let served = exports.poll_control() | exports.poll(this_cpu) | networks.poll(this_cpu, clock.now_ns());
         match activity {
             Activity::Idle if served => idle.worked(),
             Activity::Idle => idle.rest(),

@@ -7,7 +7,7 @@
 //! | [`setting`] | what addresses an interface is to have, as it is configured |
 //! | [`network`] | an interface, driven in bounded steps |
 //! | [`event`] | what happens to it, for the log |
-//! | [`mock`] | a device in memory, for tests |
+//! | [`mock`] | a device in memory, and a machine on its link, for tests |
 //! | `port` | the device as smoltcp drives it |
 //! | `watch` | its own addresses: probed, announced, and watched for other machines that use them |
 //!

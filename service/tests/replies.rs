@@ -521,6 +521,38 @@ fn exports_and_the_trace_are_shown() {
 }
 
 #[test]
+fn interfaces_are_shown_with_all_that_is_known_of_them() {
+    let mut terminal = Terminal::in_mode("json");
+    assert_eq!(
+        json(&mut terminal, "net"),
+        concat!(
+            r#"{"ok":true,"result":[{"dev":"net0","mac":"52:54:00:75:6e:00","link":"up","mtu":1500,"config":"dhcp","#,
+            r#""addresses":["10.0.2.15/24","fe80::5054:ff:fe75:6e00/64"],"gateway":"10.0.2.2","gateway6":null,"#,
+            r#""rx":{"frames":12,"bytes":1200,"dropped":1},"tx":{"frames":3,"bytes":180,"dropped":0},"#,
+            r#""duplicates":[{"address":"10.0.2.15","mac":"52:54:00:12:34:56"}],"failed":null}]}"#
+        )
+    );
+    terminal.say(b"mode text\n");
+    let shown = concat!(
+        "net0: 52:54:00:75:6e:00, link up, mtu 1500, dhcp\n",
+        "  address   10.0.2.15/24\n",
+        "  address   fe80::5054:ff:fe75:6e00/64\n",
+        "  gateway   10.0.2.2\n",
+        "  received  12 frames, 1200 bytes; 1 dropped\n",
+        "  sent      3 frames, 180 bytes; 0 dropped\n",
+        "  duplicate 10.0.2.15 is used by 52:54:00:12:34:56, too\n",
+    );
+    assert_eq!(text(&mut terminal, "net"), (shown.into(), 0));
+    terminal.machine.interfaces[0].failed = Some("its registers are gone".into());
+    let (shown, status) = text(&mut terminal, "net");
+    assert!(shown.ends_with("too\n  failed    its registers are gone\n") && status == 0, "{shown}");
+    terminal.machine.interfaces.clear();
+    assert_eq!(text(&mut terminal, "net"), ("no network interface\n".into(), 0));
+    terminal.say(b"mode json\n");
+    assert_eq!(json(&mut terminal, "net"), r#"{"ok":true,"result":[]}"#);
+}
+
+#[test]
 fn poweroff_and_reboot_answer_first_and_stop_only_what_is_durable() {
     for (command, activity) in [("poweroff", Activity::Poweroff), ("reboot", Activity::Reboot)] {
         let mut terminal = Terminal::in_mode("json");

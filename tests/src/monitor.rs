@@ -105,6 +105,14 @@ impl Monitor {
         self.execute(&json!({"execute": "cont"}));
     }
 
+    /// Plugs the cable of a network device in, or pulls it out.
+    ///
+    /// # Panics
+    /// When QEMU returns an error.
+    pub fn set_link(&mut self, device: &str, up: bool) {
+        self.execute(&json!({"execute": "set_link", "arguments": {"name": device, "up": up}}));
+    }
+
     /// Sends a command, and returns its reply.
     fn execute(&mut self, command: &Value) -> Value {
         self.send(command);

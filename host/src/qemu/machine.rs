@@ -1,5 +1,5 @@
 //! QEMU's command line: `-machine q35 -nodefaults`, RAM of exactly what was asked for, and nothing of ours on the PCI bus
-//! but a consumer's RAM, virtio-pmem and a CXL host bridge, so that others can add what they like in slots 04 to 1e.
+//! but a consumer's RAM, virtio-pmem, virtio-net and a CXL host bridge, so that others can add what they like in slots 04 to 1e.
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::RawFd;
@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::dimm::Dimm;
+use super::net::NetWords;
 use super::options::{Accel, Boot};
 use crate::bridge::ram::TAIL_BYTES_MIN;
 
@@ -58,6 +59,8 @@ pub struct Machine<'a> {
     pub dimms: &'a [Dimm],
     /// The virtio-pmem devices.
     pub virtio_pmem: &'a [Dimm],
+    /// The network devices.
+    pub net: &'a [NetWords],
     /// A CXL device: its memory, and its label storage.
     pub cxl: Option<&'a [Dimm; 2]>,
     /// Where QEMU finds the socket for the second serial port, if disks are served.
@@ -87,8 +90,12 @@ impl Machine<'_> {
             line.extend(dimm.arguments(number, &address).map(OsString::from));
         }
         line.extend(self.bridge().into_iter().map(OsString::from));
+        for (number, net) in self.net.iter().enumerate() {
+            let address = self.address(self.windows.len() + self.virtio_pmem.len() + number);
+            line.extend(net.arguments(number, &address).map(OsString::from));
+        }
         if let Some(cxl) = self.cxl {
-            let address = self.address(self.windows.len() + self.virtio_pmem.len());
+            let address = self.address(self.windows.len() + self.virtio_pmem.len() + self.net.len());
             line.extend(Dimm::cxl_arguments(cxl, &address).into_iter().map(OsString::from));
         }
         match self.boot {
@@ -151,7 +158,7 @@ impl Machine<'_> {
     /// Where our device of this number is on PCI: in slots 01 to 03, then in their other functions. Beside a second root bus
     /// QEMU is told which one.
     fn address(&self, number: usize) -> String {
-        let all = self.windows.len() + self.virtio_pmem.len() + usize::from(self.cxl.is_some());
+        let all = self.windows.len() + self.virtio_pmem.len() + self.net.len() + usize::from(self.cxl.is_some());
         let functions = if all > 3 { ",multifunction=on" } else { "" };
         let is_bridge = number + 1 == all;
         let bus = if self.cxl.is_some() && !is_bridge { ",bus=pcie.0" } else { "" };

@@ -1,12 +1,13 @@
 //! `untornctl qemu`, which is what `run-qemu.sh` does once all is built: an appliance in QEMU on NVDIMMs made of files.
 //!
 //! [`options`] parses them; [`Plan::new`] compares them with the files there are, and changes nothing;
-//! [`Plan::prepare`] makes and claims the files. [`dimm`] knows files of persistent memory, [`boot_file`] what the
-//! machine is started from, [`machine`] knows QEMU's command line.
+//! [`Plan::prepare`] makes and claims the files. [`dimm`] knows files of persistent memory, [`net`] network devices,
+//! [`boot_file`] what the machine is started from, [`machine`] QEMU's command line.
 
 pub mod boot_file;
 pub mod dimm;
 pub mod machine;
+pub mod net;
 pub mod options;
 
 use std::env;
@@ -128,9 +129,10 @@ impl Plan {
         let cxl = options.cxl.as_ref().map(Dimm::look_cxl).transpose().map_err(QemuError::Usage)?;
         let exports: Vec<ExportSpec> = vhost_user.iter().map(ExportWords::spec).collect();
         let rams = rams(&exports);
-        let devices = rams.len() + virtio_pmem.len() + usize::from(cxl.is_some());
+        let devices = rams.len() + virtio_pmem.len() + options.net.len() + usize::from(cxl.is_some());
         if devices > DEVICES_MAX {
-            return usage(format!("{devices} --virtio-pmem, --cxl and consumers are more than {DEVICES_MAX} devices"));
+            let what = "--virtio-pmem, --net, --cxl and consumers";
+            return usage(format!("{devices} {what} are more than {DEVICES_MAX} devices"));
         }
 
         let keep = || File::open("/dev/null").map_err(|error| QemuError::Failed(format!("/dev/null: {error}")));
@@ -150,6 +152,7 @@ impl Plan {
             append: boot.option(),
             dimms: &dimms,
             virtio_pmem: &virtio_pmem,
+            net: &options.net,
             cxl: cxl.as_ref(),
             control_fd: control.as_ref().map(AsRawFd::as_raw_fd),
             windows: &rams

@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use super::dimm::DimmWords;
+use super::net::NetWords;
 use crate::append::Append;
 use crate::export_words::{ConsumerRam, ExportWords};
 use crate::quantity;
@@ -31,6 +32,9 @@ pub struct Options {
     /// A file as a CXL device
     #[arg(long, value_name = "FILE", value_parser = DimmWords::parse_cxl)]
     pub cxl: Option<DimmWords>,
+    /// Network devices
+    #[arg(long, value_name = "NETDEV", value_parser = NetWords::parse)]
+    pub net: Vec<NetWords>,
     /// No NVDIMM at all
     #[arg(long)]
     pub no_nvdimm: bool,

@@ -182,7 +182,13 @@ impl LocalApic {
         }
     }
 
-    /// Sets this CPU's timer up, and returns its counts per millisecond.
+    /// Sets this CPU's timer up: it interrupts once when it is started.
+    pub(super) fn set_timer_up(&self) {
+        self.write(Register::Divide, DIVIDE_BY_16);
+        self.write(Register::LocalTimer, u32::from(TIMER)); // one shot
+    }
+
+    /// Returns the counts per millisecond of this CPU's timer, which is not set up yet.
     pub(super) fn measure_timer(&self) -> u32 {
         self.write(Register::Divide, DIVIDE_BY_16);
         self.write(Register::InitialCount, u32::MAX);
@@ -191,7 +197,6 @@ impl LocalApic {
         let counted = u64::from(u32::MAX - self.read(Register::CurrentCount));
         let passed = (clock::now_ns() - before).max(1);
         self.write(Register::InitialCount, 0);
-        self.write(Register::LocalTimer, u32::from(TIMER)); // one shot
         // Hardware gives both numbers: a timer that counts faster than it can be set is set to its longest.
         u32::try_from(counted * 1_000_000 / passed).unwrap_or(u32::MAX).max(1)
     }

@@ -12,6 +12,7 @@ pub(crate) mod halt;
 mod machine_check;
 mod patience;
 mod start;
+mod timer;
 mod work;
 
 use alloc::boxed::Box;
@@ -31,17 +32,18 @@ use apic::LocalApic;
 use descriptors::Descriptors;
 pub(crate) use features::Features;
 use patience::Patience;
+use timer::HaltTimer;
 pub(crate) use work::BackgroundWork;
 
 /// The most CPUs that are started: each costs 216 KiB of stacks.
 const MAX_CPUS: usize = 256;
 
-/// The longest halt of CPU 0, in milliseconds, when the UARTs' interrupts end it: only a safeguard, so that an idle machine costs
-/// its host next to nothing.
-const HALT_MS: u32 = 10;
+/// The longest halt of CPU 0 when the UARTs' interrupts end it: only a safeguard, so that an idle machine costs its host
+/// next to nothing.
+const HALT_NS: u64 = 10_000_000;
 
 /// The longest halt when only the timer ends it: shorter than the UART's FIFO takes to fill.
-const UNWOKEN_HALT_MS: u32 = 1;
+const UNWOKEN_HALT_NS: u64 = 1_000_000;
 
 /// A CPU: 0 is the one that booted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -52,9 +54,9 @@ pub(crate) struct CpuIndex(pub(crate) usize);
 pub(crate) struct Cpus {
     workers: &'static work::Workers,
     apic: LocalApic,
-    /// How far the timer counts in the longest halt.
-    halt_counts: u32,
-    /// The same in nanoseconds.
+    /// How far a CPU's timer counts in a millisecond.
+    counts_per_ms: u32,
+    /// The longest halt of CPU 0.
     halt_ns: u64,
 }
 
@@ -128,10 +130,8 @@ pub(crate) fn init(space: &'static AddressSpace, madt: Option<&Madt>, features: 
     }
     let route = |irq| madt.is_some_and(|madt| apic::route_uart(space, madt, irq, me));
     let routed = [apic::COM1_IRQ, apic::COM2_IRQ].map(route) == [true; 2];
-    let halt_ms = if routed { HALT_MS } else { UNWOKEN_HALT_MS };
-    let halt_counts = counts_per_ms.saturating_mul(halt_ms);
-    let halt_ns = u64::from(halt_ms) * 1_000_000;
-    let cpus = Cpus { workers: work::set_up(apic, me, &came), apic, halt_counts, halt_ns };
+    let halt_ns = if routed { HALT_NS } else { UNWOKEN_HALT_NS };
+    let cpus = Cpus { workers: work::set_up(apic, counts_per_ms, me, &came), apic, counts_per_ms, halt_ns };
     if !others.is_empty() {
         cpus.run_on_all(&|_| {}); // afterwards none of them is in the trampoline
         // One that is late is to find its way to the halt: without the trampoline it would reset the machine.
@@ -209,13 +209,13 @@ impl Cpus {
 pub(crate) struct Idle {
     cpus: Cpus,
     patience: Patience,
-    timer_started_at: u64,
+    timer: HaltTimer,
 }
 
 impl Idle {
     /// Starts now, for the polling loop of CPU 0.
     pub(crate) fn new(cpus: Cpus) -> Self {
-        Self { cpus, patience: Patience::new(), timer_started_at: 0 }
+        Self { cpus, patience: Patience::new(), timer: HaltTimer::new(cpus.apic, cpus.counts_per_ms) }
     }
 
     /// Called after each round that found work.
@@ -238,15 +238,11 @@ impl Idle {
         }
     }
 
-    /// Halts until there may be work: a UART received a byte, a consumer rang, or [`HALT_MS`] have passed. An interrupt
-    /// since the caller's last poll ends the halt at once.
+    /// Halts until there may be work: a UART received a byte, a consumer rang, a frame came, work is due, or [`HALT_NS`] have
+    /// passed. An interrupt since the caller's last poll ends the halt at once.
     fn halt_briefly(&mut self) {
-        let now = clock::now_ns();
-        // Starting the timer exits to the hypervisor. One that was started lately still runs, and is used.
-        if now.saturating_sub(self.timer_started_at) >= self.cpus.halt_ns / 2 {
-            self.timer_started_at = now;
-            self.cpus.apic.start_timer(self.cpus.halt_counts);
-        }
+        let due = self.cpus.workers.background().map_or(u64::MAX, |background| background.due_ns(CpuIndex(0)));
+        self.timer.end_halt_at(due.min(clock::now_ns() + self.cpus.halt_ns));
         interrupts::enable_and_hlt();
         interrupts::disable();
     }

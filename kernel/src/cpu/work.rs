@@ -21,6 +21,7 @@ use x86_64::instructions::interrupts;
 
 use super::apic::{Command, LocalApic};
 use super::patience::Patience;
+use super::timer::HaltTimer;
 use super::{CpuIndex, exceptions};
 
 /// The work of a CPU while there is no job.
@@ -37,6 +38,9 @@ pub(crate) trait BackgroundWork: Sync {
 
     /// Called before a CPU halts. Makes sure that later work wakes it; returns false if work waits already.
     fn may_rest(&self, cpu: CpuIndex) -> bool;
+
+    /// Returns when a CPU that halts has work whatever wakes it: `u64::MAX` for never.
+    fn due_ns(&self, cpu: CpuIndex) -> u64;
 }
 
 type Job = *const (dyn Fn(CpuIndex) + Sync);
@@ -50,6 +54,8 @@ struct Worker {
 /// All CPUs, and the job that they share.
 pub(super) struct Workers {
     apic: LocalApic,
+    /// How far a CPU's timer counts in a millisecond.
+    counts_per_ms: u32,
     /// CPU 0.
     first: ApicId,
     /// From CPU 1 on.
@@ -70,10 +76,11 @@ unsafe impl Send for Workers {}
 static WORKERS: Once<Workers> = Once::new();
 
 /// Makes the workers: CPU 0, and `others`, which wait in [`serve`] or are about to.
-pub(super) fn set_up(apic: LocalApic, first: ApicId, others: &[ApicId]) -> &'static Workers {
+pub(super) fn set_up(apic: LocalApic, counts_per_ms: u32, first: ApicId, others: &[ApicId]) -> &'static Workers {
     let worker = |id: &ApicId| Worker { id: *id, asleep: AtomicBool::new(false) };
     WORKERS.call_once(|| Workers {
         apic,
+        counts_per_ms,
         first,
         others: others.iter().map(worker).collect::<Vec<_>>().into(),
         running: Mutex::new(()),
@@ -158,6 +165,7 @@ pub(super) fn serve(index: CpuIndex) -> ! {
     let worker = &workers.others[index.0 - 1];
     let mut seen = 0;
     let mut patience = Patience::new();
+    let mut timer = HaltTimer::new(workers.apic, workers.counts_per_ms);
     loop {
         let generation = workers.generation.load(Ordering::SeqCst);
         if generation != seen {
@@ -181,6 +189,7 @@ pub(super) fn serve(index: CpuIndex) -> ! {
             worker.asleep.store(true, Ordering::SeqCst);
             let rest = workers.background().is_none_or(|background| background.may_rest(index));
             if rest && workers.generation.load(Ordering::SeqCst) == seen {
+                timer.end_halt_at(workers.background().map_or(u64::MAX, |background| background.due_ns(index)));
                 interrupts::enable_and_hlt();
                 interrupts::disable();
             }

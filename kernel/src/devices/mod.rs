@@ -1,6 +1,8 @@
-//! Finds and sets up devices: the link to the bridge, consumers' memory, virtio-pmem; CXL memory is in [`cxl`].
+//! Finds and sets up devices: the link to the bridge, consumers' memory, virtio-pmem; CXL memory is in [`cxl`], the network
+//! in [`network`].
 
 mod cxl;
+mod network;
 
 use alloc::string::ToString;
 use alloc::vec::Vec;
@@ -13,10 +15,13 @@ use drivers::pci::{Config, Function};
 use drivers::phys::PhysAddr;
 use drivers::shared::SharedWindow;
 use drivers::uart::{COM2, Uart};
+use drivers::virtio::net::is_virtio_net;
 use drivers::virtio::pmem::{VirtioPmem, is_virtio_pmem};
 use drivers::virtio::registers::PciRegisters;
+use kernel::node::network::NetworkDevice;
 use kernel::node::{BareMemory, FlushedRange};
 use nvdimm::error::{PciPlace, Place};
+use spin::Mutex;
 
 use crate::clock;
 use crate::cpu::{CpuIndex, Cpus};
@@ -31,6 +36,8 @@ pub(crate) struct Devices {
     pub(crate) consumers: Vec<Ivshmem>,
     /// Persistent memory: virtio-pmem in the order of PCI addresses, then CXL memory.
     pub(crate) pmem: Vec<BareMemory>,
+    /// Network devices, in the order of PCI addresses, until the node takes them.
+    pub(crate) network: Mutex<Vec<NetworkDevice>>,
     /// The CXL device's label area, if there is one.
     pub(crate) cxl_labels: Option<CxlLabels>,
 }
@@ -47,6 +54,9 @@ pub(crate) fn find(space: &'static AddressSpace, firmware: &Firmware, cpus: &Cpu
                 found.consumers.extend(ivshmem(&config, function, space, cpus, found.consumers.len()));
             } else if is_virtio_pmem(function) {
                 found.pmem.push(virtio_pmem(&config, function, space));
+            } else if is_virtio_net(function) {
+                let network = found.network.get_mut();
+                network.extend(network::virtio_net(&config, function, space, cpus, network.len()));
             } else if is_memory_device(&config, function) {
                 let is_first = cxl.is_empty();
                 cxl.push(cxl::memory(&config, &functions, function, space, firmware.cxl.as_ref(), is_first));
@@ -96,11 +106,8 @@ fn virtio_pmem(config: &Config, function: &Function, space: &'static AddressSpac
     let at = Place::VirtioPmem(place(function));
     let start = || {
         let registers = PciRegisters::map(config, function, space).map_err(|why| why.to_string())?;
-        let (page, page_at) = space.new_page().ok_or_else(|| "no memory for its queue".to_string())?;
-        let page_bytes = usize::try_from(PAGE_BYTES).expect("a page is small");
-        // SAFETY: the page was allocated for the queue alone, and is never freed; no reference to it exists.
-        let memory = unsafe { SharedWindow::new(page, page_bytes) };
-        let device = VirtioPmem::new(registers, DmaPage::new(memory, page_at), clock::now_ns);
+        let page = dma_page(space).ok_or_else(|| "no memory for its queue".to_string())?;
+        let device = VirtioPmem::new(registers, page, clock::now_ns);
         device.map_err(|why| why.to_string())
     };
     let memory = start().map(|device| FlushedRange {
@@ -113,6 +120,15 @@ fn virtio_pmem(config: &Config, function: &Function, space: &'static AddressSpac
         log!("{at}: {} MiB at {:#x}", memory.bytes >> 20, memory.base);
     }
     BareMemory { at, memory }
+}
+
+/// Returns a page for a device to read and write by itself.
+fn dma_page(space: &'static AddressSpace) -> Option<DmaPage> {
+    let (page, page_at) = space.new_page()?;
+    let page_bytes = usize::try_from(PAGE_BYTES).expect("a page is small");
+    // SAFETY: the page was allocated for the device alone, and is never freed; no reference to it exists.
+    let memory = unsafe { SharedWindow::new(page, page_bytes) };
+    Some(DmaPage::new(memory, page_at))
 }
 
 /// Returns the CPU that serves a queue whose kicks come by `vector` of the `number`th device: the vector wakes it.

@@ -27,7 +27,7 @@ use service::inventory as out;
 use super::attach::{Mapped, State, medium, placement};
 use super::content::Content;
 use super::disk::{BttDisk, read_only_reason};
-use super::{Machine, NamespaceSlot, Node, RegionSlot, SlotPlace, nfit};
+use super::{Machine, NamespaceSlot, Node, RegionSlot, SlotPlace, network, nfit};
 
 /// Linux's name for the bus of DIMMs that NFITs describe.
 const NFIT_BUS: &str = "ACPI.NFIT";
@@ -114,6 +114,9 @@ impl<M: Machine> InventoryAdmin for Node<M> {
             for (_, what, severity) in DIMM_FLAGS.into_iter().filter(|(flag, ..)| dimm.flags.contains(*flag)) {
                 add(&format_args!("nmem{number}"), what.to_string(), severity);
             }
+        }
+        for interface in self.networks.show() {
+            network::faults(&interface).into_iter().for_each(|what| add(&interface.name, what, Severity::Warning));
         }
         for region in &self.regions {
             let mapped = match &region.medium {

@@ -16,6 +16,7 @@ use nvdimm::region::CxlDevice;
 use service::admin::AnyAppliance;
 
 use super::export::ExportServices;
+use super::network::NetworkDevice;
 
 /// Persistent memory that no NFIT describes.
 #[derive(Clone, Debug)]
@@ -97,6 +98,16 @@ pub trait Machine: Sync + 'static {
     /// Attends to who asks at the console, between two steps of a long command on CPU 0: requests that only look are carried
     /// out on `node`, which is in the midst of the command. Returns whether the command is to end.
     fn attend(&self, node: &AnyAppliance) -> bool;
+
+    /// Returns the network devices that were set up, in their order. The node calls it once.
+    fn network_devices(&self) -> Vec<NetworkDevice> {
+        Vec::new()
+    }
+
+    /// Returns the image's command line: `KEY=VALUE` words.
+    fn command_line(&self) -> String {
+        String::new()
+    }
 
     /// Adds a line to the log.
     fn log(&self, line: fmt::Arguments<'_>);

@@ -10,6 +10,7 @@
 //! | `namespaces` | arenas, init-labels, create-, destroy-, enable-, disable-, check-namespace |
 //! | `sectors` | read, write, trim, inject-error, clear-errors, errors, bench |
 //! | [`export`] | export, unexport; serves consumers |
+//! | [`network`] | net; drives the interfaces |
 //! | `upkeep` | stats, trace, poweroff, reboot |
 //!
 //! Below them:
@@ -31,6 +32,7 @@ pub mod export;
 mod inventory;
 mod machine;
 mod namespaces;
+pub mod network;
 mod nfit;
 mod probe;
 mod sectors;
@@ -58,6 +60,7 @@ use attach::{Mapped, State, device_name};
 use disk::BttDisk;
 use export::Exports;
 pub use machine::{BareMemory, FlushedRange, Machine};
+use network::Networks;
 
 /// Everything that was found, and the disks that are open.
 pub struct Node<M: Machine> {
@@ -72,6 +75,7 @@ pub struct Node<M: Machine> {
     /// The number of BTTs whose opening finished interrupted writes.
     unclean_shutdowns: u64,
     exports: Arc<Exports>,
+    networks: Arc<Networks>,
 }
 
 /// A region, mapped.
@@ -144,10 +148,17 @@ impl<M: Machine> Node<M> {
             machine.log(format_args!("nvdimm: {finding}"));
         }
         let persist = fastest(&machine);
-        let [a, b, c, d, e, f, g, h, ..] = machine.random();
-        let boot = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
-        let exports = Arc::new(Exports::new(machine.export_services(), machine.cpus(), boot));
-        let mut node = Self { machine, found, bare, regions: Vec::new(), persist, unclean_shutdowns: 0, exports };
+        let number = || {
+            let [a, b, c, d, e, f, g, h, ..] = machine.random();
+            u64::from_le_bytes([a, b, c, d, e, f, g, h])
+        };
+        let (devices, words) = (machine.network_devices(), machine.command_line());
+        let networks = Networks::new(devices, &words, machine.now_ns(), number, &|line| machine.log(line));
+        let networks = Arc::new(networks);
+        let services = machine.export_services();
+        let exports = Arc::new(Exports::new(services, Arc::clone(&networks), machine.cpus(), number()));
+        let regions = Vec::new();
+        let mut node = Self { machine, found, bare, regions, persist, unclean_shutdowns: 0, exports, networks };
         node.regions = node.found.regions.iter().map(|region| node.slot(region)).collect();
         for namespace in node.found.namespaces.clone() {
             node.add(namespace);
@@ -159,6 +170,16 @@ impl<M: Machine> Node<M> {
     /// Returns the exports, which each CPU polls.
     pub const fn exports(&self) -> &Arc<Exports> {
         &self.exports
+    }
+
+    /// Returns the network interfaces, which their CPUs poll.
+    pub const fn networks(&self) -> &Arc<Networks> {
+        &self.networks
+    }
+
+    /// Logs what has happened to the network interfaces.
+    pub fn log_network(&self) {
+        self.networks.tell(|line| self.machine.log(line));
     }
 
     fn slots(&self) -> impl Iterator<Item = &NamespaceSlot> {

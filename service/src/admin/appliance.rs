@@ -4,6 +4,7 @@ use super::commands::exports::ExportAdmin;
 use super::commands::inventory::InventoryAdmin;
 use super::commands::machine::MachineAdmin;
 use super::commands::namespaces::NamespaceAdmin;
+use super::commands::network::NetworkAdmin;
 use super::commands::sectors::SectorAdmin;
 
 /// The machine as the admin commands need it: all facets.
@@ -14,9 +15,9 @@ use super::commands::sectors::SectorAdmin;
 /// Names (`dev`, `namespace`, `region`, `dimm`) are as the person typed them: an unknown one is
 /// [`ErrorCode::NotFound`](crate::error::ErrorCode::NotFound) with a message that names what there is, or where to look
 /// (`no block device "pmem9s": see list`).
-pub trait Appliance: InventoryAdmin + NamespaceAdmin + SectorAdmin + ExportAdmin + MachineAdmin {}
+pub trait Appliance: InventoryAdmin + NamespaceAdmin + SectorAdmin + ExportAdmin + NetworkAdmin + MachineAdmin {}
 
-impl<T: InventoryAdmin + NamespaceAdmin + SectorAdmin + ExportAdmin + MachineAdmin> Appliance for T {}
+impl<T: InventoryAdmin + NamespaceAdmin + SectorAdmin + ExportAdmin + NetworkAdmin + MachineAdmin> Appliance for T {}
 
 /// The type of any appliance. Without borrowed parts: a request takes its part as `dyn` and `'static`.
 pub type AnyAppliance = dyn Appliance;

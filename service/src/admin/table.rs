@@ -5,7 +5,7 @@ use alloc::string::String;
 
 use super::appliance::AnyAppliance;
 use super::commands::session::Manual;
-use super::commands::{exports, inventory, machine, namespaces, sectors, session};
+use super::commands::{exports, inventory, machine, namespaces, network, sectors, session};
 use super::grammar::{Arguments, CommandSpec};
 use super::reply::{Mode, Outcome};
 use super::request::Request;
@@ -59,6 +59,7 @@ families! {
     Namespaces: namespaces;
     Sectors: sectors;
     Exports: exports;
+    Network: network;
     Machine: machine;
 }
 
@@ -74,6 +75,7 @@ impl AnyRequest {
             Self::Namespaces(request) => request.execute(appliance),
             Self::Sectors(request) => request.execute(appliance),
             Self::Exports(request) => request.execute(appliance),
+            Self::Network(request) => request.execute(appliance),
             Self::Machine(request) => request.execute(appliance),
         }
     }
@@ -90,6 +92,7 @@ impl AnyRequest {
             Self::Namespaces(request) => request.as_look().map(|it| it.look(appliance)),
             Self::Sectors(request) => request.as_look().map(|it| it.look(appliance)),
             Self::Exports(request) => request.as_look().map(|it| it.look(appliance)),
+            Self::Network(request) => request.as_look().map(|it| it.look(appliance)),
             Self::Machine(request) => request.as_look().map(|it| it.look(appliance)),
         }
     }

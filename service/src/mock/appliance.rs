@@ -20,6 +20,7 @@ use crate::admin::commands::namespaces::arenas::{Arena, Arenas};
 use crate::admin::commands::namespaces::check::{Check, CheckNamespace, Finding};
 use crate::admin::commands::namespaces::create::{CreateNamespace, NamespaceMode};
 use crate::admin::commands::namespaces::labels::{InitLabels, LabelArea};
+use crate::admin::commands::network::{Duplicate, Interface, Link, NetworkAdmin, Traffic};
 use crate::admin::commands::sectors::bench::{Bench, BenchRequest, Verify};
 use crate::admin::commands::sectors::errors::{Errors, SectorErrors};
 use crate::admin::commands::sectors::{BlockDevice, SectorAdmin, no_such_device};
@@ -61,6 +62,8 @@ pub struct FakeAppliance {
     pub health: Health,
     /// How often a device was looked up.
     pub lookups: u32,
+    /// The interfaces that `net` shows.
+    pub interfaces: Vec<Interface>,
 }
 
 impl Default for FakeAppliance {
@@ -79,7 +82,26 @@ impl Default for FakeAppliance {
             quiesce_error: None,
             health: Health::default(),
             lookups: 0,
+            interfaces: vec![interface()],
         }
+    }
+}
+
+/// An interface with all that one can have.
+fn interface() -> Interface {
+    Interface {
+        dev: "net0".into(),
+        mac: "52:54:00:75:6e:00".into(),
+        link: Link::Up,
+        mtu: 1500,
+        config: "dhcp".into(),
+        addresses: vec!["10.0.2.15/24".into(), "fe80::5054:ff:fe75:6e00/64".into()],
+        gateway: Some("10.0.2.2".into()),
+        gateway6: None,
+        rx: Traffic { frames: 12, bytes: 1200, dropped: 1 },
+        tx: Traffic { frames: 3, bytes: 180, dropped: 0 },
+        duplicates: vec![Duplicate { address: "10.0.2.15".into(), mac: "52:54:00:12:34:56".into() }],
+        failed: None,
     }
 }
 
@@ -88,6 +110,12 @@ impl FakeAppliance {
         let start = usize::try_from(lba.0).expect("the caller keeps to the device") * self.sector_size as usize;
         assert!(bytes.is_multiple_of(self.sector_size as usize), "whole sectors only");
         start..start + bytes
+    }
+}
+
+impl NetworkAdmin for FakeAppliance {
+    fn interfaces(&self) -> Vec<Interface> {
+        self.interfaces.clone()
     }
 }
 

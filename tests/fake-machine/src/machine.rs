@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use btt::CpuIndex;
 use kernel::node::export::ExportServices;
+use kernel::node::network::NetworkDevice;
 use kernel::node::{BareMemory, Machine};
 use nvdimm::label::LabelStore;
 use service::admin::AnyAppliance;
@@ -42,6 +43,9 @@ pub struct FakeMachine {
     in_use: Vec<ops::Range<u64>>,
     /// Until the node asks.
     services: Mutex<Option<ExportServices>>,
+    /// Until the node asks.
+    network: Mutex<Vec<NetworkDevice>>,
+    command_line: String,
     console: Option<Arc<Console>>,
 }
 
@@ -143,6 +147,12 @@ impl Machine for FakeMachine {
             }
         }
     }
+    fn network_devices(&self) -> Vec<NetworkDevice> {
+        std::mem::take(&mut self.network.lock().expect("no panic"))
+    }
+    fn command_line(&self) -> String {
+        self.command_line.clone()
+    }
     fn log(&self, line: fmt::Arguments<'_>) {
         self.log.lock().expect("no panic").push(line.to_string());
     }
@@ -188,6 +198,10 @@ pub struct Hardware {
     pub heap_bytes: u64,
     /// What exports need.
     pub services: ExportServices,
+    /// Network devices.
+    pub network: Vec<NetworkDevice>,
+    /// The image's command line.
+    pub command_line: String,
     /// The console's line while a command is carried out, if anything comes by it.
     pub console: Option<Arc<Console>>,
     /// Whether it does the same each time: its clock moves with each look, and its random bytes begin anew.
@@ -205,6 +219,8 @@ impl Default for Hardware {
             cpus: 4,
             heap_bytes: 192 << 20,
             services: ExportServices::none(),
+            network: Vec::new(),
+            command_line: String::new(),
             console: None,
             repeats: false,
         }
@@ -245,6 +261,8 @@ impl Hardware {
             random: self.repeats.then(|| AtomicU8::new(1)),
             log: Mutex::default(),
             services: Mutex::new(Some(self.services)),
+            network: Mutex::new(self.network),
+            command_line: self.command_line,
             console: self.console,
         }
     }

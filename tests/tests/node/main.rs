@@ -6,6 +6,7 @@ mod export;
 mod health;
 mod labels;
 mod namespaces;
+mod network;
 mod ranges;
 mod sectors;
 

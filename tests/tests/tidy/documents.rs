@@ -60,7 +60,7 @@ fn documents_name_files_that_are_there() {
 }
 
 /// The crates of ours that documents name items of.
-const CRATES: [&str; 9] = ["boot", "btt", "drivers", "host", "kernel", "nvdimm", "nvmf", "service", "tests"];
+const CRATES: [&str; 10] = ["boot", "btt", "drivers", "host", "kernel", "net", "nvdimm", "nvmf", "service", "tests"];
 
 /// Whether a path such as `kernel::node::Machine` leads to something: modules as far as there are files, then words in
 /// the last of them.

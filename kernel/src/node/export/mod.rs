@@ -54,6 +54,7 @@ use service::link::ByteLink;
 use spin::Mutex;
 
 use super::disk::BttDisk;
+use super::network::Networks;
 pub use attended::AttendedLink;
 use control::Control;
 use mailbox::Reply;
@@ -150,18 +151,21 @@ pub struct Exports {
     /// The time until which consumers' memory may be touched.
     lease_until_ns: AtomicU64,
     control: Mutex<Control>,
+    /// The network, which is attended to as consumers are.
+    networks: Arc<Networks>,
     /// Reports of the CPUs that have not been sent to the bridge yet.
     reports: Mutex<Vec<Report>>,
 }
 
 impl Exports {
     /// Makes exports of no disks, on a machine with `cpus` CPUs; `boot` is this run's number.
-    pub(super) fn new(services: ExportServices, cpus: u32, boot: u64) -> Self {
+    pub(super) fn new(services: ExportServices, networks: Arc<Networks>, cpus: u32, boot: u64) -> Self {
         Self {
             stations: (0..cpus.max(1)).map(|_| Station::new()).collect(),
             watch: Watch::new(),
             lease_until_ns: AtomicU64::new(0),
             control: Mutex::new(Control::new(services.link, services.consumers, boot)),
+            networks,
             reports: Mutex::new(Vec::new()),
             clock: services.clock,
             waker: services.waker,
@@ -276,10 +280,12 @@ impl Exports {
         self.control.lock().poll(self)
     }
 
-    /// Does what cannot wait until a long command is over: polls this CPU's queues and, on CPU 0, the bridge. The
-    /// caller holds no lane of a disk that consumers use, unless it has suspended the disk ([`Exports::suspend`]).
+    /// Does what cannot wait until a long command is over: polls this CPU's queues and network interfaces and, on CPU 0, the
+    /// bridge. The caller holds no lane of a disk that consumers use, unless it has suspended the disk
+    /// ([`Exports::suspend`]).
     pub(super) fn attend(&self, cpu: CpuIndex) {
         self.poll(cpu);
+        self.networks.poll(cpu, self.clock.now_ns());
         if cpu == CONTROL_CPU {
             self.poll_control();
         }

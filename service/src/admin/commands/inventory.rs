@@ -317,7 +317,7 @@ pub struct Health {
 pub struct HealthFinding {
     /// What is wrong, in a sentence.
     pub what: String,
-    /// The DIMM, region, namespace or table.
+    /// The DIMM, region, namespace, table or interface.
     #[serde(rename = "where")]
     pub place: String,
     /// How bad it is.

@@ -8,6 +8,7 @@
 //! | [`namespaces`] | `NamespaceAdmin` | arenas, init-labels, create-, destroy-, enable-, disable-, check-namespace |
 //! | [`sectors`] | `SectorAdmin` | read, write, trim, inject-error, clear-errors, errors, bench |
 //! | [`exports`] | `ExportAdmin` | export, unexport |
+//! | [`network`] | `NetworkAdmin` | net |
 //! | [`machine`] | `MachineAdmin` | stats, trace, poweroff, reboot |
 //!
 //! A new command is an entry in its family's `COMMANDS`, a request, a reply, and a method of the family's trait.
@@ -16,5 +17,6 @@ pub mod exports;
 pub mod inventory;
 pub mod machine;
 pub mod namespaces;
+pub mod network;
 pub mod sectors;
 pub mod session;

@@ -1,4 +1,6 @@
-//! A network device in memory: for tests of what stands on [`Nic`].
+//! A network device in memory, and a machine that is on its link: for tests of what stands on [`Nic`].
+
+mod host;
 
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
@@ -7,6 +9,7 @@ use alloc::vec::Vec;
 use spin::{Mutex, MutexGuard};
 
 use crate::nic::{HEADER_BYTES, MTU_DEFAULT, Mac, Nic, NicFault};
+pub use host::{Arp, Host, arp_of, pong_of};
 
 /// The device, as the test has it.
 #[derive(Debug)]

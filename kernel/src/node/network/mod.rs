@@ -1,0 +1,129 @@
+//! The network: interfaces, each driven by one CPU, and the admin command about them.
+//!
+//! | part | does | runs on |
+//! |---|---|---|
+//! | `admin` | the command `net` | CPU 0 |
+//! | this | steps of the interfaces, which are bounded (`net::network`) | the CPU of each interface |
+//!
+//! An interface is behind a lock. Its CPU takes it for a step; CPU 0 for a moment, to show it and to take its events. It is
+//! taken with no other lock held, and no other is taken under it.
+
+mod admin;
+
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+
+use btt::CpuIndex;
+use net::network::{Network, Shown};
+use net::nic::Nic;
+use net::setting::Setting;
+use spin::Mutex;
+
+/// A network device that its driver has set up.
+#[derive(Debug)]
+pub struct NetworkDevice {
+    /// The device.
+    pub nic: Box<dyn Nic>,
+    /// The CPU that its interrupts wake, and that drives it.
+    pub cpu: CpuIndex,
+}
+
+struct Port {
+    cpu: CpuIndex,
+    network: Mutex<Network>,
+}
+
+/// All interfaces. Shared by all CPUs.
+pub struct Networks {
+    ports: Vec<Port>,
+}
+
+impl Networks {
+    /// Makes an interface of each device: `net0` of the first. `words` are `KEY=VALUE`; `seed` returns another number each time.
+    pub(super) fn new(
+        devices: Vec<NetworkDevice>,
+        words: &str,
+        now_ns: u64,
+        mut seed: impl FnMut() -> u64,
+        log: &dyn Fn(fmt::Arguments<'_>),
+    ) -> Self {
+        for word in words.split_ascii_whitespace() {
+            if number_of(word).is_some_and(|number| number >= devices.len()) {
+                log(format_args!("{word}: there is no such interface: it is left alone"));
+            }
+        }
+        let port = |(number, NetworkDevice { nic, cpu }): (usize, NetworkDevice)| {
+            let name = format!("net{number}");
+            let setting = Setting::find(words, number).map_or(Ok(Setting::Dhcp), Setting::parse);
+            let setting = setting.unwrap_or_else(|why| {
+                // Another address than was meant could be somebody else's.
+                log(format_args!("{name}: its setting is wrong, and it stays off: {why}"));
+                Setting::Off
+            });
+            log(format_args!("{name}: {}, mtu {}, {setting}", nic.mac(), nic.mtu()));
+            Port { cpu, network: Mutex::new(Network::new(name, nic, setting, seed(), now_ns)) }
+        };
+        Self { ports: devices.into_iter().enumerate().map(port).collect() }
+    }
+
+    fn of(&self, cpu: CpuIndex) -> impl Iterator<Item = &Port> {
+        self.ports.iter().filter(move |port| port.cpu == cpu)
+    }
+
+    /// Makes a step of each of this CPU's interfaces. Returns whether there was anything to do.
+    pub fn poll(&self, cpu: CpuIndex, now_ns: u64) -> bool {
+        self.of(cpu).fold(false, |worked, port| port.network.lock().step(now_ns) | worked)
+    }
+
+    /// Called before a CPU halts: from now on a frame wakes it. Returns false if there is something to do already.
+    #[must_use]
+    pub fn may_rest(&self, cpu: CpuIndex, now_ns: u64) -> bool {
+        self.of(cpu).all(|port| port.network.lock().rest(now_ns))
+    }
+
+    /// Returns when the next step of this CPU's interfaces is due, however long it halts: `u64::MAX` for never.
+    #[must_use]
+    pub fn due_ns(&self, cpu: CpuIndex) -> u64 {
+        self.of(cpu).map(|port| port.network.lock().due_ns()).min().unwrap_or(u64::MAX)
+    }
+
+    /// Returns each interface as a person is shown it.
+    pub(super) fn show(&self) -> impl Iterator<Item = Shown> {
+        self.ports.iter().map(|port| port.network.lock().show())
+    }
+
+    /// Calls `tell` with what has happened, a line each. An interface that is in a step is left for the next call.
+    pub(super) fn tell(&self, mut tell: impl FnMut(fmt::Arguments<'_>)) {
+        for mut network in self.ports.iter().filter_map(|port| port.network.try_lock()) {
+            for event in network.take_events() {
+                tell(format_args!("{}: {event}", network.name()));
+            }
+        }
+    }
+}
+
+/// Returns the number of the interface that a word sets: 7 for `net7=…`.
+fn number_of(word: &str) -> Option<usize> {
+    let (number, _) = word.strip_prefix("net")?.split_once('=')?;
+    let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+    // One that is too long is no interface's either.
+    is_number.then(|| number.parse().unwrap_or(usize::MAX))
+}
+
+/// What is wrong with an interface, a sentence each.
+pub(super) fn faults(shown: &Shown) -> Vec<String> {
+    if let Some(why) = shown.fault {
+        return Vec::from([format!("its device failed, and is not used until a reboot: {why}")]);
+    }
+    let mut faults = Vec::new();
+    if !shown.link && shown.setting != Setting::Off {
+        faults.push(format!("it has no link: plug it in, or set {}=off", shown.name));
+    }
+    faults.extend(
+        shown.duplicates.iter().map(|(address, by)| format!("{address} is used by another machine, too ({by})")),
+    );
+    faults
+}

@@ -1,0 +1,131 @@
+//! Another machine on the link, frame by frame.
+
+use alloc::vec;
+use alloc::vec::Vec;
+use core::net::Ipv4Addr;
+
+use smoltcp::phy::ChecksumCapabilities;
+use smoltcp::wire::{
+    ArpOperation, ArpPacket, ArpRepr, EthernetAddress, EthernetFrame, EthernetProtocol, EthernetRepr, Icmpv4Packet,
+    Icmpv4Repr, IpProtocol, Ipv4Packet, Ipv4Repr,
+};
+
+use crate::nic::{HEADER_BYTES, Mac};
+
+/// The number that its pings carry.
+const IDENT: u16 = 0x7e57;
+
+/// A machine with one IPv4 address.
+#[derive(Clone, Copy, Debug)]
+pub struct Host {
+    /// Its device's address.
+    pub mac: Mac,
+    /// Its address.
+    pub address: Ipv4Addr,
+}
+
+impl Host {
+    /// Returns the frame by which it asks whose an address is.
+    #[must_use]
+    pub fn asks_for(&self, address: Ipv4Addr) -> Vec<u8> {
+        self.arp(ArpOperation::Request, self.address, address, None)
+    }
+
+    /// Returns the frame by which it tells all that an address is its own.
+    #[must_use]
+    pub fn claims(&self, address: Ipv4Addr) -> Vec<u8> {
+        self.arp(ArpOperation::Request, address, address, None)
+    }
+
+    /// Returns its reply to a frame that asks for its address.
+    #[must_use]
+    pub fn reply(&self, frame: &[u8]) -> Option<Vec<u8>> {
+        let asked = arp_of(frame).filter(|asked| asked.is_request && asked.target == self.address)?;
+        Some(self.arp(ArpOperation::Reply, self.address, asked.address, Some(asked.by)))
+    }
+
+    fn arp(&self, operation: ArpOperation, own: Ipv4Addr, target: Ipv4Addr, to: Option<Mac>) -> Vec<u8> {
+        let repr = ArpRepr::EthernetIpv4 {
+            operation,
+            source_hardware_addr: EthernetAddress(self.mac.0),
+            source_protocol_addr: own,
+            target_hardware_addr: EthernetAddress(to.map_or([0; 6], |to| to.0)),
+            target_protocol_addr: target,
+        };
+        let to = EthernetAddress(to.map_or([0xff; 6], |to| to.0));
+        self.frame(to, EthernetProtocol::Arp, repr.buffer_len(), |packet| {
+            repr.emit(&mut ArpPacket::new_unchecked(packet));
+        })
+    }
+
+    /// Returns a ping with these data.
+    #[must_use]
+    pub fn pings(&self, mac: Mac, address: Ipv4Addr, number: u16, data: &[u8]) -> Vec<u8> {
+        let message = Icmpv4Repr::EchoRequest { ident: IDENT, seq_no: number, data };
+        let (src_addr, payload_len) = (self.address, message.buffer_len());
+        let header =
+            Ipv4Repr { src_addr, dst_addr: address, next_header: IpProtocol::Icmp, payload_len, hop_limit: 64 };
+        let bytes = header.buffer_len() + payload_len;
+        self.frame(EthernetAddress(mac.0), EthernetProtocol::Ipv4, bytes, |packet| {
+            let mut packet = Ipv4Packet::new_unchecked(packet);
+            header.emit(&mut packet, &ChecksumCapabilities::default());
+            message.emit(&mut Icmpv4Packet::new_unchecked(packet.payload_mut()), &ChecksumCapabilities::default());
+        })
+    }
+
+    fn frame(
+        &self,
+        dst_addr: EthernetAddress,
+        ethertype: EthernetProtocol,
+        bytes: usize,
+        fill: impl FnOnce(&mut [u8]),
+    ) -> Vec<u8> {
+        let mut frame = vec![0; HEADER_BYTES + bytes];
+        let header = EthernetRepr { src_addr: EthernetAddress(self.mac.0), dst_addr, ethertype };
+        header.emit(&mut EthernetFrame::new_unchecked(&mut frame[..]));
+        fill(&mut frame[HEADER_BYTES..]);
+        frame
+    }
+}
+
+/// What an ARP frame says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arp {
+    /// Whether it asks, or replies.
+    pub is_request: bool,
+    /// The machine that sent it.
+    pub by: Mac,
+    /// The address that this machine has as its own.
+    pub address: Ipv4Addr,
+    /// The address that it asks for, or that it replies to.
+    pub target: Ipv4Addr,
+}
+
+/// Returns what a frame says, if it is ARP's.
+#[must_use]
+pub fn arp_of(frame: &[u8]) -> Option<Arp> {
+    let frame = EthernetFrame::new_checked(frame).ok().filter(|frame| frame.ethertype() == EthernetProtocol::Arp)?;
+    let ArpRepr::EthernetIpv4 {
+        operation,
+        source_hardware_addr,
+        source_protocol_addr: address,
+        target_protocol_addr: target,
+        ..
+    } = ArpRepr::parse(&ArpPacket::new_checked(frame.payload()).ok()?).ok()?
+    else {
+        return None;
+    };
+    Some(Arp { is_request: operation == ArpOperation::Request, by: Mac(source_hardware_addr.0), address, target })
+}
+
+/// Returns number and data of a ping's reply, if a frame is one.
+#[must_use]
+pub fn pong_of(frame: &[u8]) -> Option<(u16, Vec<u8>)> {
+    let frame = EthernetFrame::new_checked(frame).ok().filter(|frame| frame.ethertype() == EthernetProtocol::Ipv4)?;
+    let packet = Ipv4Packet::new_checked(frame.payload()).ok().filter(|packet| packet.verify_checksum())?;
+    let message = Icmpv4Packet::new_checked(packet.payload()).ok()?;
+    match Icmpv4Repr::parse(&message, &ChecksumCapabilities::default()).ok()? {
+        Icmpv4Repr::EchoReply { ident: IDENT, seq_no, data } => Some((seq_no, data.to_vec())),
+        _ => None,
+    }
+}

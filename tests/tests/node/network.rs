@@ -1,0 +1,194 @@
+//! The network: addresses by the command line, who drives which interface, and what is told of it.
+
+use std::net::Ipv4Addr;
+
+use btt::CpuIndex;
+use fake_machine::{BASE, Booted, Hardware, MIB, Memory, nfit_of};
+use kernel::node::network::NetworkDevice;
+use net::mock::{FakeNic, Host, arp_of, pong_of};
+use net::nic::{Mac, NicFault};
+use serde_json::{Value, json};
+
+const PEER: Host = Host { mac: Mac([0x52, 0x54, 0, 0x12, 0x34, 0x56]), address: Ipv4Addr::new(10, 0, 2, 2) };
+const OURS: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 15);
+const SECOND: u64 = 1_000_000_000;
+
+fn mac(number: u8) -> Mac {
+    Mac([0x52, 0x54, 0, 0x75, 0x6e, number])
+}
+
+/// A node whose first interface CPU 1 drives, its second CPU 0, and so on.
+struct Wired {
+    booted: Booted,
+    nics: Vec<FakeNic>,
+    now_ns: u64,
+}
+
+impl Wired {
+    fn new(interfaces: u8, command_line: &str) -> Self {
+        Self::on(Hardware::default(), interfaces, command_line)
+    }
+
+    fn on(hardware: Hardware, interfaces: u8, command_line: &str) -> Self {
+        let nics: Vec<FakeNic> = (0..interfaces).map(|number| FakeNic::new(mac(number))).collect();
+        let device = |(nic, cpu): (&FakeNic, u32)| NetworkDevice { nic: Box::new(nic.clone()), cpu: CpuIndex(cpu % 2) };
+        let network = nics.iter().zip(1..).map(device).collect();
+        let booted = Hardware { network, command_line: command_line.into(), ..hardware }.boot();
+        let mut wired = Self { booted, nics, now_ns: 60 * SECOND };
+        // What each new address is announced with.
+        (0..5).for_each(|_| wired.run());
+        wired
+    }
+
+    /// Polls as both CPUs do, a second later.
+    fn run(&mut self) {
+        self.now_ns += SECOND;
+        for cpu in 0..2 {
+            while self.booted.node.networks().poll(CpuIndex(cpu), self.now_ns) {}
+        }
+        self.booted.node.log_network();
+    }
+
+    /// Hands a frame to an interface; what it sends.
+    fn hand(&mut self, number: usize, frame: Vec<u8>) -> Vec<Vec<u8>> {
+        self.nics[number].ends().from_nic.clear();
+        self.nics[number].ends().to_nic.push_back(frame);
+        self.run();
+        self.nics[number].ends().from_nic.drain(..).collect()
+    }
+
+    fn net(&mut self) -> Value {
+        self.booted.done("net")["result"].clone()
+    }
+
+    fn logged(&self, line: &str) -> usize {
+        self.booted.node.machine().logged().iter().filter(|logged| *logged == line).count()
+    }
+
+    /// What `health` finds, each with its place.
+    fn health(&mut self) -> Vec<(String, String)> {
+        let health = self.booted.done("health");
+        let text = |value: &Value| value.as_str().expect("text").to_owned();
+        let findings = health["findings"].as_array().expect("a list").iter();
+        findings.map(|finding| (text(&finding["where"]), text(&finding["what"]))).collect()
+    }
+}
+
+#[test]
+fn a_machine_without_a_network_has_no_interface_and_nothing_to_do() {
+    let mut wired = Wired::new(0, "");
+    assert_eq!((wired.net(), wired.health()), (json!([]), vec![]));
+    let networks = wired.booted.node.networks();
+    assert!(!networks.poll(CpuIndex(0), 1) && networks.may_rest(CpuIndex(0), 1));
+    assert_eq!(networks.due_ns(CpuIndex(0)), u64::MAX);
+}
+
+#[test]
+fn interfaces_have_the_addresses_of_their_keys_and_dhcp_by_default() {
+    let line = "pmem.type12=off net0=10.0.2.15/24,gateway=10.0.2.2 net2=off net3=10.0.0/8 net4=dhcp net99999999999999999999=off netx=1";
+    let mut wired = Wired::new(4, line);
+    let shown = wired.net();
+    assert_eq!(
+        shown[0],
+        json!({
+            "dev": "net0", "mac": "52:54:00:75:6e:00", "link": "up", "mtu": 1500, "config": "10.0.2.15/24,gateway=10.0.2.2",
+            "addresses": ["10.0.2.15/24", "fe80::5054:ff:fe75:6e00/64"], "gateway": "10.0.2.2", "gateway6": null,
+            "rx": { "frames": 0, "bytes": 0, "dropped": 0 }, "tx": shown[0]["tx"], "duplicates": [], "failed": null,
+        })
+    );
+    let configs: Vec<&Value> = (0..4).map(|number| &shown[number]["config"]).collect();
+    assert_eq!(configs, ["10.0.2.15/24,gateway=10.0.2.2", "dhcp", "off", "off"]);
+    assert_eq!((&shown[1]["addresses"], &shown[2]["addresses"]), (&json!(["fe80::5054:ff:fe75:6e01/64"]), &json!([])));
+    for line in [
+        "net0: 52:54:00:75:6e:00, mtu 1500, 10.0.2.15/24,gateway=10.0.2.2",
+        "net0: link up",
+        "net0: address 10.0.2.15/24, gateway 10.0.2.2",
+        "net3: its setting is wrong, and it stays off: '10.0.0/8' has no address before its /",
+        "net4=dhcp: there is no such interface: it is left alone",
+        "net99999999999999999999=off: there is no such interface: it is left alone",
+    ] {
+        assert_eq!(wired.logged(line), 1, "{line}: {:?}", wired.booted.node.machine().logged());
+    }
+    assert!(wired.health().is_empty());
+}
+
+#[test]
+fn each_interface_is_driven_by_its_cpu_and_answers_its_own_neighbours() {
+    let mut wired = Wired::new(2, "net0=10.0.2.15/24 net1=10.0.3.15/24");
+    let replies = wired.hand(0, PEER.asks_for(OURS));
+    assert_eq!(replies.iter().find_map(|frame| arp_of(frame)).map(|arp| (arp.by, arp.address)), Some((mac(0), OURS)));
+    let replies = wired.hand(0, PEER.pings(mac(0), OURS, 7, b"hello"));
+    assert_eq!(replies.iter().find_map(|frame| pong_of(frame)), Some((7, b"hello".to_vec())));
+    assert!(wired.hand(1, PEER.asks_for(OURS)).iter().all(|frame| arp_of(frame).is_none()));
+
+    // The other CPU does nothing for it, and its own one does not halt before it has.
+    wired.nics[0].ends().to_nic.push_back(PEER.asks_for(OURS));
+    let networks = wired.booted.node.networks();
+    assert!(!networks.poll(CpuIndex(0), wired.now_ns) && !wired.nics[0].ends().to_nic.is_empty());
+    assert!(!networks.may_rest(CpuIndex(1), wired.now_ns));
+    assert!(networks.poll(CpuIndex(1), wired.now_ns) && networks.may_rest(CpuIndex(1), wired.now_ns));
+    assert!((wired.now_ns + 1..=wired.now_ns + SECOND).contains(&networks.due_ns(CpuIndex(1))), "it looks at its link");
+}
+
+#[test]
+fn an_address_that_another_machine_has_is_told_of_everywhere() {
+    let mut wired = Wired::new(1, "net0=10.0.2.15/24");
+    assert!(wired.health().is_empty());
+    wired.hand(0, PEER.claims(OURS));
+    let line = "net0: 10.0.2.15 is used by another machine, too (52:54:00:12:34:56): give one of them another address";
+    assert_eq!(wired.logged(line), 1);
+    assert_eq!(wired.net()[0]["duplicates"], json!([{ "address": "10.0.2.15", "mac": "52:54:00:12:34:56" }]));
+    let what = "10.0.2.15 is used by another machine, too (52:54:00:12:34:56)";
+    assert_eq!(wired.health(), [("net0".into(), what.into())]);
+}
+
+#[test]
+fn a_link_that_is_down_and_a_device_that_fails_are_told_of_and_the_other_one_serves() {
+    let mut wired = Wired::new(2, "net0=10.0.2.15/24 net1=10.0.2.15/24");
+    wired.nics[0].ends().link = false;
+    wired.run();
+    assert_eq!((wired.net()[0]["link"].clone(), wired.logged("net0: link down")), (json!("down"), 1));
+    assert_eq!(wired.health(), [("net0".into(), "it has no link: plug it in, or set net0=off".into())]);
+    wired.nics[0].ends().link = true;
+    wired.run();
+    assert_eq!((wired.health(), wired.logged("net0: link up")), (vec![], 2));
+
+    wired.nics[0].ends().fault = Some(NicFault::NotItsBuffer);
+    wired.run();
+    let failed = "it used a buffer that it was not given";
+    assert_eq!(wired.logged(&format!("net0: device failed: {failed}; it is not used any more")), 1);
+    assert_eq!(wired.net()[0]["failed"], failed);
+    let what = format!("its device failed, and is not used until a reboot: {failed}");
+    assert_eq!(wired.health(), [("net0".into(), what)]);
+    let replies = wired.hand(1, PEER.asks_for(OURS));
+    assert!(replies.iter().any(|frame| arp_of(frame).is_some()));
+}
+
+#[test]
+fn a_flood_does_not_keep_commands_and_a_long_command_does_not_keep_frames() {
+    let memory = Memory::new(32 * MIB);
+    let dimm = fake_machine::Dimm { base: BASE, memory, flags: 0, labels: None };
+    let hardware = Hardware { nfits: vec![nfit_of(&[dimm])], ..Hardware::default() }.memory(BASE, memory);
+    let mut wired = Wired::on(hardware, 2, "net0=10.0.2.15/24 net1=10.0.2.15/24");
+    wired.booted.done("create-namespace");
+    // A step is all that a poll makes, however much waits.
+    let flood = |nic: &FakeNic, frames| nic.ends().to_nic.extend(std::iter::repeat_n(PEER.asks_for(OURS), frames));
+    flood(&wired.nics[0], 1000);
+    assert!(wired.booted.node.networks().poll(CpuIndex(1), wired.now_ns));
+    assert_eq!(wired.nics[0].ends().to_nic.len(), 1000 - 32);
+    assert_eq!(wired.booted.done("status")["cpus"], 4);
+    // While the CPUs are busy with a command, frames are answered.
+    for nic in &wired.nics {
+        nic.ends().room = 10_000;
+        nic.ends().to_nic.clear();
+        nic.ends().from_nic.clear();
+        flood(nic, 40);
+    }
+    wired.booted.done("bench pmem0s --seconds 1");
+    for nic in &wired.nics {
+        assert!(nic.ends().to_nic.is_empty());
+        let replies =
+            nic.ends().from_nic.iter().filter(|frame| arp_of(frame).is_some_and(|arp| !arp.is_request)).count();
+        assert_eq!(replies, 40);
+    }
+}
