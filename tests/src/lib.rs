@@ -7,6 +7,7 @@
 //! - [`machine`]: an appliance in QEMU, started as a person starts it, by `run-qemu.sh`;
 //! - [`efi`]: a disk that UEFI firmware boots from;
 //! - [`monitor`]: what only the hardware can do to it;
+//! - [`lan`]: a link between its network device and the test;
 //! - [`golden`]: images that Linux made, with what they must read;
 //! - [`mutants`]: seeded defects that tests must notice;
 //! - [`blk`]: a DIMM behind block data windows, in process or as a process beside QEMU;
@@ -26,6 +27,7 @@ pub mod efi;
 pub mod explorer;
 pub mod golden;
 pub mod instructions;
+pub mod lan;
 pub mod linux;
 pub mod machine;
 pub mod monitor;

@@ -12,6 +12,7 @@ mod damage;
 mod export;
 mod interop;
 mod network;
+mod nvme;
 mod readme;
 mod run_qemu;
 mod virtio_pmem;

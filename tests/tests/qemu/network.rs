@@ -1,164 +1,159 @@
-//! An unmodified Linux as a host of NVMe/TCP, against `untorn-target`: the appliance's own crates, as a process.
+//! The appliance on a network: QEMU's own with a DHCP server, and links whose other end the test is.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::{self, sleep};
+use std::time::{Duration, Instant};
 
-use host::appliance::die_with_parent;
-use tests::linux::{Consumer, HOST_NQN};
-use tests::place::Place;
-use tests::workspace;
+use net::mock::{Host, arp_of, pong_of};
+use net::nic::Mac;
+use serde_json::{Value, json};
+use tests::lan::{Lan, Socket};
+use tests::machine::{ApplianceBuilder, Running};
+use tests::monitor;
 
-/// fio's options for a load that verifies what it has written, block by block.
-const VERIFY: &str = "--name=load --direct=1 --ioengine=libaio --iodepth=16 --verify=crc32c --verify_fatal=1 --thread \
-                      --group_reporting --minimal";
+const PEER: Host = Host { mac: Mac([0x52, 0x54, 0, 0x12, 0x34, 0x56]), address: Ipv4Addr::new(10, 0, 2, 2) };
+const OURS: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 15);
 
-/// How the guest reaches this machine.
-const US: &str = "10.0.2.2";
+/// The longest wait for an interface to become what is looked for.
+const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The target. It is killed when it is dropped.
-struct Target {
-    process: Child,
-    file: PathBuf,
-    port: u16,
-    nqn: String,
-}
-
-impl Target {
-    /// Serves a file, which is made if it is not there, to these hosts.
-    fn start(file: &Path, allow: &str, port: u16) -> Self {
-        if !file.exists() {
-            File::create(file).and_then(|made| made.set_len(96 << 20)).expect("a file is made");
+/// Waits until an interface is so.
+#[track_caller]
+fn until(appliance: &mut Running, number: usize, is_so: impl Fn(&Value) -> bool) -> Value {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let interface = appliance.ask("net")["result"][number].take();
+        if is_so(&interface) {
+            return interface;
         }
-        let mut command = Command::new(workspace::untorn_target());
-        command.args(["--format", "4096", "--allow", allow, "--listen", &format!("127.0.0.1:{port}")]);
-        command.arg("--advertise").arg(format!("{US}:{port}")).arg(file).stdout(Stdio::piped());
-        die_with_parent(&mut command);
-        let mut process = command.spawn().expect("the target starts");
-        let mut lines = BufReader::new(process.stdout.take().expect("it is piped")).lines();
-        let mut line = || lines.next().expect("the target tells what it serves").expect("text");
-        let (disk, listens) = (line(), line());
-        let nqn = disk.split_once(": ").expect("a name").0.to_owned();
-        assert_eq!(listens, format!("listening on 127.0.0.1:{port}"));
-        Self { process, file: file.to_owned(), port, nqn }
-    }
-
-    fn kill(&mut self) {
-        self.process.kill().expect("it is killed");
-        self.process.wait().expect("it has ended");
-    }
-
-    /// Kills it, and starts it anew.
-    fn restart(&mut self) {
-        self.kill();
-        let nqn = self.nqn.clone();
-        *self = Self::start(&self.file, "any", self.port);
-        assert_eq!(self.nqn, nqn, "it keeps its name");
-    }
-
-    fn address(&self) -> String {
-        format!("-t tcp -a {US} -s {}", self.port)
+        assert!(Instant::now() < end, "it stays {interface}");
+        sleep(Duration::from_millis(50));
     }
 }
 
-impl Drop for Target {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-/// A TCP port that was free just now.
-fn free_port() -> u16 {
-    let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("a socket");
-    socket.local_addr().expect("it has an address").port()
-}
-
-/// A host on the network of its QEMU, from which [`US`] is this machine.
-fn initiator(place: &Place) -> Consumer {
-    Consumer::boot_on_network("user", 2, &place.at("ram"), 512)
-}
-
-/// Waits for the one disk, and returns its name.
-fn disk(linux: &mut Consumer) -> String {
-    linux.run("for i in $(seq 300); do ls /dev/nvme*n1 2>/dev/null | sed s,/dev/,, | grep . && exit 0; sleep 0.1; done; exit 1")
+/// Pings our address, as one that learns it first.
+#[track_caller]
+fn ping(lan: &mut Lan, number: u16, data: &[u8]) {
+    let peer = lan.host;
+    lan.send(&peer.asks_for(OURS)).expect("it receives");
+    let mac = lan.expect(|frame| arp_of(frame).filter(|arp| !arp.is_request && arp.address == OURS).map(|arp| arp.by));
+    lan.send(&peer.pings(mac, OURS, number, data)).expect("it receives");
+    assert_eq!(lan.expect(pong_of), (number, data.to_vec()));
 }
 
 #[test]
-fn linux_discovers_connects_and_uses_a_file() {
-    let (place, turn) = (Place::new(), workspace::machine_turn());
-    let target = Target::start(&place.at("disk"), HOST_NQN, free_port());
-    let mut linux = initiator(&place);
-    let address = target.address();
-    let log = linux.run(&format!("nvme discover {address}"));
-    for line in [&format!("subnqn:  {}", target.nqn), &format!("traddr:  {US}"), &format!("trsvcid: {}", target.port)] {
-        assert!(log.contains(line), "{line}: {log}");
+fn an_address_comes_by_dhcp_with_one_cpu_and_with_two() {
+    for cpus in [1, 2] {
+        let mut appliance = ApplianceBuilder::new().cpus(cpus).with(&["--net", "user"]).boot();
+        let interface = until(&mut appliance, 0, |it| it["addresses"][0] == "10.0.2.15/24");
+        let shown = ["dev", "mac", "link", "mtu", "config", "gateway"].map(|key| interface[key].clone());
+        assert_eq!(Value::from(shown.to_vec()), json!(["net0", "52:54:00:75:6e:00", "up", 1500, "dhcp", "10.0.2.2"]));
+        assert_eq!(appliance.ask("health")["state"], "ok");
     }
-    linux.run(&format!("nvme connect-all {address}"));
-    let name = disk(&mut linux);
-    let uuid = target.nqn.rsplit(':').next().expect("its uuid");
-    assert_eq!(linux.run(&format!("cat /sys/block/{name}/wwid")), format!("uuid.{uuid}"));
-    for (file, value) in [
-        ("queue/logical_block_size", "4096"),
-        ("queue/physical_block_size", "4096"),
-        ("queue/max_hw_sectors_kb", "128"),
-        ("queue/write_cache", "write through"),
-        ("ro", "0"),
-    ] {
-        assert_eq!(linux.run(&format!("cat /sys/block/{name}/{file}")), value, "{file}");
-    }
-    linux.run(&format!("fio {VERIFY} --filename=/dev/{name} --rw=randwrite --bs=4k --size=16M"));
-    linux.run(&format!("fio {VERIFY} --filename=/dev/{name} --rw=randrw --bsrange=4k-256k --size=24M"));
-    linux.run(&format!("blkdiscard -o 0 -l 8388608 /dev/{name}"));
-    linux.run(&format!("nvme write-zeroes /dev/{name} -s 2048 -c 1023"));
-    for skip in [0, 2048] {
-        let zeroes = format!("dd if=/dev/{name} bs=4k count=1024 skip={skip} 2>/dev/null | tr -d '\\0' | wc -c");
-        assert_eq!(linux.run(&zeroes), "0", "from {skip} on");
-    }
-    linux.run(&format!("mkfs.ext4 -q /dev/{name} && mount /dev/{name} /mnt && cp /bin/busybox /mnt && umount /mnt"));
-    linux.run("nvme disconnect-all");
-
-    for digests in ["-g", "-G", "-g -G"] {
-        linux.run(&format!("nvme connect {address} -n {} {digests}", target.nqn));
-        let name = disk(&mut linux);
-        linux.run(&format!("mount /dev/{name} /mnt && cmp /bin/busybox /mnt/busybox && umount /mnt"));
-        linux.run(&format!("fio {VERIFY} --filename=/dev/{name} --offset=80M --rw=randrw --bsrange=4k-128k --size=8M"));
-        linux.run(&format!("e2fsck -fn /dev/{name} && nvme disconnect-all"));
-    }
-    assert_eq!(linux.run("dmesg | grep -E 'I/O error|digest error|EXT4-fs error' || true"), "");
-
-    let (refused, _) = linux.try_run(&format!("nvme connect {address} -n {} -q nqn.stranger", target.nqn));
-    assert_ne!(refused, 0);
-    linux.run("dmesg | grep 'is not allowed, hostnqn: nqn.stranger'");
-    drop(turn);
 }
 
 #[test]
-fn a_target_that_dies_under_load_keeps_what_it_acknowledged() {
-    let (place, turn) = (Place::new(), workspace::machine_turn());
-    let mut target = Target::start(&place.at("disk"), "any", free_port());
-    let mut linux = initiator(&place);
-    linux.run(&format!("nvme connect {} -n {} --reconnect-delay=1", target.address(), target.nqn));
-    let name = disk(&mut linux);
-    // Linux 6.1 gives up a request that it sends just when the connection is reset after five tries, which take no
-    // millisecond, and signals SIGPIPE to the program whose request that is.
-    linux.run("echo 255 >/sys/module/nvme_core/parameters/max_retries");
-    // It writes for longer than the kills take, and then verifies; an error ends it.
-    let load = format!("fio {VERIFY} --filename=/dev/{name} --rw=randwrite --bs=4k --size=64M");
-    linux.start("load", &format!("trap '' PIPE; {load}"));
-    for _ in 0..3 {
-        linux.run("sleep 2");
-        if !linux.is_busy("load") {
-            panic!("it is killed under load: {}", linux.run("cat /tmp/load /tmp/load.status; dmesg | tail -n 20"));
+fn fixed_addresses_are_announced_and_pinged_through_two_devices_and_jumbo_frames() {
+    let (first, second) = (Socket::new(), Socket::new());
+    let second_net = format!("{},mac=52:54:00:00:00:07", second.netdev());
+    let mut appliance = ApplianceBuilder::new()
+        .with(&["--net", &first.netdev(), "--net", &second_net])
+        .with(&["--append", "net0=10.0.2.15/24,gateway=10.0.2.2 net1=10.0.2.15/24"])
+        .qemu(&["-global", "virtio-net-pci.host_mtu=9000"])
+        .boot();
+    for (number, socket, mac) in [(0, &first, [0x52, 0x54, 0, 0x75, 0x6e, 0]), (1, &second, [0x52, 0x54, 0, 0, 0, 7])] {
+        let mut lan = socket.link(PEER);
+        let probe = lan.expect(arp_of);
+        assert_eq!((probe.is_request, probe.address, probe.target), (true, Ipv4Addr::UNSPECIFIED, OURS));
+        let announced = lan.expect(|frame| arp_of(frame).filter(|arp| arp.address == OURS));
+        assert_eq!((announced.target, announced.by), (OURS, Mac(mac)));
+        for (turn, bytes) in (0..).zip([0, 1, 1000, 1472, 1473, 4096, 8972]) {
+            ping(&mut lan, turn, &vec![0x5a; bytes]);
         }
-        target.restart();
-        linux
-            .run("for i in $(seq 600); do grep -q live /sys/class/nvme/nvme*/state && exit 0; sleep 0.1; done; exit 1");
+        // Another machine with this address is told of.
+        lan.send(&PEER.claims(OURS)).expect("it receives");
+        let interface = until(&mut appliance, number, |it| it["duplicates"] != json!([]));
+        assert_eq!(interface["duplicates"], json!([{ "address": "10.0.2.15", "mac": "52:54:00:12:34:56" }]));
+        assert_eq!(interface["mtu"], 9000);
     }
-    linux.finish("load");
-    // The same disk, by all its names.
-    assert_eq!(linux.run("dmesg | grep 'identifiers changed' || true"), "");
-    assert_eq!(disk(&mut linux), name);
-    drop(turn);
+    assert_eq!(appliance.ask("health")["state"], "degraded");
+}
+
+#[test]
+fn a_flood_leaves_the_console_alone_and_a_cable_may_be_pulled() {
+    let (socket, qmp) = (Socket::new(), monitor::Socket::new());
+    let qmp_words = qmp.arguments();
+    let mut appliance = ApplianceBuilder::new()
+        .with(&["--net", &socket.netdev(), "--append", "net0=10.0.2.15/24"])
+        .qemu(&[&qmp_words[0], &qmp_words[1]])
+        .boot();
+    let mut lan = socket.link(PEER);
+    ping(&mut lan, 1, b"before");
+
+    let (over, answered) = (AtomicBool::new(false), AtomicU64::new(0));
+    thread::scope(|scope| {
+        let (over, answered) = (&over, &answered);
+        let (mut sender, mut receiver) = (lan.another(), lan.another());
+        let flood = scope.spawn(move || {
+            let frame = PEER.asks_for(OURS);
+            while !over.load(Ordering::Relaxed) {
+                sender.send(&frame).expect("it receives");
+            }
+            // The last one of all.
+            sender.send(&PEER.pings(Mac([0x52, 0x54, 0, 0x75, 0x6e, 0]), OURS, 2, b"last")).expect("it receives");
+        });
+        let drain = scope.spawn(move || {
+            while receiver.receive().map(|frame| pong_of(&frame)).expect("it sends").is_none() {
+                answered.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        for _ in 0..10 {
+            assert_eq!(appliance.ask("status")["cpus"], 2);
+        }
+        let end = Instant::now() + PATIENCE;
+        while answered.load(Ordering::Relaxed) < 1000 && Instant::now() < end {
+            appliance.ask("net");
+        }
+        over.store(true, Ordering::Relaxed);
+        flood.join().expect("it sends all");
+        drain.join().expect("the last ping is answered");
+    });
+    assert!(answered.load(Ordering::Relaxed) >= 1000, "{} answers", answered.load(Ordering::Relaxed));
+
+    let mut monitor = qmp.connect();
+    monitor.set_link("net0", false);
+    until(&mut appliance, 0, |it| it["link"] == "down");
+    assert_eq!(appliance.ask("health")["findings"][0]["where"], "net0");
+    monitor.set_link("net0", true);
+    until(&mut appliance, 0, |it| it["link"] == "up");
+    ping(&mut lan, 3, b"after");
+    assert_eq!(appliance.ask("health")["state"], "ok");
+}
+
+#[test]
+fn devices_that_cannot_be_used_are_left_out_by_name_and_one_without_interrupts_is_used() {
+    let appliance = ApplianceBuilder::new()
+        .with(&["--net", "user"])
+        .qemu(&["-netdev", "user,id=old", "-device", "virtio-net-pci,netdev=old,romfile=,disable-modern=on,addr=5"])
+        .qemu(&[
+            "-netdev",
+            "user,id=plain",
+            "-device",
+            "virtio-net-pci,netdev=plain,romfile=,disable-legacy=on,vectors=0,addr=6",
+        ])
+        .qemu(&[
+            "-netdev",
+            "user,id=small",
+            "-device",
+            "virtio-net-pci,netdev=small,romfile=,disable-legacy=on,host_mtu=600,addr=7",
+        ]);
+    let mut appliance = appliance.boot();
+    let log = appliance.boot_log.join("\n");
+    assert!(log.contains("virtio-net 0000:00:07.0: left out: its MTU of 600 is less than 1280"), "{log}");
+    assert!(log.contains("virtio-net 0000:00:06.0: it has no MSI-X table: it is looked at each millisecond"), "{log}");
+    assert_eq!(appliance.ask("net")["result"].as_array().map(Vec::len), Some(2));
+    for number in 0..2 {
+        until(&mut appliance, number, |it| it["addresses"][0] == "10.0.2.15/24");
+    }
 }

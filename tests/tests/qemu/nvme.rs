@@ -1,0 +1,164 @@
+//! An unmodified Linux as a host of NVMe/TCP, against `untorn-target`: the appliance's own crates, as a process.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use host::appliance::die_with_parent;
+use tests::linux::{Consumer, HOST_NQN};
+use tests::place::Place;
+use tests::workspace;
+
+/// fio's options for a load that verifies what it has written, block by block.
+const VERIFY: &str = "--name=load --direct=1 --ioengine=libaio --iodepth=16 --verify=crc32c --verify_fatal=1 --thread \
+                      --group_reporting --minimal";
+
+/// How the guest reaches this machine.
+const US: &str = "10.0.2.2";
+
+/// The target. It is killed when it is dropped.
+struct Target {
+    process: Child,
+    file: PathBuf,
+    port: u16,
+    nqn: String,
+}
+
+impl Target {
+    /// Serves a file, which is made if it is not there, to these hosts.
+    fn start(file: &Path, allow: &str, port: u16) -> Self {
+        if !file.exists() {
+            File::create(file).and_then(|made| made.set_len(96 << 20)).expect("a file is made");
+        }
+        let mut command = Command::new(workspace::untorn_target());
+        command.args(["--format", "4096", "--allow", allow, "--listen", &format!("127.0.0.1:{port}")]);
+        command.arg("--advertise").arg(format!("{US}:{port}")).arg(file).stdout(Stdio::piped());
+        die_with_parent(&mut command);
+        let mut process = command.spawn().expect("the target starts");
+        let mut lines = BufReader::new(process.stdout.take().expect("it is piped")).lines();
+        let mut line = || lines.next().expect("the target tells what it serves").expect("text");
+        let (disk, listens) = (line(), line());
+        let nqn = disk.split_once(": ").expect("a name").0.to_owned();
+        assert_eq!(listens, format!("listening on 127.0.0.1:{port}"));
+        Self { process, file: file.to_owned(), port, nqn }
+    }
+
+    fn kill(&mut self) {
+        self.process.kill().expect("it is killed");
+        self.process.wait().expect("it has ended");
+    }
+
+    /// Kills it, and starts it anew.
+    fn restart(&mut self) {
+        self.kill();
+        let nqn = self.nqn.clone();
+        *self = Self::start(&self.file, "any", self.port);
+        assert_eq!(self.nqn, nqn, "it keeps its name");
+    }
+
+    fn address(&self) -> String {
+        format!("-t tcp -a {US} -s {}", self.port)
+    }
+}
+
+impl Drop for Target {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// A TCP port that was free just now.
+fn free_port() -> u16 {
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("a socket");
+    socket.local_addr().expect("it has an address").port()
+}
+
+/// A host on the network of its QEMU, from which [`US`] is this machine.
+fn initiator(place: &Place) -> Consumer {
+    Consumer::boot_on_network("user", 2, &place.at("ram"), 512)
+}
+
+/// Waits for the one disk, and returns its name.
+fn disk(linux: &mut Consumer) -> String {
+    linux.run("for i in $(seq 300); do ls /dev/nvme*n1 2>/dev/null | sed s,/dev/,, | grep . && exit 0; sleep 0.1; done; exit 1")
+}
+
+#[test]
+fn linux_discovers_connects_and_uses_a_file() {
+    let (place, turn) = (Place::new(), workspace::machine_turn());
+    let target = Target::start(&place.at("disk"), HOST_NQN, free_port());
+    let mut linux = initiator(&place);
+    let address = target.address();
+    let log = linux.run(&format!("nvme discover {address}"));
+    for line in [&format!("subnqn:  {}", target.nqn), &format!("traddr:  {US}"), &format!("trsvcid: {}", target.port)] {
+        assert!(log.contains(line), "{line}: {log}");
+    }
+    linux.run(&format!("nvme connect-all {address}"));
+    let name = disk(&mut linux);
+    let uuid = target.nqn.rsplit(':').next().expect("its uuid");
+    assert_eq!(linux.run(&format!("cat /sys/block/{name}/wwid")), format!("uuid.{uuid}"));
+    for (file, value) in [
+        ("queue/logical_block_size", "4096"),
+        ("queue/physical_block_size", "4096"),
+        ("queue/max_hw_sectors_kb", "128"),
+        ("queue/write_cache", "write through"),
+        ("ro", "0"),
+    ] {
+        assert_eq!(linux.run(&format!("cat /sys/block/{name}/{file}")), value, "{file}");
+    }
+    linux.run(&format!("fio {VERIFY} --filename=/dev/{name} --rw=randwrite --bs=4k --size=16M"));
+    linux.run(&format!("fio {VERIFY} --filename=/dev/{name} --rw=randrw --bsrange=4k-256k --size=24M"));
+    linux.run(&format!("blkdiscard -o 0 -l 8388608 /dev/{name}"));
+    linux.run(&format!("nvme write-zeroes /dev/{name} -s 2048 -c 1023"));
+    for skip in [0, 2048] {
+        let zeroes = format!("dd if=/dev/{name} bs=4k count=1024 skip={skip} 2>/dev/null | tr -d '\\0' | wc -c");
+        assert_eq!(linux.run(&zeroes), "0", "from {skip} on");
+    }
+    linux.run(&format!("mkfs.ext4 -q /dev/{name} && mount /dev/{name} /mnt && cp /bin/busybox /mnt && umount /mnt"));
+    linux.run("nvme disconnect-all");
+
+    for digests in ["-g", "-G", "-g -G"] {
+        linux.run(&format!("nvme connect {address} -n {} {digests}", target.nqn));
+        let name = disk(&mut linux);
+        linux.run(&format!("mount /dev/{name} /mnt && cmp /bin/busybox /mnt/busybox && umount /mnt"));
+        linux.run(&format!("fio {VERIFY} --filename=/dev/{name} --offset=80M --rw=randrw --bsrange=4k-128k --size=8M"));
+        linux.run(&format!("e2fsck -fn /dev/{name} && nvme disconnect-all"));
+    }
+    assert_eq!(linux.run("dmesg | grep -E 'I/O error|digest error|EXT4-fs error' || true"), "");
+
+    let (refused, _) = linux.try_run(&format!("nvme connect {address} -n {} -q nqn.stranger", target.nqn));
+    assert_ne!(refused, 0);
+    linux.run("dmesg | grep 'is not allowed, hostnqn: nqn.stranger'");
+    drop(turn);
+}
+
+#[test]
+fn a_target_that_dies_under_load_keeps_what_it_acknowledged() {
+    let (place, turn) = (Place::new(), workspace::machine_turn());
+    let mut target = Target::start(&place.at("disk"), "any", free_port());
+    let mut linux = initiator(&place);
+    linux.run(&format!("nvme connect {} -n {} --reconnect-delay=1", target.address(), target.nqn));
+    let name = disk(&mut linux);
+    // Linux 6.1 gives up a request that it sends just when the connection is reset after five tries, which take no
+    // millisecond, and signals SIGPIPE to the program whose request that is.
+    linux.run("echo 255 >/sys/module/nvme_core/parameters/max_retries");
+    // It writes for longer than the kills take, and then verifies; an error ends it.
+    let load = format!("fio {VERIFY} --filename=/dev/{name} --rw=randwrite --bs=4k --size=64M");
+    linux.start("load", &format!("trap '' PIPE; {load}"));
+    for _ in 0..3 {
+        linux.run("sleep 2");
+        if !linux.is_busy("load") {
+            panic!("it is killed under load: {}", linux.run("cat /tmp/load /tmp/load.status; dmesg | tail -n 20"));
+        }
+        target.restart();
+        linux
+            .run("for i in $(seq 600); do grep -q live /sys/class/nvme/nvme*/state && exit 0; sleep 0.1; done; exit 1");
+    }
+    linux.finish("load");
+    // The same disk, by all its names.
+    assert_eq!(linux.run("dmesg | grep 'identifiers changed' || true"), "");
+    assert_eq!(disk(&mut linux), name);
+    drop(turn);
+}
