@@ -6,6 +6,7 @@
 //! | [`nic`] | the trait of a network device, which drivers implement |
 //! | [`setting`] | what addresses an interface is to have, as it is configured |
 //! | [`network`] | an interface, driven in bounded steps |
+//! | [`tcp`] | listening ports and connections, and what serves them |
 //! | [`event`] | what happens to it, for the log |
 //! | [`mock`] | a device in memory, and a machine on its link, for tests |
 //! | `port` | the device as smoltcp drives it |
@@ -26,6 +27,7 @@ pub mod network;
 pub mod nic;
 mod port;
 pub mod setting;
+pub mod tcp;
 mod watch;
 
 pub use port::Count;

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use smoltcp::iface::{Config, Interface, PollIngressSingleResult, PollResult, SocketHandle, SocketSet};
+use smoltcp::iface::{Config, Interface, PollResult, SocketHandle, SocketSet};
 use smoltcp::socket::dhcpv4;
 use smoltcp::time::{Duration, Instant};
 use smoltcp::wire::{EthernetAddress, IpCidr, Ipv6Cidr};
@@ -15,6 +15,7 @@ use crate::event::Event;
 use crate::nic::{Mac, Nic, NicFault};
 use crate::port::{Count, Port};
 use crate::setting::{Setting, is_of_an_interface};
+use crate::tcp::{First, Listeners, Service, Tcp};
 use crate::watch::Sign;
 
 /// The most frames that a step takes in.
@@ -73,6 +74,9 @@ pub struct Network {
     port: Port,
     interface: Interface,
     sockets: SocketSet<'static>,
+    listeners: Listeners,
+    service: Option<Box<dyn Service>>,
+    service_due_ns: u64,
     setting: Setting,
     dhcp: Option<SocketHandle>,
     gateway_v4: Option<Ipv4Addr>,
@@ -110,6 +114,9 @@ impl Network {
             port,
             interface,
             sockets: SocketSet::new(Vec::new()),
+            listeners: Listeners::default(),
+            service: None,
+            service_due_ns: u64::MAX,
             setting,
             dhcp: None,
             gateway_v4: None,
@@ -124,6 +131,12 @@ impl Network {
         network.tell(if link { Event::LinkUp } else { Event::LinkDown });
         network.configure(now_ns);
         network
+    }
+
+    /// Serves its connections by this from the next step on.
+    pub fn serve_by(&mut self, service: Box<dyn Service>) {
+        self.service = Some(service);
+        self.due_ns = 0;
     }
 
     /// Gives it what its setting says.
@@ -187,9 +200,12 @@ impl Network {
         let is_due = now_ns >= self.due_ns;
         let mut frames = 0;
         while frames < FRAMES_MAX
-            && self.interface.poll_ingress_single(now, &mut self.port, &mut self.sockets)
-                != PollIngressSingleResult::None
+            && let Some(frame) = self.port.look_ahead()
         {
+            if let Some(first) = First::of(frame) {
+                self.listeners.make_room(first, &mut self.sockets);
+            }
+            self.interface.poll_ingress_single(now, &mut self.port, &mut self.sockets);
             frames += 1;
         }
         if frames == 0 && !is_due && self.port.nic.fault().is_none() {
@@ -201,6 +217,7 @@ impl Network {
             self.port.send(&frame);
         }
         self.interface.poll_maintenance(now);
+        self.serve(now_ns);
         let mut rounds = 0;
         while rounds < ROUNDS_MAX
             && self.interface.poll_egress(now, &mut self.port, &mut self.sockets) != PollResult::None
@@ -219,11 +236,22 @@ impl Network {
         frames > 0 || rounds > 0
     }
 
+    /// Has connections served, between what came and what goes: what a service writes together leaves together.
+    fn serve(&mut self, now_ns: u64) {
+        self.listeners.tend(&mut self.sockets, now_ns);
+        if let Some(service) = &mut self.service {
+            let mut tcp = Tcp { listeners: &mut self.listeners, sockets: &mut self.sockets, now_ns };
+            self.service_due_ns = service.serve(&mut tcp, now_ns);
+            self.listeners.tend(&mut self.sockets, now_ns);
+        }
+    }
+
     fn next_due_ns(&mut self, now_ns: u64) -> u64 {
         let sockets = self.interface.poll_at(instant(now_ns), &self.sockets);
         let sockets = sockets.map_or(u64::MAX, |at| u64::try_from(at.total_micros()).unwrap_or(0).saturating_mul(1000));
         let unwoken = if self.port.nic.has_interrupt() { u64::MAX } else { now_ns.saturating_add(UNWOKEN_NS) };
-        sockets.min(self.look_at_ns).min(self.port.watch.due_ns()).min(unwoken)
+        let timers = self.look_at_ns.min(self.port.watch.due_ns()).min(self.listeners.due_ns(now_ns));
+        sockets.min(timers).min(self.service_due_ns).min(unwoken)
     }
 
     /// Looks at the link, if it is time.

@@ -39,6 +39,8 @@ pub(crate) struct Port {
     /// What received frames said of own addresses.
     pub(crate) signs: Vec<Sign>,
     received: Vec<u8>,
+    /// The length of the frame in `received` that smoltcp has not had yet.
+    ahead: Option<usize>,
     outgoing: Vec<u8>,
     rx: Count,
     tx: Count,
@@ -51,6 +53,7 @@ impl Port {
             watch: Watch::new(nic.mac()),
             signs: Vec::new(),
             received: vec![0; bytes],
+            ahead: None,
             outgoing: vec![0; bytes],
             rx: Count::default(),
             tx: Count::default(),
@@ -68,6 +71,20 @@ impl Port {
         }
     }
 
+    /// Returns the frame that smoltcp receives next, if there is one.
+    pub(crate) fn look_ahead(&mut self) -> Option<&[u8]> {
+        // A frame may ask for one in reply: while there is no room for that, frames wait in the device.
+        if self.ahead.is_none() && self.nic.has_room() {
+            let bytes = self.nic.receive(&mut self.received)?;
+            self.ahead = Some(bytes);
+            self.rx.add(bytes);
+            if self.signs.len() < SIGNS_MAX {
+                self.signs.extend(self.watch.look(&self.received[..bytes]));
+            }
+        }
+        self.ahead.map(|bytes| &self.received[..bytes])
+    }
+
     pub(crate) fn rx(&self) -> Count {
         Count { dropped: self.nic.dropped(), ..self.rx }
     }
@@ -82,16 +99,8 @@ impl phy::Device for Port {
     type TxToken<'a> = Outgoing<'a>;
 
     fn receive(&mut self, _: Instant) -> Option<(Received<'_>, Outgoing<'_>)> {
-        // A frame may ask for one in reply: while there is no room for that, frames wait in the device.
-        if !self.nic.has_room() {
-            return None;
-        }
-        let bytes = self.nic.receive(&mut self.received)?;
-        let frame = &self.received[..bytes];
-        self.rx.add(bytes);
-        if self.signs.len() < SIGNS_MAX {
-            self.signs.extend(self.watch.look(frame));
-        }
+        self.look_ahead()?;
+        let frame = &self.received[..self.ahead.take()?];
         Some((Received(frame), Outgoing { nic: &mut *self.nic, frame: &mut self.outgoing, tx: &mut self.tx }))
     }
 

@@ -1,5 +1,7 @@
-//! A network device in memory, and a machine that is on its link: for tests of what stands on [`Nic`].
+//! A network device in memory, machines that are on its link, and a service: for tests of what stands on [`Nic`].
 
+mod client;
+mod echo;
 mod host;
 
 use alloc::collections::VecDeque;
@@ -9,6 +11,8 @@ use alloc::vec::Vec;
 use spin::{Mutex, MutexGuard};
 
 use crate::nic::{HEADER_BYTES, MTU_DEFAULT, Mac, Nic, NicFault};
+pub use client::{Client, Wire};
+pub use echo::Echo;
 pub use host::{Arp, Host, arp_of, pong_of};
 
 /// The device, as the test has it.

@@ -5,8 +5,9 @@ use std::net::Ipv4Addr;
 use btt::CpuIndex;
 use fake_machine::{BASE, Booted, Hardware, MIB, Memory, nfit_of};
 use kernel::node::network::NetworkDevice;
-use net::mock::{FakeNic, Host, arp_of, pong_of};
+use net::mock::{Client, Echo, FakeNic, Host, arp_of, pong_of};
 use net::nic::{Mac, NicFault};
+use net::tcp::Limits;
 use serde_json::{Value, json};
 
 const PEER: Host = Host { mac: Mac([0x52, 0x54, 0, 0x12, 0x34, 0x56]), address: Ipv4Addr::new(10, 0, 2, 2) };
@@ -162,6 +163,31 @@ fn a_link_that_is_down_and_a_device_that_fails_are_told_of_and_the_other_one_ser
     assert_eq!(wired.health(), [("net0".into(), what)]);
     let replies = wired.hand(1, PEER.asks_for(OURS));
     assert!(replies.iter().any(|frame| arp_of(frame).is_some()));
+}
+
+#[test]
+fn connections_are_served_by_the_cpu_of_their_interface() {
+    let mut wired = Wired::new(2, "net0=10.0.2.15/24 net1=10.0.2.15/24");
+    let limits = Limits { connections: 2, receive_bytes: 4096, send_bytes: 4096 };
+    let networks = wired.booted.node.networks();
+    assert!((0..2).all(|number| networks.serve_by(number, Box::new(Echo::new(7, limits)))));
+    assert!(!networks.serve_by(2, Box::new(Echo::new(7, limits))));
+    let mut clients = [0, 1].map(|number| Client::new(PEER, wired.nics[number].clone()));
+    for (client, cpu) in clients.iter_mut().zip([1, 0]) {
+        let handle = client.connect(OURS, 7);
+        let mut back = Vec::new();
+        for turn in 0..20 {
+            wired.now_ns += SECOND / 10;
+            while wired.booted.node.networks().poll(CpuIndex(cpu), wired.now_ns) {}
+            client.poll(wired.now_ns);
+            if turn == 10 {
+                assert!(client.is_open(handle));
+                client.send(handle, b"hello");
+            }
+        }
+        client.receive(handle, &mut back);
+        assert_eq!(back, b"hello");
+    }
 }
 
 #[test]

@@ -20,6 +20,7 @@ use btt::CpuIndex;
 use net::network::{Network, Shown};
 use net::nic::Nic;
 use net::setting::Setting;
+use net::tcp::Service;
 use spin::Mutex;
 
 /// A network device that its driver has set up.
@@ -88,6 +89,12 @@ impl Networks {
     #[must_use]
     pub fn due_ns(&self, cpu: CpuIndex) -> u64 {
         self.of(cpu).map(|port| port.network.lock().due_ns()).min().unwrap_or(u64::MAX)
+    }
+
+    /// Has an interface's connections served by this from its next step on, by its CPU: half a second from now at the latest.
+    /// Returns false if there is no such interface.
+    pub fn serve_by(&self, number: usize, service: Box<dyn Service>) -> bool {
+        self.ports.get(number).map(|port| port.network.lock().serve_by(service)).is_some()
     }
 
     /// Returns each interface as a person is shown it.
