@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use drivers::cxl::config::Extended;
 use drivers::cxl::decoder::{HdmRange, UNIT_BYTES};
 use drivers::cxl::mailbox::{LabelArea, Mailbox};
-use drivers::cxl::memory::{self, Path};
+use drivers::cxl::memory::{self, Path, Window};
 use drivers::cxl::registers::Registers;
 use nvdimm::identity::DeviceHandle;
 use nvdimm::label::{LabelSource as _, LabelStore as _};
@@ -58,7 +58,8 @@ pub(super) fn run(bytes: &[u8]) {
     for steady in [false, true] {
         let registers = Wild { bytes: bytes.into(), next: Arc::default(), steady };
         let Ok(mut mailbox) = Mailbox::find(registers.clone(), quick) else { continue };
-        let path = Path { bridge: &registers, port: 0, device: &registers, windows: &WINDOWS };
+        let windows = WINDOWS.map(|range| Window { range, is_fixed: !steady });
+        let path = Path { bridge: &registers, port: 0, device: &registers, windows: &windows };
         if let Ok((range, identity)) = memory::start(&path, &mut mailbox, quick) {
             assert!(WINDOWS.iter().any(|window| window.contains(&range)), "it is in a window");
             assert_eq!((range.bytes, range.bytes), (identity.total, identity.persistent));

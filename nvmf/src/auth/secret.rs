@@ -1,5 +1,5 @@
-//! Secrets as nvme-cli writes them: `DHHC-1:HH:BASE64:` (NVMe Base 2.0, section 8.13.5.8). HH is the hash by which a secret becomes
-//! a key, 00 for none; the text is the secret's 32, 48 or 64 bytes and their CRC-32.
+//! Secrets as nvme-cli writes them: `DHHC-1:HH:BASE64:` (NVMe Base 2.0, section 8.13.5.8). HH is the hash by which a secret
+//! becomes a key, 00 for none; the text is the secret's 32, 48 or 64 bytes and their CRC-32.
 
 use alloc::vec::Vec;
 use core::fmt;

@@ -1,6 +1,6 @@
-//! An unmodified Linux as a consumer of disks, or as a host of NVMe/TCP: `consumer.sh` is all there is in it, beside the distribution's own
-//! kernel, busybox, fio, e2fsprogs and mdadm. It never runs code that lies on the disks: under TCG a page that another
-//! machine writes would not be noticed as code.
+//! An unmodified Linux as a consumer of disks, or as a host of NVMe/TCP: `consumer.sh` is all there is in it, beside the
+//! distribution's own kernel, busybox, fio, e2fsprogs and mdadm. It never runs code that lies on the disks: under TCG a page
+//! that another machine writes would not be noticed as code.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
