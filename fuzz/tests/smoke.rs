@@ -50,5 +50,6 @@ smoke! {
     a_driver_may_do_anything "queue"
     a_cxl_device_may_hold_anything "cxl"
     a_bridge_may_say_anything "control"
+    a_host_may_send_anything "nvmf"
     a_person_may_type_anything "admin"
 }

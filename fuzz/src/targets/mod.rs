@@ -8,7 +8,11 @@ mod labels;
 mod loader;
 mod medium;
 mod nfit;
+mod nvmf;
 mod queue;
+// The host of nvmf's own tests, too.
+#[path = "../../../nvmf/tests/common/mod.rs"]
+mod initiator;
 // What nvdimm's own tests hold, too.
 #[path = "../../../nvdimm/tests/common/sound.rs"]
 mod sound;
@@ -31,7 +35,7 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 10] = [
     Target {
         name: "nfit",
         what: "an NFIT, as it is and with its checksum mended",
@@ -95,6 +99,14 @@ pub const TARGETS: [Target; 9] = [
         bytes_max: 1024,
         more: &[],
         smoke: 400,
+    },
+    Target {
+        name: "nvmf",
+        what: "a host's commands, data and bytes on the wire, to an NVMe/TCP target",
+        run: nvmf::run,
+        bytes_max: 512,
+        more: &[],
+        smoke: 10_000,
     },
     Target {
         name: "admin",

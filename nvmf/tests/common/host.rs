@@ -185,6 +185,11 @@ impl<'a> Host<'a> {
 
     /// Moves bytes both ways until nothing moves any more, and returns what came.
     pub(crate) fn run(&mut self, disk: &mut RamDisk) -> Vec<Reply> {
+        self.shuffle(disk);
+        take_replies(&mut self.received, self.digests, self.alignment)
+    }
+
+    fn shuffle(&mut self, disk: &mut RamDisk) {
         for _ in 0..2_000_000 {
             let offered = self.unsent.len().min(self.segment);
             let taken = self.connection.input(self.target, &self.unsent[..offered], self.now);
@@ -194,10 +199,16 @@ impl<'a> Host<'a> {
             let made = self.connection.output(disk, &mut room);
             self.received.extend_from_slice(&room[..made]);
             if taken == 0 && !more && made == 0 {
-                return self.replies();
+                return;
             }
         }
         panic!("it never comes to rest");
+    }
+
+    /// As [`Host::run`], but what comes is not looked at.
+    pub(crate) fn pass(&mut self, disk: &mut RamDisk) {
+        self.shuffle(disk);
+        self.received.clear();
     }
 
     /// A command without data from the host: status, result, data.
@@ -242,10 +253,6 @@ impl<'a> Host<'a> {
             }
         }
         panic!("no reply");
-    }
-
-    fn replies(&mut self) -> Vec<Reply> {
-        take_replies(&mut self.received, self.digests, self.alignment)
     }
 }
 

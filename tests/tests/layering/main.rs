@@ -31,7 +31,7 @@ const LAYERS: [(&str, &[&str]); 16] = [
     ("untorn-target", &["btt", "nvmf"]),
     ("kernel", &["boot", "btt", "drivers", "net", "nvdimm", "service"]),
     ("fake-machine", &["btt", "drivers", "kernel", "net", "nvdimm", "service"]),
-    ("fuzz", &["boot", "btt", "drivers", "fake-machine", "kernel", "net", "nvdimm", "service"]),
+    ("fuzz", &["boot", "btt", "drivers", "fake-machine", "kernel", "net", "nvdimm", "nvmf", "service"]),
     ("tests", &["bench", "boot", "btt", "drivers", "fake-machine", "host", "kernel", "net", "nvdimm", "service"]),
 ];
 
