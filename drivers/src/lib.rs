@@ -18,11 +18,13 @@
 //! | [`label_mailbox`] | QEMU's interface to DIMMs' label areas |
 //! | [`cxl`] | CXL memory devices: registers, decoders, mailbox |
 //! | [`pci`] | PCI configuration space: functions, BARs, MSI-X |
-//! | [`dma`] | a page that a device reads and writes by itself |
+//! | [`registers`] | a block of registers in memory, with a trait that lets a test be the device |
+//! | [`dma`] | pages that a device reads and writes by itself, and buffers in them |
 //! | [`shared`] | memory that a peer writes to at the same time |
 //! | [`ivshmem`] | QEMU's ivshmem-doorbell: a consumer's memory, and interrupts both ways |
 //! | [`uart`] | a 16550 UART, as a byte link |
 //! | [`virtio`] | the driver's side of virtio over PCI: virtio-pmem, virtio-net |
+//! | [`e1000e`] | Intel's gigabit network controllers |
 //!
 //! [`phys`], [`persist`], [`copies`], [`pmem`], [`blk_window`], [`shared`] and [`transfer`] need no privilege and run in a
 //! program on a host, too.
@@ -38,6 +40,7 @@ pub mod blk_window;
 pub mod copies;
 pub mod cxl;
 pub mod dma;
+pub mod e1000e;
 pub mod flush;
 mod flush_hints;
 pub mod guarded;
@@ -50,6 +53,7 @@ pub mod phys;
 pub mod pmem;
 pub mod poison;
 pub mod raw;
+pub mod registers;
 pub mod shared;
 pub mod transfer;
 pub mod uart;

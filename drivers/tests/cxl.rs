@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use drivers::cxl::decoder::{HdmRange, UNIT_BYTES};
 use drivers::cxl::mailbox::{Identity, LabelArea, Mailbox};
 use drivers::cxl::memory::{self, Path, Window};
-use drivers::cxl::registers::Registers;
 use drivers::cxl::{CxlError, MailboxError, Which};
+use drivers::registers::Registers;
 use nvdimm::identity::DeviceHandle;
 use nvdimm::label::{LabelError, LabelSource as _, LabelStore as _};
 

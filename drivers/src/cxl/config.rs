@@ -1,9 +1,9 @@
 //! Configuration space: where a function's CXL registers are, its serial number, and the root port above it.
 
 use super::CxlError;
-use super::registers::MappedRegisters;
 use crate::pci::{Config, Function, PciError};
 use crate::phys::{PhysAddr, PhysMap};
+use crate::registers::MappedRegisters;
 
 /// The class of a CXL memory device: base 05, sub-class 02, interface 10 (8.1.12).
 const MEMORY_DEVICE: u32 = 0x0005_0210;

@@ -4,9 +4,9 @@
 //! Decoders that firmware has committed are used as found: they may be locked, and something may be mapped there. Others
 //! are programmed, the host bridge's first. A device decodes nothing, and drops stores without a word, until both are.
 
-use super::registers::Registers;
 use super::{CxlError, PATIENCE_NS, Which};
 use crate::flush::{NowNs, wait};
+use crate::registers::Registers;
 
 /// Where the registers of CXL.cache and CXL.mem begin in a component's block (8.2.3).
 const CACHE_MEM: u32 = 0x1000;

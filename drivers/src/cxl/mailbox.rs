@@ -8,9 +8,9 @@ use alloc::vec::Vec;
 use nvdimm::identity::DeviceHandle;
 use nvdimm::label::{LabelError, LabelSource, LabelStore};
 
-use super::registers::Registers;
 use super::{CxlError, MailboxError, PATIENCE_NS, WORK_NS};
 use crate::flush::{NowNs, wait};
+use crate::registers::Registers;
 
 /// The ids of what a device's registers hold (8.2.8.2).
 const MAILBOX: u64 = 2;

@@ -2,9 +2,9 @@
 
 use super::decoder::{Decoders, HdmRange};
 use super::mailbox::{Identity, Mailbox};
-use super::registers::Registers;
 use super::{CxlError, Which};
 use crate::flush::NowNs;
+use crate::registers::Registers;
 
 /// A window of the address space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

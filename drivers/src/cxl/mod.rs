@@ -6,7 +6,6 @@
 //! | module | is |
 //! |---|---|
 //! | [`config`] | configuration space: where a function's registers are, its serial number, the root port above it |
-//! | [`registers`] | the trait that the rest stands on; registers in PCI's memory |
 //! | [`decoder`] | the decoders that lead addresses to the device, in the device and in the host bridge |
 //! | [`mailbox`] | the device's commands: who it is, its label area |
 //! | [`memory`] | takes a device into use |
@@ -18,7 +17,6 @@ pub mod decoder;
 mod error;
 pub mod mailbox;
 pub mod memory;
-pub mod registers;
 
 pub use error::{CxlError, MailboxError, Which};
 

@@ -10,7 +10,7 @@ use drivers::cxl::config::Extended;
 use drivers::cxl::decoder::{HdmRange, UNIT_BYTES};
 use drivers::cxl::mailbox::{LabelArea, Mailbox};
 use drivers::cxl::memory::{self, Path, Window};
-use drivers::cxl::registers::Registers;
+use drivers::registers::Registers;
 use nvdimm::identity::DeviceHandle;
 use nvdimm::label::{LabelSource as _, LabelStore as _};
 

@@ -15,7 +15,6 @@ use drivers::pci::{Config, Function};
 use drivers::phys::PhysAddr;
 use drivers::shared::SharedWindow;
 use drivers::uart::{COM2, Uart};
-use drivers::virtio::net::is_virtio_net;
 use drivers::virtio::pmem::{VirtioPmem, is_virtio_pmem};
 use drivers::virtio::registers::PciRegisters;
 use kernel::node::network::NetworkDevice;
@@ -28,6 +27,7 @@ use crate::cpu::{CpuIndex, Cpus};
 use crate::firmware::Firmware;
 use crate::memory::{AddressSpace, PAGE_BYTES};
 pub(crate) use cxl::CxlLabels;
+use network::Kind;
 
 /// The devices of ours on PCI.
 #[derive(Debug, Default)]
@@ -54,9 +54,9 @@ pub(crate) fn find(space: &'static AddressSpace, firmware: &Firmware, cpus: &Cpu
                 found.consumers.extend(ivshmem(&config, function, space, cpus, found.consumers.len()));
             } else if is_virtio_pmem(function) {
                 found.pmem.push(virtio_pmem(&config, function, space));
-            } else if is_virtio_net(function) {
-                let network = found.network.get_mut();
-                network.extend(network::virtio_net(&config, function, space, cpus, network.len()));
+            } else if let Some(kind) = Kind::of(function) {
+                let devices = found.network.get_mut();
+                devices.extend(network::network(kind, &config, function, space, cpus, devices.len()));
             } else if is_memory_device(&config, function) {
                 let is_first = cxl.is_empty();
                 cxl.push(cxl::memory(&config, &functions, function, space, firmware.cxl.as_ref(), is_first));

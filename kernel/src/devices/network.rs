@@ -1,11 +1,13 @@
 //! Sets network devices up.
 
 use alloc::boxed::Box;
+use alloc::format;
 use alloc::string::{String, ToString as _};
 
 use btt::CpuIndex;
+use drivers::e1000e::{self, E1000e, is_e1000e};
 use drivers::pci::{Config, Function};
-use drivers::virtio::net::VirtioNet;
+use drivers::virtio::net::{VirtioNet, is_virtio_net};
 use drivers::virtio::registers::PciRegisters;
 use kernel::node::network::NetworkDevice;
 use net::nic::Nic;
@@ -21,43 +23,79 @@ const DEVICES_MAX: usize = 8;
 /// The pages that are left for page tables whatever devices take: 2 MiB.
 const RESERVE_PAGES: u64 = 512;
 
-/// Sets a virtio-net device up, the `number`th network device. Its message wakes the CPU that drives it.
-pub(super) fn virtio_net(
+/// The kinds of network devices that there is a driver for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Kind {
+    Virtio,
+    E1000e,
+}
+
+impl Kind {
+    /// Returns the kind of a function, if it is a network device.
+    pub(super) fn of(function: &Function) -> Option<Self> {
+        match function {
+            _ if is_virtio_net(function) => Some(Self::Virtio),
+            _ if is_e1000e(function) => Some(Self::E1000e),
+            _ => None,
+        }
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Virtio => "virtio-net",
+            Self::E1000e => "e1000e",
+        }
+    }
+}
+
+/// Sets a device up, the `number`th network device. Its message wakes the CPU that drives it.
+pub(super) fn network(
+    kind: Kind,
     config: &Config,
     function: &Function,
     space: &'static AddressSpace,
     cpus: &Cpus,
     number: usize,
 ) -> Option<NetworkDevice> {
-    let address = function.address;
+    let name = format!("{} {}", kind.name(), function.address);
+    let cpu = cpus.spread(number);
+    let wakes = || match function.msix(config, space) {
+        Ok(msix) => {
+            // SAFETY: the message is an interrupt to a CPU of ours, whose handler only returns.
+            unsafe { msix.send(0, cpus.wake_message(cpu)) };
+            true
+        }
+        Err(why) => {
+            log!("{name}: {why}: it is looked at each millisecond");
+            false
+        }
+    };
     let start = || -> Result<Box<dyn Nic>, String> {
         if number >= DEVICES_MAX {
-            return Err(alloc::format!("there are {DEVICES_MAX} network devices already"));
+            return Err(format!("there are {DEVICES_MAX} network devices already"));
         }
-        let registers = PciRegisters::map(config, function, space).map_err(|why| why.to_string())?;
-        let wakes = match function.msix(config, space) {
-            Ok(msix) => {
-                // SAFETY: the message is an interrupt to a CPU of ours, whose handler only returns.
-                unsafe { msix.send(0, cpus.wake_message(cpus.spread(number))) };
-                true
-            }
-            Err(why) => {
-                log!("virtio-net {address}: {why}: it is looked at each millisecond");
-                false
-            }
-        };
         let mut page = || (space.pages_left() > RESERVE_PAGES).then(|| dma_page(space)).flatten();
-        let device = VirtioNet::new(registers, &mut page, wakes, clock::now_ns).map_err(|why| why.to_string())?;
-        Ok(Box::new(device))
+        match kind {
+            Kind::Virtio => {
+                let registers = PciRegisters::map(config, function, space).map_err(|why| why.to_string())?;
+                let device = VirtioNet::new(registers, &mut page, wakes(), clock::now_ns);
+                device.map(|device| Box::new(device) as _).map_err(|why| why.to_string())
+            }
+            Kind::E1000e => {
+                // SAFETY: it is one, by its ids; every function is in the list once, and the list is walked once.
+                let registers = unsafe { e1000e::map(config, function, space) }.map_err(|why| why.to_string())?;
+                let device = E1000e::new(registers, &mut page, wakes(), clock::now_ns);
+                device.map(|device| Box::new(device) as _).map_err(|why| why.to_string())
+            }
+        }
     };
     match start() {
         Ok(nic) => {
-            log!("virtio-net {address}: net{number}");
-            let cpu = u32::try_from(cpus.spread(number).0).expect("at most MAX_CPUS");
-            Some(NetworkDevice { nic, cpu: CpuIndex(cpu) })
+            log!("{name}: net{number}");
+            Some(NetworkDevice { nic, cpu: CpuIndex(u32::try_from(cpu.0).expect("at most MAX_CPUS")) })
         }
         Err(why) => {
-            log!("virtio-net {address}: left out: {why}");
+            log!("{name}: left out: {why}");
             None
         }
     }

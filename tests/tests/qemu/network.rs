@@ -132,6 +132,38 @@ fn a_flood_leaves_the_console_alone_and_a_cable_may_be_pulled() {
 }
 
 #[test]
+fn intels_controllers_are_driven_with_interrupts_and_without() {
+    for (device, interrupts) in [("e1000e", true), ("e1000", false), ("e1000-82545em", false)] {
+        let (socket, qmp) = (Socket::new(), monitor::Socket::new());
+        let (qmp_words, netdev) = (qmp.arguments(), format!("{},id=n", socket.netdev()));
+        let words = format!("{device},netdev=n,romfile=,addr=9,mac=52:54:00:75:6e:33");
+        let mut appliance = ApplianceBuilder::new()
+            .with(&["--append", "net0=10.0.2.15/24"])
+            .qemu(&["-netdev", &netdev, "-device", &words, &qmp_words[0], &qmp_words[1]])
+            .boot();
+        let log = appliance.boot_log.join("\n");
+        assert!(log.contains("e1000e 0000:00:09.0: net0"), "{log}");
+        assert_eq!(log.contains("it is looked at each millisecond"), !interrupts, "{log}");
+        let mut lan = socket.link(PEER);
+        for (turn, bytes) in (0..).zip([0, 1, 18, 1000, 1471, 1472]) {
+            ping(&mut lan, turn, &vec![0x5a; bytes]);
+        }
+        // More than its rings hold, and a pulled cable.
+        for turn in 100..400 {
+            ping(&mut lan, turn, &[7; 64]);
+        }
+        let interface = until(&mut appliance, 0, |it| it["link"] == "up");
+        assert_eq!((&interface["mac"], &interface["failed"]), (&json!("52:54:00:75:6e:33"), &Value::Null));
+        let mut monitor = qmp.connect();
+        monitor.set_link("n", false);
+        until(&mut appliance, 0, |it| it["link"] == "down");
+        monitor.set_link("n", true);
+        until(&mut appliance, 0, |it| it["link"] == "up");
+        ping(&mut lan, 500, b"after");
+    }
+}
+
+#[test]
 fn devices_that_cannot_be_used_are_left_out_by_name_and_one_without_interrupts_is_used() {
     let appliance = ApplianceBuilder::new()
         .with(&["--net", "user"])

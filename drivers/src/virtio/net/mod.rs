@@ -15,10 +15,10 @@ use super::queue::{Misuse, SIZE_MAX};
 use super::registers::{Registers, Width};
 use super::set_up::{self, Wanted};
 use super::structure::Structure;
-use crate::dma::DmaPage;
+use crate::dma::{DmaPage, Shape};
 use crate::flush::NowNs;
 use crate::pci::Function;
-use buffers::{Ring, Shape};
+use buffers::Ring;
 
 /// The vendor, and the id of a modern device of kind 1.
 const ID: (u16, u16) = (0x1af4, 0x1040 + 1);
@@ -140,7 +140,8 @@ impl<R: Registers> VirtioNet<R> {
     /// Takes the next chain that holds a frame, and its frame's length.
     fn take_frame(&mut self) -> Result<Option<(u16, u32)>, NicFault> {
         let Some(used) = self.receive.queue.take().map_err(|Misuse| NicFault::NotItsBuffer)? else { return Ok(None) };
-        let length = used.bytes.checked_sub(PREFIX_BYTES).filter(|_| used.bytes <= self.receive.shape.bytes());
+        let length =
+            used.bytes.checked_sub(PREFIX_BYTES).filter(|_| used.bytes <= self.receive.buffers.shape().bytes());
         length.map(|bytes| Some((used.head, bytes))).ok_or(NicFault::Length { bytes: used.bytes })
     }
 }
@@ -198,7 +199,7 @@ impl<R: Registers> Nic for VirtioNet<R> {
             let bytes = bytes as usize;
             let fits = (HEADER_BYTES..=into.len()).contains(&bytes);
             if fits {
-                self.receive.read(head, PREFIX_BYTES as usize, &mut into[..bytes]);
+                self.receive.buffers.read(head, PREFIX_BYTES as usize, &mut into[..bytes]);
             }
             self.receive.queue.offer(head);
             self.receive.queue.publish(&self.registers);
@@ -232,7 +233,7 @@ impl<R: Registers> Nic for VirtioNet<R> {
             return;
         }
         let Some(head) = self.free.pop() else { return };
-        self.transmit.write(head, &[0; PREFIX_BYTES as usize], frame);
+        self.transmit.fill(head, &[0; PREFIX_BYTES as usize], frame);
         self.transmit.queue.offer(head);
     }
 
