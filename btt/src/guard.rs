@@ -139,12 +139,25 @@ impl<M: Medium> Btt<M> {
     /// # Errors
     /// The medium's error while it is drained.
     pub fn exclusively<T>(&self, f: impl FnOnce(&M) -> T) -> Result<T, BttError> {
-        let mut guards: Vec<LaneGuard<'_, M>> =
-            (0..).zip(&self.lanes).map(|(index, _)| LaneGuard::new(self, LaneIndex(index))).collect();
+        let mut guards = self.all_lanes();
         for guard in &mut guards {
             guard.drain()?;
         }
         Ok(f(self.media()))
+    }
+
+    /// Runs `f` with the lane of `cpu`, with all lanes taken: what it reads is as it was until it has written, whatever other
+    /// CPUs write. For what compares before it writes, which is seldom.
+    #[allow(clippy::cast_possible_truncation)] // nfree is far below 2^32
+    pub fn alone<T>(&self, cpu: CpuIndex, f: impl FnOnce(&mut LaneGuard<'_, M>) -> T) -> T {
+        let mut guards = self.all_lanes();
+        let index = cpu.0 % guards.len() as u32;
+        f(&mut guards[index as usize])
+    }
+
+    /// Takes all lanes, in order (invariant 9).
+    fn all_lanes(&self) -> Vec<LaneGuard<'_, M>> {
+        (0..).zip(&self.lanes).map(|(index, _)| LaneGuard::new(self, LaneIndex(index))).collect()
     }
 
     /// Gives the medium back. What is not durable yet is made so first.

@@ -94,6 +94,7 @@ pub mod ram;
 pub mod read;
 mod recover;
 pub mod repair;
+pub mod runs;
 pub mod scan;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;

@@ -10,7 +10,7 @@
 //! | module | is |
 //! |---|---|
 //! | [`limits`] | all bounds in one place |
-//! | `units`, `name`, `status` | numbers, names and statuses |
+//! | `units`, `name`, `status`, `random` | numbers, names, statuses, random bytes |
 //! | `storage`, `namespace` | the seam below, and a disk as hosts see it |
 //! | `wire` | PDUs, digests, and how a stream is taken apart |
 //! | `command` | commands and completions |
@@ -43,6 +43,7 @@ pub mod limits;
 mod name;
 mod namespace;
 mod queue;
+mod random;
 mod status;
 mod storage;
 mod subsystem;
@@ -55,6 +56,7 @@ pub use connection::Connection;
 pub use hosts::Allowed;
 pub use name::{DISCOVERY_NQN, Host, InvalidNqn, NQN_BYTES_MAX, NQN_FIELD_BYTES, Nqn};
 pub use namespace::{Namespace, SectorBytes};
+pub use random::Random;
 pub use status::Status;
 pub use storage::{Storage, StorageError, Write};
 pub use target::{Endpoint, NameTaken, Settings, Target};

@@ -15,6 +15,7 @@ use crate::controller::{Controller, EVENT_DISCOVERY, EVENT_NAMESPACE};
 use crate::hosts::{Allowed, HostList, may_use};
 use crate::name::{DISCOVERY_NQN, Host, Nqn};
 use crate::namespace::Namespace;
+use crate::random::Random;
 use crate::subsystem::Subsystem;
 use crate::units::{ControllerId, Millis};
 
@@ -27,8 +28,8 @@ pub struct Settings {
     pub controller_ids: RangeInclusive<u16>,
     /// Identifies the node: the serial number of its discovery controllers.
     pub uuid: Uuid,
-    /// Fills bytes with random ones that nobody can foresee: what hosts are challenged with.
-    pub random: fn(&mut [u8]),
+    /// What hosts are challenged with.
+    pub random: Random,
 }
 
 /// An address that hosts reach the target at: what discovery shows them.

@@ -1,9 +1,7 @@
 //! The disks as the target's storage. One thread serves all, so nothing comes between a compare and its write.
 
 use btt::bytes::{Sectors, SectorsMut};
-use btt::commit::Writes;
-use btt::file::FileMedium;
-use btt::media::{MediaError, NsOffset, SectorSource};
+use btt::runs::Runs;
 use btt::{BttError, CpuIndex, ExternalLba};
 use nvmf::{DiskId, Lba, Storage, StorageError, Write};
 
@@ -41,16 +39,15 @@ impl Storage for Disks {
             Ok(disk) => disk,
             Err(why) => return writes.iter().for_each(|_| done(Err(why))),
         };
-        let size = sector_bytes(disk);
-        let gathered = Gathered { writes, size };
+        let runs = Runs::new(writes, |write| (external(write.first), write.data), disk.btt.sector_size());
         let mut lane = disk.btt.lane(CPU);
         // Of the sectors, as many as are durable; the rest of a write that fails is left out.
         let (mut written, mut end) = (0, 0);
-        for write in writes {
-            end += write.data.len() / size;
+        for count in runs.counts() {
+            end += count;
             let mut result = Ok(());
             while written < end && result.is_ok() {
-                match lane.commit(&gathered, written) {
+                match lane.commit(&runs, written) {
                     Ok(more) => written += more,
                     Err(why) => (written, result) = (end, Err(storage_error(&why))),
                 }
@@ -77,43 +74,6 @@ impl Storage for Disks {
     /// Zeroes the sectors, as the appliance does: no old data come back.
     fn deallocate(&mut self, disk: DiskId, first: Lba, count: u64) -> Result<(), StorageError> {
         self.write_zeroes(disk, first, count)
-    }
-}
-
-/// Several writes' sectors, as those of a commit.
-struct Gathered<'a> {
-    writes: &'a [Write<'a>],
-    size: usize,
-}
-
-impl Gathered<'_> {
-    /// Sector `index` of all: its number on the disk, and its data.
-    fn sector(&self, index: usize) -> (ExternalLba, &[u8]) {
-        let mut left = index;
-        for write in self.writes {
-            let count = write.data.len() / self.size;
-            if left < count {
-                return (ExternalLba(write.first.0 + left as u64), &write.data[left * self.size..][..self.size]);
-            }
-            left -= count;
-        }
-        unreachable!("there is no sector {index}")
-    }
-}
-
-impl SectorSource<FileMedium> for Gathered<'_> {
-    fn store(&self, index: usize, media: &FileMedium, at: NsOffset) -> Result<(), MediaError> {
-        btt::media::Medium::write(media, at, self.sector(index).1)
-    }
-}
-
-impl Writes<FileMedium> for Gathered<'_> {
-    fn count(&self) -> usize {
-        self.writes.iter().map(|write| write.data.len() / self.size).sum()
-    }
-
-    fn lba(&self, index: usize) -> ExternalLba {
-        self.sector(index).0
     }
 }
 

@@ -7,7 +7,7 @@ use std::net::TcpListener;
 use std::process::ExitCode;
 
 use clap::Parser;
-use nvmf::{DiskId, Millis, Nqn, Settings, Target};
+use nvmf::{DiskId, Millis, Nqn, Random, Settings, Target};
 use untorn_target::disk::Disk;
 use untorn_target::disks::Disks;
 use untorn_target::options::Options;
@@ -40,7 +40,7 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
         connections: options.connections,
         controller_ids: first..=first + 0xff,
         uuid: Builder::from_random_bytes(uuid).into_uuid(),
-        random: random::fill,
+        random: Random::new(random::fill),
     };
     let target = Target::new(settings, Millis(0));
     let mut listeners = Vec::new();

@@ -80,7 +80,7 @@ impl<N: Medium> BttDisk<N> {
     }
 
     /// Reads a sector to learn something about the disk: it counts for nothing.
-    fn look(&self, cpu: CpuIndex, lba: ExternalLba, into: &mut [u8]) -> Result<(), BttError> {
+    pub(super) fn look(&self, cpu: CpuIndex, lba: ExternalLba, into: &mut [u8]) -> Result<(), BttError> {
         let mut sink = SectorsMut::new(into, self.btt.sector_size()).ok_or_else(|| self.not_whole(lba, 1))?;
         self.btt.reader(cpu).read(lba, 1, &mut sink)
     }

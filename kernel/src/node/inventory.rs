@@ -48,6 +48,7 @@ impl<M: Machine> InventoryAdmin for Node<M> {
             tables: self.machine.tables(),
             namespaces: self.slots().map(namespace_status).collect(),
             exports: self.exports.names(),
+            nvme: self.nvme.status(),
             uptime: self.machine.now_ns() / 1_000_000,
             unclean_shutdowns_recovered: self.unclean_shutdowns,
             persist: self.persist.to_string(),

@@ -34,6 +34,7 @@ mod machine;
 mod namespaces;
 pub mod network;
 mod nfit;
+mod nvme;
 mod probe;
 mod sectors;
 mod upkeep;
@@ -54,6 +55,7 @@ use drivers::pmem::{Access, PmemRegion};
 use nvdimm::Inventory;
 use nvdimm::namespace::Namespace;
 use nvdimm::region::{BareRange, Kind, PersistenceDomain, Region};
+use service::admin::commands::exports::{ExportAdmin as _, HostRule};
 use service::error::AdminError;
 
 use attach::{Mapped, State, device_name};
@@ -61,6 +63,7 @@ use disk::BttDisk;
 use export::Exports;
 pub use machine::{BareMemory, FlushedRange, Machine};
 use network::Networks;
+use nvme::Nvme;
 
 /// Everything that was found, and the disks that are open.
 pub struct Node<M: Machine> {
@@ -76,6 +79,7 @@ pub struct Node<M: Machine> {
     unclean_shutdowns: u64,
     exports: Arc<Exports>,
     networks: Arc<Networks>,
+    nvme: Arc<Nvme>,
 }
 
 /// A region, mapped.
@@ -157,14 +161,39 @@ impl<M: Machine> Node<M> {
         let networks = Arc::new(networks);
         let services = machine.export_services();
         let exports = Arc::new(Exports::new(services, Arc::clone(&networks), machine.cpus(), number()));
+        let nvme = Nvme::new(machine.heap_bytes(), || machine.random(), machine.now_ns());
+        for (number, cpu) in networks.cpus().enumerate() {
+            networks.serve_by(number, nvme.service(cpu, networks.cpus().len()));
+        }
         let regions = Vec::new();
-        let mut node = Self { machine, found, bare, regions, persist, unclean_shutdowns: 0, exports, networks };
+        let mut node = Self { machine, found, bare, regions, persist, unclean_shutdowns: 0, exports, networks, nvme };
         node.regions = node.found.regions.iter().map(|region| node.slot(region)).collect();
         for namespace in node.found.namespaces.clone() {
             node.add(namespace);
         }
         node.offer_new();
+        node.export_as_told(&words);
         node
+    }
+
+    /// Serves what the command line says, and lets those hosts connect: `nvme.export=DEV,…` and `nvme.allow=HOSTNQN,…`.
+    fn export_as_told(&mut self, words: &str) {
+        let values = |key: &'static str| {
+            let value =
+                words.split_ascii_whitespace().rev().find_map(move |word| word.strip_prefix(key)?.strip_prefix('='));
+            value.unwrap_or_default().split(',').filter(|value| !value.is_empty()).map(String::from).collect::<Vec<_>>()
+        };
+        for dev in values("nvme.export") {
+            match self.export_nvme(&dev, None) {
+                Ok(served) => self.machine.log(format_args!("{dev}: served by NVMe/TCP as {}", served.nqn)),
+                Err(why) => self.machine.log(format_args!("nvme.export: {why}")),
+            }
+        }
+        for host in values("nvme.allow") {
+            if let Err(why) = self.nvme.allow(&HostRule { host, nqn: None }, None) {
+                self.machine.log(format_args!("nvme.allow: {why}"));
+            }
+        }
     }
 
     /// Returns the exports, which each CPU polls.

@@ -14,9 +14,7 @@ use alloc::vec::Vec;
 use super::hash::{Hash, same};
 use super::secret::Secrets;
 use crate::name::Nqn;
-
-/// Fills bytes with random ones, which nobody can foresee.
-type Random = fn(&mut [u8]);
+use crate::random::Random;
 
 /// AUTH_TYPE: of all protocols, and of this one.
 const COMMON: u8 = 0;
@@ -89,7 +87,7 @@ pub(crate) struct Dialogue {
 
 impl Dialogue {
     /// Between that host and that subsystem.
-    pub(crate) const fn new(secrets: Arc<Secrets>, host: Nqn, subsystem: Nqn, random: Random) -> Self {
+    pub(crate) fn new(secrets: Arc<Secrets>, host: Nqn, subsystem: Nqn, random: Random) -> Self {
         Self { secrets, host, subsystem, random, transaction: 0, state: State::Begin, authenticated: false }
     }
 
@@ -193,9 +191,9 @@ impl Dialogue {
             State::Challenge { hash } => {
                 let mut challenge = Vec::from([0; 64]);
                 challenge.truncate(hash.bytes().into());
-                (self.random)(&mut challenge);
+                self.random.fill(&mut challenge);
                 let mut sequence = [0; 4];
-                (self.random)(&mut sequence);
+                self.random.fill(&mut sequence);
                 let mut message = header(CHALLENGE, hash, hash as u8);
                 // Byte 9: the NULL group; 10: no value of it.
                 message[12..16].copy_from_slice(&sequence);

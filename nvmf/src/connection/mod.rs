@@ -31,7 +31,7 @@ use crate::status::Status;
 use crate::storage::Storage;
 use crate::subsystem::View;
 use crate::target::{Endpoint, Permit, Target};
-use crate::units::{Millis, QueueId};
+use crate::units::{DiskId, Millis, QueueId};
 use crate::wire::{Receiver, Violation};
 use input::{Fused, Sink};
 use output::Sender;
@@ -131,6 +131,15 @@ impl Connection {
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.phase == Phase::Closed
+    }
+
+    /// The disk that its commands are for, if it is an I/O queue of one.
+    #[must_use]
+    pub fn disk(&self) -> Option<DiskId> {
+        match &self.role {
+            Role::Io(view, _) => view.namespace().map(|namespace| namespace.disk),
+            Role::Stranger | Role::Admin(..) => None,
+        }
     }
 
     /// How the host broke the transport's rules, if it did.
@@ -260,7 +269,7 @@ impl Connection {
         self.auth = match (&controller.secrets, &controller.subsystem) {
             (Some(secrets), Some(subsystem)) => {
                 let names = (controller.host.nqn.clone(), subsystem.nqn.clone());
-                Some(Dialogue::new(secrets.clone(), names.0, names.1, target.settings.random))
+                Some(Dialogue::new(secrets.clone(), names.0, names.1, target.settings.random.clone()))
             }
             _ => None,
         };

@@ -7,7 +7,7 @@ pub(crate) mod host;
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use nvmf::{Allowed, DiskId, Endpoint, Millis, Namespace, Nqn, SectorBytes, Settings, Target};
+use nvmf::{Allowed, DiskId, Endpoint, Millis, Namespace, Nqn, Random, SectorBytes, Settings, Target};
 use uuid::{Uuid, uuid};
 
 /// The BTT's uuid.
@@ -42,7 +42,7 @@ pub(crate) fn target() -> Target {
 }
 
 pub(crate) fn target_of(namespace: Namespace) -> Target {
-    let settings = Settings { connections: 40, controller_ids: 1..=100, uuid: NODE, random };
+    let settings = Settings { connections: 40, controller_ids: 1..=100, uuid: NODE, random: Random::new(random) };
     let target = Target::new(settings, Millis(0));
     target.export(Nqn::of_uuid(&UUID), namespace).unwrap();
     target.allow(Allowed::Host(Nqn::new(HOST).unwrap()), None, None);

@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 
 use uuid::uuid;
 
-use crate::admin::commands::exports::ExportAdmin;
+use crate::admin::commands::exports::{ExportAdmin, HostRule, NvmeExport};
 use crate::admin::commands::inventory::{
     Health, InventoryAdmin, NamespaceStatus, Nfit, NfitStructure, Refusal, Status,
 };
@@ -134,6 +134,7 @@ impl InventoryAdmin for FakeAppliance {
                 state: "active".into(),
             }],
             exports: Vec::new(),
+            nvme: Vec::new(),
             uptime: 12_345,
             unclean_shutdowns_recovered: 1,
             persist: "clwb".into(),
@@ -325,6 +326,24 @@ impl ExportAdmin for FakeAppliance {
 
     fn unexport(&mut self, dev: &str) -> Result<(), AdminError> {
         self.device(dev).map(|_| ())
+    }
+
+    fn export_nvme(&mut self, dev: &str, nqn: Option<&str>) -> Result<NvmeExport, AdminError> {
+        self.device(dev)?;
+        let nqn = nqn.unwrap_or("nqn.2014-08.org.nvmexpress:uuid:01234567-89ab-cdef-0123-456789abcdef").into();
+        Ok(NvmeExport { dev: dev.into(), nqn, addresses: vec!["10.0.2.15".into()], port: 4420 })
+    }
+
+    fn unexport_nvme(&mut self, dev: &str) -> Result<(), AdminError> {
+        self.device(dev).map(|_| ())
+    }
+
+    fn allow(&mut self, _: &HostRule, _: Option<&str>) -> Result<(), AdminError> {
+        Ok(())
+    }
+
+    fn deny(&mut self, rule: &HostRule) -> Result<(), AdminError> {
+        Err(AdminError::not_found(format!("{} was not allowed", rule.host)))
     }
 }
 

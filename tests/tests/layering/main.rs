@@ -29,7 +29,7 @@ const LAYERS: [(&str, &[&str]); 16] = [
     ("host", &["service"]),
     // As the kernel does, it joins the disks and what serves them.
     ("untorn-target", &["btt", "nvmf"]),
-    ("kernel", &["boot", "btt", "drivers", "net", "nvdimm", "service"]),
+    ("kernel", &["boot", "btt", "drivers", "net", "nvdimm", "nvmf", "service"]),
     ("fake-machine", &["btt", "drivers", "kernel", "net", "nvdimm", "service"]),
     ("fuzz", &["boot", "btt", "drivers", "fake-machine", "kernel", "net", "nvdimm", "nvmf", "service"]),
     ("tests", &["bench", "boot", "btt", "drivers", "fake-machine", "host", "kernel", "net", "nvdimm", "service"]),

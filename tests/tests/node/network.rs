@@ -218,3 +218,101 @@ fn a_flood_does_not_keep_commands_and_a_long_command_does_not_keep_frames() {
         assert_eq!(replies, 40);
     }
 }
+
+/// Whether a port of the node's first interface takes a connection.
+fn connects(wired: &mut Wired, port: u16) -> bool {
+    let mut client = Client::new(PEER, wired.nics[0].clone());
+    let handle = client.connect(OURS, port);
+    pump(wired, &mut client);
+    client.is_open(handle)
+}
+
+/// Some time passes.
+fn pump(wired: &mut Wired, client: &mut Client) {
+    for _ in 0..20 {
+        wired.now_ns += SECOND / 10;
+        while wired.booted.node.networks().poll(CpuIndex(1), wired.now_ns) {}
+        client.poll(wired.now_ns);
+    }
+}
+
+#[test]
+fn a_disk_is_served_over_it_once_it_is_exported_and_no_host_may_use_it_until_it_is_allowed() {
+    let memory = Memory::new(32 * MIB);
+    let dimm = fake_machine::Dimm { base: BASE, memory, flags: 0, labels: None };
+    let hardware = |memory| Hardware { nfits: vec![nfit_of(&[dimm])], ..Hardware::default() }.memory(BASE, memory);
+    let mut alone = hardware(memory).boot();
+    alone.done("create-namespace -l 512");
+    assert!(alone.refused("export pmem0s --nvme", "failed").contains("--net"));
+    drop(alone);
+
+    let mut wired = Wired::on(hardware(memory), 1, "net0=10.0.2.15/24");
+    assert!(!connects(&mut wired, 4420) && !connects(&mut wired, 8009), "nothing is served");
+    let node = &mut wired.booted;
+    node.refused("export pmem7s --nvme", "not-found");
+    node.refused("export pmem0s --nqn nqn.own", "usage");
+    node.refused("export pmem0s --nvme --nqn no-nqn", "usage");
+    node.refused("unexport pmem0s --nvme", "not-found");
+    let served = node.done("export pmem0s --nvme");
+    let uuid = node.done("list")["result"][0]["uuid"].clone();
+    let nqn = served["nqn"].as_str().expect("a name").to_owned();
+    assert_eq!(format!("nqn.2014-08.org.nvmexpress:uuid:{}", uuid.as_str().expect("a uuid")), nqn);
+    assert_eq!((&served["addresses"], &served["port"]), (&json!(["10.0.2.15"]), &json!(4420)));
+    assert_eq!(node.done("export pmem0s --nvme")["nqn"], *nqn, "again");
+    assert!(node.refused("export pmem0s --nvme --nqn nqn.own", "failed").contains(&nqn));
+    assert_eq!(node.done("status")["nvme"], json!([{"dev": "pmem0s", "nqn": nqn, "hosts": []}]));
+    assert!(node.refused("destroy-namespace namespace0.0 -f", "failed").contains("unexport pmem0s --nvme"));
+
+    node.done("allow nqn.host");
+    node.done(&format!("allow any --nqn {nqn}"));
+    node.refused("allow no-nqn", "usage");
+    node.refused("allow nqn.host --nqn nqn.unknown", "not-found");
+    assert!(
+        !node.refused("allow nqn.host --secret DHHC-1:00:wrong:", "usage").contains("wrong"),
+        "a secret is never shown"
+    );
+    node.done("deny nqn.host");
+    node.refused("deny nqn.host", "not-found");
+
+    for port in [4420, 8009] {
+        let mut client = Client::new(PEER, wired.nics[0].clone());
+        let handle = client.connect(OURS, port);
+        pump(&mut wired, &mut client);
+        assert!(client.is_open(handle), "it listens");
+        // ICReq (NVMe/TCP 1.0, section 3.6.2.2): its reply is as long, and of type 1.
+        let mut request = [0; 128];
+        request[..8].copy_from_slice(&[0, 0, 128, 0, 128, 0, 0, 0]);
+        client.send(handle, &request);
+        pump(&mut wired, &mut client);
+        let mut reply = Vec::new();
+        client.receive(handle, &mut reply);
+        assert_eq!((reply.len(), reply.first()), (128, Some(&1)));
+        // Other bytes end it, and it alone.
+        client.send(handle, &[0xff; 128]);
+        pump(&mut wired, &mut client);
+        assert!(!client.is_open(handle));
+    }
+    let node = &mut wired.booted;
+    node.done("unexport pmem0s --nvme");
+    assert!(node.done("status").get("nvme").is_none());
+    node.done("destroy-namespace namespace0.0 -f");
+}
+
+#[test]
+fn what_is_served_over_it_from_the_start_is_on_the_command_line() {
+    let memory = Memory::new(32 * MIB);
+    let dimm = fake_machine::Dimm { base: BASE, memory, flags: 0, labels: None };
+    let boot = |words: &str| {
+        let hardware = Hardware { nfits: vec![nfit_of(&[dimm])], ..Hardware::default() };
+        Wired::on(hardware.memory(BASE, memory), 1, &format!("net0=10.0.2.15/24 {words}"))
+    };
+    boot("").booted.done("create-namespace");
+    let mut wired = boot("nvme.export=pmem0s,pmem9s nvme.allow=nqn.host,nonsense");
+    assert_eq!(wired.booted.done("status")["nvme"][0]["dev"], "pmem0s");
+    wired.booted.done("deny nqn.host");
+    let logged = wired.booted.node.machine().logged();
+    for part in ["pmem0s: served by NVMe/TCP as nqn.", "nvme.export: no block device \"pmem9s\"", "nvme.allow: HOSTNQN"]
+    {
+        assert!(logged.iter().any(|line| line.contains(part)), "{part}: {logged:?}");
+    }
+}

@@ -1,4 +1,5 @@
-//! An unmodified Linux as a host of NVMe/TCP, against `untorn-target`: the appliance's own crates, as a process.
+//! An unmodified Linux as a host of NVMe/TCP: against the appliance over a link of their own, and against `untorn-target`,
+//! which is the appliance's crates as a process.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -6,7 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use host::appliance::die_with_parent;
+use serde_json::json;
+use tests::dimm::{Dimm, MIB};
 use tests::linux::{Consumer, HOST_NQN};
+use tests::machine::{ApplianceBuilder, Running};
 use tests::place::Place;
 use tests::workspace;
 
@@ -161,4 +165,127 @@ fn a_target_that_dies_under_load_keeps_what_it_acknowledged() {
     assert_eq!(linux.run("dmesg | grep 'identifiers changed' || true"), "");
     assert_eq!(disk(&mut linux), name);
     drop(turn);
+}
+
+/// The appliance's address on the link.
+const APPLIANCE: &str = "10.0.2.2";
+
+/// A link between a host and an appliance, which may come and go.
+struct Link(PathBuf);
+
+impl Link {
+    fn host(&self, place: &Place) -> Consumer {
+        let netdev = format!("stream,server=on,addr.type=unix,addr.path={}", self.0.display());
+        Consumer::boot_on_network(&netdev, 2, &place.at("ram"), 512)
+    }
+
+    /// An appliance on it, with these words on its command line.
+    fn appliance(&self, dimm: &Dimm, words: &str) -> ApplianceBuilder {
+        let netdev = format!("stream,server=off,addr.type=unix,addr.path={}", self.0.display());
+        let words = format!("net0={APPLIANCE}/24 {words}");
+        ApplianceBuilder::new().dimm(dimm).with(&["--net", &netdev, "--append", &words])
+    }
+}
+
+/// Serves the disk to one host, and returns its subsystem's name.
+fn serve(appliance: &mut Running) -> String {
+    let served = appliance.ask("export pmem0s --nvme");
+    assert_eq!((&served["port"], &served["addresses"]), (&json!(4420), &json!([APPLIANCE])), "{served}");
+    let nqn = served["nqn"].as_str().expect("a name").to_owned();
+    appliance.ask(&format!("allow {HOST_NQN}"));
+    nqn
+}
+
+#[test]
+fn linux_uses_an_appliances_disk_over_the_network() {
+    let (place, dimm) = (Place::new(), Dimm::blank(96 * MIB));
+    let link = Link(place.at("link"));
+    let mut linux = link.host(&place);
+    let mut appliance = link.appliance(&dimm, "").boot();
+    appliance.ask("create-namespace -l 4096");
+    let nqn = serve(&mut appliance);
+    // A node that serves nothing listens on no port; it has seen within a second that it serves now.
+    let address = format!("-t tcp -a {APPLIANCE} -s 4420");
+    linux.run(&format!(
+        "for i in $(seq 50); do nvme discover {address} >/tmp/log 2>&1 && exit 0; sleep 0.2; done; cat /tmp/log; exit 1"
+    ));
+    for port in [4420, 8009] {
+        let log = linux.run(&format!("nvme discover -t tcp -a {APPLIANCE} -s {port}"));
+        for line in [&format!("subnqn:  {nqn}"), &format!("traddr:  {APPLIANCE}"), &"trsvcid: 4420".to_owned()] {
+            assert!(log.contains(line), "{line}: {log}");
+        }
+    }
+    linux.run(&format!("nvme connect-all {address}"));
+    let name = disk(&mut linux);
+    assert_eq!(linux.run(&format!("cat /sys/block/{name}/wwid")), format!("uuid.{}", nqn.rsplit(':').next().unwrap()));
+    linux.run(&format!("fio {VERIFY} --filename=/dev/{name} --rw=randwrite --bs=4k --size=16M"));
+    linux.run(&format!("fio {VERIFY} --filename=/dev/{name} --rw=randrw --bsrange=4k-256k --size=24M"));
+    linux.run(&format!("blkdiscard -o 0 -l 8388608 /dev/{name}"));
+    linux.run(&format!("mkfs.ext4 -q /dev/{name} && mount /dev/{name} /mnt && cp /bin/busybox /mnt && umount /mnt"));
+
+    // The appliance tells who uses it, and takes the disk away from nobody by accident.
+    let status = appliance.ask("status");
+    let hosts = status["nvme"][0]["hosts"].as_array().expect("a list");
+    assert!(hosts.iter().all(|host| host == HOST_NQN) && !hosts.is_empty(), "{status}");
+    assert!(appliance.refused("write pmem0s 0 --fill 1").1.contains("in use"));
+    assert!(appliance.refused("disable-namespace namespace0.0").1.contains("unexport pmem0s --nvme"));
+    // It is checked while it is in use: what the host asks for waits.
+    linux.start("load", &format!("fio {VERIFY} --filename=/dev/{name} --offset=64M --rw=randwrite --bs=4k --size=8M"));
+    let check = appliance.ask("check-namespace namespace0.0");
+    assert_eq!(check["findings"], json!([]));
+    linux.finish("load");
+
+    linux.run("nvme disconnect-all");
+    for digests in ["-g", "-g -G"] {
+        linux.run(&format!("nvme connect {address} -n {nqn} {digests}"));
+        let name = disk(&mut linux);
+        linux.run(&format!("mount /dev/{name} /mnt && cmp /bin/busybox /mnt/busybox && umount /mnt"));
+        linux.run("nvme disconnect-all");
+    }
+    let (refused, _) = linux.try_run(&format!("nvme connect {address} -n {nqn} -q nqn.stranger"));
+    assert_ne!(refused, 0);
+    linux.run("dmesg | grep 'is not allowed, hostnqn: nqn.stranger'");
+
+    // Denied, and withdrawn: the host's disk goes.
+    linux.run(&format!("nvme connect {address} -n {nqn} --ctrl-loss-tmo=1 --reconnect-delay=1"));
+    disk(&mut linux);
+    appliance.ask(&format!("deny {HOST_NQN}"));
+    linux.run("for i in $(seq 300); do ls /dev/nvme*n1 2>/dev/null || exit 0; sleep 0.1; done; exit 1");
+    appliance.ask("unexport pmem0s --nvme");
+    appliance.ask("disable-namespace namespace0.0");
+    assert_eq!(linux.run("dmesg | grep -E 'digest error|EXT4-fs error' || true"), "");
+    appliance.power_off();
+}
+
+#[test]
+fn an_appliance_that_loses_its_power_under_a_hosts_load_keeps_what_it_acknowledged() {
+    let (place, dimm) = (Place::new(), Dimm::blank(96 * MIB));
+    let link = Link(place.at("link"));
+    let mut linux = link.host(&place);
+    let mut appliance = link.appliance(&dimm, "").boot();
+    appliance.ask("create-namespace -l 4096");
+    let nqn = serve(&mut appliance);
+    linux.run(&format!(
+        "for i in $(seq 50); do nvme connect -t tcp -a {APPLIANCE} -s 4420 -n {nqn} --reconnect-delay=1 --keep-alive-tmo=2 \
+         && exit 0; sleep 0.2; done; exit 1"
+    ));
+    let name = disk(&mut linux);
+    linux.run("echo 255 >/sys/module/nvme_core/parameters/max_retries");
+    let load = format!("fio {VERIFY} --filename=/dev/{name} --rw=randwrite --bs=4k --size=64M");
+    linux.start("load", &format!("trap '' PIPE; {load}"));
+    for _ in 0..2 {
+        linux.run("sleep 2");
+        assert!(linux.is_busy("load"), "it is cut under load");
+        appliance.cut();
+        // What it serves, and to whom, is on its command line from the start.
+        appliance = link.appliance(&dimm, &format!("nvme.export=pmem0s nvme.allow={HOST_NQN}")).boot();
+        linux
+            .run("for i in $(seq 600); do grep -q live /sys/class/nvme/nvme*/state && exit 0; sleep 0.1; done; exit 1");
+    }
+    linux.finish("load");
+    assert_eq!(linux.run("dmesg | grep 'identifiers changed' || true"), "");
+    assert_eq!(disk(&mut linux), name, "the same disk, by all its names");
+    linux.run("nvme disconnect-all");
+    assert_eq!(appliance.ask("check-namespace namespace0.0")["findings"], json!([]));
+    appliance.power_off();
 }

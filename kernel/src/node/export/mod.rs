@@ -77,13 +77,16 @@ pub trait Consumer: Send + Sync {
     fn cpu(&self, vector: u16) -> CpuIndex;
 }
 
-/// Refuses to take a disk away that consumers may have: an offer shares it.
+/// Refuses to take a disk away that consumers or hosts may have: an offer shares it.
 ///
 /// # Errors
 /// Failed, with what to do.
 pub(super) fn not_exported(disk: &Arc<BttDisk<AnyMedium>>) -> Result<(), AdminError> {
     if Arc::strong_count(disk) > 1 {
-        return Err(AdminError::failed(format!("{} is exported: unexport {} first", disk.name, disk.name)));
+        let name = &disk.name;
+        return Err(AdminError::failed(format!(
+            "{name} is exported: unexport {name} first, and unexport {name} --nvme if status shows it there"
+        )));
     }
     Ok(())
 }
@@ -299,6 +302,7 @@ impl Exports {
         // see the flag.
         let asked = self.ask_all(|_, _, _| ());
         self.wait_for(asked);
+        self.networks.wait_for_steps();
         Suspension { exports: self, disk }
     }
 

@@ -12,9 +12,10 @@ mod admin;
 
 use alloc::boxed::Box;
 use alloc::format;
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
+use core::net::IpAddr;
 
 use btt::CpuIndex;
 use net::network::{Network, Shown};
@@ -95,6 +96,29 @@ impl Networks {
     /// Returns false if there is no such interface.
     pub fn serve_by(&self, number: usize, service: Box<dyn Service>) -> bool {
         self.ports.get(number).map(|port| port.network.lock().serve_by(service)).is_some()
+    }
+
+    /// Returns whether there are none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.ports.is_empty()
+    }
+
+    /// Returns the CPU of each interface.
+    pub(super) fn cpus(&self) -> impl ExactSizeIterator<Item = CpuIndex> {
+        self.ports.iter().map(|port| port.cpu)
+    }
+
+    /// Waits until the steps are over that are under way.
+    pub(super) fn wait_for_steps(&self) {
+        self.ports.iter().for_each(|port| drop(port.network.lock()));
+    }
+
+    /// Returns the addresses of all interfaces by which other networks can reach them too, not those of a link alone.
+    pub(super) fn addresses(&self) -> Vec<String> {
+        let of = |shown: Shown| shown.addresses.into_iter().map(|own| own.address());
+        let all = self.show().flat_map(of).map(IpAddr::from);
+        let is_wide = |address: &IpAddr| !matches!(address, IpAddr::V6(address) if address.is_unicast_link_local());
+        all.filter(is_wide).map(|address| address.to_string()).collect()
     }
 
     /// Returns each interface as a person is shown it.

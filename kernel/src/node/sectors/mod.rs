@@ -158,7 +158,7 @@ impl<M: Machine> BlockDevice for NodeDevice<'_, M> {
     }
 
     fn is_in_use(&self) -> bool {
-        self.node.exports.has_consumer(&self.disk.name)
+        self.node.exports.has_consumer(&self.disk.name) || self.node.nvme.has_host(&self.disk.name)
     }
 
     fn content(&mut self) -> Option<&'static str> {

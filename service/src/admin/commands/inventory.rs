@@ -157,6 +157,9 @@ pub struct Status {
     pub namespaces: Vec<NamespaceStatus>,
     /// Block devices that are exported.
     pub exports: Vec<String>,
+    /// Those that are served by NVMe/TCP.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub nvme: Vec<NvmeStatus>,
     /// Time since the image began, milliseconds; in JSON seconds (12.345).
     #[serde(serialize_with = "milliseconds_as_seconds")]
     pub uptime: u64,
@@ -165,6 +168,17 @@ pub struct Status {
     pub unclean_shutdowns_recovered: u64,
     /// How stores become durable here: `clwb`, `clflushopt`, `clflush` or `none needed`, with `+ flush hints`.
     pub persist: String,
+}
+
+/// A device that is served by NVMe/TCP, in `status`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct NvmeStatus {
+    /// The block device.
+    pub dev: String,
+    /// The subsystem's NQN.
+    pub nqn: String,
+    /// The NQNs of the hosts that are connected.
+    pub hosts: Vec<String>,
 }
 
 /// A namespace in `status`.
@@ -202,6 +216,10 @@ impl Reply for Status {
         line(out, "uptime", format_args!("{}.{:03} s", self.uptime / 1000, self.uptime % 1000))?;
         line(out, "unclean_shutdowns_recovered", self.unclean_shutdowns_recovered)?;
         line(out, "exports", if self.exports.is_empty() { "none".into() } else { self.exports.join(" ") })?;
+        for served in &self.nvme {
+            let hosts = if served.hosts.is_empty() { "no host".into() } else { served.hosts.join(" ") };
+            writeln!(out, "{:<16} NVMe/TCP {}: {hosts}", served.dev, served.nqn)?;
+        }
         if self.namespaces.is_empty() {
             line(out, "namespaces", "none")?;
         }

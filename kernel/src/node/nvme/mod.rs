@@ -1,0 +1,230 @@
+//! Disks over the network, by NVMe/TCP: which are served, who may use them, and the target on each interface.
+//!
+//! | part | does | runs on |
+//! |---|---|---|
+//! | this | the commands `export --nvme`, `unexport --nvme`, `allow`, `deny` | CPU 0 |
+//! | `turns` | connections, in turns, within the steps of an interface | the interface's CPU |
+//! | `storage` | carries out what hosts ask for on a disk | the same |
+//! | `random` | what hosts are challenged with | the same |
+//!
+//! The table of disks is behind a lock, which is held to copy an entry. An interface's lock comes before it, a disk's own after
+//! it.
+
+mod random;
+mod storage;
+mod turns;
+
+use alloc::borrow::ToOwned;
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use btt::CpuIndex;
+use drivers::medium::AnyMedium;
+use net::tcp::Service;
+use nvmf::{Allowed, DiskId, Millis, Namespace, Nqn, Secret, Secrets, SectorBytes, Settings, Target};
+use service::admin::commands::exports::HostRule;
+use service::admin::commands::inventory::NvmeStatus;
+use service::error::AdminError;
+use spin::Mutex;
+use uuid::Builder;
+
+use super::disk::BttDisk;
+use turns::NvmeService;
+
+/// The TCP port of NVMe/TCP: I/O and discovery.
+pub(super) const PORT: u16 = 4420;
+/// The port that hosts ask for discovery by default.
+const DISCOVERY_PORT: u16 = 8009;
+
+/// What a connection costs at most, in its own memory and in its socket's.
+const CONNECTION_BYTES: u64 = 2 << 20;
+/// The part of the heap that connections may take.
+const HEAP_SHARE: u64 = 4;
+/// The most connections, however much memory there is.
+const CONNECTIONS_MAX: u64 = 1024;
+/// The most exports since boot.
+const EXPORTS_MAX: usize = 4096;
+
+/// A disk that is served, or was.
+struct Served {
+    name: String,
+    nqn: Nqn,
+    /// `None` after it was withdrawn.
+    disk: Option<Arc<BttDisk<AnyMedium>>>,
+}
+
+/// The target and its disks. Shared by all CPUs.
+pub(super) struct Nvme {
+    target: Target,
+    /// By [`DiskId`].
+    disks: Mutex<Vec<Served>>,
+    /// Whether anything has been exported.
+    exported: AtomicBool,
+    connections: usize,
+}
+
+impl Nvme {
+    /// A target that serves nothing, on a machine with such a heap. `random` returns other bytes each time.
+    pub(super) fn new(heap_bytes: u64, mut random: impl FnMut() -> [u8; 16], now_ns: u64) -> Arc<Self> {
+        let connections = (heap_bytes / HEAP_SHARE / CONNECTION_BYTES).clamp(4, CONNECTIONS_MAX);
+        let connections = usize::try_from(connections).expect("at most CONNECTIONS_MAX");
+        let mut seed = [0; 32];
+        seed[..16].copy_from_slice(&random());
+        seed[16..].copy_from_slice(&random());
+        let [low, high, ..] = random();
+        // Two appliances that serve one host must not number their controllers alike, though they know nothing of each other.
+        let first = 1 + u16::from_le_bytes([low, high]) % 0xe000;
+        let settings = Settings {
+            connections,
+            controller_ids: first..=first + 0xfff,
+            uuid: Builder::from_random_bytes(random()).into_uuid(),
+            random: random::seeded(seed),
+        };
+        let target = Target::new(settings, Millis(now_ns / 1_000_000));
+        Arc::new(Self { target, disks: Mutex::new(Vec::new()), exported: AtomicBool::new(false), connections })
+    }
+
+    /// Returns what serves an interface of this CPU, one of so many.
+    pub(super) fn service(self: &Arc<Self>, cpu: CpuIndex, interfaces: usize) -> Box<dyn Service> {
+        NvmeService::new(Arc::clone(self), cpu, (self.connections / interfaces.max(1)).max(2))
+    }
+
+    fn exports_any(&self) -> bool {
+        self.exported.load(Ordering::Acquire)
+    }
+
+    fn disk(&self, disk: DiskId) -> Option<Arc<BttDisk<AnyMedium>>> {
+        let disks = self.disks.lock();
+        usize::try_from(disk.0).ok().and_then(|at| disks.get(at)?.disk.clone())
+    }
+
+    /// Serves a disk. Returns its subsystem's name.
+    pub(super) fn export(&self, disk: &Arc<BttDisk<AnyMedium>>, nqn: Option<&str>) -> Result<Nqn, AdminError> {
+        let name = &disk.name;
+        let nqn = match nqn {
+            Some(text) => subsystem_name(text)?,
+            None => Nqn::of_uuid(&disk.btt.uuid()),
+        };
+        let size = disk.btt.sector_size();
+        let sector_bytes = SectorBytes::new(size.bytes()).ok_or_else(|| {
+            let bytes = size.bytes();
+            AdminError::failed(format!("{name} has sectors of {bytes} bytes: hosts take 512 or 4096, without metadata"))
+        })?;
+        let mut disks = self.disks.lock();
+        if let Some(served) = disks.iter().find(|served| served.disk.is_some() && served.name == *name) {
+            if served.nqn == nqn {
+                return Ok(nqn);
+            }
+            return Err(AdminError::failed(format!(
+                "{name} is served as {}: unexport {name} --nvme first",
+                served.nqn
+            )));
+        }
+        if disks.len() >= EXPORTS_MAX {
+            return Err(AdminError::failed(format!("{name}: {EXPORTS_MAX} exports since boot: reboot first")));
+        }
+        let number = u32::try_from(disks.len()).expect("at most EXPORTS_MAX");
+        let namespace = Namespace {
+            disk: DiskId(number),
+            uuid: disk.btt.uuid(),
+            sector_bytes,
+            sectors: disk.btt.capacity_sectors(),
+            read_only: disk.all_read_only(),
+            deallocated_reads_zero: true,
+            run_sectors: u16::try_from(btt::RUN_MAX).expect("some tens of sectors"),
+        };
+        disks.push(Served { name: name.clone(), nqn: nqn.clone(), disk: Some(Arc::clone(disk)) });
+        if self.target.export(nqn.clone(), namespace).is_err() {
+            disks.pop();
+            return Err(AdminError::failed(format!(
+                "{nqn} is the name of another export: --nqn gives it one of its own"
+            )));
+        }
+        self.exported.store(true, Ordering::Release);
+        Ok(nqn)
+    }
+
+    /// Ends serving a disk. A step under way may still use it.
+    pub(super) fn unexport(&self, name: &str) -> Result<(), AdminError> {
+        let mut disks = self.disks.lock();
+        let served = disks.iter_mut().find(|served| served.disk.is_some() && served.name == name);
+        let served = served
+            .ok_or_else(|| AdminError::not_found(format!("{name} is not served by NVMe/TCP: status shows what is")))?;
+        self.target.unexport(&served.nqn);
+        served.disk = None;
+        Ok(())
+    }
+
+    /// Lets a host connect.
+    pub(super) fn allow(&self, rule: &HostRule, secret: Option<&str>) -> Result<(), AdminError> {
+        let (allowed, subsystem) = parse(rule)?;
+        let secrets = match secret {
+            None => None,
+            Some(text) => {
+                let host = Secret::parse(text).map_err(|why| AdminError::usage(format!("--secret: {why}")))?;
+                Some(Secrets { host, controller: None })
+            }
+        };
+        match self.target.allow(allowed, subsystem.as_ref(), secrets) {
+            true => Ok(()),
+            false => Err(no_such_subsystem(rule)),
+        }
+    }
+
+    /// Takes that back.
+    pub(super) fn deny(&self, rule: &HostRule) -> Result<(), AdminError> {
+        let (allowed, subsystem) = parse(rule)?;
+        match self.target.deny(&allowed, subsystem.as_ref()) {
+            true => Ok(()),
+            false => Err(AdminError::not_found(format!("{} was not allowed", rule.host))),
+        }
+    }
+
+    /// Returns what is served, and to which hosts.
+    pub(super) fn status(&self) -> Vec<NvmeStatus> {
+        let controllers = self.target.controllers();
+        let disks = self.disks.lock();
+        let status = |served: &Served| {
+            let of_it = controllers.iter().filter(|(_, _, subsystem)| subsystem.as_ref() == Some(&served.nqn));
+            let hosts = of_it.map(|(_, host, _)| host.to_string()).collect();
+            NvmeStatus { dev: served.name.clone(), nqn: served.nqn.to_string(), hosts }
+        };
+        disks.iter().filter(|served| served.disk.is_some()).map(status).collect()
+    }
+
+    /// Returns whether a host uses a disk.
+    pub(super) fn has_host(&self, name: &str) -> bool {
+        self.status().iter().any(|status| status.dev == name && !status.hosts.is_empty())
+    }
+}
+
+/// What a rule is about.
+fn parse(rule: &HostRule) -> Result<(Allowed, Option<Nqn>), AdminError> {
+    let allowed = match rule.host.as_str() {
+        "any" => Allowed::Any,
+        text => Allowed::Host(nqn("HOSTNQN", text)?),
+    };
+    Ok((allowed, rule.nqn.as_deref().map(subsystem_name).transpose()?))
+}
+
+fn subsystem_name(text: &str) -> Result<Nqn, AdminError> {
+    nqn("--nqn", text)
+}
+
+/// A name as people write it (Base 2.0, section 4.5): others are slips. A host may call itself anything.
+fn nqn(what: &str, text: &str) -> Result<Nqn, AdminError> {
+    let name = Nqn::new(text).map_err(|why| AdminError::usage(format!("{what}: {why}")))?;
+    match text.starts_with("nqn.") {
+        true => Ok(name),
+        false => Err(AdminError::usage(format!("{what}: \"{text}\" is no NQN: these begin with nqn."))),
+    }
+}
+
+fn no_such_subsystem(rule: &HostRule) -> AdminError {
+    let nqn = rule.nqn.as_deref().unwrap_or_default().to_owned();
+    AdminError::not_found(format!("no subsystem {nqn}: status shows what is served"))
+}
