@@ -167,8 +167,8 @@ impl<R: Registers> Mailbox<R> {
     pub fn identify(&mut self) -> Result<Identity, MailboxError> {
         // Capacities are counted in units of 256 MiB.
         let wide = |bytes: &[u8], at: usize| {
-            let field = bytes.get(at..at + 8).and_then(|field| field.first_chunk()).copied().unwrap_or_default();
-            u64::from_le_bytes(field).checked_mul(super::decoder::UNIT_BYTES)
+            let field = bytes[at..].first_chunk().expect("each field lies in its reply");
+            u64::from_le_bytes(*field).checked_mul(super::decoder::UNIT_BYTES)
         };
         let mut reply = [0; IDENTITY_BYTES];
         self.command(IDENTIFY, &[], &mut reply, IDENTITY_BYTES)?;
