@@ -30,6 +30,9 @@ const CXL_UNIT_BYTES: u64 = 256 << 20;
 /// The least label area that QEMU takes in an NVDIMM, and that of a CXL device of which nothing else is said.
 const LABEL_BYTES_MIN: u64 = 128 << 10;
 
+/// The largest label area that the appliance reads (`nvdimm::label`).
+const LABEL_BYTES_MAX: u64 = 16 << 20;
+
 /// The number of the CXL host bridge's bus, far behind those that others may add to the first bus; and its root ports'
 /// chassis, which is no one's by default.
 const CXL_BUS: u8 = 192;
@@ -37,6 +40,11 @@ const CXL_CHASSIS: u8 = 250;
 
 /// The CXL device's serial number, "untorn". Its labels carry it: another number makes them another device's.
 const CXL_SERIAL: u64 = 0x756e_746f_726e;
+
+/// Whether a label area of so many bytes serves.
+fn is_label_size(bytes: u64) -> bool {
+    (LABEL_BYTES_MIN..=LABEL_BYTES_MAX).contains(&bytes)
+}
 
 /// How long a run that has just ended may stand in the way of the next one.
 const GRACE: Duration = Duration::from_secs(5);
@@ -226,10 +234,10 @@ impl Dimm {
             return fail(format!("{bytes} bytes are not a multiple of {unit}"));
         }
         if let Some(label) = words.label.filter(|_| words.kind == Kind::Nvdimm)
-            && (label < LABEL_BYTES_MIN || label >= bytes || !label.is_multiple_of(PAGE_BYTES))
+            && (!is_label_size(label) || label >= bytes || !label.is_multiple_of(PAGE_BYTES))
         {
             return fail(format!(
-                "a label area of {label} bytes: it takes 128K or more, a multiple of {PAGE_BYTES}, less than the file"
+                "a label area of {label} bytes: it takes 128K to 16M, a multiple of {PAGE_BYTES}, less than the file"
             ));
         }
         let DimmWords { kind, label, unarmed, reserve, .. } = *words;
@@ -247,11 +255,8 @@ impl Dimm {
         let there = Path::new(&file).metadata().is_ok_and(|there| there.len() > 0);
         let size = words.label.or((!there).then_some(LABEL_BYTES_MIN));
         let labels = Self::look(&DimmWords { kind: Kind::CxlLabels, file, size, ..DimmWords::default() })?;
-        if labels.bytes < LABEL_BYTES_MIN {
-            return Err(format!(
-                "--cxl {}: label storage of {} bytes: it takes 128K or more",
-                words.file, labels.bytes
-            ));
+        if !is_label_size(labels.bytes) {
+            return Err(format!("--cxl {}: label storage of {} bytes: it takes 128K to 16M", words.file, labels.bytes));
         }
         Ok([memory, labels])
     }
@@ -273,12 +278,7 @@ impl Dimm {
         // mounted, or another run uses, is not to be had.
         let device = self.path.metadata().is_ok_and(|there| there.file_type().is_block_device());
         options.custom_flags(if device { O_NONBLOCK | O_EXCL } else { O_NONBLOCK });
-        let file =
-            options.open(&self.path).map_err(|error| match Errno::from_raw(error.raw_os_error().unwrap_or(0)) {
-                Errno::EBUSY => "the device is in use".into(),
-                Errno::EACCES | Errno::EPERM | Errno::EROFS => "this user may not read and write it".to_owned(),
-                _ => format!("it could not be {}: {error}", if absent { "made" } else { "opened" }),
-            })?;
+        let file = options.open(&self.path).map_err(|error| why_not_open(&error, absent))?;
         let end = Deadline::after(GRACE);
         while let Err(error) = file.try_lock() {
             match error {
@@ -390,6 +390,16 @@ impl Dimm {
     }
 }
 
+/// Why a file could not be opened to be read and written, or made.
+fn why_not_open(error: &io::Error, absent: bool) -> String {
+    match Errno::from_raw(error.raw_os_error().unwrap_or(0)) {
+        Errno::EBUSY => "the device is in use".into(),
+        Errno::EACCES | Errno::EPERM => "this user may not read and write it".into(),
+        Errno::EROFS => "its file system, or the device, is read-only".into(),
+        _ => format!("it could not be {}: {error}", if absent { "made" } else { "opened" }),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test ends where it is surprised")]
@@ -399,10 +409,11 @@ mod tests {
     use std::os::unix::net::UnixListener;
     use std::path::PathBuf;
 
+    use nix::errno::Errno;
     use nix::sys::stat::Mode;
     use nix::unistd::mkfifo;
 
-    use super::{Dimm, DimmWords};
+    use super::{Dimm, DimmWords, why_not_open};
 
     /// A folder that is gone when the test is.
     struct Folder(PathBuf);
@@ -518,6 +529,7 @@ mod tests {
             ("x.img,size=1M,label=4K", "128K"),
             ("x.img,size=128K,label=128K", "label area"),
             ("x.img,size=1M,label=131073", "label area"),
+            ("x.img,size=64M,label=16388K", "it takes 128K to 16M"),
         ] {
             let refused = look(words).unwrap_err();
             assert!(refused.contains(why), "{words}: {refused}");
@@ -536,11 +548,24 @@ mod tests {
             ("x.img", "with size=S it is made"),
             ("x.img,size=256M,unarmed", "'unarmed' is none of size=S, label=S and reserve"),
             ("x.img,size=128M", "--cxl x.img: 134217728 bytes are not a multiple of 268435456"),
-            ("x.img,size=256M,label=64K", "--cxl x.img: label storage of 65536 bytes: it takes 128K or more"),
+            ("x.img,size=256M,label=64K", "--cxl x.img: label storage of 65536 bytes: it takes 128K to 16M"),
+            ("x.img,size=256M,label=16388K", "--cxl x.img: label storage of 16781312 bytes: it takes 128K to 16M"),
             ("x.img,size=256M,label=131073", "--cxl x.img.lsa: 131073 bytes are not a multiple of 4096"),
         ] {
             let refused = DimmWords::parse_cxl(words).and_then(|words| Dimm::look_cxl(&words)).unwrap_err();
             assert!(refused.contains(why), "{words}: {refused}");
+        }
+    }
+    #[test]
+    fn what_is_read_only_is_not_taken_for_another_users() {
+        for (errno, why) in [
+            (Errno::EROFS, "its file system, or the device, is read-only"),
+            (Errno::EACCES, "this user may not"),
+            (Errno::EBUSY, "in use"),
+            (Errno::EIO, "could not be opened"),
+        ] {
+            let told = why_not_open(&errno.into(), false);
+            assert!(told.contains(why), "{told}");
         }
     }
 }
