@@ -28,21 +28,13 @@ const VIRTIO_PMEM_UNIT_BYTES: u64 = 2 << 20;
 const CXL_UNIT_BYTES: u64 = 256 << 20;
 
 /// The least label area that QEMU takes in an NVDIMM, and that of a CXL device of which nothing else is said.
-const LABEL_BYTES_MIN: u64 = 128 << 10;
+pub(super) const LABEL_BYTES_MIN: u64 = 128 << 10;
 
 /// The largest label area that the appliance reads (`nvdimm::label`).
 const LABEL_BYTES_MAX: u64 = 16 << 20;
 
-/// The number of the CXL host bridge's bus, far behind those that others may add to the first bus; and its root ports'
-/// chassis, which is no one's by default.
-const CXL_BUS: u8 = 192;
-const CXL_CHASSIS: u8 = 250;
-
-/// The CXL device's serial number, "untorn". Its labels carry it: another number makes them another device's.
-const CXL_SERIAL: u64 = 0x756e_746f_726e;
-
 /// Whether a label area of so many bytes serves.
-fn is_label_size(bytes: u64) -> bool {
+pub(super) fn is_label_size(bytes: u64) -> bool {
     (LABEL_BYTES_MIN..=LABEL_BYTES_MAX).contains(&bytes)
 }
 
@@ -244,23 +236,6 @@ impl Dimm {
         Ok(Self { kind, path, bytes, label_bytes: label, unarmed, reserve })
     }
 
-    /// Compares the option of a CXL device with the state of its paths, and changes nothing: its memory, and its label
-    /// storage, `FILE.lsa`, which QEMU wants in a file of its own.
-    ///
-    /// # Errors
-    /// The conflict, for people.
-    pub fn look_cxl(words: &DimmWords) -> Result<[Self; 2], String> {
-        let memory = Self::look(words)?;
-        let file = format!("{}.lsa", words.file);
-        let there = Path::new(&file).metadata().is_ok_and(|there| there.len() > 0);
-        let size = words.label.or((!there).then_some(LABEL_BYTES_MIN));
-        let labels = Self::look(&DimmWords { kind: Kind::CxlLabels, file, size, ..DimmWords::default() })?;
-        if !is_label_size(labels.bytes) {
-            return Err(format!("--cxl {}: label storage of {} bytes: it takes 128K to 16M", words.file, labels.bytes));
-        }
-        Ok([memory, labels])
-    }
-
     /// Makes the file if it is absent, and claims it for one run at a time: the lock goes on to the program that the
     /// run starts, and ends with the last of both. `say` gets what is worth telling.
     ///
@@ -337,7 +312,7 @@ impl Dimm {
     }
 
     /// The file as an object of QEMU's.
-    fn object(&self, id: &str) -> [String; 2] {
+    pub(super) fn object(&self, id: &str) -> [String; 2] {
         let (path, bytes) = (self.path.display(), self.bytes);
         ["-object".into(), format!("memory-backend-file,id={id},share=on,mem-path={path},size={bytes}")]
     }
@@ -345,7 +320,7 @@ impl Dimm {
     /// What QEMU is told about it, as the one of this number of its kind. `address` is where it goes on PCI, if it does.
     ///
     /// # Panics
-    /// For a part of a CXL device ([`Dimm::cxl_arguments`]).
+    /// For a part of a CXL device ([`super::cxl::Cxl::arguments`]).
     #[must_use]
     pub fn arguments(&self, number: usize, address: &str) -> [String; 4] {
         let (id, device) = match self.kind {
@@ -365,28 +340,6 @@ impl Dimm {
         };
         let [option, file] = self.object(&format!("{id}-file"));
         [option, file, "-device".into(), device]
-    }
-
-    /// What QEMU is told about a CXL device of this memory and these labels: a host bridge at `address` on PCI, and below it
-    /// two root ports. With one alone Linux takes the host bridge for a pass-through, and QEMU before 8.0 does not: nothing
-    /// that is stored would get anywhere.
-    #[must_use]
-    pub fn cxl_arguments([memory, labels]: &[Self; 2], address: &str) -> Vec<String> {
-        let device = |words: String| ["-device".to_owned(), words];
-        let port = |number: u8| {
-            device(format!("cxl-rp,id=cxl0-port{number},bus=cxl0,port={number},chassis={CXL_CHASSIS},slot={number}"))
-        };
-        let bridge = format!("pxb-cxl,id=cxl0,bus=pcie.0,bus_nr={CXL_BUS},addr={address}");
-        let own =
-            format!("cxl-type3,id=cxl0-memory,bus=cxl0-port0,memdev=cxl0-file,lsa=cxl0-labels,sn={CXL_SERIAL:#x}");
-        [memory.object("cxl0-file"), labels.object("cxl0-labels"), device(bridge), port(0), port(1), device(own)]
-            .concat()
-    }
-
-    /// What QEMU's machine is told about a CXL device of this memory: a window for it.
-    #[must_use]
-    pub fn cxl_window(&self) -> String {
-        format!(",cxl=on,cxl-fmw.0.targets.0=cxl0,cxl-fmw.0.size={}", self.bytes)
     }
 }
 
@@ -414,6 +367,7 @@ mod tests {
     use nix::unistd::mkfifo;
 
     use super::{Dimm, DimmWords, why_not_open};
+    use crate::qemu::cxl::Cxl;
 
     /// A folder that is gone when the test is.
     struct Folder(PathBuf);
@@ -552,7 +506,7 @@ mod tests {
             ("x.img,size=256M,label=16388K", "--cxl x.img: label storage of 16781312 bytes: it takes 128K to 16M"),
             ("x.img,size=256M,label=131073", "--cxl x.img.lsa: 131073 bytes are not a multiple of 4096"),
         ] {
-            let refused = DimmWords::parse_cxl(words).and_then(|words| Dimm::look_cxl(&words)).unwrap_err();
+            let refused = DimmWords::parse_cxl(words).and_then(|words| Cxl::look(&words)).unwrap_err();
             assert!(refused.contains(why), "{words}: {refused}");
         }
     }

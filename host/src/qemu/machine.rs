@@ -6,6 +6,7 @@ use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use super::cxl::Cxl;
 use super::dimm::Dimm;
 use super::net::NetWords;
 use super::options::{Accel, Boot};
@@ -61,8 +62,8 @@ pub struct Machine<'a> {
     pub virtio_pmem: &'a [Dimm],
     /// The network devices.
     pub net: &'a [NetWords],
-    /// A CXL device: its memory, and its label storage.
-    pub cxl: Option<&'a [Dimm; 2]>,
+    /// A CXL device.
+    pub cxl: Option<&'a Cxl>,
     /// Where QEMU finds the socket for the second serial port, if disks are served.
     pub control_fd: Option<RawFd>,
     /// The consumers' RAM.
@@ -78,7 +79,7 @@ impl Machine<'_> {
         let mut line = vec![self.qemu.clone(), "-nodefaults".into()];
         let mut add = |words: &[&str]| line.extend(words.iter().map(OsString::from));
         let nvdimm = if self.dimms.is_empty() { "" } else { ",nvdimm=on" };
-        let window = self.cxl.map(|[memory, _]| memory.cxl_window()).unwrap_or_default();
+        let window = self.cxl.map(Cxl::window).unwrap_or_default();
         add(&["-machine", &format!("q35{nvdimm}{window}"), "-accel", self.accel.word(), "-cpu", &self.cpu()]);
         add(&["-smp", &self.smp(), "-m", &self.memory(), "-display", "none", "-serial", "stdio"]);
         add(&["-device", "isa-debug-exit,iobase=0xf4,iosize=0x04"]);
@@ -96,7 +97,7 @@ impl Machine<'_> {
         }
         if let Some(cxl) = self.cxl {
             let address = self.address(self.windows.len() + self.virtio_pmem.len() + self.net.len());
-            line.extend(Dimm::cxl_arguments(cxl, &address).into_iter().map(OsString::from));
+            line.extend(cxl.arguments(&address).into_iter().map(OsString::from));
         }
         match self.boot {
             Boot::Pvh => line.extend(["-kernel".into(), self.image.into()]),
@@ -147,7 +148,7 @@ impl Machine<'_> {
         // A window's BAR has the length of its file.
         let bars: u64 = self.windows.iter().map(|window| (window.ram_bytes + TAIL_BYTES_MIN).next_power_of_two()).sum();
         let slots = (self.dimms.len() + self.virtio_pmem.len()) as u64;
-        let window = self.cxl.map_or(0, |[memory, _]| memory.bytes + GIB);
+        let window = self.cxl.map_or(0, |cxl| cxl.memory.bytes + GIB);
         let top = 4 * GIB + self.memory_bytes_max() + window + (slots + 33) * GIB + 2 * bars;
         if top <= RESERVED_FROM {
             return "max".into();

@@ -1,10 +1,11 @@
 //! `untornctl qemu`, which is what `run-qemu.sh` does once all is built: an appliance in QEMU on NVDIMMs made of files.
 //!
 //! [`options`] parses them; [`Plan::new`] compares them with the files there are, and changes nothing;
-//! [`Plan::prepare`] makes and claims the files. [`dimm`] knows files of persistent memory, [`net`] network devices,
-//! [`boot_file`] what the machine is started from, [`machine`] QEMU's command line.
+//! [`Plan::prepare`] makes and claims the files. [`dimm`] knows files of persistent memory, [`cxl`] a device made of two,
+//! [`net`] network devices, [`boot_file`] what the machine is started from, [`machine`] QEMU's command line.
 
 pub mod boot_file;
+pub mod cxl;
 pub mod dimm;
 pub mod machine;
 pub mod net;
@@ -20,6 +21,7 @@ use std::time::{Duration, SystemTime};
 use nix::unistd::{AccessFlags, access};
 
 use self::boot_file::BootFile;
+use self::cxl::Cxl;
 use self::dimm::{Dimm, DimmWords};
 use self::machine::{DEVICES_MAX, DIMMS_MAX, Machine, Window};
 use self::options::Options;
@@ -58,7 +60,7 @@ pub struct Plan {
     boot: BootFile,
     dimms: Vec<Dimm>,
     virtio_pmem: Vec<Dimm>,
-    cxl: Option<[Dimm; 2]>,
+    cxl: Option<Cxl>,
     qemu: OsString,
     program: Vec<OsString>,
     deadline: Deadline,
@@ -126,7 +128,7 @@ impl Plan {
         let look = |words: &[DimmWords]| words.iter().map(Dimm::look).collect::<Result<Vec<_>, _>>();
         let dimms = look(&nvdimms).map_err(QemuError::Usage)?;
         let virtio_pmem = look(&options.virtio_pmem).map_err(QemuError::Usage)?;
-        let cxl = options.cxl.as_ref().map(Dimm::look_cxl).transpose().map_err(QemuError::Usage)?;
+        let cxl = options.cxl.as_ref().map(Cxl::look).transpose().map_err(QemuError::Usage)?;
         let exports: Vec<ExportSpec> = vhost_user.iter().map(ExportWords::spec).collect();
         let rams = rams(&exports);
         let devices = rams.len() + virtio_pmem.len() + options.net.len() + usize::from(cxl.is_some());
@@ -220,7 +222,7 @@ impl Plan {
         }
         self.boot.make().map_err(QemuError::Failed)?;
         let mut held = Vec::new();
-        let files = || self.dimms.iter().chain(&self.virtio_pmem).chain(self.cxl.iter().flatten());
+        let files = || self.dimms.iter().chain(&self.virtio_pmem).chain(self.cxl.iter().flat_map(Cxl::files));
         for dimm in files() {
             held.push(dimm.claim(&say).map_err(QemuError::Failed)?);
         }
