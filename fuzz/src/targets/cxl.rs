@@ -23,12 +23,12 @@ fn quick() -> u64 {
     LOOKS.fetch_add(1, Ordering::Relaxed) * 100_000_000
 }
 
-/// Registers that read as the input goes on, but for one kind of place: the offset in the input decides.
+/// Registers that read as the input goes on; or, steady ones, as the input is at their own place.
 #[derive(Clone, Debug)]
 struct Wild {
     bytes: Arc<[u8]>,
     next: Arc<AtomicUsize>,
-    /// The place of each register is a place in the input: what reads the same each time gets further.
+    /// Whether a register reads the same each time: with such ones a bring-up gets further.
     steady: bool,
 }
 
