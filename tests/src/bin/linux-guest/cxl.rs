@@ -40,31 +40,27 @@ pub(crate) fn make_region() -> Outcome<()> {
 /// Waits for a device that has an attribute.
 fn wait_for(device: &str, attribute: &str) -> Outcome<PathBuf> {
     let path = Path::new(DEVICES).join(device);
-    for _ in 0..400 {
-        if path.join(attribute).exists() {
-            return Ok(path);
-        }
-        sleep(Duration::from_millis(50));
-    }
-    Err(format!("there is no {device} with {attribute}").into())
+    until(&format!("{device} with {attribute}"), || Ok(path.join(attribute).exists().then(|| path.clone())))
 }
 
+/// Waits for the first of the device's decoders.
 fn find_decoder() -> Outcome<PathBuf> {
+    until("decoder of the device", || {
+        let all: Vec<PathBuf> =
+            fs::read_dir(DEVICES)?.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>()?;
+        Ok(all.into_iter().filter(|path| path.join("dpa_size").exists()).min())
+    })
+}
+
+/// Looks until something is there, for 20 s.
+fn until(what: &str, look: impl Fn() -> Outcome<Option<PathBuf>>) -> Outcome<PathBuf> {
     for _ in 0..400 {
-        let mut found: Vec<PathBuf> = Vec::new();
-        for entry in fs::read_dir(DEVICES)? {
-            let path = entry?.path();
-            if path.join("dpa_size").exists() {
-                found.push(path);
-            }
-        }
-        found.sort();
-        if let Some(first) = found.into_iter().next() {
-            return Ok(first);
+        if let Some(found) = look()? {
+            return Ok(found);
         }
         sleep(Duration::from_millis(50));
     }
-    Err("the device has no decoder".into())
+    Err(format!("there is no {what}").into())
 }
 
 fn read(device: &Path, attribute: &str) -> Outcome<String> {
