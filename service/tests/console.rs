@@ -124,6 +124,16 @@ fn history_keeps_64_different_lines() {
 }
 
 #[test]
+fn a_secret_is_not_shown_again() {
+    let mut terminal = Terminal::default();
+    terminal.say(b"version\rallow any --secret DHHC-1:00:c2VjcmV0:\r");
+    let mut screen = Screen::default();
+    screen.show("untorn> ");
+    screen.show(&terminal.say(&[0x10]));
+    assert_eq!(screen.row(), "untorn> version");
+}
+
+#[test]
 fn tab_completes_commands_options_and_devices() {
     for (bytes, row) in [
         (&b"vers\t"[..], "version"),

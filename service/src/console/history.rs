@@ -9,6 +9,9 @@ pub(super) const LINES_MAX: usize = 64;
 /// Longer lines are not kept, bytes: a history of pasted sectors would eat the heap.
 const LINE_BYTES_MAX: usize = 4 << 10;
 
+/// How secrets begin (`allow --secret`), which are never shown again.
+const SECRET: &str = "DHHC-1:";
+
 /// The newest lines, and where among them one is looking.
 #[derive(Debug, Default)]
 pub(super) struct History {
@@ -20,11 +23,11 @@ pub(super) struct History {
 }
 
 impl History {
-    /// Keeps a line, unless it is blank, long, or the newest one again. Ends looking back.
+    /// Keeps a line, unless it is blank, long, or the newest one again, or has a secret. Ends looking back.
     pub(super) fn add(&mut self, line: &str) {
         self.leave();
         let again = self.lines.back().is_some_and(|newest| newest == line);
-        if again || line.trim().is_empty() || line.len() > LINE_BYTES_MAX {
+        if again || line.trim().is_empty() || line.len() > LINE_BYTES_MAX || line.contains(SECRET) {
             return;
         }
         if self.lines.len() == LINES_MAX {
