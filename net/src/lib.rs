@@ -22,6 +22,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod event;
+#[cfg(feature = "mock")]
 pub mod mock;
 pub mod network;
 pub mod nic;

@@ -4,6 +4,7 @@ mod acpi;
 mod admin;
 mod control;
 mod cxl;
+mod frames;
 mod labels;
 mod loader;
 mod medium;
@@ -35,7 +36,7 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 11] = [
     Target {
         name: "nfit",
         what: "an NFIT, as it is and with its checksum mended",
@@ -89,6 +90,14 @@ pub const TARGETS: [Target; 10] = [
         what: "a CXL memory device: configuration space, decoders, mailbox and label area",
         run: cxl::run,
         bytes_max: 4096,
+        more: &[],
+        smoke: 20_000,
+    },
+    Target {
+        name: "frames",
+        what: "frames from a network, to an interface with addresses, DHCP and a listening port",
+        run: frames::run,
+        bytes_max: 1024,
         more: &[],
         smoke: 20_000,
     },

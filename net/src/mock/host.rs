@@ -7,7 +7,7 @@ use core::net::Ipv4Addr;
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
     ArpOperation, ArpPacket, ArpRepr, EthernetAddress, EthernetFrame, EthernetProtocol, EthernetRepr, Icmpv4Packet,
-    Icmpv4Repr, IpProtocol, Ipv4Packet, Ipv4Repr,
+    Icmpv4Repr, Icmpv6Packet, IpProtocol, Ipv4Packet, Ipv4Repr, Ipv6Packet, TcpPacket, UdpPacket,
 };
 
 use crate::nic::{HEADER_BYTES, Mac};
@@ -127,5 +127,56 @@ pub fn pong_of(frame: &[u8]) -> Option<(u16, Vec<u8>)> {
     match Icmpv4Repr::parse(&message, &ChecksumCapabilities::default()).ok()? {
         Icmpv4Repr::EchoReply { ident: IDENT, seq_no, data } => Some((seq_no, data.to_vec())),
         _ => None,
+    }
+}
+
+/// Mends the checksums of a frame, as far as it has packets of which they could be.
+pub fn mend(frame: &mut [u8]) {
+    let Ok(mut frame) = EthernetFrame::new_checked(frame) else { return };
+    let kind = frame.ethertype();
+    match kind {
+        EthernetProtocol::Ipv4 => {
+            let Ok(mut packet) = Ipv4Packet::new_checked(frame.payload_mut()) else { return };
+            packet.fill_checksum();
+            let (from, to, protocol) = (packet.src_addr().into(), packet.dst_addr().into(), packet.next_header());
+            let payload = packet.payload_mut();
+            match protocol {
+                IpProtocol::Icmp => {
+                    if let Ok(mut message) = Icmpv4Packet::new_checked(payload) {
+                        message.fill_checksum();
+                    }
+                }
+                IpProtocol::Tcp => {
+                    if let Ok(mut segment) = TcpPacket::new_checked(payload) {
+                        segment.fill_checksum(&from, &to);
+                    }
+                }
+                IpProtocol::Udp => {
+                    if let Ok(mut datagram) = UdpPacket::new_checked(payload) {
+                        datagram.fill_checksum(&from, &to);
+                    }
+                }
+                _ => {}
+            }
+        }
+        EthernetProtocol::Ipv6 => {
+            let Ok(mut packet) = Ipv6Packet::new_checked(frame.payload_mut()) else { return };
+            let (from, to, protocol) = (packet.src_addr(), packet.dst_addr(), packet.next_header());
+            let payload = packet.payload_mut();
+            match protocol {
+                IpProtocol::Icmpv6 => {
+                    if let Ok(mut message) = Icmpv6Packet::new_checked(payload) {
+                        message.fill_checksum(&from, &to);
+                    }
+                }
+                IpProtocol::Tcp => {
+                    if let Ok(mut segment) = TcpPacket::new_checked(payload) {
+                        segment.fill_checksum(&from.into(), &to.into());
+                    }
+                }
+                _ => {}
+            }
+        }
+        _ => {}
     }
 }
