@@ -1,5 +1,5 @@
 //! IPv4 and IPv6 over a network device, by smoltcp: addresses, fixed or by DHCP, and what a neighbour expects of a machine
-//! (ARP, neighbour discovery, ping, a reset for a port that nobody listens on).
+//! (ARP, neighbour discovery, ping, a reset for a port that nothing listens on).
 //!
 //! | module | is |
 //! |---|---|

@@ -383,8 +383,12 @@ impl Network {
 }
 
 /// Returns the address that a device has on its own link (RFC 4291, 2.5.6 and appendix A).
-fn link_local(mac: Mac) -> IpCidr {
+#[must_use]
+pub fn link_local_of(mac: Mac) -> Ipv6Addr {
     let [a, b, c, d, e, f] = mac.0.map(u16::from);
-    let address = Ipv6Addr::new(0xfe80, 0, 0, 0, (a ^ 2) << 8 | b, c << 8 | 0xff, 0xfe00 | d, e << 8 | f);
-    IpCidr::Ipv6(Ipv6Cidr::new(address, 64))
+    Ipv6Addr::new(0xfe80, 0, 0, 0, (a ^ 2) << 8 | b, c << 8 | 0xff, 0xfe00 | d, e << 8 | f)
+}
+
+fn link_local(mac: Mac) -> IpCidr {
+    IpCidr::Ipv6(Ipv6Cidr::new(link_local_of(mac), 64))
 }

@@ -359,7 +359,7 @@ fn who_asks_for_an_address_or_pings_it_gets_an_answer() {
 }
 
 #[test]
-fn a_port_that_nobody_listens_on_is_reset_at_once() {
+fn a_port_that_nothing_listens_on_is_reset_at_once() {
     let mut link = Link::new("10.0.2.15/24").settle();
     link.hand(arp(ArpOperation::Request, PEER_V4, OUR_V4));
     let syn = TcpRepr {

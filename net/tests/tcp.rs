@@ -160,7 +160,7 @@ fn syn(src_port: u16) -> Vec<u8> {
 }
 
 #[test]
-fn ten_thousand_half_open_connections_keep_nobody_out_and_take_no_memory() {
+fn ten_thousand_half_open_connections_keep_no_other_out_and_take_no_memory() {
     let mut link = Link::new(Echo::new(PORT, SMALL));
     link.run(100 * MS);
     let before = link.connect();

@@ -2,14 +2,16 @@
 
 use alloc::vec;
 use alloc::vec::Vec;
-use core::net::Ipv4Addr;
+use core::net::{Ipv4Addr, Ipv6Addr};
 
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
     ArpOperation, ArpPacket, ArpRepr, EthernetAddress, EthernetFrame, EthernetProtocol, EthernetRepr, Icmpv4Packet,
-    Icmpv4Repr, Icmpv6Packet, IpProtocol, Ipv4Packet, Ipv4Repr, Ipv6Packet, TcpPacket, UdpPacket,
+    Icmpv4Repr, Icmpv6Packet, Icmpv6Repr, IpProtocol, Ipv4Packet, Ipv4Repr, Ipv6Packet, Ipv6Repr, NdiscRepr,
+    RawHardwareAddress, TcpPacket, UdpPacket,
 };
 
+use crate::network::link_local_of;
 use crate::nic::{HEADER_BYTES, Mac};
 
 /// The number that its pings carry.
@@ -73,6 +75,25 @@ impl Host {
         })
     }
 
+    /// Returns the frame by which it asks all machines that may have an IPv6 address whose it is.
+    #[must_use]
+    pub fn asks_for_v6(&self, address: Ipv6Addr) -> Vec<u8> {
+        let lladdr = Some(RawHardwareAddress::from(EthernetAddress(self.mac.0)));
+        let message = Icmpv6Repr::Ndisc(NdiscRepr::NeighborSolicit { target_addr: address, lladdr });
+        // The solicited-node address, and its Ethernet address.
+        let [.., a, b, c] = address.octets();
+        let dst_addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, u16::from(a) | 0xff00, u16::from_be_bytes([b, c]));
+        let (src_addr, payload_len) = (link_local_of(self.mac), message.buffer_len());
+        let header = Ipv6Repr { src_addr, dst_addr, next_header: IpProtocol::Icmpv6, payload_len, hop_limit: 255 };
+        let to = EthernetAddress([0x33, 0x33, 0xff, a, b, c]);
+        self.frame(to, EthernetProtocol::Ipv6, header.buffer_len() + payload_len, |packet| {
+            let mut packet = Ipv6Packet::new_unchecked(packet);
+            header.emit(&mut packet);
+            let mut packet = Icmpv6Packet::new_unchecked(packet.payload_mut());
+            message.emit(&src_addr, &dst_addr, &mut packet, &ChecksumCapabilities::default());
+        })
+    }
+
     fn frame(
         &self,
         dst_addr: EthernetAddress,
@@ -126,6 +147,20 @@ pub fn pong_of(frame: &[u8]) -> Option<(u16, Vec<u8>)> {
     let message = Icmpv4Packet::new_checked(packet.payload()).ok()?;
     match Icmpv4Repr::parse(&message, &ChecksumCapabilities::default()).ok()? {
         Icmpv4Repr::EchoReply { ident: IDENT, seq_no, data } => Some((seq_no, data.to_vec())),
+        _ => None,
+    }
+}
+
+/// Returns the address that a frame advertises as its sender's, if it is a neighbour's advertisement of IPv6.
+#[must_use]
+pub fn advertised_by(frame: &[u8]) -> Option<Ipv6Addr> {
+    let frame = EthernetFrame::new_checked(frame).ok().filter(|frame| frame.ethertype() == EthernetProtocol::Ipv6)?;
+    let packet = Ipv6Packet::new_checked(frame.payload()).ok()?;
+    let message = Icmpv6Packet::new_checked(packet.payload()).ok()?;
+    let (from, to) = (packet.src_addr(), packet.dst_addr());
+    match Icmpv6Repr::parse(&from, &to, &message, &ChecksumCapabilities::default()).ok()? {
+        // One that was asked for: the others go to all.
+        Icmpv6Repr::Ndisc(NdiscRepr::NeighborAdvert { target_addr, .. }) if !to.is_multicast() => Some(target_addr),
         _ => None,
     }
 }

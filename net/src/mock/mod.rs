@@ -13,7 +13,7 @@ use spin::{Mutex, MutexGuard};
 use crate::nic::{HEADER_BYTES, MTU_DEFAULT, Mac, Nic, NicFault};
 pub use client::{Client, Wire};
 pub use echo::Echo;
-pub use host::{Arp, Host, arp_of, mend, pong_of};
+pub use host::{Arp, Host, advertised_by, arp_of, mend, pong_of};
 
 /// The device, as the test has it.
 #[derive(Debug)]

@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
-use net::mock::{Host, arp_of, pong_of};
+use net::mock::{Host, advertised_by, arp_of, pong_of};
+use net::network::link_local_of;
 use net::nic::Mac;
 use serde_json::{Value, json};
 use tests::lan::{Lan, Socket};
@@ -42,6 +43,14 @@ fn ping(lan: &mut Lan, number: u16, data: &[u8]) {
     assert_eq!(lan.expect(pong_of), (number, data.to_vec()));
 }
 
+/// Asks for its IPv6 address by a multicast, which the device has to let through.
+#[track_caller]
+fn ask_by_multicast(lan: &mut Lan, mac: [u8; 6]) {
+    let address = link_local_of(Mac(mac));
+    lan.send(&lan.host.asks_for_v6(address)).expect("it receives");
+    assert_eq!(lan.expect(advertised_by), address);
+}
+
 #[test]
 fn an_address_comes_by_dhcp_with_one_cpu_and_with_two() {
     for cpus in [1, 2] {
@@ -71,6 +80,7 @@ fn fixed_addresses_are_announced_and_pinged_through_two_devices_and_jumbo_frames
         for (turn, bytes) in (0..).zip([0, 1, 1000, 1472, 1473, 4096, 8972]) {
             ping(&mut lan, turn, &vec![0x5a; bytes]);
         }
+        ask_by_multicast(&mut lan, mac);
         // Another machine with this address is told of.
         lan.send(&PEER.claims(OURS)).expect("it receives");
         let interface = until(&mut appliance, number, |it| it["duplicates"] != json!([]));
@@ -148,6 +158,7 @@ fn intels_controllers_are_driven_with_interrupts_and_without() {
         for (turn, bytes) in (0..).zip([0, 1, 18, 1000, 1471, 1472]) {
             ping(&mut lan, turn, &vec![0x5a; bytes]);
         }
+        ask_by_multicast(&mut lan, [0x52, 0x54, 0, 0x75, 0x6e, 0x33]);
         // More than its rings hold, and a pulled cable.
         for turn in 100..400 {
             ping(&mut lan, turn, &[7; 64]);

@@ -39,7 +39,7 @@ const LINK_UP: u32 = 1;
 /// The bytes before each frame (5.1.6): what a device computes or splits, and all zero for one that does not.
 const PREFIX_BYTES: u32 = 12;
 
-/// A tag of 802.1Q, by which a frame of somebody else may be longer. Such frames are not ours, but they fit the buffers.
+/// A tag of 802.1Q, by which a frame may be longer. Such frames are not for us, but they fit the buffers.
 const TAG_BYTES: usize = 4;
 
 /// The queues: frames from the device, and to it.

@@ -61,7 +61,7 @@ impl Networks {
             let name = format!("net{number}");
             let setting = Setting::find(words, number).map_or(Ok(Setting::Dhcp), Setting::parse);
             let setting = setting.unwrap_or_else(|why| {
-                // Another address than was meant could be somebody else's.
+                // Another address than was meant could be another machine's.
                 log(format_args!("{name}: its setting is wrong, and it stays off: {why}"));
                 Setting::Off
             });
