@@ -3,7 +3,7 @@
 
 use hmac::{Hmac, Mac};
 use nvmf::{Allowed, Millis, Nqn, Secret, Secrets, Target};
-use sha2::{Sha256, Sha384, Sha512};
+use sha2::{Digest as _, Sha256, Sha384, Sha512};
 
 mod common;
 
@@ -125,6 +125,15 @@ fn reply(challenge: &[u8], secret: &[u8], ours: Option<&[u8]>) -> Vec<u8> {
     message
 }
 
+/// A reply to a challenge with a group's value: ours is 1.
+fn bad_value(challenge: &[u8]) -> Vec<u8> {
+    assert_eq!(challenge[9..12], [1, 0, 1], "ffdhe2048, and 256 bytes of it");
+    let mut message = vec![1, 2, 0, 0, 0x34, 0x12, 32, 0, 0, 0, 0, 1, 0, 0, 0, 0];
+    message.extend_from_slice(&[0; 64 + 255]);
+    message.push(1);
+    message
+}
+
 /// A queue that has to authenticate.
 fn connected<'a>(target: &'a Target, disk: &mut RamDisk, qid: u16, cntlid: u16) -> (Host<'a>, u16) {
     let mut host = Host::greet(target, disk, 0);
@@ -134,7 +143,7 @@ fn connected<'a>(target: &'a Target, disk: &mut RamDisk, qid: u16, cntlid: u16) 
 }
 
 fn authenticate(host: &mut Host<'_>, disk: &mut RamDisk, hash: u8) {
-    assert_eq!(say(host, disk, &negotiate(&[hash], &[0, 1])), 0);
+    assert_eq!(say(host, disk, &negotiate(&[hash], &[0])), 0);
     let challenge = hear(host, disk);
     assert_eq!(challenge[8], hash);
     assert_eq!(say(host, disk, &reply(&challenge, &bytes_of(HOST_SECRET), None)), 0);
@@ -186,6 +195,35 @@ fn the_controller_proves_itself_if_it_is_asked() {
 }
 
 #[test]
+fn challenges_are_bound_to_the_secret_of_the_exchange() {
+    for (group, bytes) in [(1, 256), (2, 384), (3, 512), (4, 768), (5, 1024)] {
+        let (target, mut disk) = (guarded(true), RamDisk::new(512, SECTORS));
+        let (mut host, _) = connected(&target, &mut disk, 0, 0xffff);
+        say(&mut host, &mut disk, &negotiate(&[1], &[0, group]));
+        let challenge = hear(&mut host, &mut disk);
+        assert_eq!(challenge[8..10], [1, group], "a group counts before the NULL group");
+        assert_eq!(usize::from(u16::from_le_bytes([challenge[10], challenge[11]])), bytes);
+        // With a private exponent of 1 our value is the generator, and the secret is the other's value.
+        let key = Sha256::digest(&challenge[48..48 + bytes]);
+        let bound = |challenge: &[u8]| hmac(1, &key, challenge);
+        let (ours, names) = ([0x5a; 32], [HOST, SUBSYSTEM]);
+        let mine =
+            response(1, &bytes_of(HOST_SECRET), &bound(&challenge[16..48]), &challenge[12..16], b"HostHost", names);
+        let mut message = vec![1, 2, 0, 0, 0x34, 0x12, 32, 0, 1, 0, challenge[10], challenge[11], 7, 0, 0, 0];
+        message.extend_from_slice(&[&mine[..], &ours].concat());
+        message.extend_from_slice(&vec![0; bytes - 1]);
+        message.push(2);
+        say(&mut host, &mut disk, &message);
+        let success = hear(&mut host, &mut disk);
+        assert_eq!((&success[..2], success[8]), (&[1, 3][..], 1), "group {group}");
+        let named = [SUBSYSTEM.as_bytes(), b"NVMe-over-Fabrics"].concat();
+        let key = hmac(2, &bytes_of(CONTROLLER_SECRET), &named);
+        let expected = response(1, &key, &bound(&ours), &[7, 0, 0, 0], b"Controller", [SUBSYSTEM, HOST]);
+        assert_eq!(success[16..48], expected);
+    }
+}
+
+#[test]
 fn whatever_fails_ends_the_connection() {
     let good = |challenge: &[u8]| reply(challenge, &bytes_of(HOST_SECRET), None);
     let first = negotiate(&[1], &[0]);
@@ -195,7 +233,7 @@ fn whatever_fails_ends_the_connection() {
         message
     };
     type Break<'a> = (&'a str, Vec<u8>, Option<&'a dyn Fn(&[u8]) -> Vec<u8>>, u8);
-    let broken: [Break<'_>; 15] = [
+    let broken: [Break<'_>; 16] = [
         ("a wrong secret", first.clone(), Some(&|it| reply(it, &[0; 32], None)), FAILED),
         (
             "a challenge to a controller without a secret",
@@ -225,7 +263,8 @@ fn whatever_fails_ends_the_connection() {
         ("another protocol", with(8, 2), None, NOT_USABLE),
         ("a list beyond its room", with(10, 31), None, PAYLOAD),
         ("hashes that are not known", negotiate(&[0, 4, 0xff], &[0]), None, HASH),
-        ("no NULL group", negotiate(&[1], &[1, 2, 3, 4, 5]), None, GROUP),
+        ("groups that are not known", negotiate(&[1], &[6, 0xff]), None, GROUP),
+        ("a value that gives the secret away", negotiate(&[1], &[1]), Some(&|it| bad_value(it)), PAYLOAD),
     ];
     for (what, negotiate, answer, reason) in broken {
         let (target, mut disk) = (guarded(false), RamDisk::new(512, SECTORS));

@@ -2,8 +2,8 @@
 //!
 //! | the host sends | we reply | then |
 //! |---|---|---|
-//! | Negotiate: protocols, hashes, groups | Challenge: a hash, the NULL group, C1, S1 | |
-//! | Reply: its response to C1; perhaps C2, S2 | Success1: perhaps our response to C2 | without C2 it is authenticated |
+//! | Negotiate: protocols, hashes, groups | Challenge: a hash, a group and our value of it, C1, S1 | |
+//! | Reply: its response to C1, its value; perhaps C2, S2 | Success1: perhaps our response to C2 | without C2 it is authenticated |
 //! | Success2 | | with C2 it is authenticated |
 //!
 //! Whatever else comes is replied to with Failure1, and the connection ends.
@@ -11,6 +11,7 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use super::group::{Exchange, Group};
 use super::hash::{Hash, same};
 use super::secret::Secrets;
 use crate::name::Nqn;
@@ -59,9 +60,9 @@ enum State {
     /// Negotiate is awaited.
     Begin,
     /// Challenge is due.
-    Challenge { hash: Hash },
+    Challenge { hash: Hash, group: Option<Group> },
     /// Reply is awaited.
-    Challenged { hash: Hash, challenge: Vec<u8>, sequence: u32 },
+    Challenged { hash: Hash, exchange: Option<Exchange>, challenge: Vec<u8>, sequence: u32 },
     /// Success1 is due, with our response if the host wants one.
     Proved { hash: Hash, response: Option<Vec<u8>> },
     /// Success2 is awaited.
@@ -120,8 +121,8 @@ impl Dialogue {
         let state = core::mem::replace(&mut self.state, State::Begin);
         match (*kind, *id, state) {
             _ if transaction != self.transaction => Err(Reason::IncorrectPayload),
-            (DH_HMAC_CHAP, REPLY, State::Challenged { hash, challenge, sequence }) => {
-                self.check(message, hash, &challenge, sequence)
+            (DH_HMAC_CHAP, REPLY, State::Challenged { hash, exchange, challenge, sequence }) => {
+                self.check(message, hash, exchange, &challenge, sequence)
             }
             (DH_HMAC_CHAP, SUCCESS2, State::Responded) => {
                 self.authenticated = true;
@@ -137,17 +138,36 @@ impl Dialogue {
     }
 
     /// Checks Reply.
-    fn check(&mut self, message: &[u8], hash: Hash, challenge: &[u8], sequence: u32) -> Result<State, Reason> {
+    fn check(
+        &mut self,
+        message: &[u8],
+        hash: Hash,
+        exchange: Option<Exchange>,
+        challenge: &[u8],
+        sequence: u32,
+    ) -> Result<State, Reason> {
         let bytes = usize::from(hash.bytes());
         let header = message.first_chunk::<HEADER_BYTES>().ok_or(Reason::IncorrectPayload)?;
         let [.., length, _, wants_response, _, d0, d1, s0, s1, s2, s3] = *header;
         let values = &message[HEADER_BYTES..];
-        if usize::from(length) != bytes || [d0, d1] != [0; 2] || values.len() < 2 * bytes {
+        let value_bytes = usize::from(u16::from_le_bytes([d0, d1]));
+        if usize::from(length) != bytes || values.len() < 2 * bytes + value_bytes {
             return Err(Reason::IncorrectPayload);
         }
-        let (response, theirs) = values[..2 * bytes].split_at(bytes);
+        let (value, values) = (&values[2 * bytes..][..value_bytes], &values[..2 * bytes]);
+        // Both challenges are bound to what only the two ends can know (section 8.13.5.3).
+        let augment: Vec<Vec<u8>> = match exchange {
+            None if value.is_empty() => values[bytes..].chunks(bytes).chain([challenge]).map(Vec::from).collect(),
+            None => return Err(Reason::IncorrectPayload),
+            Some(exchange) => {
+                let secret = exchange.secret(value).ok_or(Reason::IncorrectPayload)?;
+                let key = hash.digest(&secret);
+                [&values[bytes..], challenge].iter().map(|challenge| hash.hmac(&key, &[challenge])).collect()
+            }
+        };
+        let ([theirs, challenge], response) = (<[_; 2]>::try_from(augment).expect("two"), &values[..bytes]);
         let key = self.secrets.host.key(&self.host);
-        let expected = self.response(hash, &key, challenge, sequence, b"HostHost", [&self.host, &self.subsystem]);
+        let expected = self.response(hash, &key, &challenge, sequence, b"HostHost", [&self.host, &self.subsystem]);
         if !same(response, &expected) {
             return Err(Reason::Failed);
         }
@@ -157,7 +177,7 @@ impl Dialogue {
         let secret = self.secrets.controller.as_ref().ok_or(Reason::Failed)?;
         let (key, sequence) = (secret.key(&self.subsystem), u32::from_le_bytes([s0, s1, s2, s3]));
         let names = [&self.subsystem, &self.host];
-        Ok(State::Proved { hash, response: Some(self.response(hash, &key, theirs, sequence, b"Controller", names)) })
+        Ok(State::Proved { hash, response: Some(self.response(hash, &key, &theirs, sequence, b"Controller", names)) })
     }
 
     /// A response to a challenge (section 8.13.5.4 and .5): no bit of it is of use elsewhere.
@@ -188,17 +208,23 @@ impl Dialogue {
             message
         };
         match core::mem::replace(&mut self.state, State::Over) {
-            State::Challenge { hash } => {
+            State::Challenge { hash, group } => {
                 let mut challenge = Vec::from([0; 64]);
                 challenge.truncate(hash.bytes().into());
                 self.random.fill(&mut challenge);
                 let mut sequence = [0; 4];
                 self.random.fill(&mut sequence);
                 let mut message = header(CHALLENGE, hash, hash as u8);
-                // Byte 9: the NULL group; 10: no value of it.
                 message[12..16].copy_from_slice(&sequence);
                 message.extend_from_slice(&challenge);
-                self.state = State::Challenged { hash, challenge, sequence: u32::from_le_bytes(sequence) };
+                // Without these bytes it is the NULL group, which has no values.
+                let exchange = group.map(|group| Exchange::new(group, self.random));
+                if let Some(exchange) = &exchange {
+                    message[9] = exchange.group as u8;
+                    message[10..12].copy_from_slice(&exchange.group.bytes().to_le_bytes());
+                    message.extend_from_slice(&exchange.public());
+                }
+                self.state = State::Challenged { hash, exchange, challenge, sequence: u32::from_le_bytes(sequence) };
                 message
             }
             State::Proved { hash, response } => {
@@ -233,7 +259,8 @@ impl Dialogue {
     }
 }
 
-/// Negotiate, from SC_C on: takes the first hash that the host names and we have.
+/// Negotiate, from SC_C on: takes the first hash that the host names and we have, and the first group that
+/// we name and the host has.
 fn negotiate(rest: &[u8]) -> Result<State, Reason> {
     let [channel, protocols, descriptors @ ..] = rest else { return Err(Reason::IncorrectPayload) };
     if *channel != 0 {
@@ -248,8 +275,10 @@ fn negotiate(rest: &[u8]) -> Result<State, Reason> {
     }
     let hash = ours[HASHES_AT..HASHES_AT + hashes].iter().find_map(|id| Hash::from_id(*id));
     let hash = hash.ok_or(Reason::HashNotUsable)?;
-    if !ours[GROUPS_AT..GROUPS_AT + groups].contains(&NULL_GROUP) {
+    let theirs = &ours[GROUPS_AT..GROUPS_AT + groups];
+    let group = Group::ALL.into_iter().find(|group| theirs.contains(&(*group as u8)));
+    if group.is_none() && !theirs.contains(&NULL_GROUP) {
         return Err(Reason::GroupNotUsable);
     }
-    Ok(State::Challenge { hash })
+    Ok(State::Challenge { hash, group })
 }
