@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{setsockopt, sockopt};
 use nvmf::{Connection, Endpoint, Millis, Target};
 
 use crate::disks::Disks;
@@ -16,6 +17,11 @@ const BUFFER_BYTES: usize = 256 << 10;
 
 /// How often connections are looked at that nothing comes from, so that a silent host's controller ends.
 const TICK_MS: u16 = 100;
+
+/// How long a connection may be silent before TCP asks whether its host is still there, and how often it asks, in seconds. It
+/// ends those whose hosts have no keep-alive time.
+const SILENCE_S: u32 = 30;
+const ASKS: u32 = 3;
 
 /// How many connections are accepted before those that there are have their turn.
 const ACCEPTS_A_TURN: usize = 64;
@@ -127,6 +133,9 @@ impl Server {
                 if socket.set_nonblocking(true).is_err() || socket.set_nodelay(true).is_err() {
                     continue;
                 }
+                if watch(&socket).is_err() {
+                    continue;
+                }
                 // One too many is closed.
                 if let Some(connection) = Connection::accept(&self.target, endpoint, now) {
                     self.connections.push(Peer::new(socket, connection));
@@ -134,6 +143,14 @@ impl Server {
             }
         }
     }
+}
+
+/// Lets TCP find out that a host is gone.
+fn watch(socket: &TcpStream) -> nix::Result<()> {
+    setsockopt(socket, sockopt::KeepAlive, &true)?;
+    setsockopt(socket, sockopt::TcpKeepIdle, &SILENCE_S)?;
+    setsockopt(socket, sockopt::TcpKeepInterval, &SILENCE_S)?;
+    setsockopt(socket, sockopt::TcpKeepCount, &ASKS)
 }
 
 impl Peer {

@@ -33,7 +33,7 @@ const WHOLE: &str = "tests";
 const NO_PROGRAMS: &str = "--no-default-features";
 
 /// All judges, cheapest first. Each is built only when it is asked.
-pub const JUDGES: [Judge; 21] = [
+pub const JUDGES: [Judge; 24] = [
     judge("btt", "btt", &["--lib"]),
     judge("readers", "btt", &["--test", "readers"]),
     judge("cpus", "btt", &["--test", "cpus"]),
@@ -48,6 +48,9 @@ pub const JUDGES: [Judge; 21] = [
     judge("queue", "service", &["--test", "blk", "--test", "virtqueue"]),
     judge("labels", "nvdimm", &["--test", "labels"]),
     judge("change", "nvdimm", &["--test", "change"]),
+    judge("nvmf", "nvmf", &["--test", "data"]),
+    judge("hostile", "nvmf", &["--test", "hostile"]),
+    judge("auth", "nvmf", &["--test", "auth"]),
     judge("repair", "btt", &["--test", "repair"]),
     judge("blk", WHOLE, &[NO_PROGRAMS, "--test", "blk"]),
     judge("node", WHOLE, &[NO_PROGRAMS, "--test", "node"]),
