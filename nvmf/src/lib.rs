@@ -20,6 +20,29 @@
 //! | `fabrics`, `admin`, `io` | the commands |
 //! | `connection` | joins them |
 //!
+//! A connection's turn, with bytes that came and bytes that are to go:
+//!
+//! ```
+//! use nvmf::{Connection, Millis, Storage, Target};
+//!
+//! fn turn(
+//!     connection: &mut Connection,
+//!     target: &Target,
+//!     disks: &mut impl Storage,
+//!     now: Millis,
+//!     (input, output): (&mut Vec<u8>, &mut Vec<u8>),
+//! ) -> bool {
+//!     let taken = connection.input(target, input, now);
+//!     input.drain(..taken);
+//!     let more = connection.step(target, disks, now);
+//!     let mut room = [0; 4096];
+//!     let made = connection.output(disks, &mut room);
+//!     output.extend_from_slice(&room[..made]);
+//!     // Again at once; else when bytes come, when there is room again, or after some tenths of a second.
+//!     more || connection.has_output()
+//! }
+//! ```
+//!
 //! # Invariants
 //! 1. A command ends well only when what it wrote is durable.
 //! 2. What a connection has not done when it closes is never done: a host sends it again by another one, and a late write
