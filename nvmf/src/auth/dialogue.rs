@@ -218,7 +218,7 @@ impl Dialogue {
                 message[12..16].copy_from_slice(&sequence);
                 message.extend_from_slice(&challenge);
                 // Without these bytes it is the NULL group, which has no values.
-                let exchange = group.map(|group| Exchange::new(group, self.random));
+                let exchange = group.map(|group| Exchange::new(group, &self.random));
                 if let Some(exchange) = &exchange {
                     message[9] = exchange.group as u8;
                     message[10..12].copy_from_slice(&exchange.group.bytes().to_le_bytes());

@@ -8,6 +8,8 @@ use alloc::vec::Vec;
 use crypto_bigint::modular::{BoxedMontyForm, BoxedMontyParams};
 use crypto_bigint::{BoxedUint, Odd};
 
+use crate::random::Random;
+
 /// floor(2^8062 e): the digits that all five primes have in their middle.
 const E: &str = "\
       ADF85458A2BB4A9AAFDC5620273D3CF1D8B9C583CE2D3695A9E13641146433FBCC939DCE249B3EF97D2FE363630C75D8F681B202AEC4617A\
@@ -118,9 +120,9 @@ pub(crate) struct Exchange {
 
 impl Exchange {
     /// With a private exponent that `random` makes.
-    pub(crate) fn new(group: Group, random: fn(&mut [u8])) -> Self {
+    pub(crate) fn new(group: Group, random: &Random) -> Self {
         let mut exponent = [0; EXPONENT_BYTES];
-        random(&mut exponent);
+        random.fill(&mut exponent);
         Self { group, exponent }
     }
 
@@ -166,8 +168,8 @@ mod tests {
     #[test]
     fn both_ends_come_to_the_same_secret() {
         for group in Group::ALL {
-            let one = Exchange::new(group, |it| it.fill(0x5a));
-            let other = Exchange::new(group, |it| it.fill(0xc3));
+            let one = Exchange::new(group, &Random::new(|it| it.fill(0x5a)));
+            let other = Exchange::new(group, &Random::new(|it| it.fill(0xc3)));
             let secret = one.secret(&other.public()).expect("a value");
             assert_eq!(secret, other.secret(&one.public()).expect("a value"), "{group:?}");
             assert_eq!(secret.len(), usize::from(group.bytes()));
@@ -176,7 +178,7 @@ mod tests {
 
     #[test]
     fn values_that_give_the_secret_away_are_refused() {
-        let exchange = Exchange::new(Group::Ffdhe2048, |it| it.fill(0x5a));
+        let exchange = Exchange::new(Group::Ffdhe2048, &Random::new(|it| it.fill(0x5a)));
         let prime = Group::Ffdhe2048.prime().as_ref().to_be_bytes();
         let mut value = Vec::from([0; 256]);
         for (last, ok) in [(0, false), (1, false), (2, true)] {

@@ -11,7 +11,7 @@ use serde_json::json;
 use tests::dimm::{Dimm, MIB};
 use tests::linux::{Consumer, HOST_NQN};
 use tests::machine::{ApplianceBuilder, Running};
-use tests::place::Place;
+use tests::place::{Place, eventually};
 use tests::workspace;
 
 /// fio's options for a load that verifies what it has written, block by block.
@@ -288,4 +288,55 @@ fn an_appliance_that_loses_its_power_under_a_hosts_load_keeps_what_it_acknowledg
     linux.run("nvme disconnect-all");
     assert_eq!(appliance.ask("check-namespace namespace0.0")["findings"], json!([]));
     appliance.power_off();
+}
+
+/// The controller of a subsystem, once its disk is there.
+fn controller(linux: &mut Consumer, target: &Target) -> String {
+    let find = format!("grep -lx {} /sys/class/nvme/nvme*/subsysnqn | cut -d/ -f5", target.nqn);
+    linux.run(&format!(
+        "for i in $(seq 300); do c=$({find}); [ -b /dev/${{c}}n1 ] && echo $c && exit 0; sleep 0.1; done; exit 1"
+    ))
+}
+
+#[test]
+fn a_raid_over_two_targets_outlives_one_of_them() {
+    let (place, turn) = (Place::new(), workspace::machine_turn());
+    let mut targets = ["a", "b"].map(|name| Target::start(&place.at(name), "any", free_port()));
+    let mut linux = initiator(&place);
+    let mut controllers = Vec::new();
+    for target in &targets {
+        linux.run(&format!("nvme connect {} -n {} --reconnect-delay=1", target.address(), target.nqn));
+        let name = controller(&mut linux, target);
+        // Otherwise the RAID waits for its half as long as the host tries to reach it.
+        linux.run(&format!("echo 2 >/sys/class/nvme/{name}/fast_io_fail_tmo"));
+        controllers.push(name);
+    }
+    let [first, second] = [0, 1].map(|at| format!("/dev/{}n1", controllers[at]));
+    // Both are blank, hence alike.
+    linux.run(&format!(
+        "mdadm --create /dev/md0 --run --level=1 --raid-devices=2 --bitmap=internal --assume-clean {first} {second} \
+         && mkfs.ext4 -q /dev/md0 && mount /dev/md0 /mnt"
+    ));
+    let load = format!("fio {VERIFY} --rw=randwrite --bs=4k --size=12M --directory=/mnt --numjobs=2");
+    linux.start("load", &format!("trap '' PIPE; {load}"));
+    linux.run("sleep 1");
+    targets[0].kill();
+    assert!(linux.is_busy("load"), "it is killed under load");
+    linux.finish("load");
+    let missing = |linux: &mut Consumer| linux.run("cat /sys/block/md0/md/degraded");
+    assert_eq!(missing(&mut linux), "1", "the array goes on with the other half");
+
+    // It comes back, is added again, and gets what it missed, by the bitmap.
+    targets[0].restart();
+    let live = format!("grep -qx live /sys/class/nvme/{}/state", controllers[0]);
+    linux.run(&format!("for i in $(seq 600); do {live} && exit 0; sleep 0.1; done; exit 1"));
+    linux.run(&format!("mdadm /dev/md0 --remove {first} && mdadm /dev/md0 --re-add {first}"));
+    eventually("it has what it missed", || missing(&mut linux) == "0");
+    // Both halves are the same, and each alone has it all.
+    linux.run("sync; echo check >/sys/block/md0/md/sync_action; mdadm --wait /dev/md0 || true");
+    assert_eq!(linux.run("cat /sys/block/md0/md/mismatch_cnt"), "0");
+    linux.run(&format!("mdadm /dev/md0 --fail {second} && echo 3 >/proc/sys/vm/drop_caches"));
+    linux.run(&format!("{load} --verify_only"));
+    linux.run("umount /mnt && e2fsck -fn /dev/md0");
+    drop(turn);
 }
