@@ -7,7 +7,7 @@
 //! | a program in a mode of its own | ^C, likewise |
 //! | a program beside a person | CAN (0x18) |
 //!
-//! At most [`BYTES_MAX`] are kept. What comes after that waits on the link, also what would end the command.
+//! At most 256 KiB are kept. What comes after that waits on the link, also what would end the command.
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
