@@ -85,6 +85,8 @@ pub struct Network {
     link_went_ns: u64,
     look_at_ns: u64,
     due_ns: u64,
+    /// Whether the last step left the device without room: what is to be sent waits for that, and for no time.
+    is_full: bool,
     events: Vec<Event>,
     has_told_fault: bool,
 }
@@ -125,6 +127,7 @@ impl Network {
             link_went_ns: now_ns,
             look_at_ns: now_ns + LOOK_NS,
             due_ns: now_ns,
+            is_full: false,
             events: Vec::new(),
             has_told_fault: false,
         };
@@ -197,7 +200,7 @@ impl Network {
             return false;
         }
         let now = instant(now_ns);
-        let is_due = now_ns >= self.due_ns;
+        let is_due = now_ns >= self.due_ns || (self.is_full && self.port.nic.has_room());
         let mut frames = 0;
         while frames < FRAMES_MAX
             && let Some(frame) = self.port.look_ahead()
@@ -231,6 +234,7 @@ impl Network {
             self.link = false;
             self.tell(Event::Failed(why));
         }
+        self.is_full = !self.port.nic.has_room();
         let has_more = frames == FRAMES_MAX || rounds == ROUNDS_MAX;
         self.due_ns = if has_more { now_ns } else { self.next_due_ns(now_ns) };
         frames > 0 || rounds > 0
@@ -247,7 +251,7 @@ impl Network {
     }
 
     fn next_due_ns(&mut self, now_ns: u64) -> u64 {
-        let sockets = self.interface.poll_at(instant(now_ns), &self.sockets);
+        let sockets = self.interface.poll_at(instant(now_ns), &self.sockets).filter(|_| !self.is_full);
         let sockets = sockets.map_or(u64::MAX, |at| u64::try_from(at.total_micros()).unwrap_or(0).saturating_mul(1000));
         let unwoken = if self.port.nic.has_interrupt() { u64::MAX } else { now_ns.saturating_add(UNWOKEN_NS) };
         let timers = self.look_at_ns.min(self.port.watch.due_ns()).min(self.listeners.due_ns(now_ns));

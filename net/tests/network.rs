@@ -500,6 +500,28 @@ fn a_flood_is_taken_in_by_bounded_steps_and_a_device_without_room_gets_no_more()
 }
 
 #[test]
+fn what_waits_for_room_costs_no_time_and_leaves_when_there_is_some() {
+    let mut link = Link::new("dhcp");
+    let room = link.nic.ends().room;
+    link.nic.ends().from_nic.extend(std::iter::repeat_n(vec![0; 60], room));
+    let mut steps = 0;
+    for _ in 0..100 {
+        link.now_ns = link.network.due_ns().min(link.now_ns + SECOND);
+        // As a CPU does that halts until something is due.
+        while !link.network.rest(link.now_ns) {
+            link.network.step(link.now_ns);
+            steps += 1;
+            assert!(steps < 1000, "it keeps its CPU from halting");
+        }
+    }
+    link.nic.ends().from_nic.clear();
+    assert!(link.network.step(link.now_ns), "there is room, and it is not waited for any time");
+    let frames = link.run();
+    assert_eq!(dhcp_of(&frames).len(), 1);
+    assert_eq!(dhcp_of(&frames)[0].0, DhcpMessageType::Discover);
+}
+
+#[test]
 fn an_idle_interface_is_due_at_its_timers_only_and_one_that_cannot_wake_each_millisecond() {
     let link = Link::new("10.0.2.15/24").settle();
     assert!(link.network.due_ns() > link.now_ns && link.network.due_ns() <= link.now_ns + SECOND / 2);
