@@ -281,6 +281,24 @@ fn whatever_fails_ends_the_connection() {
 }
 
 #[test]
+fn a_host_that_begins_again_and_again_is_disconnected() {
+    let (target, mut disk) = (guarded(false), RamDisk::new(512, SECTORS));
+    let (mut host, _) = connected(&target, &mut disk, 0, 0xffff);
+    for _ in 0..3 {
+        assert_eq!(say(&mut host, &mut disk, &negotiate(&[1], &[5])), 0);
+        assert_eq!(hear(&mut host, &mut disk)[..2], [1, 1]);
+    }
+    assert_eq!(say(&mut host, &mut disk, &negotiate(&[1], &[5])), 0);
+    assert_eq!(hear(&mut host, &mut disk)[..2], [0, 0xf1]);
+    assert!(host.connection.is_closed());
+    // One that has proved itself may do so as often as it likes.
+    let (mut host, _) = connected(&target, &mut disk, 0, 0xffff);
+    for _ in 0..10 {
+        authenticate(&mut host, &mut disk, 1);
+    }
+}
+
+#[test]
 fn the_commands_are_checked() {
     let (target, mut disk) = (guarded(false), RamDisk::new(512, SECTORS));
     let (mut host, _) = connected(&target, &mut disk, 0, 0xffff);

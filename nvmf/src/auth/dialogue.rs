@@ -84,12 +84,18 @@ pub(crate) struct Dialogue {
     transaction: u16,
     state: State,
     authenticated: bool,
+    /// How often the host has begun without proving itself since.
+    attempts: u8,
 }
+
+/// How often a host may begin before it has proved itself: each exchange of a group costs milliseconds.
+const ATTEMPTS_MOST: u8 = 3;
 
 impl Dialogue {
     /// Between that host and that subsystem.
     pub(crate) fn new(secrets: Arc<Secrets>, host: Nqn, subsystem: Nqn, random: Random) -> Self {
-        Self { secrets, host, subsystem, random, transaction: 0, state: State::Begin, authenticated: false }
+        let state = State::Begin;
+        Self { secrets, host, subsystem, random, transaction: 0, state, authenticated: false, attempts: 0 }
     }
 
     /// Whether the host has proved itself.
@@ -114,7 +120,11 @@ impl Dialogue {
         let [kind, id, _, _, t0, t1, rest @ ..] = message else { return Err(Reason::IncorrectPayload) };
         let transaction = u16::from_le_bytes([*t0, *t1]);
         if (*kind, *id) == (COMMON, NEGOTIATE) {
-            // It may begin anew at any time.
+            // It may begin anew at any time, but not again and again.
+            self.attempts += 1;
+            if self.attempts > ATTEMPTS_MOST {
+                return Err(Reason::IncorrectMessage);
+            }
             self.transaction = transaction;
             return negotiate(rest);
         }
@@ -125,7 +135,7 @@ impl Dialogue {
                 self.check(message, hash, exchange, &challenge, sequence)
             }
             (DH_HMAC_CHAP, SUCCESS2, State::Responded) => {
-                self.authenticated = true;
+                (self.authenticated, self.attempts) = (true, 0);
                 Ok(State::Done)
             }
             // Failure2: the host does not believe us.
@@ -235,7 +245,7 @@ impl Dialogue {
                         self.state = State::Responded;
                     }
                     None => {
-                        self.authenticated = true;
+                        (self.authenticated, self.attempts) = (true, 0);
                         self.state = State::Done;
                     }
                 }

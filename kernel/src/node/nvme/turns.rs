@@ -83,9 +83,9 @@ impl NvmeService {
         let nvme = &*self.nvme;
         let mut disks = DisksOn { nvme, cpu: self.cpu };
         let Some(mut socket) = tcp.connection(*id) else { return Turn::Over };
-        // What its host sent again by another connection must not be overtaken.
+        // What its host sent again by another connection must not be overtaken: what is in flight is dropped.
         if socket.state() != ConnectionState::Open {
-            tcp.abort(*id);
+            tcp.close(*id);
             return Turn::Over;
         }
         let mut taken = 0;
