@@ -441,14 +441,14 @@ impl<R: Registers> Nic for E1000e<R> {
             return true;
         }
         let is_full = !self.has_room();
-        let wanted = RXQ0 | if is_full { TXQ0 } else { 0 };
+        let wanted = if is_full { TXQ0 } else { RXQ0 };
         if self.has_interrupt && self.armed != wanted {
             self.armed = wanted;
             self.registers.write(IMC, u32::MAX);
             self.registers.write(IMS, wanted);
         }
         // What came before that is seen here, or its cause interrupts as soon as it may; what comes later interrupts.
-        let has_frame = self.receive.done().is_some();
+        let has_frame = !is_full && self.receive.done().is_some();
         let has_room = is_full && self.has_room();
         !(has_frame || has_room)
     }

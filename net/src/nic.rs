@@ -106,8 +106,8 @@ pub trait Nic: fmt::Debug + Send {
     /// Tells the device what [`Nic::send`] has put in line.
     fn flush(&mut self);
 
-    /// Called before a CPU halts: asks for an interrupt at the next frame, or at the next room if there is none. Returns false
-    /// if there is one already.
+    /// Called before a CPU halts: asks for an interrupt at the next frame; while there is no room, at the next room instead, as
+    /// no frame is taken before. Returns false if that is there already.
     fn rest(&mut self) -> bool;
 
     /// Returns whether its interrupts wake a CPU. Otherwise it is looked at now and then.

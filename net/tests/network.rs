@@ -504,6 +504,7 @@ fn what_waits_for_room_costs_no_time_and_leaves_when_there_is_some() {
     let mut link = Link::new("dhcp");
     let room = link.nic.ends().room;
     link.nic.ends().from_nic.extend(std::iter::repeat_n(vec![0; 60], room));
+    link.nic.ends().to_nic.push_back(arp(ArpOperation::Request, PEER_V4, OUR_V4));
     let mut steps = 0;
     for _ in 0..100 {
         link.now_ns = link.network.due_ns().min(link.now_ns + SECOND);

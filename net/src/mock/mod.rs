@@ -138,7 +138,8 @@ impl Nic for FakeNic {
     fn rest(&mut self) -> bool {
         let mut ends = self.ends();
         ends.waits = true;
-        ends.to_nic.is_empty()
+        let is_full = ends.in_line.len() + ends.from_nic.len() >= ends.room;
+        is_full || ends.to_nic.is_empty()
     }
 
     fn has_interrupt(&self) -> bool {

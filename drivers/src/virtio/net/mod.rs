@@ -247,9 +247,10 @@ impl<R: Registers> Nic for VirtioNet<R> {
         if self.fault.is_some() {
             return true;
         }
-        let full = self.free.is_empty();
-        let room = self.transmit.queue.want_interrupt(full) && full;
-        !self.receive.queue.want_interrupt(true) && !room
+        let is_full = !self.has_room();
+        let has_frame = self.receive.queue.want_interrupt(!is_full) && !is_full;
+        let has_room = self.transmit.queue.want_interrupt(is_full) && is_full;
+        !(has_frame || has_room)
     }
 
     fn has_interrupt(&self) -> bool {
