@@ -47,6 +47,12 @@ pub(crate) fn line(text: fmt::Arguments<'_>) {
     }
 }
 
+/// Keeps one line for a panic. The caller shows it.
+pub(crate) fn keep(line: &str) {
+    let text = line.as_bytes();
+    RING.lock().push(&text[..text.len().min(LINE_BYTES)]);
+}
+
 /// Calls `each` with the last lines, oldest first, if the log is quiet and so did not show them. For a panic: it does
 /// not wait for a lock.
 pub(crate) fn unshown(mut each: impl FnMut(&[u8])) {

@@ -303,7 +303,7 @@ pub(crate) fn run(mut hardware: Hardware) -> ! {
     let random = Mutex::new(hardware.random);
     let (looked_at_ns, of_node) = (AtomicU64::new(0), Once::new());
     let mut node = Node::assemble(BareMachine { hardware, random, labels, looked_at_ns, exports: of_node });
-    node.log_network();
+    node.network_log().iter().for_each(|line| log!("{line}"));
     log!("ready in {} ms", clock.now_ns() / 1_000_000);
 
     let (exports, networks) = (Arc::clone(node.exports()), Arc::clone(node.networks()));
@@ -332,7 +332,10 @@ pub(crate) fn run(mut hardware: Hardware) -> ! {
             // If the medium refuses this, it refuses the next write as well, whose error is reported.
             let _ = node.quiesce();
         }
-        node.log_network();
+        for line in node.network_log() {
+            log::keep(&line);
+            session.log(&line, &mut console);
+        }
         let activity = session.poll(&mut console, &mut node);
         log::set_quiet(session.is_quiet());
         if activity == Activity::Busy {

@@ -206,9 +206,11 @@ impl<M: Machine> Node<M> {
         &self.networks
     }
 
-    /// Logs what has happened to the network interfaces.
-    pub fn log_network(&self) {
-        self.networks.tell(|line| self.machine.log(line));
+    /// Returns what has happened to the network interfaces since the last call: lines for the log.
+    pub fn network_log(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        self.networks.tell(|line| lines.push(line.to_string()));
+        lines
     }
 
     fn slots(&self) -> impl Iterator<Item = &NamespaceSlot> {

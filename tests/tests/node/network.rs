@@ -23,6 +23,7 @@ struct Wired {
     booted: Booted,
     nics: Vec<FakeNic>,
     now_ns: u64,
+    log: Vec<String>,
 }
 
 impl Wired {
@@ -35,7 +36,7 @@ impl Wired {
         let device = |(nic, cpu): (&FakeNic, u32)| NetworkDevice { nic: Box::new(nic.clone()), cpu: CpuIndex(cpu % 2) };
         let network = nics.iter().zip(1..).map(device).collect();
         let booted = Hardware { network, command_line: command_line.into(), ..hardware }.boot();
-        let mut wired = Self { booted, nics, now_ns: 60 * SECOND };
+        let mut wired = Self { booted, nics, now_ns: 60 * SECOND, log: Vec::new() };
         // What each new address is announced with.
         (0..5).for_each(|_| wired.run());
         wired
@@ -47,7 +48,7 @@ impl Wired {
         for cpu in 0..2 {
             while self.booted.node.networks().poll(CpuIndex(cpu), self.now_ns) {}
         }
-        self.booted.node.log_network();
+        self.log.extend(self.booted.node.network_log());
     }
 
     /// Hands a frame to an interface; what it sends.
@@ -63,7 +64,7 @@ impl Wired {
     }
 
     fn logged(&self, line: &str) -> usize {
-        self.booted.node.machine().logged().iter().filter(|logged| *logged == line).count()
+        self.booted.node.machine().logged().iter().chain(&self.log).filter(|logged| *logged == line).count()
     }
 
     /// What `health` finds, each with its place.
