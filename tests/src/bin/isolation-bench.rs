@@ -63,9 +63,9 @@ const KINDS: [(&str, Noise); 7] = [
              --ioengine=libaio --iodepth=32 --numjobs=16 --size=60m --time_based --runtime=2 --minimal >/dev/null; done",
         ),
     ),
-    ("long replies", Noise::Admin("read pmem2s 0 256")),
-    ("a check of 4 GiB", Noise::Admin("check-namespace namespace2.0")),
-    ("large trims", Noise::Admin("trim pmem2s 0 500000")),
+    ("long replies", Noise::Admin("read pmem1s 0 256")),
+    ("a check of 4 GiB", Noise::Admin("check-namespace namespace1.0")),
+    ("large trims", Noise::Admin("trim pmem1s 0 500000")),
 ];
 
 /// A folder under /dev/shm that goes when we do.
@@ -86,14 +86,20 @@ fn main() {
     for (name, size) in [("quiet.img", "128M"), ("noisy.img", "128M"), ("admin.img", "4G")] {
         machine = machine.nvdimm(&format!("{},size={size}", at(name).display()));
     }
-    for (number, name) in [(0, "quiet"), (1, "noisy")] {
+    // QEMU describes the third DIMM before the second one.
+    for (number, name) in [(0, "quiet"), (2, "noisy")] {
         let (socket, ram) = (at(name), at(&format!("{name}.ram")));
-        let export = format!("{},dev=pmem{number}s,ram={},size=256M", socket.display(), ram.display());
+        let export = format!("{},dev=pmem{number}s,ram={},size=512M", socket.display(), ram.display());
         machine = machine.with(&["--vhost-user", &export]);
     }
     let mut appliance = machine.boot();
-    for region in 0..3 {
-        appliance.ask(&format!("create-namespace -r region{region}"));
+    for (region, is_large) in [(0, false), (1, true), (2, false)] {
+        let made = appliance.ask(&format!("create-namespace -r region{region}"));
+        assert_eq!(
+            made["size"].as_u64().is_some_and(|size| size > 1 << 30),
+            is_large,
+            "the order of the DIMMs: {made}"
+        );
     }
     let [quiet, noisy] = ["quiet", "noisy"].map(at);
     let begun = Instant::now();
@@ -101,8 +107,8 @@ fn main() {
         assert!(begun.elapsed() < Duration::from_secs(10), "the sockets do not appear");
         sleep(Duration::from_millis(20));
     }
-    let mut reader = Consumer::boot(1, &at("quiet.ram"), 256, &[Disk { socket: &quiet, queues: 1 }]);
-    let mut other = Consumer::boot(2, &at("noisy.ram"), 256, &[Disk { socket: &noisy, queues: QUEUES }]);
+    let mut reader = Consumer::boot(1, &at("quiet.ram"), 512, &[Disk { socket: &quiet, queues: 1 }]);
+    let mut other = Consumer::boot(2, &at("noisy.ram"), 512, &[Disk { socket: &noisy, queues: QUEUES }]);
     reader.run("dd if=/dev/zero of=/dev/vda bs=1M count=100 oflag=direct 2>/dev/null");
 
     println!("load at the start: {}", load());
