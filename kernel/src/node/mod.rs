@@ -179,9 +179,9 @@ impl<M: Machine> Node<M> {
     /// Serves what the command line says, and lets those hosts connect: `nvme.export=DEV,…` and `nvme.allow=HOSTNQN,…`.
     fn export_as_told(&mut self, words: &str) {
         let values = |key: &'static str| {
-            let value =
-                words.split_ascii_whitespace().rev().find_map(move |word| word.strip_prefix(key)?.strip_prefix('='));
-            value.unwrap_or_default().split(',').filter(|value| !value.is_empty()).map(String::from).collect::<Vec<_>>()
+            let all = words.split_ascii_whitespace().filter_map(move |word| word.strip_prefix(key)?.strip_prefix('='));
+            let all = all.flat_map(|values| values.split(','));
+            all.filter(|value| !value.is_empty()).map(String::from).collect::<Vec<_>>()
         };
         for dev in values("nvme.export") {
             match self.export_nvme(&dev, None) {

@@ -142,6 +142,12 @@ impl Connection {
         }
     }
 
+    /// Whether it has been a queue of a controller: a host has connected by it.
+    #[must_use]
+    pub const fn has_connected(&self) -> bool {
+        !matches!(self.role, Role::Stranger)
+    }
+
     /// How the host broke the transport's rules, if it did.
     #[must_use]
     pub const fn violation(&self) -> Option<Violation> {

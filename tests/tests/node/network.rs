@@ -275,6 +275,13 @@ fn a_disk_is_served_over_it_once_it_is_exported_and_no_host_may_use_it_until_it_
     node.done("deny nqn.host");
     node.refused("deny nqn.host", "not-found");
 
+    // One by which no host connects has its place for 10 s, and then somebody else has it.
+    let mut silent = Client::new(PEER, wired.nics[0].clone());
+    let handle = silent.connect(OURS, 4420);
+    pump(&mut wired, &mut silent);
+    assert!(silent.is_open(handle));
+    (0..6).for_each(|_| pump(&mut wired, &mut silent));
+    assert!(silent.is_closed(handle), "it is reset");
     for port in [4420, 8009] {
         let mut client = Client::new(PEER, wired.nics[0].clone());
         let handle = client.connect(OURS, port);
@@ -308,7 +315,7 @@ fn what_is_served_over_it_from_the_start_is_on_the_command_line() {
         Wired::on(hardware.memory(BASE, memory), 1, &format!("net0=10.0.2.15/24 {words}"))
     };
     boot("").booted.done("create-namespace");
-    let mut wired = boot("nvme.export=pmem0s,pmem9s nvme.allow=nqn.host,nonsense");
+    let mut wired = boot("nvme.export=pmem0s nvme.export=pmem9s nvme.allow=nqn.host,nonsense");
     assert_eq!(wired.booted.done("status")["nvme"][0]["dev"], "pmem0s");
     wired.booted.done("deny nqn.host");
     let logged = wired.booted.node.machine().logged();

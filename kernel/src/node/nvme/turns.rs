@@ -115,7 +115,12 @@ impl NvmeService {
         let more = stepped || taken > 0 && socket.waiting() > 0 || sent > 0 && connection.has_output();
         match (connection.is_closed(), more) {
             (true, _) => {
-                tcp.close(*id);
+                // Who never connected, and was told nothing, is not waited for: others want its place.
+                if connection.has_connected() || connection.violation().is_some() {
+                    tcp.close(*id);
+                } else {
+                    tcp.abort(*id);
+                }
                 Turn::Over
             }
             (false, true) => Turn::More,
