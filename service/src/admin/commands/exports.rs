@@ -225,6 +225,9 @@ impl Reply for Ruled {
 impl Reply for NvmeExport {
     fn text(&self, out: &mut dyn fmt::Write) -> fmt::Result {
         writeln!(out, "{} is served by NVMe/TCP as {}", self.dev, self.nqn)?;
+        if self.addresses.is_empty() {
+            writeln!(out, "  no interface has an address: net shows them")?;
+        }
         let port = self.port;
         self.addresses.iter().try_for_each(|address| writeln!(out, "  at {address}, port {port}"))
     }
