@@ -58,6 +58,30 @@ impl<M: Medium> LaneGuard<'_, M> {
         let done = self.commit_run(arena, &run, run.count, from as u64, writes, |_| true)?;
         Ok(done as usize)
     }
+
+    /// Commits the writes of several requests, one after the other, of as many sectors as `counts` has. Commits are shared:
+    /// `done` gets what became of each request, in order, when all its sectors are durable. The rest of one that fails is left
+    /// out; those after it have their own fate.
+    pub fn commit_each(
+        &mut self,
+        writes: &(impl Writes<M> + ?Sized),
+        counts: impl Iterator<Item = usize>,
+        mut done: impl FnMut(&mut Self, Result<(), BttError>),
+    ) {
+        // Of the writes, as many as are durable.
+        let (mut written, mut end) = (0, 0);
+        for count in counts {
+            end += count;
+            let mut result = Ok(());
+            while written < end && result.is_ok() {
+                match self.commit(writes, written) {
+                    Ok(more) => written += more,
+                    Err(why) => (written, result) = (end, Err(why)),
+                }
+            }
+            done(self, result);
+        }
+    }
 }
 
 /// Sectors in any order.

@@ -1,17 +1,15 @@
 //! Intel's controllers against one of ours, which receives and sends as it should, and then does all that it must not.
 
+mod common;
+
 use std::collections::BTreeMap;
-use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use drivers::dma::DmaPage;
 use drivers::e1000e::{E1000e, E1000eError};
-use drivers::phys::PhysAddr;
 use drivers::registers::Registers;
-use drivers::shared::SharedWindow;
 use net::nic::{HEADER_BYTES, Mac, Nic as _, NicFault};
-use service::memory::{MemoryOffset, SharedMemory as _};
+
+use common::{Pages, quick};
 
 const CTRL: u32 = 0;
 const STATUS: u32 = 8;
@@ -31,7 +29,7 @@ const FRAME_BYTES_MAX: usize = HEADER_BYTES + 1500;
 #[derive(Debug)]
 struct State {
     registers: BTreeMap<u32, u32>,
-    pages: BTreeMap<u64, SharedWindow>,
+    pages: Pages,
     /// The causes that may interrupt.
     mask: u32,
     /// The next descriptor of each ring.
@@ -44,16 +42,10 @@ struct State {
 #[derive(Clone, Debug)]
 struct Device(Arc<Mutex<State>>);
 
-/// A clock on which each look takes a millisecond.
-fn quick() -> u64 {
-    static LOOKS: AtomicU64 = AtomicU64::new(0);
-    LOOKS.fetch_add(1, Ordering::Relaxed) * 1_000_000
-}
-
 impl Device {
     fn with(change: impl FnOnce(&mut State)) -> Self {
         let registers = [(STATUS, 2), (RAL, 0x7500_5452), (RAH, 0x8000_006e)].into();
-        let (pages, is_stuck, is_gone) = (BTreeMap::new(), false, false);
+        let (pages, is_stuck, is_gone) = (Pages::default(), false, false);
         let mut state = State { registers, pages, mask: u32::MAX, receive: 0, transmit: 0, is_stuck, is_gone };
         change(&mut state);
         Self(Arc::new(Mutex::new(state)))
@@ -65,16 +57,7 @@ impl Device {
 
     /// The driver of this device, with so many pages at most.
     fn start_with(&self, pages: usize) -> Result<E1000e<Self>, E1000eError> {
-        let page = || {
-            let memory: &'static mut [u64; 512] = Box::leak(Box::new([0xeeee_eeee_eeee_eeee; 512]));
-            // SAFETY: the page is never freed, aligned to 8, and from here on reached through the window only.
-            let memory = unsafe { SharedWindow::new(NonNull::from(memory).cast(), 4096) };
-            let mut state = self.state();
-            // No two neighbours, and above 4 GiB.
-            let at = 0x1_0000_0000 + state.pages.len() as u64 * 0x3000;
-            state.pages.insert(at, memory);
-            DmaPage::new(memory, PhysAddr(at))
-        };
+        let page = || self.state().pages.make();
         let mut left = 0..pages;
         E1000e::new(self.clone(), &mut || left.next().map(|_| page()), true, quick)
     }
@@ -85,23 +68,6 @@ impl Device {
 }
 
 impl State {
-    /// The page of an address, and the place in it. An access to anything else is the driver's fault.
-    fn place(&self, at: u64, bytes: u64) -> (SharedWindow, MemoryOffset) {
-        let (start, window) = self.pages.range(..=at).next_back().expect("one of our pages");
-        assert!(at + bytes <= start + 4096, "{at:#x}: {bytes} bytes leave the pages that the device was given");
-        (*window, MemoryOffset(at - start))
-    }
-
-    fn read(&self, at: u64, into: &mut [u8]) {
-        let (window, place) = self.place(at, into.len() as u64);
-        window.read(place, into).expect("in the page");
-    }
-
-    fn write(&self, at: u64, bytes: &[u8]) {
-        let (window, place) = self.place(at, bytes.len() as u64);
-        window.write(place, bytes).expect("in the page");
-    }
-
     fn get(&self, at: u32) -> u32 {
         self.registers.get(&at).copied().unwrap_or(0)
     }
@@ -115,7 +81,7 @@ impl State {
     /// What a descriptor has: its buffer's address, length, command, status.
     fn look(&self, ring: u32, number: u32) -> (u64, u16, u8, u8) {
         let mut bytes = [0; 16];
-        self.read(self.descriptor(ring, number), &mut bytes);
+        self.pages.read(self.descriptor(ring, number), &mut bytes);
         let address = u64::from_le_bytes(bytes[..8].try_into().expect("8 bytes"));
         (address, u16::from_le_bytes([bytes[8], bytes[9]]), bytes[11], bytes[12])
     }
@@ -123,8 +89,8 @@ impl State {
     /// Ends a descriptor that was received into.
     fn end(&mut self, number: u32, length: u16, status: u16) {
         let at = self.descriptor(RECEIVE, number);
-        self.write(at + 8, &length.to_le_bytes());
-        self.write(at + 12, &status.to_le_bytes());
+        self.pages.write(at + 8, &length.to_le_bytes());
+        self.pages.write(at + 12, &status.to_le_bytes());
     }
 
     /// Hands a part of a frame to the driver, if it has a buffer.
@@ -135,7 +101,7 @@ impl State {
         assert_eq!(self.get(RCTL), 1 << 1 | 1 << 4 | 1 << 15 | 1 << 26, "on, 2048 bytes a buffer, no checksum");
         let (address, _, _, before) = self.look(RECEIVE, self.receive);
         assert_eq!(before, 0, "it is ours");
-        self.write(address, bytes);
+        self.pages.write(address, bytes);
         self.end(self.receive, u16::try_from(bytes.len()).expect("short"), status);
         self.receive = (self.receive + 1) % 128;
         true
@@ -143,7 +109,7 @@ impl State {
 
     /// Says that a descriptor is sent, whether it was one or not.
     fn write_sent(&mut self, number: u32) {
-        self.write(self.descriptor(TRANSMIT, number) + 12, &[1]);
+        self.pages.write(self.descriptor(TRANSMIT, number) + 12, &[1]);
     }
 
     /// Takes the frame that the driver sent first.
@@ -154,8 +120,8 @@ impl State {
         let (address, length, command, status) = self.look(TRANSMIT, self.transmit);
         assert_eq!((command, status), (0xb, 0), "a whole frame, with its checksum, to be told of");
         let mut frame = vec![0; length.into()];
-        self.read(address, &mut frame);
-        self.write(self.descriptor(TRANSMIT, self.transmit) + 12, &[1]);
+        self.pages.read(address, &mut frame);
+        self.pages.write(self.descriptor(TRANSMIT, self.transmit) + 12, &[1]);
         self.transmit = (self.transmit + 1) % 128;
         Some(frame)
     }

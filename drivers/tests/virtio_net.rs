@@ -1,18 +1,16 @@
 //! virtio-net against a device of ours, which receives and sends as it should, and then does all that it must not.
 
-use std::collections::BTreeMap;
-use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU64, Ordering};
+mod common;
+
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use drivers::dma::DmaPage;
-use drivers::phys::PhysAddr;
-use drivers::shared::SharedWindow;
 use drivers::virtio::net::VirtioNet;
 use drivers::virtio::registers::{Registers, Width};
 use drivers::virtio::{Structure, VirtioError};
 use net::nic::{HEADER_BYTES, Mac, Nic as _, NicFault};
-use service::memory::{MemoryOffset, SharedMemory as _};
+use service::memory::SharedMemory as _;
+
+use common::{Pages, quick};
 
 const RECEIVE: usize = 0;
 const TRANSMIT: usize = 1;
@@ -34,7 +32,7 @@ struct Queue {
 /// The device: registers, and the machine's pages by their addresses.
 #[derive(Debug)]
 struct State {
-    pages: BTreeMap<u64, SharedWindow>,
+    pages: Pages,
     status: u32,
     features: u64,
     select: [u32; 2],
@@ -52,16 +50,10 @@ struct State {
 #[derive(Clone, Debug)]
 struct Device(Arc<Mutex<State>>);
 
-/// A clock on which each look takes a millisecond.
-fn quick() -> u64 {
-    static LOOKS: AtomicU64 = AtomicU64::new(0);
-    LOOKS.fetch_add(1, Ordering::Relaxed) * 1_000_000
-}
-
 impl Device {
     fn with(change: impl FnOnce(&mut State)) -> Self {
         let mut state = State {
-            pages: BTreeMap::new(),
+            pages: Pages::default(),
             status: 0,
             // VERSION_1, STATUS, MAC, MTU, and some that must not be taken: checksums, merged buffers, a control queue.
             features: 1 << 32 | 1 << 16 | 1 << 5 | 1 << 3 | 1 | 1 << 15 | 1 << 17,
@@ -85,16 +77,7 @@ impl Device {
 
     /// The driver of this device, with so many pages at most.
     fn start_with(&self, pages: usize, has_interrupt: bool) -> Result<VirtioNet<Self>, VirtioError> {
-        let page = || {
-            let memory: &'static mut [u64; 512] = Box::leak(Box::new([0xeeee_eeee_eeee_eeee; 512]));
-            // SAFETY: the page is never freed, aligned to 8, and from here on reached through the window only.
-            let memory = unsafe { SharedWindow::new(NonNull::from(memory).cast(), 4096) };
-            let mut state = self.state();
-            // No two neighbours, and above 4 GiB.
-            let at = 0x1_0000_0000 + state.pages.len() as u64 * 0x3000;
-            state.pages.insert(at, memory);
-            DmaPage::new(memory, PhysAddr(at))
-        };
+        let page = || self.state().pages.make();
         let mut left = 0..pages;
         VirtioNet::new(self.clone(), &mut || left.next().map(|_| page()), has_interrupt, quick)
     }
@@ -105,30 +88,13 @@ impl Device {
 }
 
 impl State {
-    /// The page of an address, and the place in it. An access to anything else is the driver's fault.
-    fn place(&self, at: u64, bytes: u64) -> (SharedWindow, MemoryOffset) {
-        let (start, window) = self.pages.range(..=at).next_back().expect("one of our pages");
-        assert!(at + bytes <= start + 4096, "{at:#x}: {bytes} bytes leave the pages that the device was given");
-        (*window, MemoryOffset(at - start))
-    }
-
-    fn read(&self, at: u64, into: &mut [u8]) {
-        let (window, place) = self.place(at, into.len() as u64);
-        window.read(place, into).expect("in the page");
-    }
-
-    fn write(&self, at: u64, bytes: &[u8]) {
-        let (window, place) = self.place(at, bytes.len() as u64);
-        window.write(place, bytes).expect("in the page");
-    }
-
     fn word(&self, at: u64) -> u16 {
-        let (window, place) = self.place(at, 2);
+        let (window, place) = self.pages.place(at, 2);
         window.load_u16(place).expect("aligned")
     }
 
     fn store(&self, at: u64, value: u16) {
-        let (window, place) = self.place(at, 2);
+        let (window, place) = self.pages.place(at, 2);
         window.store_u16(place, value).expect("aligned");
     }
 
@@ -153,7 +119,7 @@ impl State {
         loop {
             assert!(u32::from(at) < size && pieces.len() < 8, "a chain is short, and in its table");
             let mut descriptor = [0; 16];
-            self.read(self.address(queue, 0) + 16 * u64::from(at), &mut descriptor);
+            self.pages.read(self.address(queue, 0) + 16 * u64::from(at), &mut descriptor);
             let word = |at: usize| u16::from_le_bytes([descriptor[at], descriptor[at + 1]]);
             let address = u64::from_le_bytes(descriptor[..8].try_into().expect("8 bytes"));
             let bytes = u32::from_le_bytes(descriptor[8..12].try_into().expect("4 bytes"));
@@ -170,8 +136,8 @@ impl State {
     fn use_chain(&mut self, queue: usize, id: u32, bytes: u32) {
         let (at, place) =
             (self.address(queue, 2), u64::from(self.queues[queue].used) % u64::from(self.queues[queue].size));
-        self.write(at + 4 + 8 * place, &id.to_le_bytes());
-        self.write(at + 8 + 8 * place, &bytes.to_le_bytes());
+        self.pages.write(at + 4 + 8 * place, &id.to_le_bytes());
+        self.pages.write(at + 8 + 8 * place, &bytes.to_le_bytes());
         self.queues[queue].used = self.queues[queue].used.wrapping_add(1);
         self.store(at + 2, self.queues[queue].used);
     }
@@ -183,7 +149,7 @@ impl State {
         let mut left = &all[..];
         for (at, bytes) in pieces {
             let (here, rest) = left.split_at(left.len().min(bytes as usize));
-            self.write(at, here);
+            self.pages.write(at, here);
             left = rest;
         }
         assert!(left.is_empty(), "the buffer is long enough");
@@ -197,7 +163,7 @@ impl State {
         let mut all = Vec::new();
         for (at, bytes) in pieces {
             let mut piece = vec![0; bytes as usize];
-            self.read(at, &mut piece);
+            self.pages.read(at, &mut piece);
             all.extend(piece);
         }
         self.use_chain(TRANSMIT, head.into(), 0);

@@ -1,5 +1,7 @@
 //! virtio-pmem against a device of ours that refuses, delays and loses FLUSHes, and whose registers are hostile.
 
+mod common;
+
 use std::collections::VecDeque;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -17,6 +19,8 @@ use drivers::virtio::pmem::VirtioPmem;
 use drivers::virtio::registers::{Registers, Width};
 use drivers::virtio::{Structure, VirtioError};
 use service::memory::{MemoryOffset, SharedMemory as _};
+
+use common::quick;
 
 /// Where the queue's page seems to lie.
 const PAGE_AT: u64 = 0x1234_5000;
@@ -114,12 +118,6 @@ impl Device {
     fn flusher(&self) -> Arc<Flusher<VirtioPmem<Self>>> {
         Flusher::new(self.start().expect("a sound device"), quick)
     }
-}
-
-/// A clock on which each look takes a millisecond.
-fn quick() -> u64 {
-    static LOOKS: AtomicU64 = AtomicU64::new(0);
-    LOOKS.fetch_add(1, Ordering::Relaxed) * 1_000_000
 }
 
 impl State {

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use net::event::Event;
-use net::mock::FakeNic;
+use net::mock::{FakeNic, Host};
 use net::network::Network;
 use net::nic::{Mac, NicFault};
 use net::setting::Setting;
@@ -11,8 +11,8 @@ use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
     ArpOperation, ArpPacket, ArpRepr, DhcpMessageType, DhcpPacket, DhcpRepr, EthernetAddress, EthernetFrame,
     EthernetProtocol, EthernetRepr, Icmpv4Packet, Icmpv4Repr, Icmpv6Packet, Icmpv6Repr, IpProtocol, Ipv4Packet,
-    Ipv4Repr, Ipv6Packet, Ipv6Repr, NdiscNeighborFlags, NdiscRepr, RawHardwareAddress, TcpControl, TcpPacket, TcpRepr,
-    TcpSeqNumber, UdpPacket, UdpRepr,
+    Ipv4Repr, Ipv6Packet, Ipv6Repr, NdiscNeighborFlags, NdiscRepr, RawHardwareAddress, TcpPacket, TcpSeqNumber,
+    UdpPacket, UdpRepr,
 };
 
 const OURS: EthernetAddress = EthernetAddress([0x52, 0x54, 0, 0x75, 0x6e, 0]);
@@ -362,24 +362,8 @@ fn who_asks_for_an_address_or_pings_it_gets_an_answer() {
 fn a_port_that_nothing_listens_on_is_reset_at_once() {
     let mut link = Link::new("10.0.2.15/24").settle();
     link.hand(arp(ArpOperation::Request, PEER_V4, OUR_V4));
-    let syn = TcpRepr {
-        src_port: 40_000,
-        dst_port: 4420,
-        control: TcpControl::Syn,
-        seq_number: TcpSeqNumber(1000),
-        ack_number: None,
-        window_len: 1000,
-        window_scale: None,
-        max_seg_size: Some(1460),
-        sack_permitted: false,
-        sack_ranges: [None; 3],
-        timestamp: None,
-        payload: &[],
-    };
-    let frame = v4(OURS, OUR_V4, IpProtocol::Tcp, syn.buffer_len(), |packet| {
-        let (from, to) = (PEER_V4.into(), OUR_V4.into());
-        syn.emit(&mut TcpPacket::new_unchecked(packet), &from, &to, &ChecksumCapabilities::default());
-    });
+    let peer = Host { mac: Mac(PEER.0), address: PEER_V4 };
+    let frame = peer.connects(Mac(OURS.0), OUR_V4, 40_000, 4420);
     let replies = link.hand(frame);
     let (protocol, payload) = v4_of(&replies[0]).expect("IPv4");
     let reply = TcpPacket::new_checked(&payload[..]).expect("a packet");

@@ -8,12 +8,8 @@ use net::nic::Mac;
 use net::setting::Setting;
 use net::tcp::{ConnectionId, ConnectionState, Limits, Service, Tcp};
 use smoltcp::iface::SocketHandle;
-use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::socket::tcp::State;
-use smoltcp::wire::{
-    EthernetAddress, EthernetFrame, EthernetProtocol, EthernetRepr, IpProtocol, Ipv4Packet, Ipv4Repr, TcpControl,
-    TcpPacket, TcpRepr, TcpSeqNumber,
-};
+use smoltcp::wire::{EthernetFrame, EthernetProtocol, Ipv4Packet, TcpPacket};
 
 const OURS: Mac = Mac([0x52, 0x54, 0, 0x75, 0x6e, 0]);
 const OUR_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 15);
@@ -130,35 +126,6 @@ fn connections_beyond_the_bound_are_refused_and_places_come_free() {
     assert!(handles.iter().all(|handle| link.client.is_open(*handle)));
 }
 
-/// The first frame of a connection that is never answered.
-fn syn(src_port: u16) -> Vec<u8> {
-    let tcp = TcpRepr {
-        src_port,
-        dst_port: PORT,
-        control: TcpControl::Syn,
-        seq_number: TcpSeqNumber(1000),
-        ack_number: None,
-        window_len: 1000,
-        window_scale: None,
-        max_seg_size: Some(1460),
-        sack_permitted: false,
-        sack_ranges: [None; 3],
-        timestamp: None,
-        payload: &[],
-    };
-    let (src_addr, dst_addr, payload_len) = (PEER.address, OUR_ADDRESS, tcp.buffer_len());
-    let ip = Ipv4Repr { src_addr, dst_addr, next_header: IpProtocol::Tcp, payload_len, hop_limit: 64 };
-    let mut frame = vec![0; 14 + 20 + payload_len];
-    let (src, dst) = (EthernetAddress(PEER.mac.0), EthernetAddress(OURS.0));
-    EthernetRepr { src_addr: src, dst_addr: dst, ethertype: EthernetProtocol::Ipv4 }
-        .emit(&mut EthernetFrame::new_unchecked(&mut frame[..]));
-    let mut packet = Ipv4Packet::new_unchecked(&mut frame[14..]);
-    ip.emit(&mut packet, &ChecksumCapabilities::default());
-    let mut packet = TcpPacket::new_unchecked(packet.payload_mut());
-    tcp.emit(&mut packet, &src_addr.into(), &dst_addr.into(), &ChecksumCapabilities::default());
-    frame
-}
-
 #[test]
 fn ten_thousand_half_open_connections_keep_no_other_out_and_take_no_memory() {
     let mut link = Link::new(Echo::new(PORT, SMALL));
@@ -166,7 +133,7 @@ fn ten_thousand_half_open_connections_keep_no_other_out_and_take_no_memory() {
     let before = link.connect();
     link.run(100 * MS);
     for number in 0..10_000 {
-        link.nic.ends().to_nic.push_back(syn(number));
+        link.nic.ends().to_nic.push_back(PEER.connects(OURS, OUR_ADDRESS, number, PORT));
         if number % 10 == 0 {
             link.network.step(link.now_ns);
             link.nic.ends().from_nic.clear();
@@ -195,7 +162,7 @@ fn a_first_segment_that_comes_again_is_of_the_same_connection() {
     link.nic.ends().to_nic.push_back(PEER.asks_for(OUR_ADDRESS));
     let mut numbers = Vec::new();
     for _ in 0..3 {
-        link.nic.ends().to_nic.push_back(syn(7));
+        link.nic.ends().to_nic.push_back(PEER.connects(OURS, OUR_ADDRESS, 7, PORT));
         link.now_ns += 100 * MS;
         while link.network.step(link.now_ns) {}
         for frame in link.nic.ends().from_nic.drain(..) {

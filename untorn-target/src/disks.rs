@@ -41,19 +41,7 @@ impl Storage for Disks {
         };
         let runs = Runs::new(writes, |write| (external(write.first), write.data), disk.btt.sector_size());
         let mut lane = disk.btt.lane(CPU);
-        // Of the sectors, as many as are durable; the rest of a write that fails is left out.
-        let (mut written, mut end) = (0, 0);
-        for count in runs.counts() {
-            end += count;
-            let mut result = Ok(());
-            while written < end && result.is_ok() {
-                match lane.commit(&runs, written) {
-                    Ok(more) => written += more,
-                    Err(why) => (written, result) = (end, Err(storage_error(&why))),
-                }
-            }
-            done(result);
-        }
+        lane.commit_each(&runs, runs.counts(), |_, result| done(result.map_err(|why| storage_error(&why))));
     }
 
     fn compare_and_write(&mut self, disk: DiskId, at: Lba, expected: &[u8], data: &[u8]) -> Result<(), StorageError> {

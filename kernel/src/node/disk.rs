@@ -136,26 +136,12 @@ impl<N: Medium> BttDisk<N> {
         writes: &impl Writes<N>,
         mut done: impl FnMut(Result<(), BttError>),
     ) {
-        let mut lane = self.btt.lane(cpu);
-        // Of the writes, as many as are durable.
-        let mut written = 0;
-        let mut end = 0;
-        for count in counts {
-            end += usize::try_from(count).expect("a request's sectors are in memory");
-            let mut result = Ok(());
-            while written < end && result.is_ok() {
-                match lane.commit(writes, written) {
-                    Ok(more) => written += more,
-                    Err(why) => {
-                        // The rest of this request is left out; those after it have their own fate.
-                        (written, result) = (end, Err(why));
-                    }
-                }
-            }
+        let counts = counts.map(|count| usize::try_from(count).expect("a request's sectors are in memory"));
+        self.btt.lane(cpu).commit_each(writes, counts, |lane, result| {
             let counted = if result.is_ok() { Counter::Writes } else { Counter::WriteErrors };
             self.count(cpu, counted, &lane.take_counters());
             done(result);
-        }
+        });
     }
 
     /// Returns the name of the content that is recognised on it, if any. A sector that cannot be read counts as zeroes,

@@ -8,7 +8,7 @@ use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
     ArpOperation, ArpPacket, ArpRepr, EthernetAddress, EthernetFrame, EthernetProtocol, EthernetRepr, Icmpv4Packet,
     Icmpv4Repr, Icmpv6Packet, Icmpv6Repr, IpProtocol, Ipv4Packet, Ipv4Repr, Ipv6Packet, Ipv6Repr, NdiscRepr,
-    RawHardwareAddress, TcpPacket, UdpPacket,
+    RawHardwareAddress, TcpControl, TcpPacket, TcpRepr, TcpSeqNumber, UdpPacket,
 };
 
 use crate::network::link_local_of;
@@ -64,14 +64,49 @@ impl Host {
     #[must_use]
     pub fn pings(&self, mac: Mac, address: Ipv4Addr, number: u16, data: &[u8]) -> Vec<u8> {
         let message = Icmpv4Repr::EchoRequest { ident: IDENT, seq_no: number, data };
-        let (src_addr, payload_len) = (self.address, message.buffer_len());
-        let header =
-            Ipv4Repr { src_addr, dst_addr: address, next_header: IpProtocol::Icmp, payload_len, hop_limit: 64 };
+        self.packet(mac, address, IpProtocol::Icmp, message.buffer_len(), |payload| {
+            message.emit(&mut Icmpv4Packet::new_unchecked(payload), &ChecksumCapabilities::default());
+        })
+    }
+
+    /// Returns the first segment of a connection to a port, from that port of its own.
+    #[must_use]
+    pub fn connects(&self, mac: Mac, address: Ipv4Addr, from: u16, to: u16) -> Vec<u8> {
+        let segment = TcpRepr {
+            src_port: from,
+            dst_port: to,
+            control: TcpControl::Syn,
+            seq_number: TcpSeqNumber(1000),
+            ack_number: None,
+            window_len: 1000,
+            window_scale: None,
+            max_seg_size: Some(1460),
+            sack_permitted: false,
+            sack_ranges: [None; 3],
+            timestamp: None,
+            payload: &[],
+        };
+        let (own, target) = (self.address.into(), address.into());
+        self.packet(mac, address, IpProtocol::Tcp, segment.buffer_len(), |payload| {
+            segment.emit(&mut TcpPacket::new_unchecked(payload), &own, &target, &ChecksumCapabilities::default());
+        })
+    }
+
+    /// A packet of IPv4.
+    fn packet(
+        &self,
+        mac: Mac,
+        dst_addr: Ipv4Addr,
+        next_header: IpProtocol,
+        payload_len: usize,
+        fill: impl FnOnce(&mut [u8]),
+    ) -> Vec<u8> {
+        let header = Ipv4Repr { src_addr: self.address, dst_addr, next_header, payload_len, hop_limit: 64 };
         let bytes = header.buffer_len() + payload_len;
         self.frame(EthernetAddress(mac.0), EthernetProtocol::Ipv4, bytes, |packet| {
             let mut packet = Ipv4Packet::new_unchecked(packet);
             header.emit(&mut packet, &ChecksumCapabilities::default());
-            message.emit(&mut Icmpv4Packet::new_unchecked(packet.payload_mut()), &ChecksumCapabilities::default());
+            fill(packet.payload_mut());
         })
     }
 
