@@ -136,7 +136,7 @@ pub struct Inputs {
 /// and is shown; else it boots, and everything is shown as it comes.
 ///
 /// The end of a standard input that is no terminal ends nothing: a service may have none. Requests of programs are sent
-/// beside what is typed, while no command runs; the person sees nothing of them.
+/// beside what is typed: those that only look at any time, others while no command runs. The person sees nothing of them.
 ///
 /// # Errors
 /// When the terminal or the stream fails.
@@ -323,14 +323,24 @@ impl Work {
         bytes
     }
 
+    /// The number of the request that is not answered for the longest time.
+    fn oldest(&self) -> Option<u32> {
+        let asked = [&self.asked, &self.looked].into_iter().flatten();
+        asked.min_by_key(|asked| asked.since).map(|asked| asked.number)
+    }
+
     /// Whether a request is not answered.
     fn is_asked(&self) -> bool {
         self.asked.is_some() || self.looked.is_some()
     }
 
     fn answered(&mut self, reply: &[u8]) {
-        let Some((number, reply)) = beside::numbered(reply) else { return };
-        let is_it = |asked: &mut Asked| asked.number == number;
+        let (number, reply) = match beside::numbered(reply) {
+            Some((number, reply)) => (Some(number), reply),
+            // Of a line of which bytes were lost, its number perhaps. Lines are read in order: it is the older request's.
+            None => (self.oldest(), reply),
+        };
+        let is_it = |asked: &mut Asked| Some(asked.number) == number;
         let asked = self.looked.take_if(is_it).or_else(|| self.asked.take_if(is_it));
         let Some(request) = asked.and_then(|asked| asked.request) else { return };
         let reply = ReplyText::parse(request.mode, reply).ok();

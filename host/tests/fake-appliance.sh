@@ -30,8 +30,11 @@ while IFS= read -r line; do
     if [ -n "$beside" ]; then
         half=$half${line%%"$esc"*} line=${line#*"$esc"?} mode=$beside
         printf '\033_'
-        # A numbered request has a numbered reply.
-        case $line in '#'[0-9]*' '*) printf '%s ' "${line%% *}" && line=${line#* } ;; esac
+        # A numbered request has a numbered reply, unless the number was lost on its way.
+        case $line in
+        '#'[0-9]*' lost') line=lost ;;
+        '#'[0-9]*' '*) printf '%s ' "${line%% *}" && line=${line#* } ;;
+        esac
     else
         line=$half$line half=''
     fi
@@ -56,6 +59,7 @@ while IFS= read -r line; do
     create-namespace*) echo "$line" >&2 && reply made 0 '{"ok":true}' ;;
     missing) reply 'error: no such thing' 3 '{"ok":false,"error":{"code":"not-found","message":"no such thing"}}' ;;
     damaged) reply 'bad map' 4 '{"ok":true,"dev":"namespace0.0","exit":4}' ;;
+    lost) reply 'error (failed): bytes were lost' 1 '{"ok":false,"error":{"code":"failed","message":"bytes were lost"}}' ;;
     strange) reply 'error: ?' 1 '{"ok":false,"error":{"code":"one of tomorrow","message":"?"}}' ;;
     panic) printf 'panic at btt/src/map.rs:1: out of bounds\r\n' && exit 35 ;;
     slow) sleep "${FAKE_SLOW-2}" && reply done 0 '{"ok":true}' ;;

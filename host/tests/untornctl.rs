@@ -433,6 +433,21 @@ fn while_a_command_runs_others_wait_and_a_signal_is_heard() {
 }
 
 #[test]
+fn a_request_of_which_bytes_were_lost_is_answered_and_keeps_no_other_waiting() {
+    let folder = Folder::new("lost");
+    let socket = folder.path("admin.sock");
+    let mut client = console(&["--admin", &socket], "");
+    eventually("an answer", || ask(&socket, &["status"]).0 == 0);
+    for _ in 0..2 {
+        let (status, out, err) = ask(&socket, &["admin", "--timeout", "10", "lost"]);
+        assert!(status == 1 && out.contains("bytes were lost"), "{out}{err}");
+        assert_eq!(ask(&socket, &["admin", "--timeout", "10", "slow"]).1, "done\n");
+    }
+    client.kill().unwrap();
+    client.wait().unwrap();
+}
+
+#[test]
 fn a_terminal_and_a_log_that_take_nothing_hold_up_neither_programs_nor_the_end() {
     let folder = Folder::new("stalled");
     let socket = folder.path("admin.sock");

@@ -5,7 +5,7 @@
 //! |---|---|
 //! | a person | ^C; what was typed before it is dropped, as by a terminal |
 //! | a program in a mode of its own | ^C, likewise |
-//! | a program beside a person | CAN (0x18) |
+//! | a program beside a person | CAN (0x18), or the person's ^C: whoever is at the console can end what keeps it |
 //!
 //! At most 256 KiB are kept. What comes after that waits on the link, also what would end the command.
 
@@ -97,7 +97,7 @@ impl ReadAhead {
     fn take(&mut self, byte: u8, asker: Asker) -> Option<Found> {
         match (self.begun.len(), byte) {
             (0, ESC) if asker != Asker::Program => self.begun.push_back(byte),
-            (0, CANCEL) if asker != Asker::ProgramBeside => {
+            (0, CANCEL) => {
                 self.typed.clear();
                 return Some(Found::End);
             }
@@ -166,12 +166,15 @@ mod tests {
     }
 
     #[test]
-    fn a_programs_command_beside_a_person_ends_by_its_own_byte() {
-        let (mut ahead, mut line) = (ReadAhead::new(), line(b"li\x03\x1b^stats\n\x18st"));
+    fn a_programs_command_beside_a_person_ends_by_its_own_byte_or_by_the_persons() {
+        let (mut ahead, mut line) = (ReadAhead::new(), line(b"li\x1b^stats\n\x18st"));
         let Some(Found::Request(request)) = ahead.look(&mut line, Asker::ProgramBeside) else { panic!("a request") };
         assert_eq!((request.mode(), request.line()), (Mode::Text, &b"stats\n"[..]));
         assert_eq!(ahead.look(&mut line, Asker::ProgramBeside), Some(Found::End));
-        assert_eq!(rest(&mut ahead, &mut line), "li\x03st");
+        assert_eq!(rest(&mut ahead, &mut line), "list");
+        line.0.extend(b"li\x03st");
+        assert_eq!(ahead.look(&mut line, Asker::ProgramBeside), Some(Found::End));
+        assert_eq!(rest(&mut ahead, &mut line), "st");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The session: requests from a byte link, replies to it.
 //!
-//! Bytes are taken in the order they came; a line's command is carried out and its reply sent before the next byte is read,
-//! so a paste of many lines is as good as typing them. In the console a line ends with CR, LF or CR LF, in the modes for
+//! Bytes are taken in the order they came; a line's command is carried out and its reply sent before the next line is, so a
+//! paste of many lines is as good as typing them (what may happen in between: see below). In the console a line ends with CR, LF or CR LF, in the modes for
 //! programs with LF or CR LF (`admin::line` has their rule).
 //!
 //! | mode | echo, prompt | a reply | an error |
@@ -28,7 +28,7 @@
 //! is shown. A line may begin with `#`, a number and a blank: then so does its reply, which tells it from others.
 //!
 //! # While a command is carried out
-//! ^C ends a long command, or CAN one of a program beside a person, between two steps ([`ahead`]); its reply says how far it
+//! ^C ends a long command between two steps ([`ahead`]), and CAN one of a program beside a person; its reply says how far it
 //! came. Requests beside a person that only look (`status`, `list`, `health`, …) are replied to meanwhile, before it; all else
 //! waits for its end.
 
@@ -66,7 +66,7 @@ pub const BESIDE_START_TEXT: &[u8] = b"\x1b^";
 /// Ends a reply to a request beside a person: ECMA-48's ST.
 pub const BESIDE_END: &[u8] = b"\x1b\\";
 
-/// ^C: ends a person's command, and takes back a line that is not at its end.
+/// ^C: ends a command, and takes back a line that is not at its end.
 const CANCEL: u8 = 0x03;
 
 /// CAN: ends the command of a program beside a person, and takes back its request that is not at its end.
