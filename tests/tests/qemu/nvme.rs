@@ -143,6 +143,30 @@ fn linux_discovers_connects_and_uses_a_file() {
     drop(turn);
 }
 
+/// Writes to a disk and verifies what it has written, while what serves the disk is killed and started again so many times by
+/// `restart`: nothing that was acknowledged is lost, and it is the same disk.
+fn outlives(linux: &mut Consumer, name: &str, times: usize, mut restart: impl FnMut()) {
+    // Linux 6.1 gives up a request that it sends just when the connection is reset after five tries, which take no
+    // millisecond, and signals SIGPIPE to the program whose request that is.
+    linux.run("echo 255 >/sys/module/nvme_core/parameters/max_retries");
+    // It writes for longer than the kills take, and then verifies; an error ends it.
+    let load = format!("fio {VERIFY} --filename=/dev/{name} --rw=randwrite --bs=4k --size=64M");
+    linux.start("load", &format!("trap '' PIPE; {load}"));
+    for _ in 0..times {
+        linux.run("sleep 2");
+        if !linux.is_busy("load") {
+            panic!("it is killed under load: {}", linux.run("cat /tmp/load /tmp/load.status; dmesg | tail -n 20"));
+        }
+        restart();
+        linux
+            .run("for i in $(seq 600); do grep -q live /sys/class/nvme/nvme*/state && exit 0; sleep 0.1; done; exit 1");
+    }
+    linux.finish("load");
+    // The same disk, by all its names.
+    assert_eq!(linux.run("dmesg | grep 'identifiers changed' || true"), "");
+    assert_eq!(disk(linux), name);
+}
+
 #[test]
 fn a_target_that_dies_under_load_keeps_what_it_acknowledged() {
     let (place, turn) = (Place::new(), workspace::machine_turn());
@@ -150,25 +174,7 @@ fn a_target_that_dies_under_load_keeps_what_it_acknowledged() {
     let mut linux = initiator(&place);
     linux.run(&format!("nvme connect {} -n {} --reconnect-delay=1", target.address(), target.nqn));
     let name = disk(&mut linux);
-    // Linux 6.1 gives up a request that it sends just when the connection is reset after five tries, which take no
-    // millisecond, and signals SIGPIPE to the program whose request that is.
-    linux.run("echo 255 >/sys/module/nvme_core/parameters/max_retries");
-    // It writes for longer than the kills take, and then verifies; an error ends it.
-    let load = format!("fio {VERIFY} --filename=/dev/{name} --rw=randwrite --bs=4k --size=64M");
-    linux.start("load", &format!("trap '' PIPE; {load}"));
-    for _ in 0..3 {
-        linux.run("sleep 2");
-        if !linux.is_busy("load") {
-            panic!("it is killed under load: {}", linux.run("cat /tmp/load /tmp/load.status; dmesg | tail -n 20"));
-        }
-        target.restart();
-        linux
-            .run("for i in $(seq 600); do grep -q live /sys/class/nvme/nvme*/state && exit 0; sleep 0.1; done; exit 1");
-    }
-    linux.finish("load");
-    // The same disk, by all its names.
-    assert_eq!(linux.run("dmesg | grep 'identifiers changed' || true"), "");
-    assert_eq!(disk(&mut linux), name);
+    outlives(&mut linux, &name, 3, || target.restart());
     drop(turn);
 }
 
@@ -301,21 +307,14 @@ fn an_appliance_that_loses_its_power_under_a_hosts_load_keeps_what_it_acknowledg
          && exit 0; sleep 0.2; done; exit 1"
     ));
     let name = disk(&mut linux);
-    linux.run("echo 255 >/sys/module/nvme_core/parameters/max_retries");
-    let load = format!("fio {VERIFY} --filename=/dev/{name} --rw=randwrite --bs=4k --size=64M");
-    linux.start("load", &format!("trap '' PIPE; {load}"));
-    for _ in 0..2 {
-        linux.run("sleep 2");
-        assert!(linux.is_busy("load"), "it is cut under load");
-        appliance.cut();
-        // What it serves, and to whom, is on its command line from the start.
-        appliance = link.appliance(&dimm, &format!("nvme.export=pmem0s nvme.allow={HOST_NQN}")).boot();
-        linux
-            .run("for i in $(seq 600); do grep -q live /sys/class/nvme/nvme*/state && exit 0; sleep 0.1; done; exit 1");
-    }
-    linux.finish("load");
-    assert_eq!(linux.run("dmesg | grep 'identifiers changed' || true"), "");
-    assert_eq!(disk(&mut linux), name, "the same disk, by all its names");
+    // What it serves, and to whom, is on its command line from the start.
+    let words = format!("nvme.export=pmem0s nvme.allow={HOST_NQN}");
+    let mut running = Some(appliance);
+    outlives(&mut linux, &name, 2, || {
+        running.take().expect("it runs").cut();
+        running = Some(link.appliance(&dimm, &words).boot());
+    });
+    let mut appliance = running.expect("it runs");
     linux.run("nvme disconnect-all");
     assert_eq!(appliance.ask("check-namespace namespace0.0")["findings"], json!([]));
     appliance.power_off();
