@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`node`] | joins btt, nvdimm and service: namespaces, disks, exports and the admin commands on them |
 //! | [`tables`] | decodes firmware's ACPI tables |
+//! | [`command_line`] | the image's command line |
 //! | [`memory_map`] | finds persistent memory in firmware's memory map |
 //! | [`tsc`] | the time stamp counter's rate where no timer measures it |
 //! | [`machine_check`] | judges a machine check by the hardware's error records |
@@ -14,6 +15,7 @@
 
 extern crate alloc;
 
+pub mod command_line;
 pub mod machine_check;
 pub mod memory_map;
 pub mod node;

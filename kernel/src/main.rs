@@ -74,10 +74,8 @@ fn start(boot_info: &'static mut BootInfo) -> ! {
 
     let cpus = cpu::init(space, firmware.madt.as_ref(), &features);
     let devices = devices::find(space, &firmware, &cpus);
-    let legacy = memory_map::wants_legacy(command_line.text()).unwrap_or_else(|value| {
-        log!("pmem.type12={value} is neither on nor off: memory of type 12 is left alone");
-        false
-    });
+    // The node tells of a value that is neither on nor off.
+    let legacy = memory_map::wants_legacy(command_line.text()).unwrap_or(false);
     let map = memory_map::split(&boot_info.memory_regions, legacy);
 
     serve::run(Hardware { memory, map, space, firmware, clock, random, cpus, devices, console: console::Console })

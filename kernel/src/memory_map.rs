@@ -10,6 +10,8 @@ use core::ops::Range;
 
 use bootloader_api::info::{MemoryRegion, MemoryRegionKind};
 
+use crate::command_line;
+
 /// The type of persistent memory.
 const PERSISTENT: u32 = 7;
 
@@ -36,16 +38,12 @@ pub struct Parts {
     pub in_use: Vec<Range<u64>>,
 }
 
-/// The word of the command line that asks for the older type.
-const LEGACY_KEY: &str = "pmem.type12=";
-
 /// Returns whether the command line asks for the older type, too: the last `pmem.type12=on` or `pmem.type12=off` counts.
 ///
 /// # Errors
 /// The value, if it is neither. It counts as `off`.
-pub fn wants_legacy(command_line: &str) -> Result<bool, &str> {
-    let mut values = command_line.split_ascii_whitespace().filter_map(|word| word.strip_prefix(LEGACY_KEY));
-    match values.next_back() {
+pub fn wants_legacy(line: &str) -> Result<bool, &str> {
+    match command_line::values(line, "pmem.type12").next_back() {
         Some("on") => Ok(true),
         Some("off") | None => Ok(false),
         Some(other) => Err(other),

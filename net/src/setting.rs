@@ -49,14 +49,6 @@ impl fmt::Display for SettingError {
 impl core::error::Error for SettingError {}
 
 impl Setting {
-    /// Returns the value that `KEY=VALUE` words have for interface `number`, the key being `netNUMBER`. Of several the last one
-    /// counts.
-    #[must_use]
-    pub fn find(words: &str, number: usize) -> Option<&str> {
-        let key = format!("net{number}=");
-        words.split_ascii_whitespace().filter_map(|word| word.strip_prefix(key.as_str())).next_back()
-    }
-
     /// Reads a setting.
     ///
     /// # Errors
@@ -219,13 +211,5 @@ mod tests {
         ] {
             assert_eq!(Setting::parse(text).map_err(|why| why.to_string()), Err(expected.into()), "{text}");
         }
-    }
-
-    #[test]
-    fn a_command_line_has_a_word_for_each_interface() {
-        let line = "a=b net0=off net10=dhcp net1=1 net1=2 xnet2=3 net3";
-        let expected = [Some("off"), Some("2"), None, None];
-        assert_eq!([0, 1, 2, 3].map(|number| Setting::find(line, number)), expected);
-        assert_eq!(Setting::find(line, 10), Some("dhcp"));
     }
 }

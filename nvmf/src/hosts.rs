@@ -33,6 +33,11 @@ impl HostList {
         self.0.len() < before
     }
 
+    /// The rules, in order.
+    pub(crate) fn rules(&self) -> impl Iterator<Item = &Allowed> {
+        self.0.iter().map(|(rule, _)| rule)
+    }
+
     /// The rule for a host by its name, or that for any.
     fn find(&self, host: &Nqn, by_name: bool) -> Option<&Option<Arc<Secrets>>> {
         let fits = |rule: &Allowed| match rule {

@@ -173,6 +173,17 @@ impl Target {
         found
     }
 
+    /// Who may use a subsystem: by its own rules, then by those for all.
+    #[must_use]
+    pub fn allowed(&self, subsystem: &Nqn) -> Vec<Allowed> {
+        let state = self.state.lock();
+        let own = state.subsystem(subsystem).map(|subsystem| subsystem.state.lock().hosts.clone()).unwrap_or_default();
+        let mut rules: Vec<Allowed> = own.rules().cloned().collect();
+        let all = state.hosts.rules().filter(|rule| !own.rules().any(|own| own == *rule));
+        rules.extend(all.cloned());
+        rules
+    }
+
     /// The permission for one more connection, if there are not too many.
     pub(crate) fn permit(&self) -> Option<Permit> {
         let most = self.settings.connections;

@@ -58,6 +58,7 @@ use nvdimm::region::{BareRange, Kind, PersistenceDomain, Region};
 use service::admin::commands::exports::{ExportAdmin as _, HostRule};
 use service::error::AdminError;
 
+use crate::{command_line, memory_map};
 use attach::{Mapped, State, device_name};
 use disk::BttDisk;
 use export::Exports;
@@ -80,6 +81,8 @@ pub struct Node<M: Machine> {
     exports: Arc<Exports>,
     networks: Arc<Networks>,
     nvme: Arc<Nvme>,
+    /// What is wrong on the command line.
+    slips: Vec<String>,
 }
 
 /// A region, mapped.
@@ -156,8 +159,17 @@ impl<M: Machine> Node<M> {
             let [a, b, c, d, e, f, g, h, ..] = machine.random();
             u64::from_le_bytes([a, b, c, d, e, f, g, h])
         };
-        let (devices, words) = (machine.network_devices(), machine.command_line());
-        let networks = Networks::new(devices, &words, machine.now_ns(), number, &|line| machine.log(line));
+        let (devices, line) = (machine.network_devices(), machine.command_line());
+        let mut slips = Vec::new();
+        let mut slip = |what: String| {
+            machine.log(format_args!("command line: {what}"));
+            slips.push(what);
+        };
+        command_line::slips(&line).for_each(|key| slip(format!("{key}: there is no such key: it is left alone")));
+        if let Err(value) = memory_map::wants_legacy(&line) {
+            slip(format!("pmem.type12={value} is neither on nor off: memory of type 12 is left alone"));
+        }
+        let networks = Networks::new(devices, &line, machine.now_ns(), number, &|line| machine.log(line), &mut slip);
         let networks = Arc::new(networks);
         let services = machine.export_services();
         let exports = Arc::new(Exports::new(services, Arc::clone(&networks), machine.cpus(), number()));
@@ -166,34 +178,37 @@ impl<M: Machine> Node<M> {
             networks.serve_by(number, nvme.service(cpu, networks.cpus().len()));
         }
         let regions = Vec::new();
-        let mut node = Self { machine, found, bare, regions, persist, unclean_shutdowns: 0, exports, networks, nvme };
+        let mut node =
+            Self { machine, found, bare, regions, persist, unclean_shutdowns: 0, exports, networks, nvme, slips };
         node.regions = node.found.regions.iter().map(|region| node.slot(region)).collect();
         for namespace in node.found.namespaces.clone() {
             node.add(namespace);
         }
         node.offer_new();
-        node.export_as_told(&words);
+        node.export_as_told(&line);
         node
     }
 
     /// Serves what the command line says, and lets those hosts connect: `nvme.export=DEV,…` and `nvme.allow=HOSTNQN,…`.
-    fn export_as_told(&mut self, words: &str) {
-        let values = |key: &'static str| {
-            let all = words.split_ascii_whitespace().filter_map(move |word| word.strip_prefix(key)?.strip_prefix('='));
-            let all = all.flat_map(|values| values.split(','));
-            all.filter(|value| !value.is_empty()).map(String::from).collect::<Vec<_>>()
-        };
+    fn export_as_told(&mut self, line: &str) {
+        let values = |key| command_line::values(line, key).flat_map(|all| all.split(',')).filter(|it| !it.is_empty());
         for dev in values("nvme.export") {
-            match self.export_nvme(&dev, None) {
+            match self.export_nvme(dev, None) {
                 Ok(served) => self.machine.log(format_args!("{dev}: served by NVMe/TCP as {}", served.nqn)),
-                Err(why) => self.machine.log(format_args!("nvme.export: {why}")),
+                Err(why) => self.slip(format!("nvme.export: {why}")),
             }
         }
         for host in values("nvme.allow") {
-            if let Err(why) = self.nvme.allow(&HostRule { host, nqn: None }, None) {
-                self.machine.log(format_args!("nvme.allow: {why}"));
+            if let Err(why) = self.nvme.allow(&HostRule { host: host.into(), nqn: None }, None) {
+                self.slip(format!("nvme.allow: {why}"));
             }
         }
+    }
+
+    /// Notes what is wrong on the command line.
+    fn slip(&mut self, what: String) {
+        self.machine.log(format_args!("command line: {what}"));
+        self.slips.push(what);
     }
 
     /// Returns the exports, which each CPU polls.

@@ -1,8 +1,8 @@
 //! The session: requests from a byte link, replies to it.
 //!
 //! Bytes are taken in the order they came; a line's command is carried out and its reply sent before the next line is, so a
-//! paste of many lines is as good as typing them (what may happen in between: see below). In the console a line ends with CR, LF or CR LF, in the modes for
-//! programs with LF or CR LF (`admin::line` has their rule).
+//! paste of many lines is as good as typing them (what may happen in between: see below). In the console a line ends with CR,
+//! LF or CR LF, in the modes for programs with LF or CR LF (`admin::line` has their rule).
 //!
 //! | mode | echo, prompt | a reply | an error |
 //! |---|---|---|---|

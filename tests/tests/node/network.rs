@@ -87,7 +87,7 @@ fn a_machine_without_a_network_has_no_interface_and_nothing_to_do() {
 
 #[test]
 fn interfaces_have_the_addresses_of_their_keys_and_dhcp_by_default() {
-    let line = "pmem.type12=off net0=10.0.2.15/24,gateway=10.0.2.2 net2=off net3=10.0.0/8 net4=dhcp net99999999999999999999=off netx=1";
+    let line = "pmem.type12=maybe net0=10.0.2.15/24,gateway=10.0.2.2 net2=off net3=10.0.0/8 net4=dhcp net99999999999999999999=off netx=1 pmem.typo=on";
     let mut wired = Wired::new(4, line);
     let shown = wired.net();
     assert_eq!(
@@ -105,13 +105,16 @@ fn interfaces_have_the_addresses_of_their_keys_and_dhcp_by_default() {
         "net0: 52:54:00:75:6e:00, mtu 1500, 10.0.2.15/24,gateway=10.0.2.2",
         "net0: link up",
         "net0: address 10.0.2.15/24, gateway 10.0.2.2",
-        "net3: its setting is wrong, and it stays off: '10.0.0/8' has no address before its /",
-        "net4=dhcp: there is no such interface: it is left alone",
-        "net99999999999999999999=off: there is no such interface: it is left alone",
+        "command line: net3: its setting is wrong, and it stays off: '10.0.0/8' has no address before its /",
+        "command line: net4: there is no such interface: it is left alone",
+        "command line: net99999999999999999999: there is no such interface: it is left alone",
+        "command line: pmem.typo: there is no such key: it is left alone",
+        "command line: pmem.type12=maybe is neither on nor off: memory of type 12 is left alone",
     ] {
         assert_eq!(wired.logged(line), 1, "{line}: {:?}", wired.booted.node.machine().logged());
     }
-    assert!(wired.health().is_empty());
+    let places: Vec<_> = wired.health().into_iter().map(|(place, _)| place).collect();
+    assert_eq!(places, ["command line"; 5]);
 }
 
 #[test]
@@ -261,11 +264,12 @@ fn a_disk_is_served_over_it_once_it_is_exported_and_no_host_may_use_it_until_it_
     assert_eq!((&served["addresses"], &served["port"]), (&json!(["10.0.2.15"]), &json!(4420)));
     assert_eq!(node.done("export pmem0s --nvme")["nqn"], *nqn, "again");
     assert!(node.refused("export pmem0s --nvme --nqn nqn.own", "failed").contains(&nqn));
-    assert_eq!(node.done("status")["nvme"], json!([{"dev": "pmem0s", "nqn": nqn, "hosts": []}]));
+    assert_eq!(node.done("status")["nvme"], json!([{"dev": "pmem0s", "nqn": nqn, "allowed": [], "hosts": []}]));
     assert!(node.refused("destroy-namespace namespace0.0 -f", "failed").contains("unexport pmem0s --nvme"));
 
     node.done("allow nqn.host");
     node.done(&format!("allow any --nqn {nqn}"));
+    assert_eq!(node.done("status")["nvme"][0]["allowed"], json!(["any", "nqn.host"]));
     node.refused("allow no-nqn", "usage");
     node.refused("allow nqn.host --nqn nqn.unknown", "not-found");
     assert!(
@@ -315,12 +319,18 @@ fn what_is_served_over_it_from_the_start_is_on_the_command_line() {
         Wired::on(hardware.memory(BASE, memory), 1, &format!("net0=10.0.2.15/24 {words}"))
     };
     boot("").booted.done("create-namespace");
-    let mut wired = boot("nvme.export=pmem0s nvme.export=pmem9s nvme.allow=nqn.host,nonsense");
+    let mut wired = boot("nvme.export=pmem0s nvme.export=pmem9s nvme.allow=nqn.host,nonsense nvme.exports=pmem0s");
     assert_eq!(wired.booted.done("status")["nvme"][0]["dev"], "pmem0s");
     wired.booted.done("deny nqn.host");
     let logged = wired.booted.node.machine().logged();
-    for part in ["pmem0s: served by NVMe/TCP as nqn.", "nvme.export: no block device \"pmem9s\"", "nvme.allow: HOSTNQN"]
-    {
+    let found = wired.booted.done("health");
+    let slips: Vec<_> = found["findings"].as_array().expect("a list").iter().map(|it| &it["where"]).collect();
+    assert!(slips.iter().filter(|place| **place == "command line").count() == 3, "{found}");
+    for part in [
+        "pmem0s: served by NVMe/TCP as nqn.",
+        "command line: nvme.export: no block device \"pmem9s\"",
+        "command line: nvme.allow: HOSTNQN",
+    ] {
         assert!(logged.iter().any(|line| line.contains(part)), "{part}: {logged:?}");
     }
 }

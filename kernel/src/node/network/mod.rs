@@ -24,6 +24,8 @@ use net::setting::Setting;
 use net::tcp::Service;
 use spin::Mutex;
 
+use crate::command_line;
+
 /// A network device that its driver has set up.
 #[derive(Debug)]
 pub struct NetworkDevice {
@@ -44,25 +46,26 @@ pub struct Networks {
 }
 
 impl Networks {
-    /// Makes an interface of each device: `net0` of the first. `words` are `KEY=VALUE`; `seed` returns another number each time.
+    /// Makes an interface of each device: `net0` of the first, as the command line says. `seed` returns another number each
+    /// time. `slip` gets what is wrong on the command line.
     pub(super) fn new(
         devices: Vec<NetworkDevice>,
-        words: &str,
+        line: &str,
         now_ns: u64,
         mut seed: impl FnMut() -> u64,
         log: &dyn Fn(fmt::Arguments<'_>),
+        slip: &mut dyn FnMut(String),
     ) -> Self {
-        for word in words.split_ascii_whitespace() {
-            if number_of(word).is_some_and(|number| number >= devices.len()) {
-                log(format_args!("{word}: there is no such interface: it is left alone"));
-            }
+        for (key, _) in command_line::interfaces(line).filter(|(_, number)| *number >= devices.len()) {
+            slip(format!("{key}: there is no such interface: it is left alone"));
         }
         let port = |(number, NetworkDevice { nic, cpu }): (usize, NetworkDevice)| {
             let name = format!("net{number}");
-            let setting = Setting::find(words, number).map_or(Ok(Setting::Dhcp), Setting::parse);
+            let value = command_line::values(line, &name).next_back();
+            let setting = value.map_or(Ok(Setting::Dhcp), Setting::parse);
             let setting = setting.unwrap_or_else(|why| {
                 // Another address than was meant could be another machine's.
-                log(format_args!("{name}: its setting is wrong, and it stays off: {why}"));
+                slip(format!("{name}: its setting is wrong, and it stays off: {why}"));
                 Setting::Off
             });
             log(format_args!("{name}: {}, mtu {}, {setting}", nic.mac(), nic.mtu()));
@@ -134,14 +137,6 @@ impl Networks {
             }
         }
     }
-}
-
-/// Returns the number of the interface that a word sets: 7 for `net7=…`.
-fn number_of(word: &str) -> Option<usize> {
-    let (number, _) = word.strip_prefix("net")?.split_once('=')?;
-    let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
-    // One that is too long is no interface's either.
-    is_number.then(|| number.parse().unwrap_or(usize::MAX))
 }
 
 /// What is wrong with an interface, a sentence each.

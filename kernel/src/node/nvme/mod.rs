@@ -190,8 +190,16 @@ impl Nvme {
         let disks = self.disks.lock();
         let status = |served: &Served| {
             let of_it = controllers.iter().filter(|(_, _, subsystem)| subsystem.as_ref() == Some(&served.nqn));
-            let hosts = of_it.map(|(_, host, _)| host.to_string()).collect();
-            NvmeStatus { dev: served.name.clone(), nqn: served.nqn.to_string(), hosts }
+            let mut hosts: Vec<String> = of_it.map(|(_, host, _)| host.to_string()).collect();
+            // One may have several controllers.
+            hosts.sort();
+            hosts.dedup();
+            let allowed = self.target.allowed(&served.nqn).into_iter().map(|rule| match rule {
+                Allowed::Any => "any".to_string(),
+                Allowed::Host(nqn) => nqn.to_string(),
+            });
+            let (dev, nqn) = (served.name.clone(), served.nqn.to_string());
+            NvmeStatus { dev, nqn, allowed: allowed.collect(), hosts }
         };
         disks.iter().filter(|served| served.disk.is_some()).map(status).collect()
     }

@@ -177,6 +177,8 @@ pub struct NvmeStatus {
     pub dev: String,
     /// The subsystem's NQN.
     pub nqn: String,
+    /// The NQNs of the hosts that may connect, or `any`.
+    pub allowed: Vec<String>,
     /// The NQNs of the hosts that are connected.
     pub hosts: Vec<String>,
 }
@@ -217,8 +219,9 @@ impl Reply for Status {
         line(out, "unclean_shutdowns_recovered", self.unclean_shutdowns_recovered)?;
         line(out, "exports", if self.exports.is_empty() { "none".into() } else { self.exports.join(" ") })?;
         for served in &self.nvme {
-            let hosts = if served.hosts.is_empty() { "no host".into() } else { served.hosts.join(" ") };
-            writeln!(out, "{:<16} NVMe/TCP {}: {hosts}", served.dev, served.nqn)?;
+            let none_or = |hosts: &[String]| if hosts.is_empty() { "none".into() } else { hosts.join(" ") };
+            writeln!(out, "{:<16} NVMe/TCP {}", served.dev, served.nqn)?;
+            writeln!(out, "{:<16} allowed: {}; connected: {}", "", none_or(&served.allowed), none_or(&served.hosts))?;
         }
         if self.namespaces.is_empty() {
             line(out, "namespaces", "none")?;
@@ -335,7 +338,7 @@ pub struct Health {
 pub struct HealthFinding {
     /// What is wrong, in a sentence.
     pub what: String,
-    /// The DIMM, region, namespace, table or interface.
+    /// The DIMM, region, namespace, table, interface, or the command line.
     #[serde(rename = "where")]
     pub place: String,
     /// How bad it is.
