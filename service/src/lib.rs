@@ -13,6 +13,7 @@
 //! | [`link`] | the trait of a byte stream to one of them |
 //! | [`console`] | a session on a link: editor, history, modes |
 //! | [`admin`] | the commands: grammar, requests, execution, replies; the machine is behind [`admin::Appliance`] |
+//! | [`config`] | what an appliance is told to be: keys, values, the bytes that a medium keeps |
 //! | [`error`] | the error of a command: code, message, exit status |
 //! | [`inventory`] | buses, DIMMs, regions and namespaces, as `list` shows them |
 //!
@@ -33,6 +34,7 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 pub mod admin;
 pub mod backend;
 pub mod blk;
+pub mod config;
 pub mod console;
 pub mod control;
 pub mod error;

@@ -1,0 +1,130 @@
+//! The keys. A key that is not here may be a newer version's: it is kept with its value, and does nothing.
+
+use alloc::string::String;
+
+/// A key that means something.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Key {
+    /// Its name. [`INTERFACE`]'s stands for all of `net0`, `net1`, …
+    pub name: &'static str,
+    /// The value that it has if nobody gives it one.
+    pub default: &'static str,
+    /// The form of its values.
+    pub form: Form,
+    /// When it takes effect.
+    pub when: When,
+    /// What it does, in a line.
+    pub summary: &'static str,
+}
+
+/// The form of a key's values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// One value. The last one counts where there are several.
+    One,
+    /// Items, a comma between. Where there are several values, all items count.
+    Items,
+}
+
+/// When a key takes effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// At once.
+    AtOnce,
+    /// Before any medium is read: only the command line can have it.
+    OnCommandLine,
+}
+
+/// `netN`.
+pub const INTERFACE: &str = "netN";
+
+/// The name of the console's.
+pub const CONSOLE: &str = "console";
+/// The name of the one that keeps namespaces disabled.
+pub const DISABLED: &str = "disabled";
+/// The name of the bridge's devices.
+pub const EXPORT: &str = "export";
+/// The name of the hosts that may connect.
+pub const NVME_ALLOW: &str = "nvme.allow";
+/// The name of NVMe/TCP's devices.
+pub const NVME_EXPORT: &str = "nvme.export";
+/// The name of the one about old firmware's memory.
+pub const PMEM_TYPE12: &str = "pmem.type12";
+
+const fn key(name: &'static str, default: &'static str, form: Form, summary: &'static str) -> Key {
+    Key { name, default, form, when: When::AtOnce, summary }
+}
+
+/// All keys, by name.
+pub static KEYS: &[Key] = &[
+    key(CONSOLE, "person", Form::One, "how the console talks: person, text or json"),
+    key(DISABLED, "none", Form::Items, "namespaces that stay disabled, or none"),
+    key(EXPORT, "all", Form::Items, "devices that the bridge is offered, or all, or none"),
+    key(INTERFACE, "dhcp", Form::One, "an interface's addresses: dhcp, off, or ADDRESS/PREFIX,…,gateway=ADDRESS"),
+    key(NVME_ALLOW, "none", Form::Items, "hosts that may connect: HOSTNQN or any, then =NQN, then =SECRET, or none"),
+    key(NVME_EXPORT, "none", Form::Items, "devices that are served by NVMe/TCP: DEV or DEV=NQN, or none"),
+    Key {
+        name: PMEM_TYPE12,
+        default: "off",
+        form: Form::One,
+        when: When::OnCommandLine,
+        summary: "use memory of type 12, of old firmware: on or off; on the command line only",
+    },
+];
+
+impl Key {
+    /// Returns the key of that name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<&'static Self> {
+        let name = if interface(name).is_some() { INTERFACE } else { name };
+        KEYS.iter().find(|key| key.name == name)
+    }
+}
+
+/// Returns the number of the interface that a key is for: 7 for `net7`. One that is too long is no interface's either.
+#[must_use]
+pub fn interface(name: &str) -> Option<usize> {
+    let digits = name.strip_prefix("net").filter(|digits| !digits.is_empty())?;
+    digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().unwrap_or(usize::MAX))
+}
+
+/// Returns a value's items: what stands between the commas. `none` has none.
+pub fn items(value: &str) -> impl DoubleEndedIterator<Item = &str> {
+    value.split(',').filter(|item| !item.is_empty() && *item != "none")
+}
+
+/// Returns the value of these items.
+pub fn of_items<'a>(items: impl IntoIterator<Item = &'a str>) -> String {
+    let mut value = String::new();
+    for item in items {
+        if !value.is_empty() {
+            value.push(',');
+        }
+        value += item;
+    }
+    if value.is_empty() { "none".into() } else { value }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec::Vec;
+
+    #[test]
+    fn keys_are_sorted_and_found_by_name() {
+        assert!(KEYS.is_sorted_by_key(|key| key.name));
+        assert_eq!(Key::named("net12").map(|key| key.name), Some("netN"));
+        assert_eq!(Key::named("export").map(|key| key.default), Some("all"));
+        for no_key in ["net", "netx", "net1x", "Export", ""] {
+            assert_eq!(Key::named(no_key), None, "{no_key}");
+        }
+        assert_eq!(interface("net99999999999999999999999"), Some(usize::MAX));
+    }
+
+    #[test]
+    fn items_stand_between_commas_and_none_are_none() {
+        assert_eq!(items("a,,b").collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!((items("none").count(), items("").count()), (0, 0));
+        assert_eq!((of_items(["a", "b"]).as_str(), of_items([]).as_str()), ("a,b", "none"));
+    }
+}
