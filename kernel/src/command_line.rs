@@ -1,13 +1,6 @@
-//! The image's command line: `KEY=VALUE` words between blanks. All keys are named here; whose they are reads their values.
-//!
-//! | key | is read by |
-//! |---|---|
-//! | `pmem.type12` | [`crate::memory_map`] |
-//! | `netN` | `node::network` |
-//! | `nvme.export`, `nvme.allow` | `node::nvme` |
+//! The image's command line: `KEY=VALUE` words between blanks. `service::config::keys` has the keys.
 
-/// The keys, but for those of interfaces.
-const KEYS: [&str; 3] = ["pmem.type12", "nvme.export", "nvme.allow"];
+use service::config::Key;
 
 /// Returns the values of a key, in order.
 pub fn values<'a>(line: &'a str, key: &str) -> impl DoubleEndedIterator<Item = &'a str> {
@@ -18,21 +11,11 @@ pub fn values<'a>(line: &'a str, key: &str) -> impl DoubleEndedIterator<Item = &
 /// some of Linux's by default.
 pub fn slips(line: &str) -> impl Iterator<Item = &str> {
     let is_ours = |key: &&str| key.starts_with("pmem.") || key.starts_with("nvme.");
-    words(line).map(|(key, _)| key).filter(is_ours).filter(|key| !KEYS.contains(key))
+    words(line).map(|(key, _)| key).filter(is_ours).filter(|key| Key::named(key).is_none())
 }
 
-/// Returns the number of the interface that a key is for: 7 for `net7`. One that is too long is no interface's either.
-fn interface(key: &str) -> Option<usize> {
-    let digits = key.strip_prefix("net").filter(|digits| !digits.is_empty())?;
-    digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().unwrap_or(usize::MAX))
-}
-
-/// Returns the keys of interfaces, and their numbers.
-pub fn interfaces(line: &str) -> impl Iterator<Item = (&str, usize)> {
-    words(line).filter_map(|(key, _)| Some((key, interface(key)?)))
-}
-
-fn words(line: &str) -> impl DoubleEndedIterator<Item = (&str, &str)> {
+/// Returns the words, each with its key and its value.
+pub fn words(line: &str) -> impl DoubleEndedIterator<Item = (&str, &str)> {
     line.split_ascii_whitespace().filter_map(|word| word.split_once('='))
 }
 
@@ -50,7 +33,5 @@ mod tests {
         assert_eq!(values(line, "net3").next(), None);
         assert_eq!(values(line, "nvme.allow").collect::<Vec<_>>(), ["a=b,c"]);
         assert_eq!(slips(line).collect::<Vec<_>>(), ["nvme.exports"]);
-        assert_eq!(interfaces(line).map(|(_, number)| number).collect::<Vec<_>>(), [0, 10, 1, 1]);
-        assert_eq!(interface("net99999999999999999999999"), Some(usize::MAX));
     }
 }

@@ -27,6 +27,9 @@ const ROUNDS_MAX: usize = 8;
 /// The time between two looks at the device's link.
 const LOOK_NS: u64 = 500_000_000;
 
+/// The time between two steps of an interface that is off.
+const OFF_NS: u64 = 10_000_000;
+
 /// The time between two looks for frames at a device that does not interrupt.
 const UNWOKEN_NS: u64 = 1_000_000;
 
@@ -142,6 +145,29 @@ impl Network {
         self.due_ns = 0;
     }
 
+    /// Gives it another setting: its addresses are those of the new one, or none until a DHCP server gives one. Connections of
+    /// addresses that it has no longer end by their own times.
+    pub fn set_setting(&mut self, setting: Setting, now_ns: u64) {
+        if setting == self.setting {
+            return;
+        }
+        if let Some(handle) = self.dhcp.take() {
+            self.sockets.remove(handle);
+        }
+        let near = link_local(self.port.nic.mac());
+        let own: Vec<IpCidr> = self.interface.ip_addrs().iter().copied().filter(|own| *own != near).collect();
+        for address in own {
+            self.tell(Event::AddressWent { address });
+        }
+        self.set_addresses(&[], now_ns);
+        let _ = self.interface.routes_mut().remove_default_ipv4_route();
+        let _ = self.interface.routes_mut().remove_default_ipv6_route();
+        (self.gateway_v4, self.gateway_v6) = (None, None);
+        self.setting = setting;
+        self.configure(now_ns);
+        self.due_ns = now_ns;
+    }
+
     /// Gives it what its setting says.
     fn configure(&mut self, now_ns: u64) {
         let mut addresses = Vec::new();
@@ -196,7 +222,9 @@ impl Network {
         }
         if self.setting == Setting::Off {
             self.look(now_ns);
-            self.due_ns = self.look_at_ns;
+            // Connections from before it was turned off come to their ends.
+            self.serve(now_ns);
+            self.due_ns = self.look_at_ns.min(self.service_due_ns).max(now_ns.saturating_add(OFF_NS));
             return false;
         }
         let now = instant(now_ns);

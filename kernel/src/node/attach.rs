@@ -20,9 +20,10 @@ use nvdimm::space;
 use service::error::AdminError;
 use uuid::Uuid;
 
+use super::config::store::{Copies, Room};
 use super::content::{Content, recognise};
 use super::disk::BttDisk;
-use super::{Machine, Node, probe};
+use super::{Machine, Node, config, probe};
 
 /// The memory of an ordinary BTT: 256 free blocks an arena, some arenas, any number of CPUs.
 const ORDINARY_BYTES: u64 = 512 << 10;
@@ -174,9 +175,15 @@ pub(super) fn medium(region: &Mapped, namespace: &Namespace) -> Result<AnyMedium
     region.bytes_of(&namespace.extents, access)
 }
 
-/// Recognises the content of a namespace without a BTT, and probes a blank one (invariant 5).
-fn look_at_content(medium: &AnyMedium) -> State {
-    match recognise(medium) {
+/// Recognises the content of a namespace without a BTT, and probes a blank one (invariant 5). The configuration in front of a
+/// BTT that is gone is nothing of it.
+fn look_at_content(namespace: &Namespace, medium: &AnyMedium) -> State {
+    let place = config::room(namespace);
+    let is_there = |room| Copies::load(medium, room).is_ok_and(|copies| !copies.is_none());
+    if place == Some(Room::OF_NAMESPACE) {
+        return State::Raw(Content::Recognised("the configuration of untorn"));
+    }
+    match recognise(medium, place.is_some_and(is_there)) {
         Ok(Content::Blank) if !medium.read_only() => match probe::ends(medium) {
             Ok(()) => State::Raw(Content::Blank),
             Err(why) => State::Unusable(why.into()),
@@ -259,7 +266,7 @@ impl<M: Machine> Node<M> {
                 let name = device_name(namespace.id, medium.window_count().is_some(), true);
                 State::Sector(Arc::new(BttDisk::new(name, btt, cpus)))
             }
-            Err(OpenError::NotABtt | OpenError::TooSmall { .. }) => look_at_content(&medium),
+            Err(OpenError::NotABtt | OpenError::TooSmall { .. }) => look_at_content(namespace, &medium),
             Err(why @ (OpenError::SectorSize { .. } | OpenError::Nfree { .. })) => State::Unsupported(why),
             Err(why) if why.is_damage() => State::Damaged(why),
             // The other errors are about memory.
@@ -272,7 +279,7 @@ impl<M: Machine> Node<M> {
 }
 
 /// Returns whether the first info block of a BTT of that version seems to be there.
-fn starts_btt(medium: &AnyMedium, version: Version) -> bool {
+pub(super) fn starts_btt(medium: &AnyMedium, version: Version) -> bool {
     let mut start = [0; SIGNATURE.len()];
     medium.read(version.initial_offset(), &mut start).is_ok() && start == SIGNATURE
 }

@@ -125,11 +125,12 @@ fn holds<E>(bytes: u64, read: &mut Read<'_, E>, at: u64, magic: &[u8]) -> Result
 /// The bytes of a read, and of the start that is read once for all magic numbers in it.
 const CHUNK_BYTES: usize = 8 << 10;
 
-/// Looks at a namespace. Reads at most 2 MiB and some pages.
+/// Looks at a namespace. Reads at most 2 MiB and some pages. `but_first_page`: what the first page has does not make it other
+/// than blank.
 ///
 /// # Errors
 /// The medium's, but for lost bytes: they are [`Content::Lost`], or count as zeroes beside a format that is recognised.
-pub(super) fn recognise<N: Medium>(media: &N) -> Result<Content, MediaError> {
+pub(super) fn recognise<N: Medium>(media: &N, but_first_page: bool) -> Result<Content, MediaError> {
     let bytes = media.len_bytes();
     let mut lost = false;
     let mut read = |at: u64, into: &mut [u8]| match media.read(NsOffset(at), into) {
@@ -144,7 +145,8 @@ pub(super) fn recognise<N: Medium>(media: &N) -> Result<Content, MediaError> {
     if let Some(what) = known {
         return Ok(Content::Recognised(what));
     }
-    let ends = [0..bytes.min(ENDS_BYTES), bytes.saturating_sub(ENDS_BYTES)..bytes];
+    let start = if but_first_page { PAGE_BYTES.min(bytes) } else { 0 };
+    let ends = [start..bytes.min(ENDS_BYTES), bytes.saturating_sub(ENDS_BYTES)..bytes];
     // The rest of a probe that a power cut ended counts as the zeroes that were there.
     let mut left_over = [None; 2];
     for (slot, at) in left_over.iter_mut().zip(places_at_ends(bytes)) {
@@ -286,7 +288,7 @@ mod tests {
     fn holding(at: u64, bytes: &[u8]) -> Content {
         let sim = Sim::new(BYTES);
         sim.write(NsOffset(at), bytes).expect("in range");
-        recognise(&sim).expect("no faults")
+        recognise(&sim, false).expect("no faults")
     }
 
     #[test]
@@ -309,11 +311,11 @@ mod tests {
     fn ones_at_both_ends_are_told_apart_from_data() {
         let sim = Sim::new(BYTES);
         for end in [0, BYTES - ENDS_BYTES] {
-            assert_eq!(recognise(&sim), Ok(if end == 0 { Content::Blank } else { Content::Unknown }));
+            assert_eq!(recognise(&sim, false), Ok(if end == 0 { Content::Blank } else { Content::Unknown }));
             (0..ENDS_BYTES / 4096)
                 .for_each(|page| sim.write(NsOffset(end + page * 4096), &[0xff; 4096]).expect("in range"));
         }
-        assert_eq!(recognise(&sim), Ok(Content::Ones));
+        assert_eq!(recognise(&sim, false), Ok(Content::Ones));
     }
 
     #[test]
@@ -334,10 +336,10 @@ mod tests {
         ] {
             let (sim, line) = probed(probe_of);
             sim.write(NsOffset(at), &line).expect("in range");
-            assert_eq!(recognise(&sim), Ok(content), "{at:#x}");
+            assert_eq!(recognise(&sim, false), Ok(content), "{at:#x}");
             // One byte more is data.
             sim.write(NsOffset(at - 1), &[1]).expect("in range");
-            assert_eq!(recognise(&sim), Ok(Content::Unknown), "{at:#x}");
+            assert_eq!(recognise(&sim, false), Ok(Content::Unknown), "{at:#x}");
         }
     }
 
@@ -345,25 +347,29 @@ mod tests {
     fn lost_bytes_at_an_end_are_told_apart_from_data_and_hide_no_format() {
         for lost in [0, 4096, ENDS_BYTES - 64, BYTES - ENDS_BYTES, BYTES - 4096, BYTES - 64] {
             let sim = Lossy { sim: Sim::new(BYTES), lost };
-            assert_eq!(recognise(&sim), Ok(Content::Lost), "{lost:#x}");
+            assert_eq!(recognise(&sim, false), Ok(Content::Lost), "{lost:#x}");
             sim.sim.write(NsOffset(0x438), &[0x53, 0xef]).expect("in range");
-            assert_eq!(recognise(&sim), Ok(Content::Recognised("an ext2, ext3 or ext4 file system")), "{lost:#x}");
+            assert_eq!(
+                recognise(&sim, false),
+                Ok(Content::Recognised("an ext2, ext3 or ext4 file system")),
+                "{lost:#x}"
+            );
         }
         let sim = Lossy { sim: Sim::new(BYTES), lost: ENDS_BYTES };
-        assert_eq!(recognise(&sim), Ok(Content::Blank), "it is not looked at");
+        assert_eq!(recognise(&sim, false), Ok(Content::Blank), "it is not looked at");
     }
 
     #[test]
     fn a_blank_namespace_is_looked_at_in_few_reads() {
         let sim = Sim::new(BYTES);
-        recognise(&sim).expect("no faults");
+        recognise(&sim, false).expect("no faults");
         assert!(sim.accesses() < 300, "{}", sim.accesses());
     }
 
     #[test]
     fn a_tiny_namespace_is_looked_at_within_its_bounds() {
         for bytes in [0, 1, 511, 512, 4096, 5000] {
-            assert_eq!(recognise(&Sim::new(bytes)), Ok(Content::Blank), "{bytes}");
+            assert_eq!(recognise(&Sim::new(bytes), false), Ok(Content::Blank), "{bytes}");
         }
     }
 }

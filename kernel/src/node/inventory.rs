@@ -97,7 +97,8 @@ impl<M: Machine> InventoryAdmin for Node<M> {
         let mut add = |place: &dyn fmt::Display, what: String, severity| {
             health.findings.push(HealthFinding { what, place: place.to_string(), severity });
         };
-        self.slips.iter().for_each(|slip| add(&"command line", slip.clone(), Severity::Warning));
+        self.config.slips.iter().for_each(|slip| add(&slip.place, slip.what.clone(), Severity::Warning));
+        self.config.faults().for_each(|(name, what)| add(&name, what, Severity::Warning));
         for left_out in &self.found.left_out {
             add(&left_out.id, format!("it is left out: {}", left_out.why), Severity::Error);
         }

@@ -11,6 +11,7 @@
 //! | `sectors` | read, write, trim, inject-error, clear-errors, errors, bench |
 //! | [`export`] | export, unexport; serves consumers |
 //! | [`network`] | net; drives the interfaces |
+//! | [`config`] | config |
 //! | `upkeep` | stats, trace, poweroff, reboot |
 //!
 //! Below them:
@@ -26,6 +27,7 @@
 //! Its tests are in `tests/tests/node`, on a machine made of memory and threads.
 
 mod attach;
+pub mod config;
 mod content;
 mod disk;
 pub mod export;
@@ -55,11 +57,10 @@ use drivers::pmem::{Access, PmemRegion};
 use nvdimm::Inventory;
 use nvdimm::namespace::Namespace;
 use nvdimm::region::{BareRange, Kind, PersistenceDomain, Region};
-use service::admin::commands::exports::{ExportAdmin as _, HostRule};
 use service::error::AdminError;
 
-use crate::{command_line, memory_map};
 use attach::{Mapped, State, device_name};
+use config::Config;
 use disk::BttDisk;
 use export::Exports;
 pub use machine::{BareMemory, FlushedRange, Machine};
@@ -81,8 +82,7 @@ pub struct Node<M: Machine> {
     exports: Arc<Exports>,
     networks: Arc<Networks>,
     nvme: Arc<Nvme>,
-    /// What is wrong on the command line.
-    slips: Vec<String>,
+    config: Config,
 }
 
 /// A region, mapped.
@@ -112,6 +112,13 @@ impl NamespaceSlot {
     /// Returns the name of its block device, in sector mode or raw.
     fn device_name(&self, sector_mode: bool) -> String {
         device_name(self.namespace.id, self.behind_windows, sector_mode)
+    }
+
+    /// Returns whether this is its own name, its BTT's, or its block device's.
+    fn is_called(&self, name: &str) -> bool {
+        let id = self.namespace.id;
+        let (own, btt) = (id.to_string(), format!("btt{}.{}", id.region.0, id.number));
+        [own, btt, self.device_name(true), self.device_name(false)].iter().any(|known| known == name)
     }
 
     /// Refuses a namespace that cannot be used, or whose BTT cannot.
@@ -160,55 +167,24 @@ impl<M: Machine> Node<M> {
             u64::from_le_bytes([a, b, c, d, e, f, g, h])
         };
         let (devices, line) = (machine.network_devices(), machine.command_line());
-        let mut slips = Vec::new();
-        let mut slip = |what: String| {
-            machine.log(format_args!("command line: {what}"));
-            slips.push(what);
-        };
-        command_line::slips(&line).for_each(|key| slip(format!("{key}: there is no such key: it is left alone")));
-        if let Err(value) = memory_map::wants_legacy(&line) {
-            slip(format!("pmem.type12={value} is neither on nor off: memory of type 12 is left alone"));
-        }
-        let networks = Networks::new(devices, &line, machine.now_ns(), number, &|line| machine.log(line), &mut slip);
-        let networks = Arc::new(networks);
+        let networks = Arc::new(Networks::new(devices, machine.now_ns(), number));
         let services = machine.export_services();
         let exports = Arc::new(Exports::new(services, Arc::clone(&networks), machine.cpus(), number()));
         let nvme = Nvme::new(machine.heap_bytes(), || machine.random(), machine.now_ns());
         for (number, cpu) in networks.cpus().enumerate() {
             networks.serve_by(number, nvme.service(cpu, networks.cpus().len()));
         }
-        let regions = Vec::new();
+        let (regions, config) = (Vec::new(), Config::default());
         let mut node =
-            Self { machine, found, bare, regions, persist, unclean_shutdowns: 0, exports, networks, nvme, slips };
+            Self { machine, found, bare, regions, persist, unclean_shutdowns: 0, exports, networks, nvme, config };
         node.regions = node.found.regions.iter().map(|region| node.slot(region)).collect();
-        for namespace in node.found.namespaces.clone() {
+        let namespaces = node.found.namespaces.clone();
+        node.load_config(&line, &namespaces);
+        for namespace in namespaces {
             node.add(namespace);
         }
-        node.offer_new();
-        node.export_as_told(&line);
+        node.put_all_in_force(&line);
         node
-    }
-
-    /// Serves what the command line says, and lets those hosts connect: `nvme.export=DEV,…` and `nvme.allow=HOSTNQN,…`.
-    fn export_as_told(&mut self, line: &str) {
-        let values = |key| command_line::values(line, key).flat_map(|all| all.split(',')).filter(|it| !it.is_empty());
-        for dev in values("nvme.export") {
-            match self.export_nvme(dev, None) {
-                Ok(served) => self.machine.log(format_args!("{dev}: served by NVMe/TCP as {}", served.nqn)),
-                Err(why) => self.slip(format!("nvme.export: {why}")),
-            }
-        }
-        for host in values("nvme.allow") {
-            if let Err(why) = self.nvme.allow(&HostRule { host: host.into(), nqn: None }, None) {
-                self.slip(format!("nvme.allow: {why}"));
-            }
-        }
-    }
-
-    /// Notes what is wrong on the command line.
-    fn slip(&mut self, what: String) {
-        self.machine.log(format_args!("command line: {what}"));
-        self.slips.push(what);
     }
 
     /// Returns the exports, which each CPU polls.
@@ -240,9 +216,10 @@ impl<M: Machine> Node<M> {
         })
     }
 
-    /// Offers every disk that consumers have not seen yet.
+    /// Offers every disk that consumers are to have and have not seen yet.
     pub fn offer_new(&self) {
-        self.disks().for_each(|disk| self.exports.offer_new(disk));
+        let offered = self.disks().filter(|disk| self.is_offered(&disk.name));
+        offered.for_each(|disk| self.exports.offer_new(disk));
     }
 
     /// Maps a region. One that cannot be mapped stays visible, with the reason.
@@ -300,7 +277,12 @@ impl<M: Machine> Node<M> {
         let slots = &mut self.regions[region].namespaces;
         slots.push(NamespaceSlot { namespace, behind_windows, state: State::Disabled });
         let place = SlotPlace { region, namespace: slots.len() - 1 };
-        self.open(place);
+        let slot = self.at(place);
+        if self.stays_disabled(|name| slot.is_called(name)) {
+            self.machine.log(format_args!("{}: stays disabled: enable-namespace serves it", slot.namespace.id));
+        } else {
+            self.open(place);
+        }
     }
 
     /// Opens a namespace that is not open.

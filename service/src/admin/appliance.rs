@@ -1,5 +1,6 @@
 //! The seam between the admin side and the machine: [`Appliance`], which the kernel implements, part by part.
 
+use super::commands::config::ConfigAdmin;
 use super::commands::exports::ExportAdmin;
 use super::commands::inventory::InventoryAdmin;
 use super::commands::machine::MachineAdmin;
@@ -15,9 +16,15 @@ use super::commands::sectors::SectorAdmin;
 /// Names (`dev`, `namespace`, `region`, `dimm`) are as the person typed them: an unknown one is
 /// [`ErrorCode::NotFound`](crate::error::ErrorCode::NotFound) with a message that names what there is, or where to look
 /// (`no block device "pmem9s": see list`).
-pub trait Appliance: InventoryAdmin + NamespaceAdmin + SectorAdmin + ExportAdmin + NetworkAdmin + MachineAdmin {}
+pub trait Appliance:
+    InventoryAdmin + NamespaceAdmin + SectorAdmin + ExportAdmin + NetworkAdmin + ConfigAdmin + MachineAdmin
+{
+}
 
-impl<T: InventoryAdmin + NamespaceAdmin + SectorAdmin + ExportAdmin + NetworkAdmin + MachineAdmin> Appliance for T {}
+impl<T> Appliance for T where
+    T: InventoryAdmin + NamespaceAdmin + SectorAdmin + ExportAdmin + NetworkAdmin + ConfigAdmin + MachineAdmin
+{
+}
 
 /// The type of any appliance. Without borrowed parts: a request takes its part as `dyn` and `'static`.
 pub type AnyAppliance = dyn Appliance;

@@ -5,7 +5,7 @@ use alloc::string::String;
 
 use super::appliance::AnyAppliance;
 use super::commands::session::Manual;
-use super::commands::{exports, inventory, machine, namespaces, network, sectors, session};
+use super::commands::{config, exports, inventory, machine, namespaces, network, sectors, session};
 use super::grammar::{Arguments, CommandSpec};
 use super::reply::{Mode, Outcome};
 use super::request::Request;
@@ -60,6 +60,7 @@ families! {
     Sectors: sectors;
     Exports: exports;
     Network: network;
+    Config: config;
     Machine: machine;
 }
 
@@ -76,6 +77,7 @@ impl AnyRequest {
             Self::Sectors(request) => request.execute(appliance),
             Self::Exports(request) => request.execute(appliance),
             Self::Network(request) => request.execute(appliance),
+            Self::Config(request) => request.execute(appliance),
             Self::Machine(request) => request.execute(appliance),
         }
     }
@@ -93,6 +95,7 @@ impl AnyRequest {
             Self::Sectors(request) => request.as_look().map(|it| it.look(appliance)),
             Self::Exports(request) => request.as_look().map(|it| it.look(appliance)),
             Self::Network(request) => request.as_look().map(|it| it.look(appliance)),
+            Self::Config(request) => request.as_look().map(|it| it.look(appliance)),
             Self::Machine(request) => request.as_look().map(|it| it.look(appliance)),
         }
     }

@@ -38,6 +38,15 @@ impl Source {
             Self::Set => "set",
         }
     }
+
+    /// The place of a slip in a value from there, for people.
+    #[must_use]
+    pub const fn place(self) -> &'static str {
+        match self {
+            Self::CommandLine => "command line",
+            _ => "configuration",
+        }
+    }
 }
 
 /// All settings, by where they are from.

@@ -10,6 +10,7 @@ use alloc::vec::Vec;
 
 use uuid::uuid;
 
+use crate::admin::commands::config::{ConfigAdmin, Configuration, Entry, SaveConfig, Saved, StoredCopy};
 use crate::admin::commands::exports::{ExportAdmin, HostRule, NvmeExport};
 use crate::admin::commands::inventory::{
     Health, InventoryAdmin, NamespaceStatus, Nfit, NfitStructure, Refusal, Status,
@@ -25,6 +26,7 @@ use crate::admin::commands::sectors::bench::{Bench, BenchRequest, Verify};
 use crate::admin::commands::sectors::errors::{Errors, SectorErrors};
 use crate::admin::commands::sectors::{BlockDevice, SectorAdmin, no_such_device};
 use crate::admin::fields::{FieldValue, Fields};
+use crate::config::{Key, Layers};
 use crate::error::AdminError;
 use crate::inventory::{
     Btt, BttState, Bus, Dimm, DimmFlags, Inventory, Mapping, Namespace, PersistenceDomain, Region, RegionType,
@@ -64,6 +66,8 @@ pub struct FakeAppliance {
     pub lookups: u32,
     /// The interfaces that `net` shows.
     pub interfaces: Vec<Interface>,
+    /// The settings of `config`.
+    pub layers: Layers,
 }
 
 impl Default for FakeAppliance {
@@ -83,6 +87,7 @@ impl Default for FakeAppliance {
             health: Health::default(),
             lookups: 0,
             interfaces: vec![interface()],
+            layers: Layers::default(),
         }
     }
 }
@@ -116,6 +121,47 @@ impl FakeAppliance {
 impl NetworkAdmin for FakeAppliance {
     fn interfaces(&self) -> Vec<Interface> {
         self.interfaces.clone()
+    }
+}
+
+impl FakeAppliance {
+    fn entry(&self, key: &str) -> Entry {
+        let (value, from) = self.layers.get(key);
+        let known = Key::named(key);
+        let (default, what) = known.map_or(("", ""), |key| (key.default, key.summary));
+        Entry { key: key.into(), value: value.into(), from, default: default.into(), what: what.into() }
+    }
+}
+
+impl ConfigAdmin for FakeAppliance {
+    fn config(&self) -> Configuration {
+        let keys = self.layers.names(["net0".into()]);
+        Configuration {
+            keys: keys.iter().map(|key| self.entry(key)).collect(),
+            unsaved: self.layers.is_unsaved(),
+            copies: vec![StoredCopy { dev: "namespace0.0".into(), saved: Some(2), is_whole: true }],
+        }
+    }
+
+    fn set_config(&mut self, key: &str, value: &str) -> Result<Entry, AdminError> {
+        self.layers.set(key, value).map_err(|why| AdminError::usage(format!("{why}")))?;
+        Ok(self.entry(key))
+    }
+
+    fn unset_config(&mut self, key: &str) -> Result<Entry, AdminError> {
+        self.layers.unset(key);
+        Ok(self.entry(key))
+    }
+
+    fn reset_config(&mut self) -> Result<(), AdminError> {
+        self.layers = Layers::default();
+        Ok(())
+    }
+
+    fn save_config(&mut self, request: &SaveConfig) -> Result<Saved, AdminError> {
+        self.layers.saved();
+        let failed = request.region.iter().map(|region| format!("{region}: no room")).collect();
+        Ok(Saved { saved: 3, copies: vec!["namespace0.0".into()], failed })
     }
 }
 

@@ -11,36 +11,66 @@ use crate::node::{Machine, Node};
 
 impl<M: Machine> ExportAdmin for Node<M> {
     fn export(&mut self, dev: &str) -> Result<(), AdminError> {
-        self.exports.export(self.disk(dev)?)
+        self.exports.export(self.disk(dev)?)?;
+        self.keep_offered(dev, true);
+        Ok(())
     }
 
     fn unexport(&mut self, dev: &str) -> Result<(), AdminError> {
         self.disk(dev)?;
-        self.exports.unexport(dev)
+        self.exports.unexport(dev)?;
+        self.keep_offered(dev, false);
+        Ok(())
     }
 
     fn export_nvme(&mut self, dev: &str, nqn: Option<&str>) -> Result<NvmeExport, AdminError> {
+        let served = self.serve_by_nvme(dev, nqn)?;
+        self.keep_served(dev, Some(nqn));
+        Ok(served)
+    }
+
+    fn unexport_nvme(&mut self, dev: &str) -> Result<(), AdminError> {
+        self.end_nvme(dev)?;
+        self.keep_served(dev, None);
+        Ok(())
+    }
+
+    fn allow(&mut self, rule: &HostRule, secret: Option<&str>) -> Result<(), AdminError> {
+        self.nvme.allow(rule, secret)?;
+        self.keep_allowed(rule, Some(secret));
+        Ok(())
+    }
+
+    fn deny(&mut self, rule: &HostRule) -> Result<(), AdminError> {
+        self.nvme.deny(rule)?;
+        self.keep_allowed(rule, None);
+        Ok(())
+    }
+}
+
+impl<M: Machine> Node<M> {
+    /// Serves a device by NVMe/TCP.
+    ///
+    /// # Errors
+    /// As [`ExportAdmin::export_nvme`].
+    pub(in crate::node) fn serve_by_nvme(&self, dev: &str, nqn: Option<&str>) -> Result<NvmeExport, AdminError> {
         let disk = self.disk(dev)?;
-        if self.networks.is_empty() {
+        if self.networks.count() == 0 {
             return Err(AdminError::failed(format!("{dev}: there is no network: run-qemu.sh --net NETDEV adds one")));
         }
         let nqn = self.nvme.export(disk, nqn)?.to_string();
         Ok(NvmeExport { dev: dev.into(), nqn, addresses: self.networks.addresses(), port: PORT })
     }
 
-    fn unexport_nvme(&mut self, dev: &str) -> Result<(), AdminError> {
+    /// Ends that.
+    ///
+    /// # Errors
+    /// As [`ExportAdmin::unexport_nvme`].
+    pub(in crate::node) fn end_nvme(&self, dev: &str) -> Result<(), AdminError> {
         self.disk(dev)?;
         self.nvme.unexport(dev)?;
         // A step under way may still use the disk.
         self.networks.wait_for_steps();
         Ok(())
-    }
-
-    fn allow(&mut self, rule: &HostRule, secret: Option<&str>) -> Result<(), AdminError> {
-        self.nvme.allow(rule, secret)
-    }
-
-    fn deny(&mut self, rule: &HostRule) -> Result<(), AdminError> {
-        self.nvme.deny(rule)
     }
 }

@@ -72,7 +72,7 @@ struct Piece {
 
 impl<M: Machine> Node<M> {
     /// Makes a namespace and opens it.
-    pub(super) fn create(&mut self, request: &CreateNamespace) -> Result<SlotPlace, AdminError> {
+    pub(in crate::node) fn create(&mut self, request: &CreateNamespace) -> Result<SlotPlace, AdminError> {
         let sector_size = SectorSize::new(request.sector_size)
             .ok_or_else(|| AdminError::usage(format!("no BTT has sectors of {} bytes", request.sector_size)))?;
         match self.choose(request)? {
@@ -245,7 +245,7 @@ impl<M: Machine> Node<M> {
             let most = format!("the largest free piece is {largest}");
             return Err(refused(format!("no room for {bytes} bytes: {most}{}", self.held_back(region))));
         };
-        let content = recognise(&self.bytes_of(region, &extents)?).map_err(|why| refused(why.to_string()))?;
+        let content = recognise(&self.bytes_of(region, &extents)?, false).map_err(|why| refused(why.to_string()))?;
         if let (Content::Recognised(_) | Content::Lost, false) = (content, request.force) {
             let start = extents.first().map_or(0, |extent| extent.start);
             let verb = if content == Content::Lost { "is " } else { "" };

@@ -51,24 +51,29 @@ impl<M: Machine> NamespaceAdmin for Node<M> {
 
     fn create_namespace(&mut self, request: &CreateNamespace) -> Result<Namespace, AdminError> {
         let place = self.create(request)?;
+        self.keep_disabled(&self.name_at(place), false);
         Ok(self.shown(place))
     }
 
     fn destroy_namespace(&mut self, name: &str, force: bool) -> Result<String, AdminError> {
         let place = self.place(name)?;
-        self.destroy(place, force)
+        let destroyed = self.destroy(place, force)?;
+        self.keep_disabled(&destroyed, false);
+        Ok(destroyed)
     }
 
     fn enable_namespace(&mut self, name: &str) -> Result<Namespace, AdminError> {
         let place = self.place(name)?;
         self.enable(place)?;
+        self.keep_disabled(&self.name_at(place), false);
         Ok(self.shown(place))
     }
 
     fn disable_namespace(&mut self, name: &str) -> Result<String, AdminError> {
         let place = self.place(name)?;
         self.disable(place)?;
-        Ok(self.at(place).namespace.id.to_string())
+        self.keep_disabled(&self.name_at(place), true);
+        Ok(self.name_at(place))
     }
 
     fn check_namespace(&mut self, request: &CheckNamespace) -> Result<Check, AdminError> {
@@ -79,18 +84,19 @@ impl<M: Machine> NamespaceAdmin for Node<M> {
 
 impl<M: Machine> Node<M> {
     /// Returns the place of a namespace, by its own name, its BTT's, or its block device's.
-    fn place(&self, name: &str) -> Result<SlotPlace, AdminError> {
+    pub(super) fn place(&self, name: &str) -> Result<SlotPlace, AdminError> {
         for (region, slots) in self.regions.iter().enumerate() {
             for (namespace, slot) in slots.namespaces.iter().enumerate() {
-                let id = slot.namespace.id;
-                let (own, btt) = (id.to_string(), format!("btt{}.{}", id.region.0, id.number));
-                let mut names = [own, btt, slot.device_name(true), slot.device_name(false)].into_iter();
-                if names.any(|known| known == name) {
+                if slot.is_called(name) {
                     return Ok(SlotPlace { region, namespace });
                 }
             }
         }
         Err(AdminError::not_found(format!("no namespace \"{name}\": list -Ni shows what there is")))
+    }
+
+    fn name_at(&self, place: SlotPlace) -> String {
+        self.at(place).namespace.id.to_string()
     }
 
     /// Returns the DIMM of that name: `nmem<number>`.

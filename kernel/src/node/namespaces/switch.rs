@@ -30,7 +30,7 @@ impl<M: Machine> Node<M> {
     ///
     /// # Errors
     /// It cannot be used, before as after.
-    pub(super) fn enable(&mut self, place: SlotPlace) -> Result<(), AdminError> {
+    pub(in crate::node) fn enable(&mut self, place: SlotPlace) -> Result<(), AdminError> {
         if !self.at(place).state.is_enabled() {
             self.open(place);
         }
@@ -38,7 +38,7 @@ impl<M: Machine> Node<M> {
     }
 
     /// Makes the last writes of a namespace's disk durable, and closes it.
-    pub(super) fn disable(&mut self, place: SlotPlace) -> Result<(), AdminError> {
+    pub(in crate::node) fn disable(&mut self, place: SlotPlace) -> Result<(), AdminError> {
         let slot = self.at_mut(place);
         if let State::Sector(disk) = &slot.state {
             not_exported(disk)?;

@@ -24,8 +24,6 @@ use net::setting::Setting;
 use net::tcp::Service;
 use spin::Mutex;
 
-use crate::command_line;
-
 /// A network device that its driver has set up.
 #[derive(Debug)]
 pub struct NetworkDevice {
@@ -46,32 +44,30 @@ pub struct Networks {
 }
 
 impl Networks {
-    /// Makes an interface of each device: `net0` of the first, as the command line says. `seed` returns another number each
-    /// time. `slip` gets what is wrong on the command line.
-    pub(super) fn new(
-        devices: Vec<NetworkDevice>,
-        line: &str,
-        now_ns: u64,
-        mut seed: impl FnMut() -> u64,
-        log: &dyn Fn(fmt::Arguments<'_>),
-        slip: &mut dyn FnMut(String),
-    ) -> Self {
-        for (key, _) in command_line::interfaces(line).filter(|(_, number)| *number >= devices.len()) {
-            slip(format!("{key}: there is no such interface: it is left alone"));
-        }
+    /// Makes an interface of each device: `net0` of the first. They are off until [`Networks::configure`]. `seed` returns
+    /// another number each time.
+    pub(super) fn new(devices: Vec<NetworkDevice>, now_ns: u64, mut seed: impl FnMut() -> u64) -> Self {
         let port = |(number, NetworkDevice { nic, cpu }): (usize, NetworkDevice)| {
-            let name = format!("net{number}");
-            let value = command_line::values(line, &name).next_back();
-            let setting = value.map_or(Ok(Setting::Dhcp), Setting::parse);
-            let setting = setting.unwrap_or_else(|why| {
-                // Another address than was meant could be another machine's.
-                slip(format!("{name}: its setting is wrong, and it stays off: {why}"));
-                Setting::Off
-            });
-            log(format_args!("{name}: {}, mtu {}, {setting}", nic.mac(), nic.mtu()));
-            Port { cpu, network: Mutex::new(Network::new(name, nic, setting, seed(), now_ns)) }
+            let network = Network::new(format!("net{number}"), nic, Setting::Off, seed(), now_ns);
+            Port { cpu, network: Mutex::new(network) }
         };
         Self { ports: devices.into_iter().enumerate().map(port).collect() }
+    }
+
+    /// Gives an interface another setting. Returns false if there is none of that number.
+    pub(super) fn configure(&self, number: usize, setting: Setting, now_ns: u64) -> bool {
+        self.ports.get(number).map(|port| port.network.lock().set_setting(setting, now_ns)).is_some()
+    }
+
+    /// Returns the device of an interface that there is, for people: its address, and its MTU.
+    pub(super) fn describe(&self, number: usize) -> String {
+        let shown = self.ports[number].network.lock().show();
+        format!("{}, mtu {}", shown.mac, shown.mtu)
+    }
+
+    /// Returns how many there are.
+    pub(super) fn count(&self) -> usize {
+        self.ports.len()
     }
 
     fn of(&self, cpu: CpuIndex) -> impl Iterator<Item = &Port> {
@@ -99,11 +95,6 @@ impl Networks {
     /// Returns false if there is no such interface.
     pub fn serve_by(&self, number: usize, service: Box<dyn Service>) -> bool {
         self.ports.get(number).map(|port| port.network.lock().serve_by(service)).is_some()
-    }
-
-    /// Returns whether there are none.
-    pub(super) fn is_empty(&self) -> bool {
-        self.ports.is_empty()
     }
 
     /// Returns the CPU of each interface.

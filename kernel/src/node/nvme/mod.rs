@@ -226,6 +226,12 @@ fn subsystem_name(text: &str) -> Result<Nqn, AdminError> {
 /// A name as people write it (Base 2.0, section 4.5): others are slips. A host may call itself anything.
 fn nqn(what: &str, text: &str) -> Result<Nqn, AdminError> {
     let name = Nqn::new(text).map_err(|why| AdminError::usage(format!("{what}: {why}")))?;
+    // The configuration keeps names between commas and =.
+    if let Some(odd) = text.chars().find(|it| !it.is_ascii_graphic() || [',', '='].contains(it)) {
+        return Err(AdminError::usage(format!(
+            "{what}: a name with {odd:?} is not taken: printable ASCII without , and ="
+        )));
+    }
     match text.starts_with("nqn.") {
         true => Ok(name),
         false => Err(AdminError::usage(format!("{what}: \"{text}\" is no NQN: these begin with nqn."))),

@@ -9,10 +9,12 @@
 //! | [`sectors`] | `SectorAdmin` | read, write, trim, inject-error, clear-errors, errors, bench |
 //! | [`exports`] | `ExportAdmin` | export, unexport |
 //! | [`network`] | `NetworkAdmin` | net |
+//! | [`config`] | `ConfigAdmin` | config |
 //! | [`machine`] | `MachineAdmin` | stats, trace, poweroff, reboot |
 //!
 //! A new command is an entry in its family's `COMMANDS`, a request, a reply, and a method of the family's trait.
 
+pub mod config;
 pub mod exports;
 pub mod inventory;
 pub mod machine;

@@ -1,0 +1,237 @@
+//! Puts a key's value in force: at start, and when it is set.
+//!
+//! A value of items is put in force item by item: those that are gone end, those that are new begin. If one fails, those that
+//! were done are undone.
+
+use alloc::format;
+use alloc::string::{String, ToString as _};
+use alloc::vec::Vec;
+
+use net::setting::Setting;
+use service::admin::Mode;
+use service::admin::commands::exports::HostRule;
+use service::config::hosts::HostItem;
+use service::config::keys::{self, Form, Key, When, interface, items};
+use service::error::{AdminError, ErrorCode};
+
+use crate::memory_map;
+use crate::node::{Machine, Node};
+
+/// The item of `export` that stands for all devices.
+const ALL: &str = "all";
+
+/// Returns whether a value of `export` has a device: by name, or as one of all; `-DEV` takes it out.
+pub(super) fn is_offered(value: &str, dev: &str) -> bool {
+    let mut found = false;
+    for item in items(value) {
+        match item.strip_prefix('-') {
+            Some(out) if out == dev => return false,
+            Some(_) => {}
+            None => found |= item == ALL || item == dev,
+        }
+    }
+    found
+}
+
+/// Returns a value of `export` with a device, or without it.
+pub(super) fn with_offered(value: &str, dev: &str, offered: bool) -> String {
+    let out = format!("-{dev}");
+    let mut kept: Vec<&str> = items(value).filter(|item| *item != dev && *item != out).collect();
+    let has_all = kept.contains(&ALL);
+    match (offered, has_all) {
+        (true, false) => kept.push(dev),
+        (false, true) => kept.push(&out),
+        _ => {}
+    }
+    keys::of_items(kept)
+}
+
+/// Reads a value of `console`.
+fn mode(value: &str) -> Option<Mode> {
+    match value {
+        "person" => Some(Mode::Console),
+        "text" => Some(Mode::Text),
+        "json" => Some(Mode::Json),
+        _ => None,
+    }
+}
+
+impl<M: Machine> Node<M> {
+    /// Returns how the console is to talk.
+    pub fn console_mode(&self) -> Mode {
+        mode(self.config.layers.value(keys::CONSOLE)).unwrap_or(Mode::Console)
+    }
+
+    /// Puts all in force that is configured, after the namespaces were opened. What cannot be is noted, and left out.
+    pub(in crate::node) fn put_all_in_force(&mut self, line: &str) {
+        // The kernel has read it before there was a node.
+        if let Err(value) = memory_map::wants_legacy(line) {
+            let what = format!("pmem.type12={value} is neither on nor off: memory of type 12 is left alone");
+            self.config.slip(&self.machine, "command line", what);
+        }
+        for name in self.config_names() {
+            let (value, source) = self.config.layers.get(&name);
+            let (value, place) = (String::from(value), source.place());
+            let slips: Vec<String> = match Key::named(&name) {
+                None => Vec::from([format!("{name}: there is no such key: it is kept, and does nothing")]),
+                // Namespaces have been opened by one of these, and are offered by the other.
+                Some(_) if name == keys::DISABLED || name == keys::EXPORT => Vec::new(),
+                Some(key) if key.when == When::OnCommandLine => Vec::new(),
+                Some(key) if key.form == Form::Items => {
+                    let begun = items(&value).map(|item| self.begin(&name, item));
+                    begun.filter_map(|result| Some(format!("{name}: {}", result.err()?))).collect()
+                }
+                Some(_) => match self.put_one_in_force(&name, &value) {
+                    // Another address than was meant could be another machine's.
+                    Err(why) if interface(&name).is_some() && why.code == ErrorCode::Usage => {
+                        Vec::from([format!("{name}: its setting is wrong, and it stays off: {why}")])
+                    }
+                    result => result.err().map(|why| format!("{name}: {why}")).into_iter().collect(),
+                },
+            };
+            slips.into_iter().for_each(|what| self.config.slip(&self.machine, place, what));
+        }
+        self.offer_new();
+    }
+
+    /// Puts a value in force that is to be set.
+    ///
+    /// # Errors
+    /// Why it cannot be: then what was in force is so still, or what could not be undone is said.
+    pub(super) fn put_in_force(&mut self, name: &str, value: &str) -> Result<(), AdminError> {
+        let Some(key) = Key::named(name) else {
+            return Err(AdminError::not_found(format!("no key \"{name}\": config shows what there is")));
+        };
+        if key.when == When::OnCommandLine {
+            return Err(AdminError::usage(format!(
+                "{name} is read before any medium is: only the command line can have it"
+            )));
+        }
+        let before = String::from(self.config.layers.value(name));
+        match (key.form, name) {
+            (_, keys::EXPORT) => self.put_offers_in_force(&before, value),
+            (Form::Items, _) => self.put_items_in_force(name, &before, value),
+            (Form::One, _) => self.put_one_in_force(name, value),
+        }
+    }
+
+    fn put_one_in_force(&mut self, name: &str, value: &str) -> Result<(), AdminError> {
+        if let Some(number) = interface(name) {
+            let setting = Setting::parse(value).map_err(|why| AdminError::usage(why.to_string()))?;
+            let shown = setting.to_string();
+            if !self.networks.configure(number, setting, self.machine.now_ns()) {
+                return Err(AdminError::not_found("there is no such interface: it is left alone"));
+            }
+            self.machine.log(format_args!("{name}: {}, {shown}", self.networks.describe(number)));
+            return Ok(());
+        }
+        match name {
+            keys::CONSOLE => match mode(value) {
+                Some(_) => Ok(()),
+                None => Err(AdminError::usage(format!("\"{value}\" is none of person, text and json"))),
+            },
+            _ => unreachable!("{name} is a key of one value"),
+        }
+    }
+
+    fn put_items_in_force(&mut self, name: &str, before: &str, value: &str) -> Result<(), AdminError> {
+        let has = |value: &str, item: &str| items(value).any(|other| other == item);
+        let (gone, new) =
+            (items(before).filter(|item| !has(value, item)), items(value).filter(|item| !has(before, item)));
+        // Several items end before others begin: a device may have got another name.
+        let steps = gone.map(|item| (item, false)).chain(new.map(|item| (item, true)));
+        let mut done = Vec::new();
+        for (item, begins) in steps {
+            let result = if begins { self.begin(name, item) } else { self.end(name, item) };
+            if let Err(why) = result {
+                for (item, began) in done.into_iter().rev() {
+                    let _ = if began { self.end(name, item) } else { self.begin(name, item) };
+                }
+                return Err(why);
+            }
+            done.push((item, begins));
+        }
+        Ok(())
+    }
+
+    fn put_offers_in_force(&mut self, before: &str, value: &str) -> Result<(), AdminError> {
+        for item in items(value).map(|item| item.strip_prefix('-').unwrap_or(item)).filter(|item| *item != ALL) {
+            self.disk(item)?;
+        }
+        let disks: Vec<_> = self.disks().map(|disk| disk.name.clone()).collect();
+        for dev in &disks {
+            match (is_offered(before, dev), is_offered(value, dev)) {
+                (false, true) => self.exports.export(self.disk(dev)?)?,
+                (true, false) if self.exports.names().contains(dev) => self.exports.unexport(dev)?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Begins what an item of a key stands for.
+    fn begin(&mut self, name: &str, item: &str) -> Result<(), AdminError> {
+        match name {
+            keys::NVME_EXPORT => {
+                let (dev, nqn) = item.split_once('=').map_or((item, None), |(dev, nqn)| (dev, Some(nqn)));
+                let served = self.serve_by_nvme(dev, nqn)?;
+                self.machine.log(format_args!("{dev}: served by NVMe/TCP as {}", served.nqn));
+                Ok(())
+            }
+            keys::NVME_ALLOW => {
+                let item = HostItem::parse(item);
+                self.nvme.allow(&rule(item), item.secret)
+            }
+            keys::DISABLED => {
+                let place = self.place(item)?;
+                self.disable(place)
+            }
+            _ => unreachable!("{name} is a key of items"),
+        }
+    }
+
+    /// Ends it. What is not there has ended.
+    fn end(&mut self, name: &str, item: &str) -> Result<(), AdminError> {
+        let result = match name {
+            keys::NVME_EXPORT => self.end_nvme(item.split_once('=').map_or(item, |(dev, _)| dev)),
+            keys::NVME_ALLOW => self.nvme.deny(&rule(HostItem::parse(item))),
+            keys::DISABLED => self.place(item).and_then(|place| self.enable(place)),
+            _ => unreachable!("{name} is a key of items"),
+        };
+        match result {
+            Err(why) if why.code == ErrorCode::NotFound => Ok(()),
+            result => result,
+        }
+    }
+}
+
+/// Returns what an item allows.
+fn rule(item: HostItem<'_>) -> HostRule {
+    HostRule { host: item.host.into(), nqn: item.nqn.map(Into::into) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_are_offered_by_name_or_as_one_of_all() {
+        for (value, offered) in [
+            ("all", true),
+            ("none", false),
+            ("pmem0s", true),
+            ("pmem1s", false),
+            ("all,-pmem0s", false),
+            ("-pmem0s", false),
+        ] {
+            assert_eq!(is_offered(value, "pmem0s"), offered, "{value}");
+            for wanted in [true, false] {
+                let value = with_offered(value, "pmem0s", wanted);
+                assert_eq!(is_offered(&value, "pmem0s"), wanted, "{value}");
+                assert_eq!(with_offered(&value, "pmem0s", wanted), value);
+            }
+        }
+        assert_eq!(with_offered("all", "pmem0s", false), "all,-pmem0s");
+        assert_eq!(with_offered("all,-pmem0s", "pmem0s", true), "all");
+    }
+}

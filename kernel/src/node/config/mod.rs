@@ -1,0 +1,211 @@
+//! The configuration: what the node is told to be, by the command line, by what its media keep, and by commands.
+//!
+//! | part | does |
+//! |---|---|
+//! | this | where copies are; loads them before any namespace is opened |
+//! | [`store`] | two copies on a medium, whatever a power cut leaves |
+//! | `force` | puts a key's value in force |
+//! | `admin` | the command `config`; keeps keys true that other commands change |
+//!
+//! # Where copies are
+//! A node may have several; the one that was saved last counts.
+//!
+//! - In a namespace of its own, named `untorn-config`, in raw mode, where labels are. Linux shows it as a raw namespace, and
+//!   finds nothing in it.
+//! - In the first page of a namespace without labels, if a BTT begins in its second. The BTT leaves that page out, so that what
+//!   probes for file systems sees none (btt's `info_block::Version::V1_1`). Linux reads it only if it finds no BTT, ndctl and
+//!   PMDK do not read it at all.
+
+mod admin;
+mod force;
+pub mod store;
+
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use btt::info_block::Version;
+use drivers::medium::AnyMedium;
+use nvdimm::namespace::{BttPlace, Namespace};
+use service::config::keys::{self, INTERFACE};
+use service::config::record::Sequence;
+use service::config::{Layers, Settings};
+
+use super::attach::{Mapped, medium, starts_btt};
+use super::{Machine, Node};
+use crate::command_line;
+use store::{Copies, Room};
+
+/// The name of the namespace that keeps nothing but the configuration.
+pub(super) const NAMESPACE: &str = "untorn-config";
+
+/// The node's configuration.
+#[derive(Debug, Default)]
+pub(super) struct Config {
+    pub(super) layers: Layers,
+    /// The greatest sequence that was found or written.
+    sequence: Sequence,
+    /// The places that have copies, as they were when they were read or written last.
+    known: Vec<Known>,
+    /// What is wrong on the command line, or with what is configured.
+    pub(super) slips: Vec<Slip>,
+}
+
+/// Something that is configured wrongly.
+#[derive(Debug)]
+pub(super) struct Slip {
+    /// `command line`, or `configuration`.
+    pub(super) place: &'static str,
+    /// What is wrong, and what was done about it.
+    pub(super) what: String,
+}
+
+/// A place that has copies.
+#[derive(Debug)]
+struct Known {
+    /// Its namespace: `namespace0.0`.
+    name: String,
+    copies: Copies,
+}
+
+/// A place for copies.
+struct Place {
+    /// Its namespace.
+    name: String,
+    medium: AnyMedium,
+    room: Room,
+}
+
+impl Config {
+    /// Returns what is wrong with the copies, and where: a sentence each.
+    pub(super) fn faults(&self) -> impl Iterator<Item = (&str, String)> {
+        let newest = self.newest().map(|(sequence, settings)| (sequence, settings.clone()));
+        self.known.iter().flat_map(move |Known { name, copies }| {
+            let own = copies.newest();
+            let mut faults = Vec::new();
+            match (own, copies.newer(), &newest) {
+                (_, Some(major), _) => faults.push(format!(
+                    "a copy of the configuration is of a newer untorn (version {major}), and left alone: config save -f writes \
+                     over it"
+                )),
+                (None, ..) => faults.push(
+                    "its configuration is damaged, and does not count: config save writes it anew".to_string(),
+                ),
+                (Some((sequence, _)), None, Some((greatest, _))) if sequence < *greatest => faults.push(format!(
+                    "its configuration is older than another one, and does not count: config save makes them alike (saved \
+                     {} times, the other one {})",
+                    sequence.0, greatest.0
+                )),
+                (Some((_, settings)), None, Some((_, counts))) if settings != counts => faults.push(
+                    "its configuration differs from another one that was saved as often, and does not count: config save makes \
+                     them alike"
+                        .to_string(),
+                ),
+                _ if copies.is_damaged() => {
+                    faults.push("one of its two copies of the configuration is damaged: config save mends it".to_string());
+                }
+                _ => {}
+            }
+            faults.into_iter().map(move |fault| (name.as_str(), fault))
+        })
+    }
+
+    /// Returns the settings that count: those that were saved most often, of the first place of several.
+    fn newest(&self) -> Option<(Sequence, &Settings)> {
+        let sound = self.known.iter().filter_map(|known| known.copies.newest());
+        sound.fold(None, |best: Option<(Sequence, &Settings)>, it| match best {
+            Some(best) if best.0 >= it.0 => Some(best),
+            _ => Some(it),
+        })
+    }
+
+    /// Notes something that is configured wrongly.
+    fn slip<M: Machine>(&mut self, machine: &M, place: &'static str, what: String) {
+        machine.log(format_args!("{place}: {what}"));
+        self.slips.push(Slip { place, what });
+    }
+}
+
+/// Returns the room for copies that a namespace in memory has, if it has any.
+pub(super) fn room(namespace: &Namespace) -> Option<Room> {
+    match &namespace.labelling {
+        Some(labelling) if labelling.name == NAMESPACE => Some(Room::OF_NAMESPACE),
+        None if namespace.btt_place() == Some(BttPlace::V1_1) => Some(Room::IN_FRONT),
+        _ => None,
+    }
+}
+
+/// Returns the place for copies that a namespace has, if it has one.
+fn place(mapped: &Mapped, namespace: &Namespace) -> Option<Place> {
+    if !matches!(mapped, Mapped::Pmem(_)) {
+        return None;
+    }
+    let room = room(namespace)?;
+    let medium = medium(mapped, namespace).ok()?;
+    Some(Place { name: namespace.id.to_string(), medium, room })
+}
+
+impl Place {
+    /// Returns whether copies may be written here: in front of a BTT only if there is one. Else the page may be the start of
+    /// anything.
+    fn may_be_written(&self) -> bool {
+        use btt::media::Medium as _;
+        let is_there = self.room == Room::OF_NAMESPACE || starts_btt(&self.medium, Version::V1_1);
+        is_there && !self.medium.read_only()
+    }
+}
+
+impl<M: Machine> Node<M> {
+    /// Returns the places for copies among these namespaces.
+    fn config_places<'a>(&'a self, namespaces: impl IntoIterator<Item = &'a Namespace>) -> Vec<Place> {
+        let of = |namespace: &Namespace| {
+            let slot = self.regions.iter().find(|slot| slot.region.id == namespace.id.region)?;
+            place(slot.medium.as_ref().ok()?, namespace)
+        };
+        namespaces.into_iter().filter_map(of).collect()
+    }
+
+    /// Loads the configuration of these namespaces, none of which is open yet, and takes the command line's.
+    pub(super) fn load_config(&mut self, line: &str, namespaces: &[Namespace]) {
+        let mut config = Config::default();
+        for place in self.config_places(namespaces) {
+            match Copies::load(&place.medium, place.room) {
+                Ok(copies) if copies.is_none() => {}
+                Ok(copies) => config.known.push(Known { name: place.name, copies }),
+                // The namespace fails, too, and says so.
+                Err(why) => self.machine.log(format_args!("{}: its configuration was not read: {why}", place.name)),
+            }
+        }
+        let newest = config.newest().map(|(sequence, settings)| (sequence, settings.clone()));
+        let (sequence, stored) = newest.unwrap_or_default();
+        config.sequence = sequence;
+        let mut slips: Vec<String> = Vec::new();
+        for key in command_line::slips(line) {
+            slips.push(format!("{key}: there is no such key: it is left alone"));
+        }
+        config.layers = Layers::new(command_line::words(line), stored, |why| slips.push(why.to_string()));
+        slips.into_iter().for_each(|what| config.slip(&self.machine, "command line", what));
+        let faults: Vec<String> = config.faults().map(|(name, what)| format!("{name}: {what}")).collect();
+        faults.iter().for_each(|what| self.machine.log(format_args!("configuration: {what}")));
+        if !config.known.is_empty() && config.newest().is_none() {
+            self.machine.log(format_args!("configuration: none of it can be used: all is as by default"));
+        }
+        self.config = config;
+    }
+
+    /// Returns the names of the keys to show.
+    fn config_names(&self) -> Vec<String> {
+        let interfaces = (0..self.networks.count()).map(|number| INTERFACE.replace('N', &number.to_string()));
+        self.config.layers.names(interfaces)
+    }
+
+    /// Returns whether a namespace is to stay closed: an admin disabled it, and saved that.
+    pub(super) fn stays_disabled(&self, is_called: impl Fn(&str) -> bool) -> bool {
+        keys::items(self.config.layers.value(keys::DISABLED)).any(is_called)
+    }
+
+    /// Returns whether consumers are offered a device.
+    pub(super) fn is_offered(&self, dev: &str) -> bool {
+        force::is_offered(self.config.layers.value(keys::EXPORT), dev)
+    }
+}
