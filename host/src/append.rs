@@ -30,6 +30,17 @@ impl Append {
         Ok(Self(text))
     }
 
+    /// Returns the words, and after them one more key, which the program needs for itself: it cannot be among them.
+    ///
+    /// # Errors
+    /// It is, for people.
+    pub fn with(&self, key: &str, value: &str) -> Result<Self, String> {
+        if self.words().any(|word| word.split_once('=').is_some_and(|(found, _)| found == key)) {
+            return Err(format!("{key} is {value} here: this program reads the console as a person does"));
+        }
+        Self::parse(&format!("{} {key}={value}", self.0))
+    }
+
     /// Returns the words, one space between.
     #[must_use]
     pub fn text(&self) -> &str {
@@ -56,6 +67,9 @@ mod tests {
         for wrong in ["a", "=b", "a=\"b\"", "a='b'", "a=\\b", "a=\u{e4}", "a=b c"] {
             assert!(Append::parse(wrong).is_err(), "{wrong}");
         }
+        let own = Append::parse("a=b").expect("a word");
+        assert_eq!(own.with("c", "d").as_ref().map(Append::text), Ok("a=b c=d"));
+        assert!(own.with("a", "d").is_err());
         assert!(Append::parse(&format!("a={}", "x".repeat(2046))).is_ok());
         assert!(Append::parse(&format!("a={}", "x".repeat(2047))).is_err());
     }

@@ -313,7 +313,9 @@ pub(crate) fn run(mut hardware: Hardware) -> ! {
 
     let mut idle = Idle::new(cpus);
     let mut console = AttendedLink { link: console, exports: Arc::clone(&exports), cpu: this_cpu };
-    let mut session = Session::new();
+    let mut console_mode = node.console_mode();
+    let mut session = Session::in_mode(console_mode);
+    log::set_quiet(session.is_quiet());
     session.start(&mut console);
     let mut looked_at = clock.now_ns();
     let mut settled_at = looked_at;
@@ -340,6 +342,12 @@ pub(crate) fn run(mut hardware: Hardware) -> ! {
         log::set_quiet(session.is_quiet());
         if activity == Activity::Busy {
             node.offer_new(); // a command may have made a disk
+            let configured = node.console_mode();
+            if configured != console_mode {
+                console_mode = configured;
+                session.set_mode(configured, &mut console);
+                log::set_quiet(session.is_quiet());
+            }
         }
         let served = exports.poll_control() | exports.poll(this_cpu) | networks.poll(this_cpu, clock.now_ns());
         match activity {

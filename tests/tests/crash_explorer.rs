@@ -41,6 +41,12 @@ fn explore(wanted: impl Fn(&str) -> bool, states: u64, second_cuts: u64) {
 
 const CREATION: &str = "creation";
 const REPAIRS: &str = "repairs and the rewriting of flogs";
+const SAVES: &str = "saves of the configuration";
+
+#[test]
+fn every_cut_of_a_save_of_the_configuration_leaves_old_or_new_settings() {
+    explore(|group| group == SAVES, 7_000, 7_000);
+}
 
 #[test]
 fn every_cut_of_a_creation_keeps_every_promise() {
@@ -56,7 +62,7 @@ fn every_cut_of_a_repair_keeps_every_promise() {
 fn every_cut_of_small_programs_keeps_every_promise() {
     let large = ["3 lanes x 2 writes", "2 lanes x 3 writes", "3 lanes x 3 writes"];
     let is_large = |group: &str| large.iter().any(|large| group.starts_with(large));
-    explore(|group| ![CREATION, REPAIRS].contains(&group) && !is_large(group), 15_000, 8_000);
+    explore(|group| ![CREATION, REPAIRS, SAVES].contains(&group) && !is_large(group), 15_000, 8_000);
 }
 
 #[test]

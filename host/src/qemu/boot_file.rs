@@ -26,7 +26,6 @@ impl BootFile {
             Boot::Pvh => image.clone(),
             Boot::Uefi => image.with_extension("efi"),
             // The command line stands in it: two runs at once may want different ones.
-            Boot::Bios if append == Append::default() => image.with_extension("iso"),
             Boot::Bios => {
                 let mut hash = DefaultHasher::new();
                 append.text().hash(&mut hash);

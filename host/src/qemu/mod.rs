@@ -142,7 +142,9 @@ impl Plan {
         let windows: Vec<File> = rams.iter().map(|_| keep()).collect::<Result<_, _>>()?;
         let qemu = env::var_os("QEMU").filter(|qemu| !qemu.is_empty()).unwrap_or("qemu-system-x86_64".into());
         let image = target.join("release").join("untorn");
-        let append = options.append.clone().unwrap_or_default();
+        // Its prompt is waited for, whatever the media are configured for.
+        let append = options.append.clone().unwrap_or_default().with("console", "person");
+        let append = append.map_err(|why| QemuError::Usage(format!("--append: {why}")))?;
         let boot = BootFile::new(options.boot, image, append);
         let program = Machine {
             qemu: qemu.clone(),

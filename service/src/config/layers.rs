@@ -106,7 +106,8 @@ impl Layers {
     pub fn names(&self, interfaces: impl IntoIterator<Item = String>) -> Vec<String> {
         let known = KEYS.iter().map(|key| key.name).filter(|name| *name != INTERFACE).map(String::from);
         let given = [&self.stored, &self.line].into_iter().flat_map(Settings::iter).map(|(name, _)| name.into());
-        let all: BTreeSet<String> = known.chain(interfaces).chain(given).chain(self.set.keys().cloned()).collect();
+        let mut all: BTreeSet<String> = known.chain(interfaces).chain(given).chain(self.set.keys().cloned()).collect();
+        all.retain(|name| Key::named(name).is_some() || !self.value(name).is_empty());
         all.into_iter().collect()
     }
 

@@ -24,7 +24,8 @@
 //! | reply | ESC `_`, the reply as that mode has it, ESC `\` |
 //!
 //! These are control strings of ECMA-48 (APC and PM), which terminals do not show. The line that is being typed stays as
-//! it is, and so does its row. CAN, or ^C, takes a request back that is not at its end. While one is under way no log line
+//! it is, and so does its row. In the modes for programs, too, a request may stand so where a line could begin: the program
+//! need not know which mode it meets. CAN, or ^C, takes a request back that is not at its end. While one is under way no log line
 //! is shown. A line may begin with `#`, a number and a blank: then so does its reply, which tells it from others.
 //!
 //! # While a command is carried out
@@ -66,6 +67,8 @@ pub const BESIDE_START_TEXT: &[u8] = b"\x1b^";
 /// Ends a reply to a request beside a person: ECMA-48's ST.
 pub const BESIDE_END: &[u8] = b"\x1b\\";
 
+const ESC: u8 = 0x1b;
+
 /// ^C: ends a command, and takes back a line that is not at its end.
 const CANCEL: u8 = 0x03;
 
@@ -96,6 +99,8 @@ pub struct Session {
     line: LineBuffer,
     /// The form of the reply, while a request beside a person is under way.
     beside: Option<Mode>,
+    /// Whether the last byte was an ESC that may begin such a request, in the modes for programs.
+    begins_beside: bool,
     /// Whether the last byte was a person's CR: then an LF belongs to it.
     after_return: bool,
 }
@@ -110,19 +115,37 @@ impl Session {
     /// A session in console mode. Nothing is sent until [`Session::start`].
     #[must_use]
     pub fn new() -> Self {
+        Self::in_mode(Mode::Console)
+    }
+
+    /// A session in this mode.
+    #[must_use]
+    pub fn in_mode(mode: Mode) -> Self {
         Self {
-            mode: Mode::Console,
+            mode,
             keys: Keys::default(),
             editor: Editor::default(),
             line: LineBuffer::default(),
             beside: None,
+            begins_beside: false,
             after_return: false,
         }
     }
 
-    /// Shows the first prompt: the machine is ready.
+    /// Shows the first prompt: the machine is ready. In the modes for programs nothing is sent.
     pub fn start<L: ByteLink + ?Sized>(&mut self, link: &mut L) {
-        self.editor.prompt(link);
+        if self.mode == Mode::Console {
+            self.editor.prompt(link);
+        }
+    }
+
+    /// Changes the mode: the configuration has another one. A line that is not at its end is dropped.
+    pub fn set_mode<L: ByteLink + ?Sized>(&mut self, mode: Mode, link: &mut L) {
+        if mode != self.mode {
+            self.mode = mode;
+            self.line.clear();
+            self.start(link);
+        }
     }
 
     /// How the session talks now.
@@ -201,6 +224,25 @@ impl Session {
             self.line.clear();
             return None;
         }
+        if self.beside.is_none() && self.line.is_empty() {
+            // No line begins with ESC or CAN.
+            match (core::mem::take(&mut self.begins_beside), byte) {
+                (true, b'_') => self.beside = Some(Mode::Json),
+                (true, b'^') => self.beside = Some(Mode::Text),
+                (false, ESC) => self.begins_beside = true,
+                (false, CANCEL_BESIDE) => {}
+                (true, _) => {
+                    _ = self.line.push(ESC);
+                    return self.push(byte, link);
+                }
+                (false, _) => return self.push(byte, link),
+            }
+            return None;
+        }
+        self.push(byte, link)
+    }
+
+    fn push<L: ByteLink + ?Sized>(&mut self, byte: u8, link: &mut L) -> Option<Result<String, AdminError>> {
         let line = self.line.push(byte)?;
         Some(whole(line, link))
     }

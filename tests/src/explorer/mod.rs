@@ -10,7 +10,7 @@
 //! | [`promise`] | what must be true of a BTT after a cut |
 //! | [`stage`], [`lanes`] | several CPUs in the real code, one step at a time, in every order |
 //! | [`program`] | what those CPUs are to do |
-//! | [`single`], [`creation`], [`losses`], [`repairs`] | one operation, cut anywhere |
+//! | [`single`], [`creation`], [`losses`], [`repairs`], [`saving`] | one operation, cut anywhere |
 //! | [`scenarios`] | what is explored, in which order |
 
 pub mod creation;
@@ -22,6 +22,7 @@ pub mod medium;
 pub mod program;
 pub mod promise;
 pub mod repairs;
+pub mod saving;
 pub mod scenarios;
 pub mod single;
 pub mod small;

@@ -8,6 +8,7 @@ use super::lanes::Lanes;
 use super::losses::LostLine;
 use super::program::{Op, Program};
 use super::repairs::{Damage, Repair};
+use super::saving::Saving;
 use super::single::Single;
 use super::small::Small;
 use super::stage::Grain;
@@ -92,7 +93,11 @@ pub fn groups() -> Vec<Group> {
     let losses = [true, false]
         .into_iter()
         .flat_map(|line_order| [0, 1].map(|line| Box::new(Single(LostLine { line, line_order })) as Box<dyn Scenario>));
+    let saves = [true, false].into_iter().flat_map(|line_order| {
+        [0, 1, 2].map(|before| Box::new(Single(Saving { before, line_order })) as Box<dyn Scenario>)
+    });
     vec![
+        Group { name: "saves of the configuration", scenarios: saves.collect() },
         Group { name: "2 lanes x 1 write, each access a step", scenarios: lanes(Grain::Access, all(2, 1, 2, 1, true)) },
         Group {
             name: "2 lanes x 1 write behind a window, each access a step",

@@ -2,6 +2,7 @@
 
 mod attention;
 mod check;
+mod config;
 mod export;
 mod health;
 mod labels;

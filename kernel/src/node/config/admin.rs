@@ -11,6 +11,7 @@ use service::admin::commands::exports::HostRule;
 use service::admin::commands::namespaces::create::{CreateNamespace, NamespaceMode};
 use service::config::hosts::{HIDDEN, HostItem, SECRET};
 use service::config::keys::{self, Key, items};
+use service::config::settings::SettingsError;
 use service::error::AdminError;
 use service::inventory::RegionType;
 
@@ -33,11 +34,11 @@ impl<M: Machine> ConfigAdmin for Node<M> {
 
     fn set_config(&mut self, key: &str, value: &str) -> Result<Entry, AdminError> {
         let value = self.with_secrets(key, value)?;
+        let unkept = |why: SettingsError| AdminError::usage(why.to_string());
         // Whether it can be kept is found out before anything changes.
-        let mut layers = self.config.layers.clone();
-        layers.set(key, &value).map_err(|why| AdminError::usage(why.to_string()))?;
+        self.config.layers.clone().set(key, &value).map_err(unkept)?;
         self.put_in_force(key, &value)?;
-        self.config.layers = layers;
+        self.config.layers.set(key, &value).map_err(unkept)?;
         Ok(self.entry(key))
     }
 
@@ -236,6 +237,13 @@ impl<M: Machine> Node<M> {
         let others =
             items(self.config.layers.value(keys::NVME_ALLOW)).filter(|item| !HostItem::parse(item).is_about(&about));
         let value = keys::of_items(others.chain(item.as_deref()));
+        self.keep(keys::NVME_ALLOW, value);
+    }
+
+    /// Keeps `nvme.allow` true: a subsystem is gone, and with it who might use it alone.
+    pub(in crate::node) fn forget_allowed(&mut self, nqn: &str) {
+        let is_of = |item: &&str| HostItem::parse(item).nqn == Some(nqn);
+        let value = keys::of_items(items(self.config.layers.value(keys::NVME_ALLOW)).filter(|item| !is_of(item)));
         self.keep(keys::NVME_ALLOW, value);
     }
 

@@ -69,7 +69,10 @@ impl<M: Machine> Node<M> {
             let what = format!("pmem.type12={value} is neither on nor off: memory of type 12 is left alone");
             self.config.slip(&self.machine, "command line", what);
         }
-        for name in self.config_names() {
+        let mut names = self.config_names();
+        // What hosts may use comes after what there is.
+        names.sort_by_key(|name| name == keys::NVME_ALLOW);
+        for name in names {
             let (value, source) = self.config.layers.get(&name);
             let (value, place) = (String::from(value), source.place());
             let slips: Vec<String> = match Key::named(&name) {
@@ -190,7 +193,7 @@ impl<M: Machine> Node<M> {
         }
     }
 
-    /// Ends it. What is not there has ended.
+    /// Ends it. What is not there, or could not begin, has ended.
     fn end(&mut self, name: &str, item: &str) -> Result<(), AdminError> {
         let result = match name {
             keys::NVME_EXPORT => self.end_nvme(item.split_once('=').map_or(item, |(dev, _)| dev)),
@@ -199,7 +202,7 @@ impl<M: Machine> Node<M> {
             _ => unreachable!("{name} is a key of items"),
         };
         match result {
-            Err(why) if why.code == ErrorCode::NotFound => Ok(()),
+            Err(why) if matches!(why.code, ErrorCode::NotFound | ErrorCode::Usage) => Ok(()),
             result => result,
         }
     }

@@ -102,7 +102,7 @@ impl Config {
                         .to_string(),
                 ),
                 _ if copies.is_damaged() => {
-                    faults.push("one of its two copies of the configuration is damaged: config save mends it".to_string());
+                    faults.push("one of its two copies of the configuration is damaged, or was being written when the power went: config save mends it".to_string());
                 }
                 _ => {}
             }

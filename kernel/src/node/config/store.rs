@@ -1,14 +1,10 @@
 //! Two copies of the settings on a medium, which a power cut at any moment leaves as one of: those before, the new ones.
 //!
 //! # Order
-//! A save writes the copy that is not in force first, then the other one. For each:
-//!
-//! 1. its header becomes zeroes; **fence**. From here on the copy is none, whatever else of it a cut leaves;
-//! 2. the lines are stored; **fence**;
-//! 3. the header is stored; **fence**: the copy is there. A cut within it leaves pieces of a header whose checksum is wrong.
-//!
-//! So a cut during the first copy leaves the other one, which is as it was. During the second copy the first one, which has
-//! the greater sequence, is in force already. In the end both are alike, and the loss of either loses nothing.
+//! A save writes the copy that is not in force first, makes it durable, and only then the other one. A copy's checksum covers
+//! its header and its lines, so what a cut leaves of one that is being written is no copy: the other one counts, which is the
+//! one that was in force or, while the second is written, the new one, whose sequence is greater. In the end both are alike,
+//! and the loss of either loses nothing.
 
 use alloc::vec;
 use core::fmt;
@@ -176,15 +172,10 @@ pub fn save<M: Medium>(
     let first = before.spare();
     for copy in [first, 1 - first] {
         let at = room.copies[copy];
-        medium.write(at, &[0; HEADER_BYTES])?;
-        medium.fence()?;
-        // A crash here leaves the other copy: the one in force, or, if this is the second one, the new one.
         medium.write(at.plus(HEADER_BYTES as u64), &text)?;
-        medium.fence()?;
-        // A crash here, too: the lines are nobody's without their header.
         medium.write(at, &header)?;
+        // A crash before this leaves the other copy, whatever of this one has landed; a crash after it leaves this one.
         medium.fence()?;
-        // A crash after this leaves the new settings.
         if load(medium, at, room)? != Some(Copy::Sound(sequence, settings.clone())) {
             return Err(SaveError::NotKept(at));
         }

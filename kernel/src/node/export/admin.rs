@@ -66,9 +66,10 @@ impl<M: Machine> Node<M> {
     ///
     /// # Errors
     /// As [`ExportAdmin::unexport_nvme`].
-    pub(in crate::node) fn end_nvme(&self, dev: &str) -> Result<(), AdminError> {
+    pub(in crate::node) fn end_nvme(&mut self, dev: &str) -> Result<(), AdminError> {
         self.disk(dev)?;
-        self.nvme.unexport(dev)?;
+        let nqn = self.nvme.unexport(dev)?;
+        self.forget_allowed(nqn.as_str());
         // A step under way may still use the disk.
         self.networks.wait_for_steps();
         Ok(())

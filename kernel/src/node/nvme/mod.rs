@@ -148,15 +148,15 @@ impl Nvme {
         Ok(nqn)
     }
 
-    /// Ends serving a disk. A step under way may still use it.
-    pub(super) fn unexport(&self, name: &str) -> Result<(), AdminError> {
+    /// Ends serving a disk. A step under way may still use it. Returns its subsystem's name.
+    pub(super) fn unexport(&self, name: &str) -> Result<Nqn, AdminError> {
         let mut disks = self.disks.lock();
         let served = disks.iter_mut().find(|served| served.disk.is_some() && served.name == name);
         let served = served
             .ok_or_else(|| AdminError::not_found(format!("{name} is not served by NVMe/TCP: status shows what is")))?;
         self.target.unexport(&served.nqn);
         served.disk = None;
-        Ok(())
+        Ok(served.nqn.clone())
     }
 
     /// Lets a host connect.
