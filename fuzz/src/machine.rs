@@ -27,6 +27,14 @@ pub struct Parts {
     pub consumer: Arc<FakeConsumer>,
 }
 
+/// A blank DIMM's memory. The machine before, on this thread, is not used any more.
+#[must_use]
+pub fn blank_memory() -> &'static Memory {
+    let memory = PARTS.with(|(memory, ..)| *memory);
+    memory.clear();
+    memory
+}
+
 /// A machine whose DIMM has a label area or not. The one before, on this thread, is not used any more.
 #[must_use]
 pub fn machine(label_area: bool) -> Parts {

@@ -53,4 +53,5 @@ smoke! {
     a_bridge_may_say_anything "control"
     a_host_may_send_anything "nvmf"
     a_person_may_type_anything "admin"
+    a_configuration_may_say_anything "config"
 }

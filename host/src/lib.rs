@@ -14,7 +14,7 @@
 //! - [`options`]: the command line;
 //! - [`script`]: several commands in a row, as `run-qemu.sh --exec` has them;
 //! - [`admin`]: a socket at which programs ask for commands while the appliance runs;
-//! - [`client`]: such a program;
+//! - [`client`]: such a program; [`settings`]: a configuration as a file;
 //! - [`beside`]: how they are asked for on the person's console;
 //! - [`screen`]: standard output, which may take nothing;
 //! - [`console`]: a person's terminal joined to the appliance's console.
@@ -42,3 +42,4 @@ pub mod quantity;
 pub mod screen;
 pub mod script;
 pub mod session;
+pub mod settings;

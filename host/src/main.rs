@@ -4,6 +4,7 @@
 //! or is not there; 124 a run's time is up; 128 + n ended by signal n.
 
 use std::env;
+use std::fs;
 use std::io::{self, IsTerminal, Read, Write};
 use std::process::{self, Command, ExitCode, ExitStatus};
 use std::sync::LazyLock;
@@ -30,9 +31,11 @@ use host::qemu::{Plan, QemuError};
 use host::screen::Screen;
 use host::script::{self, Script, ScriptError};
 use host::session::ReplyForm;
+use host::settings;
 use serde_json::Value;
 use service::admin::line::LINE_BYTES_MAX;
 use service::admin::table::specs;
+use service::config::hosts::HIDDEN;
 
 const FAILED: u8 = 1;
 const USAGE: u8 = 2;
@@ -84,6 +87,13 @@ fn main() -> ExitCode {
             options.retain(|option| option != "--json");
             ask(&it, &client::line(["list"].into_iter().chain(options.iter().map(String::as_str))))
         }
+        Verb::Config { ask: it, words } => match words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+            ["export"] => export_config(&it, None),
+            ["export", file] => export_config(&it, Some(file)),
+            ["import"] => import_config(&it, None),
+            ["import", file] => import_config(&it, Some(file)),
+            words => ask(&it, &client::line(["config"].into_iter().chain(words.iter().copied()))),
+        },
         Verb::Read { ask: it, raw, dev, lba, count } => {
             let line = client::line(["read", &dev, &lba.to_string(), &count.to_string()]);
             if raw { read_raw(&it, &line) } else { ask(&it, &line) }
@@ -299,6 +309,47 @@ fn ask(it: &Ask, line: &str) -> Result<u8, Failure> {
     let reply = reply(it, if it.json { ReplyForm::Json } else { ReplyForm::Text }, line)?;
     put(reply.text.as_bytes())?;
     Ok(reply.exit_code)
+}
+
+/// The object of a reply to a command that must be obeyed.
+fn object(it: &Ask, line: &str) -> Result<Value, Failure> {
+    let reply = reply(it, ReplyForm::Json, line)?;
+    let object: Value = serde_json::from_str(&reply.text).unwrap_or_default();
+    match object["error"]["message"].as_str() {
+        None if reply.exit_code == 0 => Ok(object),
+        why => Err(Failure(reply.exit_code.max(FAILED), why.unwrap_or("a reply without a reason").to_owned())),
+    }
+}
+
+fn export_config(it: &Ask, file: Option<&str>) -> Result<u8, Failure> {
+    let settings = settings::of_reply(&object(it, "config")?).map_err(|why| Failure(FAILED, why))?;
+    let text = settings::file(&settings);
+    if text.contains(HIDDEN) {
+        say("secrets are not in it: an appliance that knows them keeps them; for another one, write them in");
+    }
+    match file {
+        None => put(text.as_bytes()).map(|()| 0),
+        Some(file) => fs::write(file, text).map(|()| 0).map_err(|why| Failure(FAILED, format!("{file}: {why}"))),
+    }
+}
+
+fn import_config(it: &Ask, file: Option<&str>) -> Result<u8, Failure> {
+    let name = file.unwrap_or("standard input");
+    let text = match file {
+        Some(file) => fs::read_to_string(file),
+        None => io::read_to_string(io::stdin()),
+    };
+    let text = text.map_err(|why| Failure(FAILED, format!("{name}: {why}")))?;
+    let wanted = settings::read(&text).map_err(|why| Failure(USAGE, format!("{name}: {why}")))?;
+    let now = settings::of_reply(&object(it, "config")?).map_err(|why| Failure(FAILED, why))?;
+    for line in settings::commands(&now, &wanted) {
+        object(it, &line).map_err(|Failure(status, why)| {
+            // Without the value, which may have a secret in it.
+            let what: Vec<&str> = line.split(' ').take(3).collect();
+            Failure(status, format!("{}: {why}; what came before is in force, and nothing is saved", what.join(" ")))
+        })?;
+    }
+    ask(it, "config save")
 }
 
 fn read_raw(it: &Ask, line: &str) -> Result<u8, Failure> {

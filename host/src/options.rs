@@ -86,6 +86,19 @@ pub enum Verb {
         #[arg(allow_hyphen_values = true, trailing_var_arg = true, value_name = "OPTION")]
         options: Vec<String>,
     },
+    /// Shows or changes the configuration, or moves it to or from a file
+    ///
+    /// export [FILE] writes all that is not as by default as JSON; secrets are left out. import [FILE] sets all that, gives all
+    /// else its default, and saves it. Without FILE: standard output, and standard input. Other words go to the appliance:
+    /// show, set KEY VALUE, unset KEY, save, reset.
+    Config {
+        /// Whom to ask.
+        #[command(flatten)]
+        ask: Ask,
+        /// export, import, or the appliance's words
+        #[arg(allow_hyphen_values = true, trailing_var_arg = true, value_name = "WORD")]
+        words: Vec<String>,
+    },
     /// Reads sectors
     Read {
         /// Whom to ask.

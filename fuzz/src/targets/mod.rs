@@ -2,6 +2,7 @@
 
 mod acpi;
 mod admin;
+mod config;
 mod control;
 mod cxl;
 mod frames;
@@ -36,7 +37,7 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 11] = [
+pub const TARGETS: [Target; 12] = [
     Target {
         name: "nfit",
         what: "an NFIT, as it is and with its checksum mended",
@@ -124,6 +125,14 @@ pub const TARGETS: [Target; 11] = [
         bytes_max: 1024,
         more: &[],
         smoke: 1_000,
+    },
+    Target {
+        name: "config",
+        what: "the configuration on a real node's medium",
+        run: config::run,
+        bytes_max: 1024,
+        more: &[],
+        smoke: 400,
     },
 ];
 

@@ -20,10 +20,11 @@ use nvdimm::space;
 use service::error::AdminError;
 use uuid::Uuid;
 
+use super::config::room;
 use super::config::store::{Copies, Room};
 use super::content::{Content, recognise};
 use super::disk::BttDisk;
-use super::{Machine, Node, config, probe};
+use super::{Machine, Node, probe};
 
 /// The memory of an ordinary BTT: 256 free blocks an arena, some arenas, any number of CPUs.
 const ORDINARY_BYTES: u64 = 512 << 10;
@@ -178,7 +179,7 @@ pub(super) fn medium(region: &Mapped, namespace: &Namespace) -> Result<AnyMedium
 /// Recognises the content of a namespace without a BTT, and probes a blank one (invariant 5). The configuration in front of a
 /// BTT that is gone is nothing of it.
 fn look_at_content(namespace: &Namespace, medium: &AnyMedium) -> State {
-    let place = config::room(namespace);
+    let place = room::of(namespace);
     let is_there = |room| Copies::load(medium, room).is_ok_and(|copies| !copies.is_none());
     if place == Some(Room::OF_NAMESPACE) {
         return State::Raw(Content::Recognised("the configuration of untorn"));

@@ -15,8 +15,9 @@ use service::config::settings::SettingsError;
 use service::error::AdminError;
 use service::inventory::RegionType;
 
+use super::room::NAMESPACE;
 use super::store::{Copies, SaveError, save};
-use super::{Known, NAMESPACE, Place, force};
+use super::{Known, Place, force};
 use crate::node::{Machine, Node};
 
 /// The least size of the namespace that keeps the configuration: Linux aligns namespaces to it.

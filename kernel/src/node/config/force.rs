@@ -161,10 +161,17 @@ impl<M: Machine> Node<M> {
         for item in items(value).map(|item| item.strip_prefix('-').unwrap_or(item)).filter(|item| *item != ALL) {
             self.disk(item)?;
         }
+        if !self.exports.has_bridge() {
+            return Ok(());
+        }
         let disks: Vec<_> = self.disks().map(|disk| disk.name.clone()).collect();
         for dev in &disks {
             match (is_offered(before, dev), is_offered(value, dev)) {
-                (false, true) => self.exports.export(self.disk(dev)?)?,
+                // One of all need not be one that consumers can have.
+                (false, true) => match self.exports.export(self.disk(dev)?) {
+                    Err(why) if items(value).any(|item| item == dev) => return Err(why),
+                    _ => {}
+                },
                 (true, false) if self.exports.names().contains(dev) => self.exports.unexport(dev)?,
                 _ => {}
             }

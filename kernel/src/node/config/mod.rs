@@ -4,6 +4,7 @@
 //! |---|---|
 //! | this | where copies are; loads them before any namespace is opened |
 //! | [`store`] | two copies on a medium, whatever a power cut leaves |
+//! | `room` | which namespaces have room for copies |
 //! | `force` | puts a key's value in force |
 //! | `admin` | the command `config`; keeps keys true that other commands change |
 //!
@@ -18,6 +19,7 @@
 
 mod admin;
 mod force;
+pub(super) mod room;
 pub mod store;
 
 use alloc::format;
@@ -26,7 +28,7 @@ use alloc::vec::Vec;
 
 use btt::info_block::Version;
 use drivers::medium::AnyMedium;
-use nvdimm::namespace::{BttPlace, Namespace};
+use nvdimm::namespace::Namespace;
 use service::config::keys::{self, INTERFACE};
 use service::config::record::Sequence;
 use service::config::{Layers, Settings};
@@ -35,9 +37,6 @@ use super::attach::{Mapped, medium, starts_btt};
 use super::{Machine, Node};
 use crate::command_line;
 use store::{Copies, Room};
-
-/// The name of the namespace that keeps nothing but the configuration.
-pub(super) const NAMESPACE: &str = "untorn-config";
 
 /// The node's configuration.
 #[derive(Debug, Default)]
@@ -126,21 +125,12 @@ impl Config {
     }
 }
 
-/// Returns the room for copies that a namespace in memory has, if it has any.
-pub(super) fn room(namespace: &Namespace) -> Option<Room> {
-    match &namespace.labelling {
-        Some(labelling) if labelling.name == NAMESPACE => Some(Room::OF_NAMESPACE),
-        None if namespace.btt_place() == Some(BttPlace::V1_1) => Some(Room::IN_FRONT),
-        _ => None,
-    }
-}
-
 /// Returns the place for copies that a namespace has, if it has one.
 fn place(mapped: &Mapped, namespace: &Namespace) -> Option<Place> {
     if !matches!(mapped, Mapped::Pmem(_)) {
         return None;
     }
-    let room = room(namespace)?;
+    let room = room::of(namespace)?;
     let medium = medium(mapped, namespace).ok()?;
     Some(Place { name: namespace.id.to_string(), medium, room })
 }

@@ -503,6 +503,10 @@ impl Control {
         self.attached.values().filter_map(offer_of).any(|offer| is_it(&offer))
     }
 
+    pub(super) fn has_link(&self) -> bool {
+        self.link.is_some()
+    }
+
     pub(super) fn names(&self) -> Vec<String> {
         self.offers.iter().filter(|offer| offer.disk.is_some()).map(|offer| offer.name.clone()).collect()
     }

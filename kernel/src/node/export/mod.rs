@@ -331,6 +331,11 @@ impl Exports {
         self.control.lock().has_consumer(name)
     }
 
+    /// Returns whether there is a bridge to consumers.
+    pub(super) fn has_bridge(&self) -> bool {
+        self.control.lock().has_link()
+    }
+
     /// Returns the names of the disks that are offered.
     pub(super) fn names(&self) -> Vec<String> {
         self.control.lock().names()
