@@ -344,8 +344,11 @@ pub(crate) fn run(mut hardware: Hardware) -> ! {
             node.offer_new(); // a command may have made a disk
             let configured = node.console_mode();
             if configured != console_mode {
+                // A program that chose a mode of its own keeps it.
+                if session.mode() == console_mode {
+                    session.set_mode(configured, &mut console);
+                }
                 console_mode = configured;
-                session.set_mode(configured, &mut console);
                 log::set_quiet(session.is_quiet());
             }
         }
