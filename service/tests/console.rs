@@ -344,3 +344,36 @@ fn poweroff_is_answered_before_it_is_reported_and_nothing_after_it_runs() {
     assert_eq!(terminal.say(b"poweroff\rversion\r"), "poweroff\r\npowering off\r\n");
     assert_eq!((terminal.last, terminal.machine.quiesced), (Activity::Poweroff, 1));
 }
+
+#[test]
+fn a_program_need_not_know_which_mode_it_meets() {
+    let version = service::VERSION;
+    for mode in ["json", "text"] {
+        let mut terminal = Terminal::in_mode(mode);
+        let json = format!("\x1b_{{\"ok\":true,\"name\":\"untorn\",\"version\":\"{version}\"}}\n\x1b\\");
+        assert_eq!(terminal.say(b"\x1b_version\n"), json);
+        assert_eq!(terminal.say(b"\x1b^version\n"), format!("\x1b_untorn {version}\n\x1e0\n\x1b\\"));
+        assert_eq!(terminal.say(b"\x18"), "", "it was meant for a command that has ended");
+        // The next line is the mode's own; an ESC in one, or alone before one, is no text.
+        let own = terminal.say(b"version\n");
+        assert!(own.contains(version) && !own.contains('\x1b'), "{own:?}");
+        for line in [b"\x1bversion\n".as_slice(), b"ver\x1b_sion\n"] {
+            let refused = terminal.say(line);
+            assert!(refused.contains("usage") || refused.contains("\x1e2"), "{refused:?}");
+        }
+        assert!(terminal.say(b"version\n").contains(version));
+    }
+}
+
+#[test]
+fn the_configuration_changes_the_mode_and_only_a_person_gets_a_prompt() {
+    let mut terminal = Terminal::default();
+    terminal.link.output.clear();
+    terminal.session.set_mode(service::admin::Mode::Json, &mut terminal.link);
+    assert_eq!(terminal.say(b"version\n").matches('\n').count(), 1);
+    terminal.session.set_mode(service::admin::Mode::Console, &mut terminal.link);
+    assert!(terminal.say(b"").ends_with(service::console::PROMPT));
+    let mut session = service::console::Session::in_mode(service::admin::Mode::Text);
+    session.start(&mut terminal.link);
+    assert!(session.is_quiet() && terminal.link.output.is_empty());
+}

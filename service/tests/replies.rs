@@ -565,3 +565,32 @@ fn poweroff_and_reboot_answer_first_and_stop_only_what_is_durable() {
         assert_eq!((terminal.last, terminal.machine.quiesced), (activity, 2));
     }
 }
+
+#[test]
+fn the_configuration_is_a_table_for_people_and_objects_for_programs() {
+    let mut terminal = Terminal::in_mode("text");
+    let (shown, status) = text(&mut terminal, "config");
+    assert!(shown.starts_with("KEY            FROM          VALUE\n") && status == 0, "{shown}");
+    assert!(shown.contains("\nnet0           default       dhcp\n"), "{shown}");
+    assert!(shown.ends_with("\nstored in namespace0.0: saved 2 times\n"), "{shown}");
+    assert_eq!(text(&mut terminal, "config set net0 off"), ("net0 is off; config save keeps it\n".into(), 0));
+    assert!(text(&mut terminal, "config show").0.ends_with("some of it is not saved: config save keeps it\n"));
+    assert_eq!(text(&mut terminal, "config save"), ("saved in namespace0.0\n".into(), 0));
+    assert_eq!(text(&mut terminal, "config save -r region9").0, "saved in namespace0.0\nnot in region9: no room\n");
+    for wrong in
+        ["config set net0", "config set", "config unset", "config unset a b", "config show x", "config -f", "config no"]
+    {
+        assert_eq!(text(&mut terminal, wrong).1, 2, "{wrong}");
+    }
+    let mut terminal = Terminal::in_mode("json");
+    assert_eq!(
+        json(&mut terminal, "config set net0 off"),
+        concat!(
+            r#"{"ok":true,"key":"net0","value":"off","from":"set","default":"dhcp","#,
+            r#""what":"an interface's addresses: dhcp, off, or ADDRESS/PREFIX,…,gateway=ADDRESS"}"#
+        )
+    );
+    assert_eq!(json(&mut terminal, "config save"), r#"{"ok":true,"saved":3,"copies":["namespace0.0"]}"#);
+    let all = json(&mut terminal, "config");
+    assert!(all.ends_with(r#""unsaved":false,"copies":[{"dev":"namespace0.0","saved":2,"is_whole":true}]}"#), "{all}");
+}
