@@ -49,6 +49,7 @@ smoke! {
     a_medium_may_hold_anything "medium"
     a_driver_may_do_anything "queue"
     a_cxl_device_may_hold_anything "cxl"
+    a_virtio_device_may_do_anything "virtio"
     a_neighbour_may_send_anything "frames"
     a_bridge_may_say_anything "control"
     a_host_may_send_anything "nvmf"

@@ -12,6 +12,7 @@ mod medium;
 mod nfit;
 mod nvmf;
 mod queue;
+mod virtio;
 // The host of nvmf's own tests, too.
 #[path = "../../../nvmf/tests/common/mod.rs"]
 mod initiator;
@@ -37,7 +38,7 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 12] = [
+pub const TARGETS: [Target; 13] = [
     Target {
         name: "nfit",
         what: "an NFIT, as it is and with its checksum mended",
@@ -93,6 +94,14 @@ pub const TARGETS: [Target; 12] = [
         bytes_max: 4096,
         more: &[],
         smoke: 20_000,
+    },
+    Target {
+        name: "virtio",
+        what: "a virtio-pmem device: registers, configuration, and answers to FLUSHes",
+        run: virtio::run,
+        bytes_max: 256,
+        more: &[],
+        smoke: 50_000,
     },
     Target {
         name: "frames",
