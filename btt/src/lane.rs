@@ -33,6 +33,8 @@ pub struct Counters {
     pub collisions: u64,
     /// Times that the medium refused the data of a sector in one free block, and the next one was tried.
     pub refusals: u64,
+    /// Runs of writes that were committed, each with fences of its own.
+    pub commits: u64,
 }
 
 impl Counters {
@@ -45,6 +47,7 @@ impl Counters {
             read_retries: self.read_retries + other.read_retries,
             collisions: self.collisions + other.collisions,
             refusals: self.refusals + other.refusals,
+            commits: self.commits + other.commits,
         }
     }
 }

@@ -163,6 +163,7 @@ impl<M: Medium> LaneGuard<'_, M> {
         let committed = self.commit_records(arena, moves, data).map_err(failed)?;
         self.update_map(arena, moves, &mut guard, &committed).map_err(failed)?;
         self.state.counters.sectors_written += u64::from(count);
+        self.state.counters.commits += 1;
         Ok(count)
     }
 

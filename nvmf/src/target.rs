@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::net::IpAddr;
 use core::ops::RangeInclusive;
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use spin::Mutex;
 use uuid::Uuid;
@@ -59,7 +59,7 @@ pub struct Target {
     pub(crate) settings: Settings,
     /// When it began to serve.
     pub(crate) since: Millis,
-    connections: Arc<AtomicUsize>,
+    tally: Arc<Tally>,
     state: Mutex<State>,
 }
 
@@ -84,13 +84,37 @@ pub(crate) enum Refused {
     Busy,
 }
 
+/// How many connections there are, and how many were refused. Numbers only: they publish nothing.
+#[derive(Debug, Default)]
+struct Tally {
+    connections: AtomicUsize,
+    refused_connections: AtomicU64,
+    refused_hosts: AtomicU64,
+}
+
+/// How often somebody was refused since the target was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Refusals {
+    /// Connections beyond the most that there may be.
+    pub connections: u64,
+    /// Connects of hosts: not allowed, without the right secret, to no subsystem, or malformed.
+    pub hosts: u64,
+}
+
 /// The permission to be a connection.
 #[derive(Debug)]
-pub(crate) struct Permit(Arc<AtomicUsize>);
+pub(crate) struct Permit(Arc<Tally>);
+
+impl Permit {
+    /// Counts a host that was refused.
+    pub(crate) fn refuse_host(&self) {
+        self.0.refused_hosts.fetch_add(1, Ordering::Relaxed);
+    }
+}
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.0.connections.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -101,7 +125,7 @@ impl Target {
         let next_id = *settings.controller_ids.start();
         let (subsystems, controllers, hosts) = (Vec::new(), Vec::new(), HostList::default());
         let state = Mutex::new(State { subsystems, controllers, hosts, changes: 1, next_id });
-        Self { settings, since: now, connections: Arc::new(AtomicUsize::new(0)), state }
+        Self { settings, since: now, tally: Arc::default(), state }
     }
 
     /// Exports a namespace as a subsystem of that name.
@@ -188,14 +212,27 @@ impl Target {
     pub(crate) fn permit(&self) -> Option<Permit> {
         let most = self.settings.connections;
         let more = |count| (count < most).then_some(count + 1);
-        self.connections.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
-        Some(Permit(self.connections.clone()))
+        let permitted = self.tally.connections.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        if permitted.is_err() {
+            self.tally.refused_connections.fetch_add(1, Ordering::Relaxed);
+            return None;
+        }
+        Some(Permit(Arc::clone(&self.tally)))
+    }
+
+    /// How often somebody was refused.
+    #[must_use]
+    pub fn refusals(&self) -> Refusals {
+        Refusals {
+            connections: self.tally.refused_connections.load(Ordering::Relaxed),
+            hosts: self.tally.refused_hosts.load(Ordering::Relaxed),
+        }
     }
 
     /// How many connections there are.
     #[must_use]
     pub fn connections(&self) -> usize {
-        self.connections.load(Ordering::Relaxed)
+        self.tally.connections.load(Ordering::Relaxed)
     }
 
     /// The controllers that hosts have now: their hosts' names, and the subsystems' (discovery's is

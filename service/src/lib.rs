@@ -21,6 +21,7 @@
 //! |---|---|
 //! | [`mod@lba`] | the number of a sector |
 //! | [`stats`] | counters |
+//! | [`latency`] | how long requests took |
 //! | [`pattern`] | sectors that show when they are torn, for `bench` |
 
 #![no_std]
@@ -39,6 +40,7 @@ pub mod console;
 pub mod control;
 pub mod error;
 pub mod inventory;
+pub mod latency;
 pub mod lba;
 pub mod link;
 pub mod memory;

@@ -10,6 +10,9 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use serde::Serialize;
 
+use crate::admin::commands::network::Traffic;
+use crate::latency::{BOUNDS_NS, Histogram, Latencies};
+
 macro_rules! counters {
     ($($(#[$doc:meta])* $variant:ident $field:ident $help:literal;)*) => {
         /// What is counted.
@@ -90,6 +93,8 @@ counters! {
     ReadRetries read_retries "Reads tried again because their map entry changed";
     /// Free blocks that the medium refused, so that another one was written.
     Refusals refusals "Free blocks that the medium refused";
+    /// Runs of writes that were committed, with two fences or three each.
+    Commits commits "Runs of writes that were committed";
 }
 
 /// One CPU's counters for one device. In cache lines of its own.
@@ -106,13 +111,34 @@ impl Counters {
 
     /// Counts `n` more.
     pub fn add(&self, counter: Counter, n: u64) {
-        self.0[counter as usize].fetch_add(n, Ordering::Relaxed);
+        if n > 0 {
+            self.0[counter as usize].fetch_add(n, Ordering::Relaxed);
+        }
     }
 }
 
 impl Default for Counters {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+/// What a CPU counts for a device.
+#[derive(Debug, Default)]
+pub struct OfCpu {
+    /// What was done.
+    pub counters: Counters,
+    /// How long reads took.
+    pub reads: Histogram,
+    /// How long writes took, and what is like a write: zeroing, discarding, comparing and writing.
+    pub writes: Histogram,
+}
+
+impl OfCpu {
+    /// All zero.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { counters: Counters::new(), reads: Histogram::new(), writes: Histogram::new() }
     }
 }
 
@@ -139,6 +165,15 @@ pub struct QueueStats {
     pub broken: bool,
 }
 
+/// How long a device's requests took, failed ones included: from when the appliance begins one until it is done.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct DeviceLatency {
+    /// Reads.
+    pub read: Latencies,
+    /// Writes, and what is like a write.
+    pub write: Latencies,
+}
+
 /// One device's counters: together, and each CPU's.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct DeviceStats {
@@ -149,21 +184,151 @@ pub struct DeviceStats {
     pub total: Counts,
     /// By CPU, from CPU 0 on.
     pub cpus: Vec<Counts>,
+    /// Bytes of a sector's data.
+    pub sector_size: u32,
+    /// How long requests took.
+    pub latency: DeviceLatency,
 }
 
 impl DeviceStats {
-    /// What the CPUs counted for `dev`.
-    pub fn new(dev: impl Into<String>, cpus: Vec<Counts>) -> Self {
-        let total = cpus.iter().fold(Counts::default(), |sum, cpu| sum.plus(*cpu));
-        Self { dev: dev.into(), total, cpus }
+    /// What the CPUs counted for `dev`, whose sectors have so many bytes of data.
+    pub fn new<'a>(dev: impl Into<String>, sector_size: u32, cpus: impl Iterator<Item = &'a OfCpu>) -> Self {
+        let (mut latency, mut counts) = (DeviceLatency::default(), Vec::new());
+        for cpu in cpus {
+            counts.push(cpu.counters.snapshot());
+            cpu.reads.add_to(&mut latency.read);
+            cpu.writes.add_to(&mut latency.write);
+        }
+        let total = counts.iter().fold(Counts::default(), |sum, cpu| sum.plus(*cpu));
+        Self { dev: dev.into(), total, cpus: counts, sector_size, latency }
     }
 }
 
+/// The machine, as a scraper sees it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct MachineStats {
+    /// The image's version.
+    pub version: String,
+    /// Nanoseconds since the image began: when the counters were read.
+    pub uptime_ns: u64,
+    /// CPUs that serve.
+    pub cpus: u32,
+    /// Bytes of RAM.
+    pub memory: u64,
+    /// How often a namespace was opened whose interrupted writes had to be finished.
+    pub recovered: u64,
+    /// `ok`, `degraded` or `failed`.
+    pub health: String,
+    /// How many warnings `health` has.
+    pub warnings: u64,
+    /// How many errors it has.
+    pub errors: u64,
+}
+
+/// What a namespace can be, in a word.
+pub const STATES: [&str; 5] = ["active", "read-only", "disabled", "damaged", "unsupported"];
+
+/// A namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct NamespaceStats {
+    /// `namespace0.0`.
+    pub dev: String,
+    /// Its block device.
+    pub blockdev: Option<String>,
+    /// `sector` or `raw`.
+    pub mode: String,
+    /// One of [`STATES`].
+    pub state: String,
+    /// Bytes that it offers.
+    pub size: u64,
+    /// Arenas of its BTT.
+    pub arenas: u64,
+    /// Of these, how many take no writes.
+    pub read_only_arenas: u64,
+    /// Bytes that its medium is known to have lost.
+    pub lost_bytes: u64,
+}
+
+/// A disk of a consumer.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ConsumerStats {
+    /// The block device; empty once it is withdrawn.
+    pub dev: String,
+    /// The bridge's number of the consumer's disk.
+    pub export: u16,
+    /// Queues that run.
+    pub queues: u64,
+}
+
+/// What is served by NVMe/TCP.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct NvmeStats {
+    /// Connections now.
+    pub connections: u64,
+    /// The most that there may be.
+    pub connections_max: u64,
+    /// Connections that were one too many, since boot.
+    pub refused_connections: u64,
+    /// Hosts that were refused, since boot: not allowed, or without the right secret.
+    pub refused_hosts: u64,
+    /// The disks.
+    pub exports: Vec<NvmeExportStats>,
+}
+
+/// A disk that is served by NVMe/TCP.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct NvmeExportStats {
+    /// The block device.
+    pub dev: String,
+    /// The NQNs of the hosts that are connected.
+    pub hosts: Vec<String>,
+}
+
+/// A network interface.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct NetworkStats {
+    /// `net0`.
+    pub dev: String,
+    /// Whether it has a link.
+    pub up: bool,
+    /// What it has received.
+    pub rx: Traffic,
+    /// What it has sent.
+    pub tx: Traffic,
+}
+
 /// All counters.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Stats {
     /// Counters since boot, per device.
     pub devices: Vec<DeviceStats>,
     /// Counters of consumers' queues, since each was started.
     pub queues: Vec<QueueStats>,
+    /// The bounds of latencies' buckets, in nanoseconds: [`BOUNDS_NS`].
+    pub latency_bounds_ns: Vec<u64>,
+    /// The machine.
+    pub machine: MachineStats,
+    /// The namespaces.
+    pub namespaces: Vec<NamespaceStats>,
+    /// Disks of consumers.
+    pub consumers: Vec<ConsumerStats>,
+    /// What is served by NVMe/TCP.
+    pub nvme: NvmeStats,
+    /// The network interfaces.
+    pub networks: Vec<NetworkStats>,
+}
+
+impl Default for Stats {
+    fn default() -> Self {
+        Self {
+            devices: Vec::new(),
+            queues: Vec::new(),
+            latency_bounds_ns: BOUNDS_NS.to_vec(),
+            machine: MachineStats::default(),
+            namespaces: Vec::new(),
+            consumers: Vec::new(),
+            nvme: NvmeStats::default(),
+            networks: Vec::new(),
+        }
+    }
 }

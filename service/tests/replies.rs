@@ -6,6 +6,8 @@ use service::admin::commands::inventory::{HealthFinding, Severity};
 use service::admin::commands::namespaces::check::Finding;
 use service::console::Activity;
 use service::error::AdminError;
+use service::mock::exposition;
+use service::stats::Counter;
 
 use common::Terminal;
 
@@ -91,12 +93,23 @@ fn machine_replies_have_the_contracts_keys() {
             concat!(
                 r#"{"ok":true,"devices":[{"dev":"pmem0s","reads":7,"writes":0,"sectors_read":0,"sectors_written":0,"#,
                 r#""read_errors":0,"write_errors":0,"fences":1,"write_backs":0,"collisions":0,"read_retries":0,"#,
-                r#""refusals":0,"cpus":[{"reads":3,"writes":0,"sectors_read":0,"sectors_written":0,"read_errors":0,"#,
-                r#""write_errors":0,"fences":0,"write_backs":0,"collisions":0,"read_retries":0,"refusals":0},"#,
+                r#""refusals":0,"commits":0,"cpus":[{"reads":3,"writes":0,"sectors_read":0,"sectors_written":0,"read_errors":0,"#,
+                r#""write_errors":0,"fences":0,"write_backs":0,"collisions":0,"read_retries":0,"refusals":0,"commits":0},"#,
                 r#"{"reads":4,"writes":0,"sectors_read":0,"sectors_written":0,"read_errors":0,"write_errors":0,"#,
-                r#""fences":1,"write_backs":0,"collisions":0,"read_retries":0,"refusals":0}]}],"#,
+                r#""fences":1,"write_backs":0,"collisions":0,"read_retries":0,"refusals":0,"commits":0}],"sector_size":512,"#,
+                r#""latency":{"read":{"buckets":[0,0,0,3,0,0,0,4,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0],"sum_ns":164500},"#,
+                r#""write":{"buckets":[0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0],"sum_ns":0}}}],"#,
                 r#""queues":[{"dev":"pmem0s","export":1,"queue":0,"cpu":1,"requests":9,"failed":2,"#,
-                r#""interrupts":5,"rests":3,"broken":false}]}"#
+                r#""interrupts":5,"rests":3,"broken":false}],"latency_bounds_ns":[200,500,1000,2000,5000,10000,20000,50000,"#,
+                r#"100000,200000,500000,1000000,2000000,5000000,10000000,20000000,50000000,100000000,200000000,500000000,"#,
+                r#"1000000000,2000000000,5000000000,10000000000],"machine":{"version":"0.1.0","uptime_ns":12345000000,"#,
+                r#""cpus":2,"memory":268435456,"recovered":1,"health":"ok","warnings":0,"errors":0},"#,
+                r#""namespaces":[{"dev":"namespace0.0","blockdev":"pmem0s","mode":"sector","state":"active","#,
+                r#""size":33130496,"arenas":1,"read_only_arenas":0,"lost_bytes":0}],"#,
+                r#""consumers":[{"dev":"pmem0s","export":1,"queues":1}],"nvme":{"connections":2,"connections_max":12,"#,
+                r#""refused_connections":0,"refused_hosts":1,"exports":[{"dev":"pmem0s","hosts":["nqn.host"]}]},"#,
+                r#""networks":[{"dev":"net0","up":true,"rx":{"frames":12,"bytes":1200,"dropped":1},"#,
+                r#""tx":{"frames":3,"bytes":180,"dropped":0}}]}"#
             )
             .into(),
         ),
@@ -460,9 +473,63 @@ fn prometheus_gets_its_text_format() {
         "untorn_reads_total{dev=\"pmem0s\",cpu=\"1\"} 4\n",
         "# HELP untorn_writes_total Write requests acknowledged.\n",
     )));
+    let families = exposition::parse(&metrics).unwrap_or_else(|why| panic!("{why}"));
+    assert!(families.iter().all(|family| family.name.starts_with("untorn_") && !family.samples.is_empty()));
+    let of = |name: &str| families.iter().find(|family| family.name == name).unwrap_or_else(|| panic!("no {name}"));
+    let value = |name: &str| of(name).samples[0].value;
+    assert_eq!((value("untorn_up"), value("untorn_uptime_seconds"), value("untorn_consumers")), (1.0, 12.345, 1.0));
+    let took = &of("untorn_request_duration_seconds").samples;
+    let up_to =
+        |le| took.iter().find(|it| it.label("op") == Some("read") && it.label("le") == Some(le)).map(|it| it.value);
+    assert_eq!((up_to("0.000001"), up_to("0.000002"), up_to("+Inf")), (Some(0.0), Some(3.0), Some(7.0)));
+    let states = &of("untorn_namespace_state").samples;
+    assert_eq!(states.iter().map(|it| it.value).sum::<f64>(), 1.0, "one state");
+    assert_eq!(of("untorn_nvme_refused_total").samples[1].value, 1.0);
     terminal.say(b"mode json\n");
     let reply: serde_json::Value = serde_json::from_str(&json(&mut terminal, "stats --prometheus")).expect("JSON");
     assert!(reply["prometheus"].as_str().expect("text").contains("untorn_fences_total{dev=\"pmem0s\",cpu=\"1\"} 2\n"));
+}
+
+#[test]
+fn figures_have_headings_and_units_and_fit_80_columns() {
+    let mut terminal = Terminal::in_mode("text");
+    let of_cpu = &terminal.machine.counters[0];
+    for (counter, count) in [
+        (Counter::Writes, 123_456_789),
+        (Counter::SectorsWritten, 987_654_321),
+        (Counter::Commits, 200_000_000),
+        (Counter::Fences, 400_000_000),
+    ] {
+        of_cpu.counters.add(counter, count);
+    }
+    (0..5).for_each(|_| of_cpu.writes.record(80_000));
+    let (shown, status) = text(&mut terminal, "stats");
+    let expected = concat!(
+        "pmem0s                          reads           writes\n",
+        "  requests                          7        123456789\n",
+        "  failed                            0                0\n",
+        "  sectors                           0        987654321\n",
+        "  data                            0 B        470.9 GiB\n",
+        "  latency, median              23.7us           75.0us\n",
+        "  latency, 99 %                49.4us           99.5us\n",
+        "  latency, mean                23.5us           80.0us\n",
+        "  tried again                       0                0\n",
+        "  commits                                    200000000   4.9 sectors a commit\n",
+        "  fences                                     400000001   2.0 a commit\n",
+        "  write-backs                                        0   0.0 lines a sector\n",
+        "  collisions                                         0\n",
+        "  CPU         reads      writes     sec read  sec written     fences  collisions\n",
+    );
+    assert!(shown.starts_with(expected), "{shown}");
+    assert!(shown.lines().all(|line| line.chars().count() <= 80), "{shown}");
+    assert_eq!(status, 0);
+    for row in [
+        "  pmem0s               1     0    1           9         2          5         3\n",
+        "  connections now    2 of 12; refused: 0\n  hosts refused      1\n  pmem0s             nqn.host\n",
+        "net0     up          1.1 KiB             180 B                 1       0\n",
+    ] {
+        assert!(shown.contains(row), "{row}{shown}");
+    }
 }
 
 #[test]

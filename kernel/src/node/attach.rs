@@ -265,7 +265,7 @@ impl<M: Machine> Node<M> {
         match self.open_within_budget(&medium, placement, lanes) {
             Ok(btt) => {
                 let name = device_name(namespace.id, medium.window_count().is_some(), true);
-                State::Sector(Arc::new(BttDisk::new(name, btt, cpus)))
+                State::Sector(Arc::new(BttDisk::new(name, btt, cpus, self.exports.clock())))
             }
             Err(OpenError::NotABtt | OpenError::TooSmall { .. }) => look_at_content(namespace, &medium),
             Err(why @ (OpenError::SectorSize { .. } | OpenError::Nfree { .. })) => State::Unsupported(why),

@@ -3,19 +3,23 @@
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::{String, ToString};
+use alloc::sync::Arc;
 use alloc::vec;
 use core::convert::Infallible;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use btt::bytes::{Sectors, SectorsMut};
 use btt::commit::Writes;
+use btt::guard::LaneGuard;
 use btt::media::{MediaError, Medium, SectorSink, SectorSource};
 use btt::{ArenaInfo, Btt, BttError, CpuIndex, ExternalLba, ReadOnlyReason};
 use service::error::AdminError;
+use service::latency::Histogram;
 use service::pattern::{self, Verdict};
-use service::stats::{Counter, Counters, DeviceStats};
+use service::stats::{Counter, Counters, DeviceStats, OfCpu};
 
 use super::content::name_of;
+use super::export::Clock;
 
 /// An open BTT with its name and its counters.
 pub(super) struct BttDisk<N> {
@@ -23,15 +27,18 @@ pub(super) struct BttDisk<N> {
     pub(super) name: String,
     /// The device.
     pub(super) btt: Btt<N>,
-    counters: Box<[Counters]>,
+    counters: Box<[OfCpu]>,
+    /// By which requests are timed.
+    clock: Arc<dyn Clock>,
     /// Whether consumers' requests wait: see [`super::export::Exports::suspend`].
     suspended: AtomicBool,
 }
 
 impl<N: Medium> BttDisk<N> {
-    /// Makes the disk of that name, on a machine with `cpus` CPUs.
-    pub(super) fn new(name: String, btt: Btt<N>, cpus: u32) -> Self {
-        Self { name, btt, counters: (0..cpus).map(|_| Counters::new()).collect(), suspended: AtomicBool::new(false) }
+    /// Makes the disk of that name, on a machine with `cpus` CPUs and this clock.
+    pub(super) fn new(name: String, btt: Btt<N>, cpus: u32, clock: Arc<dyn Clock>) -> Self {
+        let counters = (0..cpus.max(1)).map(|_| OfCpu::new()).collect();
+        Self { name, btt, counters, clock, suspended: AtomicBool::new(false) }
     }
 
     /// Returns whether consumers' requests wait.
@@ -72,10 +79,11 @@ impl<N: Medium> BttDisk<N> {
         count: u64,
         sink: &mut impl SectorSink<N>,
     ) -> Result<(), BttError> {
+        let begun_ns = self.clock.now_ns();
         let mut reader = self.btt.reader(cpu);
         let result = reader.read(lba, count, sink);
         let counted = if result.is_ok() { Counter::Reads } else { Counter::ReadErrors };
-        self.count(cpu, counted, &reader.take_counters());
+        self.count(cpu, counted, &reader.take_counters(), begun_ns);
         result
     }
 
@@ -101,11 +109,7 @@ impl<N: Medium> BttDisk<N> {
     /// # Errors
     /// Where it stopped.
     pub(super) fn zero(&self, cpu: CpuIndex, lba: ExternalLba, count: u64) -> Result<(), BttError> {
-        let mut lane = self.btt.lane(cpu);
-        let result = lane.zero(lba, count);
-        let counted = if result.is_ok() { Counter::Writes } else { Counter::WriteErrors };
-        self.count(cpu, counted, &lane.take_counters());
-        result
+        self.change(cpu, |lane| lane.zero(lba, count))
     }
 
     /// Writes whole external sectors from the places that `source` names. They are durable when it returns (invariant
@@ -120,11 +124,46 @@ impl<N: Medium> BttDisk<N> {
         count: u64,
         source: &impl SectorSource<N>,
     ) -> Result<(), BttError> {
+        self.change(cpu, |lane| lane.write(lba, count, source))
+    }
+
+    /// Changes sectors by this CPU's lane, as one request.
+    fn change(
+        &self,
+        cpu: CpuIndex,
+        change: impl FnOnce(&mut LaneGuard<'_, N>) -> Result<(), BttError>,
+    ) -> Result<(), BttError> {
+        let begun_ns = self.clock.now_ns();
         let mut lane = self.btt.lane(cpu);
-        let result = lane.write(lba, count, source);
-        let counted = if result.is_ok() { Counter::Writes } else { Counter::WriteErrors };
-        self.count(cpu, counted, &lane.take_counters());
+        let result = change(&mut lane);
+        self.count(cpu, written(&result), &lane.take_counters(), begun_ns);
         result
+    }
+
+    /// Writes one whole external sector if it holds what is expected. Returns false, with nothing changed, if it does not.
+    /// Consumers, and hosts on other interfaces, may write to it as well: nobody writes in between.
+    ///
+    /// # Errors
+    /// It could not be read, or not be written.
+    pub(super) fn compare_and_write(
+        &self,
+        cpu: CpuIndex,
+        lba: ExternalLba,
+        expected: &[u8],
+        data: &[u8],
+    ) -> Result<bool, BttError> {
+        let source = Sectors::new(data, self.btt.sector_size()).ok_or_else(|| self.not_whole(lba, 1))?;
+        let mut found = vec![0; self.sector_bytes()];
+        let begun_ns = self.clock.now_ns();
+        self.btt.alone(cpu, |lane| {
+            self.look(cpu, lba, &mut found)?;
+            if found != expected {
+                return Ok(false);
+            }
+            let result = lane.write(lba, 1, &source);
+            self.count(cpu, written(&result), &lane.take_counters(), begun_ns);
+            result.map(|()| true)
+        })
     }
 
     /// Writes whole external sectors of several requests, one after the other, of as many sectors as `counts` has. What is
@@ -137,9 +176,9 @@ impl<N: Medium> BttDisk<N> {
         mut done: impl FnMut(Result<(), BttError>),
     ) {
         let counts = counts.map(|count| usize::try_from(count).expect("a request's sectors are in memory"));
+        let begun_ns = self.clock.now_ns();
         self.btt.lane(cpu).commit_each(writes, counts, |lane, result| {
-            let counted = if result.is_ok() { Counter::Writes } else { Counter::WriteErrors };
-            self.count(cpu, counted, &lane.take_counters());
+            self.count(cpu, written(&result), &lane.take_counters(), begun_ns);
             done(result);
         });
     }
@@ -194,10 +233,16 @@ impl<N: Medium> BttDisk<N> {
         BttError::OutOfRange { lba, count, capacity: self.btt.capacity_sectors() }
     }
 
-    fn count(&self, cpu: CpuIndex, outcome: Counter, done: &btt::lane::Counters) {
-        let counters = &self.counters[cpu.0 as usize % self.counters.len()];
-        counters.add(outcome, 1);
-        Self::add(counters, done);
+    /// Counts a request that was begun at that time and is done.
+    fn count(&self, cpu: CpuIndex, outcome: Counter, done: &btt::lane::Counters, begun_ns: u64) {
+        let of_cpu = &self.counters[cpu.0 as usize % self.counters.len()];
+        of_cpu.counters.add(outcome, 1);
+        Self::add(&of_cpu.counters, done);
+        let took: &Histogram = match outcome {
+            Counter::Reads | Counter::ReadErrors => &of_cpu.reads,
+            _ => &of_cpu.writes,
+        };
+        took.record(self.clock.now_ns().saturating_sub(begun_ns));
     }
 
     fn add(counters: &Counters, done: &btt::lane::Counters) {
@@ -208,16 +253,17 @@ impl<N: Medium> BttDisk<N> {
         counters.add(Counter::Collisions, done.collisions);
         counters.add(Counter::ReadRetries, done.read_retries);
         counters.add(Counter::Refusals, done.refusals);
+        counters.add(Counter::Commits, done.commits);
     }
 
     /// Returns the counters since boot. While the disk is suspended, and who suspended it may have all lanes, without what its
     /// lanes have done for no request.
     pub(super) fn stats(&self) -> DeviceStats {
         // Map entries that were drained, and edits.
-        for (cpu, counters) in (0..).map(CpuIndex).zip(&self.counters).filter(|_| !self.is_suspended()) {
-            Self::add(counters, &self.btt.lane(cpu).take_counters());
+        for (cpu, of_cpu) in (0..).map(CpuIndex).zip(&self.counters).filter(|_| !self.is_suspended()) {
+            Self::add(&of_cpu.counters, &self.btt.lane(cpu).take_counters());
         }
-        DeviceStats::new(self.name.as_str(), self.counters.iter().map(Counters::snapshot).collect())
+        DeviceStats::new(self.name.as_str(), self.btt.sector_size().data_bytes(), self.counters.iter())
     }
 
     /// Returns why an arena takes no writes, if one does not.
@@ -229,6 +275,11 @@ impl<N: Medium> BttDisk<N> {
     pub(super) fn all_read_only(&self) -> bool {
         self.btt.arenas().all(|arena| arena.read_only.is_some())
     }
+}
+
+/// What a write counts as.
+const fn written(result: &Result<(), BttError>) -> Counter {
+    if result.is_ok() { Counter::Writes } else { Counter::WriteErrors }
 }
 
 /// Returns in words why an arena takes no writes, if it does not.
@@ -252,5 +303,63 @@ pub(super) fn admin_error(dev: &str, why: &BttError) -> AdminError {
             AdminError::read_only(message)
         }
         BttError::ReadOnly { .. } => AdminError::damaged(message),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use btt::Placement;
+    use btt::format::{FormatOptions, format};
+    use btt::geometry::SectorSize;
+    use btt::info_block::Version;
+    use btt::ram::Ram;
+    use uuid::Uuid;
+
+    use super::*;
+
+    /// Each look at it is a microsecond later.
+    struct Steps(core::sync::atomic::AtomicU64);
+
+    impl Clock for Steps {
+        fn now_ns(&self) -> u64 {
+            self.0.fetch_add(1000, Ordering::Relaxed)
+        }
+    }
+
+    #[test]
+    fn every_request_is_counted_and_timed_once() {
+        let (medium, version, uuid) = (Ram::new(32 << 20), Version::V1_1, Uuid::from_u128(7));
+        let placement = Placement { version, parent_uuid: Uuid::nil() };
+        let options = FormatOptions {
+            sector_size: SectorSize::new(512).expect("a size"),
+            uuid,
+            parent_uuid: Uuid::nil(),
+            version,
+            zero_data: false,
+            zero_entries: false,
+        };
+        format(&medium, &options, &mut |_, _| ()).expect("it is formatted");
+        let btt = Btt::open(medium, placement, 2).expect("it opens");
+        let disk = BttDisk::new("pmem0s".into(), btt, 2, Arc::new(Steps(0.into())));
+        let (old, new) = ([0; 512], [7; 512]);
+        let counts = || {
+            let stats = disk.stats();
+            let total = &stats.total;
+            let timed = [stats.latency.read.count(), stats.latency.write.count()];
+            assert_eq!(timed, [total.reads + total.read_errors, total.writes + total.write_errors]);
+            assert_eq!(stats.latency.read.sum_ns + stats.latency.write.sum_ns, 1000 * (timed[0] + timed[1]));
+            [total.reads, total.writes, total.sectors_written, total.commits, total.read_errors]
+        };
+        assert_eq!(disk.compare_and_write(CpuIndex(1), ExternalLba(3), &old, &new), Ok(true));
+        assert_eq!(counts(), [0, 1, 1, 1, 0], "a write that compares is a write");
+        assert_eq!(disk.compare_and_write(CpuIndex(1), ExternalLba(3), &old, &new), Ok(false));
+        assert_eq!(counts(), [0, 1, 1, 1, 0], "one that differs is none");
+        let mut found = [0; 512];
+        disk.read(CpuIndex(0), ExternalLba(3), &mut found).expect("a sector");
+        assert_eq!((found, counts()), (new, [1, 1, 1, 1, 0]));
+        disk.write(CpuIndex(0), ExternalLba(0), &[1; 40 * 512]).expect("forty sectors");
+        assert_eq!(counts(), [1, 2, 41, 3, 0], "in two commits");
+        disk.read(CpuIndex(0), ExternalLba(u64::MAX), &mut found).expect_err("there is none");
+        assert_eq!(counts(), [1, 2, 41, 3, 1]);
     }
 }

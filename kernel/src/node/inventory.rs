@@ -371,7 +371,8 @@ fn summary(disk: &BttDisk<AnyMedium>) -> out::Btt {
     }
 }
 
-fn namespace_status(slot: &NamespaceSlot) -> NamespaceStatus {
+/// Returns a namespace as `status` shows it.
+pub(super) fn namespace_status(slot: &NamespaceSlot) -> NamespaceStatus {
     let id = slot.namespace.id;
     let (mode, size, blockdev, state) = match &slot.state {
         State::Sector(disk) => {

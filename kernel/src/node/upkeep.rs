@@ -1,15 +1,31 @@
 //! The admin commands about the running machine: counters, events, and what must be durable before it ends.
 
-use service::admin::commands::machine::{MachineAdmin, Trace};
-use service::error::AdminError;
-use service::stats::Stats;
+use alloc::string::ToString;
 
+use drivers::raw::RawMedium as _;
+use service::admin::commands::inventory::{InventoryAdmin as _, NamespaceStatus, Severity};
+use service::admin::commands::machine::{MachineAdmin, Trace};
+use service::admin::commands::network::{Interface, Link, NetworkAdmin as _};
+use service::error::AdminError;
+use service::stats::{MachineStats, NamespaceStats, NetworkStats, Stats};
+
+use super::attach::State;
 use super::disk::admin_error;
-use super::{Machine, Node};
+use super::inventory::namespace_status;
+use super::{Machine, NamespaceSlot, Node};
 
 impl<M: Machine> MachineAdmin for Node<M> {
     fn stats(&self) -> Stats {
-        Stats { devices: self.disks().map(|disk| disk.stats()).collect(), queues: self.exports.stats() }
+        Stats {
+            devices: self.disks().map(|disk| disk.stats()).collect(),
+            queues: self.exports.stats(),
+            machine: self.machine_stats(),
+            namespaces: self.slots().map(namespace_stats).collect(),
+            consumers: self.exports.consumers(),
+            nvme: self.nvme.stats(),
+            networks: self.interfaces().into_iter().map(network_stats).collect(),
+            ..Stats::default()
+        }
     }
 
     fn trace(&self) -> Trace {
@@ -25,4 +41,47 @@ impl<M: Machine> MachineAdmin for Node<M> {
         }
         result
     }
+}
+
+impl<M: Machine> Node<M> {
+    fn machine_stats(&self) -> MachineStats {
+        let health = self.health();
+        let of = |severity| health.findings.iter().filter(|finding| finding.severity == severity).count() as u64;
+        let (warnings, errors) = (of(Severity::Warning), of(Severity::Error));
+        MachineStats {
+            version: service::VERSION.to_string(),
+            uptime_ns: self.machine.now_ns(),
+            cpus: self.machine.cpus(),
+            memory: self.machine.memory_bytes(),
+            recovered: self.unclean_shutdowns,
+            health: if errors > 0 {
+                "failed"
+            } else if warnings > 0 {
+                "degraded"
+            } else {
+                "ok"
+            }
+            .to_string(),
+            warnings,
+            errors,
+        }
+    }
+}
+
+fn namespace_stats(slot: &NamespaceSlot) -> NamespaceStats {
+    let NamespaceStatus { dev, mode, size, blockdev, state } = namespace_status(slot);
+    let state = state.split(':').next().unwrap_or_default().to_string();
+    let mut stats = NamespaceStats { dev, blockdev, mode, state, size, ..NamespaceStats::default() };
+    if let State::Sector(disk) = &slot.state {
+        for arena in disk.btt.arenas() {
+            stats.arenas += 1;
+            stats.read_only_arenas += u64::from(arena.read_only.is_some());
+        }
+        stats.lost_bytes = disk.btt.media().lost().iter().map(|(_, bytes)| bytes).sum();
+    }
+    stats
+}
+
+fn network_stats(it: Interface) -> NetworkStats {
+    NetworkStats { dev: it.dev, up: it.link == Link::Up, rx: it.rx, tx: it.tx }
 }

@@ -343,6 +343,7 @@ impl Connection {
             }
         }
         if self.auth.as_ref().is_some_and(Dialogue::is_over) {
+            self.permit.refuse_host();
             self.sender.disconnect();
         }
     }

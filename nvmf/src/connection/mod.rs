@@ -88,7 +88,7 @@ pub struct Connection {
     deadline: Millis,
     /// Why it ended, if the host broke the rules.
     violation: Option<Violation>,
-    _permit: Permit,
+    permit: Permit,
 }
 
 impl fmt::Debug for Connection {
@@ -123,7 +123,7 @@ impl Connection {
             endpoint,
             deadline: now.plus(HANDSHAKE_MS),
             violation: None,
-            _permit: permit,
+            permit,
         })
     }
 
@@ -260,6 +260,7 @@ impl Connection {
         let connected = match fabrics::connect(&connect, data, target, now) {
             Ok(connected) => connected,
             Err(completion) => {
+                self.permit.refuse_host();
                 self.queue.end(tag, completion);
                 return true;
             }

@@ -11,11 +11,13 @@
 //! | [`reply`] | replies, and how each mode writes them |
 //! | [`list`] | the inventory in ndctl's JSON |
 //! | [`fields`] | named values, for replies whose keys are data |
-//! | `help`, `hexdump`, `pretty`, `prometheus`, `text` | texts |
+//! | [`prometheus`] | the counters for Prometheus |
+//! | `figures`, `help`, `hexdump`, `pretty`, `text` | texts |
 
 pub mod appliance;
 pub mod commands;
 pub mod fields;
+mod figures;
 pub mod grammar;
 mod help;
 mod hexdump;
@@ -23,7 +25,7 @@ pub mod line;
 pub mod list;
 mod parse;
 mod pretty;
-mod prometheus;
+pub mod prometheus;
 pub mod reply;
 pub mod request;
 pub mod table;

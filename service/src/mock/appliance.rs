@@ -33,7 +33,10 @@ use crate::inventory::{
 };
 use crate::lba::Lba;
 use crate::pattern::{Tag, fill, verify};
-use crate::stats::{Counter, Counters, DeviceStats, QueueStats, Stats};
+use crate::stats::{
+    ConsumerStats, Counter, DeviceStats, MachineStats, NamespaceStats, NetworkStats, NvmeExportStats, NvmeStats, OfCpu,
+    QueueStats, Stats,
+};
 
 /// An appliance with one region, one namespace in sector mode, and its device in memory.
 #[derive(Debug)]
@@ -55,7 +58,7 @@ pub struct FakeAppliance {
     /// The findings of a check.
     pub findings: Vec<Finding>,
     /// The counters of two CPUs.
-    pub counters: [Counters; 2],
+    pub counters: [OfCpu; 2],
     /// How often it was quiesced.
     pub quiesced: u32,
     /// The error of a quiesce.
@@ -81,7 +84,7 @@ impl Default for FakeAppliance {
             content: None,
             bad_lba: None,
             findings: Vec::new(),
-            counters: [const { Counters::new() }; 2],
+            counters: [const { OfCpu::new() }; 2],
             quiesced: 0,
             quiesce_error: None,
             health: Health::default(),
@@ -395,11 +398,14 @@ impl ExportAdmin for FakeAppliance {
 
 impl MachineAdmin for FakeAppliance {
     fn stats(&self) -> Stats {
-        self.counters[0].add(Counter::Reads, 3);
-        self.counters[1].add(Counter::Reads, 4);
-        self.counters[1].add(Counter::Fences, 1);
+        let [first, second] = &self.counters;
+        first.counters.add(Counter::Reads, 3);
+        second.counters.add(Counter::Reads, 4);
+        second.counters.add(Counter::Fences, 1);
+        (0..3).for_each(|_| first.reads.record(1500));
+        (0..4).for_each(|_| second.reads.record(40_000));
         Stats {
-            devices: vec![DeviceStats::new("pmem0s", self.counters.iter().map(Counters::snapshot).collect())],
+            devices: vec![DeviceStats::new("pmem0s", self.sector_size, self.counters.iter())],
             queues: vec![QueueStats {
                 dev: "pmem0s".into(),
                 export: 1,
@@ -411,6 +417,41 @@ impl MachineAdmin for FakeAppliance {
                 rests: 3,
                 broken: false,
             }],
+            machine: MachineStats {
+                version: crate::VERSION.into(),
+                uptime_ns: 12_345_000_000,
+                cpus: 2,
+                memory: 256 << 20,
+                recovered: 1,
+                health: "ok".into(),
+                warnings: 0,
+                errors: 0,
+            },
+            namespaces: vec![NamespaceStats {
+                dev: "namespace0.0".into(),
+                blockdev: Some("pmem0s".into()),
+                mode: "sector".into(),
+                state: "active".into(),
+                size: 33_130_496,
+                arenas: 1,
+                read_only_arenas: 0,
+                lost_bytes: 0,
+            }],
+            consumers: vec![ConsumerStats { dev: "pmem0s".into(), export: 1, queues: 1 }],
+            nvme: NvmeStats {
+                connections: 2,
+                connections_max: 12,
+                refused_connections: 0,
+                refused_hosts: 1,
+                exports: vec![NvmeExportStats { dev: "pmem0s".into(), hosts: vec!["nqn.host".into()] }],
+            },
+            networks: vec![NetworkStats {
+                dev: "net0".into(),
+                up: true,
+                rx: Traffic { frames: 12, bytes: 1200, dropped: 1 },
+                tx: Traffic { frames: 3, bytes: 180, dropped: 0 },
+            }],
+            ..Stats::default()
         }
     }
 

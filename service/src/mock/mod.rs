@@ -6,12 +6,14 @@
 //! | [`RamDisk`] | a back end in memory that remembers its runs and fails when told |
 //! | [`Consumer`] | both, and our device between them: requests go in, answers come out |
 //! | [`FakeAppliance`] | the machine behind the admin commands |
+//! | [`exposition`] | a scraper that accepts nothing but Prometheus's text format |
 //! | [`harm()`] | a driver that takes each step from given bytes: the body of a fuzz target |
 
 mod appliance;
 mod consumer;
 mod disk;
 mod driver;
+pub mod exposition;
 mod harm;
 
 pub use appliance::{FakeAppliance, arena, labelled, unlabelled};

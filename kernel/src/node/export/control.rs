@@ -20,6 +20,7 @@ use service::control::{
 use service::error::AdminError;
 use service::link::ByteLink;
 use service::memory::{MemoryOffset, MemoryTable, SharedMemory};
+use service::stats::ConsumerStats;
 use service::virtqueue::{Layout, QUEUE_SIZE_MAX};
 
 use super::queues::{Counts, Running};
@@ -505,6 +506,18 @@ impl Control {
 
     pub(super) fn has_link(&self) -> bool {
         self.link.is_some()
+    }
+
+    /// Returns what consumers have.
+    pub(super) fn consumers(&self) -> Vec<ConsumerStats> {
+        let of = |(export, attached): (&u16, &Attached)| {
+            let offer = self.offers.get(usize::from(attached.wanted.disk.0));
+            let offer = offer.filter(|offer| offer.disk.is_some() && offer.is_disk_of(&attached.device));
+            let dev = offer.map(|offer| offer.name.clone()).unwrap_or_default();
+            let queues = attached.queues.values().filter(|queue| queue.stopped.is_none()).count() as u64;
+            ConsumerStats { dev, export: *export, queues }
+        };
+        self.attached.iter().map(of).collect()
     }
 
     pub(super) fn names(&self) -> Vec<String> {

@@ -347,6 +347,16 @@ impl Exports {
         self.wait_for(asked).into_iter().flatten().collect()
     }
 
+    /// Returns what consumers have.
+    pub(super) fn consumers(&self) -> Vec<service::stats::ConsumerStats> {
+        self.control.lock().consumers()
+    }
+
+    /// Returns the machine's clock.
+    pub(super) fn clock(&self) -> Arc<dyn Clock> {
+        Arc::clone(&self.clock)
+    }
+
     /// Returns the latest events, oldest first.
     pub(super) fn trace(&self) -> Vec<TraceEvent> {
         let mut events = self.control.lock().trace();

@@ -29,6 +29,7 @@ use nvmf::{Allowed, DiskId, Millis, Namespace, Nqn, Secret, Secrets, SectorBytes
 use service::admin::commands::exports::HostRule;
 use service::admin::commands::inventory::NvmeStatus;
 use service::error::AdminError;
+use service::stats::{NvmeExportStats, NvmeStats};
 use spin::Mutex;
 use uuid::Builder;
 
@@ -202,6 +203,19 @@ impl Nvme {
             NvmeStatus { dev, nqn, allowed: allowed.collect(), hosts }
         };
         disks.iter().filter(|served| served.disk.is_some()).map(status).collect()
+    }
+
+    /// Returns what is counted, and which hosts are connected.
+    pub(super) fn stats(&self) -> NvmeStats {
+        let (count, refused) = (|number: usize| number as u64, self.target.refusals());
+        let exports = self.status().into_iter().map(|NvmeStatus { dev, hosts, .. }| NvmeExportStats { dev, hosts });
+        NvmeStats {
+            connections: count(self.target.connections()),
+            connections_max: count(self.connections),
+            refused_connections: refused.connections,
+            refused_hosts: refused.hosts,
+            exports: exports.collect(),
+        }
     }
 
     /// Returns whether a host uses a disk.

@@ -1,9 +1,7 @@
 //! The disks as the target's storage, on one CPU.
 
 use alloc::sync::Arc;
-use alloc::vec;
 
-use btt::bytes::Sectors;
 use btt::runs::Runs;
 use btt::{BttError, CpuIndex, ExternalLba};
 use drivers::medium::AnyMedium;
@@ -40,17 +38,11 @@ impl Storage for DisksOn<'_> {
     }
 
     fn compare_and_write(&mut self, disk: DiskId, at: Lba, expected: &[u8], data: &[u8]) -> Result<(), StorageError> {
-        let disk = self.disk(disk)?;
-        let mut found = vec![0; disk.sector_bytes()];
-        let source = Sectors::new(data, disk.btt.sector_size()).ok_or(StorageError::OutOfRange)?;
-        // Consumers, and hosts on other interfaces, may write to it as well.
-        disk.btt.alone(self.cpu, |lane| {
-            disk.look(self.cpu, external(at), &mut found).map_err(|why| storage_error(&why))?;
-            if found != expected {
-                return Err(StorageError::Differs);
-            }
-            lane.write(external(at), 1, &source).map_err(|why| storage_error(&why))
-        })
+        let written = self.disk(disk)?.compare_and_write(self.cpu, external(at), expected, data);
+        match written.map_err(|why| storage_error(&why))? {
+            true => Ok(()),
+            false => Err(StorageError::Differs),
+        }
     }
 
     fn write_zeroes(&mut self, disk: DiskId, first: Lba, count: u64) -> Result<(), StorageError> {

@@ -1,7 +1,6 @@
 //! The machine while it runs, and its end: `stats`, `trace`, `poweroff`, `reboot`.
 
 use alloc::boxed::Box;
-use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
@@ -9,11 +8,11 @@ use core::fmt;
 use serde::Serialize;
 
 use crate::admin::grammar::{CommandSpec, long_flag};
-use crate::admin::prometheus;
 use crate::admin::reply::{Object, Outcome, Reply};
 use crate::admin::request::{Command, Look, Request};
+use crate::admin::{figures, prometheus};
 use crate::error::AdminError;
-use crate::stats::{Counter, Counts, QueueStats, Stats};
+use crate::stats::Stats;
 
 /// The machine's counters and log, and its end.
 pub trait MachineAdmin {
@@ -42,7 +41,9 @@ pub static COMMANDS: &[Command<Part>] = &[
             summary: "counters since boot",
             words: &[],
             options: &[long_flag("prometheus", "in Prometheus's text format")],
-            details: "",
+            details: "latency: from when the appliance begins a request until it is done.\n\
+                      tried again: reads whose sector was written meanwhile; writes whose free block the medium refused.\n\
+                      by CPU: those that have done anything.\n",
         },
         parse: |line| Ok(Box::new(ShowStats { prometheus: line.flag("prometheus") })),
     },
@@ -120,21 +121,7 @@ impl Request<Part> for Reboot {
 
 impl Reply for Stats {
     fn text(&self, out: &mut dyn fmt::Write) -> fmt::Result {
-        for device in &self.devices {
-            writeln!(out, "{}", device.dev)?;
-            for counter in Counter::ALL {
-                let by_cpu = |counts: &Counts| format!(" {:>12}", counts.get(counter));
-                let cpus: String = device.cpus.iter().map(by_cpu).collect();
-                writeln!(out, "  {:<20}{}{cpus}", counter.name(), by_cpu(&device.total))?;
-            }
-        }
-        for queue in &self.queues {
-            let QueueStats { export, queue: number, cpu, requests, failed, interrupts, rests, .. } = queue;
-            let (dev, broken) = (queue.dev.as_str(), if queue.broken { ", broken by its driver" } else { "" });
-            write!(out, "export {export} ({dev}) queue {number}, CPU {cpu}: {requests} requests, {failed} failed, ")?;
-            writeln!(out, "{interrupts} interrupts, {rests} rests{broken}")?;
-        }
-        Ok(())
+        figures::write(self, out)
     }
 
     fn json(&self, object: &mut Object<'_>) -> fmt::Result {
@@ -152,9 +139,7 @@ impl Reply for Prometheus {
     }
 
     fn json(&self, object: &mut Object<'_>) -> fmt::Result {
-        let mut text = String::new();
-        prometheus::write(&self.0, &mut text)?;
-        object.member("prometheus", &text)
+        object.member("prometheus", &prometheus::text(&self.0))
     }
 }
 
