@@ -7,6 +7,7 @@
 //! | [`setting`] | what addresses an interface is to have, as it is configured |
 //! | [`network`] | an interface, driven in bounded steps |
 //! | [`tcp`] | listening ports and connections, and what serves them |
+//! | [`http`] | a small server of pages, which serves them |
 //! | [`event`] | what happens to it, for the log |
 //! | [`mock`] | a device in memory, and a machine on its link, for tests |
 //! | `port` | the device as smoltcp drives it |
@@ -22,6 +23,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod event;
+pub mod http;
 #[cfg(feature = "mock")]
 pub mod mock;
 pub mod network;

@@ -78,7 +78,7 @@ pub struct Network {
     interface: Interface,
     sockets: SocketSet<'static>,
     listeners: Listeners,
-    service: Option<Box<dyn Service>>,
+    services: Vec<Box<dyn Service>>,
     service_due_ns: u64,
     setting: Setting,
     dhcp: Option<SocketHandle>,
@@ -120,7 +120,7 @@ impl Network {
             interface,
             sockets: SocketSet::new(Vec::new()),
             listeners: Listeners::default(),
-            service: None,
+            services: Vec::new(),
             service_due_ns: u64::MAX,
             setting,
             dhcp: None,
@@ -139,9 +139,9 @@ impl Network {
         network
     }
 
-    /// Serves its connections by this from the next step on.
+    /// Serves connections by this, too, from the next step on. Each service has ports of its own.
     pub fn serve_by(&mut self, service: Box<dyn Service>) {
-        self.service = Some(service);
+        self.services.push(service);
         self.due_ns = 0;
     }
 
@@ -271,11 +271,15 @@ impl Network {
     /// Has connections served, between what came and what goes: what a service writes together leaves together.
     fn serve(&mut self, now_ns: u64) {
         self.listeners.tend(&mut self.sockets, now_ns);
-        if let Some(service) = &mut self.service {
-            let mut tcp = Tcp { listeners: &mut self.listeners, sockets: &mut self.sockets, now_ns };
-            self.service_due_ns = service.serve(&mut tcp, now_ns);
-            self.listeners.tend(&mut self.sockets, now_ns);
+        if self.services.is_empty() {
+            return;
         }
+        self.service_due_ns = u64::MAX;
+        for service in &mut self.services {
+            let mut tcp = Tcp { listeners: &mut self.listeners, sockets: &mut self.sockets, now_ns };
+            self.service_due_ns = self.service_due_ns.min(service.serve(&mut tcp, now_ns));
+        }
+        self.listeners.tend(&mut self.sockets, now_ns);
     }
 
     fn next_due_ns(&mut self, now_ns: u64) -> u64 {

@@ -2,7 +2,8 @@
 //!
 //! A socket is made when a connection's first segment comes, just before smoltcp sees it, with both buffers: what has been
 //! accepted can always be received. Beyond the bound the connection that has been half open for the longest time gives way; if
-//! there is none, or no memory, smoltcp refuses the new one by a reset.
+//! there is none, or no memory, smoltcp refuses the new one by a reset. Before it one that is over and is kept for late segments
+//! gives way.
 //!
 //! | a socket is | until |
 //! |---|---|
@@ -177,11 +178,14 @@ impl Listeners {
                 return; // it listens already, or the segment comes again
             }
             all += 1;
-            if matches!(slot.stage, Stage::Waiting { .. })
-                && socket.state() == State::SynReceived
-                && oldest.as_ref().is_none_or(|other: &&mut Slot| slot.id < other.id)
-            {
-                oldest = Some(slot);
+            // One that is over on both sides, and is kept for segments that come late, goes first.
+            let rank = match (slot.stage, socket.state()) {
+                (Stage::Leaving { .. }, State::TimeWait) => 0,
+                (Stage::Waiting { .. }, State::SynReceived) => 1,
+                _ => continue,
+            };
+            if oldest.as_ref().is_none_or(|(least, other): &(u8, &mut Slot)| (rank, slot.id) < (*least, other.id)) {
+                oldest = Some((rank, slot));
             }
         }
         if all < limits.connections {
@@ -190,7 +194,7 @@ impl Listeners {
                 let (id, handle) = (ConnectionId(self.next_id), sockets.add(socket));
                 self.slots.push(Slot { id, handle, port, stage: Stage::Waiting { half_open_ns: None } });
             }
-        } else if let Some(slot) = oldest {
+        } else if let Some((_, slot)) = oldest {
             // It is the youngest one now.
             self.next_id += 1;
             (slot.id, slot.stage) = (ConnectionId(self.next_id), Stage::Waiting { half_open_ns: None });
@@ -246,6 +250,17 @@ impl Tcp<'_> {
         match self.listeners.ports.iter_mut().find(|listener| listener.port == port) {
             Some(listener) => listener.limits = limits,
             None => self.listeners.ports.push(Listener { port, limits }),
+        }
+    }
+
+    /// Listens on a port no more. Those that were accepted stay, and others are reset.
+    pub fn unlisten(&mut self, port: u16) {
+        self.listeners.ports.retain(|listener| listener.port != port);
+        for slot in self.listeners.slots.iter_mut().filter(|slot| slot.port == port) {
+            if matches!(slot.stage, Stage::Waiting { .. }) {
+                slot.stage = Stage::Leaving { since_ns: self.now_ns };
+                self.sockets.get_mut::<Socket<'_>>(slot.handle).abort();
+            }
         }
     }
 
