@@ -329,6 +329,7 @@ pub(crate) fn run(mut hardware: Hardware) -> ! {
             continue;
         }
         looked_at = clock.now_ns();
+        node.make_pages();
         if looked_at - settled_at >= SETTLE_NS {
             settled_at = looked_at;
             // If the medium refuses this, it refuses the next write as well, whose error is reported.

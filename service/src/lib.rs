@@ -14,6 +14,7 @@
 //! | [`console`] | a session on a link: editor, history, modes |
 //! | [`admin`] | the commands: grammar, requests, execution, replies; the machine is behind [`admin::Appliance`] |
 //! | [`config`] | what an appliance is told to be: keys, values, the bytes that a medium keeps |
+//! | [`web`] | the pages that are served over the network: for people, and for Prometheus |
 //! | [`error`] | the error of a command: code, message, exit status |
 //! | [`inventory`] | buses, DIMMs, regions and namespaces, as `list` shows them |
 //!
@@ -49,3 +50,4 @@ pub mod mock;
 pub mod pattern;
 pub mod stats;
 pub mod virtqueue;
+pub mod web;

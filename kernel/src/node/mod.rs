@@ -10,6 +10,7 @@
 //! | `namespaces` | arenas, init-labels, create-, destroy-, enable-, disable-, check-namespace |
 //! | `sectors` | read, write, trim, inject-error, clear-errors, errors, bench |
 //! | [`export`] | export, unexport; serves consumers |
+//! | `metrics` | none: pages over the network |
 //! | [`network`] | net; drives the interfaces |
 //! | [`config`] | config |
 //! | `upkeep` | stats, trace, poweroff, reboot |
@@ -33,6 +34,7 @@ mod disk;
 pub mod export;
 mod inventory;
 mod machine;
+mod metrics;
 mod namespaces;
 pub mod network;
 mod nfit;
@@ -64,6 +66,7 @@ use config::Config;
 use disk::BttDisk;
 use export::Exports;
 pub use machine::{BareMemory, FlushedRange, Machine};
+use metrics::Metrics;
 use network::Networks;
 use nvme::Nvme;
 
@@ -82,6 +85,7 @@ pub struct Node<M: Machine> {
     exports: Arc<Exports>,
     networks: Arc<Networks>,
     nvme: Arc<Nvme>,
+    metrics: Arc<Metrics>,
     config: Config,
 }
 
@@ -171,12 +175,25 @@ impl<M: Machine> Node<M> {
         let services = machine.export_services();
         let exports = Arc::new(Exports::new(services, Arc::clone(&networks), machine.cpus(), number()));
         let nvme = Nvme::new(machine.heap_bytes(), || machine.random(), machine.now_ns());
+        let metrics = Metrics::new(exports.clock(), exports.waker(), machine.heap_bytes());
         for (number, cpu) in networks.cpus().enumerate() {
             networks.serve_by(number, nvme.service(cpu, networks.cpus().len()));
+            networks.serve_by(number, metrics.service());
         }
         let (regions, config) = (Vec::new(), Config::default());
-        let mut node =
-            Self { machine, found, bare, regions, persist, unclean_shutdowns: 0, exports, networks, nvme, config };
+        let mut node = Self {
+            machine,
+            found,
+            bare,
+            regions,
+            persist,
+            unclean_shutdowns: 0,
+            exports,
+            networks,
+            nvme,
+            metrics,
+            config,
+        };
         node.regions = node.found.regions.iter().map(|region| node.slot(region)).collect();
         let namespaces = node.found.namespaces.clone();
         node.load_config(&line, &namespaces);
@@ -312,11 +329,12 @@ impl<M: Machine> Node<M> {
         &mut self.regions[place.region].namespaces[place.namespace]
     }
 
-    /// Attends to consumers, their bridge and who asks at the console, between two steps of a long command on CPU 0. Returns
+    /// Attends to consumers, their bridge, who waits for a page and who asks at the console, between two steps of a long command on CPU 0. Returns
     /// whether the command is to end. The caller holds no lane of a disk, unless it has suspended the disk
     /// ([`Exports::suspend`]), and no labels.
     fn attend(&self) -> ControlFlow<()> {
         self.exports.attend(M::this_cpu());
+        self.make_pages();
         if self.machine.attend(self) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 

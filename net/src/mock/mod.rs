@@ -8,6 +8,7 @@ use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+pub use smoltcp::iface::SocketHandle;
 use spin::{Mutex, MutexGuard};
 
 use crate::nic::{HEADER_BYTES, MTU_DEFAULT, Mac, Nic, NicFault};

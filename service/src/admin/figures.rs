@@ -104,7 +104,7 @@ fn queues(queues: &[QueueStats], out: &mut dyn fmt::Write) -> fmt::Result {
 }
 
 /// Bytes with the unit that suits them: `268.4 MB` would be ambiguous, `256.0 MiB` is not.
-struct Bytes(u64);
+pub(crate) struct Bytes(pub(crate) u64);
 
 impl fmt::Display for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

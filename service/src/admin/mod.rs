@@ -17,7 +17,7 @@
 pub mod appliance;
 pub mod commands;
 pub mod fields;
-mod figures;
+pub(crate) mod figures;
 pub mod grammar;
 mod help;
 mod hexdump;

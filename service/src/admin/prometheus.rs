@@ -10,7 +10,7 @@ use crate::stats::{Counter, DeviceStats, NamespaceStats, NetworkStats, QueueStat
 ///
 /// # Errors
 /// The writer's.
-pub(super) fn write(stats: &Stats, out: &mut dyn fmt::Write) -> fmt::Result {
+pub(crate) fn write(stats: &Stats, out: &mut dyn fmt::Write) -> fmt::Result {
     let mut page = Page { out, name: String::new() };
     devices(stats, &mut page)?;
     durations(&stats.devices, &mut page)?;

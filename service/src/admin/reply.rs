@@ -139,7 +139,7 @@ fn write_text(outcome: &Result<Outcome, AdminError>, out: &mut dyn fmt::Write) -
 }
 
 /// A command that did its work and found something wrong has its exit status as the last member: `"exit":4`.
-fn write_json(outcome: &Result<Outcome, AdminError>, out: &mut dyn fmt::Write) -> fmt::Result {
+pub(crate) fn write_json(outcome: &Result<Outcome, AdminError>, out: &mut dyn fmt::Write) -> fmt::Result {
     let outcome = match outcome {
         Ok(outcome) => outcome,
         Err(error) => return write!(out, "{{\"ok\":false,\"error\":{}}}", json(error)),

@@ -44,6 +44,8 @@ pub const CONSOLE: &str = "console";
 pub const DISABLED: &str = "disabled";
 /// The name of the bridge's devices.
 pub const EXPORT: &str = "export";
+/// The name of the port of pages.
+pub const METRICS: &str = "metrics";
 /// The name of the hosts that may connect.
 pub const NVME_ALLOW: &str = "nvme.allow";
 /// The name of NVMe/TCP's devices.
@@ -60,6 +62,7 @@ pub static KEYS: &[Key] = &[
     key(CONSOLE, "person", Form::One, "how the console talks: person, text or json"),
     key(DISABLED, "none", Form::Items, "namespaces that stay disabled, or none"),
     key(EXPORT, "all", Form::Items, "devices that the bridge is offered, or all, or none"),
+    key(METRICS, "off", Form::One, "the TCP port of a page for people, and of /metrics for Prometheus, or off"),
     key(INTERFACE, "dhcp", Form::One, "an interface's addresses: dhcp, off, or ADDRESS/PREFIX,…,gateway=ADDRESS"),
     key(NVME_ALLOW, "none", Form::Items, "hosts that may connect: HOSTNQN or any, then =NQN, then =SECRET, or none"),
     key(NVME_EXPORT, "none", Form::Items, "devices that are served by NVMe/TCP: DEV or DEV=NQN, or none"),

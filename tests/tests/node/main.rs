@@ -6,6 +6,7 @@ mod config;
 mod export;
 mod health;
 mod labels;
+mod metrics;
 mod namespaces;
 mod network;
 mod ranges;

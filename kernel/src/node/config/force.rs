@@ -133,6 +133,16 @@ impl<M: Machine> Node<M> {
                 Some(_) => Ok(()),
                 None => Err(AdminError::usage(format!("\"{value}\" is none of person, text and json"))),
             },
+            keys::METRICS => {
+                let port = match value {
+                    "off" => None,
+                    text => match text.parse() {
+                        Ok(port) if port != 0 => Some(port),
+                        _ => return Err(AdminError::usage(format!("\"{text}\" is no TCP port and not off"))),
+                    },
+                };
+                self.serve_metrics(port)
+            }
             _ => unreachable!("{name} is a key of one value"),
         }
     }

@@ -357,6 +357,11 @@ impl Exports {
         Arc::clone(&self.clock)
     }
 
+    /// Returns what wakes the machine's CPUs.
+    pub(super) fn waker(&self) -> Arc<dyn Waker> {
+        Arc::clone(&self.waker)
+    }
+
     /// Returns the latest events, oldest first.
     pub(super) fn trace(&self) -> Vec<TraceEvent> {
         let mut events = self.control.lock().trace();

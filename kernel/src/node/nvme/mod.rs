@@ -41,6 +41,9 @@ pub(super) const PORT: u16 = 4420;
 /// The port that hosts ask for discovery by default.
 const DISCOVERY_PORT: u16 = 8009;
 
+/// The ports that are NVMe/TCP's.
+pub(super) const PORTS: [u16; 2] = [PORT, DISCOVERY_PORT];
+
 /// What a connection costs at most, in its own memory and in its socket's.
 const CONNECTION_BYTES: u64 = 2 << 20;
 /// The part of the heap that connections may take.
