@@ -15,6 +15,7 @@
 //! - [`script`]: several commands in a row, as `run-qemu.sh --exec` has them;
 //! - [`admin`]: a socket at which programs ask for commands while the appliance runs;
 //! - [`client`]: such a program; [`settings`]: a configuration as a file;
+//! - [`client`]: such a program; [`top`]: what an appliance does now, of two readings of its counters;
 //! - [`beside`]: how they are asked for on the person's console;
 //! - [`screen`]: standard output, which may take nothing;
 //! - [`console`]: a person's terminal joined to the appliance's console.
@@ -43,3 +44,4 @@ pub mod screen;
 pub mod script;
 pub mod session;
 pub mod settings;
+pub mod top;

@@ -32,6 +32,7 @@ use host::screen::Screen;
 use host::script::{self, Script, ScriptError};
 use host::session::ReplyForm;
 use host::settings;
+use host::top::{self, Reading};
 use serde_json::Value;
 use service::admin::line::LINE_BYTES_MAX;
 use service::admin::table::specs;
@@ -94,6 +95,7 @@ fn main() -> ExitCode {
             ["import", file] => import_config(&it, Some(file)),
             words => ask(&it, &client::line(["config"].into_iter().chain(words.iter().copied()))),
         },
+        Verb::Top { ask: it, seconds, count } => top(&it, seconds, count),
         Verb::Read { ask: it, raw, dev, lba, count } => {
             let line = client::line(["read", &dev, &lba.to_string(), &count.to_string()]);
             if raw { read_raw(&it, &line) } else { ask(&it, &line) }
@@ -350,6 +352,39 @@ fn import_config(it: &Ask, file: Option<&str>) -> Result<u8, Failure> {
         })?;
     }
     ask(it, "config save")
+}
+
+/// Shows rates until they have been shown `count` times.
+fn top(it: &Ask, interval: Duration, count: Option<u64>) -> Result<u8, Failure> {
+    let read = || {
+        let reply = reply(it, ReplyForm::Json, "stats")?;
+        Reading::parse(&reply.text).map_err(|why| Failure(reply.exit_code.max(FAILED), format!("stats: {why}")))
+    };
+    let is_terminal = io::stdout().is_terminal() && !it.json;
+    let colour = is_terminal && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let (mut before, mut shown, mut lines) = (read()?, 0, 0);
+    if !is_terminal && !it.json {
+        put(format!("{}\n", top::HEADING).as_bytes())?;
+    }
+    while count.is_none_or(|count| shown < count) {
+        thread::sleep(interval);
+        let now = read()?;
+        match now.since(&before) {
+            None => say("the appliance was started anew"),
+            Some(rates) if it.json => put(format!("{}\n", rates.json()).as_bytes())?,
+            Some(rates) if is_terminal => {
+                let screen = rates.screen(colour);
+                // Over what was shown before; a line that is too long for the terminal is cut.
+                let up = if lines > 0 { format!("\x1b[{lines}A\r") } else { String::new() };
+                put(format!("{up}\x1b[J\x1b[?7l{screen}\x1b[?7h").as_bytes())?;
+                lines = screen.lines().count();
+            }
+            Some(rates) => put(rates.lines().as_bytes())?,
+        }
+        shown += 1;
+        before = now;
+    }
+    Ok(0)
 }
 
 fn read_raw(it: &Ask, line: &str) -> Result<u8, Failure> {

@@ -99,6 +99,21 @@ pub enum Verb {
         #[arg(allow_hyphen_values = true, trailing_var_arg = true, value_name = "WORD")]
         words: Vec<String>,
     },
+    /// Shows what it does: rates and latencies of its disks, consumers and hosts, again and again
+    ///
+    /// On a terminal the figures stay in their place; otherwise a line for each disk and time. Ends by Ctrl-C, or after --count
+    /// times. With --json: an object for each time.
+    Top {
+        /// Whom to ask.
+        #[command(flatten)]
+        ask: Ask,
+        /// The time between two readings, in seconds
+        #[arg(long, value_name = "N", value_parser = interval, default_value = "2")]
+        seconds: Duration,
+        /// How often
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+        count: Option<u64>,
+    },
     /// Reads sectors
     Read {
         /// Whom to ask.
@@ -169,6 +184,13 @@ pub enum Verb {
         /// Which shell
         shell: Shell,
     },
+}
+
+/// A time between two readings: a tenth of a second to an hour.
+fn interval(text: &str) -> Result<Duration, String> {
+    let interval = seconds(text)?;
+    let is_sound = (Duration::from_millis(100)..=Duration::from_secs(3600)).contains(&interval);
+    is_sound.then_some(interval).ok_or_else(|| "it is from 0.1 to 3600 seconds".into())
 }
 
 /// Whom to ask, and for what form of the reply.
