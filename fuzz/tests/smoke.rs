@@ -51,6 +51,7 @@ smoke! {
     a_cxl_device_may_hold_anything "cxl"
     a_virtio_device_may_do_anything "virtio"
     a_neighbour_may_send_anything "frames"
+    a_client_may_send_anything "http"
     a_bridge_may_say_anything "control"
     a_host_may_send_anything "nvmf"
     a_person_may_type_anything "admin"

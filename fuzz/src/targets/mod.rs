@@ -6,6 +6,7 @@ mod config;
 mod control;
 mod cxl;
 mod frames;
+mod http;
 mod labels;
 mod loader;
 mod medium;
@@ -110,6 +111,14 @@ pub const TARGETS: [Target; 13] = [
         bytes_max: 1024,
         more: &[],
         smoke: 20_000,
+    },
+    Target {
+        name: "http",
+        what: "requests for pages, by several clients in pieces",
+        run: http::run,
+        bytes_max: 1024,
+        more: &[],
+        smoke: 5_000,
     },
     Target {
         name: "control",

@@ -46,6 +46,35 @@ impl Sample {
     }
 }
 
+/// Returns what is wrong with a text that names metrics, such as a dashboard, for one who scrapes these: names that there are
+/// not, and labels in braces or behind `by` that none of its metrics has.
+#[must_use]
+pub fn unknown_in(text: &str, families: &[Family]) -> Vec<String> {
+    let samples = || families.iter().flat_map(|family| &family.samples);
+    let is_word = |next: char| next.is_ascii_alphanumeric() || next == '_';
+    let words = |text: &str| text.split(move |next| !is_word(next)).map(ToOwned::to_owned).collect::<Vec<_>>();
+    let names: Vec<String> = words(text).into_iter().filter(|word| word.starts_with("untorn_")).collect();
+    let mut unknown: Vec<String> =
+        names.iter().filter(|name| !samples().any(|sample| sample.name == **name)).cloned().collect();
+    // A scraper adds `instance`.
+    let mut check = |labels: Vec<String>| {
+        let has = |label: &str| {
+            label == "instance"
+                || samples().any(|it| names.contains(&it.name) && it.labels.iter().any(|(own, _)| own == label))
+        };
+        unknown.extend(labels.into_iter().filter(|label| !label.is_empty() && !has(label)));
+    };
+    for part in text.split("by (").skip(1) {
+        check(words(part.split(')').next().unwrap_or_default()));
+    }
+    for part in text.split('{').skip(1) {
+        let inner = part.split('}').next().unwrap_or_default();
+        let label = |condition: &str| words(condition.split(['=', '!']).next().unwrap_or_default()).join("");
+        check(inner.split(',').filter(|condition| condition.contains('=')).map(label).collect());
+    }
+    unknown
+}
+
 /// Reads a page.
 ///
 /// # Errors

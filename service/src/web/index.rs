@@ -66,7 +66,8 @@ pub(super) fn write(stats: &Stats, health: &Health, out: &mut dyn fmt::Write) ->
 fn begin(out: &mut dyn fmt::Write, id: &str, heading: &str, columns: &[&str]) -> fmt::Result {
     write!(
         out,
-        "<section aria-labelledby=\"{id}\">\n<h2 id=\"{id}\">{heading}</h2>\n<div class=\"table\"><table>\n<thead><tr>"
+        "<section aria-labelledby=\"{id}\">\n<h2 id=\"{id}\">{heading}</h2>\n<div class=\"table\" tabindex=\"0\" role=\"region\" \
+         aria-labelledby=\"{id}\"><table>\n<thead><tr>"
     )?;
     for column in columns {
         match column.strip_prefix('>') {
@@ -93,7 +94,9 @@ fn disks(stats: &Stats, out: &mut dyn fmt::Write) -> fmt::Result {
     let columns =
         ["disk", "since boot", ">requests", ">failed", ">data", ">median", ">99 %", ">commits", ">collisions"];
     begin(out, "disks", "Disks", &columns)?;
-    let time = |of: &Latencies, per_mille| of.quantile_ns(per_mille).map_or("–".into(), |ns| Time(ns).to_string());
+    let time = |of: &Latencies, per_mille| {
+        of.quantile_ns(per_mille).map_or("–".into(), |ns| Time(ns).to_string().replace("us", "\u{b5}s"))
+    };
     for DeviceStats { dev, total, latency, sector_size, .. } in &stats.devices {
         let rows = [
             ("reads", total.reads, total.read_errors, total.sectors_read, &latency.read),

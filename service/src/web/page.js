@@ -2,7 +2,7 @@
 "use strict";
 
 const POLL_MS = 2000;
-const SAMPLES = 90;
+const SAMPLES = 60;
 const FACTS_EVERY = 3;
 
 const main = document.querySelector("main");
@@ -64,20 +64,21 @@ const rates = (now, then, seconds, bounds) => {
   };
 };
 
+// Of each line: its name, its key, its class. Latencies lie decades apart: their axis is logarithmic.
 const PLOTS = [
-  { title: "requests a second", unit: count, lines: [["reads", "reads"], ["writes", "writes"]] },
-  { title: "data a second", unit: bytes, lines: [["read", "readBytes"], ["written", "writtenBytes"]] },
-  { title: "latency of reads", unit: time, lines: [["median", "readMedian"], ["99 %", "readMost"]] },
-  { title: "latency of writes", unit: time, lines: [["median", "writeMedian"], ["99 %", "writeMost"]] },
+  { title: "requests a second", unit: count, lines: [["reads", "reads", "read"], ["writes", "writes", "write dashed"]] },
+  { title: "data a second", unit: bytes, lines: [["read", "readBytes", "read"], ["written", "writtenBytes", "write dashed"]] },
+  { title: "latency of reads", unit: time, log: true, lines: [["median", "readMedian", "read"], ["99 %", "readMost", "read dashed"]] },
+  { title: "latency of writes", unit: time, log: true, lines: [["median", "writeMedian", "write"], ["99 %", "writeMost", "write dashed"]] },
 ];
 
 // A line through the samples; where there is none, it is broken.
-const path = (samples, key, top) => {
+const path = (samples, key, height) => {
   let line = "", pen = "M";
   samples.forEach((sample, at) => {
     if (sample[key] === null) { pen = "M"; return; }
     const x = (((SAMPLES - samples.length + at) / (SAMPLES - 1)) * 100).toFixed(2);
-    line += `${pen}${x} ${(40 - (38 * sample[key]) / top).toFixed(2)}`;
+    line += `${pen}${x} ${(40 - 38 * height(sample[key])).toFixed(2)}`;
     // A point by itself is a short line.
     if (pen === "M") line += "h0.4";
     pen = "L";
@@ -85,18 +86,23 @@ const path = (samples, key, top) => {
   return line;
 };
 
-const plot = (dev, { title, unit, lines }, samples) => {
+const plot = (dev, { title, unit, log, lines }, samples) => {
   const last = samples[samples.length - 1];
-  const top = Math.max(...samples.flatMap((sample) => lines.map(([, key]) => sample[key] ?? 0)), 0);
+  const values = samples.flatMap((sample) => lines.map(([, key]) => sample[key])).filter((value) => value !== null);
+  const top = Math.max(...values, 0);
+  const low = log ? Math.max(Math.min(...values, top) / 2, 1) : 0;
+  const height = (value) => {
+    if (top <= low) return 0;
+    return log ? Math.log(Math.max(value, low) / low) / Math.log(top / low) : value / top;
+  };
   const said = lines.map(([name, key]) => `${name} ${unit(last[key])}`);
   const svg = drawn("svg", { viewBox: "0 0 100 41", preserveAspectRatio: "none", role: "img", "aria-label": `${dev}, ${title}: ${said.join(", ")}` });
   svg.append(drawn("line", { class: "axis", x1: 0, x2: 100, y1: 40.5, y2: 40.5 }));
-  lines.forEach(([, key], at) => {
-    svg.append(drawn("path", { class: at === 0 ? "first" : "second", d: path(samples, key, top || 1) }));
-  });
-  const legend = lines.map(([name, key], at) =>
-    element("span", { class: at === 0 ? "of-first" : "of-second" }, `${at === 0 ? "—" : "- -"} ${name} `, element("b", {}, unit(last[key]))));
-  return element("figure", {}, element("h3", {}, element("span", { class: "top" }, top > 0 ? `up to ${unit(top)}` : ""), title), svg, element("figcaption", {}, ...legend));
+  for (const [, key, kind] of lines) svg.append(drawn("path", { class: kind, d: path(samples, key, height) }));
+  const legend = lines.map(([name, key, kind]) =>
+    element("span", { class: kind }, `${kind.includes("dashed") ? "- -" : "—"} ${name} `, element("b", {}, unit(last[key]))));
+  const range = top === 0 ? "" : log ? `${unit(low)} to ${unit(top)}, log` : `up to ${unit(top)}`;
+  return element("figure", {}, element("h3", {}, title, element("span", {}, range)), svg, element("figcaption", {}, ...legend));
 };
 
 const draw = () => {

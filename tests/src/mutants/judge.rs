@@ -33,7 +33,7 @@ const WHOLE: &str = "tests";
 const NO_PROGRAMS: &str = "--no-default-features";
 
 /// All judges, cheapest first. Each is built only when it is asked.
-pub const JUDGES: [Judge; 24] = [
+pub const JUDGES: [Judge; 25] = [
     judge("btt", "btt", &["--lib"]),
     judge("readers", "btt", &["--test", "readers"]),
     judge("cpus", "btt", &["--test", "cpus"]),
@@ -51,6 +51,7 @@ pub const JUDGES: [Judge; 24] = [
     judge("nvmf", "nvmf", &["--test", "data"]),
     judge("hostile", "nvmf", &["--test", "hostile"]),
     judge("auth", "nvmf", &["--test", "auth"]),
+    judge("http", "net", &["--test", "http"]),
     judge("repair", "btt", &["--test", "repair"]),
     judge("blk", WHOLE, &[NO_PROGRAMS, "--test", "blk"]),
     judge("node", WHOLE, &[NO_PROGRAMS, "--test", "node"]),
