@@ -277,6 +277,7 @@ fn whatever_fails_ends_the_connection() {
         let failure = hear(&mut host, &mut disk);
         assert_eq!((&failure[..2], failure[6], failure[7]), (&[0, 0xf1][..], 1, reason), "{what}");
         assert!(host.connection.is_closed(), "{what}");
+        assert_eq!(target.refusals().hosts, 1, "{what}");
     }
 }
 

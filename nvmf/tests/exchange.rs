@@ -168,6 +168,7 @@ fn connect_is_refused_with_its_reason() {
         // The connection goes on, and may try again.
         assert_eq!(queue.connect(&mut disk, SUBSYSTEM, HOST, 1, id, 0, 0).0, 0, "{what}");
     }
+    assert_eq!(target.refusals().hosts, 9, "each is counted");
     let _first = Host::io(&target, &mut disk, id, 1, 0, 0);
     let mut second = Host::greet(&target, &mut disk, 0);
     assert_eq!(second.connect(&mut disk, SUBSYSTEM, HOST, 1, id, 0, 0).0, 0x400c, "a queue that is connected");

@@ -214,6 +214,7 @@ fn connections_have_a_bound_and_silent_ones_make_room() {
     let mut silent: Vec<_> = (0..10_000).filter_map(|_| open(Millis(0))).collect();
     assert_eq!(silent.len(), 40);
     assert!(open(Millis(0)).is_none());
+    assert_eq!(target.refusals().connections, 10_000 - 40 + 1);
     let _: Vec<_> = silent.iter_mut().map(|it| it.step(&target, &mut disk, Millis(10_000))).collect();
     assert!(silent.iter().all(Connection::is_closed));
     drop(silent);

@@ -11,6 +11,7 @@ mod cxl;
 mod damage;
 mod export;
 mod interop;
+mod metrics;
 mod network;
 mod nvme;
 mod readme;
