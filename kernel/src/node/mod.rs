@@ -329,8 +329,8 @@ impl<M: Machine> Node<M> {
         &mut self.regions[place.region].namespaces[place.namespace]
     }
 
-    /// Attends to consumers, their bridge, who waits for a page and who asks at the console, between two steps of a long command on CPU 0. Returns
-    /// whether the command is to end. The caller holds no lane of a disk, unless it has suspended the disk
+    /// Attends to consumers, their bridge, who waits for a page and who asks at the console, between two steps of a long command
+    /// on CPU 0. Returns whether the command is to end. The caller holds no lane of a disk, unless it has suspended the disk
     /// ([`Exports::suspend`]), and no labels.
     fn attend(&self) -> ControlFlow<()> {
         self.exports.attend(M::this_cpu());
