@@ -35,6 +35,7 @@ use service::error::AdminError;
 
 use crate::deadline::Deadline;
 use crate::event::{eventfd, signal};
+use crate::events::{Following, PAUSE};
 use crate::limits::ADMIN_CLIENTS_MAX;
 use crate::listener::Listener;
 use crate::session::{ReplyForm, ReplyText, send_all};
@@ -350,6 +351,14 @@ impl Client<'_> {
             if !self.all.owes(self.id, false) {
                 return self.farewell(mode, AdminError::busy(displaced()));
             }
+            let follow = line.as_ref().ok().and_then(|line| parse(line).ok()?.follow());
+            if let Some(filter) = follow {
+                if !self.follow(Following::new(mode, filter), &mut lines, spent)? {
+                    return Ok(());
+                }
+                self.all.owes(self.id, true);
+                continue;
+            }
             let reply = match line.map(|line| (parse(&line), line)) {
                 Err(error) => reply_of_error(mode, error),
                 Ok((request, line)) => match request.as_ref().ok().and_then(AnyRequest::mode) {
@@ -375,6 +384,28 @@ impl Client<'_> {
             }
             self.all.owes(self.id, true);
         }
+    }
+
+    /// Sends what happens, until the client sends a byte, which is used up. Returns false when it has gone, or the appliance
+    /// gives no reply.
+    fn follow(&self, mut following: Following, lines: &mut Lines<'_>, spent: &mut Duration) -> io::Result<bool> {
+        loop {
+            let Some((Some(reply), now)) = self.ask(ReplyForm::Json, following.question(), true, *spent) else {
+                return Ok(false);
+            };
+            *spent = now;
+            // One that is busy with what cannot be ended is asked again.
+            let text = following.take(&reply.text).unwrap_or_default();
+            if !send_all(self.stream, text.as_bytes(), Deadline::after(self.all.taking))? {
+                return Ok(false);
+            }
+            match lines.byte(PAUSE) {
+                Err(NoLine::Dropped(_)) => {}
+                Err(NoLine::Gone) => return Ok(false),
+                Ok(()) => break,
+            }
+        }
+        send_all(self.stream, following.end().as_bytes(), Deadline::after(self.all.taking))
     }
 
     /// Passes a line to the appliance, and waits for its reply.
@@ -414,21 +445,39 @@ impl Lines<'_> {
                     return Ok(line);
                 }
             }
-            let left = patience.saturating_sub(begun.elapsed());
-            if left.is_zero() {
-                let why = format!("no line in {} s: this connection is closed", patience.as_secs_f64());
-                return Err(NoLine::Dropped(AdminError::busy(why)));
+            self.fill(begun, patience)?;
+        }
+    }
+
+    /// Uses up the next byte, if it comes within `patience`.
+    fn byte(&mut self, patience: Duration) -> Result<(), NoLine> {
+        let begun = Instant::now();
+        while self.used == self.filled {
+            self.fill(begun, patience)?;
+        }
+        self.used += 1;
+        Ok(())
+    }
+
+    /// Waits for bytes, for a part of `patience` at least.
+    fn fill(&mut self, begun: Instant, patience: Duration) -> Result<(), NoLine> {
+        let left = patience.saturating_sub(begun.elapsed());
+        if left.is_zero() {
+            let why = format!("no line in {} s: this connection is closed", patience.as_secs_f64());
+            return Err(NoLine::Dropped(AdminError::busy(why)));
+        }
+        let mut stream = self.stream;
+        let read = stream.set_read_timeout(Some(left)).and_then(|()| stream.read(&mut self.piece));
+        (self.used, self.filled) = (0, 0);
+        match read {
+            Ok(0) => Err(NoLine::Gone),
+            Ok(filled) => {
+                self.filled = filled;
+                Ok(())
             }
-            let mut stream = self.stream;
-            let read = stream.set_read_timeout(Some(left)).and_then(|()| stream.read(&mut self.piece));
-            (self.used, self.filled) = (0, 0);
-            match read {
-                Ok(0) => return Err(NoLine::Gone),
-                Ok(filled) => self.filled = filled,
-                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(_) => return Err(NoLine::Gone),
-            }
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => Ok(()),
+            Err(error) if error.kind() == ErrorKind::Interrupted => Ok(()),
+            Err(_) => Err(NoLine::Gone),
         }
     }
 }
@@ -769,5 +818,51 @@ mod tests {
         let mut reply = String::new();
         BufReader::new(client).read_line(&mut reply).unwrap();
         reply
+    }
+
+    #[test]
+    fn a_client_follows_events_while_others_are_served_and_is_no_more_asked_for_when_it_has_gone() {
+        let (path, mut requests) = socket("follow", Duration::from_secs(60));
+        let mut client = connect(&path);
+        let mut other = connect(&path);
+        client.write_all(b"events --follow --kind host\n").unwrap();
+        other.write_all(b"version\n").unwrap();
+        let mut lines = BufReader::new(client.try_clone().unwrap()).lines();
+        let mut asked = Vec::new();
+        let mut answer_until = |requests: &mut Requests, done: &dyn Fn(&[String]) -> bool| {
+            while !done(&asked) {
+                while let Some(request) = requests.next(Free::Looks("it is busy")) {
+                    let number = asked.len() + 1;
+                    let event = concat!(
+                        r#""time":1.5,"severity":"info","kind":"host","where":"nqn.x","what":"connected","#,
+                        r#""cpu":0}"#
+                    );
+                    let text = format!(r#"{{"ok":true,"events":[{{"number":{number},{event}],"newest":{number}}}"#);
+                    asked.push(request.line.clone());
+                    request.answer(Some(ReplyText { text: format!("{text}\n"), exit_code: 0 }));
+                }
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            asked.clone()
+        };
+        let of_client = |asked: &[String]| asked.iter().filter(|line| line.starts_with("events")).count();
+        let asked = answer_until(&mut requests, &|asked| of_client(asked) == 3 && asked.len() == 4);
+        assert!(asked.iter().any(|line| line == "version"));
+        assert!(asked[0].starts_with("events --after 0 --kind host") || asked[0] == "version", "{asked:?}");
+        for _ in 0..3 {
+            assert!(lines.next().unwrap().unwrap().starts_with("{\"number\":"));
+        }
+        client.write_all(b"x").unwrap();
+        assert!(lines.next().unwrap().unwrap().starts_with("{\"ok\":true,\"newest\":"));
+        // It is a client like any other again, and follows anew.
+        client.write_all(b"events --follow\n").unwrap();
+        answer_until(&mut requests, &|asked| of_client(asked) == 5);
+        drop((lines, client));
+        std::thread::sleep(super::PAUSE * 3);
+        while let Some(request) = requests.next(Free::All) {
+            request.answer(None);
+        }
+        std::thread::sleep(super::PAUSE * 2);
+        assert!(requests.next(Free::All).is_none(), "nobody follows any more");
     }
 }

@@ -68,6 +68,39 @@ pub fn ask(path: &Path, mode: ReplyForm, command: &str, deadline: Deadline) -> R
     session.enter(mode, deadline).and_then(|()| session.command(command, deadline)).map_err(ClientError::NoAnswer)
 }
 
+/// Whether a line is for [`follow`].
+#[must_use]
+pub fn is_follow(command: &str) -> bool {
+    service::admin::parse(command).is_ok_and(|request| request.follow().is_some())
+}
+
+/// Asks the appliance behind the socket at `path` for what happens, and gives each line of it to `each`, until that returns
+/// false. Without a deadline it goes on for as long as the appliance does.
+///
+/// # Errors
+/// As [`ask`], and when the appliance ends.
+pub fn follow(
+    path: &Path,
+    mode: ReplyForm,
+    command: &str,
+    deadline: Deadline,
+    mut each: impl FnMut(&str) -> bool,
+) -> Result<(), ClientError> {
+    let stream = UnixStream::connect(path).map_err(|error| ClientError::Connect(path.to_owned(), error))?;
+    let mut session = AdminStream::new(stream);
+    let told = session.enter(mode, deadline.or_after(COMMAND)).and_then(|()| session.send(command, deadline));
+    told.map_err(ClientError::NoAnswer)?;
+    loop {
+        match session.line(deadline, "event") {
+            Ok(line) if !each(&line) => return Ok(()),
+            Ok(_) => {}
+            // The time is up: that is how it ends.
+            Err(SessionError::TooLate(_)) => return Ok(()),
+            Err(error) => return Err(ClientError::NoAnswer(error)),
+        }
+    }
+}
+
 /// A request line of words, as the appliance's grammar has them (`service::admin::words`): what has blanks, quotes or a
 /// `#` is quoted.
 pub fn line<'a>(words: impl IntoIterator<Item = &'a str>) -> String {

@@ -14,7 +14,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::termios::{FlushArg, SetArg, Termios, cfmakeraw, tcflush, tcgetattr, tcsetattr};
 use serde_json::Value;
 use service::admin::reply::REBOOTING;
-use service::console::CANCEL_BESIDE;
+use service::console::{CANCEL_BESIDE, FOLLOWING};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::low_level::pipe;
 
@@ -30,8 +30,16 @@ use crate::session::{PROMPT, ReplyForm, ReplyText, ends};
 const ESCAPE: u8 = 0x1d;
 
 /// How much of what the console shows is looked at together: a prompt, or the line that replies to a person's `reboot`
-/// with the end of the line before.
-const SIGN_BYTES_MAX: usize = if PROMPT.len() > REBOOTING.len() + 4 { PROMPT.len() } else { REBOOTING.len() + 4 };
+/// or `events --follow`, with the end of the line before.
+const SIGN_BYTES_MAX: usize = {
+    let signs = [PROMPT.len(), REBOOTING.len() + 4, FOLLOWING.len() + 4];
+    let (mut most, mut at) = (0, 0);
+    while at < signs.len() {
+        most = if signs[at] > most { signs[at] } else { most };
+        at += 1;
+    }
+    most
+};
 
 /// How often a request that waits is looked at.
 const LOOK: Duration = Duration::from_millis(500);
@@ -299,8 +307,11 @@ impl Work {
             self.tail.push(*byte);
             if self.tail.ends_with(PROMPT.as_bytes()) {
                 (self.up, self.typed) = (true, None);
-            } else if ends_with_reboot(&self.tail) {
+            } else if ends_with_line(&self.tail, REBOOTING) {
                 self.up = false;
+            } else if ends_with_line(&self.tail, FOLLOWING) {
+                // It keeps nobody waiting.
+                self.typed = None;
             }
         }
         self.tail.drain(..self.tail.len().saturating_sub(SIGN_BYTES_MAX - 1));
@@ -379,9 +390,9 @@ impl Work {
     }
 }
 
-/// Whether the line that a console showed last is the reply to a `reboot` that a person typed.
-fn ends_with_reboot(shown: &[u8]) -> bool {
-    let before = shown.strip_suffix(b"\r\n").and_then(|shown| shown.strip_suffix(REBOOTING.as_bytes()));
+/// Whether the line that a console showed last is this reply to what a person typed.
+fn ends_with_line(shown: &[u8], line: &str) -> bool {
+    let before = shown.strip_suffix(b"\r\n").and_then(|shown| shown.strip_suffix(line.as_bytes()));
     before.is_some_and(|before| before.ends_with(b"\r\n"))
 }
 

@@ -30,6 +30,7 @@ pub mod client;
 pub mod console;
 pub mod deadline;
 pub mod event;
+pub mod events;
 pub mod export_words;
 pub mod identity;
 pub mod image;

@@ -308,6 +308,14 @@ fn put(bytes: &[u8]) -> Result<(), Failure> {
 }
 
 fn ask(it: &Ask, line: &str) -> Result<u8, Failure> {
+    if client::is_follow(line) {
+        let deadline = it.timeout.map_or(Deadline::NEVER, Deadline::after);
+        let mode = if it.json { ReplyForm::Json } else { ReplyForm::Text };
+        let each = |line: &str| put(format!("{line}\n").as_bytes()).is_ok();
+        return client::follow(&it.socket, mode, line, deadline, each)
+            .map(|()| 0)
+            .map_err(|error| Failure(error.exit_code(), error.to_string()));
+    }
     let reply = reply(it, if it.json { ReplyForm::Json } else { ReplyForm::Text }, line)?;
     put(reply.text.as_bytes())?;
     Ok(reply.exit_code)

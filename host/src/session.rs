@@ -254,7 +254,7 @@ impl AdminStream {
         }
     }
 
-    fn line(&mut self, deadline: Deadline, what: &'static str) -> Result<String, SessionError> {
+    pub(crate) fn line(&mut self, deadline: Deadline, what: &'static str) -> Result<String, SessionError> {
         loop {
             if let Some(line) = self.buffered_line()? {
                 self.remember(&line);

@@ -1,31 +1,63 @@
-//! The log: a line for each event, on the console until the log is set quiet, and always in a small ring.
+//! The log: the events as lines on the console, until the log is set quiet.
 //!
 //! In machine mode a log line among the replies would break the protocol, so a session sets the log quiet. A panic ends
-//! the session anyhow, and writes the ring's lines.
+//! the session anyhow, and shows the last events.
 //!
-//! # Locks
-//! The ring's and the console's; never both at once, and no interrupt handler takes either.
+//! The ring of events is [`JOURNAL`]. Who is at the console is shown each event once, in order: at once, if CPU 0 carries a
+//! command out or brings the machine up, and else when its loop comes to it. What commands change is no line: who gave the
+//! command knows.
 
+use alloc::sync::Arc;
 use core::fmt::{self, Write};
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use kernel::events::retained::Kept;
+use kernel::events::{Journal, News};
+use service::events::{Ended, Kind, LastBoot, Severity};
 use service::link::ByteLink;
-use spin::Mutex;
 
 use crate::console::Console;
-
-/// Longer lines are cut.
-const LINE_BYTES: usize = 200;
-
-/// The bytes that the ring holds.
-const RING_BYTES: usize = 8192;
+use crate::{clock, cpu, memory};
 
 static QUIET: AtomicBool = AtomicBool::new(false);
-static RING: Mutex<Ring> = Mutex::new(Ring { bytes: [0; RING_BYTES], written: 0 });
 
-/// Logs one line.
+/// The number of the last event that was shown. Only CPU 0 stores it.
+static SHOWN: AtomicU64 = AtomicU64::new(0);
+
+/// What happens to the appliance.
+pub(crate) static JOURNAL: Journal = Journal::new(clock::now_ns, cpu::number);
+
+/// [`JOURNAL`], as the node shares it.
+pub(crate) struct StaticJournal;
+
+impl AsRef<Journal> for StaticJournal {
+    fn as_ref(&self) -> &Journal {
+        &JOURNAL
+    }
+}
+
+/// Logs one line about the machine.
 macro_rules! log {
     ($($arguments:tt)*) => { $crate::log::line(format_args!($($arguments)*)) };
+}
+
+/// Keeps events over a reset from now on, if there is memory for it. Returns what the boot before left.
+pub(crate) fn keep_over_reset() -> Kept {
+    let Some(memory) = memory::retained() else {
+        line(format_args!("events: there is too little memory to keep them over a reset"));
+        return Kept::default();
+    };
+    let found = JOURNAL.attach(Arc::new(memory));
+    if let Some(LastBoot { boot, ended, .. }) = &found.last {
+        let severity = match ended {
+            Ended::Reboot | Ended::Poweroff => Severity::Info,
+            Ended::Reset => Severity::Warning,
+            Ended::Panic | Ended::Watchdog => Severity::Error,
+        };
+        let what = format_args!("boot {boot} ended {}: events --last-boot shows what it had to tell", ended.in_words());
+        tell(&News { severity, kind: Kind::Boot, place: &"", what });
+    }
+    found
 }
 
 /// Keeps log lines off the console, or lets them onto it again. Returns whether it kept them off before.
@@ -34,65 +66,55 @@ pub(crate) fn set_quiet(quiet: bool) -> bool {
 }
 
 /// Logs one line. [`log!`] is how to call it.
-pub(crate) fn line(text: fmt::Arguments<'_>) {
-    let mut line = Line { bytes: [0; LINE_BYTES], len: 0 };
-    // A line that is too long is cut, and the error dropped.
-    let _ = line.write_fmt(text);
-    let text = &line.bytes[..line.len];
-    RING.lock().push(text);
+pub(crate) fn line(what: fmt::Arguments<'_>) {
+    tell(&News { severity: Severity::Info, kind: Kind::Machine, place: &"", what });
+}
+
+/// Tells an event, and shows all that were not shown yet.
+pub(crate) fn tell(news: &News<'_>) {
+    JOURNAL.tell(news);
+    unshown(|place, what| {
+        let _ = write_line(&mut Out, place, what);
+    });
+}
+
+/// Shows a line that is no event.
+pub(crate) fn show(line: fmt::Arguments<'_>) {
     if !QUIET.load(Ordering::Relaxed) {
-        let mut console = Console;
-        console.send(text);
-        console.send(b"\r\n");
+        let _ = write!(Out, "{line}\r\n");
     }
 }
 
-/// Keeps one line for a panic. The caller shows it.
-pub(crate) fn keep(line: &str) {
-    let text = line.as_bytes();
-    RING.lock().push(&text[..text.len().min(LINE_BYTES)]);
-}
-
-/// Calls `each` with the last lines, oldest first, if the log is quiet and so did not show them. For a panic: it does
-/// not wait for a lock.
-pub(crate) fn unshown(mut each: impl FnMut(&[u8])) {
-    let Some(ring) = RING.try_lock().filter(|_| QUIET.load(Ordering::Relaxed)) else { return };
-    let at = ring.written % RING_BYTES;
-    if ring.written > RING_BYTES {
-        // The oldest line is cut: skip to its end.
-        let old = &ring.bytes[at..];
-        let whole = old.iter().position(|byte| *byte == b'\n').map_or(old.len(), |end| end + 1);
-        each(&old[whole..]);
+/// Calls `each` with where and what of the events that were not shown yet, unless the log is quiet. Called on CPU 0.
+pub(crate) fn unshown(mut each: impl FnMut(&str, &str)) {
+    if QUIET.load(Ordering::Relaxed) {
+        return;
     }
-    each(&ring.bytes[..at]);
-}
-
-struct Line {
-    bytes: [u8; LINE_BYTES],
-    len: usize,
-}
-
-impl Write for Line {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        let room = &mut self.bytes[self.len..];
-        let count = text.len().min(room.len());
-        room[..count].copy_from_slice(&text.as_bytes()[..count]);
-        self.len += count;
-        if count == text.len() { Ok(()) } else { Err(fmt::Error) }
-    }
-}
-
-struct Ring {
-    bytes: [u8; RING_BYTES],
-    /// How many bytes were ever written.
-    written: usize,
-}
-
-impl Ring {
-    fn push(&mut self, line: &[u8]) {
-        for byte in line.iter().chain(b"\n") {
-            self.bytes[self.written % RING_BYTES] = *byte;
-            self.written += 1;
+    let last = JOURNAL.lines_after(SHOWN.load(Ordering::Relaxed), |kind, place, what| {
+        if kind != Kind::Admin {
+            each(place, what);
         }
+    });
+    SHOWN.store(last, Ordering::Relaxed);
+}
+
+/// Shows none of the events that there are: a program has the console.
+pub(crate) fn skip() {
+    SHOWN.store(JOURNAL.newest(), Ordering::Relaxed);
+}
+
+/// Writes an event as a line of the console.
+pub(crate) fn write_line(out: &mut dyn Write, place: &str, what: &str) -> fmt::Result {
+    let colon = if place.is_empty() { "" } else { ": " };
+    write!(out, "{place}{colon}{what}\r\n")
+}
+
+/// The console.
+pub(crate) struct Out;
+
+impl Write for Out {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        Console.send(text.as_bytes());
+        Ok(())
     }
 }

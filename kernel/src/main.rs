@@ -40,7 +40,9 @@ mod random;
 mod serve;
 
 use bootloader_api::BootInfo;
+use kernel::events::News;
 use kernel::memory_map;
+use service::events::{Kind, Severity};
 
 use hardware::Hardware;
 
@@ -51,7 +53,8 @@ fn start(boot_info: &'static mut BootInfo) -> ! {
     // From here on a mistake is reported; before, it resets the machine.
     cpu::init_early();
     console::init();
-    log!("untorn {}", env!("CARGO_PKG_VERSION"));
+    let what = format_args!("untorn {}", env!("CARGO_PKG_VERSION"));
+    log::tell(&News { severity: Severity::Info, kind: Kind::Boot, place: &"", what });
     let command_line = boot::handoff::command_line();
     if !command_line.text().is_empty() {
         let cut = if command_line.is_cut() { " (its end is cut off)" } else { "" };

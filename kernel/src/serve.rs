@@ -11,22 +11,26 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use drivers::ivshmem::Ivshmem;
 use drivers::label_mailbox::LabelMailbox;
 use drivers::shared::SharedWindow;
+use kernel::events::retained::Kept;
+use kernel::events::{News, SharedJournal};
 use kernel::node::export::{self, AttendedLink, Consumer, ExportServices, Exports, Waker};
 use kernel::node::network::{NetworkDevice, Networks};
 use kernel::node::{self, BareMemory, FlushedRange, Node};
+use kernel::watchdog::Serving;
 use nvdimm::error::Place;
 use nvdimm::identity::DeviceHandle;
 use nvdimm::label::{LabelError, LabelSource, LabelStore, NoLabels};
-use service::admin::AnyAppliance;
-use service::admin::commands::machine::MachineAdmin;
+use service::admin::commands::machine::MachineAdmin as _;
+use service::admin::{AnyAppliance, Mode};
 use service::console::ahead::Found;
 use service::console::{Activity, Session};
 use service::control::MemoryId;
+use service::events::{Ended, Kind, LastBoot, Severity};
 use service::link::ByteLink;
 use spin::{Mutex, MutexGuard, Once};
 
 use crate::clock::{self, Clock};
-use crate::cpu::{self, BackgroundWork, Cpus, Idle};
+use crate::cpu::{self, BackgroundWork, Cpus, Idle, watchdog};
 use crate::devices::CxlLabels;
 use crate::hardware::Hardware;
 use crate::memory::AddressSpace;
@@ -51,6 +55,8 @@ struct BareMachine {
     looked_at_ns: AtomicU64,
     /// The node's, once it is there.
     exports: Once<Arc<Exports>>,
+    /// The boot before.
+    last_boot: Option<LastBoot>,
 }
 
 /// Where labels are: the DIMMs' behind QEMU's mailbox, and a CXL device's behind its own.
@@ -221,8 +227,24 @@ impl node::Machine for BareMachine {
         boot::handoff::command_line().text().to_string()
     }
 
-    fn log(&self, line: fmt::Arguments<'_>) {
-        log::line(line);
+    fn journal(&self) -> SharedJournal {
+        Arc::new(log::StaticJournal)
+    }
+
+    fn tell(&self, news: &News<'_>) {
+        log::tell(news);
+    }
+
+    fn set_watchdog(&self, seconds: Option<u32>) {
+        self.hardware.cpus.set_watchdog(seconds);
+    }
+
+    fn last_boot(&self) -> Option<LastBoot> {
+        self.last_boot.clone()
+    }
+
+    fn show(&self, line: fmt::Arguments<'_>) {
+        log::show(line);
     }
 }
 
@@ -261,6 +283,14 @@ impl Waker for Cpus {
     fn wake(&self, cpu: btt::CpuIndex) {
         self.wake(cpu::CpuIndex(cpu.0 as usize));
     }
+
+    fn turn(&self) {
+        watchdog::turn();
+    }
+
+    fn serves(&self, what: Serving) {
+        watchdog::serves(what);
+    }
 }
 
 /// The background work of each CPU: it serves its consumers' queues, and drives its network interfaces.
@@ -271,7 +301,9 @@ struct Serve {
 
 impl BackgroundWork for Serve {
     fn poll(&self, cpu: cpu::CpuIndex) -> bool {
-        self.exports.poll(index(cpu)) | self.networks.poll(index(cpu), clock::now_ns())
+        let served = self.exports.poll(index(cpu));
+        watchdog::serves(Serving::Network);
+        served | self.networks.poll(index(cpu), clock::now_ns())
     }
 
     fn keeps_watch(&self, cpu: cpu::CpuIndex) -> bool {
@@ -302,9 +334,12 @@ pub(crate) fn run(mut hardware: Hardware) -> ! {
     let labels = Mutex::new(Labels { dimms, cxl: hardware.devices.cxl_labels.take(), none: NoLabels });
     let random = Mutex::new(hardware.random);
     let (looked_at_ns, of_node) = (AtomicU64::new(0), Once::new());
-    let mut node = Node::assemble(BareMachine { hardware, random, labels, looked_at_ns, exports: of_node });
-    node.network_log().iter().for_each(|line| log!("{line}"));
-    log!("ready in {} ms", clock.now_ns() / 1_000_000);
+    let Kept { last: last_boot, lines } = log::keep_over_reset();
+    let machine = BareMachine { hardware, random, labels, looked_at_ns, exports: of_node, last_boot };
+    let mut node = Node::assemble(machine);
+    node.look_around();
+    let what = format_args!("ready in {} ms", clock.now_ns() / 1_000_000);
+    log::tell(&News { severity: Severity::Info, kind: Kind::Boot, place: &"", what });
 
     let (exports, networks) = (Arc::clone(node.exports()), Arc::clone(node.networks()));
     node.machine().exports.call_once(|| Arc::clone(&exports));
@@ -315,11 +350,13 @@ pub(crate) fn run(mut hardware: Hardware) -> ! {
     let mut console = AttendedLink { link: console, exports: Arc::clone(&exports), cpu: this_cpu };
     let mut console_mode = node.console_mode();
     let mut session = Session::in_mode(console_mode);
+    session.remember(lines);
     log::set_quiet(session.is_quiet());
     session.start(&mut console);
     let mut looked_at = clock.now_ns();
     let mut settled_at = looked_at;
     loop {
+        watchdog::turn();
         // Queues first: reading a UART register exits to the hypervisor. The UARTs are read at least every LOOK_NS.
         let served = exports.poll(this_cpu) | networks.poll(this_cpu, clock.now_ns());
         if served {
@@ -335,12 +372,17 @@ pub(crate) fn run(mut hardware: Hardware) -> ! {
             // If the medium refuses this, it refuses the next write as well, whose error is reported.
             let _ = node.quiesce();
         }
-        for line in node.network_log() {
-            log::keep(&line);
-            session.log(&line, &mut console);
-        }
+        node.look_around();
+        log::unshown(|place, what| session.log(place, what, &mut console));
+        watchdog::serves(Serving::Console);
         let activity = session.poll(&mut console, &mut node);
+        if let Some(lines) = session.new_lines() {
+            log::JOURNAL.keep_lines(&lines);
+        }
         log::set_quiet(session.is_quiet());
+        if session.mode() != Mode::Console {
+            log::skip();
+        }
         if activity == Activity::Busy {
             node.offer_new(); // a command may have made a disk
             let configured = node.console_mode();
@@ -358,8 +400,14 @@ pub(crate) fn run(mut hardware: Hardware) -> ! {
             Activity::Idle if served => idle.worked(),
             Activity::Idle => idle.rest(),
             Activity::Busy => idle.worked(),
-            Activity::Poweroff => power::off(),
-            Activity::Reboot => power::reboot(),
+            Activity::Poweroff => {
+                log::JOURNAL.ends(Ended::Poweroff);
+                power::off()
+            }
+            Activity::Reboot => {
+                log::JOURNAL.ends(Ended::Reboot);
+                power::reboot()
+            }
         }
     }
 }

@@ -82,6 +82,6 @@ pub use namespace::{Namespace, SectorBytes};
 pub use random::Random;
 pub use status::Status;
 pub use storage::{Storage, StorageError, Write};
-pub use target::{Endpoint, NameTaken, Refusals, Settings, Target};
+pub use target::{Endpoint, NameTaken, Refusal, Refusals, Settings, Target};
 pub use units::{CommandId, ControllerId, DiskId, Lba, Millis, NamespaceId, QueueId};
 pub use wire::Violation;

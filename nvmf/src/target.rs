@@ -73,6 +73,24 @@ struct State {
     changes: u64,
     /// The number that the next controller gets, if it is free.
     next_id: u16,
+    /// Who was refused since that was asked last.
+    refusals: Vec<Refusal>,
+}
+
+/// How many refusals are kept until they are taken: of more than that, only the first.
+const REFUSALS_MAX: usize = 16;
+
+/// A host that was refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Its name, as it calls itself.
+    pub host: Nqn,
+    /// What it wanted to use.
+    pub subsystem: Nqn,
+    /// Why it may not.
+    pub why: &'static str,
+    /// How often.
+    pub times: u32,
 }
 
 /// Why a host got no controller.
@@ -124,7 +142,7 @@ impl Target {
     pub fn new(settings: Settings, now: Millis) -> Self {
         let next_id = *settings.controller_ids.start();
         let (subsystems, controllers, hosts) = (Vec::new(), Vec::new(), HostList::default());
-        let state = Mutex::new(State { subsystems, controllers, hosts, changes: 1, next_id });
+        let state = Mutex::new(State { subsystems, controllers, hosts, changes: 1, next_id, refusals: Vec::new() });
         Self { settings, since: now, tally: Arc::default(), state }
     }
 
@@ -245,6 +263,23 @@ impl Target {
         alive.map(|it| (it.id, it.host.nqn.clone(), subsystem(it))).collect()
     }
 
+    /// Returns who was refused since the last call.
+    #[must_use]
+    pub fn take_refusals(&self) -> Vec<Refusal> {
+        core::mem::take(&mut self.state.lock().refusals)
+    }
+
+    /// Keeps that a host was refused.
+    pub(crate) fn note_refusal(&self, host: &Nqn, subsystem: &Nqn, why: &'static str) {
+        let refusals = &mut self.state.lock().refusals;
+        let is_it = |it: &Refusal| it.host == *host && it.subsystem == *subsystem && it.why == why;
+        if let Some(same) = refusals.iter().position(is_it) {
+            refusals[same].times = refusals[same].times.saturating_add(1);
+        } else if refusals.len() < REFUSALS_MAX {
+            refusals.push(Refusal { host: host.clone(), subsystem: subsystem.clone(), why, times: 1 });
+        }
+    }
+
     /// Makes a controller for a host.
     ///
     /// # Errors
@@ -256,6 +291,18 @@ impl Target {
         keep_alive_ms: u32,
         now: Millis,
     ) -> Result<Arc<Controller>, Refused> {
+        let name = host.nqn.clone();
+        self.admit(subsystem, host, keep_alive_ms, now).inspect_err(|why| {
+            let why = match why {
+                Refused::NoSubsystem => "there is no such subsystem",
+                Refused::Host => "it is not allowed",
+                Refused::Busy => "there are too many hosts",
+            };
+            self.note_refusal(&name, subsystem, why);
+        })
+    }
+
+    fn admit(&self, subsystem: &Nqn, host: Host, keep_alive_ms: u32, now: Millis) -> Result<Arc<Controller>, Refused> {
         let mut state = self.state.lock();
         let (subsystem, secrets) = if subsystem.as_str() == DISCOVERY_NQN {
             (None, None)

@@ -208,8 +208,21 @@ pub struct Namespace {
     pub numa_node: Option<u32>,
     /// How many of its 512-byte blocks are known to be bad.
     pub badblock_count: u64,
+    /// Which: of one in sector mode, from its start.
+    pub badblocks: Vec<BadBlocks>,
+    /// Why it is not served as it should be, if it is not.
+    pub fault: Option<Fault>,
     /// Its BTT: Some means sector mode.
     pub btt: Option<Btt>,
+}
+
+/// Why a namespace is not served as it should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// `damaged`, `unsupported` or `unusable`.
+    pub state: &'static str,
+    /// In a sentence.
+    pub reason: String,
 }
 
 /// A namespace's BTT in short.

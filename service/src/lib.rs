@@ -15,6 +15,7 @@
 //! | [`admin`] | the commands: grammar, requests, execution, replies; the machine is behind [`admin::Appliance`] |
 //! | [`config`] | what an appliance is told to be: keys, values, the bytes that a medium keeps |
 //! | [`web`] | the pages that are served over the network: for people, and for Prometheus |
+//! | [`events`] | what happens to the appliance, as they and the log show it |
 //! | [`error`] | the error of a command: code, message, exit status |
 //! | [`inventory`] | buses, DIMMs, regions and namespaces, as `list` shows them |
 //!
@@ -40,6 +41,7 @@ pub mod config;
 pub mod console;
 pub mod control;
 pub mod error;
+pub mod events;
 pub mod inventory;
 pub mod latency;
 pub mod lba;

@@ -3,8 +3,10 @@
 mod common;
 
 use service::admin::Mode;
+use service::admin::commands::events::EventAdmin as _;
 use service::admin::line::LINE_BYTES_MAX;
 use service::console::Activity;
+use service::events::{Event, Kind, Severity};
 
 use common::{Screen, Terminal};
 
@@ -310,7 +312,7 @@ fn no_log_line_comes_among_the_bytes_of_a_reply_beside_a_person() {
         terminal.session.is_quiet() && terminal.link.input.len() == 7,
         "whoever logs is told before the command is run"
     );
-    terminal.session.log("cpu 1: media error", &mut terminal.link);
+    terminal.session.log("cpu 1", "media error", &mut terminal.link);
     assert!(terminal.say(b"\n").starts_with("\x1b_{") && !terminal.session.is_quiet());
 }
 
@@ -326,14 +328,14 @@ fn a_request_beside_a_person_may_end_the_machine() {
 fn log_lines_stand_above_the_prompt_and_never_among_replies() {
     let mut terminal = Terminal::default();
     terminal.say(b"sta");
-    terminal.session.log("cpu 1: media error", &mut terminal.link);
+    terminal.session.log("cpu 1", "media error", &mut terminal.link);
     let mut screen = Screen::default();
     screen.show("untorn> sta");
     screen.show(&terminal.say(b"tus"));
     assert_eq!(screen.row(), "untorn> status");
     assert_eq!(screen.rows[0].iter().collect::<String>(), "cpu 1: media error");
     let mut terminal = Terminal::in_mode("json");
-    terminal.session.log("cpu 1: media error", &mut terminal.link);
+    terminal.session.log("cpu 1", "media error", &mut terminal.link);
     assert_eq!(terminal.say(b""), "");
 }
 
@@ -376,4 +378,83 @@ fn the_configuration_changes_the_mode_and_only_a_person_gets_a_prompt() {
     let mut session = service::console::Session::in_mode(service::admin::Mode::Text);
     session.start(&mut terminal.link);
     assert!(session.is_quiet() && terminal.link.output.is_empty());
+}
+
+/// Tells an event.
+fn tell(terminal: &mut Terminal, what: &str) {
+    let number = terminal.machine.newest_event() + 1;
+    let (severity, kind) = (Severity::Warning, Kind::Host);
+    let (at_ns, cpu, place, what) = (number * 1_500_000, 0, "nqn.x".into(), what.into());
+    terminal.machine.events.push(Event { number, at_ns, cpu, severity, kind, place, what });
+}
+
+#[test]
+fn events_are_followed_until_a_byte_is_typed_and_a_program_beside_may_ask() {
+    let mut terminal = Terminal::default();
+    terminal.say(b"");
+    tell(&mut terminal, "one");
+    let shown = terminal.say(b"events --follow --kind host\r\n");
+    let heading = "       TIME SEVERITY KIND      EVENT\r\n";
+    assert_eq!(
+        shown,
+        format!(
+            "events --follow --kind host\r\nany key ends this\r\n{heading}      0.001 warning  host      nqn.x: one\r\n"
+        )
+    );
+    assert_eq!(terminal.say(b""), "");
+    tell(&mut terminal, "two");
+    terminal.session.log("nqn.x", "two", &mut terminal.link);
+    assert_eq!(terminal.say(b""), "      0.003 warning  host      nqn.x: two\r\n", "shown once");
+    let beside = terminal.say(b"\x1b_version\n");
+    assert!(beside.starts_with("\x1b_{\"ok\":true") && beside.ends_with("\x1b\\"), "{beside:?}");
+    let change = terminal.say(b"\x1b_disable-namespace namespace0.0\n");
+    assert!(change.contains("\"ok\":true"), "{change:?}");
+    let refused = terminal.say(b"\x1b_events --follow\n");
+    assert!(refused.contains("\"usage\""), "{refused:?}");
+    tell(&mut terminal, "three");
+    assert!(terminal.say(b"").ends_with("nqn.x: three\r\n"));
+    assert_eq!(terminal.say(b"x"), "untorn> ", "the byte is used up");
+    tell(&mut terminal, "four");
+    assert_eq!(terminal.say(b""), "");
+    assert!(terminal.say(b"version\r").contains("untorn 0."));
+}
+
+#[test]
+fn a_program_gets_each_event_as_a_line_and_the_reply_when_it_ends_it() {
+    let mut terminal = Terminal::in_mode("json");
+    (0..20).for_each(|number| tell(&mut terminal, &number.to_string()));
+    let mut lines = terminal.say(b"events --follow --after 1\n");
+    for _ in 0..3 {
+        lines += &terminal.say(b"");
+    }
+    let events: Vec<serde_json::Value> = lines.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let whats: Vec<_> = events.iter().map(|event| event["what"].as_str().expect("text")).collect();
+    assert_eq!(whats, (1..20).map(|number| number.to_string()).collect::<Vec<_>>());
+    assert_eq!(
+        lines.lines().next().expect("a line"),
+        concat!(
+            r#"{"number":2,"time":0.003,"severity":"warning","kind":"host","where":"nqn.x","#,
+            r#""what":"1","cpu":0}"#
+        )
+    );
+    assert_eq!(terminal.say(b"\n"), "{\"ok\":true,\"newest\":20}\n");
+    assert!(terminal.say(b"version\n").contains("\"ok\":true"));
+    let mut terminal = Terminal::in_mode("text");
+    tell(&mut terminal, "one");
+    terminal.say(b"events --follow\n");
+    assert_eq!(terminal.say(b"\x03"), "\u{1e}0\n");
+}
+
+#[test]
+fn history_is_handed_out_without_secrets_and_taken_in_again() {
+    let mut terminal = Terminal::default();
+    terminal.say(b"version\rallow any --secret DHHC-1:00:c2VjcmV0:\rlist\r");
+    assert_eq!(terminal.session.new_lines().expect("lines"), ["version", "list"]);
+    assert_eq!(terminal.session.new_lines(), None, "nothing is new");
+    let mut terminal = Terminal::default();
+    terminal.session.remember(vec!["status".into(), "allow any --secret x".into()]);
+    assert_eq!(terminal.session.new_lines(), None);
+    let mut screen = Screen::default();
+    screen.show(&terminal.say(&[0x10]));
+    assert_eq!(screen.row(), "untorn> status");
 }

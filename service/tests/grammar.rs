@@ -54,8 +54,15 @@ fn range(lba: u64, count: u64) -> SectorRange {
 fn lines_mean_what_they_say() {
     let read = |lba, count| of_sectors(Read(range(lba, count)));
     let write = |data, force| of_sectors(Write { dev: "pmem0s".into(), lba: Lba(7), data, force });
-    let everything =
-        ListRequest { buses: true, dimms: true, regions: true, namespaces: true, idle: true, health: true, verbose: 0 };
+    let everything = ListRequest {
+        buses: true,
+        dimms: true,
+        regions: true,
+        namespaces: true,
+        idle: true,
+        health: true,
+        ..ListRequest::default()
+    };
     for (line, command) in [
         ("help", of_session(Help { topic: None })),
         ("? read", of_session(Help { topic: Some("read".into()) })),
@@ -72,8 +79,8 @@ fn lines_mean_what_they_say() {
         ("trim pmem0s 1 2", of_sectors(Trim { range: range(1, 2), force: false })),
         ("trim --force pmem0s 1 2", of_sectors(Trim { range: range(1, 2), force: true })),
         ("list", of_inventory(ListRequest::default())),
-        ("list -BDRNiH", of_inventory(everything)),
-        ("list --buses --dimms --regions --namespaces --idle --health", of_inventory(everything)),
+        ("list -BDRNiH", of_inventory(everything.clone())),
+        ("list --buses --dimms --regions --namespaces --idle --health", of_inventory(everything.clone())),
         ("list -v -vv", of_inventory(ListRequest { verbose: 3, ..ListRequest::default() })),
         ("stats --prometheus", of_machine(ShowStats { prometheus: true })),
         (
@@ -174,8 +181,8 @@ fn wrong_lines_are_told_what_is_wrong_and_how_it_is_written() {
         ("read pmem0s 1 0",            "COUNT: 0 is not from 1 to 18446744073709551615; usage: read DEV LBA [COUNT]"),
         ("read pmem0s -1",             "no option -1; usage: read DEV LBA [COUNT]"),
         ("status --all",               "no option --all; usage: status"),
-        ("list -Bx",                   "no option -x; usage: list [-B] [-D] [-R] [-N] [-i] [-H] [-v]"),
-        ("list --buses=yes",           "--buses takes no value; usage: list [-B] [-D] [-R] [-N] [-i] [-H] [-v]"),
+        ("list -Bx",                   "no option -x; usage: list [-B] [-D] [-R] [-N] [-i] [-H] [-M] [-u] [-n NS] [-r REGION] [-d DIMM] [-v]"),
+        ("list --buses=yes",           "--buses takes no value; usage: list [-B] [-D] [-R] [-N] [-i] [-H] [-M] [-u] [-n NS] [-r REGION] [-d DIMM] [-v]"),
         ("stats --prometheus=1",       "--prometheus takes no value; usage: stats [--prometheus]"),
         ("mode",                       "MODE is missing; usage: mode MODE"),
         ("mode xml",                   "MODE: \"xml\" is not console, text or json; usage: mode MODE"),

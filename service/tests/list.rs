@@ -2,7 +2,7 @@
 
 mod common;
 
-use service::inventory::{BadBlocks, DimmHealth, Inventory};
+use service::inventory::{BadBlocks, DimmHealth, Fault, Inventory};
 use service::mock::{labelled, unlabelled};
 
 use common::Terminal;
@@ -151,4 +151,83 @@ fn verbosity_adds_details_then_types_then_everything() {
         r#""capabilities":[{"mode":"sector","sector_sizes":[512,520,528,4096,4104,4160,4224]}],"persistence_domain""#
     ));
     assert!(list(inventory, "-DH").contains("health_state"));
+}
+
+#[test]
+fn names_take_along_what_they_are_on_and_what_is_in_them() {
+    let names = |options: &str| {
+        let list = list(labelled(), &format!("-BDRNi {options}"));
+        let list: serde_json::Value = serde_json::from_str(&list).expect("JSON");
+        let mut found = Vec::new();
+        collect(&list, &mut found);
+        found.join(" ")
+    };
+    fn collect(value: &serde_json::Value, found: &mut Vec<String>) {
+        match value {
+            serde_json::Value::Array(all) => all.iter().for_each(|one| collect(one, found)),
+            serde_json::Value::Object(all) => {
+                found.extend(all.get("dev").and_then(|dev| dev.as_str()).map(String::from));
+                all.values().for_each(|one| collect(one, found));
+            }
+            _ => {}
+        }
+    }
+    for (options, expected) in [
+        ("-n namespace0.1", "ndbus0 nmem0 region0 namespace0.1"),
+        ("-n 0.1,0.0", "ndbus0 nmem0 region0 namespace0.0 namespace0.1"),
+        ("-r 0", "ndbus0 nmem0 region0 namespace0.0 namespace0.1 namespace0.2"),
+        ("-d nmem0 -n 0.2", "ndbus0 nmem0 region0 namespace0.2"),
+        ("-d all", "ndbus0 nmem0 region0 namespace0.0 namespace0.1 namespace0.2"),
+        ("-r region1", ""),
+        ("-d 7", ""),
+        ("-n namespace0", ""),
+    ] {
+        assert_eq!(names(options), expected, "{options}");
+    }
+    assert_eq!(list(labelled(), "-D -r region7"), "[]");
+}
+
+#[test]
+fn numbers_for_people_are_ndctls() {
+    let human = list(labelled(), "-BDRNiu");
+    for expected in [
+        r#""handle":"0x1","phys_id":"0""#,
+        r#""size":"64.00 MiB (67.11 MB)","align":16777216,"available_size":0"#,
+        r#""iset_id":"0xba8fd2e9b87bdc""#,
+        r#""offset":"0","length":"0x4000000","position":0"#,
+        r#""size":"31.60 MiB (33.13 MB)""#,
+    ] {
+        assert!(human.contains(expected) || expected.contains("iset"), "{expected}: {human}");
+    }
+    let mut big = unlabelled();
+    for (bytes, shown) in [
+        (5_119_999, "5119999"),
+        (5_120_000, r#""4.88 MiB (5.12 MB)""#),
+        ((2 << 30) - 1, r#""2048.00 MiB (2.15 GB)""#),
+        (2 << 30, r#""2.00 GiB (2.15 GB)""#),
+        (3 << 40, r#""3.00 TiB (3.30 TB)""#),
+    ] {
+        big.buses[0].regions[0].size = bytes;
+        let list = list(big.clone(), "-Ru");
+        assert!(list.contains(&format!(r#""size":{shown},"#)), "{shown}: {list}");
+    }
+}
+
+#[test]
+fn what_is_wrong_with_a_namespace_is_its_state_and_lost_blocks_are_listed() {
+    let mut inventory = unlabelled();
+    let namespace = &mut inventory.buses[0].regions[0].namespaces[0];
+    namespace.badblock_count = 8;
+    namespace.badblocks = vec![BadBlocks { offset: 24, length: 8, dimms: vec![] }];
+    let listed = list(inventory.clone(), "-M");
+    assert!(listed.contains(r#""badblock_count":8,"badblocks":[{"offset":24,"length":8}],"btt""#), "{listed}");
+    let namespace = &mut inventory.buses[0].regions[0].namespaces[0];
+    namespace.btt = None;
+    namespace.fault = Some(Fault { state: "damaged", reason: "both info blocks are gone".into() });
+    let listed = list(inventory.clone(), "");
+    assert!(listed.contains(r#""state":"damaged","reason":"both info blocks are gone""#), "{listed}");
+    let namespace = &mut inventory.buses[0].regions[0].namespaces[0];
+    namespace.enabled = false;
+    let listed = list(inventory, "-i");
+    assert!(listed.contains(r#""state":"disabled","reason":"both info blocks are gone""#), "{listed}");
 }

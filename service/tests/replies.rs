@@ -2,10 +2,11 @@
 
 mod common;
 
-use service::admin::commands::inventory::{HealthFinding, Severity};
+use service::admin::commands::inventory::HealthFinding;
 use service::admin::commands::namespaces::check::Finding;
 use service::console::Activity;
 use service::error::AdminError;
+use service::events::Severity;
 use service::mock::exposition;
 use service::stats::Counter;
 
@@ -76,7 +77,7 @@ fn machine_replies_have_the_contracts_keys() {
             )
             .into(),
         ),
-        ("check-namespace namespace0.0", r#"{"ok":true,"dev":"namespace0.0","arenas":1,"findings":[]}"#.into()),
+        ("check-namespace namespace0.0", r#"{"ok":true,"dev":"namespace0.0","arenas":1,"findings":[],"verdict":"sound"}"#.into()),
         ("write pmem0s 3 --fill 0x41", r#"{"ok":true,"dev":"pmem0s","lba":3,"count":1}"#.into()),
         (
             "bench pmem0s --seconds 5 --mix 70 --seed 7 --verify",
@@ -307,7 +308,8 @@ fn damage_that_a_check_or_a_verification_finds_is_exit_status_4() {
         concat!(
             r#"{"ok":true,"dev":"namespace0.0","arenas":1,"findings":[{"what":"the map entry names a block twice","#,
             r#""where":"arena 0, map entry 17 at 0x1fba044","repaired":true},{"what":"the map entry names a block twice","#,
-            r#""where":"arena 0, map entry 17 at 0x1fba044","repaired":false}],"exit":4}"#
+            r#""where":"arena 0, map entry 17 at 0x1fba044","repaired":false}],"#,
+            r#""verdict":"damaged","exit":4}"#
         )
     );
     json(&mut terminal, "bench pmem0s --seconds 1");

@@ -6,7 +6,7 @@
 //! - [`dimm`]: NVDIMM files that are removed again;
 //! - [`machine`]: an appliance in QEMU, started as a person starts it, by `run-qemu.sh`;
 //! - [`efi`]: a disk that UEFI firmware boots from;
-//! - [`monitor`]: what only the hardware can do to it;
+//! - [`monitor`], [`gdb`]: what only the hardware can do to it;
 //! - [`lan`]: a link between its network device and the test;
 //! - [`golden`]: images that Linux made, with what they must read;
 //! - [`mutants`]: seeded defects that tests must notice;
@@ -25,6 +25,7 @@ pub mod damage;
 pub mod dimm;
 pub mod efi;
 pub mod explorer;
+pub mod gdb;
 pub mod golden;
 pub mod instructions;
 pub mod lan;

@@ -89,6 +89,14 @@ impl Monitor {
         self.execute(&json!({"execute": "system_reset"}));
     }
 
+    /// Sends an interrupt that cannot be held off.
+    ///
+    /// # Panics
+    /// When QEMU returns an error.
+    pub fn interrupt(&mut self) {
+        self.execute(&json!({"execute": "inject-nmi"}));
+    }
+
     /// Stops all of the machine's CPUs.
     ///
     /// # Panics

@@ -194,7 +194,9 @@ extern "C" fn exception(frame: &Frame) -> ! {
     const NMI: u64 = 2;
     const PAGE_FAULT: u64 = 14;
     if frame.vector == NMI && halt::is_panicking() {
-        halt::halt(); // another CPU has panicked and stops this one
+        // Another CPU has panicked and stops this one.
+        super::watchdog::stopped_at(frame.rip);
+        halt::halt();
     }
     let Frame { vector, error, rip, rsp, .. } = *frame;
     let cpu = super::current().0;

@@ -13,6 +13,7 @@ mod machine_check;
 mod patience;
 mod start;
 mod timer;
+pub(crate) mod watchdog;
 mod work;
 
 use alloc::boxed::Box;
@@ -184,6 +185,12 @@ impl Cpus {
         self.workers.wake(cpu);
     }
 
+    /// Sets the watchdog's time: `None` turns it off. A CPU that halts hears of it.
+    pub(crate) fn set_watchdog(&self, seconds: Option<u32>) {
+        watchdog::set(seconds);
+        (1..self.count()).for_each(|cpu| self.wake(CpuIndex(cpu)));
+    }
+
     /// Returns the CPU that serves the `number`th of several things. CPU 0, which has the console, is the last choice.
     /// Devices' messages reach the CPU.
     pub(crate) fn spread(&self, number: usize) -> CpuIndex {
@@ -243,8 +250,10 @@ impl Idle {
     fn halt_briefly(&mut self) {
         let due = self.cpus.workers.background().map_or(u64::MAX, |background| background.due_ns(CpuIndex(0)));
         self.timer.end_halt_at(due.min(clock::now_ns() + self.cpus.halt_ns));
+        watchdog::halts(true);
         interrupts::enable_and_hlt();
         interrupts::disable();
+        watchdog::halts(false);
     }
 }
 
@@ -254,6 +263,11 @@ pub(crate) fn current() -> CpuIndex {
     // SAFETY: from `init_early` (or `set_current`) on, the base of `gs` is a `Local` that is never written again.
     unsafe { asm!("mov {}, gs:[0]", out(reg) index, options(nostack, pure, readonly, preserves_flags)) };
     CpuIndex(index)
+}
+
+/// Returns the number of the CPU that runs this.
+pub(crate) fn number() -> u32 {
+    u32::try_from(current().0).unwrap_or(u32::MAX)
 }
 
 /// Sets the index that [`current`] returns on this CPU.

@@ -16,13 +16,14 @@ use core::hint::spin_loop;
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use kernel::tables::madt::ApicId;
+use kernel::watchdog::Serving;
 use spin::{Mutex, Once};
 use x86_64::instructions::interrupts;
 
 use super::apic::{Command, LocalApic};
 use super::patience::Patience;
 use super::timer::HaltTimer;
-use super::{CpuIndex, exceptions};
+use super::{CpuIndex, exceptions, watchdog};
 
 /// The work of a CPU while there is no job.
 pub(crate) trait BackgroundWork: Sync {
@@ -146,6 +147,7 @@ impl Workers {
         }
         f(CpuIndex(0));
         while self.left.load(Ordering::Acquire) > 0 {
+            watchdog::turn();
             spin_loop();
         }
     }
@@ -167,6 +169,7 @@ pub(super) fn serve(index: CpuIndex) -> ! {
     let mut patience = Patience::new();
     let mut timer = HaltTimer::new(workers.apic, workers.counts_per_ms);
     loop {
+        watchdog::turn();
         let generation = workers.generation.load(Ordering::SeqCst);
         if generation != seen {
             seen = generation;
@@ -175,6 +178,7 @@ pub(super) fn serve(index: CpuIndex) -> ! {
             }
             // SAFETY: a new generation: the job stands until this CPU has counted `left` down.
             if let Some(job) = unsafe { *workers.job.get() } {
+                watchdog::serves(Serving::Job);
                 // SAFETY: the CPU that published it waits for `left`, so it is still there.
                 unsafe { (*job)(index) };
             }
@@ -189,9 +193,12 @@ pub(super) fn serve(index: CpuIndex) -> ! {
             worker.asleep.store(true, Ordering::SeqCst);
             let rest = workers.background().is_none_or(|background| background.may_rest(index));
             if rest && workers.generation.load(Ordering::SeqCst) == seen {
-                timer.end_halt_at(workers.background().map_or(u64::MAX, |background| background.due_ns(index)));
+                let due = workers.background().map_or(u64::MAX, |background| background.due_ns(index));
+                timer.end_halt_at(due.min(watchdog::due_ns()));
+                watchdog::halts(true);
                 interrupts::enable_and_hlt();
                 interrupts::disable();
+                watchdog::halts(false);
             }
             worker.asleep.store(false, Ordering::SeqCst);
         }

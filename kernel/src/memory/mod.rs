@@ -13,7 +13,7 @@
 //! pages fault. One exception: as long as the trampoline is there, its two pages are in the direct map as well.
 //!
 //! # Physical addresses
-//! RAM below 1 MiB stays untouched but for the trampoline. The largest region of RAM gives its upper three quarters to
+//! RAM below 1 MiB stays untouched but for the trampoline, and a few pages at 56 MiB keep events over a reset ([`retained`]). The largest region of RAM gives its upper three quarters to
 //! the heap; the rest is handed out page by page, lowest first, for good: page tables and stacks.
 //!
 //! # Locks
@@ -21,6 +21,7 @@
 
 mod frames;
 mod heap;
+mod retained;
 mod space;
 
 use core::ptr::NonNull;
@@ -29,6 +30,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use bootloader_api::BootInfo;
 use spin::Once;
 
+pub(crate) use retained::RetainedRam;
 pub(crate) use space::AddressSpace;
 
 /// Where RAM is mapped, each byte at its physical address from here on: 64 TiB of room. The first page tables map it
@@ -56,6 +58,9 @@ pub(crate) struct Totals {
     pub(crate) heap_bytes: u64,
 }
 
+/// The memory that a reset leaves as it is, if there is enough memory for it.
+static RETAINED: Once<Option<RetainedRam>> = Once::new();
+
 static SPACE: Once<AddressSpace> = Once::new();
 
 /// Replaces the loader's page tables by our own and sets the heap up. Called once, before the first allocation.
@@ -66,6 +71,7 @@ pub(crate) fn init(boot_info: &'static BootInfo) -> Totals {
     let offset = boot_info.physical_memory_offset.into_option();
     let offset = offset.expect("the boot loader maps physical memory");
     let mut frames = frames::Frames::new(&boot_info.memory_regions);
+    let retained = frames.take_retained();
     let heap = frames.take_heap();
     // SAFETY: `init` is called once; the loader mapped what the first page tables need at `offset`; it vouches for the
     // regions.
@@ -74,6 +80,11 @@ pub(crate) fn init(boot_info: &'static BootInfo) -> Totals {
     let start = space.direct(heap.start).expect("the heap lies in usable memory");
     // SAFETY: the range is RAM in the direct map, page-aligned, taken out of `frames` for the heap alone.
     unsafe { heap::init(start, usize::try_from(heap_bytes).expect("addresses have 64 bits")) };
+    RETAINED.call_once(|| {
+        let at = retained.then(|| space.direct(retained::AT)).flatten()?;
+        // SAFETY: whole pages of RAM in the direct map, which `frames` has handed out for this alone, for good.
+        Some(unsafe { RetainedRam::new(at) })
+    });
     Totals { ram_bytes: space.ram_bytes(), heap_bytes }
 }
 
@@ -83,6 +94,11 @@ pub(crate) fn init(boot_info: &'static BootInfo) -> Totals {
 /// Before [`init`].
 pub(crate) fn space() -> &'static AddressSpace {
     SPACE.get().expect("memory comes first")
+}
+
+/// Returns the memory that a reset leaves as it is, if there is any. After [`init`].
+pub(crate) fn retained() -> Option<&'static RetainedRam> {
+    RETAINED.get()?.as_ref()
 }
 
 /// Returns whether an address lies in the unmapped page below a stack. Takes no lock: for use in a panic.

@@ -18,6 +18,7 @@ use nvdimm::namespace::{BttPlace, Namespace, NamespaceId};
 use nvdimm::region::Region;
 use nvdimm::space;
 use service::error::AdminError;
+use service::events::{Kind, Severity};
 use uuid::Uuid;
 
 use super::config::room;
@@ -90,6 +91,21 @@ impl State {
         match self {
             Self::Sector(_) | Self::Raw(_) | Self::Damaged(_) | Self::Unsupported(_) => true,
             Self::Unusable(_) | Self::Disabled => false,
+        }
+    }
+}
+
+impl State {
+    /// Returns how bad it is to find a namespace so, and what about it.
+    pub(super) fn as_event(&self) -> (Severity, Kind) {
+        match self {
+            Self::Sector(disk) if disk.btt.recovered_writes() > 0 => (Severity::Info, Kind::Recovery),
+            Self::Sector(disk) if disk.read_only().is_some() => (Severity::Warning, Kind::Namespace),
+            Self::Sector(_) | Self::Disabled => (Severity::Info, Kind::Namespace),
+            Self::Raw(Content::Lost) | Self::Damaged(_) => (Severity::Error, Kind::Namespace),
+            Self::Raw(_) => (Severity::Info, Kind::Namespace),
+            Self::Unusable(it) if it.medium => (Severity::Error, Kind::Namespace),
+            Self::Unsupported(_) | Self::Unusable(_) => (Severity::Warning, Kind::Namespace),
         }
     }
 }
@@ -238,12 +254,14 @@ impl<M: Machine> Node<M> {
                 Ok(probe::Probed::Keeps) => return Ok(medium),
                 Ok(probe::Probed::NoPlace) => {}
                 Err(why) => {
-                    self.machine.log(format_args!("{}: read-only: {why}", namespace.id));
+                    let what = format_args!("read-only: {why}");
+                    self.tell(Severity::Warning, Kind::Namespace, &namespace.id, what);
                     return mapped.bytes_of(&namespace.extents, Access::ReadOnly);
                 }
             }
         }
-        self.machine.log(format_args!("{}: no blank line to probe whether it keeps stores", namespace.id));
+        let what = format_args!("no blank line to probe whether it keeps stores");
+        self.tell(Severity::Info, Kind::Namespace, &namespace.id, what);
         Ok(medium)
     }
 

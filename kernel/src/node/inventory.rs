@@ -18,10 +18,9 @@ use nvdimm::label::{LabelVersion, Labels};
 use nvdimm::nfit::MappingFlags;
 use nvdimm::region::{Kind, PersistenceDomain, Region};
 use nvdimm::space;
-use service::admin::commands::inventory::{
-    Health, HealthFinding, InventoryAdmin, NamespaceStatus, Nfit, Severity, Status,
-};
+use service::admin::commands::inventory::{Health, HealthFinding, InventoryAdmin, NamespaceStatus, Nfit, Status};
 use service::error::ErrorCode;
+use service::events::Severity;
 use service::inventory as out;
 
 use super::attach::{Mapped, State, medium, placement};
@@ -121,6 +120,16 @@ impl<M: Machine> InventoryAdmin for Node<M> {
         for interface in self.networks.show() {
             network::faults(&interface).into_iter().for_each(|what| add(&interface.name, what, Severity::Warning));
         }
+        if self.watchdog.is_some() && self.machine.cpus() == 1 {
+            let what = "there is no other CPU to see that this one is stuck: only a panic restarts the machine";
+            add(&"watchdog", what.to_string(), Severity::Warning);
+        }
+        let served = self.nvme.status();
+        if self.networks.addresses().is_empty() {
+            for served in served {
+                add(&served.dev, "it is served by NVMe/TCP, but no interface has an address".into(), Severity::Warning);
+            }
+        }
         for region in &self.regions {
             let mapped = match &region.medium {
                 Ok(mapped) => mapped,
@@ -133,6 +142,13 @@ impl<M: Machine> InventoryAdmin for Node<M> {
                 let what = "its device failed to make stores durable";
                 let then = "what was written last may be lost, and no writes are taken until a reboot";
                 add(&region.region.id, format!("{what}: {why}: {then}"), Severity::Error);
+            }
+            if region.namespaces.iter().any(|slot| !matches!(slot.state, State::Sector(_))) {
+                let lost: u64 = bad_blocks(region).iter().map(|run| run.length).sum();
+                if lost > 0 {
+                    let what = format!("the medium has lost {lost} blocks of 512 bytes: list -RM shows where");
+                    add(&region.region.id, what, Severity::Error);
+                }
             }
             for slot in &region.namespaces {
                 let of_file = matches!(region.region.at, Place::VirtioPmem { .. });
@@ -302,7 +318,24 @@ fn bad_blocks(slot: &RegionSlot) -> Vec<out::BadBlocks> {
         _ => None,
     };
     let lost = medium.map(|medium| medium.lost()).unwrap_or_default();
-    blocks(&lost).into_iter().map(|(offset, length)| out::BadBlocks { offset, length, dimms: Vec::new() }).collect()
+    bad_blocks_of(blocks(&lost))
+}
+
+/// ndctl names the DIMMs where firmware translates addresses for it, which none here does.
+fn bad_blocks_of(blocks: Vec<(u64, u64)>) -> Vec<out::BadBlocks> {
+    blocks.into_iter().map(|(offset, length)| out::BadBlocks { offset, length, dimms: Vec::new() }).collect()
+}
+
+/// Returns why a namespace is not served as it should be.
+fn fault(state: &State) -> Option<out::Fault> {
+    let (state, reason) = match state {
+        State::Damaged(why) => ("damaged", why.to_string()),
+        State::Unsupported(why) => ("unsupported", why.to_string()),
+        State::Unusable(it) => ("unusable", it.why.clone()),
+        State::Raw(content @ Content::Lost) => ("damaged", format!("it holds {content}")),
+        State::Sector(_) | State::Raw(_) | State::Disabled => return None,
+    };
+    Some(out::Fault { state, reason })
 }
 
 /// Returns the blocks of 512 bytes that hold any of these bytes: pairs of a first block and a count.
@@ -337,6 +370,10 @@ fn namespace(slot: &NamespaceSlot) -> out::Namespace {
         }
         State::Unusable(_) | State::Disabled => (namespace.bytes(), plain, None, None),
     };
+    let lost = match &slot.state {
+        State::Sector(disk) => blocks(&disk.btt.media().lost()),
+        _ => Vec::new(),
+    };
     out::Namespace {
         dev: namespace.id.to_string(),
         size,
@@ -346,10 +383,9 @@ fn namespace(slot: &NamespaceSlot) -> out::Namespace {
         blockdev,
         name: label.map(named).filter(|name| !name.is_empty()),
         numa_node: None,
-        badblock_count: match &slot.state {
-            State::Sector(disk) => blocks(&disk.btt.media().lost()).iter().map(|(_, count)| count).sum(),
-            _ => 0,
-        },
+        badblock_count: lost.iter().map(|(_, count)| count).sum(),
+        badblocks: bad_blocks_of(lost),
+        fault: fault(&slot.state),
         btt,
     }
 }

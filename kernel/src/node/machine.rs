@@ -14,9 +14,11 @@ use nvdimm::error::Place;
 use nvdimm::label::LabelStore;
 use nvdimm::region::CxlDevice;
 use service::admin::AnyAppliance;
+use service::events::LastBoot;
 
 use super::export::ExportServices;
 use super::network::NetworkDevice;
+use crate::events::{News, SharedJournal};
 
 /// Persistent memory that no NFIT describes.
 #[derive(Clone, Debug)]
@@ -109,6 +111,21 @@ pub trait Machine: Sync + 'static {
         String::new()
     }
 
-    /// Adds a line to the log.
-    fn log(&self, line: fmt::Arguments<'_>);
+    /// Returns the ring of events.
+    fn journal(&self) -> SharedJournal;
+
+    /// Adds an event to the ring, and shows it with all before it, on CPU 0 while a command is carried out or at boot.
+    fn tell(&self, news: &News<'_>);
+
+    /// Shows a person how far a command is: a line that is no event.
+    fn show(&self, line: fmt::Arguments<'_>);
+
+    /// Sets the watchdog's time in seconds ([`crate::watchdog`]): `None` turns it off. While it is on, the machine restarts by
+    /// itself after a panic, and when a CPU is stuck for that long.
+    fn set_watchdog(&self, _seconds: Option<u32>) {}
+
+    /// Returns what memory has kept of the boot before.
+    fn last_boot(&self) -> Option<LastBoot> {
+        None
+    }
 }

@@ -13,6 +13,7 @@
 //! | `metrics` | none: pages over the network |
 //! | [`network`] | net; drives the interfaces |
 //! | [`config`] | config |
+//! | `events` | events; looks around for what has happened |
 //! | `upkeep` | stats, trace, poweroff, reboot |
 //!
 //! Below them:
@@ -31,6 +32,7 @@ mod attach;
 pub mod config;
 mod content;
 mod disk;
+mod events;
 pub mod export;
 mod inventory;
 mod machine;
@@ -44,9 +46,10 @@ mod sectors;
 mod upkeep;
 
 use alloc::format;
-use alloc::string::{String, ToString};
+use alloc::string::{String, ToString as _};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::fmt;
 use core::ops::ControlFlow;
 
 use drivers::blk_window::BlkRegion;
@@ -58,12 +61,15 @@ use drivers::phys::PhysAddr;
 use drivers::pmem::{Access, PmemRegion};
 use nvdimm::Inventory;
 use nvdimm::namespace::Namespace;
-use nvdimm::region::{BareRange, Kind, PersistenceDomain, Region};
+use nvdimm::region::{self, BareRange, PersistenceDomain, Region};
 use service::error::AdminError;
+use service::events::{Kind, Severity};
 
+use crate::events::{News, SharedJournal};
 use attach::{Mapped, State, device_name};
 use config::Config;
 use disk::BttDisk;
+use events::Known;
 use export::Exports;
 pub use machine::{BareMemory, FlushedRange, Machine};
 use metrics::Metrics;
@@ -73,6 +79,9 @@ use nvme::Nvme;
 /// Everything that was found, and the disks that are open.
 pub struct Node<M: Machine> {
     machine: M,
+    journal: SharedJournal,
+    /// What was known when it was looked around last.
+    known: Known,
     found: Inventory,
     /// What is not in `found` of the machine's other memory: its devices, and why some cannot be used.
     bare: Vec<BareMemory>,
@@ -87,6 +96,8 @@ pub struct Node<M: Machine> {
     nvme: Arc<Nvme>,
     metrics: Arc<Metrics>,
     config: Config,
+    /// The watchdog's time in seconds.
+    watchdog: Option<u32>,
 }
 
 /// A region, mapped.
@@ -159,11 +170,16 @@ impl<M: Machine> Node<M> {
         let found = nvdimm::discover(machine.nfits(), labels.as_mut());
         let found = found.with_ranges(&ranges, &machine.in_use(), labels.as_mut());
         drop(labels);
+        let journal = machine.journal();
+        let tell = |severity, kind, place: &dyn fmt::Display, what: fmt::Arguments<'_>| {
+            machine.tell(&News { severity, kind, place, what });
+        };
         for (at, why) in bare.iter().filter_map(|it| it.memory.as_ref().err().map(|why| (it.at, why))) {
-            machine.log(format_args!("{at}: left out: {why}"));
+            tell(Severity::Error, Kind::Machine, &at, format_args!("left out: {why}"));
         }
         for finding in found.findings() {
-            machine.log(format_args!("nvdimm: {finding}"));
+            let severity = if finding.refuses() { Severity::Warning } else { Severity::Info };
+            tell(severity, Kind::Machine, &"nvdimm", format_args!("{finding}"));
         }
         let persist = fastest(&machine);
         let number = || {
@@ -171,18 +187,22 @@ impl<M: Machine> Node<M> {
             u64::from_le_bytes([a, b, c, d, e, f, g, h])
         };
         let (devices, line) = (machine.network_devices(), machine.command_line());
-        let networks = Arc::new(Networks::new(devices, machine.now_ns(), number));
         let services = machine.export_services();
-        let exports = Arc::new(Exports::new(services, Arc::clone(&networks), machine.cpus(), number()));
+        let networks = Networks::new(devices, &services.waker, machine.now_ns(), number);
+        let networks = Arc::new(networks);
+        let exports =
+            Arc::new(Exports::new(services, Arc::clone(&journal), Arc::clone(&networks), machine.cpus(), number()));
         let nvme = Nvme::new(machine.heap_bytes(), || machine.random(), machine.now_ns());
         let metrics = Metrics::new(exports.clock(), exports.waker(), machine.heap_bytes());
         for (number, cpu) in networks.cpus().enumerate() {
             networks.serve_by(number, nvme.service(cpu, networks.cpus().len()));
             networks.serve_by(number, metrics.service());
         }
-        let (regions, config) = (Vec::new(), Config::default());
+        let (regions, config, known) = (Vec::new(), Config::default(), Known::default());
         let mut node = Self {
             machine,
+            journal,
+            known,
             found,
             bare,
             regions,
@@ -193,6 +213,7 @@ impl<M: Machine> Node<M> {
             nvme,
             metrics,
             config,
+            watchdog: None,
         };
         node.regions = node.found.regions.iter().map(|region| node.slot(region)).collect();
         let namespaces = node.found.namespaces.clone();
@@ -201,7 +222,19 @@ impl<M: Machine> Node<M> {
             node.add(namespace);
         }
         node.put_all_in_force(&line);
+        node.is_told();
         node
+    }
+
+    /// Sets the watchdog's time in seconds: `None` turns it off. In force at once.
+    pub fn set_watchdog(&mut self, seconds: Option<u32>) {
+        self.machine.set_watchdog(seconds);
+        self.watchdog = seconds;
+    }
+
+    /// Returns the watchdog's time in seconds, if it is on.
+    pub const fn watchdog(&self) -> Option<u32> {
+        self.watchdog
     }
 
     /// Returns the exports, which each CPU polls.
@@ -212,13 +245,6 @@ impl<M: Machine> Node<M> {
     /// Returns the network interfaces, which their CPUs poll.
     pub const fn networks(&self) -> &Arc<Networks> {
         &self.networks
-    }
-
-    /// Returns what has happened to the network interfaces since the last call: lines for the log.
-    pub fn network_log(&self) -> Vec<String> {
-        let mut lines = Vec::new();
-        self.networks.tell(|line| lines.push(line.to_string()));
-        lines
     }
 
     fn slots(&self) -> impl Iterator<Item = &NamespaceSlot> {
@@ -243,9 +269,11 @@ impl<M: Machine> Node<M> {
     fn slot(&self, region: &Region) -> RegionSlot {
         let medium = self.map(region);
         match &medium {
-            Ok(Mapped::Pmem(mapped)) => self.machine.log(format_args!("{}: {}", region.id, mapped.durability())),
+            Ok(Mapped::Pmem(mapped)) => {
+                self.tell(Severity::Info, Kind::Machine, &region.id, format_args!("{}", mapped.durability()));
+            }
             Ok(Mapped::Blk(_)) => {}
-            Err(why) => self.machine.log(format_args!("{}: not mapped: {why}", region.id)),
+            Err(why) => self.tell(Severity::Error, Kind::Machine, &region.id, format_args!("not mapped: {why}")),
         }
         RegionSlot { region: region.clone(), medium, namespaces: Vec::new() }
     }
@@ -255,7 +283,7 @@ impl<M: Machine> Node<M> {
         let access = if region.read_only { Access::ReadOnly } else { Access::ReadWrite };
         let map = self.machine.map();
         match &region.kind {
-            Kind::Pmem(pmem) => {
+            region::Kind::Pmem(pmem) => {
                 let mapped =
                     PmemRegion::map(map, PhysAddr(pmem.base), pmem.bytes, &hints, access, self.persist_of(region));
                 let mapped = match self.flush_of(region) {
@@ -264,7 +292,7 @@ impl<M: Machine> Node<M> {
                 };
                 mapped.map(Mapped::Pmem).map_err(|why| why.to_string())
             }
-            Kind::Blk(blk) => {
+            region::Kind::Blk(blk) => {
                 let mapped = BlkRegion::map(map, blk, &hints, access, self.machine.cpus(), || M::this_cpu().0);
                 mapped.map(Mapped::Blk).map_err(|why| why.to_string())
             }
@@ -290,13 +318,14 @@ impl<M: Machine> Node<M> {
     fn add(&mut self, namespace: Namespace) {
         let region = self.regions.iter().position(|slot| slot.region.id == namespace.id.region);
         let region = region.expect("a namespace lies in a region that was found");
-        let behind_windows = matches!(self.regions[region].region.kind, Kind::Blk(_));
+        let behind_windows = matches!(self.regions[region].region.kind, region::Kind::Blk(_));
         let slots = &mut self.regions[region].namespaces;
         slots.push(NamespaceSlot { namespace, behind_windows, state: State::Disabled });
         let place = SlotPlace { region, namespace: slots.len() - 1 };
         let slot = self.at(place);
         if self.stays_disabled(|name| slot.is_called(name)) {
-            self.machine.log(format_args!("{}: stays disabled: enable-namespace serves it", slot.namespace.id));
+            let what = format_args!("stays disabled: enable-namespace serves it");
+            self.tell(Severity::Info, Kind::Namespace, &slot.namespace.id, what);
         } else {
             self.open(place);
         }
@@ -312,12 +341,12 @@ impl<M: Machine> Node<M> {
             Err(why) => State::Unusable(why.as_str().into()),
         };
         let took_us = self.machine.now_ns().saturating_sub(start) / 1000;
-        self.machine.log(format_args!("{}: {state}; looked at in {took_us} us", namespace.id));
-        if let State::Sector(disk) = &state
-            && disk.btt.recovered_writes() > 0
-        {
+        let (severity, kind) = state.as_event();
+        self.tell(severity, kind, &namespace.id, format_args!("{state}; looked at in {took_us} us"));
+        if kind == Kind::Recovery {
             self.unclean_shutdowns += 1;
         }
+        self.is_told();
         self.regions[place.region].namespaces[place.namespace].state = state;
     }
 
@@ -353,6 +382,11 @@ fn fastest(machine: &impl Machine) -> Persist {
         format!("{} {stream_ns} in, {load_ns} out", persist.copy_name())
     };
     let times: Vec<_> = times.iter().map(shown).collect();
-    machine.log(format_args!("persist: {persist} (ns for 4096 bytes: {})", times.join("; ")));
+    machine.tell(&News {
+        severity: Severity::Info,
+        kind: Kind::Machine,
+        place: &"persist",
+        what: format_args!("{persist} (ns for 4096 bytes: {})", times.join("; ")),
+    });
     persist
 }

@@ -1,16 +1,20 @@
 //! The admin commands about the running machine: counters, events, and what must be durable before it ends.
 
-use alloc::string::ToString;
+use alloc::string::ToString as _;
+use alloc::vec::Vec;
 
 use drivers::raw::RawMedium as _;
-use service::admin::commands::inventory::{InventoryAdmin as _, NamespaceStatus, Severity};
+use service::admin::commands::events::EventAdmin as _;
+use service::admin::commands::inventory::{InventoryAdmin as _, NamespaceStatus};
 use service::admin::commands::machine::{MachineAdmin, Trace};
 use service::admin::commands::network::{Interface, Link, NetworkAdmin as _};
 use service::error::AdminError;
+use service::events::{Filter, Severity};
 use service::stats::{MachineStats, NamespaceStats, NetworkStats, Stats};
 
 use super::attach::State;
 use super::disk::admin_error;
+use super::events::traced;
 use super::inventory::namespace_status;
 use super::{Machine, NamespaceSlot, Node};
 
@@ -29,7 +33,10 @@ impl<M: Machine> MachineAdmin for Node<M> {
     }
 
     fn trace(&self) -> Trace {
-        Trace { events: self.exports.trace() }
+        let mut events: Vec<_> = self.events(&Filter::default()).iter().map(traced).collect();
+        events.extend(self.exports.trace());
+        events.sort_by_key(|event| event.at);
+        Trace { events }
     }
 
     fn quiesce(&mut self) -> Result<(), AdminError> {

@@ -190,6 +190,12 @@ impl Connection {
             Role::Stranger => self.step_stranger(target, now),
         };
         if !more && self.sender.disconnects() {
+            if self.auth.as_ref().is_some_and(Dialogue::is_over)
+                && let Role::Admin(_, association) | Role::Io(_, association) = &self.role
+                && let Some(subsystem) = &association.controller.subsystem
+            {
+                target.note_refusal(&association.controller.host.nqn, &subsystem.nqn, "it did not prove who it is");
+            }
             // It closes when the reply is sent.
             self.phase = Phase::Closing { until: now.plus(LAST_WORDS_MS) };
         }

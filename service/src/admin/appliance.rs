@@ -1,6 +1,7 @@
 //! The seam between the admin side and the machine: [`Appliance`], which the kernel implements, part by part.
 
 use super::commands::config::ConfigAdmin;
+use super::commands::events::EventAdmin;
 use super::commands::exports::ExportAdmin;
 use super::commands::inventory::InventoryAdmin;
 use super::commands::machine::MachineAdmin;
@@ -17,12 +18,19 @@ use super::commands::sectors::SectorAdmin;
 /// [`ErrorCode::NotFound`](crate::error::ErrorCode::NotFound) with a message that names what there is, or where to look
 /// (`no block device "pmem9s": see list`).
 pub trait Appliance:
-    InventoryAdmin + NamespaceAdmin + SectorAdmin + ExportAdmin + NetworkAdmin + ConfigAdmin + MachineAdmin
+    InventoryAdmin + NamespaceAdmin + SectorAdmin + ExportAdmin + NetworkAdmin + ConfigAdmin + EventAdmin + MachineAdmin
 {
 }
 
 impl<T> Appliance for T where
-    T: InventoryAdmin + NamespaceAdmin + SectorAdmin + ExportAdmin + NetworkAdmin + ConfigAdmin + MachineAdmin
+    T: InventoryAdmin
+        + NamespaceAdmin
+        + SectorAdmin
+        + ExportAdmin
+        + NetworkAdmin
+        + ConfigAdmin
+        + EventAdmin
+        + MachineAdmin
 {
 }
 

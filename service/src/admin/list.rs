@@ -4,7 +4,8 @@
 //! the inner ones stand by themselves, and several of those in one object. With nothing to show, the reply is `[]`, and
 //! its text is empty.
 //!
-//! Ours, and not ndctl's: the `btt` object at the end of a namespace in sector mode. Not ours: `scrub_state`, `security`
+//! Ours, and not ndctl's: the `btt` object at the end of a namespace in sector mode; of a namespace that is not as it should
+//! be, `state` with another word than "disabled", and `reason`; with -M, the bad blocks of one in sector mode. Not ours: `scrub_state`, `security`
 //! and firmware, which need DIMM commands that no DIMM here has (ndctl leaves them out, too, where it cannot ask);
 //! `capabilities` has the one mode that we can make.
 
@@ -12,13 +13,14 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
+use super::filter::Names;
 use crate::inventory::{self, BadBlocks, BttState, Inventory, RegionType, SECTOR_SIZES};
 
 /// The choice of what `list` shows.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ListRequest {
     /// `-B`: buses.
     pub buses: bool,
@@ -32,6 +34,12 @@ pub struct ListRequest {
     pub idle: bool,
     /// `-H`: the DIMMs' health.
     pub health: bool,
+    /// `-M`: bad blocks.
+    pub media_errors: bool,
+    /// `-u`: numbers for people.
+    pub human: bool,
+    /// Only what has these names.
+    pub names: Names,
     /// `-v`, counted: 1 adds details and bad blocks, 2 all types, 3 everything.
     pub verbose: u8,
 }
@@ -45,8 +53,13 @@ struct Choice {
     namespaces: bool,
     idle: bool,
     health: bool,
-    /// Details: raw uuids, NUMA nodes, bad blocks one by one.
+    /// Details: raw uuids, NUMA nodes.
     verbose: bool,
+    /// Bad blocks one by one.
+    media_errors: bool,
+    /// Those of a BTT, too.
+    of_btts: bool,
+    human: bool,
     capabilities: bool,
 }
 
@@ -64,6 +77,9 @@ impl Choice {
             idle: request.idle || request.verbose >= 3,
             health: request.health || request.verbose >= 3,
             verbose: request.verbose >= 1,
+            media_errors: request.media_errors || request.verbose >= 1,
+            of_btts: request.media_errors,
+            human: request.human,
             capabilities: request.verbose >= 3,
         }
     }
@@ -73,6 +89,7 @@ impl Choice {
 #[must_use]
 pub fn list(inventory: &Inventory, request: &ListRequest) -> String {
     let choice = Choice::new(request);
+    let inventory = &request.names.of(inventory);
     if choice.buses {
         return json(&inventory.buses.iter().map(|found| bus(found, choice)).collect::<Vec<_>>());
     }
@@ -104,6 +121,59 @@ pub fn namespace_json(found: &inventory::Namespace) -> String {
 /// These shapes have string keys and plain values: they always serialise.
 fn json(shape: &impl Serialize) -> String {
     serde_json::to_string(shape).expect("numbers, texts and lists always have a JSON form")
+}
+
+/// A number that ndctl writes for people with -u (util/json.c).
+#[derive(Clone, Copy)]
+enum Number {
+    Plain(u64),
+    /// Bytes, with units from 5000 KiB on.
+    Size(u64),
+    /// In base 16.
+    Hex(u64),
+}
+
+impl Choice {
+    const fn size(self, bytes: u64) -> Number {
+        if self.human { Number::Size(bytes) } else { Number::Plain(bytes) }
+    }
+
+    const fn hex(self, number: u64) -> Number {
+        if self.human { Number::Hex(number) } else { Number::Plain(number) }
+    }
+}
+
+impl Serialize for Number {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        const UNITLESS: u64 = 5000 << 10;
+        match *self {
+            Self::Plain(number) => serializer.serialize_u64(number),
+            Self::Size(bytes) if bytes < UNITLESS => serializer.serialize_u64(bytes),
+            Self::Size(bytes) => serializer.collect_str(&format_args!("{} ({})", binary(bytes), decimal(bytes))),
+            // C's %#llx.
+            Self::Hex(0) => serializer.serialize_str("0"),
+            Self::Hex(number) => serializer.collect_str(&format_args!("{number:#x}")),
+        }
+    }
+}
+
+/// The largest unit of which there are two at least, from the second on.
+fn unit<const N: usize>(bytes: u64, units: [(u64, &'static str); N]) -> (u64, &'static str) {
+    units.into_iter().rev().find(|(unit, _)| bytes / 2 >= *unit).unwrap_or(units[0])
+}
+
+/// `256.00 MiB`.
+fn binary(bytes: u64) -> String {
+    let (unit, name) = unit(bytes, [(1 << 20, "MiB"), (1 << 30, "GiB"), (1 << 40, "TiB")]);
+    let hundredths = (u128::from(bytes) * 200 / u128::from(unit)).div_ceil(2);
+    format!("{}.{:02} {name}", hundredths / 100, hundredths % 100)
+}
+
+/// `268.44 MB`.
+fn decimal(bytes: u64) -> String {
+    let (unit, name) = unit(bytes, [(1_000_000, "MB"), (1_000_000_000, "GB"), (1_000_000_000_000, "TB")]);
+    let hundredths = (bytes / (unit / 200)).div_ceil(2);
+    format!("{}.{:02} {name}", hundredths / 100, hundredths % 100)
 }
 
 /// ndctl leaves a list out that would be empty.
@@ -155,9 +225,9 @@ struct Dimm<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    handle: Option<u32>,
+    handle: Option<Number>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    phys_id: Option<u16>,
+    phys_id: Option<Number>,
     #[serde(skip_serializing_if = "Option::is_none")]
     state: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -187,8 +257,8 @@ fn dimms(bus: &inventory::Bus, choice: Choice) -> Vec<Dimm<'_>> {
         .map(|dimm| Dimm {
             dev: &dimm.dev,
             id: dimm.id.as_deref(),
-            handle: dimm.handle,
-            phys_id: dimm.phys_id,
+            handle: dimm.handle.map(|handle| choice.hex(handle.into())),
+            phys_id: dimm.phys_id.map(|id| choice.hex(id.into())),
             state: disabled(dimm.enabled),
             flag_failed_map: yes(dimm.flags.failed_map),
             flag_failed_save: yes(dimm.flags.failed_save),
@@ -208,18 +278,18 @@ fn dimms(bus: &inventory::Bus, choice: Choice) -> Vec<Dimm<'_>> {
 #[derive(Serialize)]
 struct Region<'a> {
     dev: &'a str,
-    size: u64,
+    size: Number,
     #[serde(skip_serializing_if = "Option::is_none")]
     align: Option<u64>,
-    available_size: u64,
+    available_size: Number,
     #[serde(skip_serializing_if = "Option::is_none")]
-    max_available_extent: Option<u64>,
+    max_available_extent: Option<Number>,
     #[serde(rename = "type")]
     region_type: RegionType,
     #[serde(skip_serializing_if = "Option::is_none")]
     numa_node: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    iset_id: Option<u64>,
+    iset_id: Option<Number>,
     #[serde(skip_serializing_if = "Option::is_none")]
     mappings: Option<Vec<Mapping<'a>>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -238,8 +308,8 @@ struct Region<'a> {
 #[derive(Serialize)]
 struct Mapping<'a> {
     dimm: &'a str,
-    offset: u64,
-    length: u64,
+    offset: Number,
+    length: Number,
     #[serde(skip_serializing_if = "Option::is_none")]
     position: Option<u32>,
 }
@@ -263,13 +333,13 @@ fn regions(bus: &inventory::Bus, choice: Choice) -> Vec<Region<'_>> {
     shown
         .map(|region| Region {
             dev: &region.dev,
-            size: region.size,
+            size: choice.size(region.size),
             align: region.align,
-            available_size: region.available_size,
-            max_available_extent: region.max_available_extent,
+            available_size: choice.size(region.available_size),
+            max_available_extent: region.max_available_extent.map(|bytes| choice.size(bytes)),
             region_type: region.region_type,
             numa_node: region.numa_node.filter(|_| choice.verbose),
-            iset_id: region.iset_id,
+            iset_id: region.iset_id.map(|id| choice.hex(id)),
             mappings: some(mappings(bus, region, choice)),
             state: disabled(region.enabled),
             badblock_count: badblock_count(&region.badblocks),
@@ -285,7 +355,12 @@ fn mappings<'a>(bus: &inventory::Bus, region: &'a inventory::Region, choice: Cho
     let enabled = |name: &str| bus.dimms.iter().any(|dimm| dimm.dev == name && dimm.enabled);
     let shown = region.mappings.iter().filter(|map| choice.dimms && (choice.idle || enabled(&map.dimm)));
     shown
-        .map(|map| Mapping { dimm: &map.dimm, offset: map.offset, length: map.length, position: map.position })
+        .map(|map| Mapping {
+            dimm: &map.dimm,
+            offset: choice.hex(map.offset),
+            length: choice.hex(map.length),
+            position: map.position,
+        })
         .collect()
 }
 
@@ -295,7 +370,7 @@ fn badblock_count(found: &[BadBlocks]) -> Option<u64> {
 }
 
 fn badblocks(found: &[BadBlocks], choice: Choice) -> Option<Vec<BadBlock<'_>>> {
-    let runs = found.iter().filter(|_| choice.verbose);
+    let runs = found.iter().filter(|_| choice.media_errors);
     some(runs.map(|run| BadBlock { offset: run.offset, length: run.length, dimms: &run.dimms }).collect())
 }
 
@@ -303,7 +378,7 @@ fn badblocks(found: &[BadBlocks], choice: Choice) -> Option<Vec<BadBlock<'_>>> {
 struct Namespace<'a> {
     dev: &'a str,
     mode: &'static str,
-    size: u64,
+    size: Number,
     #[serde(skip_serializing_if = "Option::is_none")]
     uuid: Option<Uuid>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -313,6 +388,8 @@ struct Namespace<'a> {
     blockdev: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     state: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -354,17 +431,22 @@ fn namespace<'a>(found: &'a inventory::Namespace, region_badblocks: &'a [BadBloc
     Namespace {
         dev: &found.dev,
         mode: if btt.is_some() { "sector" } else { "raw" },
-        size: found.size,
+        size: choice.size(found.size),
         uuid: btt.map(|btt| btt.uuid).or(found.label_uuid),
         raw_uuid: found.label_uuid.filter(|_| choice.verbose && btt.is_some()),
         sector_size: found.sector_size,
         blockdev: found.blockdev.as_deref(),
-        state: disabled(found.enabled),
+        state: found.fault.as_ref().filter(|_| found.enabled).map(|fault| fault.state).or(disabled(found.enabled)),
+        reason: found.fault.as_ref().map(|fault| fault.reason.as_str()),
         name: found.name.as_deref().filter(|name| !name.is_empty()),
         numa_node: found.numa_node.filter(|_| choice.verbose),
         badblock_count: Some(found.badblock_count).filter(|count| *count > 0),
         // ndctl lists a raw namespace's bad blocks as its region's, and none for a BTT.
-        badblocks: if btt.is_none() { badblocks(region_badblocks, choice) } else { None },
+        badblocks: match btt {
+            None => badblocks(region_badblocks, choice),
+            Some(_) if choice.of_btts => badblocks(&found.badblocks, choice),
+            Some(_) => None,
+        },
         btt: btt.map(|btt| Btt {
             uuid: btt.uuid,
             version: format!("{}.{}", btt.version.0, btt.version.1),

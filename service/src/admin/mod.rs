@@ -9,7 +9,7 @@
 //! | [`grammar`], [`values`] | the words and options of a command, the values in them |
 //! | [`request`] | a command, and what it makes of its arguments |
 //! | [`reply`] | replies, and how each mode writes them |
-//! | [`list`] | the inventory in ndctl's JSON |
+//! | [`list`], [`filter`] | the inventory in ndctl's JSON, and by name |
 //! | [`fields`] | named values, for replies whose keys are data |
 //! | [`prometheus`] | the counters for Prometheus |
 //! | `figures`, `help`, `hexdump`, `pretty`, `text` | texts |
@@ -18,6 +18,7 @@ pub mod appliance;
 pub mod commands;
 pub mod fields;
 pub(crate) mod figures;
+pub mod filter;
 pub mod grammar;
 mod help;
 mod hexdump;

@@ -8,6 +8,7 @@ use core::fmt;
 use super::grammar::{Arguments, CommandSpec};
 use super::reply::{Mode, Outcome};
 use crate::error::AdminError;
+use crate::events::Filter;
 
 /// The result of reading a command's arguments: a request, or a usage error.
 pub type Parsed<P> = Result<Box<dyn Request<P>>, AdminError>;
@@ -35,6 +36,16 @@ pub trait Request<P: ?Sized>: fmt::Debug {
         None
     }
 
+    /// Whether it changes how the appliance is set up, and so is an event: not what consumers do as well, to read and write.
+    fn is_change(&self) -> bool {
+        self.as_look().is_none()
+    }
+
+    /// The events that it asks for as they happen, if it is `events --follow`: the session's to carry out.
+    fn follow(&self) -> Option<Filter> {
+        None
+    }
+
     /// The mode that it asks for, if it is `mode`.
     fn mode(&self) -> Option<Mode> {
         None
@@ -48,6 +59,11 @@ pub trait Look<P: ?Sized>: fmt::Debug {
     /// # Errors
     /// As [`Request::execute`].
     fn look(&self, part: &P) -> Result<Outcome, AdminError>;
+
+    /// As [`Request::follow`].
+    fn follow(&self) -> Option<Filter> {
+        None
+    }
 }
 
 impl<P: ?Sized, L: Look<P>> Request<P> for L {
@@ -57,5 +73,9 @@ impl<P: ?Sized, L: Look<P>> Request<P> for L {
 
     fn as_look(&self) -> Option<&dyn Look<P>> {
         Some(self)
+    }
+
+    fn follow(&self) -> Option<Filter> {
+        Look::follow(self)
     }
 }

@@ -5,11 +5,12 @@ use alloc::string::String;
 
 use super::appliance::AnyAppliance;
 use super::commands::session::Manual;
-use super::commands::{config, exports, inventory, machine, namespaces, network, sectors, session};
+use super::commands::{config, events, exports, inventory, machine, namespaces, network, sectors, session};
 use super::grammar::{Arguments, CommandSpec};
 use super::reply::{Mode, Outcome};
 use super::request::Request;
 use crate::error::AdminError;
+use crate::events::Filter;
 
 macro_rules! families {
     ($($family:ident: $module:ident;)*) => {
@@ -42,6 +43,22 @@ macro_rules! families {
                 }
             }
 
+            /// Whether it is to be an event when it is carried out ([`Request::is_change`]).
+            #[must_use]
+            pub fn is_change(&self) -> bool {
+                match self {
+                    $(Self::$family(request) => request.is_change(),)*
+                }
+            }
+
+            /// The events that it asks for as they happen, if it is `events --follow`.
+            #[must_use]
+            pub fn follow(&self) -> Option<Filter> {
+                match self {
+                    $(Self::$family(request) => request.follow(),)*
+                }
+            }
+
             /// The mode that it asks for, if it is `mode`.
             #[must_use]
             pub fn mode(&self) -> Option<Mode> {
@@ -61,6 +78,7 @@ families! {
     Exports: exports;
     Network: network;
     Config: config;
+    Events: events;
     Machine: machine;
 }
 
@@ -78,6 +96,7 @@ impl AnyRequest {
             Self::Exports(request) => request.execute(appliance),
             Self::Network(request) => request.execute(appliance),
             Self::Config(request) => request.execute(appliance),
+            Self::Events(request) => request.execute(appliance),
             Self::Machine(request) => request.execute(appliance),
         }
     }
@@ -96,6 +115,7 @@ impl AnyRequest {
             Self::Exports(request) => request.as_look().map(|it| it.look(appliance)),
             Self::Network(request) => request.as_look().map(|it| it.look(appliance)),
             Self::Config(request) => request.as_look().map(|it| it.look(appliance)),
+            Self::Events(request) => request.as_look().map(|it| it.look(appliance)),
             Self::Machine(request) => request.as_look().map(|it| it.look(appliance)),
         }
     }

@@ -50,6 +50,8 @@ pub const METRICS: &str = "metrics";
 pub const NVME_ALLOW: &str = "nvme.allow";
 /// The name of NVMe/TCP's devices.
 pub const NVME_EXPORT: &str = "nvme.export";
+/// The name of the watchdog's time.
+pub const WATCHDOG: &str = "watchdog";
 /// The name of the one about old firmware's memory.
 pub const PMEM_TYPE12: &str = "pmem.type12";
 
@@ -73,6 +75,12 @@ pub static KEYS: &[Key] = &[
         when: When::OnCommandLine,
         summary: "use memory of type 12, of old firmware: on or off; on the command line only",
     },
+    key(
+        WATCHDOG,
+        "off",
+        Form::One,
+        "seconds after which a stuck CPU restarts the machine, as a panic does then, or off",
+    ),
 ];
 
 impl Key {

@@ -48,6 +48,11 @@ pub(super) struct Editor {
 }
 
 impl Editor {
+    /// The lines that were entered.
+    pub(super) const fn history(&mut self) -> &mut History {
+        &mut self.history
+    }
+
     /// Shows the prompt, and the line if there is one.
     pub(super) fn prompt<L: ByteLink + ?Sized>(&mut self, link: &mut L) {
         link.send(PROMPT.as_bytes());

@@ -2,15 +2,15 @@
 
 use alloc::collections::VecDeque;
 use alloc::string::String;
+use alloc::vec::Vec;
+
+use super::secrets;
 
 /// How many lines are kept.
 pub(super) const LINES_MAX: usize = 64;
 
 /// Longer lines are not kept, bytes: a history of pasted sectors would eat the heap.
 const LINE_BYTES_MAX: usize = 4 << 10;
-
-/// How secrets begin (`allow --secret`), which are never shown again.
-const SECRET: &str = "DHHC-1:";
 
 /// The newest lines, and where among them one is looking.
 #[derive(Debug, Default)]
@@ -20,6 +20,8 @@ pub(super) struct History {
     back: usize,
     /// The line being written, kept while one looks back.
     draft: String,
+    /// Whether a line was added since that was asked.
+    is_new: bool,
 }
 
 impl History {
@@ -27,13 +29,25 @@ impl History {
     pub(super) fn add(&mut self, line: &str) {
         self.leave();
         let again = self.lines.back().is_some_and(|newest| newest == line);
-        if again || line.trim().is_empty() || line.len() > LINE_BYTES_MAX || line.contains(SECRET) {
+        if again || line.trim().is_empty() || line.len() > LINE_BYTES_MAX || secrets::is_in(line) {
             return;
         }
         if self.lines.len() == LINES_MAX {
             self.lines.pop_front();
         }
         self.lines.push_back(line.into());
+        self.is_new = true;
+    }
+
+    /// Takes lines that were entered before, oldest first.
+    pub(super) fn remember(&mut self, lines: Vec<String>) {
+        lines.iter().for_each(|line| self.add(line));
+        self.is_new = false;
+    }
+
+    /// All lines, oldest first, if one was added since the last call.
+    pub(super) fn new_lines(&mut self) -> Option<Vec<String>> {
+        core::mem::take(&mut self.is_new).then(|| self.lines.iter().cloned().collect())
     }
 
     /// Ends looking back.

@@ -32,15 +32,22 @@
 //! ^C ends a long command between two steps ([`ahead`]), and CAN one of a program beside a person; its reply says how far it
 //! came. Requests beside a person that only look (`status`, `list`, `health`, …) are replied to meanwhile, before it; all else
 //! waits for its end.
+//!
+//! # While events are followed
+//! `events --follow` is no long command: the session sends events between two looks at its link. Any byte ends it, but those of
+//! a request beside a person, which is replied to meanwhile. The byte is used up.
 
 pub mod ahead;
 mod complete;
 mod editor;
+mod follow;
 mod history;
 mod keys;
 mod output;
+mod secrets;
 
 use alloc::string::String;
+use alloc::vec::Vec;
 use core::fmt::{self, Write as _};
 
 use crate::admin::line::{LineBuffer, number_bytes, too_long_error};
@@ -52,11 +59,16 @@ use ahead::FramedRequest;
 use complete::{Completion, complete};
 pub use editor::PROMPT;
 use editor::{Editor, Entered};
+pub use follow::FOLLOWING;
+use follow::Follow;
 use keys::{Key, Keys};
 use output::Output;
 
 /// Bytes that one [`Session::poll`] takes at most, so that the caller's loop turns even under a flood.
 const POLL_BYTES_MAX: usize = 4096;
+
+/// The characters of a command that its event keeps.
+const COMMAND_CHARS_MAX: usize = 80;
 
 /// Begins a request beside a person, for a reply in [`Mode::Json`], and every such reply: ECMA-48's APC.
 pub const BESIDE_START: &[u8] = b"\x1b_";
@@ -103,6 +115,8 @@ pub struct Session {
     begins_beside: bool,
     /// Whether the last byte was a person's CR: then an LF belongs to it.
     after_return: bool,
+    /// The events that are sent as they happen.
+    follow: Option<Follow>,
 }
 
 impl Default for Session {
@@ -129,7 +143,18 @@ impl Session {
             beside: None,
             begins_beside: false,
             after_return: false,
+            follow: None,
         }
+    }
+
+    /// Takes lines that were entered before this session, oldest first.
+    pub fn remember(&mut self, lines: Vec<String>) {
+        self.editor.history().remember(lines);
+    }
+
+    /// Returns what the history keeps, oldest first, if a line was added since the last call. No line has a secret.
+    pub fn new_lines(&mut self) -> Option<Vec<String>> {
+        self.editor.history().new_lines()
     }
 
     /// Shows the first prompt: the machine is ready. In the modes for programs nothing is sent.
@@ -164,9 +189,15 @@ impl Session {
     /// [`Activity::Busy`], after a look at [`Session::is_quiet`].
     pub fn poll<L: ByteLink + ?Sized>(&mut self, link: &mut L, appliance: &mut AnyAppliance) -> Activity {
         let mut activity = Activity::Idle;
+        if let Some(follow) = self.follow.as_mut().filter(|_| self.beside.is_none()) {
+            follow.step(self.mode, link, appliance);
+        }
         for _ in 0..POLL_BYTES_MAX {
             let Some(byte) = link.receive() else { break };
             activity = Activity::Busy;
+            if self.ends_following(byte, link) {
+                return activity;
+            }
             let quiet = self.is_quiet();
             if let Some(request) = self.take(byte, link, appliance) {
                 return self.reply_to(request, link, appliance);
@@ -179,10 +210,44 @@ impl Session {
     }
 
     /// Shows an unsolicited line (a log line) above the prompt. In the modes for programs it is dropped.
-    pub fn log<L: ByteLink + ?Sized>(&mut self, line: &str, link: &mut L) {
-        if !self.is_quiet() {
+    pub fn log<L: ByteLink + ?Sized>(&mut self, place: &str, what: &str, link: &mut L) {
+        // Who follows events sees them all.
+        if !self.is_quiet() && self.follow.is_none() {
             // A link takes all that is written.
-            let _ = writeln!(Output::terminal(link), "\r\x1b[K{line}");
+            let _ =
+                writeln!(Output::terminal(link), "\r\x1b[K{place}{}{what}", if place.is_empty() { "" } else { ": " });
+            self.editor.prompt(link);
+        }
+    }
+
+    /// Ends following, if events are followed and this byte ends that. Then it is used up.
+    fn ends_following<L: ByteLink + ?Sized>(&mut self, byte: u8, link: &mut L) -> bool {
+        if self.follow.is_none() || self.beside.is_some() {
+            return false;
+        }
+        if self.mode == Mode::Console {
+            if core::mem::take(&mut self.after_return) && byte == b'\n' {
+                return true;
+            }
+            // An ESC that begins a request is none of the person's keys yet.
+            let keys = self.keys.feed(byte);
+            for key in keys.into_iter().flatten() {
+                match key {
+                    Key::Beside(mode) => self.beside = Some(mode),
+                    _ => self.end_following(link),
+                }
+            }
+            return true;
+        }
+        self.end_following(link);
+        true
+    }
+
+    fn end_following<L: ByteLink + ?Sized>(&mut self, link: &mut L) {
+        let Some(follow) = self.follow.take() else { return };
+        // A link takes all that is written.
+        let _ = send(self.mode, &Ok(follow.ends()), link);
+        if self.mode == Mode::Console {
             self.editor.prompt(link);
         }
     }
@@ -256,15 +321,23 @@ impl Session {
     ) -> Activity {
         if let Some(mode) = self.beside.take() {
             link.begins(Asker::ProgramBeside);
-            return reply_beside(mode, request, link, |request| request.execute(appliance));
+            return reply_beside(mode, request, link, |line, request| {
+                carry_out(line, request, Asker::ProgramBeside, appliance)
+            });
         }
         let blank = self.mode == Mode::Console && request.as_ref().is_ok_and(|line| words::is_blank(line));
         if blank {
             self.editor.prompt(link);
             return Activity::Busy;
         }
-        link.begins(if self.mode == Mode::Console { Asker::Person } else { Asker::Program });
-        let outcome = request.and_then(|line| parse(&line)).and_then(|request| request.execute(appliance));
+        let asker = if self.mode == Mode::Console { Asker::Person } else { Asker::Program };
+        link.begins(asker);
+        let request = request.and_then(|line| Ok((parse(&line)?, line)));
+        if let Some(filter) = request.as_ref().ok().and_then(|(request, _)| request.follow()) {
+            self.follow = Some(Follow::begin(filter, self.mode, link));
+            return Activity::Busy;
+        }
+        let outcome = request.and_then(|(request, line)| carry_out(&line, request, asker, appliance));
         if let Ok(Outcome::Mode(mode)) = &outcome {
             self.mode = *mode;
         }
@@ -291,24 +364,39 @@ impl Session {
     }
 }
 
+/// Carries out a request. One that changes something is an event.
+fn carry_out(
+    line: &str,
+    request: AnyRequest,
+    asker: Asker,
+    appliance: &mut AnyAppliance,
+) -> Result<Outcome, AdminError> {
+    let change = request.is_change().then(|| secrets::left_out(line, COMMAND_CHARS_MAX));
+    let outcome = request.execute(appliance);
+    if let Some(command) = change {
+        appliance.note_change(asker, &command, outcome.as_ref().err());
+    }
+    outcome
+}
+
 /// Carries out a request beside a person and sends its reply. The editor knows nothing of it.
 fn reply_beside<L: ByteLink + ?Sized>(
     mode: Mode,
     request: Result<String, AdminError>,
     link: &mut L,
-    execute: impl FnOnce(AnyRequest) -> Result<Outcome, AdminError>,
+    execute: impl FnOnce(&str, AnyRequest) -> Result<Outcome, AdminError>,
 ) -> Activity {
-    let (number, request) = match request {
+    let (number, request) = match &request {
         Ok(line) => {
             let (number, line) = line.split_at(number_bytes(line.as_bytes()));
-            (String::from(number), parse(line))
+            (number, parse(line).map(|request| (line, request)))
         }
-        Err(why) => (String::new(), Err(why)),
+        Err(why) => ("", Err(why.clone())),
     };
-    let outcome = request.and_then(|request| match request.mode() {
+    let outcome = request.and_then(|(line, request)| match request.mode() {
         // The person's mode is not the program's to change.
         Some(_) => Err(AdminError::usage("a request beside a person's console has its own form: no mode here")),
-        None => execute(request),
+        None => execute(line, request),
     });
     link.send(BESIDE_START);
     link.send(number.as_bytes());
@@ -331,7 +419,7 @@ pub fn look<L: ByteLink + ?Sized>(
     let Ok(line) = text.map(String::from) else { return Err(request) };
     let looked = parse(&line[number_bytes(line.as_bytes())..]).ok().and_then(|it| it.look(appliance));
     let Some(outcome) = looked else { return Err(request) };
-    let _ = reply_beside(request.mode(), Ok(line), link, |_| outcome);
+    let _ = reply_beside(request.mode(), Ok(line), link, |_, _| outcome);
     Ok(())
 }
 

@@ -11,6 +11,7 @@ use alloc::vec::Vec;
 use uuid::uuid;
 
 use crate::admin::commands::config::{ConfigAdmin, Configuration, Entry, SaveConfig, Saved, StoredCopy};
+use crate::admin::commands::events::EventAdmin;
 use crate::admin::commands::exports::{ExportAdmin, HostRule, NvmeExport};
 use crate::admin::commands::inventory::{
     Health, InventoryAdmin, NamespaceStatus, Nfit, NfitStructure, Refusal, Status,
@@ -28,10 +29,12 @@ use crate::admin::commands::sectors::{BlockDevice, SectorAdmin, no_such_device};
 use crate::admin::fields::{FieldValue, Fields};
 use crate::config::{Key, Layers};
 use crate::error::AdminError;
+use crate::events::{Event, Filter, Kind, LastBoot, Severity};
 use crate::inventory::{
     Btt, BttState, Bus, Dimm, DimmFlags, Inventory, Mapping, Namespace, PersistenceDomain, Region, RegionType,
 };
 use crate::lba::Lba;
+use crate::link::Asker;
 use crate::pattern::{Tag, fill, verify};
 use crate::stats::{
     ConsumerStats, Counter, DeviceStats, MachineStats, NamespaceStats, NetworkStats, NvmeExportStats, NvmeStats, OfCpu,
@@ -71,6 +74,10 @@ pub struct FakeAppliance {
     pub interfaces: Vec<Interface>,
     /// The settings of `config`.
     pub layers: Layers,
+    /// The events that there are; changes are added.
+    pub events: Vec<Event>,
+    /// Those of the boot before.
+    pub last_boot: Option<LastBoot>,
 }
 
 impl Default for FakeAppliance {
@@ -91,6 +98,8 @@ impl Default for FakeAppliance {
             lookups: 0,
             interfaces: vec![interface()],
             layers: Layers::default(),
+            events: Vec::new(),
+            last_boot: None,
         }
     }
 }
@@ -118,6 +127,36 @@ impl FakeAppliance {
         let start = usize::try_from(lba.0).expect("the caller keeps to the device") * self.sector_size as usize;
         assert!(bytes.is_multiple_of(self.sector_size as usize), "whole sectors only");
         start..start + bytes
+    }
+}
+
+impl EventAdmin for FakeAppliance {
+    fn newest_event(&self) -> u64 {
+        self.events.last().map_or(0, |event| event.number)
+    }
+
+    fn events(&self, filter: &Filter) -> Vec<Event> {
+        self.events.iter().filter(|event| filter.takes(event)).cloned().collect()
+    }
+
+    fn last_boot(&self) -> Option<LastBoot> {
+        self.last_boot.clone()
+    }
+
+    fn note_change(&mut self, by: Asker, command: &str, failed: Option<&AdminError>) {
+        let what = failed.map_or_else(|| command.into(), |why| format!("{command}: {why}"));
+        let place = if by == Asker::Person { "console" } else { "program" };
+        let number = self.newest_event() + 1;
+        let (severity, kind) = (Severity::Info, Kind::Admin);
+        self.events.push(Event {
+            number,
+            at_ns: number * 1_500_000,
+            cpu: 0,
+            severity,
+            kind,
+            place: place.into(),
+            what,
+        });
     }
 }
 
@@ -539,6 +578,8 @@ pub fn unlabelled() -> Inventory {
         name: None,
         numa_node: None,
         badblock_count: 0,
+        badblocks: Vec::new(),
+        fault: None,
         btt: Some(Btt {
             uuid: uuid!("e412ddd9-4a9e-42e8-9953-05cfdd8f0459"),
             version: (1, 1),

@@ -21,5 +21,5 @@ pub mod nfit;
 pub use booted::{BASE, Booted, Dimm, MIB, boot, boot_one, boot_with, labelled, nfit_of, table_of};
 pub use labels::LabelArea;
 pub use line::{Line, Wire};
-pub use machine::{FakeMachine, Hardware};
+pub use machine::{FakeMachine, Hardware, Retained};
 pub use memory::Memory;

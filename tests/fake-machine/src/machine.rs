@@ -5,10 +5,12 @@ use std::fmt;
 use std::ops;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
 
 use btt::CpuIndex;
+use kernel::events::retained::{RETAINED_BYTES, RetainedMemory};
+use kernel::events::{Journal, News, SharedJournal};
 use kernel::node::export::ExportServices;
 use kernel::node::network::NetworkDevice;
 use kernel::node::{BareMemory, Machine};
@@ -16,6 +18,7 @@ use nvdimm::label::LabelStore;
 use service::admin::AnyAppliance;
 use service::console;
 use service::console::ahead::{Found, ReadAhead};
+use service::events::LastBoot;
 use service::link::Asker;
 
 use crate::labels::{Areas, LabelArea};
@@ -39,6 +42,9 @@ pub struct FakeMachine {
     /// The next random bytes of a machine that repeats; the others have one sequence.
     random: Option<AtomicU8>,
     log: Mutex<Vec<String>>,
+    journal: Arc<Journal>,
+    last_boot: Option<LastBoot>,
+    watchdog: Mutex<Option<u32>>,
     bare: Vec<BareMemory>,
     in_use: Vec<ops::Range<u64>>,
     /// Until the node asks.
@@ -47,6 +53,25 @@ pub struct FakeMachine {
     network: Mutex<Vec<NetworkDevice>>,
     command_line: String,
     console: Option<Arc<Console>>,
+}
+
+/// Memory that a reset leaves as it is.
+#[derive(Debug)]
+pub struct Retained(Mutex<Vec<u8>>);
+
+impl Default for Retained {
+    fn default() -> Self {
+        Self(Mutex::new(vec![0; RETAINED_BYTES]))
+    }
+}
+
+impl RetainedMemory for Retained {
+    fn read(&self, at: usize, into: &mut [u8]) {
+        into.copy_from_slice(&self.0.lock().expect("no panic")[at..at + into.len()]);
+    }
+    fn write(&self, at: usize, from: &[u8]) {
+        self.0.lock().expect("no panic")[at..at + from.len()].copy_from_slice(from);
+    }
 }
 
 /// The console's line while a command is carried out.
@@ -64,6 +89,15 @@ impl FakeMachine {
     /// From here on, each look at the clock is a second later than the one before.
     pub fn hurry(&self) {
         self.clock.hurry_ns.store(1_000_000_000, Ordering::Relaxed);
+    }
+
+    /// The watchdog's time in seconds.
+    ///
+    /// # Panics
+    /// Never: code that sets it does not panic.
+    #[must_use]
+    pub fn watchdog(&self) -> Option<u32> {
+        *self.watchdog.lock().expect("no panic")
     }
 
     /// What has been logged.
@@ -153,9 +187,28 @@ impl Machine for FakeMachine {
     fn command_line(&self) -> String {
         self.command_line.clone()
     }
-    fn log(&self, line: fmt::Arguments<'_>) {
+    fn journal(&self) -> SharedJournal {
+        self.journal.clone()
+    }
+    fn tell(&self, news: &News<'_>) {
+        self.journal.tell(news);
+        self.show(format_args!("{}: {}", news.place, news.what));
+    }
+    fn last_boot(&self) -> Option<LastBoot> {
+        self.last_boot.clone()
+    }
+    fn set_watchdog(&self, seconds: Option<u32>) {
+        *self.watchdog.lock().expect("no panic") = seconds;
+    }
+    fn show(&self, line: fmt::Arguments<'_>) {
         self.log.lock().expect("no panic").push(line.to_string());
     }
+}
+
+/// When an event is told: since the first one of the process.
+fn since_start_ns() -> u64 {
+    static START: OnceLock<Instant> = OnceLock::new();
+    u64::try_from(START.get_or_init(Instant::now).elapsed().as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Time, in nanoseconds.
@@ -204,6 +257,8 @@ pub struct Hardware {
     pub command_line: String,
     /// The console's line while a command is carried out, if anything comes by it.
     pub console: Option<Arc<Console>>,
+    /// Memory that a reset leaves as it is.
+    pub retained: Option<Arc<Retained>>,
     /// Whether it does the same each time: its clock moves with each look, and its random bytes begin anew.
     pub repeats: bool,
 }
@@ -222,6 +277,7 @@ impl Default for Hardware {
             network: Vec::new(),
             command_line: String::new(),
             console: None,
+            retained: None,
             repeats: false,
         }
     }
@@ -249,6 +305,8 @@ impl Hardware {
     #[must_use]
     pub fn machine(self) -> FakeMachine {
         let start = (!self.repeats).then(Instant::now);
+        let journal = Journal::new(if self.repeats { || 0 } else { since_start_ns }, || CPU.get().0);
+        let last_boot = self.retained.and_then(|memory| journal.attach(memory).last);
         FakeMachine {
             map: self.map,
             nfits: self.nfits,
@@ -260,6 +318,9 @@ impl Hardware {
             clock: Clock { start, hurry_ns: AtomicU64::new(0), hurried_ns: AtomicU64::new(0) },
             random: self.repeats.then(|| AtomicU8::new(1)),
             log: Mutex::default(),
+            journal: Arc::new(journal),
+            last_boot,
+            watchdog: Mutex::default(),
             services: Mutex::new(Some(self.services)),
             network: Mutex::new(self.network),
             command_line: self.command_line,

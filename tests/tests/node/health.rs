@@ -71,3 +71,26 @@ fn what_the_tables_have_wrong_degrades() {
     assert!(refused > 0 && findings.len() >= refused, "{findings:?}");
     assert!(state != "ok" && exit > 0, "{state}");
 }
+
+#[test]
+fn a_damaged_btt_has_a_state_in_list_and_a_check_one_verdict() {
+    let memory = Memory::new(32 * MIB);
+    let mut node = boot_one(memory);
+    node.done("create-namespace");
+    let listed = node.done("list")["result"][0].clone();
+    assert_eq!((&listed["state"], &listed["reason"]), (&Value::Null, &Value::Null), "as ndctl has it");
+    let sound = node.done("check-namespace namespace0.0");
+    assert_eq!((&sound["verdict"], &sound["exit"]), (&json!("sound"), &Value::Null));
+    drop(node);
+    // Both info blocks of its one arena: their major version.
+    for at in [4096, 32 * MIB - 4096] {
+        memory.put(at + 16 + 16 + 16 + 4, &[0xff]);
+    }
+    let mut node = boot_one(memory);
+    let listed = node.done("list")["result"][0].clone();
+    assert_eq!(listed["state"], "damaged", "{listed}");
+    assert!(listed["reason"].as_str().is_some_and(|why| !why.is_empty()), "{listed}");
+    assert_eq!(health(&mut node).0, "failed");
+    let damaged = node.done("check-namespace namespace0.0");
+    assert_eq!((&damaged["verdict"], &damaged["exit"]), (&json!("damaged"), &json!(4)), "{damaged}");
+}

@@ -3,6 +3,7 @@
 mod attention;
 mod check;
 mod config;
+mod events;
 mod export;
 mod health;
 mod labels;

@@ -9,6 +9,8 @@ use net::mock::{Client, Echo, FakeNic, Host, arp_of, pong_of};
 use net::nic::{Mac, NicFault};
 use net::tcp::Limits;
 use serde_json::{Value, json};
+use service::admin::commands::events::EventAdmin as _;
+use service::events::{Filter, Kind};
 
 const PEER: Host = Host { mac: Mac([0x52, 0x54, 0, 0x12, 0x34, 0x56]), address: Ipv4Addr::new(10, 0, 2, 2) };
 const OURS: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 15);
@@ -24,6 +26,8 @@ struct Wired {
     nics: Vec<FakeNic>,
     now_ns: u64,
     log: Vec<String>,
+    /// The number of the last event in it.
+    told: u64,
 }
 
 impl Wired {
@@ -36,7 +40,8 @@ impl Wired {
         let device = |(nic, cpu): (&FakeNic, u32)| NetworkDevice { nic: Box::new(nic.clone()), cpu: CpuIndex(cpu % 2) };
         let network = nics.iter().zip(1..).map(device).collect();
         let booted = Hardware { network, command_line: command_line.into(), ..hardware }.boot();
-        let mut wired = Self { booted, nics, now_ns: 60 * SECOND, log: Vec::new() };
+        let told = booted.node.newest_event();
+        let mut wired = Self { booted, nics, now_ns: 60 * SECOND, log: Vec::new(), told };
         // What each new address is announced with.
         (0..5).for_each(|_| wired.run());
         wired
@@ -48,7 +53,11 @@ impl Wired {
         for cpu in 0..2 {
             while self.booted.node.networks().poll(CpuIndex(cpu), self.now_ns) {}
         }
-        self.log.extend(self.booted.node.network_log());
+        self.booted.node.look_around();
+        let events = self.booted.node.events(&Filter { after: self.told, ..Filter::default() });
+        self.told = self.booted.node.newest_event();
+        let network = events.into_iter().filter(|event| event.kind == Kind::Network);
+        self.log.extend(network.map(|event| event.to_string()));
     }
 
     /// Hands a frame to an interface; what it sends.

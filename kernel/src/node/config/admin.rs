@@ -13,6 +13,7 @@ use service::config::hosts::{HIDDEN, HostItem, SECRET};
 use service::config::keys::{self, Key, items};
 use service::config::settings::SettingsError;
 use service::error::AdminError;
+use service::events::{Kind, Severity};
 use service::inventory::RegionType;
 
 use super::room::NAMESPACE;
@@ -99,7 +100,8 @@ impl<M: Machine> ConfigAdmin for Node<M> {
             (true, Some(_)) => Err(AdminError::damaged(format!("not saved: {}", failures(&failed)))),
             (false, _) => {
                 self.config.layers.saved();
-                self.machine.log(format_args!("configuration: saved in {}", written.join(" ")));
+                let what = format_args!("saved in {}", written.join(" "));
+                self.tell(Severity::Info, Kind::Config, &"configuration", what);
                 let failed = failed.iter().map(|(name, why)| format!("{name}: {why}")).collect();
                 Ok(Saved { saved: sequence.0, copies: written, failed })
             }

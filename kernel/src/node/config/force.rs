@@ -13,9 +13,10 @@ use service::admin::commands::exports::HostRule;
 use service::config::hosts::HostItem;
 use service::config::keys::{self, Form, Key, When, interface, items};
 use service::error::{AdminError, ErrorCode};
+use service::events::{Kind, Severity};
 
-use crate::memory_map;
 use crate::node::{Machine, Node};
+use crate::{memory_map, watchdog};
 
 /// The item of `export` that stands for all devices.
 const ALL: &str = "all";
@@ -125,7 +126,8 @@ impl<M: Machine> Node<M> {
             if !self.networks.configure(number, setting, self.machine.now_ns()) {
                 return Err(AdminError::not_found("there is no such interface: it is left alone"));
             }
-            self.machine.log(format_args!("{name}: {}, {shown}", self.networks.describe(number)));
+            let what = format_args!("{}, {shown}", self.networks.describe(number));
+            self.tell(Severity::Info, Kind::Network, &name, what);
             return Ok(());
         }
         match name {
@@ -142,6 +144,11 @@ impl<M: Machine> Node<M> {
                     },
                 };
                 self.serve_metrics(port)
+            }
+            keys::WATCHDOG => {
+                let seconds = watchdog::parse(value).map_err(|why| AdminError::usage(format!("\"{value}\": {why}")))?;
+                self.set_watchdog(seconds);
+                Ok(())
             }
             _ => unreachable!("{name} is a key of one value"),
         }
@@ -195,7 +202,7 @@ impl<M: Machine> Node<M> {
             keys::NVME_EXPORT => {
                 let (dev, nqn) = item.split_once('=').map_or((item, None), |(dev, nqn)| (dev, Some(nqn)));
                 let served = self.serve_by_nvme(dev, nqn)?;
-                self.machine.log(format_args!("{dev}: served by NVMe/TCP as {}", served.nqn));
+                self.tell(Severity::Info, Kind::Host, &dev, format_args!("served by NVMe/TCP as {}", served.nqn));
                 Ok(())
             }
             keys::NVME_ALLOW => {

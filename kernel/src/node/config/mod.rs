@@ -32,10 +32,12 @@ use nvdimm::namespace::Namespace;
 use service::config::keys::{self, INTERFACE};
 use service::config::record::Sequence;
 use service::config::{Layers, Settings};
+use service::events::{Kind, Severity};
 
 use super::attach::{Mapped, medium, starts_btt};
 use super::{Machine, Node};
 use crate::command_line;
+use crate::events::News;
 use store::{Copies, Room};
 
 /// The node's configuration.
@@ -120,7 +122,9 @@ impl Config {
 
     /// Notes something that is configured wrongly.
     fn slip<M: Machine>(&mut self, machine: &M, place: &'static str, what: String) {
-        machine.log(format_args!("{place}: {what}"));
+        let news =
+            News { severity: Severity::Warning, kind: Kind::Config, place: &place, what: format_args!("{what}") };
+        machine.tell(&news);
         self.slips.push(Slip { place, what });
     }
 }
@@ -163,7 +167,10 @@ impl<M: Machine> Node<M> {
                 Ok(copies) if copies.is_none() => {}
                 Ok(copies) => config.known.push(Known { name: place.name, copies }),
                 // The namespace fails, too, and says so.
-                Err(why) => self.machine.log(format_args!("{}: its configuration was not read: {why}", place.name)),
+                Err(why) => {
+                    let what = format_args!("its configuration was not read: {why}");
+                    self.tell(Severity::Warning, Kind::Config, &place.name, what);
+                }
             }
         }
         let newest = config.newest().map(|(sequence, settings)| (sequence, settings.clone()));
@@ -176,9 +183,12 @@ impl<M: Machine> Node<M> {
         config.layers = Layers::new(command_line::words(line), stored, |why| slips.push(why.to_string()));
         slips.into_iter().for_each(|what| config.slip(&self.machine, "command line", what));
         let faults: Vec<String> = config.faults().map(|(name, what)| format!("{name}: {what}")).collect();
-        faults.iter().for_each(|what| self.machine.log(format_args!("configuration: {what}")));
+        for what in &faults {
+            self.tell(Severity::Warning, Kind::Config, &"configuration", format_args!("{what}"));
+        }
         if !config.known.is_empty() && config.newest().is_none() {
-            self.machine.log(format_args!("configuration: none of it can be used: all is as by default"));
+            let what = format_args!("none of it can be used: all is as by default");
+            self.tell(Severity::Error, Kind::Config, &"configuration", what);
         }
         self.config = config;
     }

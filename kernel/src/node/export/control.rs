@@ -11,20 +11,20 @@ use core::sync::atomic::Ordering;
 
 use btt::CpuIndex;
 use drivers::medium::AnyMedium;
-use service::admin::commands::machine::TraceEvent;
 use service::blk::{self, BlkDevice, BlkQueue};
 use service::control::dialogue::{Greeting, introduction};
 use service::control::{
     Attach, Call, DecodeError, Deframer, DiskIndex, DiskOffer, ExportIndex, Outcome, QueueIndex, Report, Request, Start,
 };
 use service::error::AdminError;
+use service::events::Severity;
 use service::link::ByteLink;
 use service::memory::{MemoryOffset, MemoryTable, SharedMemory};
 use service::stats::ConsumerStats;
 use service::virtqueue::{Layout, QUEUE_SIZE_MAX};
 
 use super::queues::{Counts, Running};
-use super::trace::{Event, Name, Ring};
+use super::trace::Name;
 use super::{Asked, Consumer, Exports};
 use crate::node::disk::BttDisk;
 
@@ -52,7 +52,6 @@ pub(super) struct Control {
     /// The request that is being carried out. Until it is done no other one is begun, but for Hello and Ping: the bridge
     /// repeats it.
     pending: Option<Pending>,
-    trace: Ring,
 }
 
 /// A request whose reply waits for CPUs that have queues: for a step at most.
@@ -123,7 +122,6 @@ impl Control {
             offers: Vec::new(),
             attached: BTreeMap::new(),
             pending: None,
-            trace: Ring::new(),
         }
     }
 
@@ -173,7 +171,7 @@ impl Control {
                     _ => Vec::new(),
                 };
                 if self.greeting.is_new(session) {
-                    self.trace.push(now, Event::Bridge { session });
+                    exports.tell(Severity::Info, &"bridge", format_args!("session {session:016x}"));
                     asked.extend(self.detach_all(exports));
                 }
                 Ok(Err(Work::Hello(asked)))
@@ -184,7 +182,7 @@ impl Control {
             Request::Ping { lease_ms, .. } => {
                 let until = now.saturating_add(u64::from(lease_ms) * 1_000_000);
                 if exports.lease_until_ns.swap(until, Ordering::AcqRel) <= now {
-                    self.trace.push(now, Event::LeaseRenewed);
+                    exports.tell(Severity::Info, &"bridge", format_args!("a new lease"));
                     exports.wake_all();
                 }
                 DONE
@@ -209,7 +207,7 @@ impl Control {
                 return;
             }
             Err(why) => {
-                self.trace.push(exports.clock.now_ns(), Event::Refused { why });
+                exports.tell(Severity::Warning, &"bridge", format_args!("refused: {why}"));
                 Report::Done(why)
             }
         };
@@ -281,7 +279,8 @@ impl Control {
         let mut device = BlkDevice::new(offer.shape, wanted.features).map_err(|_| Outcome::BadFeatures)?;
         device.disk = offer.shape_now();
         let table = MemoryTable::new(&wanted.regions, consumer.memory().len_bytes()).map_err(|_| Outcome::BadTable)?;
-        self.trace.push(exports.clock.now_ns(), Event::Attached { export: wanted.export });
+        let (place, disk) = (format!("export {}", wanted.export.0), &offer.name);
+        exports.tell(Severity::Info, &place, format_args!("a consumer attached {disk}"));
         let key = wanted.export.0;
         let attached = Attached { wanted, consumer, device, table: Arc::new(table), queues: BTreeMap::new() };
         self.attached.insert(key, attached);
@@ -291,7 +290,7 @@ impl Control {
     /// Forgets an export, and asks for its queues to be removed.
     fn detach(&mut self, exports: &Exports, export: ExportIndex) -> Result<Vec<Asked<Option<u16>>>, Outcome> {
         let attached = self.attached.remove(&export.0).ok_or(Outcome::NoSuchExport)?;
-        self.trace.push(exports.clock.now_ns(), Event::Detached { export });
+        exports.tell(Severity::Info, &format!("export {}", export.0), format_args!("its consumer detached"));
         let queues = attached.queues.iter();
         Ok(queues.map(|(queue, record)| remove(exports, record.cpu, Name(export, QueueIndex(*queue)))).collect())
     }
@@ -522,10 +521,6 @@ impl Control {
 
     pub(super) fn names(&self) -> Vec<String> {
         self.offers.iter().filter(|offer| offer.disk.is_some()).map(|offer| offer.name.clone()).collect()
-    }
-
-    pub(super) fn trace(&self) -> Vec<TraceEvent> {
-        self.trace.show(0).collect()
     }
 }
 

@@ -10,7 +10,7 @@
 //! | `mailbox` | what a CPU is asked to do with them | every CPU |
 //! | `backend` | carries out a request on a disk | the CPU that polls its queue |
 //! | `watch` | chooses the CPU that polls all queues while the others halt | every CPU |
-//! | `trace` | keeps the latest events | every CPU |
+//! | `trace` | keeps the latest steps of queues | every CPU |
 //!
 //! | what | written by | read by | how |
 //! |---|---|---|---|
@@ -42,6 +42,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use btt::CpuIndex;
@@ -50,16 +51,20 @@ use drivers::shared::SharedWindow;
 use service::admin::commands::machine::TraceEvent;
 use service::control::{MemoryId, Report};
 use service::error::AdminError;
+use service::events::{Kind, Severity};
 use service::link::ByteLink;
 use spin::Mutex;
 
 use super::disk::BttDisk;
 use super::network::Networks;
+use crate::events::{News, SharedJournal};
+use crate::watchdog::Serving;
 pub use attended::AttendedLink;
 use control::Control;
 use mailbox::Reply;
 use queues::Queues;
 use station::Station;
+use trace::Name;
 use watch::Watch;
 
 /// A consumer's memory, and the device that shows it.
@@ -101,6 +106,12 @@ pub trait Clock: Send + Sync {
 pub trait Waker: Send + Sync {
     /// Makes a CPU look at its queues soon, also if it halts.
     fn wake(&self, cpu: CpuIndex);
+
+    /// Called by a CPU between two steps, also while it waits for another CPU: it goes on ([`crate::watchdog`]).
+    fn turn(&self) {}
+
+    /// Called by a CPU before a step: what it is about to serve.
+    fn serves(&self, _what: Serving) {}
 }
 
 /// What exports need of the machine.
@@ -156,19 +167,28 @@ pub struct Exports {
     control: Mutex<Control>,
     /// The network, which is attended to as consumers are.
     networks: Arc<Networks>,
+    /// Where it is told who comes and goes.
+    journal: SharedJournal,
     /// Reports of the CPUs that have not been sent to the bridge yet.
     reports: Mutex<Vec<Report>>,
 }
 
 impl Exports {
     /// Makes exports of no disks, on a machine with `cpus` CPUs; `boot` is this run's number.
-    pub(super) fn new(services: ExportServices, networks: Arc<Networks>, cpus: u32, boot: u64) -> Self {
+    pub(super) fn new(
+        services: ExportServices,
+        journal: SharedJournal,
+        networks: Arc<Networks>,
+        cpus: u32,
+        boot: u64,
+    ) -> Self {
         Self {
             stations: (0..cpus.max(1)).map(|_| Station::new()).collect(),
             watch: Watch::new(),
             lease_until_ns: AtomicU64::new(0),
             control: Mutex::new(Control::new(services.link, services.consumers, boot)),
             networks,
+            journal,
             reports: Mutex::new(Vec::new()),
             clock: services.clock,
             waker: services.waker,
@@ -287,6 +307,7 @@ impl Exports {
     /// bridge. The caller holds no lane of a disk that consumers use, unless it has suspended the disk
     /// ([`Exports::suspend`]).
     pub(super) fn attend(&self, cpu: CpuIndex) {
+        self.waker.turn();
         self.poll(cpu);
         self.networks.poll(cpu, self.clock.now_ns());
         if cpu == CONTROL_CPU {
@@ -362,15 +383,17 @@ impl Exports {
         Arc::clone(&self.waker)
     }
 
-    /// Returns the latest events, oldest first.
+    /// Tells of a consumer or its bridge.
+    fn tell(&self, severity: Severity, place: &dyn fmt::Display, what: fmt::Arguments<'_>) {
+        self.journal.as_ref().as_ref().tell(&News { severity, kind: Kind::Consumer, place, what });
+    }
+
+    /// Returns the latest steps of all queues.
     pub(super) fn trace(&self) -> Vec<TraceEvent> {
-        let mut events = self.control.lock().trace();
         // Also of CPUs that have no queues any more.
         let cpus = (0..).map(CpuIndex).take(self.stations.len());
         let asked = cpus.map(|cpu| self.ask(cpu, move |queues, _| queues.trace(cpu.0))).collect();
-        events.extend(self.wait_for(asked).into_iter().flatten());
-        events.sort_by_key(|event| event.at);
-        events
+        self.wait_for(asked).into_iter().flatten().collect()
     }
 
     /// Returns whether consumers' memory may be touched (invariant 13).
@@ -395,6 +418,10 @@ impl Exports {
 
     /// Queues a report to the bridge, for CPU 0 to send.
     fn report(&self, report: Report) {
+        if let Report::Broken { export, queue, reason, .. } = &report {
+            let place = Name(*export, *queue);
+            self.tell(Severity::Warning, &place, format_args!("broken by its driver: {reason}"));
+        }
         self.reports.lock().push(report);
         self.waker.wake(CONTROL_CPU);
     }

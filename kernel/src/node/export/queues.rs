@@ -21,6 +21,7 @@ use super::backend::DiskBackend;
 use super::trace::{Event, Name, Ring};
 use super::{Consumer, Exports};
 use crate::node::disk::BttDisk;
+use crate::watchdog::Serving;
 
 /// A queue that is served.
 pub(super) struct Running {
@@ -141,6 +142,8 @@ impl Queues {
             if queue.is_suspended() {
                 continue;
             }
+            let Name(export, number) = queue.name;
+            exports.waker.serves(Serving::Queue { export: export.0, queue: number.0 });
             // One of a disk on virtio-pmem may wait for FLUSHes for longer than a lease lasts (invariant 13).
             let progress = queue.step(cpu, &|| exports.has_lease_now());
             if progress.served > 0 {
@@ -148,7 +151,6 @@ impl Queues {
                 self.trace.push(exports.clock.now_ns(), Event::Served { queue: queue.name, requests, failed, called });
             }
             if let Some(why) = progress.broken {
-                self.trace.push(exports.clock.now_ns(), Event::Broken { queue: queue.name });
                 exports.report(queue.broken(why));
             }
             if progress.served > 0 || progress.more {
@@ -176,7 +178,6 @@ impl Queues {
                 }
                 Ok(false) => rest = false,
                 Err(why) => {
-                    self.trace.push(exports.clock.now_ns(), Event::Broken { queue: queue.name });
                     exports.report(queue.broken(why));
                 }
             }

@@ -91,7 +91,12 @@ impl Station {
 
     /// Asks every driver for a kick, if it may ([`Queues::may_rest`]). Returns false if a request waits already.
     pub(super) fn may_rest(&self, exports: &Exports) -> bool {
-        let mut queues = self.queues.lock();
+        let mut queues = loop {
+            if let Some(queues) = self.queues.try_lock() {
+                break queues;
+            }
+            exports.waker.turn();
+        };
         self.carry_out_on(&mut queues, exports);
         queues.may_rest(exports)
     }

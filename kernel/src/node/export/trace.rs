@@ -1,4 +1,5 @@
-//! A small ring of the latest events.
+//! A small ring of what a CPU has done with its queues, step by step. Who comes and goes is among the events
+//! ([`crate::events`]).
 
 use alloc::format;
 use alloc::string::String;
@@ -11,29 +12,17 @@ use service::control::{ExportIndex, QueueIndex};
 /// How many events a ring keeps.
 const EVENTS: usize = 128;
 
-/// An event of a queue, or of an export.
+/// A step of a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Event {
     /// Requests were completed, all in one poll.
     Served { queue: Name, requests: u32, failed: u32, called: bool },
     /// The queue is empty: its driver was asked for a kick.
     Rests { queue: Name },
-    /// A driver broke it.
-    Broken { queue: Name },
     /// It is served from now on, from this index.
     Started { queue: Name, base: u16 },
     /// It is not served any more.
     Stopped { queue: Name, base: u16 },
-    /// A consumer has taken a disk.
-    Attached { export: ExportIndex },
-    /// A consumer has left.
-    Detached { export: ExportIndex },
-    /// A bridge said hello.
-    Bridge { session: u64 },
-    /// The lease had run out, and goes on.
-    LeaseRenewed,
-    /// A request of the bridge was refused.
-    Refused { why: service::control::Outcome },
 }
 
 /// A queue of an export.
@@ -57,14 +46,8 @@ impl fmt::Display for Event {
                 f.write_str(if *called { ", driver called" } else { "" })
             }
             Self::Rests { queue } => write!(f, "{queue}: rests"),
-            Self::Broken { queue } => write!(f, "{queue}: broken by its driver"),
             Self::Started { queue, base } => write!(f, "{queue}: started at {base}"),
             Self::Stopped { queue, base } => write!(f, "{queue}: stopped at {base}"),
-            Self::Attached { export } => write!(f, "export {}: attached", export.0),
-            Self::Detached { export } => write!(f, "export {}: detached", export.0),
-            Self::Bridge { session } => write!(f, "bridge: session {session:016x}"),
-            Self::LeaseRenewed => f.write_str("bridge: a new lease"),
-            Self::Refused { why } => write!(f, "bridge: refused: {why}"),
         }
     }
 }
@@ -108,8 +91,9 @@ mod tests {
     #[test]
     fn the_ring_keeps_the_newest_events() {
         let mut ring = Ring::new();
+        let queue = Name(ExportIndex(1), QueueIndex(0));
         for at in 0..200 {
-            ring.push(at * 1000, Event::LeaseRenewed);
+            ring.push(at * 1000, Event::Rests { queue });
         }
         let mut times: Vec<u64> = ring.show(3).map(|event| event.at).collect();
         times.sort_unstable();

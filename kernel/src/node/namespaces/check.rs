@@ -11,6 +11,7 @@ use btt::repair::{RepairOptions, forbid_zero_entries, repair};
 use drivers::medium::AnyMedium;
 use service::admin::commands::namespaces::check::{Check, CheckNamespace, Finding};
 use service::error::AdminError;
+use service::events::{Kind, Severity};
 use uuid::Builder;
 
 use crate::node::attach::{State, medium, placement};
@@ -138,7 +139,7 @@ impl<M: Machine> Node<M> {
             // What could not be made portable is still open, and stays so if its last writes are not durable.
             (true, false) => self.disable(place).inspect_err(|why| {
                 let id = self.at(place).namespace.id;
-                self.machine.log(format_args!("{id}: not disabled again: {why}"));
+                self.tell(Severity::Warning, Kind::Namespace, &id, format_args!("not disabled again: {why}"));
             }),
             (false, true) => {
                 self.open(place);
@@ -204,7 +205,7 @@ impl<M: Machine> Node<M> {
             let ended = self.attend();
             if self.machine.now_ns() >= next {
                 next = self.machine.now_ns() + PROGRESS_NS;
-                self.machine.log(format_args!("{id}: {done_so} {} %", done.saturating_mul(100) / total.max(1)));
+                self.machine.show(format_args!("{id}: {done_so} {} %", done.saturating_mul(100) / total.max(1)));
             }
             ended
         }

@@ -9,6 +9,7 @@ use nvdimm::identity::DeviceHandle;
 use nvdimm::label::{self, Labels, can_hold_labels};
 use service::admin::commands::namespaces::labels::{InitLabels, LabelArea, LabelFormat};
 use service::error::AdminError;
+use service::events::{Kind, Severity};
 
 use super::create::{may_format, region_is_read_only};
 use super::switch::alike;
@@ -57,7 +58,8 @@ impl<M: Machine> Node<M> {
         }
         match self.found.labels_of(dimm) {
             Labels::Valid(set) if set.index.version == wanted && set.labels.is_empty() => {
-                self.machine.log(format_args!("{name}: labels {}, {} slots", version.as_str(), set.index.slots));
+                let what = format_args!("labels {}, {} slots", version.as_str(), set.index.slots);
+                self.tell(Severity::Info, Kind::Namespace, &name, what);
                 Ok(LabelArea { dev: name.to_string(), label_version: version, slots: set.index.slots })
             }
             _ => {

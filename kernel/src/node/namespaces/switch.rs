@@ -8,6 +8,7 @@ use btt::unmake::{erase, info_blocks};
 use nvdimm::change;
 use nvdimm::namespace::Namespace;
 use service::error::AdminError;
+use service::events::{Kind, Severity};
 
 use crate::node::attach::{State, medium, placement};
 use crate::node::disk::admin_error;
@@ -46,7 +47,8 @@ impl<M: Machine> Node<M> {
         }
         slot.state = State::Disabled;
         let id = slot.namespace.id;
-        self.machine.log(format_args!("{id}: disabled"));
+        self.tell(Severity::Info, Kind::Namespace, &id, format_args!("disabled"));
+        self.is_told();
         Ok(())
     }
 
@@ -132,6 +134,7 @@ impl<M: Machine> Node<M> {
             self.open(place);
         }
         erased.map_err(|why| AdminError::damaged(format!("{id}: its info blocks were not erased: {why}")))?;
+        self.tell(Severity::Info, Kind::Namespace, &id, format_args!("destroyed"));
         Ok(id.to_string())
     }
 }

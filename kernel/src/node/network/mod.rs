@@ -13,16 +13,20 @@ mod admin;
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::{String, ToString};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::fmt;
 use core::net::IpAddr;
 
 use btt::CpuIndex;
+use net::event::Event;
 use net::network::{Network, Shown};
 use net::nic::Nic;
 use net::setting::Setting;
 use net::tcp::Service;
-use spin::Mutex;
+use service::events::Severity;
+use spin::{Mutex, MutexGuard};
+
+use super::export::Waker;
 
 /// A network device that its driver has set up.
 #[derive(Debug)]
@@ -41,22 +45,39 @@ struct Port {
 /// All interfaces. Shared by all CPUs.
 pub struct Networks {
     ports: Vec<Port>,
+    waker: Arc<dyn Waker>,
 }
 
 impl Networks {
     /// Makes an interface of each device: `net0` of the first. They are off until [`Networks::configure`]. `seed` returns
-    /// another number each time.
-    pub(super) fn new(devices: Vec<NetworkDevice>, now_ns: u64, mut seed: impl FnMut() -> u64) -> Self {
+    /// another number each time. A CPU that waits for another one tells `waker` so.
+    pub(super) fn new(
+        devices: Vec<NetworkDevice>,
+        waker: &Arc<dyn Waker>,
+        now_ns: u64,
+        mut seed: impl FnMut() -> u64,
+    ) -> Self {
         let port = |(number, NetworkDevice { nic, cpu }): (usize, NetworkDevice)| {
             let network = Network::new(format!("net{number}"), nic, Setting::Off, seed(), now_ns);
             Port { cpu, network: Mutex::new(network) }
         };
-        Self { ports: devices.into_iter().enumerate().map(port).collect() }
+        let waker = Arc::clone(waker);
+        Self { waker, ports: devices.into_iter().enumerate().map(port).collect() }
+    }
+
+    /// Waits for an interface's CPU to end its step, and is not stuck if that CPU is.
+    fn lock<'a>(&'a self, port: &'a Port) -> MutexGuard<'a, Network> {
+        loop {
+            if let Some(network) = port.network.try_lock() {
+                return network;
+            }
+            self.waker.turn();
+        }
     }
 
     /// Gives an interface another setting. Returns false if there is none of that number.
     pub(super) fn configure(&self, number: usize, setting: Setting, now_ns: u64) -> bool {
-        self.ports.get(number).map(|port| port.network.lock().set_setting(setting, now_ns)).is_some()
+        self.ports.get(number).map(|port| self.lock(port).set_setting(setting, now_ns)).is_some()
     }
 
     /// Returns the device of an interface that there is, for people: its address, and its MTU.
@@ -104,7 +125,7 @@ impl Networks {
 
     /// Waits until the steps are over that are under way.
     pub(super) fn wait_for_steps(&self) {
-        self.ports.iter().for_each(|port| drop(port.network.lock()));
+        self.ports.iter().for_each(|port| drop(self.lock(port)));
     }
 
     /// Returns the addresses of all interfaces by which other networks can reach them too, not those of a link alone.
@@ -117,16 +138,26 @@ impl Networks {
 
     /// Returns each interface as a person is shown it.
     pub(super) fn show(&self) -> impl Iterator<Item = Shown> {
-        self.ports.iter().map(|port| port.network.lock().show())
+        self.ports.iter().map(|port| self.lock(port).show())
     }
 
-    /// Calls `tell` with what has happened, a line each. An interface that is in a step is left for the next call.
-    pub(super) fn tell(&self, mut tell: impl FnMut(fmt::Arguments<'_>)) {
+    /// Calls `tell` with what has happened, and to which. An interface that is in a step is left for the next call.
+    pub(super) fn tell(&self, mut tell: impl FnMut(&str, &Event)) {
         for mut network in self.ports.iter().filter_map(|port| port.network.try_lock()) {
-            for event in network.take_events() {
-                tell(format_args!("{}: {event}", network.name()));
-            }
+            let events = network.take_events();
+            events.iter().for_each(|event| tell(network.name(), event));
         }
+    }
+}
+
+/// Returns how bad it is that this has happened to an interface.
+pub(super) const fn severity(event: &Event) -> Severity {
+    match event {
+        Event::LinkUp | Event::AddressCame { .. } => Severity::Info,
+        Event::LinkDown | Event::AddressWent { .. } | Event::BadLease { .. } | Event::Duplicate { .. } => {
+            Severity::Warning
+        }
+        Event::Failed(_) => Severity::Error,
     }
 }
 

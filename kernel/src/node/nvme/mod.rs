@@ -25,7 +25,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use btt::CpuIndex;
 use drivers::medium::AnyMedium;
 use net::tcp::Service;
-use nvmf::{Allowed, DiskId, Millis, Namespace, Nqn, Secret, Secrets, SectorBytes, Settings, Target};
+use nvmf::{Allowed, DiskId, Millis, Namespace, Nqn, Refusal, Secret, Secrets, SectorBytes, Settings, Target};
 use service::admin::commands::exports::HostRule;
 use service::admin::commands::inventory::NvmeStatus;
 use service::error::AdminError;
@@ -219,6 +219,22 @@ impl Nvme {
             refused_hosts: refused.hosts,
             exports: exports.collect(),
         }
+    }
+
+    /// Returns the hosts that are connected, each with the subsystem that it uses.
+    pub(super) fn hosts(&self) -> Vec<(String, String)> {
+        let controllers = self.target.controllers();
+        let used = controllers.into_iter().filter_map(|(_, host, subsystem)| Some((host, subsystem?)));
+        let mut hosts: Vec<_> = used.map(|(host, subsystem)| (host.to_string(), subsystem.to_string())).collect();
+        // One may have several controllers.
+        hosts.sort();
+        hosts.dedup();
+        hosts
+    }
+
+    /// Returns who was refused since the last call.
+    pub(super) fn take_refusals(&self) -> Vec<Refusal> {
+        self.target.take_refusals()
     }
 
     /// Returns whether a host uses a disk.

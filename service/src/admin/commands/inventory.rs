@@ -8,13 +8,15 @@ use core::fmt;
 use serde::{Serialize, Serializer};
 
 use crate::admin::fields::Fields;
-use crate::admin::grammar::{CommandSpec, flag};
+use crate::admin::filter::Names;
+use crate::admin::grammar::{CommandSpec, flag, option};
 use crate::admin::list::{ListRequest, list};
 use crate::admin::pretty::pretty;
 use crate::admin::reply::{Object, Outcome, Reply};
 use crate::admin::request::{Command, Look};
 use crate::admin::text::{bytes, line};
 use crate::error::{AdminError, EXIT_DAMAGED};
+use crate::events::Severity;
 use crate::inventory::Inventory;
 
 /// What was found.
@@ -65,9 +67,16 @@ pub static COMMANDS: &[Command<Part>] = &[
                 flag('N', "namespaces", "include namespaces (the default when no type is asked for)"),
                 flag('i', "idle", "include what is disabled"),
                 flag('H', "health", "include the DIMMs' health, where they can be asked"),
+                flag('M', "media-errors", "include blocks that the medium lost"),
+                flag('u', "human", "sizes with units, numbers of devices in base 16"),
+                option('n', "namespace", "NS", "only this namespace, and what it is on"),
+                option('r', "region", "REGION", "only this region, and what is in it"),
+                option('d', "dimm", "DIMM", "only this DIMM, and what is on it"),
                 flag('v', "verbose", "more detail; -vv all types, -vvv everything"),
             ],
             details: "Several types nest: namespaces in their region, DIMMs and regions in their bus.\n\
+                      A namespace that is not as it should be has a state and a reason.\n\
+                      Names may be numbers (-r 0), several with commas between.\n\
                       Prints nothing when there is nothing to list.\n",
         },
         parse: |line| {
@@ -78,6 +87,13 @@ pub static COMMANDS: &[Command<Part>] = &[
                 namespaces: line.flag("namespaces"),
                 idle: line.flag("idle"),
                 health: line.flag("health"),
+                media_errors: line.flag("media-errors"),
+                human: line.flag("human"),
+                names: Names {
+                    namespace: line.value("namespace").map(Into::into),
+                    region: line.value("region").map(Into::into),
+                    dimm: line.value("dimm").map(Into::into),
+                },
                 verbose: line.times("verbose"),
             }))
         },
@@ -345,21 +361,11 @@ pub struct HealthFinding {
     pub severity: Severity,
 }
 
-/// How bad a finding is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Severity {
-    /// Less is served than there is, or not as it should be.
-    Warning,
-    /// Data are lost, damaged or out of reach.
-    Error,
-}
-
 impl Health {
     /// The state in a word, and its exit status.
     fn state(&self) -> (&'static str, u8) {
         match self.findings.iter().map(|finding| finding.severity).max() {
-            None => ("ok", 0),
+            None | Some(Severity::Info) => ("ok", 0),
             Some(Severity::Warning) => ("degraded", 1),
             Some(Severity::Error) => ("failed", EXIT_DAMAGED),
         }
@@ -370,11 +376,7 @@ impl Reply for Health {
     fn text(&self, out: &mut dyn fmt::Write) -> fmt::Result {
         writeln!(out, "{}", self.state().0)?;
         for HealthFinding { what, place, severity } in &self.findings {
-            let severity = match severity {
-                Severity::Warning => "warning",
-                Severity::Error => "error",
-            };
-            writeln!(out, "{severity}: {place}: {what}")?;
+            writeln!(out, "{}: {place}: {what}", severity.as_str())?;
         }
         Ok(())
     }

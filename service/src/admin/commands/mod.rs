@@ -10,11 +10,13 @@
 //! | [`exports`] | `ExportAdmin` | export, unexport |
 //! | [`network`] | `NetworkAdmin` | net |
 //! | [`config`] | `ConfigAdmin` | config |
+//! | [`events`] | `EventAdmin` | events |
 //! | [`machine`] | `MachineAdmin` | stats, trace, poweroff, reboot |
 //!
 //! A new command is an entry in its family's `COMMANDS`, a request, a reply, and a method of the family's trait.
 
 pub mod config;
+pub mod events;
 pub mod exports;
 pub mod inventory;
 pub mod machine;

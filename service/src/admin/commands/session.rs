@@ -93,6 +93,10 @@ impl Look<Part> for Version {
 }
 
 impl Request<Part> for ChangeMode {
+    fn is_change(&self) -> bool {
+        false
+    }
+
     fn execute(self: Box<Self>, _: &mut Part) -> Result<Outcome, AdminError> {
         Ok(Outcome::Mode(self.0))
     }

@@ -53,7 +53,41 @@ pub struct Check {
     pub findings: Vec<Finding>,
 }
 
+/// What a check comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// Nothing is wrong.
+    Sound,
+    /// All that was wrong is right now.
+    Repaired,
+    /// Something wrong is still there.
+    Damaged,
+}
+
+impl Verdict {
+    /// Its name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Sound => "sound",
+            Self::Repaired => "repaired",
+            Self::Damaged => "damaged",
+        }
+    }
+}
+
 impl Check {
+    /// What it comes to: the exit status is that of damage only if something wrong is still there.
+    #[must_use]
+    pub fn verdict(&self) -> Verdict {
+        match self.findings.is_empty() {
+            true => Verdict::Sound,
+            false if self.damaged() => Verdict::Damaged,
+            false => Verdict::Repaired,
+        }
+    }
+
     /// Whether something wrong is still there.
     #[must_use]
     pub fn damaged(&self) -> bool {
@@ -70,13 +104,17 @@ impl Reply for Check {
         let arenas = if self.arenas == 1 { "1 arena".into() } else { format!("{} arenas", self.arenas) };
         match self.findings.len() {
             0 => writeln!(out, "{}: {arenas} checked, nothing wrong", self.dev),
-            1 => writeln!(out, "{}: {arenas} checked, 1 finding", self.dev),
-            findings => writeln!(out, "{}: {arenas} checked, {findings} findings", self.dev),
+            1 => writeln!(out, "{}: {arenas} checked, 1 finding: {}", self.dev, self.verdict().as_str()),
+            findings => {
+                let verdict = self.verdict().as_str();
+                writeln!(out, "{}: {arenas} checked, {findings} findings: {verdict}", self.dev)
+            }
         }
     }
 
     fn json(&self, object: &mut Object<'_>) -> fmt::Result {
-        object.members(self)
+        object.members(self)?;
+        object.member("verdict", &self.verdict())
     }
 
     fn exit_code(&self) -> u8 {

@@ -212,6 +212,10 @@ pub struct DisableNamespace {
 }
 
 impl Request<Part> for ShowArenas {
+    fn is_change(&self) -> bool {
+        false
+    }
+
     fn execute(self: Box<Self>, part: &mut Part) -> Result<Outcome, AdminError> {
         Ok(part.arenas(&self.namespace)?.into())
     }
@@ -248,6 +252,10 @@ impl Request<Part> for DisableNamespace {
 }
 
 impl Request<Part> for CheckNamespace {
+    fn is_change(&self) -> bool {
+        self.repair || self.rewrite_log || self.portable
+    }
+
     fn execute(self: Box<Self>, part: &mut Part) -> Result<Outcome, AdminError> {
         Ok(part.check_namespace(&self)?.into())
     }

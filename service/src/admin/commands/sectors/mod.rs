@@ -316,6 +316,10 @@ fn check_writable(dev: &str, device: &dyn BlockDevice, force: bool) -> Result<()
 }
 
 impl Request<Part> for Read {
+    fn is_change(&self) -> bool {
+        false
+    }
+
     fn execute(self: Box<Self>, part: &mut Part) -> Result<Outcome, AdminError> {
         let Self(range) = *self;
         let mut device = part.device(&range.dev)?;
@@ -337,6 +341,10 @@ impl Request<Part> for Read {
 }
 
 impl Request<Part> for Write {
+    fn is_change(&self) -> bool {
+        false
+    }
+
     fn execute(self: Box<Self>, part: &mut Part) -> Result<Outcome, AdminError> {
         let mut device = part.device(&self.dev)?;
         let count = self.count(device.sector_bytes().into())?;
@@ -372,6 +380,10 @@ fn fill(device: &mut dyn BlockDevice, range: &SectorRange, byte: u8) -> Result<(
 }
 
 impl Request<Part> for Trim {
+    fn is_change(&self) -> bool {
+        false
+    }
+
     fn execute(self: Box<Self>, part: &mut Part) -> Result<Outcome, AdminError> {
         let Self { range, force } = *self;
         range.open(part, force)?.trim(range.lba, range.count)?;
@@ -396,12 +408,20 @@ impl Request<Part> for ClearErrors {
 }
 
 impl Request<Part> for ShowErrors {
+    fn is_change(&self) -> bool {
+        false
+    }
+
     fn execute(self: Box<Self>, part: &mut Part) -> Result<Outcome, AdminError> {
         Ok(part.errors(self.dev.as_deref())?.into())
     }
 }
 
 impl Request<Part> for BenchRequest {
+    fn is_change(&self) -> bool {
+        false
+    }
+
     fn execute(self: Box<Self>, part: &mut Part) -> Result<Outcome, AdminError> {
         let mut device = part.device(&self.dev)?;
         if self.writes() {

@@ -1,0 +1,113 @@
+//! `events --follow` for a client of the admin socket: the appliance is asked again and again for what is new, and is free for
+//! others meanwhile.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use service::admin::commands::events::{heading, row};
+use service::admin::reply::RS;
+use service::events::{Event, Filter, Kind, Severity};
+
+use crate::session::ReplyForm;
+
+/// The time between two questions.
+pub(crate) const PAUSE: Duration = Duration::from_millis(500);
+
+/// What a client follows.
+#[derive(Debug)]
+pub(crate) struct Following {
+    mode: ReplyForm,
+    filter: Filter,
+    has_heading: bool,
+}
+
+impl Following {
+    pub(crate) const fn new(mode: ReplyForm, filter: Filter) -> Self {
+        Self { mode, filter, has_heading: false }
+    }
+
+    /// The next question. Its reply is in mode json.
+    pub(crate) fn question(&self) -> String {
+        let Filter { severity, kind, after } = self.filter;
+        let severity = severity.map(|it| format!(" --severity {}", it.as_str())).unwrap_or_default();
+        let kind = kind.map(|it| format!(" --kind {}", it.as_str())).unwrap_or_default();
+        format!("events --after {after}{severity}{kind}")
+    }
+
+    /// What the client is sent of a reply. `None`: it is none that is expected.
+    pub(crate) fn take(&mut self, reply: &str) -> Option<String> {
+        let reply: Value = serde_json::from_str(reply).ok()?;
+        let newest = reply["newest"].as_u64()?;
+        // After a restart of the appliance events count from 1 again: the next question is for all of them.
+        self.filter.after = if newest < self.filter.after { 0 } else { newest };
+        let mut text = String::new();
+        for event in reply["events"].as_array()? {
+            let event = event_of(event)?;
+            // A string takes all that is written.
+            match self.mode {
+                ReplyForm::Json => text += &format!("{}\n", serde_json::to_string(&event).ok()?),
+                ReplyForm::Text => {
+                    if !std::mem::replace(&mut self.has_heading, true) {
+                        heading(&mut text).ok()?;
+                    }
+                    row(&event, &mut text).ok()?;
+                }
+            }
+        }
+        Some(text)
+    }
+
+    /// The reply at the end.
+    pub(crate) fn end(&self) -> String {
+        match self.mode {
+            ReplyForm::Json => format!("{{\"ok\":true,\"newest\":{}}}\n", self.filter.after),
+            ReplyForm::Text => format!("{RS}0\n"),
+        }
+    }
+}
+
+/// An event in JSON.
+fn event_of(value: &Value) -> Option<Event> {
+    let text = |key: &str| value[key].as_str();
+    let (severity, kind) = (text("severity")?, text("kind")?);
+    // Exact to the microsecond.
+    let micros = Duration::try_from_secs_f64(value["time"].as_f64()? + 0.000_000_2).ok()?.as_micros();
+    Some(Event {
+        number: value["number"].as_u64()?,
+        at_ns: u64::try_from(micros).ok()?.checked_mul(1000)?,
+        cpu: u32::try_from(value["cpu"].as_u64()?).ok()?,
+        severity: Severity::ALL.into_iter().find(|it| it.as_str() == severity)?,
+        kind: Kind::ALL.into_iter().find(|it| it.as_str() == kind)?,
+        place: text("where")?.into(),
+        what: text("what")?.into(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test ends where it is surprised")]
+
+    use super::*;
+
+    #[test]
+    fn a_client_gets_what_is_new_in_its_form() {
+        let filter = Filter { severity: Some(Severity::Info), kind: Some(Kind::Boot), after: 3 };
+        let event = concat!(
+            r#"{"number":9,"time":1234567.000001,"severity":"info","kind":"boot","where":"x","#,
+            r#""what":"ready","cpu":0}"#
+        );
+        let reply = format!(r#"{{"ok":true,"events":[{event}],"newest":12}}"#);
+        let mut json = Following::new(ReplyForm::Json, filter);
+        assert_eq!(json.question(), "events --after 3 --severity info --kind boot");
+        assert_eq!(json.take(&reply).unwrap(), format!("{event}\n"));
+        assert_eq!(json.question(), "events --after 12 --severity info --kind boot");
+        assert_eq!(json.end(), "{\"ok\":true,\"newest\":12}\n");
+        let mut text = Following::new(ReplyForm::Text, Filter::default());
+        let shown = text.take(&reply).unwrap();
+        assert!(shown.starts_with("       TIME SEVERITY") && shown.ends_with(" boot      x: ready\n"), "{shown}");
+        assert_eq!(text.take(r#"{"ok":true,"events":[],"newest":12}"#).unwrap(), "");
+        assert_eq!(text.take(r#"{"ok":true,"events":[],"newest":5}"#).unwrap(), "");
+        assert_eq!(text.question(), "events --after 0", "the appliance was restarted");
+        assert_eq!(text.take(r#"{"ok":false,"error":{}}"#), None);
+    }
+}
