@@ -169,7 +169,7 @@ fn short(value: f64, step: f64, units: [&str; 5]) -> String {
         value /= step;
         unit += 1;
     }
-    let digits = if value >= 99.95 || value < 0.005 {
+    let digits = if !(0.005..99.95).contains(&value) {
         0
     } else if value >= 9.995 {
         1

@@ -18,8 +18,8 @@ use service::latency::Histogram;
 use service::pattern::{self, Verdict};
 use service::stats::{Counter, Counters, DeviceStats, OfCpu};
 
+use super::clock::Clock;
 use super::content::name_of;
-use super::export::Clock;
 
 /// An open BTT with its name and its counters.
 pub(super) struct BttDisk<N> {
@@ -256,12 +256,12 @@ impl<N: Medium> BttDisk<N> {
         counters.add(Counter::Commits, done.commits);
     }
 
-    /// Returns the counters since boot. While the disk is suspended, and who suspended it may have all lanes, without what its
-    /// lanes have done for no request.
+    /// Returns the counters since boot. The caller is CPU 0. While the disk is suspended, and who suspended it may have all
+    /// lanes, without what its lanes have done for no request.
     pub(super) fn stats(&self) -> DeviceStats {
         // Map entries that were drained, and edits.
         for (cpu, of_cpu) in (0..).map(CpuIndex).zip(&self.counters).filter(|_| !self.is_suspended()) {
-            Self::add(&of_cpu.counters, &self.btt.lane(cpu).take_counters());
+            Self::add(&of_cpu.beside, &self.btt.lane(cpu).take_counters());
         }
         DeviceStats::new(self.name.as_str(), self.btt.sector_size().data_bytes(), self.counters.iter())
     }

@@ -29,6 +29,7 @@
 //! Its tests are in `tests/tests/node`, on a machine made of memory and threads.
 
 mod attach;
+mod clock;
 pub mod config;
 mod content;
 mod disk;

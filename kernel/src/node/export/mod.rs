@@ -55,6 +55,7 @@ use service::events::{Kind, Severity};
 use service::link::ByteLink;
 use spin::Mutex;
 
+pub use super::clock::Clock;
 use super::disk::BttDisk;
 use super::network::Networks;
 use crate::events::{News, SharedJournal};
@@ -94,12 +95,6 @@ pub(super) fn not_exported(disk: &Arc<BttDisk<AnyMedium>>) -> Result<(), AdminEr
         )));
     }
     Ok(())
-}
-
-/// The machine's clock.
-pub trait Clock: Send + Sync {
-    /// Returns the nanoseconds since the image began.
-    fn now_ns(&self) -> u64;
 }
 
 /// Wakes the machine's CPUs.
