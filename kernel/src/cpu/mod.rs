@@ -187,7 +187,7 @@ impl Cpus {
 
     /// Sets the watchdog's time: `None` turns it off. A CPU that halts hears of it.
     pub(crate) fn set_watchdog(&self, seconds: Option<u32>) {
-        watchdog::set(seconds);
+        watchdog::set(seconds, self.count());
         (1..self.count()).for_each(|cpu| self.wake(CpuIndex(cpu)));
     }
 

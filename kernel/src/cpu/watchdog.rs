@@ -5,7 +5,7 @@
 //! | a CPU's `turns`, `halts`, `serves` | that CPU | the CPU before it, and a panic |
 //! | its `watcher` | that CPU | that CPU |
 //! | its `rip` | its own handler of the NMI that stops it | the CPU that panics |
-//! | the period | CPU 0 | all |
+//! | the period, and how many CPUs there are | CPU 0 | all |
 //!
 //! Nothing else hangs on these words: all accesses are relaxed. A CPU that finds another one stuck panics, with what that one
 //! did: the panic's report and restart are the same.
@@ -14,11 +14,11 @@
 //! hold a lock over a step. All CPUs but one can be stuck: the last one sees it.
 
 use core::cell::UnsafeCell;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use kernel::watchdog::{Seen, Serving, Watcher};
 
-use super::{CpuIndex, MAX_CPUS, work};
+use super::{CpuIndex, MAX_CPUS};
 use crate::clock;
 
 /// A CPU's words, in cache lines of their own.
@@ -51,8 +51,12 @@ fn words(cpu: CpuIndex) -> &'static Words {
     &CPUS[cpu.0 % MAX_CPUS]
 }
 
-/// Sets the watchdog's time: `None` turns it off.
-pub(crate) fn set(seconds: Option<u32>) {
+/// How many CPUs there are.
+static COUNT: AtomicUsize = AtomicUsize::new(0);
+
+/// Sets the watchdog's time, on a machine with so many CPUs: `None` turns it off.
+pub(super) fn set(seconds: Option<u32>, count: usize) {
+    COUNT.store(count, Ordering::Relaxed);
     PERIOD_NS.store(seconds.map_or(0, |seconds| u64::from(seconds) * 1_000_000_000), Ordering::Relaxed);
 }
 
@@ -73,7 +77,7 @@ pub(crate) fn turn() {
     if period_ns == 0 {
         return;
     }
-    let count = work::workers().map_or(1, work::Workers::count);
+    let count = COUNT.load(Ordering::Relaxed);
     if count < 2 {
         return;
     }

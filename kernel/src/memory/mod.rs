@@ -13,7 +13,8 @@
 //! pages fault. One exception: as long as the trampoline is there, its two pages are in the direct map as well.
 //!
 //! # Physical addresses
-//! RAM below 1 MiB stays untouched but for the trampoline, and a few pages at 56 MiB keep events over a reset ([`retained`]). The largest region of RAM gives its upper three quarters to
+//! RAM below 1 MiB stays untouched but for the trampoline, and a few pages at 56 MiB keep events over a reset
+//! ([`retained`]). The largest region of RAM gives its upper three quarters to
 //! the heap; the rest is handed out page by page, lowest first, for good: page tables and stacks.
 //!
 //! # Locks

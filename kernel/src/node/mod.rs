@@ -21,6 +21,7 @@
 //! | module | is |
 //! |---|---|
 //! | `machine` | [`Machine`], the seam to the machine below |
+//! | `waker` | wakes CPUs, and hears that they go on |
 //! | `attach` | opens a namespace: its medium, its state |
 //! | `disk` | an open namespace in sector mode |
 //! | `content` | recognises what a namespace without a BTT holds |
@@ -45,6 +46,7 @@ mod nvme;
 mod probe;
 mod sectors;
 mod upkeep;
+mod waker;
 
 use alloc::format;
 use alloc::string::{String, ToString as _};

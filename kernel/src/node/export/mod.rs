@@ -58,8 +58,8 @@ use spin::Mutex;
 pub use super::clock::Clock;
 use super::disk::BttDisk;
 use super::network::Networks;
+pub use super::waker::Waker;
 use crate::events::{News, SharedJournal};
-use crate::watchdog::Serving;
 pub use attended::AttendedLink;
 use control::Control;
 use mailbox::Reply;
@@ -95,18 +95,6 @@ pub(super) fn not_exported(disk: &Arc<BttDisk<AnyMedium>>) -> Result<(), AdminEr
         )));
     }
     Ok(())
-}
-
-/// Wakes the machine's CPUs.
-pub trait Waker: Send + Sync {
-    /// Makes a CPU look at its queues soon, also if it halts.
-    fn wake(&self, cpu: CpuIndex);
-
-    /// Called by a CPU between two steps, also while it waits for another CPU: it goes on ([`crate::watchdog`]).
-    fn turn(&self) {}
-
-    /// Called by a CPU before a step: what it is about to serve.
-    fn serves(&self, _what: Serving) {}
 }
 
 /// What exports need of the machine.

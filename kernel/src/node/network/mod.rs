@@ -26,7 +26,7 @@ use net::tcp::Service;
 use service::events::Severity;
 use spin::{Mutex, MutexGuard};
 
-use super::export::Waker;
+use super::waker::Waker;
 
 /// A network device that its driver has set up.
 #[derive(Debug)]
