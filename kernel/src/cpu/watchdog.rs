@@ -105,10 +105,21 @@ fn stuck(cpu: CpuIndex, period_ns: u64) -> ! {
 /// The stuck CPU and one; 0: none.
 static STUCK: AtomicU64 = AtomicU64::new(0);
 
-/// Returns the CPU that was found stuck, if the panic is about that, and where it was, if it said so when it was stopped.
+/// How long a CPU that is being stopped may take to say where it was: an emulated one may have to wait for a processor.
+const STOP_MS: u32 = 500;
+
+/// Returns the CPU that was found stuck, if the panic is about that, and where it was, if it said so when it was stopped: 0 if
+/// not. Called when it has been told to stop.
 pub(crate) fn found() -> Option<(usize, u64)> {
     let cpu = usize::try_from(STUCK.load(Ordering::Relaxed).checked_sub(1)?).ok()?;
-    Some((cpu, words(CpuIndex(cpu)).rip.load(Ordering::Relaxed)))
+    let rip = || words(CpuIndex(cpu)).rip.load(Ordering::Relaxed);
+    for _ in 0..STOP_MS {
+        if rip() != 0 {
+            break;
+        }
+        clock::spin_for(1_000_000);
+    }
+    Some((cpu, rip()))
 }
 
 /// Notes where this CPU is stopped. Called by its handler.

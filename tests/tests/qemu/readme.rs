@@ -20,6 +20,9 @@ use tests::workspace;
 /// The longest that a line may take.
 const LINE: Duration = Duration::from_secs(120);
 
+/// How long what a line shows may take after its first prompt.
+const SHOWN: Duration = Duration::from_secs(20);
+
 /// A line of a block.
 #[derive(Debug)]
 enum Line {
@@ -176,7 +179,12 @@ fn follow(page: &str, checkout: &Checkout) {
             Line::Console { typed: line, shows } => {
                 let console = console.as_mut().expect("the page starts it before");
                 console.type_line(&line, Deadline::after(LINE)).unwrap();
-                let shown = shown(console, &line);
+                // A line of the log comes with a prompt of its own, also before the reply.
+                let mut shown = shown(console, &line);
+                let end = Deadline::after(SHOWN);
+                while (shown.lines().count() <= 1 || missing(&shows, &shown).is_some())
+                    && console.wait_for_prompt(end, |line| shown = format!("{shown}{line}\n")).is_ok()
+                {}
                 assert!(shown.lines().count() > 1, "{page}: `{line}` shows nothing");
                 let is_meant = shows.iter().any(|line| line.starts_with("error ("));
                 assert!(is_meant || !shown.contains("error ("), "{page}: `{line}`:\n{shown}");
