@@ -28,9 +28,10 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use service::admin::line::LineBuffer;
+use service::admin::object::{RequestId, parse_with_id};
 use service::admin::reply::{self, RS};
 use service::admin::table::AnyRequest;
-use service::admin::{self, Outcome, parse};
+use service::admin::{self, Outcome};
 use service::error::AdminError;
 
 use crate::deadline::Deadline;
@@ -351,7 +352,7 @@ impl Client<'_> {
             if !self.all.owes(self.id, false) {
                 return self.farewell(mode, AdminError::busy(displaced()));
             }
-            let follow = line.as_ref().ok().and_then(|line| parse(line).ok()?.follow());
+            let follow = line.as_ref().ok().and_then(|line| parse_with_id(line).1.ok()?.follow());
             if let Some(filter) = follow {
                 if !self.follow(Following::new(mode, filter), &mut lines, spent)? {
                     return Ok(());
@@ -359,15 +360,16 @@ impl Client<'_> {
                 self.all.owes(self.id, true);
                 continue;
             }
-            let reply = match line.map(|line| (parse(&line), line)) {
+            let reply = match line.map(|line| (parse_with_id(&line), line)) {
                 Err(error) => reply_of_error(mode, error),
-                Ok((request, line)) => match request.as_ref().ok().and_then(AnyRequest::mode) {
+                Ok(((id, request), line)) => match request.as_ref().ok().and_then(AnyRequest::mode) {
                     Some(admin::Mode::Console) => {
-                        reply_of_error(mode, AdminError::usage("this socket has mode json and mode text"))
+                        let error = AdminError::usage("this socket has mode json and mode text");
+                        reply_of(mode, id.as_ref(), &Err(error))
                     }
                     Some(wanted) => {
                         mode = if wanted == admin::Mode::Json { ReplyForm::Json } else { ReplyForm::Text };
-                        reply_of(mode, &Ok(Outcome::Mode(wanted)))
+                        reply_of(mode, id.as_ref(), &Ok(Outcome::Mode { mode: wanted, progress: false }))
                     }
                     // Whatever it is, the appliance has the answer.
                     None => match self.ask(mode, line, request.is_ok_and(|it| it.only_looks()), *spent) {
@@ -500,14 +502,14 @@ fn whole(mode: ReplyForm, reply: ReplyText) -> String {
 }
 
 fn reply_of_error(mode: ReplyForm, error: AdminError) -> String {
-    reply_of(mode, &Err(error))
+    reply_of(mode, None, &Err(error))
 }
 
 /// A reply of ours, in the appliance's own form.
-fn reply_of(mode: ReplyForm, outcome: &Result<Outcome, AdminError>) -> String {
+fn reply_of(mode: ReplyForm, id: Option<&RequestId>, outcome: &Result<Outcome, AdminError>) -> String {
     let mut text = String::new();
     // A string takes all that is written.
-    let _ = reply::write(mode.into(), outcome, &mut text);
+    let _ = reply::write_with_id(mode.into(), id, outcome, &mut text);
     text
 }
 

@@ -4,7 +4,7 @@
 //! ends, however that ends.
 
 use std::fmt;
-use std::io;
+use std::io::{self, IsTerminal};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
@@ -16,6 +16,7 @@ use std::time::Duration;
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
 use nix::unistd::{getpid, getppid};
+use rustix::termios::tcgetwinsize;
 use service::admin::words;
 
 use crate::deadline::Deadline;
@@ -158,6 +159,16 @@ impl ApplianceProcess {
     pub fn enter(&mut self, mode: ReplyForm, deadline: Deadline, line: impl FnMut(&str)) -> Result<(), ApplianceError> {
         self.wait_for_prompt(deadline, line)?;
         self.switch(mode, deadline)
+    }
+
+    /// Shows how far a long command is in a row of standard error, if that is a terminal: from the next switch of mode on.
+    pub fn show_progress(&mut self) {
+        if io::stderr().is_terminal() {
+            self.session.show_progress(|progress| {
+                let columns = tcgetwinsize(io::stderr()).map_or(80, |size| usize::from(size.ws_col).max(20));
+                eprint!("\r\x1b[K{}", progress.chars().take(columns - 1).collect::<String>());
+            });
+        }
     }
 
     /// Switches an appliance that waits at its prompt to a mode for programs.

@@ -7,15 +7,19 @@ use std::fs::File;
 use std::io::{self, ErrorKind, IsTerminal, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::termios::{FlushArg, SetArg, Termios, cfmakeraw, tcflush, tcgetattr, tcsetattr};
+use rustix::termios::tcgetwinsize;
 use serde_json::Value;
 use service::admin::reply::REBOOTING;
-use service::console::{CANCEL_BESIDE, FOLLOWING};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use service::console::{CANCEL_BESIDE, FOLLOWING, MORE};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGWINCH};
+use signal_hook::flag;
 use signal_hook::low_level::pipe;
 
 use crate::admin::{Free, Request, Requests};
@@ -29,10 +33,10 @@ use crate::session::{PROMPT, ReplyForm, ReplyText, ends};
 /// Ctrl-]: pulls the plug.
 const ESCAPE: u8 = 0x1d;
 
-/// How much of what the console shows is looked at together: a prompt, or the line that replies to a person's `reboot`
+/// How much of what the console shows is looked at together: a prompt, what stands below a page, or the line that replies to a person's `reboot`
 /// or `events --follow`, with the end of the line before.
 const SIGN_BYTES_MAX: usize = {
-    let signs = [PROMPT.len(), REBOOTING.len() + 4, FOLLOWING.len() + 4];
+    let signs = [PROMPT.len(), MORE.len(), REBOOTING.len() + 4, FOLLOWING.len() + 4];
     let (mut most, mut at) = (0, 0);
     while at < signs.len() {
         most = if signs[at] > most { signs[at] } else { most };
@@ -238,6 +242,11 @@ pub fn join(
                 Err(_) => input_open = false,
             }
         }
+        if work.waits_for_keys()
+            && let Some(size) = terminal.as_ref().and_then(RawTerminal::new_size)
+        {
+            typed.extend(size);
+        }
         if work.gives_up() {
             typed.push(CANCEL_BESIDE);
         }
@@ -307,6 +316,9 @@ impl Work {
             self.tail.push(*byte);
             if self.tail.ends_with(PROMPT.as_bytes()) {
                 (self.up, self.typed) = (true, None);
+            } else if self.tail.ends_with(MORE.as_bytes()) {
+                // The command is done.
+                self.typed = None;
             } else if ends_with_line(&self.tail, REBOOTING) {
                 self.up = false;
             } else if ends_with_line(&self.tail, FOLLOWING) {
@@ -315,6 +327,11 @@ impl Work {
             }
         }
         self.tail.drain(..self.tail.len().saturating_sub(SIGN_BYTES_MAX - 1));
+    }
+
+    /// Whether the appliance shows its prompt, or a page of a reply: then it is in its console.
+    const fn waits_for_keys(&self) -> bool {
+        self.up && self.typed.is_none()
     }
 
     fn typed(&mut self, bytes: &[u8]) {
@@ -403,7 +420,11 @@ fn show(text: &[u8]) {
 }
 
 /// The terminal in raw mode, until it is dropped.
-struct RawTerminal(Termios);
+struct RawTerminal {
+    before: Termios,
+    /// Whether its size has not been told, or is another one now.
+    resized: Arc<AtomicBool>,
+}
 
 impl RawTerminal {
     /// Makes the terminal on standard input raw, if there is one.
@@ -416,14 +437,25 @@ impl RawTerminal {
         let mut raw = before.clone();
         cfmakeraw(&mut raw);
         tcsetattr(&terminal, SetArg::TCSANOW, &raw)?;
-        Ok(Some(Self(before)))
+        let resized = Arc::new(AtomicBool::new(true));
+        flag::register(SIGWINCH, Arc::clone(&resized))?;
+        Ok(Some(Self { before, resized }))
+    }
+
+    /// What tells the appliance the size (`service::console`), once after each change.
+    fn new_size(&self) -> Option<Vec<u8>> {
+        if !self.resized.swap(false, Ordering::Relaxed) {
+            return None;
+        }
+        let size = tcgetwinsize(io::stdin()).ok()?;
+        Some(format!("\x1b[8;{};{}t", size.ws_row, size.ws_col).into_bytes())
     }
 }
 
 impl Drop for RawTerminal {
     fn drop(&mut self) {
         // Without a wait for what it has not shown yet: a person may have stopped it. Nothing to be done if it is gone.
-        let _ = tcsetattr(io::stdin(), SetArg::TCSANOW, &self.0);
+        let _ = tcsetattr(io::stdin(), SetArg::TCSANOW, &self.before);
         let _ = tcflush(io::stdin(), FlushArg::TCIFLUSH);
     }
 }

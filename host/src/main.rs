@@ -6,6 +6,8 @@
 use std::env;
 use std::fs;
 use std::io::{self, IsTerminal, Read, Write};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
 use std::process::{self, Command, ExitCode, ExitStatus};
 use std::sync::LazyLock;
 use std::thread;
@@ -20,11 +22,13 @@ use host::appliance::{ApplianceProcess, hand_over};
 use host::backing::{self, Backing};
 use host::bridge::{Bridge, BridgeError};
 use host::client;
+use host::complete;
 use host::console::{self, End, Inputs, Signals};
 use host::deadline::Deadline;
 use host::image;
 use host::journal::Journal;
 use host::launch::Launch;
+use host::manual;
 use host::options::{Ask, Cli, Verb};
 use host::qemu::options::Options;
 use host::qemu::{Plan, QemuError};
@@ -107,9 +111,18 @@ fn main() -> ExitCode {
         Verb::Admin { ask: it, words } if words.len() == 1 => ask(&it, &words[0]),
         Verb::Admin { ask: it, words } => ask(&it, &client::line(words.iter().map(String::as_str))),
         Verb::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "untornctl", &mut io::stdout());
+            clap_complete::generate(
+                shell,
+                &mut complete::with_commands(Cli::command()),
+                "untornctl",
+                &mut io::stdout(),
+            );
             Ok(0)
         }
+        Verb::Man { folder } => manual::write(Cli::command(), &folder)
+            .map(|()| 0)
+            .map_err(|error| Failure(FAILED, format!("{}: {error}", folder.display()))),
+        Verb::Dump { ask: it, file } => dump(&it, file.as_deref()),
     };
     let status = outcome.unwrap_or_else(|Failure(status, why)| {
         say(&why);
@@ -231,6 +244,7 @@ fn exec(script: &Script, json: bool, mut launch: Launch) -> Result<u8, Failure> 
     let deadline = launch.deadline;
     let bridge = bridge(&mut launch)?;
     let mut appliance = start_appliance(&launch, bridge.as_ref())?;
+    appliance.show_progress();
     appliance
         .enter(mode, deadline, |line| eprintln!("{line}"))
         .map_err(ScriptError::from)
@@ -393,6 +407,20 @@ fn top(it: &Ask, interval: Duration, count: Option<u64>) -> Result<u8, Failure> 
         before = now;
     }
     Ok(0)
+}
+
+/// Makes a dump, which its user alone may read where it is a file.
+fn dump(it: &Ask, file: Option<&Path>) -> Result<u8, Failure> {
+    let dump = host::dump::take(|question| {
+        let reply = reply(it, ReplyForm::Json, question)?;
+        serde_json::from_str::<Value>(&reply.text).map_err(|_| Failure(NO_ANSWER, format!("`{question}`: no JSON")))
+    })?;
+    let text = format!("{dump:#}\n");
+    let Some(file) = file else { return put(text.as_bytes()).map(|()| 0) };
+    let mut new = fs::OpenOptions::new();
+    new.write(true).create_new(true).mode(0o600);
+    let written = new.open(file).and_then(|mut out| out.write_all(text.as_bytes()));
+    written.map(|()| 0).map_err(|error| Failure(FAILED, format!("{}: {error}", file.display())))
 }
 
 fn read_raw(it: &Ask, line: &str) -> Result<u8, Failure> {

@@ -179,10 +179,30 @@ pub enum Verb {
     /// Makes a file that firmware boots the image from; make-image.sh builds what it needs, and calls it
     #[command(args_override_self = true)]
     Image(image::Options),
-    /// Writes what a shell needs to complete our words
+    /// Writes what a shell needs to complete our words, and the appliance's behind `admin`
+    ///
+    /// For bash: untornctl completions bash > ~/.local/share/bash-completion/completions/untornctl
     Completions {
         /// Which shell
         shell: Shell,
+    },
+    /// Writes manual pages into a folder: untornctl.1, and one for each verb
+    ///
+    /// `man -l FOLDER/untornctl.1` shows one; those in ~/.local/share/man/man1 are found by `man untornctl`.
+    Man {
+        /// The folder, which is made if need be
+        folder: PathBuf,
+    },
+    /// Asks an appliance for all that it tells of itself, for a report of a fault
+    ///
+    /// The file is JSON: state, health, tables, arenas, configuration, counters, events. It has no sector's data, and
+    /// secrets are taken out.
+    Dump {
+        /// Whom to ask.
+        #[command(flatten)]
+        ask: Ask,
+        /// The file; without it standard output
+        file: Option<PathBuf>,
     },
 }
 

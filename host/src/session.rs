@@ -14,8 +14,10 @@ use serde_json::Value;
 use service::admin;
 use service::admin::reply::RS;
 use service::admin::words;
+use service::console::PROGRESS_MARK;
 pub use service::console::PROMPT;
 use service::error::ErrorCode;
+use service::progress::Figures;
 
 use crate::deadline::Deadline;
 
@@ -135,13 +137,27 @@ pub struct AdminStream {
     searched: usize,
     tail: VecDeque<String>,
     mode: ReplyForm,
+    /// Takes how far a long command is, each time that it is another; an empty one at its end.
+    progress: Option<fn(&str)>,
 }
 
 impl AdminStream {
     /// A conversation over `stream`, at whose other end the appliance boots or shows its prompt.
     #[must_use]
     pub fn new(stream: UnixStream) -> Self {
-        Self { stream, inbox: VecDeque::new(), searched: 0, tail: VecDeque::new(), mode: ReplyForm::Text }
+        Self {
+            stream,
+            inbox: VecDeque::new(),
+            searched: 0,
+            tail: VecDeque::new(),
+            mode: ReplyForm::Text,
+            progress: None,
+        }
+    }
+
+    /// From the next [`AdminStream::enter`] on, `show` gets how far a long command is; an empty text once it is replied to.
+    pub fn show_progress(&mut self, show: fn(&str)) {
+        self.progress = Some(show);
     }
 
     /// The last lines that came, oldest first.
@@ -186,7 +202,8 @@ impl AdminStream {
             ReplyForm::Text => ("text", RS),
             ReplyForm::Json => ("json", '{'),
         };
-        self.send(&format!("mode {word}"), deadline)?;
+        let progress = if self.progress.is_some() { " --progress" } else { "" };
+        self.send(&format!("mode {word}{progress}"), deadline)?;
         loop {
             let line = self.line(deadline, "change of mode")?;
             self.mind_panic(&line)?;
@@ -215,9 +232,20 @@ impl AdminStream {
     pub fn command(&mut self, command: &str, deadline: Deadline) -> Result<ReplyText, SessionError> {
         self.send(command, deadline)?;
         let mut reply = ReplyText { text: String::new(), exit_code: 0 };
+        let mut shown = false;
         loop {
             let line = self.line(deadline, "reply")?;
             self.mind_panic(&line)?;
+            if let Some(show) = self.progress {
+                if let Some(progress) = progress_in(self.mode, &line) {
+                    show(&progress);
+                    shown = true;
+                    continue;
+                }
+                if std::mem::take(&mut shown) {
+                    show("");
+                }
+            }
             if let Some(exit_code) = reply.take(self.mode, &line)? {
                 return Ok(ReplyText { exit_code, ..reply });
             }
@@ -371,12 +399,24 @@ pub fn ends(line: &str, exit_code: u8) -> bool {
     exit_code == 0 && matches!(words::first(line).as_str(), "poweroff" | "reboot")
 }
 
+/// How far a command is, if a line tells that.
+fn progress_in(mode: ReplyForm, line: &str) -> Option<String> {
+    match mode {
+        ReplyForm::Text => line.strip_prefix(PROGRESS_MARK).map(Into::into),
+        ReplyForm::Json => {
+            let line: Value = serde_json::from_str(line.strip_prefix("{\"progress\":")?.strip_suffix('}')?).ok()?;
+            serde_json::from_value::<Figures>(line).ok().map(|figures| figures.to_string())
+        }
+    }
+}
+
 /// The exit code in a line of a reply, when it is the reply's last.
 fn exit_code_in(mode: ReplyForm, line: &str) -> Result<Option<u8>, SessionError> {
     match mode {
         ReplyForm::Text => match line.strip_prefix(RS) {
             None => Ok(None),
-            Some(code) => match code.parse() {
+            // An id may follow.
+            Some(code) => match code.split(' ').next().unwrap_or_default().parse() {
                 Ok(code) => Ok(Some(code)),
                 Err(_) => Err(SessionError::Nonsense(format!("'{code}' for an exit code"))),
             },

@@ -471,6 +471,44 @@ fn shells_get_their_completions() {
     assert!(status == 0 && out.contains("unexport"), "{out}");
 }
 
+#[test]
+fn pages_of_the_manual_are_made_and_man_reads_them() {
+    let folder = std::env::temp_dir().join(format!("untornctl-man-{}", std::process::id()));
+    let (status, _, err) = ask("", &["man", folder.to_str().unwrap()]);
+    assert_eq!((status, err.as_str()), (0, ""));
+    for (page, has) in
+        [("untornctl.1", "untornctl\\-read(1)"), ("untornctl-read.1", "block device"), ("untornctl-dump.1", "secrets")]
+    {
+        let text = std::fs::read_to_string(folder.join(page)).unwrap();
+        assert!(text.contains(".TH") && text.contains(has), "{page}: {text}");
+    }
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn the_unit_in_the_documents_is_sound() {
+    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/console.md")).unwrap();
+    let unit = text.split_once("```ini\n").unwrap().1.split_once("```").unwrap().0;
+    // Our words are right, and systemd's. The programs are not installed here.
+    let words: Vec<&str> = unit.split_once("untornctl ").unwrap().1.split_whitespace().collect();
+    assert_eq!(words[..4], ["run", "--admin", "/run/untorn/admin.sock", "--"]);
+    let folder = std::env::temp_dir().join(format!("untornctl-unit-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let file = folder.join("untorn.service");
+    let unit =
+        unit.replace("/usr/local/bin/untornctl", "/bin/true").replace("/usr/bin/qemu-system-x86_64", "/bin/true");
+    std::fs::write(&file, unit).unwrap();
+    match Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(&file).output() {
+        Ok(output) => {
+            let (status, _, err) = shown(&output);
+            let ours: Vec<&str> = err.lines().filter(|line| line.contains("untorn.service")).collect();
+            assert!(status == 0 && ours.is_empty(), "{err}");
+        }
+        Err(_) => eprintln!("no systemd-analyze here: the unit was not verified"),
+    }
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
 fn console(options: &[&str], fake: &str) -> Child {
     let mut ours = vec!["console"];
     ours.extend(options);

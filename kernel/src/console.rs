@@ -1,14 +1,30 @@
 //! COM1: the admin console, shared by the session, the log and a panic.
 
+use core::sync::atomic::{AtomicBool, Ordering};
+
 use drivers::uart::{COM1, Uart};
 use service::console::ahead::{Found, FramedRequest, ReadAhead};
 use service::link::{Asker, ByteLink, PartLink};
+use service::progress::{Meter, Progress, ProgressForm};
 use spin::Mutex;
 
 static UART: Mutex<Option<Uart>> = Mutex::new(None);
 
-/// What has come in while a command is carried out. Only CPU 0 takes the lock, and never that of the UART before it.
-static AHEAD: Mutex<(ReadAhead, Asker)> = Mutex::new((ReadAhead::new(), Asker::Person));
+/// The command that is carried out. Only CPU 0 takes the lock, and never that of the UART before it.
+static WORK: Mutex<Work> =
+    Mutex::new(Work { ahead: ReadAhead::new(), asker: Asker::Person, form: None, meter: Meter::new() });
+
+/// Whether a row shows how far the command is: it goes before anything else is shown.
+static SHOWS_PROGRESS: AtomicBool = AtomicBool::new(false);
+
+struct Work {
+    /// What has come in meanwhile.
+    ahead: ReadAhead,
+    asker: Asker,
+    /// How its progress is shown.
+    form: Option<ProgressForm>,
+    meter: Meter,
+}
 
 /// Sets COM1 up. Without a UART there the machine runs on without a console.
 pub(crate) fn init() {
@@ -35,11 +51,16 @@ impl ByteLink for Wire {
 
 impl ByteLink for Console {
     fn receive(&mut self) -> Option<u8> {
-        AHEAD.lock().0.receive(&mut Wire)
+        WORK.lock().ahead.receive(&mut Wire)
     }
 
     fn begins(&mut self, asker: Asker) {
-        AHEAD.lock().1 = asker;
+        let mut work = WORK.lock();
+        (work.asker, work.form, work.meter) = (asker, None, Meter::new());
+    }
+
+    fn shows_progress(&mut self, form: Option<ProgressForm>) {
+        WORK.lock().form = form;
     }
 
     fn has_lost(&mut self) -> bool {
@@ -48,6 +69,7 @@ impl ByteLink for Console {
 
     fn send(&mut self, bytes: &[u8]) {
         if let Some(uart) = UART.lock().as_mut() {
+            end_progress(uart);
             uart.send(bytes);
         }
     }
@@ -55,19 +77,41 @@ impl ByteLink for Console {
 
 impl PartLink for Console {
     fn send_part(&mut self, bytes: &[u8]) -> Option<usize> {
-        UART.lock().as_mut()?.send_part(bytes)
+        let mut uart = UART.lock();
+        let uart = uart.as_mut()?;
+        end_progress(uart);
+        uart.send_part(bytes)
     }
 }
 
 /// Reads ahead while a command is carried out, up to what concerns it.
 pub(crate) fn look_ahead() -> Option<Found> {
-    let (ahead, asker) = &mut *AHEAD.lock();
+    let Work { ahead, asker, .. } = &mut *WORK.lock();
     ahead.look(&mut Wire, *asker)
+}
+
+/// Shows how far the command is, if who waits for it wants to know.
+pub(crate) fn progress(now_ns: u64, progress: &Progress<'_>) {
+    let mut work = WORK.lock();
+    let Some((form, figures)) = work.form.and_then(|form| Some((form, work.meter.look(now_ns, progress)?))) else {
+        return;
+    };
+    if let Some(uart) = UART.lock().as_mut() {
+        uart.send(form.text(&figures).as_bytes());
+        SHOWS_PROGRESS.store(matches!(form, ProgressForm::Row { .. }), Ordering::Relaxed);
+    }
+}
+
+/// Clears the row that shows progress, if there is one.
+fn end_progress(uart: &mut Uart) {
+    if SHOWS_PROGRESS.swap(false, Ordering::Relaxed) {
+        uart.send(b"\r\x1b[K");
+    }
 }
 
 /// Keeps a request for the session.
 pub(crate) fn put_back(request: FramedRequest) {
-    AHEAD.lock().0.put_back(request);
+    WORK.lock().ahead.put_back(request);
 }
 
 /// Waits until all bytes that were sent have left the UART: before the power is turned off.

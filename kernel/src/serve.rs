@@ -27,6 +27,7 @@ use service::console::{Activity, Session};
 use service::control::MemoryId;
 use service::events::{Ended, Kind, LastBoot, Severity};
 use service::link::ByteLink;
+use service::progress::Progress;
 use spin::{Mutex, MutexGuard, Once};
 
 use crate::clock::{self, Clock};
@@ -217,6 +218,10 @@ impl node::Machine for BareMachine {
                 }
             }
         }
+    }
+
+    fn progress(&self, progress: &Progress<'_>) {
+        console::progress(self.hardware.clock.now_ns(), progress);
     }
 
     fn network_devices(&self) -> Vec<NetworkDevice> {

@@ -50,6 +50,7 @@ pub mod memory;
 #[cfg(any(test, feature = "mock"))]
 pub mod mock;
 pub mod pattern;
+pub mod progress;
 pub mod stats;
 pub mod virtqueue;
 pub mod web;

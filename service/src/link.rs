@@ -1,5 +1,7 @@
 //! The byte link that an admin session talks over: a UART, a socket, or a test's two queues.
 
+use crate::progress::ProgressForm;
+
 /// A reliable stream of bytes in both directions. Reading never waits.
 pub trait ByteLink {
     /// The next byte that has arrived, if there is one. Never waits.
@@ -13,6 +15,9 @@ pub trait ByteLink {
 
     /// Notes for whom a command is about to be carried out: a link that reads ahead meanwhile must know what ends it.
     fn begins(&mut self, _asker: Asker) {}
+
+    /// Notes how progress of that command is shown; `None`: it is not. A link that knows nothing of it shows none.
+    fn shows_progress(&mut self, _form: Option<ProgressForm>) {}
 
     /// Sends all of `bytes`, in order. May wait for room, within a bound of the link's own; bytes that a dead peer does
     /// not take within it are dropped, so that a session never hangs on its link.
@@ -42,6 +47,10 @@ impl<L: ByteLink + ?Sized> ByteLink for &mut L {
 
     fn begins(&mut self, asker: Asker) {
         (**self).begins(asker);
+    }
+
+    fn shows_progress(&mut self, form: Option<ProgressForm>) {
+        (**self).shows_progress(form);
     }
 
     fn send(&mut self, bytes: &[u8]) {

@@ -23,8 +23,8 @@ impl Console {
     /// Sends bytes, and takes what comes.
     fn say(&mut self, bytes: &[u8]) -> String {
         self.line.say(bytes);
-        // Every poll takes at least a byte, so this many are enough.
-        for _ in 0..=bytes.len() {
+        // Every poll takes at least a byte, or carries out a command of at least one of a line before.
+        for _ in 0..=2 * bytes.len() + 1000 {
             match self.session.poll(&mut self.line, &mut self.node) {
                 _ if self.over => break,
                 Activity::Busy => {}

@@ -15,6 +15,7 @@ use nvdimm::label::LabelStore;
 use nvdimm::region::CxlDevice;
 use service::admin::AnyAppliance;
 use service::events::LastBoot;
+use service::progress::Progress;
 
 use super::export::ExportServices;
 use super::network::NetworkDevice;
@@ -100,6 +101,9 @@ pub trait Machine: Sync + 'static {
     /// Attends to who asks at the console, between two steps of a long command on CPU 0: requests that only look are carried
     /// out on `node`, which is in the midst of the command. Returns whether the command is to end.
     fn attend(&self, node: &AnyAppliance) -> bool;
+
+    /// Shows who waits for a long command how far it is. Called on CPU 0 between two steps.
+    fn progress(&self, _progress: &Progress<'_>) {}
 
     /// Returns the network devices that were set up, in their order. The node calls it once.
     fn network_devices(&self) -> Vec<NetworkDevice> {

@@ -67,6 +67,7 @@ use nvdimm::namespace::Namespace;
 use nvdimm::region::{self, BareRange, PersistenceDomain, Region};
 use service::error::AdminError;
 use service::events::{Kind, Severity};
+use service::progress::Progress;
 
 use crate::events::{News, SharedJournal};
 use attach::{Mapped, State, device_name};
@@ -368,6 +369,12 @@ impl<M: Machine> Node<M> {
         self.exports.attend(M::this_cpu());
         self.make_pages();
         if self.machine.attend(self) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+
+    /// Tells how far a long command is, and attends to others, as [`Node::attend`].
+    fn goes_on(&self, what: core::fmt::Arguments<'_>, done: u64, total: u64, unit: &'static str) -> ControlFlow<()> {
+        self.machine.progress(&Progress { what: &what, done, total, unit });
+        self.attend()
     }
 
     /// Returns the machine below.

@@ -6,6 +6,7 @@ use alloc::format;
 use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 
+use super::suggest::nearest;
 use crate::error::AdminError;
 
 /// A command as a person sees it: what it is called, does and takes.
@@ -48,10 +49,15 @@ pub struct OptionSpec {
 }
 
 impl CommandSpec {
-    /// Whether a line that begins with `word` is for this command: `?` is another name of `help`.
+    /// Whether a line that begins with `word` is for this command: `?` is another name of `help`, `quit` of `exit`.
     #[must_use]
     pub fn is_called(&self, word: &str) -> bool {
-        self.name == if word == "?" { "help" } else { word }
+        let name = match word {
+            "?" => "help",
+            "quit" => "exit",
+            name => name,
+        };
+        self.name == name
     }
 
     /// How it is written: `read DEV LBA [COUNT]`.
@@ -119,6 +125,7 @@ pub struct Arguments<'line> {
     spec: &'static CommandSpec,
     words: Vec<&'line str>,
     options: Vec<(&'static OptionSpec, Option<&'line str>)>,
+    asks_for_help: bool,
 }
 
 impl<'line> Arguments<'line> {
@@ -127,7 +134,7 @@ impl<'line> Arguments<'line> {
     /// # Errors
     /// Usage: a word or an option that the command does not take, or lacks.
     pub(super) fn new(spec: &'static CommandSpec, rest: &'line [String]) -> Result<Self, AdminError> {
-        let mut arguments = Self { spec, words: Vec::new(), options: Vec::new() };
+        let mut arguments = Self { spec, words: Vec::new(), options: Vec::new(), asks_for_help: false };
         let mut rest = rest.iter().map(String::as_str);
         let mut options_ended = false;
         while let Some(word) = rest.next() {
@@ -140,6 +147,9 @@ impl<'line> Arguments<'line> {
             } else {
                 arguments.cluster(&word[1..], &mut rest)?;
             }
+        }
+        if arguments.asks_for_help {
+            return Ok(arguments);
         }
         if let Some(extra) = arguments.words.get(spec.words.len()) {
             return Err(arguments.usage(format!("\"{extra}\" is a word too many")));
@@ -157,7 +167,13 @@ impl<'line> Arguments<'line> {
             None => (text, None),
         };
         let Some(option) = self.spec.options.iter().find(|option| option.long == name) else {
-            return Err(self.usage(format!("no option --{name}")));
+            if text == "help" {
+                self.asks_for_help = true;
+                return Ok(());
+            }
+            let meant = nearest(name, self.spec.options.iter().map(|option| option.long));
+            let meant = meant.map(|meant| format!(": did you mean --{meant}?")).unwrap_or_default();
+            return Err(self.usage(format!("no option --{name}{meant}")));
         };
         match (option.value, value) {
             (None, Some(_)) => Err(self.usage(format!("--{name} takes no value"))),
@@ -172,6 +188,10 @@ impl<'line> Arguments<'line> {
         let mut letters = text.chars();
         while let Some(letter) = letters.next() {
             let Some(option) = self.spec.options.iter().find(|option| option.short == Some(letter)) else {
+                if text == "h" {
+                    self.asks_for_help = true;
+                    return Ok(());
+                }
                 return Err(self.usage(format!("no option -{letter}")));
             };
             if option.value.is_none() {
@@ -202,6 +222,11 @@ impl<'line> Arguments<'line> {
         }
         self.options.push((option, value));
         Ok(())
+    }
+
+    /// Whether `-h` or `--help` is among them, which every command takes: then they are not checked.
+    pub(super) const fn asks_for_help(&self) -> bool {
+        self.asks_for_help
     }
 
     /// Word `index`, if it was given.

@@ -2,7 +2,7 @@
 //!
 //! - A line is what ends in LF. A CR directly before the LF belongs to the end.
 //! - What comes before the end of the stream without an LF is no line: its sender was cut off.
-//! - A line may begin with `#`, a number and a blank ([`number_bytes`]): where requests are numbered, so are their replies.
+//! - A line may begin with `#`, a number and a blank ([`number_bytes`]): so its reply is known (`admin::object`).
 //! - A line over [`LINE_BYTES_MAX`], its number not counted, and one with a byte that is not text (a control character other
 //!   than TAB, or no UTF-8), is one error. Nothing of it is a command, and the next line begins after its LF.
 //!

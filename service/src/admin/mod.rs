@@ -10,9 +10,10 @@
 //! | [`request`] | a command, and what it makes of its arguments |
 //! | [`reply`] | replies, and how each mode writes them |
 //! | [`list`], [`filter`] | the inventory in ndctl's JSON, and by name |
+//! | [`object`] | requests with an id, and as JSON objects |
 //! | [`fields`] | named values, for replies whose keys are data |
 //! | [`prometheus`] | the counters for Prometheus |
-//! | `figures`, `help`, `hexdump`, `pretty`, `text` | texts |
+//! | `figures`, `help`, `hexdump`, `pretty`, `schema`, `suggest`, `text` | texts |
 
 pub mod appliance;
 pub mod commands;
@@ -24,11 +25,14 @@ mod help;
 mod hexdump;
 pub mod line;
 pub mod list;
+pub mod object;
 mod parse;
 mod pretty;
 pub mod prometheus;
 pub mod reply;
 pub mod request;
+mod schema;
+mod suggest;
 pub mod table;
 mod text;
 pub mod values;

@@ -1,7 +1,10 @@
 //! A line against the table of commands.
 
 use alloc::format;
+use alloc::string::String;
 
+use super::object::{is_object, parse_with_id};
+use super::suggest::nearest;
 use super::table::{self, AnyRequest};
 use super::words;
 use crate::error::{AdminError, ErrorCode};
@@ -11,12 +14,25 @@ use crate::error::{AdminError, ErrorCode};
 /// # Errors
 /// Unknown command; usage, with the command's synopsis.
 pub fn parse(line: &str) -> Result<AnyRequest, AdminError> {
+    if is_object(line) {
+        return parse_with_id(line).1;
+    }
     let words = words::split(line)?;
     let Some((name, rest)) = words.split_first() else {
         return Err(AdminError::usage("the line is empty: help lists the commands"));
     };
-    table::request(name, rest).unwrap_or_else(|| {
-        let message = format!("no command \"{name}\": help lists the commands");
-        Err(AdminError::new(ErrorCode::UnknownCommand, message))
-    })
+    table::request(name, rest).unwrap_or_else(|| Err(no_command(name)))
+}
+
+/// The error for a name that names no command.
+pub(super) fn no_command(name: &str) -> AdminError {
+    AdminError::new(ErrorCode::UnknownCommand, format!("no command \"{name}\": {}", what_there_is(name)))
+}
+
+/// What to say to a person who asks for a command that is none.
+pub(super) fn what_there_is(name: &str) -> String {
+    match nearest(name, table::specs().map(|spec| spec.name)) {
+        Some(meant) => format!("did you mean {meant}? help lists the commands"),
+        None => "help lists the commands".into(),
+    }
 }

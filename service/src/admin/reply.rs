@@ -12,6 +12,7 @@ use core::fmt;
 
 use serde::Serialize;
 
+use super::object::RequestId;
 use crate::error::AdminError;
 
 /// Begins the line that ends a reply in mode text: the exit status follows it.
@@ -52,7 +53,12 @@ pub enum Outcome {
     /// A reply; the session goes on as it is.
     Reply(Box<dyn Reply>),
     /// `mode`: the reply to it is in that mode already.
-    Mode(Mode),
+    Mode {
+        /// The new mode.
+        mode: Mode,
+        /// Whether long commands tell how far they are.
+        progress: bool,
+    },
     /// `poweroff`: everything is durable; the machine is to be stopped once the reply is sent.
     Poweroff,
     /// `reboot`, likewise.
@@ -90,7 +96,7 @@ impl Outcome {
     fn text(&self, out: &mut dyn fmt::Write) -> fmt::Result {
         match self {
             Self::Reply(reply) => reply.text(out),
-            Self::Mode(_) => Ok(()),
+            Self::Mode { .. } => Ok(()),
             Self::Poweroff => writeln!(out, "powering off"),
             Self::Reboot => writeln!(out, "{REBOOTING}"),
         }
@@ -99,15 +105,15 @@ impl Outcome {
     fn json(&self, object: &mut Object<'_>) -> fmt::Result {
         match self {
             Self::Reply(reply) => reply.json(object),
-            Self::Mode(mode) => object.member("mode", mode.as_str()),
+            Self::Mode { mode, .. } => object.member("mode", mode.as_str()),
             Self::Poweroff | Self::Reboot => Ok(()),
         }
     }
 
-    fn exit_code(&self) -> u8 {
+    pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Self::Reply(reply) => reply.exit_code(),
-            Self::Mode(_) | Self::Poweroff | Self::Reboot => 0,
+            Self::Mode { .. } | Self::Poweroff | Self::Reboot => 0,
         }
     }
 }
@@ -117,15 +123,32 @@ impl Outcome {
 /// # Errors
 /// The writer's.
 pub fn write(mode: Mode, outcome: &Result<Outcome, AdminError>, out: &mut dyn fmt::Write) -> fmt::Result {
+    write_with_id(mode, None, outcome, out)
+}
+
+/// Writes the reply to a request that may have an id, which the reply then has, too: in mode json as the member `id`, in mode
+/// text behind the exit status.
+///
+/// # Errors
+/// The writer's.
+pub fn write_with_id(
+    mode: Mode,
+    id: Option<&RequestId>,
+    outcome: &Result<Outcome, AdminError>,
+    out: &mut dyn fmt::Write,
+) -> fmt::Result {
     match mode {
         Mode::Console => write_text(outcome, out),
         Mode::Text => {
             write_text(outcome, out)?;
             let exit_code = outcome.as_ref().map_or_else(|error| error.code.exit_code(), Outcome::exit_code);
-            writeln!(out, "{RS}{exit_code}")
+            match id {
+                Some(id) => writeln!(out, "{RS}{exit_code} {}", id.as_json()),
+                None => writeln!(out, "{RS}{exit_code}"),
+            }
         }
         Mode::Json => {
-            write_json(outcome, out)?;
+            write_json(id, outcome, out)?;
             out.write_char('\n')
         }
     }
@@ -139,12 +162,19 @@ fn write_text(outcome: &Result<Outcome, AdminError>, out: &mut dyn fmt::Write) -
 }
 
 /// A command that did its work and found something wrong has its exit status as the last member: `"exit":4`.
-pub(crate) fn write_json(outcome: &Result<Outcome, AdminError>, out: &mut dyn fmt::Write) -> fmt::Result {
+pub(crate) fn write_json(
+    id: Option<&RequestId>,
+    outcome: &Result<Outcome, AdminError>,
+    out: &mut dyn fmt::Write,
+) -> fmt::Result {
+    write!(out, "{{\"ok\":{}", outcome.is_ok())?;
+    if let Some(id) = id {
+        write!(out, ",\"id\":{}", id.as_json())?;
+    }
     let outcome = match outcome {
         Ok(outcome) => outcome,
-        Err(error) => return write!(out, "{{\"ok\":false,\"error\":{}}}", json(error)),
+        Err(error) => return write!(out, ",\"error\":{}}}", json(error)),
     };
-    out.write_str("{\"ok\":true")?;
     outcome.json(&mut Object(out))?;
     if outcome.exit_code() != 0 {
         write!(out, ",\"exit\":{}", outcome.exit_code())?;

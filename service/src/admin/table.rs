@@ -28,8 +28,10 @@ macro_rules! families {
         /// Makes a request of a command's first word and the rest. `None`: there is no such command.
         pub(super) fn request(name: &str, rest: &[String]) -> Option<Result<AnyRequest, AdminError>> {
             $(if let Some(command) = $module::COMMANDS.iter().find(|command| command.spec.is_called(name)) {
-                let arguments = Arguments::new(&command.spec, rest);
-                return Some(arguments.and_then(|line| (command.parse)(&line)).map(AnyRequest::$family));
+                return Some(Arguments::new(&command.spec, rest).and_then(|line| match line.asks_for_help() {
+                    true => Ok(AnyRequest::Session(session::help(command.spec.name))),
+                    false => (command.parse)(&line).map(AnyRequest::$family),
+                }));
             })*
             None
         }

@@ -134,6 +134,20 @@ pub fn commands(text: &str) -> impl Iterator<Item = &str> {
     text.split(['\n', '\r']).flat_map(commands_of_line).filter(|command| !command.is_empty())
 }
 
+/// The command that the end of a line belongs to, as it stands, from its first word on. `None` in a comment.
+#[must_use]
+pub fn last_command(line: &str) -> Option<&str> {
+    let (mut start, mut place) = (0, Place::default());
+    for (at, next) in line.char_indices() {
+        match place.step(next, 0) {
+            Part::Bare if next == ';' => (start, place) = (at + 1, Place::default()),
+            Part::Comment => return None,
+            _ => {}
+        }
+    }
+    Some(line[start..].trim_start())
+}
+
 fn commands_of_line(line: &str) -> Vec<&str> {
     let mut commands = Vec::new();
     let (mut start, mut end) = (0, line.len());
@@ -208,6 +222,22 @@ mod tests {
         ];
         for (text, expected) in cases {
             assert_eq!(commands(text).collect::<Vec<_>>(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_line_belongs_to_its_last_command() {
+        for (line, command) in [
+            ("", Some("")),
+            ("list -", Some("list -")),
+            ("list;  st", Some("st")),
+            ("list ; stats ", Some("stats ")),
+            ("a ';' b", Some("a ';' b")),
+            ("a \";\\\";", Some("a \";\\\";")),
+            ("a;", Some("")),
+            ("a # b; c", None),
+        ] {
+            assert_eq!(last_command(line), command, "{line}");
         }
     }
 

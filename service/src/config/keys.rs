@@ -40,6 +40,10 @@ pub const INTERFACE: &str = "netN";
 
 /// The name of the console's.
 pub const CONSOLE: &str = "console";
+/// The name of the one about a console's colours.
+pub const CONSOLE_COLOR: &str = "console.color";
+/// The name of the one about a console's pages.
+pub const CONSOLE_PAGER: &str = "console.pager";
 /// The name of the one that keeps namespaces disabled.
 pub const DISABLED: &str = "disabled";
 /// The name of the bridge's devices.
@@ -62,6 +66,8 @@ const fn key(name: &'static str, default: &'static str, form: Form, summary: &'s
 /// All keys, by name.
 pub static KEYS: &[Key] = &[
     key(CONSOLE, "person", Form::One, "how the console talks: person, text or json"),
+    key(CONSOLE_COLOR, "off", Form::One, "errors in red on a person's console: on or off"),
+    key(CONSOLE_PAGER, "on", Form::One, "long replies page by page, on a terminal that tells its size: on or off"),
     key(DISABLED, "none", Form::Items, "namespaces that stay disabled, or none"),
     key(EXPORT, "all", Form::Items, "devices that the bridge is offered, or all, or none"),
     key(METRICS, "off", Form::One, "the TCP port of a page for people, and of /metrics for Prometheus, or off"),

@@ -50,6 +50,12 @@ impl History {
         core::mem::take(&mut self.is_new).then(|| self.lines.iter().cloned().collect())
     }
 
+    /// Returns the newest line with this text, `back` lines from the newest one or further, and how far back it is.
+    pub(super) fn find(&self, text: &str, back: usize) -> Option<(usize, &str)> {
+        let mut lines = self.lines.iter().rev().enumerate().skip(back);
+        lines.find(|(_, line)| line.contains(text)).map(|(back, line)| (back, line.as_str()))
+    }
+
     /// Ends looking back.
     pub(super) fn leave(&mut self) {
         self.back = 0;

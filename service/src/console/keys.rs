@@ -41,6 +41,12 @@ pub(super) enum Key {
     Redraw,
     /// Forget the line.
     Cancel,
+    /// Nothing more is to come, if the line is empty; else delete under the cursor.
+    EndOfFile,
+    /// Look for an older line.
+    Search,
+    /// The terminal has this many rows and columns, which it was asked for, or has told.
+    Size { rows: u16, columns: u16, told: bool },
     /// A program's request begins, for a reply in that mode.
     Beside(Mode),
     /// A byte that is neither text nor a key.
@@ -58,8 +64,8 @@ enum State {
     Escape,
     /// After ESC O.
     Ss3,
-    /// After ESC [: the first parameter, whether another began, and the bytes so far.
-    Csi { parameter: u16, first: bool, bytes: u8 },
+    /// After ESC [: the parameters so far, which of them is the last, and the bytes so far.
+    Csi { parameters: [u16; 3], at: usize, bytes: u8 },
 }
 
 /// The decoder.
@@ -85,7 +91,7 @@ impl Keys {
                     _ => None,
                 };
                 self.state = match byte {
-                    b'[' => State::Csi { parameter: 0, first: true, bytes: 0 },
+                    b'[' => State::Csi { parameters: [0; 3], at: 0, bytes: 0 },
                     b'O' => State::Ss3,
                     _ => State::Ground,
                 };
@@ -95,7 +101,7 @@ impl Keys {
                 self.state = State::Ground;
                 [cursor_key(byte), None]
             }
-            State::Csi { parameter, first, bytes } => self.csi(byte, parameter, first, bytes),
+            State::Csi { parameters, at, bytes } => self.csi(byte, parameters, at, bytes),
         }
     }
 
@@ -106,7 +112,7 @@ impl Keys {
             0x01 => Key::Home,
             0x02 => Key::Left,
             0x03 => Key::Cancel,
-            0x04 => Key::Delete,
+            0x04 => Key::EndOfFile,
             0x05 => Key::End,
             0x06 => Key::Right,
             0x08 | 0x7f => Key::Backspace,
@@ -116,6 +122,7 @@ impl Keys {
             0x0c => Key::Redraw,
             0x0e => Key::Down,
             0x10 => Key::Up,
+            0x12 => Key::Search,
             0x15 => Key::KillToStart,
             0x17 => Key::KillWord,
             0x1b => {
@@ -127,29 +134,32 @@ impl Keys {
         [broken, Some(key)]
     }
 
-    fn csi(&mut self, byte: u8, parameter: u16, first: bool, bytes: u8) -> [Option<Key>; 2] {
+    fn csi(&mut self, byte: u8, mut parameters: [u16; 3], at: usize, bytes: u8) -> [Option<Key>; 2] {
         self.state = State::Ground;
         match byte {
             b'0'..=b'?' if bytes < SEQUENCE_BYTES_MAX => {
-                let (parameter, first) = match byte {
-                    b'0'..=b'9' if first => (parameter.saturating_mul(10).saturating_add(u16::from(byte - b'0')), true),
-                    b';' => (parameter, false),
-                    _ => (parameter, first),
-                };
-                self.state = State::Csi { parameter, first, bytes: bytes + 1 };
+                let at = if byte == b';' { at + 1 } else { at };
+                if let (b'0'..=b'9', Some(parameter)) = (byte, parameters.get_mut(at)) {
+                    *parameter = parameter.saturating_mul(10).saturating_add(u16::from(byte - b'0'));
+                }
+                self.state = State::Csi { parameters, at, bytes: bytes + 1 };
                 [None, None]
             }
             // Intermediate bytes: none of our keys has them, but the sequence goes on.
             b' '..=b'/' if bytes < SEQUENCE_BYTES_MAX => {
-                self.state = State::Csi { parameter, first: false, bytes: bytes + 1 };
+                self.state = State::Csi { parameters, at: parameters.len(), bytes: bytes + 1 };
                 [None, None]
             }
-            b'~' => match parameter {
+            b'~' => match parameters[0] {
                 1 | 7 => [Some(Key::Home), None],
                 4 | 8 => [Some(Key::End), None],
                 3 => [Some(Key::Delete), None],
                 _ => [None, None],
             },
+            b'R' if at == 1 => [Some(Key::Size { rows: parameters[0], columns: parameters[1], told: false }), None],
+            b't' if at == 2 && parameters[0] == 8 => {
+                [Some(Key::Size { rows: parameters[1], columns: parameters[2], told: true }), None]
+            }
             b'@'..=b'~' => [cursor_key(byte), None],
             // Not a sequence at all: the byte counts as what it is.
             _ => self.text(byte),
@@ -228,7 +238,11 @@ mod tests {
             (b"\x1b[3~", Key::Delete),
             (b"\x7f", Key::Backspace),
             (b"\x08", Key::Backspace),
-            (b"\x04", Key::Delete),
+            (b"\x04", Key::EndOfFile),
+            (b"\x12", Key::Search),
+            (b"\x1b[24;80R", Key::Size { rows: 24, columns: 80, told: false }),
+            (b"\x1b[8;24;132t", Key::Size { rows: 24, columns: 132, told: true }),
+            (b"\x1b[99999;1R", Key::Size { rows: u16::MAX, columns: 1, told: false }),
             (b"\xc3\xa9", Key::Text('é')),
             (b"\xf0\x9f\x92\xbe", Key::Text('💾')),
         ] {
@@ -238,7 +252,10 @@ mod tests {
 
     #[test]
     fn unknown_sequences_are_swallowed_whole() {
-        assert_eq!(keys(b"\x1b[200~x\x1b[?25hy\x1bqz"), [Key::Text('x'), Key::Text('y'), Key::Text('z')]);
+        assert_eq!(
+            keys(b"\x1b[200~x\x1b[?25hy\x1bqz\x1b[R\x1b[8;1t\x1b[1;2;3R\x1b[1;2;3;4;5A"),
+            [Key::Text('x'), Key::Text('y'), Key::Text('z'), Key::Up]
+        );
     }
 
     #[test]

@@ -10,9 +10,21 @@
 //! | text | no | text, then a line of RS (0x1E) and the exit status | the same |
 //! | json | no | one JSON object on one line | `{"ok":false,"error":…}` |
 //!
-//! Each line gets exactly one reply, and nothing else is sent (in the console, a blank line gets a new prompt). A line over
+//! In the console a line may have several commands, `;` between them: each has its reply. After one that ^C ends the rest is
+//! left out. A mode that a person asks for, with a keyboard whose Enter is CR, takes CR alone for the end of a line, too, and ^C
+//! takes a line back there: nobody is locked out.
+//!
+//! A reply that is longer than the screen comes a page at a time, if the terminal has told its size ([`screen`]), nothing has
+//! been typed ahead and the configuration's `console.pager` is on. A program does not tell a size, and so is never waited for.
+//!
+//! In the modes for programs and beside a person each line gets exactly one reply, and nothing else is sent (in the console, a blank line gets a new prompt). A line over
 //! 64 KiB is dropped to its end, and its reply is the error "too-long"; for a byte that is neither text nor a key it is
 //! "usage", with the byte and its column; for a line of which the link lost bytes it is "failed".
+//!
+//! # Several requests on their way
+//! A program need not wait for a reply before its next line: replies come in the order of the lines. A line may have an id, by
+//! which its reply is known (`admin::object`): `#7 status`, or `{"id":7,"command":"status"}`. In mode json the reply has the
+//! member `id`, in mode text it stands behind the exit status.
 //!
 //! # Requests beside a person
 //! A program that shares the line with a person asks in the console itself, whatever is half typed there:
@@ -29,6 +41,9 @@
 //! is shown. A line may begin with `#`, a number and a blank: then so does its reply, which tells it from others.
 //!
 //! # While a command is carried out
+//! A person sees how far a long command is, in a row that is written anew, and a program that asked for it (`mode json
+//! --progress`) gets lines of it before the reply ([`crate::progress`]).
+//!
 //! ^C ends a long command between two steps ([`ahead`]), and CAN one of a program beside a person; its reply says how far it
 //! came. Requests beside a person that only look (`status`, `list`, `health`, …) are replied to meanwhile, before it; all else
 //! waits for its end.
@@ -44,25 +59,39 @@ mod follow;
 mod history;
 mod keys;
 mod output;
+mod pager;
+mod screen;
 mod secrets;
 
+use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt::{self, Write as _};
 
+use crate::admin::commands::session::HOW_TO_LEAVE;
 use crate::admin::line::{LineBuffer, number_bytes, too_long_error};
+use crate::admin::object::{RequestId, parse_with_id};
 use crate::admin::table::AnyRequest;
 use crate::admin::{AnyAppliance, Mode, Outcome, parse, reply, words};
-use crate::error::AdminError;
+use crate::config::keys::{CONSOLE_COLOR, CONSOLE_PAGER};
+use crate::error::{AdminError, ErrorCode};
 use crate::link::{Asker, ByteLink};
+use crate::progress::ProgressForm;
 use ahead::FramedRequest;
-use complete::{Completion, complete};
+use complete::{Completion, complete, in_rows};
 pub use editor::PROMPT;
 use editor::{Editor, Entered};
 pub use follow::FOLLOWING;
 use follow::Follow;
 use keys::{Key, Keys};
-use output::Output;
+use output::{Collected, Output, fitted};
+pub use pager::MORE;
+use pager::Pager;
+pub use screen::ASK;
+use screen::Size;
+
+/// Columns for completions on a terminal of which nothing is known.
+const SHOWN_COLUMNS: usize = 80;
 
 /// Bytes that one [`Session::poll`] takes at most, so that the caller's loop turns even under a flood.
 const POLL_BYTES_MAX: usize = 4096;
@@ -78,6 +107,9 @@ pub const BESIDE_START_TEXT: &[u8] = b"\x1b^";
 
 /// Ends a reply to a request beside a person: ECMA-48's ST.
 pub const BESIDE_END: &[u8] = b"\x1b\\";
+
+/// Begins a line that tells how far a long command is, in [`Mode::Text`] where that is asked for: US.
+pub const PROGRESS_MARK: char = '\x1f';
 
 const ESC: u8 = 0x1b;
 
@@ -117,6 +149,16 @@ pub struct Session {
     after_return: bool,
     /// The events that are sent as they happen.
     follow: Option<Follow>,
+    /// Whether a person's line ended with CR alone: then it ends lines in the modes for programs, too.
+    by_return: bool,
+    /// Whether long commands tell how far they are, in the modes for programs.
+    progress: bool,
+    /// The commands of the person's line that are still to be carried out.
+    queue: VecDeque<String>,
+    /// The rest of a long reply.
+    pager: Option<Pager>,
+    /// A byte that came while a command was carried out, and was looked at.
+    peeked: Option<u8>,
 }
 
 impl Default for Session {
@@ -144,6 +186,11 @@ impl Session {
             begins_beside: false,
             after_return: false,
             follow: None,
+            by_return: false,
+            progress: false,
+            queue: VecDeque::new(),
+            pager: None,
+            peeked: None,
         }
     }
 
@@ -169,6 +216,7 @@ impl Session {
         if mode != self.mode {
             self.mode = mode;
             self.line.clear();
+            self.pager = None;
             self.start(link);
         }
     }
@@ -188,12 +236,18 @@ impl Session {
     /// Takes the bytes that have arrived, up to and including one command, and sends its reply. Call it again while it is
     /// [`Activity::Busy`], after a look at [`Session::is_quiet`].
     pub fn poll<L: ByteLink + ?Sized>(&mut self, link: &mut L, appliance: &mut AnyAppliance) -> Activity {
+        if self.pager.is_none()
+            && self.follow.is_none()
+            && let Some(command) = self.queue.pop_front()
+        {
+            return self.carry_out(Ok(command), link, appliance);
+        }
         let mut activity = Activity::Idle;
         if let Some(follow) = self.follow.as_mut().filter(|_| self.beside.is_none()) {
             follow.step(self.mode, link, appliance);
         }
         for _ in 0..POLL_BYTES_MAX {
-            let Some(byte) = link.receive() else { break };
+            let Some(byte) = self.peeked.take().or_else(|| link.receive()) else { break };
             activity = Activity::Busy;
             if self.ends_following(byte, link) {
                 return activity;
@@ -202,21 +256,25 @@ impl Session {
             if let Some(request) = self.take(byte, link, appliance) {
                 return self.reply_to(request, link, appliance);
             }
-            if quiet != self.is_quiet() {
+            if quiet != self.is_quiet() || !self.queue.is_empty() {
                 break;
             }
         }
         activity
     }
 
-    /// Shows an unsolicited line (a log line) above the prompt. In the modes for programs it is dropped.
+    /// Shows an unsolicited line (a log line) above the prompt, or above what waits for a key. In the modes for programs it is
+    /// dropped.
     pub fn log<L: ByteLink + ?Sized>(&mut self, place: &str, what: &str, link: &mut L) {
         // Who follows events sees them all.
         if !self.is_quiet() && self.follow.is_none() {
             // A link takes all that is written.
             let _ =
                 writeln!(Output::terminal(link), "\r\x1b[K{place}{}{what}", if place.is_empty() { "" } else { ": " });
-            self.editor.prompt(link);
+            match self.pager {
+                Some(_) => link.send(MORE.as_bytes()),
+                None => self.goes_on(link),
+            }
         }
     }
 
@@ -234,6 +292,7 @@ impl Session {
             for key in keys.into_iter().flatten() {
                 match key {
                     Key::Beside(mode) => self.beside = Some(mode),
+                    Key::Size { .. } => self.editor.press(key, link),
                     _ => self.end_following(link),
                 }
             }
@@ -246,10 +305,8 @@ impl Session {
     fn end_following<L: ByteLink + ?Sized>(&mut self, link: &mut L) {
         let Some(follow) = self.follow.take() else { return };
         // A link takes all that is written.
-        let _ = send(self.mode, &Ok(follow.ends()), link);
-        if self.mode == Mode::Console {
-            self.editor.prompt(link);
-        }
+        let _ = send(self.mode, None, &Ok(follow.ends()), link);
+        self.goes_on(link);
     }
 
     /// Takes a byte; returns the request that it completes.
@@ -260,9 +317,22 @@ impl Session {
         appliance: &mut AnyAppliance,
     ) -> Option<Result<String, AdminError>> {
         let of_program = self.mode != Mode::Console || self.beside.is_some();
-        let after_return = core::mem::replace(&mut self.after_return, !of_program && byte == b'\r');
+        let by_return = self.by_return && self.beside.is_none();
+        let after_return = core::mem::replace(&mut self.after_return, (!of_program || by_return) && byte == b'\r');
         if after_return && byte == b'\n' {
+            // An Enter of two bytes.
+            self.by_return = false;
             return None;
+        }
+        if of_program && by_return {
+            return match byte {
+                b'\r' => self.take_of_program(b'\n', link),
+                CANCEL => {
+                    self.line.clear();
+                    None
+                }
+                byte => self.take_of_program(byte, link),
+            };
         }
         if of_program {
             return self.take_of_program(byte, link);
@@ -274,9 +344,19 @@ impl Session {
         let mut request = None;
         for key in self.keys.feed(byte).into_iter().flatten() {
             match key {
-                Key::Enter => request = Some(whole(entered(self.editor.enter(link)), link)),
                 Key::Beside(mode) => self.beside = Some(mode),
+                Key::Size { .. } => self.editor.press(key, link),
+                _ if self.pager.is_some() => self.press_in_pager(key, link),
+                Key::Enter => {
+                    self.by_return = byte == b'\r';
+                    request = Some(whole(entered(self.editor.enter(link)), link));
+                }
                 Key::Tab => self.complete(link, appliance),
+                Key::EndOfFile if self.editor.is_empty() => {
+                    // A link takes all that is written.
+                    let _ = write!(Output::terminal(link), "\n{HOW_TO_LEAVE}\n");
+                    self.editor.prompt(link);
+                }
                 _ => self.editor.press(key, link),
             }
         }
@@ -321,43 +401,153 @@ impl Session {
     ) -> Activity {
         if let Some(mode) = self.beside.take() {
             link.begins(Asker::ProgramBeside);
+            link.shows_progress(None);
             return reply_beside(mode, request, link, |line, request| {
                 carry_out(line, request, Asker::ProgramBeside, appliance)
             });
         }
-        let blank = self.mode == Mode::Console && request.as_ref().is_ok_and(|line| words::is_blank(line));
-        if blank {
-            self.editor.prompt(link);
-            return Activity::Busy;
+        let mut request = request;
+        if self.mode == Mode::Console
+            && let Ok(line) = &request
+        {
+            self.queue = words::commands(line).map(String::from).collect();
+            let Some(first) = self.queue.pop_front() else {
+                self.editor.prompt(link);
+                return Activity::Busy;
+            };
+            request = Ok(first);
         }
+        self.carry_out(request, link, appliance)
+    }
+
+    /// Carries out one command of a person or, in a mode of its own, of a program.
+    fn carry_out<L: ByteLink + ?Sized>(
+        &mut self,
+        request: Result<String, AdminError>,
+        link: &mut L,
+        appliance: &mut AnyAppliance,
+    ) -> Activity {
+        // A person who waits in a mode for programs: its lines end with LF alone, and the next begins below their end.
+        let by_hand = self.by_return && self.mode != Mode::Console;
         let asker = if self.mode == Mode::Console { Asker::Person } else { Asker::Program };
         link.begins(asker);
-        let request = request.and_then(|line| Ok((parse(&line)?, line)));
+        link.shows_progress(match self.mode {
+            Mode::Console => Some(ProgressForm::Row { columns: self.editor.row_columns() }),
+            Mode::Text => self.progress.then_some(ProgressForm::Lines),
+            Mode::Json => self.progress.then_some(ProgressForm::Json),
+        });
+        let (id, request) = match request {
+            Ok(line) if self.mode == Mode::Console => (None, parse(&line).map(|request| (request, line))),
+            Ok(line) => {
+                let (id, request) = parse_with_id(&line);
+                (id, request.map(|request| (request, line)))
+            }
+            Err(why) => (None, Err(why)),
+        };
         if let Some(filter) = request.as_ref().ok().and_then(|(request, _)| request.follow()) {
             self.follow = Some(Follow::begin(filter, self.mode, link));
             return Activity::Busy;
         }
         let outcome = request.and_then(|(request, line)| carry_out(&line, request, asker, appliance));
-        if let Ok(Outcome::Mode(mode)) = &outcome {
-            self.mode = *mode;
+        if let Ok(Outcome::Mode { mode, progress }) = &outcome {
+            (self.mode, self.progress) = (*mode, *progress);
         }
-        // A link takes all that is written.
-        let _ = send(self.mode, &outcome, link);
+        if is_interrupted(&outcome) {
+            self.queue.clear();
+        }
+        if by_hand {
+            link.send(b"\r");
+        }
+        self.send(id.as_ref(), &outcome, link, appliance);
         let activity = ends(&outcome);
-        if activity == Activity::Busy && self.mode == Mode::Console {
-            self.editor.prompt(link);
+        if activity == Activity::Busy {
+            self.goes_on(link);
         }
         activity
     }
 
+    /// Sends the reply to a command of a person or, in a mode of its own, of a program.
+    fn send<L: ByteLink + ?Sized>(
+        &mut self,
+        id: Option<&RequestId>,
+        outcome: &Result<Outcome, AdminError>,
+        link: &mut L,
+        appliance: &AnyAppliance,
+    ) {
+        if self.mode != Mode::Console {
+            // A link takes all that is written.
+            let _ = send(self.mode, id, outcome, link);
+            return;
+        }
+        let is_red = outcome.is_err() && is_on(CONSOLE_COLOR, appliance);
+        if is_red {
+            link.send(b"\x1b[31m");
+        }
+        match self.editor.size() {
+            None => {
+                let _ = send(self.mode, id, outcome, link);
+            }
+            Some(size) => self.send_fitted(size, outcome, link, appliance),
+        }
+        if is_red {
+            link.send(b"\x1b[0m");
+        }
+    }
+
+    /// Sends a reply to a person whose terminal has this size: broken between words, and a page at a time.
+    fn send_fitted<L: ByteLink + ?Sized>(
+        &mut self,
+        size: Size,
+        outcome: &Result<Outcome, AdminError>,
+        link: &mut L,
+        appliance: &AnyAppliance,
+    ) {
+        let mut reply = Collected::new(link);
+        let _ = reply::write(self.mode, outcome, &mut reply);
+        let Some(text) = reply.end() else { return };
+        let text = fitted(&text, size.columns);
+        self.peeked = self.peeked.or_else(|| link.receive());
+        // Whoever types ahead does not wait for pages, and would not press their keys.
+        let is_paged = outcome.is_ok() && self.peeked.is_none() && is_on(CONSOLE_PAGER, appliance);
+        match if is_paged { Pager::new(text, size) } else { Err(text) } {
+            Ok(mut pager) => {
+                if !pager.page(link) {
+                    self.pager = Some(pager);
+                }
+            }
+            Err(text) => {
+                let _ = Output::terminal(link).write_str(&text);
+            }
+        }
+    }
+
+    fn press_in_pager<L: ByteLink + ?Sized>(&mut self, key: Key, link: &mut L) {
+        if key == Key::Cancel {
+            self.queue.clear();
+        }
+        if self.pager.as_mut().is_none_or(|pager| pager.press(key, link)) {
+            self.pager = None;
+            self.goes_on(link);
+        }
+    }
+
+    /// After a reply: shows the prompt, unless there is more to be done or seen.
+    fn goes_on<L: ByteLink + ?Sized>(&mut self, link: &mut L) {
+        if self.mode == Mode::Console && self.pager.is_none() && self.queue.is_empty() {
+            self.editor.prompt(link);
+        }
+    }
+
     fn complete<L: ByteLink + ?Sized>(&mut self, link: &mut L, appliance: &mut AnyAppliance) {
+        self.editor.press(Key::Tab, link);
         match complete(&self.editor.before_cursor(), appliance) {
             Completion::None => {}
             Completion::Insert(rest) => self.editor.insert_all(&rest, link),
             Completion::Choices(choices) => {
                 let mut out = Output::terminal(link);
                 // A link takes all that is written.
-                let _ = write!(out, "\n{}\n", choices.join("  "));
+                let columns = self.editor.size().map_or(SHOWN_COLUMNS, |size| size.columns);
+                let _ = write!(out, "\n{}\n", in_rows(&choices, columns));
                 self.editor.prompt(link);
             }
         }
@@ -386,12 +576,13 @@ fn reply_beside<L: ByteLink + ?Sized>(
     link: &mut L,
     execute: impl FnOnce(&str, AnyRequest) -> Result<Outcome, AdminError>,
 ) -> Activity {
-    let (number, request) = match &request {
+    let (number, (id, request)) = match &request {
         Ok(line) => {
             let (number, line) = line.split_at(number_bytes(line.as_bytes()));
-            (number, parse(line).map(|request| (line, request)))
+            let (id, request) = parse_with_id(line);
+            (number, (id, request.map(|request| (line, request))))
         }
-        Err(why) => ("", Err(why.clone())),
+        Err(why) => ("", (None, Err(why.clone()))),
     };
     let outcome = request.and_then(|(line, request)| match request.mode() {
         // The person's mode is not the program's to change.
@@ -401,7 +592,7 @@ fn reply_beside<L: ByteLink + ?Sized>(
     link.send(BESIDE_START);
     link.send(number.as_bytes());
     // A link takes all that is written.
-    let _ = send(mode, &outcome, link);
+    let _ = send(mode, id.as_ref(), &outcome, link);
     link.send(BESIDE_END);
     ends(&outcome)
 }
@@ -417,10 +608,23 @@ pub fn look<L: ByteLink + ?Sized>(
 ) -> Result<(), FramedRequest> {
     let text = words::text(request.line().trim_ascii_end());
     let Ok(line) = text.map(String::from) else { return Err(request) };
-    let looked = parse(&line[number_bytes(line.as_bytes())..]).ok().and_then(|it| it.look(appliance));
+    let looked = parse_with_id(&line[number_bytes(line.as_bytes())..]).1.ok().and_then(|it| it.look(appliance));
     let Some(outcome) = looked else { return Err(request) };
     let _ = reply_beside(request.mode(), Ok(line), link, |_, _| outcome);
     Ok(())
+}
+
+/// Whether a key of the configuration is `on`.
+fn is_on(key: &str, appliance: &AnyAppliance) -> bool {
+    appliance.config().keys.iter().any(|entry| entry.key == key && entry.value == "on")
+}
+
+/// Whether it is a command that was ended before it was done.
+fn is_interrupted(outcome: &Result<Outcome, AdminError>) -> bool {
+    match outcome {
+        Ok(outcome) => outcome.exit_code() == ErrorCode::Interrupted.exit_code(),
+        Err(error) => error.code == ErrorCode::Interrupted,
+    }
 }
 
 /// The action after a reply.
@@ -451,10 +655,15 @@ fn entered(entered: Entered) -> Result<String, AdminError> {
 }
 
 /// Sends a reply as the mode has it.
-fn send<L: ByteLink + ?Sized>(mode: Mode, outcome: &Result<Outcome, AdminError>, link: &mut L) -> fmt::Result {
+fn send<L: ByteLink + ?Sized>(
+    mode: Mode,
+    id: Option<&RequestId>,
+    outcome: &Result<Outcome, AdminError>,
+    link: &mut L,
+) -> fmt::Result {
     let mut out = match mode {
         Mode::Console => Output::terminal(link),
         Mode::Text | Mode::Json => Output::plain(link),
     };
-    reply::write(mode, outcome, &mut out)
+    reply::write_with_id(mode, id, outcome, &mut out)
 }

@@ -56,6 +56,8 @@ pub struct FakeAppliance {
     pub in_use: bool,
     /// The content that is recognised on it.
     pub content: Option<&'static str>,
+    /// Whether `errors` is ended before it is done.
+    pub interrupts: bool,
     /// A sector that fails to read.
     pub bad_lba: Option<u64>,
     /// The findings of a check.
@@ -89,6 +91,7 @@ impl Default for FakeAppliance {
             read_only: None,
             in_use: false,
             content: None,
+            interrupts: false,
             bad_lba: None,
             findings: Vec::new(),
             counters: [const { OfCpu::new() }; 2],
@@ -313,6 +316,9 @@ impl SectorAdmin for FakeAppliance {
         if let Some(dev) = dev {
             self.device(dev)?;
         }
+        if self.interrupts {
+            return Err(AdminError::interrupted("pmem0s: ended before all of its map was read"));
+        }
         let bad = |lba| SectorErrors { dev: "pmem0s".into(), lba: Lba(lba), count: 1 };
         Ok(Errors { errors: self.bad_lba.map(bad).into_iter().collect(), ..Errors::default() })
     }
@@ -356,7 +362,7 @@ impl BlockDevice for &mut FakeAppliance {
         Ok(())
     }
 
-    fn goes_on(&mut self) -> bool {
+    fn goes_on(&mut self, _: u64, _: u64) -> bool {
         true
     }
 

@@ -73,11 +73,11 @@ impl Made {
             Self::Metrics => prometheus::write(&appliance.stats(), out),
             Self::Data => {
                 out.write_str("{\"status\":")?;
-                reply::write_json(&Ok(appliance.status().into()), out)?;
+                reply::write_json(None, &Ok(appliance.status().into()), out)?;
                 out.write_str(",\"health\":")?;
-                reply::write_json(&Ok(appliance.health().into()), out)?;
+                reply::write_json(None, &Ok(appliance.health().into()), out)?;
                 out.write_str(",\"stats\":")?;
-                reply::write_json(&Ok(appliance.stats().into()), out)?;
+                reply::write_json(None, &Ok(appliance.stats().into()), out)?;
                 out.write_str("}")
             }
         }

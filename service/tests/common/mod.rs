@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use std::collections::VecDeque;
+use std::num::NonZeroU16;
 
 use service::console::{Activity, Session};
 use service::link::ByteLink;
@@ -62,8 +63,8 @@ impl Terminal {
     /// Sends bytes and takes all that comes back, until the session is idle or stops.
     pub(crate) fn say(&mut self, bytes: &[u8]) -> String {
         self.link.input.extend(bytes);
-        // Every poll takes at least a byte, so this many are enough.
-        for _ in 0..=bytes.len() {
+        // Every poll takes at least a byte, or carries out a command of at least one of a line before.
+        for _ in 0..=2 * bytes.len() + 1000 {
             self.last = self.session.poll(&mut self.link, &mut self.machine);
             if self.last != Activity::Busy {
                 break;
@@ -74,58 +75,89 @@ impl Terminal {
     }
 }
 
-/// What a person sees: a VT100's screen as far as the console uses it.
-#[derive(Default)]
-pub(crate) struct Screen {
-    pub(crate) rows: Vec<Vec<char>>,
-    pub(crate) column: usize,
+/// A person at a terminal of this size, which answers when it is asked for it, or does not.
+pub(crate) struct Person {
+    pub(crate) terminal: Terminal,
+    screen: vt100::Parser,
+    answers: bool,
 }
 
-impl Screen {
-    pub(crate) fn show(&mut self, output: &str) {
-        let mut chars = output.chars();
-        while let Some(next) = chars.next() {
-            if self.rows.is_empty() {
-                self.rows.push(Vec::new());
-            }
-            match next {
-                '\r' => self.column = 0,
-                '\n' => self.rows.push(Vec::new()),
-                '\x1b' => self.escape(&mut chars),
-                _ => {
-                    let row = self.rows.last_mut().expect("a row");
-                    row.resize(row.len().max(self.column + 1), ' ');
-                    row[self.column] = next;
-                    self.column += 1;
-                    // Replies may be wider than the terminal; the line that is edited may not.
-                    let edited = row.starts_with(&['u', 'n', 't', 'o', 'r', 'n', '>', ' ']);
-                    assert!(!edited || self.column < 80, "the line wraps");
-                }
-            }
+impl Person {
+    pub(crate) fn new(rows: u16, columns: u16) -> Self {
+        let [height, width] = [rows, columns].map(|it| NonZeroU16::new(it).expect("a size"));
+        let screen = vt100::Parser::new(height, width, 0);
+        let mut person = Self { terminal: Terminal::default(), screen, answers: true };
+        person.types(b"");
+        person
+    }
+
+    /// At a terminal that tells nothing.
+    pub(crate) fn at_dumb(rows: u16, columns: u16) -> Self {
+        Self { answers: false, ..Self::new(rows, columns) }
+    }
+
+    /// At a terminal whose size a program has told.
+    pub(crate) fn told(rows: u16, columns: u16) -> Self {
+        let mut person = Self::at_dumb(rows, columns);
+        person.types(format!("\x1b[8;{rows};{columns}t").as_bytes());
+        person
+    }
+
+    /// Presses keys. Returns what the appliance sent.
+    pub(crate) fn types(&mut self, bytes: &[u8]) -> String {
+        let mut all = self.terminal.say(bytes);
+        self.shows(&all.clone(), &mut all);
+        all
+    }
+
+    /// Presses keys one after the other: each is seen before the next.
+    pub(crate) fn types_slowly(&mut self, bytes: &[u8]) {
+        for key in bytes {
+            self.types(&[*key]);
         }
     }
 
-    fn escape(&mut self, chars: &mut std::str::Chars<'_>) {
-        assert_eq!(chars.next(), Some('['), "only CSI sequences are used");
-        let mut parameter = String::new();
-        for next in chars {
-            match next {
-                '0'..='9' => parameter.push(next),
-                'C' => return self.column += parameter.parse::<usize>().expect("a number"),
-                'K' => return self.rows.last_mut().expect("a row").truncate(self.column),
-                'H' => {
-                    self.column = 0;
-                    return;
+    /// A log line comes.
+    pub(crate) fn log(&mut self, line: &str) {
+        self.terminal.session.log("", line, &mut self.terminal.link);
+        self.types(b"");
+    }
+
+    fn shows(&mut self, output: &str, all: &mut String) {
+        const REPORT: &str = "\x1b[6n";
+        match output.split_once(REPORT) {
+            Some((before, after)) => {
+                self.screen.process(before.as_bytes());
+                let (row, column) = self.screen.screen().cursor_position();
+                self.shows(after, all);
+                if self.answers {
+                    let more = self.terminal.say(format!("\x1b[{};{}R", row + 1, column + 1).as_bytes());
+                    *all += &more;
+                    self.shows(&more, all);
                 }
-                'J' => return self.rows = vec![Vec::new()],
-                other => panic!("unexpected final byte {other}"),
             }
+            None => self.screen.process(output.as_bytes()),
         }
     }
 
-    /// The last row, without blanks at its end.
+    /// The rows on the screen, without the blank ones at its end.
+    pub(crate) fn rows(&self) -> Vec<String> {
+        let (_, columns) = self.screen.screen().size();
+        let rows = self.screen.screen().rows(0, columns.get()).map(|row| row.trim_end().to_owned());
+        let mut rows: Vec<String> = rows.collect();
+        while rows.pop_if(|row| row.is_empty()).is_some() {}
+        rows
+    }
+
+    /// The row with the cursor, without blanks at its end.
     pub(crate) fn row(&self) -> String {
-        let row: String = self.rows.last().expect("a row").iter().collect();
-        row.trim_end().into()
+        let (_, columns) = self.screen.screen().size();
+        let (row, _) = self.screen.screen().cursor_position();
+        self.screen.screen().rows(0, columns.get()).nth(row.into()).expect("a row").trim_end().into()
+    }
+
+    /// The cursor's column.
+    pub(crate) fn column(&self) -> usize {
+        self.screen.screen().cursor_position().1.into()
     }
 }

@@ -20,6 +20,7 @@ use service::console;
 use service::console::ahead::{Found, ReadAhead};
 use service::events::LastBoot;
 use service::link::Asker;
+use service::progress::Progress;
 
 use crate::labels::{Areas, LabelArea};
 use crate::line::Wire;
@@ -83,6 +84,8 @@ pub struct Console {
     pub ahead: Mutex<ReadAhead>,
     /// For whom the command is carried out.
     pub asker: Asker,
+    /// How far the command was, each time that it told: what it does, how much is done, of how much, in what unit.
+    pub progress: Mutex<Vec<(String, u64, u64, &'static str)>>,
 }
 
 impl FakeMachine {
@@ -167,7 +170,7 @@ impl Machine for FakeMachine {
         self.services.lock().expect("no panic").take().unwrap_or_else(ExportServices::none)
     }
     fn attend(&self, node: &AnyAppliance) -> bool {
-        let Some(Console { wire, ahead, asker }) = self.console.as_deref() else { return false };
+        let Some(Console { wire, ahead, asker, .. }) = self.console.as_deref() else { return false };
         let (mut wire, mut ahead) = (wire.clone(), ahead.lock().expect("no panic"));
         loop {
             match ahead.look(&mut wire, *asker) {
@@ -179,6 +182,11 @@ impl Machine for FakeMachine {
                     }
                 }
             }
+        }
+    }
+    fn progress(&self, Progress { what, done, total, unit }: &Progress<'_>) {
+        if let Some(console) = &self.console {
+            console.progress.lock().expect("no panic").push((what.to_string(), *done, *total, unit));
         }
     }
     fn network_devices(&self) -> Vec<NetworkDevice> {

@@ -70,6 +70,32 @@ fn a_long_command_ends_when_who_asked_for_it_says_so() {
 }
 
 #[test]
+fn a_long_command_tells_how_far_it_is_and_to_its_end() {
+    let (mut node, console) = booted(Asker::Person);
+    for (command, what, unit) in [
+        ("create-namespace -f -r region0 --zero-entries", "namespace0.0: written", "bytes"),
+        ("trim pmem0s 0 20000", "pmem0s: done", "sectors"),
+        ("write pmem0s 0 -f --fill 1 --count 20000", "pmem0s: written", "sectors"),
+        ("errors", "pmem0s: looked at", "sectors"),
+        ("check-namespace namespace0.0", "namespace0.0: checked", "blocks"),
+        ("bench pmem0s -f --seconds 1", "pmem0s: load", ""),
+        ("bench pmem0s -f --seconds 0 --verify", "pmem0s: verified", "sectors"),
+    ] {
+        console.progress.lock().expect("no panic").clear();
+        node.done(command);
+        let told = console.progress.lock().expect("no panic").clone();
+        let of_it: Vec<_> = told.iter().filter(|told| told.0 == what && told.3 == unit).collect();
+        assert!(of_it.len() >= 2, "{command}: {told:?}");
+        assert!(
+            of_it.is_sorted_by_key(|told| told.1) && of_it.iter().all(|told| told.2 == of_it[0].2),
+            "{command}: {told:?}"
+        );
+        let (_, done, total, _) = of_it[of_it.len() - 1];
+        assert!(done <= total && done * 10 >= total * 9, "{command}: {done} of {total}");
+    }
+}
+
+#[test]
 fn what_ends_another_ones_command_does_not_end_this_one() {
     let (mut node, console) = booted(Asker::Person);
     for command in ["trim pmem0s 0 1000", "errors", "check-namespace namespace0.0"] {

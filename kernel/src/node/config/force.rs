@@ -150,6 +150,10 @@ impl<M: Machine> Node<M> {
                 self.set_watchdog(seconds);
                 Ok(())
             }
+            keys::CONSOLE_COLOR | keys::CONSOLE_PAGER => match value {
+                "on" | "off" => Ok(()),
+                _ => Err(AdminError::usage(format!("{name}: \"{value}\" is not on or off"))),
+            },
             _ => unreachable!("{name} is a key of one value"),
         }
     }

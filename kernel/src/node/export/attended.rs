@@ -4,6 +4,7 @@ use alloc::sync::Arc;
 
 use btt::CpuIndex;
 use service::link::{Asker, ByteLink, PartLink};
+use service::progress::ProgressForm;
 
 use super::Exports;
 
@@ -28,6 +29,10 @@ impl<L: PartLink> ByteLink for AttendedLink<L> {
 
     fn begins(&mut self, asker: Asker) {
         self.link.begins(asker);
+    }
+
+    fn shows_progress(&mut self, form: Option<ProgressForm>) {
+        self.link.shows_progress(form);
     }
 
     fn send(&mut self, bytes: &[u8]) {

@@ -21,8 +21,6 @@ use crate::node::{Machine, Node, SlotPlace};
 
 /// The number of findings that a check names; the rest are counted.
 const FINDINGS_SHOWN: usize = 1000;
-/// The time between two lines of progress.
-const PROGRESS_NS: u64 = 2_000_000_000;
 
 impl<M: Machine> Node<M> {
     /// Checks a namespace, and repairs it if the request says so.
@@ -192,7 +190,7 @@ impl<M: Machine> Node<M> {
         Ok(())
     }
 
-    /// Returns what a long command calls as it goes on: it logs how far it is ("checked"), and attends to others. It returns
+    /// Returns what a long command calls as it goes on: it tells how far it is ("checked"), and attends to others. It returns
     /// whether the command is to end. Requests on the disk that is checked wait.
     fn progress(
         &self,
@@ -200,15 +198,7 @@ impl<M: Machine> Node<M> {
         done_so: &'static str,
     ) -> impl FnMut(u64, u64) -> ControlFlow<()> + use<'_, M> {
         let id = self.at(place).namespace.id;
-        let mut next = self.machine.now_ns() + PROGRESS_NS;
-        move |done, total| {
-            let ended = self.attend();
-            if self.machine.now_ns() >= next {
-                next = self.machine.now_ns() + PROGRESS_NS;
-                self.machine.show(format_args!("{id}: {done_so} {} %", done.saturating_mul(100) / total.max(1)));
-            }
-            ended
-        }
+        move |done, total| self.goes_on(format_args!("{id}: {done_so}"), done, total, "blocks")
     }
 }
 

@@ -301,7 +301,9 @@ impl<M: Machine> Node<M> {
                         zero_data: request.force,
                         zero_entries: request.zero_entries,
                     };
-                    let result = format(&medium, &options, &mut |_, _| _ = self.attend());
+                    let mut tell =
+                        |done, total| _ = self.goes_on(format_args!("{name}: written"), done, total, "bytes");
+                    let result = format(&medium, &options, &mut tell);
                     result.map_err(|why| not_formatted(&name.to_string(), &why))
                 }
             });
@@ -381,7 +383,8 @@ impl<M: Machine> Node<M> {
                 zero_data: request.force || piece.content != Content::Blank,
                 zero_entries: request.zero_entries,
             };
-            format(&medium, &options, &mut |_, _| _ = self.attend()).map_err(|why| not_formatted(&name, &why))?;
+            let mut tell = |done, total| _ = self.goes_on(format_args!("{name}: written"), done, total, "bytes");
+            format(&medium, &options, &mut tell).map_err(|why| not_formatted(&name, &why))?;
         } else {
             // The rest of an old BTT would make it a namespace in sector mode.
             erase(&medium, &signed_pages(&medium))

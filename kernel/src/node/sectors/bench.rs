@@ -18,8 +18,17 @@ use crate::node::machine::Machine;
 /// The number of sectors that a verification reads at a time.
 pub(super) const VERIFY_RUN: usize = btt::RUN_MAX;
 
+/// How far a bench is.
+pub(super) struct At {
+    /// What it does.
+    pub(super) what: &'static str,
+    pub(super) done: u64,
+    pub(super) total: u64,
+    pub(super) unit: &'static str,
+}
+
 /// Attends to others on a CPU, between two steps. Returns whether the command is to end.
-pub(super) type Attend<'a> = &'a (dyn Fn(CpuIndex) -> ControlFlow<()> + Sync);
+pub(super) type Attend<'a> = &'a (dyn Fn(CpuIndex, At) -> ControlFlow<()> + Sync);
 
 /// Loads and verifies the disk as requested, and attends to others meanwhile.
 pub(super) fn run<M: Machine, N: Medium + Sync>(
@@ -30,8 +39,8 @@ pub(super) fn run<M: Machine, N: Medium + Sync>(
 ) -> Bench {
     let ended = AtomicBool::new(false);
     // CPU 0 is told, and tells the others.
-    let goes_on = |cpu: CpuIndex| {
-        if attend(cpu).is_break() {
+    let goes_on = |cpu: CpuIndex, at: At| {
+        if attend(cpu, at).is_break() {
             ended.store(true, Ordering::Relaxed);
         }
         !ended.load(Ordering::Relaxed)
@@ -40,9 +49,12 @@ pub(super) fn run<M: Machine, N: Medium + Sync>(
     let load = Load::new(disk, request);
     let start = machine.now_ns();
     if request.seconds > 0 {
-        let end = start.saturating_add(u64::from(request.seconds) * 1_000_000_000);
+        let total = u64::from(request.seconds) * 1000;
         machine.run_on_all(&|cpu| {
-            load.work(cpu, || !goes_on(cpu) || machine.now_ns() >= end);
+            load.work(cpu, || {
+                let done = (machine.now_ns() - start) / 1_000_000;
+                !goes_on(cpu, At { what: "load", done, total, unit: "" }) || done >= total
+            });
         });
     }
     let elapsed = machine.now_ns() - start;
@@ -161,7 +173,7 @@ impl<'a, N: Medium> Load<'a, N> {
 /// Reads every sector and judges it, each CPU a part of the disk.
 fn verify<M: Machine, N: Medium + Sync>(
     machine: &M,
-    goes_on: &(dyn Fn(CpuIndex) -> bool + Sync),
+    goes_on: &(dyn Fn(CpuIndex, At) -> bool + Sync),
     disk: &BttDisk<N>,
     seed: u64,
 ) -> Verify {
@@ -170,7 +182,10 @@ fn verify<M: Machine, N: Medium + Sync>(
     machine.run_on_all(&|cpu| {
         let first = (share * u64::from(cpu.0)).min(disk.btt.capacity_sectors());
         let share = first..(first + share).min(disk.btt.capacity_sectors());
-        let part = verify_part(disk, cpu, share, seed, || goes_on(cpu));
+        // The CPUs have as much to do each: one tells for all.
+        let (cpus, all) = (u64::from(machine.cpus()), disk.btt.capacity_sectors());
+        let at = |done| At { what: "verified", done: all.min(done * cpus), total: all, unit: "sectors" };
+        let part = verify_part(disk, cpu, share, seed, |done| goes_on(cpu, at(done)));
         let mut total = total.lock();
         *total = core::mem::take(&mut *total).plus(part);
     });
@@ -182,12 +197,12 @@ fn verify_part<N: Medium>(
     cpu: CpuIndex,
     lbas: core::ops::Range<u64>,
     seed: u64,
-    goes_on: impl Fn() -> bool,
+    goes_on: impl Fn(u64) -> bool,
 ) -> Verify {
     let mut result = Verify::default();
     let mut buffer = vec![0; disk.sector_bytes() * VERIFY_RUN];
     let mut lba = lbas.start;
-    while lba < lbas.end && goes_on() {
+    while lba < lbas.end && goes_on(lba - lbas.start) {
         let count = (lbas.end - lba).min(VERIFY_RUN as u64);
         let run = &mut buffer[..disk.sector_bytes() * usize::try_from(count).expect("at most VERIFY_RUN")];
         let all = disk.read(cpu, ExternalLba(lba), run).is_ok();

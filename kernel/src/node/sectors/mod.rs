@@ -49,7 +49,8 @@ impl<M: Machine> SectorAdmin for Node<M> {
                     all.errors.push(SectorErrors { dev, lba, count: extent.count });
                 }
             };
-            let ended = disk.btt.error_sectors(&mut found, &mut |_, _| self.attend());
+            let mut tell = |done, total| self.goes_on(format_args!("{}: looked at", disk.name), done, total, "sectors");
+            let ended = disk.btt.error_sectors(&mut found, &mut tell);
             let ended = ended.map_err(|why| AdminError::damaged(format!("{}: {why}", disk.name)))?;
             if ended.is_break() {
                 let found = all.errors.len() as u64 + all.more;
@@ -102,11 +103,12 @@ struct NodeDevice<'node, M: Machine> {
 }
 
 impl<M: Machine> NodeDevice<'_, M> {
-    /// Attends to consumers on a CPU that takes part in a long command, on CPU 0 to all that [`Node::attend`] does. Returns
+    /// Attends to consumers on a CPU that takes part in a long command, on CPU 0 to all that [`Node::goes_on`] does. Returns
     /// whether the command is to end.
-    fn attend(&self, cpu: CpuIndex) -> ControlFlow<()> {
+    fn attend(&self, cpu: CpuIndex, at: bench::At) -> ControlFlow<()> {
         if cpu == CpuIndex(0) {
-            return self.node.attend();
+            let bench::At { what, done, total, unit } = at;
+            return self.node.goes_on(format_args!("{}: {what}", self.disk.name), done, total, unit);
         }
         self.node.exports.attend(cpu);
         ControlFlow::Continue(())
@@ -132,7 +134,8 @@ impl<M: Machine> NodeDevice<'_, M> {
             let now = SECTORS_A_STEP.min(count - done);
             change(self.disk, ExternalLba(first + done), now).map_err(|why| self.error(&why))?;
             done += now;
-            if self.node.attend().is_break() && done < count {
+            let what = format_args!("{}: done", self.disk.name);
+            if self.node.goes_on(what, done, count, "sectors").is_break() && done < count {
                 return Err(AdminError::interrupted(format!(
                     "{}: ended after {done} of {count} sectors from LBA {first} on",
                     self.disk.name
@@ -182,8 +185,8 @@ impl<M: Machine> BlockDevice for NodeDevice<'_, M> {
         Ok(())
     }
 
-    fn goes_on(&mut self) -> bool {
-        self.node.attend().is_continue()
+    fn goes_on(&mut self, done: u64, count: u64) -> bool {
+        self.node.goes_on(format_args!("{}: written", self.disk.name), done, count, "sectors").is_continue()
     }
 
     fn trim(&mut self, lba: Lba, count: u64) -> Result<(), AdminError> {
@@ -215,7 +218,7 @@ impl<M: Machine> BlockDevice for NodeDevice<'_, M> {
         if buffers > machine.heap_bytes() / 8 {
             return Err(AdminError::failed(format!("{}: not enough memory for runs of {run}", disk.name)));
         }
-        Ok(bench::run(machine, &|cpu| self.attend(cpu), disk, request))
+        Ok(bench::run(machine, &|cpu, at| self.attend(cpu, at), disk, request))
     }
 }
 

@@ -83,9 +83,9 @@ pub trait BlockDevice {
     /// Failed, damaged or read-only, with the first LBA that was not written; those before it may have been.
     fn write(&mut self, lba: Lba, from: &[u8]) -> Result<(), AdminError>;
 
-    /// Called between two steps of a command that goes on and on: others have their turn. Returns false if the command is to
-    /// end.
-    fn goes_on(&mut self) -> bool;
+    /// Called between two steps of a command that goes on and on, when so many of its sectors are written: others have their
+    /// turn. Returns false if the command is to end.
+    fn goes_on(&mut self, done: u64, count: u64) -> bool;
 
     /// Makes `count` sectors from `lba` on read as zeroes; durable when it returns.
     ///
@@ -371,7 +371,7 @@ fn fill(device: &mut dyn BlockDevice, range: &SectorRange, byte: u8) -> Result<(
         let sectors = chunk_sectors.min(range.count - done);
         device.write(Lba(range.lba.0 + done), &chunk[..bytes(sectors)])?;
         done += sectors;
-        if !device.goes_on() && done < range.count {
+        if !device.goes_on(done, range.count) && done < range.count {
             let message = format!("{}: ended after {done} of {} sectors", range.dev, range.count);
             return Err(AdminError::interrupted(format!("{message} from LBA {} on", range.lba.0)));
         }
