@@ -27,8 +27,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use service::admin::RequestId;
 use service::admin::line::LineBuffer;
-use service::admin::object::{RequestId, parse_with_id};
+use service::admin::object::parse_with_id;
 use service::admin::reply::{self, RS};
 use service::admin::table::AnyRequest;
 use service::admin::{self, Outcome};

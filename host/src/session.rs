@@ -14,10 +14,9 @@ use serde_json::Value;
 use service::admin;
 use service::admin::reply::RS;
 use service::admin::words;
-use service::console::PROGRESS_MARK;
 pub use service::console::PROMPT;
 use service::error::ErrorCode;
-use service::progress::Figures;
+use service::progress::{Figures, PROGRESS_MARK};
 
 use crate::deadline::Deadline;
 

@@ -6,7 +6,8 @@ use core::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::console::PROGRESS_MARK;
+/// Begins a line that tells how far a long command is, in mode text where that is asked for: US.
+pub const PROGRESS_MARK: char = '\x1f';
 
 /// Nothing is shown of a command before it has taken this long.
 const FIRST_NS: u64 = 1_000_000_000;

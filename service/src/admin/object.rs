@@ -16,6 +16,7 @@ use serde_json::{Map, Value};
 use super::grammar::CommandSpec;
 use super::line::number_bytes;
 use super::parse::{no_command, parse};
+use super::request_id::RequestId;
 use super::table::{self, AnyRequest};
 use crate::error::AdminError;
 
@@ -24,18 +25,6 @@ const ID_BYTES_MAX: usize = 64;
 
 /// How often a flag counts at most.
 const TIMES_MAX: u64 = 8;
-
-/// The id of a request: JSON.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RequestId(String);
-
-impl RequestId {
-    /// As JSON.
-    #[must_use]
-    pub fn as_json(&self) -> &str {
-        &self.0
-    }
-}
 
 /// Splits a program's line into its id, if it has one, and the request that it makes.
 pub fn parse_with_id(line: &str) -> (Option<RequestId>, Result<AnyRequest, AdminError>) {
@@ -56,7 +45,7 @@ pub fn parse_with_id(line: &str) -> (Option<RequestId>, Result<AnyRequest, Admin
 }
 
 /// Whether a line is an object. No command begins so.
-pub(super) fn is_object(line: &str) -> bool {
+fn is_object(line: &str) -> bool {
     line.trim_start().starts_with('{')
 }
 
@@ -72,7 +61,7 @@ fn id(value: &Value) -> Result<RequestId, AdminError> {
 ///
 /// # Errors
 /// As [`parse`]; members that the command does not have.
-pub(super) fn request(object: &Map<String, Value>) -> Result<AnyRequest, AdminError> {
+fn request(object: &Map<String, Value>) -> Result<AnyRequest, AdminError> {
     let Some(Value::String(name)) = object.get("command") else {
         return Err(AdminError::usage("command: the name of a command is missing (help --schema describes objects)"));
     };

@@ -1,10 +1,8 @@
 //! A line against the table of commands.
 
 use alloc::format;
-use alloc::string::String;
 
-use super::object::{is_object, parse_with_id};
-use super::suggest::nearest;
+use super::suggest::what_there_is;
 use super::table::{self, AnyRequest};
 use super::words;
 use crate::error::{AdminError, ErrorCode};
@@ -14,9 +12,6 @@ use crate::error::{AdminError, ErrorCode};
 /// # Errors
 /// Unknown command; usage, with the command's synopsis.
 pub fn parse(line: &str) -> Result<AnyRequest, AdminError> {
-    if is_object(line) {
-        return parse_with_id(line).1;
-    }
     let words = words::split(line)?;
     let Some((name, rest)) = words.split_first() else {
         return Err(AdminError::usage("the line is empty: help lists the commands"));
@@ -26,13 +21,8 @@ pub fn parse(line: &str) -> Result<AnyRequest, AdminError> {
 
 /// The error for a name that names no command.
 pub(super) fn no_command(name: &str) -> AdminError {
-    AdminError::new(ErrorCode::UnknownCommand, format!("no command \"{name}\": {}", what_there_is(name)))
-}
-
-/// What to say to a person who asks for a command that is none.
-pub(super) fn what_there_is(name: &str) -> String {
-    match nearest(name, table::specs().map(|spec| spec.name)) {
-        Some(meant) => format!("did you mean {meant}? help lists the commands"),
-        None => "help lists the commands".into(),
-    }
+    AdminError::new(
+        ErrorCode::UnknownCommand,
+        format!("no command \"{name}\": {}", what_there_is(name, table::specs().map(|spec| spec.name))),
+    )
 }

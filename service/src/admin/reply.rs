@@ -12,7 +12,7 @@ use core::fmt;
 
 use serde::Serialize;
 
-use super::object::RequestId;
+use super::request_id::RequestId;
 use crate::error::AdminError;
 
 /// Begins the line that ends a reply in mode text: the exit status follows it.

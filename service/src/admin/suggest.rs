@@ -1,9 +1,19 @@
 //! The word that was meant where a word is unknown.
 
+use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
 
 /// Longer words are not compared: nobody mistypes one of ours into one.
 const CHARS_MAX: usize = 32;
+
+/// What to say to a person who asks for a command that is none of these.
+pub(super) fn what_there_is<'s>(name: &str, names: impl Iterator<Item = &'s str>) -> String {
+    match nearest(name, names) {
+        Some(meant) => format!("did you mean {meant}? help lists the commands"),
+        None => "help lists the commands".into(),
+    }
+}
 
 /// Returns the one of `known` that is nearest to `word`, if it is near enough to be meant: a third of its letters may be
 /// wrong, missing, too many, or in each other's place, and at least one.

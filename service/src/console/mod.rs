@@ -68,9 +68,10 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt::{self, Write as _};
 
+use crate::admin::RequestId;
 use crate::admin::commands::session::HOW_TO_LEAVE;
 use crate::admin::line::{LineBuffer, number_bytes, too_long_error};
-use crate::admin::object::{RequestId, parse_with_id};
+use crate::admin::object::parse_with_id;
 use crate::admin::table::AnyRequest;
 use crate::admin::{AnyAppliance, Mode, Outcome, parse, reply, words};
 use crate::config::keys::{CONSOLE_COLOR, CONSOLE_PAGER};
@@ -107,9 +108,6 @@ pub const BESIDE_START_TEXT: &[u8] = b"\x1b^";
 
 /// Ends a reply to a request beside a person: ECMA-48's ST.
 pub const BESIDE_END: &[u8] = b"\x1b\\";
-
-/// Begins a line that tells how far a long command is, in [`Mode::Text`] where that is asked for: US.
-pub const PROGRESS_MARK: char = '\x1f';
 
 const ESC: u8 = 0x1b;
 

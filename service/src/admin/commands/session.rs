@@ -11,10 +11,10 @@ use serde_json::Value;
 
 use crate::admin::grammar::{CommandSpec, long_flag, optional, word};
 use crate::admin::help;
-use crate::admin::parse::what_there_is;
 use crate::admin::reply::{Mode, Object, Outcome, Reply};
 use crate::admin::request::{Command, Look, Request};
 use crate::admin::schema;
+use crate::admin::suggest::what_there_is;
 use crate::error::AdminError;
 
 /// The context of a session's commands: the specifications of all commands.
@@ -122,7 +122,10 @@ impl Look<Part> for Help {
         let Some(topic) = &self.topic else { return Ok(Commands(manual.0.clone()).into()) };
         match manual.0.iter().find(|spec| spec.is_called(topic)) {
             Some(spec) => Ok(Explained(spec).into()),
-            None => Err(AdminError::not_found(format!("no command \"{topic}\": {}", what_there_is(topic)))),
+            None => Err(AdminError::not_found(format!(
+                "no command \"{topic}\": {}",
+                what_there_is(topic, manual.0.iter().map(|spec| spec.name))
+            ))),
         }
     }
 }
