@@ -33,7 +33,8 @@ use crate::session::{PROMPT, ReplyForm, ReplyText, ends};
 /// Ctrl-]: pulls the plug.
 const ESCAPE: u8 = 0x1d;
 
-/// How much of what the console shows is looked at together: a prompt, what stands below a page, or the line that replies to a person's `reboot`
+/// How much of what the console shows is looked at together: a prompt, what stands below a page, or the line that
+/// replies to a person's `reboot`
 /// or `events --follow`, with the end of the line before.
 const SIGN_BYTES_MAX: usize = {
     let signs = [PROMPT.len(), MORE.len(), REBOOTING.len() + 4, FOLLOWING.len() + 4];

@@ -17,7 +17,8 @@
 //! A reply that is longer than the screen comes a page at a time, if the terminal has told its size ([`screen`]), nothing has
 //! been typed ahead and the configuration's `console.pager` is on. A program does not tell a size, and so is never waited for.
 //!
-//! In the modes for programs and beside a person each line gets exactly one reply, and nothing else is sent (in the console, a blank line gets a new prompt). A line over
+//! In the modes for programs and beside a person each line gets exactly one reply, and nothing else is sent (in the
+//! console, a blank line gets a new prompt). A line over
 //! 64 KiB is dropped to its end, and its reply is the error "too-long"; for a byte that is neither text nor a key it is
 //! "usage", with the byte and its column; for a line of which the link lost bytes it is "failed".
 //!
