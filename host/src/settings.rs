@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
-use service::config::keys::{Key, NVME_ALLOW, When};
+use service::config::keys::{DISABLED, Key, NVME_ALLOW, When};
 
 use crate::client;
 
@@ -50,15 +50,16 @@ pub fn read(text: &str) -> Result<BTreeMap<String, String>, String> {
 }
 
 /// Returns the commands that make an appliance with these settings one with those of a file. Keys that the file lacks get
-/// their defaults.
+/// their defaults; keys that this version does not know are left out.
 #[must_use]
 pub fn commands(now: &BTreeMap<String, String>, wanted: &BTreeMap<String, String>) -> Vec<String> {
     let is_settable = |key: &str| Key::named(key).is_none_or(|key| key.when == When::AtOnce);
     let gone = now.keys().filter(|key| !wanted.contains_key(*key) && is_settable(key));
     let gone = gone.map(|key| client::line(["config", "unset", key]));
-    // Who may use a subsystem comes after what makes it.
-    let (last, first): (Vec<_>, Vec<_>) = wanted.iter().partition(|(key, _)| *key == NVME_ALLOW);
-    let changed = first.into_iter().chain(last).filter(|(key, value)| now.get(*key) != Some(value));
+    // Who may use a subsystem comes after what makes it, and a namespace is disabled when it is not served any more.
+    let mut order: Vec<_> = wanted.iter().filter(|(key, _)| Key::named(key).is_some()).collect();
+    order.sort_by_key(|(key, _)| [NVME_ALLOW, DISABLED].iter().position(|late| late == key).map_or(0, |at| at + 1));
+    let changed = order.into_iter().filter(|(key, value)| now.get(*key) != Some(value));
     let changed = changed.map(|(key, value)| client::line(["config", "set", key, value]));
     gone.chain(changed).collect()
 }

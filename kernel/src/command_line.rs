@@ -1,6 +1,9 @@
 //! The image's command line: `KEY=VALUE` words between blanks. `service::config::keys` has the keys.
 
+use core::fmt;
+
 use service::config::Key;
+use service::config::hosts::has_secret;
 
 /// Returns the values of a key, in order.
 pub fn values<'a>(line: &'a str, key: &str) -> impl DoubleEndedIterator<Item = &'a str> {
@@ -19,10 +22,40 @@ pub fn words(line: &str) -> impl DoubleEndedIterator<Item = (&str, &str)> {
     line.split_ascii_whitespace().filter_map(|word| word.split_once('='))
 }
 
+/// Returns the line as it is shown: without secrets.
+#[must_use]
+pub const fn shown(line: &str) -> Shown<'_> {
+    Shown(line)
+}
+
+/// A command line as it is shown. There is no heap yet.
+#[derive(Clone, Copy, Debug)]
+pub struct Shown<'a>(&'a str);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (number, word) in self.0.split_ascii_whitespace().enumerate() {
+            let blank = if number > 0 { " " } else { "" };
+            match word.split_once('=') {
+                _ if !has_secret(word) => write!(f, "{blank}{word}")?,
+                Some((key, _)) if !has_secret(key) => write!(f, "{blank}{key}=(hidden)")?,
+                _ => write!(f, "{blank}(hidden)")?,
+            }
+        }
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use alloc::vec::Vec;
+
+    #[test]
+    fn a_line_is_shown_without_secrets() {
+        let line = "quiet  a=b nvme.allow=nqn.h=DHHC-1:00:c2VjcmV0: dhhc-1:x";
+        assert_eq!(alloc::format!("{}", shown(line)), "quiet a=b nvme.allow=(hidden) (hidden)");
+    }
 
     #[test]
     fn a_key_has_its_values_and_no_other_keys() {

@@ -58,7 +58,7 @@ fn start(boot_info: &'static mut BootInfo) -> ! {
     let command_line = boot::handoff::command_line();
     if !command_line.text().is_empty() {
         let cut = if command_line.is_cut() { " (its end is cut off)" } else { "" };
-        log!("command line: {}{cut}", command_line.text());
+        log!("command line: {}{cut}", kernel::command_line::shown(command_line.text()));
     }
     let features = cpu::Features::detect();
     log!("cpu: {features}");

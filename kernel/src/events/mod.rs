@@ -101,7 +101,7 @@ impl Journal {
         loop {
             let slot = {
                 let ring = self.ring.lock();
-                let next = (last + 1).max((ring.newest + 1).saturating_sub(EVENTS as u64));
+                let next = last.saturating_add(1).max((ring.newest + 1).saturating_sub(EVENTS as u64));
                 if next > ring.newest || next == 0 {
                     return last;
                 }

@@ -15,6 +15,7 @@ use core::fmt;
 
 use service::admin::commands::events::EventAdmin;
 use service::admin::commands::inventory::{HealthFinding, InventoryAdmin as _};
+use service::config::hosts::has_secret;
 use service::error::AdminError;
 use service::events::{Event, Filter, Kind, LastBoot, Severity};
 use service::link::Asker;
@@ -115,7 +116,10 @@ impl<M: Machine> EventAdmin for Node<M> {
             Asker::Person => "console",
             Asker::Program | Asker::ProgramBeside => "program",
         };
-        let failed = failed.map_or_else(String::new, |why| format!(": {}: {why}", why.code));
+        let failed = failed.map_or_else(String::new, |why| match has_secret(&why.message) {
+            true => format!(": {}", why.code),
+            false => format!(": {}: {why}", why.code),
+        });
         self.note(Severity::Info, Kind::Admin, &place, format_args!("{command}{failed}"));
     }
 }

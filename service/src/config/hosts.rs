@@ -12,6 +12,13 @@ pub const SECRET: &str = "DHHC-1:";
 /// What stands for a secret where it is shown.
 pub const HIDDEN: &str = "DHHC-1:hidden";
 
+/// Returns whether a text may have a secret in it, also one that is written wrongly.
+#[must_use]
+pub fn has_secret(text: &str) -> bool {
+    let mark = SECRET.trim_end_matches(':').as_bytes();
+    text.as_bytes().windows(mark.len()).any(|part| part.eq_ignore_ascii_case(mark))
+}
+
 /// A host that may connect.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct HostItem<'a> {
@@ -59,7 +66,9 @@ impl<'a> HostItem<'a> {
     /// Returns it without its secret.
     #[must_use]
     pub fn shown(&self) -> String {
-        Self { secret: self.secret.map(|_| HIDDEN), ..*self }.to_string()
+        let hidden = |part| if has_secret(part) { HIDDEN } else { part };
+        let secret = self.secret.map(|_| HIDDEN);
+        Self { host: hidden(self.host), nqn: self.nqn.map(hidden), secret }.to_string()
     }
 }
 

@@ -132,7 +132,8 @@ impl Layers {
         let mut all = self.stored.clone();
         for (name, value) in &self.set {
             match value {
-                Some(value) => all.set(name, value).expect("it was tried when it was set"),
+                // Their sum was tried when each was set, and may be greater on the way.
+                Some(value) => all.put(name, value),
                 None => all.unset(name),
             }
         }
@@ -154,6 +155,16 @@ impl Layers {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn large_values_may_follow_each_other() {
+        let large = "x".repeat(40 << 10);
+        let mut layers = Layers::new([].into_iter(), stored(&[("export", &large)]), |why| panic!("{why}"));
+        layers.set("export", "all").expect("less");
+        layers.set("disabled", &large).expect("it fits now");
+        assert_eq!(layers.to_save(), stored(&[("disabled", &large), ("export", "all")]));
+        layers.set("net0", &large).expect_err("too much");
+    }
 
     fn stored(pairs: &[(&str, &str)]) -> Settings {
         let mut settings = Settings::default();

@@ -73,6 +73,11 @@ impl Settings {
         Ok(())
     }
 
+    /// Gives a key a value that can be kept, whatever the bytes of all.
+    pub(super) fn put(&mut self, key: &str, value: &str) {
+        self.0.insert(key.into(), value.into());
+    }
+
     /// Takes a key's value away.
     pub fn unset(&mut self, key: &str) {
         self.0.remove(key);

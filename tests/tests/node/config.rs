@@ -325,3 +325,68 @@ fn hostile_copies_do_no_harm() {
     drop(node);
     assert_eq!(key(&mut started(&plain(memory), ""), "unknown"), pair("", ""));
 }
+
+#[test]
+fn a_namespace_of_the_configuration_s_name_that_is_somebody_s_is_left_alone() {
+    let dimm = labelled(64);
+    let mut node = boot(&[dimm]);
+    node.done("init-labels nmem0");
+    node.refused("create-namespace -n untorn-config -s 16M", "usage");
+    // Raw, with data in it.
+    node.done("create-namespace -m raw -n untorn-config -s 16M");
+    drop(node);
+    dimm.memory.put(0, b"somebody's data");
+    let before = dimm.memory.copy()[..1 << 20].to_vec();
+    let mut node = boot(&[dimm]);
+    node.done("config set console text");
+    assert_eq!(node.done("config save")["copies"], json!(["namespace0.1"]), "in one that it makes");
+    assert!(dimm.memory.copy()[..1 << 20] == before);
+}
+
+#[test]
+fn hosts_keep_their_rules_while_devices_change_and_a_refusal_changes_nothing() {
+    let memory = Memory::new(32 * MIB);
+    let mut node = started(&plain(memory), "");
+    node.done("create-namespace");
+    node.done("config set nvme.export pmem0s=nqn.2026.a");
+    let allow = format!("{HOST}=nqn.2026.a={SECRET}");
+    node.done(&format!("config set nvme.allow {allow}"));
+    node.refused("config set nvme.export pmem9s", "not-found");
+    node.refused("config set nvme.export pmem0s=nqn.2026.a,pmem9s", "not-found");
+    assert_eq!(node.done("status")["nvme"][0]["allowed"], json!([HOST]), "as before");
+    assert_eq!(key(&mut node, "nvme.allow").0, format!("{HOST}=nqn.2026.a=DHHC-1:hidden"));
+    node.done("config set nvme.export pmem0s=nqn.2026.a");
+    node.done("config set nvme.export none");
+    assert_eq!(key(&mut node, "nvme.allow").0, "none", "what it was about is gone");
+    for twice in [format!("{allow},{HOST}=nqn.2026.a"), "any,any".into()] {
+        node.refused(&format!("config set nvme.allow {twice}"), "usage");
+    }
+    // A secret in the wrong place is nowhere to be read.
+    let wrong = node.refused(&format!("config set nvme.allow {HOST},{SECRET}"), "usage");
+    let events = node.done("events --kind admin").to_string();
+    assert!(!wrong.contains("ia6z") && !events.contains("ia6z"), "{wrong} {events}");
+}
+
+#[test]
+fn what_was_stored_and_is_gone_is_told() {
+    let memory = Memory::new(32 * MIB);
+    let mut node = started(&plain(memory), "");
+    node.done("create-namespace");
+    let secret = format!("config set nvme.allow {HOST}={SECRET}");
+    node.done(&secret);
+    node.done("config save");
+    node.done("config set nvme.allow none");
+    node.done("config save");
+    let page = memory.copy()[..4096].to_vec();
+    assert!(!page.windows(6).any(|part| part == b"DHHC-1"), "a secret that was taken away is gone");
+    // Large values one after the other.
+    let large = format!("all,-{}", "x".repeat(30 << 10));
+    node.refused(&format!("config set export {large}"), "not-found");
+    node.done("disable-namespace namespace0.0");
+    node.done("config save");
+    memory.put(0, &[0; 4096]);
+    node.done("enable-namespace namespace0.0");
+    node.refused("create-namespace", "failed");
+    let config = node.done("config");
+    assert_eq!((&config["copies"], &config["unsaved"]), (&json!([]), &json!(true)), "{config}");
+}

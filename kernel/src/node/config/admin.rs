@@ -31,16 +31,18 @@ impl<M: Machine> ConfigAdmin for Node<M> {
             let sequence = copies.newest().map(|(sequence, _)| sequence.0);
             StoredCopy { dev: name.clone(), saved: sequence, is_whole: !copies.is_damaged() }
         });
-        Configuration { keys, unsaved: self.config.layers.is_unsaved(), copies: copies.collect() }
+        Configuration { keys, unsaved: self.config.is_unsaved(), copies: copies.collect() }
     }
 
     fn set_config(&mut self, key: &str, value: &str) -> Result<Entry, AdminError> {
         let value = self.with_secrets(key, value)?;
+        check_hosts(key, &value)?;
         let unkept = |why: SettingsError| AdminError::usage(why.to_string());
         // Whether it can be kept is found out before anything changes.
         self.config.layers.clone().set(key, &value).map_err(unkept)?;
         self.put_in_force(key, &value)?;
         self.config.layers.set(key, &value).map_err(unkept)?;
+        self.config.forget_slips(key);
         Ok(self.entry(key))
     }
 
@@ -54,6 +56,7 @@ impl<M: Machine> ConfigAdmin for Node<M> {
             None => {}
         }
         self.config.layers.unset(key);
+        self.config.forget_slips(key);
         Ok(self.entry(key))
     }
 
@@ -68,7 +71,9 @@ impl<M: Machine> ConfigAdmin for Node<M> {
     }
 
     fn save_config(&mut self, request: &SaveConfig) -> Result<Saved, AdminError> {
-        if let Some(region) = &request.region {
+        if let Some(region) = &request.region
+            && !self.writable_config_places().iter().any(|place| place.region == *region)
+        {
             self.make_config_namespace(Some(region))?;
         }
         let mut places = self.writable_config_places();
@@ -106,6 +111,19 @@ impl<M: Machine> ConfigAdmin for Node<M> {
                 Ok(Saved { saved: sequence.0, copies: written, failed })
             }
         }
+    }
+}
+
+/// Refuses several items about one host: which of them counted would be an accident.
+fn check_hosts(key: &str, value: &str) -> Result<(), AdminError> {
+    if key != keys::NVME_ALLOW {
+        return Ok(());
+    }
+    let all: Vec<HostItem<'_>> = items(value).map(HostItem::parse).collect();
+    let again = all.iter().enumerate().find(|(at, item)| all[..*at].iter().any(|other| other.is_about(item)));
+    match again {
+        Some((_, item)) => Err(AdminError::usage(format!("{} is there twice", item.shown()))),
+        None => Ok(()),
     }
 }
 
@@ -166,8 +184,8 @@ impl<M: Machine> Node<M> {
         places
     }
 
-    /// Looks at all copies anew.
-    fn look_at_configs(&mut self) {
+    /// Looks at all copies anew: namespaces have come or gone.
+    pub(in crate::node) fn look_at_configs(&mut self) {
         let places = self.config_places(self.all_namespaces());
         let known = places.into_iter().filter_map(|place| {
             let copies = Copies::load(&place.medium, place.room).ok().filter(|copies| !copies.is_none())?;
@@ -252,13 +270,18 @@ impl<M: Machine> Node<M> {
 
     /// Keeps `disabled` true: an admin disabled a namespace, or it is not any more.
     pub(in crate::node) fn keep_disabled(&mut self, namespace: &str, disabled: bool) {
-        let others = items(self.config.layers.value(keys::DISABLED)).filter(|item| *item != namespace);
+        // By any of its names.
+        let is_it = |item: &str| {
+            let named = self.place(item).is_ok_and(|place| self.at(place).namespace.id.to_string() == namespace);
+            named || item == namespace
+        };
+        let others = items(self.config.layers.value(keys::DISABLED)).filter(|item| !is_it(item));
         let value = keys::of_items(others.chain(disabled.then_some(namespace)));
         self.keep(keys::DISABLED, value);
     }
 
     /// Sets what is in force already.
-    fn keep(&mut self, key: &str, value: String) {
+    pub(super) fn keep(&mut self, key: &str, value: String) {
         if self.config.layers.value(key) == value {
             return;
         }

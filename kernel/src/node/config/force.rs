@@ -114,6 +114,7 @@ impl<M: Machine> Node<M> {
         let before = String::from(self.config.layers.value(name));
         match (key.form, name) {
             (_, keys::EXPORT) => self.put_offers_in_force(&before, value),
+            (_, keys::NVME_EXPORT) => self.put_served_in_force(&before, value),
             (Form::Items, _) => self.put_items_in_force(name, &before, value),
             (Form::One, _) => self.put_one_in_force(name, value),
         }
@@ -160,10 +161,10 @@ impl<M: Machine> Node<M> {
 
     fn put_items_in_force(&mut self, name: &str, before: &str, value: &str) -> Result<(), AdminError> {
         let has = |value: &str, item: &str| items(value).any(|other| other == item);
-        let (gone, new) =
-            (items(before).filter(|item| !has(value, item)), items(value).filter(|item| !has(before, item)));
-        // Several items end before others begin: a device may have got another name.
-        let steps = gone.map(|item| (item, false)).chain(new.map(|item| (item, true)));
+        let gone = items(before).filter(|item| !has(value, item));
+        // Several items end before others begin: a device may have got another name. All begin, also those that were there: they
+        // may not be in force, and to begin again does nothing.
+        let steps = gone.map(|item| (item, false)).chain(items(value).map(|item| (item, true)));
         let mut done = Vec::new();
         for (item, begins) in steps {
             let result = if begins { self.begin(name, item) } else { self.end(name, item) };
@@ -173,9 +174,25 @@ impl<M: Machine> Node<M> {
                 }
                 return Err(why);
             }
-            done.push((item, begins));
+            if !(begins && has(before, item)) {
+                done.push((item, begins));
+            }
         }
         Ok(())
+    }
+
+    /// Serves other devices by NVMe/TCP. Hosts that may use a subsystem that stays, or comes again, may do so as before.
+    fn put_served_in_force(&mut self, before: &str, value: &str) -> Result<(), AdminError> {
+        let allowed = String::from(self.config.layers.value(keys::NVME_ALLOW));
+        let result = self.put_items_in_force(keys::NVME_EXPORT, before, value);
+        let mut kept = Vec::new();
+        for item in items(&allowed) {
+            if HostItem::parse(item).nqn.is_none() || self.begin(keys::NVME_ALLOW, item).is_ok() {
+                kept.push(item);
+            }
+        }
+        self.keep(keys::NVME_ALLOW, keys::of_items(kept));
+        result
     }
 
     fn put_offers_in_force(&mut self, before: &str, value: &str) -> Result<(), AdminError> {
@@ -185,6 +202,15 @@ impl<M: Machine> Node<M> {
         if !self.exports.has_bridge() {
             return Ok(());
         }
+        let result = self.offer_as(before, value);
+        if result.is_err() {
+            let _ = self.offer_as(value, before);
+        }
+        result
+    }
+
+    /// Offers the devices of a value, and withdraws others that the one before has.
+    fn offer_as(&self, before: &str, value: &str) -> Result<(), AdminError> {
         let disks: Vec<_> = self.disks().map(|disk| disk.name.clone()).collect();
         for dev in &disks {
             match (is_offered(before, dev), is_offered(value, dev)) {
@@ -226,7 +252,11 @@ impl<M: Machine> Node<M> {
         let result = match name {
             keys::NVME_EXPORT => self.end_nvme(item.split_once('=').map_or(item, |(dev, _)| dev)),
             keys::NVME_ALLOW => self.nvme.deny(&rule(HostItem::parse(item))),
-            keys::DISABLED => self.place(item).and_then(|place| self.enable(place)),
+            // One that is damaged is not disabled any more, either.
+            keys::DISABLED => self.place(item).and_then(|place| match self.enable(place) {
+                Err(why) if self.at(place).state.is_disabled() => Err(why),
+                _ => Ok(()),
+            }),
             _ => unreachable!("{name} is a key of items"),
         };
         match result {

@@ -27,6 +27,8 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use btt::info_block::Version;
+use btt::media::Medium as _;
+use btt::unmake::signed_pages;
 use drivers::medium::AnyMedium;
 use nvdimm::namespace::Namespace;
 use service::config::keys::{self, INTERFACE};
@@ -73,6 +75,8 @@ struct Known {
 struct Place {
     /// Its namespace.
     name: String,
+    /// Its region.
+    region: String,
     medium: AnyMedium,
     room: Room,
 }
@@ -120,6 +124,17 @@ impl Config {
         })
     }
 
+    /// Returns whether something is in force, or was, that no copy has.
+    fn is_unsaved(&self) -> bool {
+        let is_lost = self.newest().is_none() && !self.layers.to_save().is_empty();
+        is_lost || self.layers.is_unsaved()
+    }
+
+    /// Forgets what was wrong with a key's value: it has another one.
+    fn forget_slips(&mut self, key: &str) {
+        self.slips.retain(|slip| slip.what.strip_prefix(key).is_none_or(|rest| !rest.starts_with(':')));
+    }
+
     /// Notes something that is configured wrongly.
     fn slip<M: Machine>(&mut self, machine: &M, place: &'static str, what: String) {
         let news =
@@ -136,15 +151,17 @@ fn place(mapped: &Mapped, namespace: &Namespace) -> Option<Place> {
     }
     let room = room::of(namespace)?;
     let medium = medium(mapped, namespace).ok()?;
-    Some(Place { name: namespace.id.to_string(), medium, room })
+    Some(Place { name: namespace.id.to_string(), region: namespace.id.region.to_string(), medium, room })
 }
 
 impl Place {
-    /// Returns whether copies may be written here: in front of a BTT only if there is one. Else the page may be the start of
-    /// anything.
+    /// Returns whether copies may be written here: in front of a BTT only if there is one, else the page may be the start of
+    /// anything; and in a namespace of that name only where nothing else is.
     fn may_be_written(&self) -> bool {
-        use btt::media::Medium as _;
-        let is_there = self.room == Room::OF_NAMESPACE || starts_btt(&self.medium, Version::V1_1);
+        let is_there = match self.room {
+            Room::IN_FRONT => starts_btt(&self.medium, Version::V1_1),
+            _ => signed_pages(&self.medium).is_empty() && self.room.is_blank_or_ours(&self.medium),
+        };
         is_there && !self.medium.read_only()
     }
 }

@@ -12,7 +12,7 @@ use core::fmt;
 use btt::layout::PAGE_BYTES;
 use btt::media::{MediaError, Medium, NsOffset};
 use service::config::Settings;
-use service::config::record::{Copy, HEADER_BYTES, Header, Sequence, decode, encode, text_bytes};
+use service::config::record::{Copy, HEADER_BYTES, Header, SIGNATURE, Sequence, decode, encode, text_bytes};
 
 /// Where the two copies are on a medium.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +30,17 @@ impl Room {
 
     /// A namespace of their own.
     pub const OF_NAMESPACE: Self = Self { copies: [NsOffset(0), NsOffset(64 << 10)], bytes: 64 << 10 };
+
+    /// Returns whether each copy's place is blank, or has a copy or the rest of one.
+    pub fn is_blank_or_ours<M: Medium>(self, medium: &M) -> bool {
+        self.copies.iter().all(|at| {
+            let mut header: Header = [0; HEADER_BYTES];
+            match medium.read(*at, &mut header) {
+                Ok(()) => header[..SIGNATURE.len()] == SIGNATURE || header.iter().all(|byte| *byte == 0),
+                Err(why) => matches!(why, MediaError::Poisoned { .. }),
+            }
+        })
+    }
 
     /// Returns the bytes from the first copy to the end of the last.
     const fn span_bytes(self) -> u64 {
@@ -84,14 +95,15 @@ impl Copies {
     /// Returns the copies of a medium that is shorter than their room as none.
     ///
     /// # Errors
-    /// The medium's, but for lost bytes: a copy that has some is damaged, if there is another; or none.
+    /// The medium's, but for lost bytes: a copy that has some is damaged, unless the other one was never written.
     pub fn load<M: Medium>(medium: &M, room: Room) -> Result<Self, MediaError> {
         if medium.len_bytes() < room.span_bytes() {
             return Ok(Self([Copy::None, Copy::None]));
         }
         let [first, second] = room.copies.map(|at| load(medium, at, room));
         Ok(Self(match (first?, second?) {
-            (None, None) => [Copy::None, Copy::None],
+            // Perhaps there were some.
+            (None, None) => [Copy::Damaged, Copy::Damaged],
             (Some(found), None) if found == Copy::None => [found, Copy::None],
             (None, Some(found)) if found == Copy::None => [Copy::None, found],
             (first, second) => [first.unwrap_or(Copy::Damaged), second.unwrap_or(Copy::Damaged)],
@@ -160,7 +172,7 @@ pub fn save<M: Medium>(
     settings: &Settings,
     force: bool,
 ) -> Result<(), SaveError> {
-    let (header, text) = encode(sequence, settings);
+    let (header, mut text) = encode(sequence, settings);
     let most = room.bytes - HEADER_BYTES;
     if text.len() > most {
         return Err(SaveError::TooLarge { bytes: text.len(), room: most });
@@ -169,6 +181,8 @@ pub fn save<M: Medium>(
     if let Some(major) = before.newer().filter(|_| !force) {
         return Err(SaveError::Newer(major));
     }
+    // All of the room: secrets that were there before are gone.
+    text.resize(most, 0);
     let first = before.spare();
     for copy in [first, 1 - first] {
         let at = room.copies[copy];

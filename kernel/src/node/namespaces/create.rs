@@ -33,6 +33,7 @@ use service::inventory::RegionType;
 use uuid::{Builder, Uuid};
 
 use crate::node::attach::{State, medium, placement};
+use crate::node::config::room::NAMESPACE;
 use crate::node::content::{Content, recognise};
 use crate::node::export::not_exported;
 use crate::node::probe::{Fault, all_over};
@@ -75,6 +76,9 @@ impl<M: Machine> Node<M> {
     pub(in crate::node) fn create(&mut self, request: &CreateNamespace) -> Result<SlotPlace, AdminError> {
         let sector_size = SectorSize::new(request.sector_size)
             .ok_or_else(|| AdminError::usage(format!("no BTT has sectors of {} bytes", request.sector_size)))?;
+        if request.name.as_deref() == Some(NAMESPACE) && request.mode == NamespaceMode::Sector {
+            return Err(AdminError::usage(format!("-n: {NAMESPACE} is the configuration's: config save -r makes it")));
+        }
         match self.choose(request)? {
             Target::Whole(place) => self.create_whole(place, request, sector_size),
             Target::Piece(piece) => self.create_piece(&piece, request, sector_size),

@@ -46,26 +46,36 @@ impl<M: Machine> NamespaceAdmin for Node<M> {
 
     fn init_labels(&mut self, request: &InitLabels) -> Result<LabelArea, AdminError> {
         let dimm = self.dimm_named(&request.dimm)?;
-        self.initialise_label_area(dimm, request)
+        let result = self.initialise_label_area(dimm, request);
+        self.look_at_configs();
+        result
     }
 
     fn create_namespace(&mut self, request: &CreateNamespace) -> Result<Namespace, AdminError> {
-        let place = self.create(request)?;
+        let place = self.create(request);
+        self.look_at_configs();
+        let place = place?;
         self.keep_disabled(&self.name_at(place), false);
         Ok(self.shown(place))
     }
 
     fn destroy_namespace(&mut self, name: &str, force: bool) -> Result<String, AdminError> {
         let place = self.place(name)?;
-        let destroyed = self.destroy(place, force)?;
+        let destroyed = self.destroy(place, force);
+        self.look_at_configs();
+        let destroyed = destroyed?;
         self.keep_disabled(&destroyed, false);
         Ok(destroyed)
     }
 
     fn enable_namespace(&mut self, name: &str) -> Result<Namespace, AdminError> {
         let place = self.place(name)?;
-        self.enable(place)?;
-        self.keep_disabled(&self.name_at(place), false);
+        let result = self.enable(place);
+        // One that is damaged is not disabled any more, either.
+        if !self.at(place).state.is_disabled() {
+            self.keep_disabled(&self.name_at(place), false);
+        }
+        result?;
         Ok(self.shown(place))
     }
 

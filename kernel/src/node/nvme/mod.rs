@@ -28,6 +28,7 @@ use net::tcp::Service;
 use nvmf::{Allowed, DiskId, Millis, Namespace, Nqn, Refusal, Secret, Secrets, SectorBytes, Settings, Target};
 use service::admin::commands::exports::HostRule;
 use service::admin::commands::inventory::NvmeStatus;
+use service::config::hosts::has_secret;
 use service::error::AdminError;
 use service::stats::{NvmeExportStats, NvmeStats};
 use spin::Mutex;
@@ -267,6 +268,10 @@ fn nqn(what: &str, text: &str) -> Result<Nqn, AdminError> {
     }
     match text.starts_with("nqn.") {
         true => Ok(name),
+        // A secret in the wrong place is not shown, either.
+        false if has_secret(text) => {
+            Err(AdminError::usage(format!("{what}: a secret is no NQN: these begin with nqn.")))
+        }
         false => Err(AdminError::usage(format!("{what}: \"{text}\" is no NQN: these begin with nqn."))),
     }
 }
