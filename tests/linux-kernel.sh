@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 #: tests/linux-kernel.sh FOLDER: fetches the distribution's own kernel, unpacked and not installed, into FOLDER:
-#: vmlinuz, and modules/ with those of its modules that NVDIMMs, CXL memory, virtio disks and networks, NVMe/TCP, RAID and
-#: ext4 need; and mdadm,
+#: vmlinuz, and modules/ with those of its modules that NVDIMMs, CXL memory, virtio disks and networks, NVMe/TCP (of both
+#: ends), RAID and ext4 need; and mdadm,
 #: which would look for this machine's own arrays if it were installed. Does nothing if they are there already.
 #:
 #: Works on Debian and Ubuntu, as any user; root is needed only where apt has no package lists yet.
@@ -50,7 +50,8 @@ for package in "$folder"/packages/*.deb; do
         '*/kernel/drivers/nvdimm/*' '*/kernel/drivers/acpi/nfit/*' '*/kernel/drivers/dax/*' '*/kernel/drivers/cxl/*' \
         '*/kernel/drivers/virtio/*' '*/kernel/drivers/block/virtio_blk.ko*' \
         '*/kernel/drivers/net/virtio_net.ko*' '*/kernel/drivers/net/net_failover.ko*' '*/kernel/net/core/failover.ko*' \
-        '*/kernel/drivers/nvme/*' '*/kernel/block/t10-pi.ko*' '*/kernel/lib/crc*.ko*' '*/kernel/crypto/crc*.ko*' \
+        '*/kernel/drivers/nvme/*' '*/kernel/fs/configfs/*' '*/kernel/block/t10-pi.ko*' \
+        '*/kernel/lib/crc*.ko*' '*/kernel/crypto/crc*.ko*' \
         '*/kernel/drivers/md/md-mod.ko*' '*/kernel/drivers/md/raid1.ko*' \
         '*/kernel/fs/ext4/*' '*/kernel/fs/jbd2/*' '*/kernel/fs/mbcache.ko*' '*/kernel/lib/libcrc32c.ko*' 2>/dev/null ||
         true # a package has some of these only

@@ -315,18 +315,17 @@ impl Running {
         kill(self.machine(), signal).expect("its machine runs");
     }
 
-    /// Its machine: the last of the programs that run it.
+    /// The process that is its machine.
+    ///
+    /// # Panics
+    /// When it does not run.
+    #[must_use]
+    pub fn process(&self) -> u32 {
+        workspace::innermost(self.appliance.id())
+    }
+
     fn machine(&self) -> Pid {
-        let mut pid = self.appliance.id();
-        loop {
-            let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).expect("it runs");
-            match children.split_whitespace().collect::<Vec<_>>()[..] {
-                [] => break,
-                [child] => pid = child.parse().expect("a process has a number"),
-                _ => panic!("{pid} has these children: {children:?}"),
-            }
-        }
-        Pid::from_raw(i32::try_from(pid).expect("a process has a small number"))
+        Pid::from_raw(i32::try_from(self.process()).expect("a process has a small number"))
     }
 
     /// What `run-qemu.sh` and `untornctl` have written to standard error.

@@ -133,3 +133,19 @@ pub fn run(command: &mut Command) -> Vec<u8> {
     );
     output.stdout
 }
+
+/// Returns the last of the programs that a process runs one another by: what `timeout` and the like run.
+///
+/// # Panics
+/// When it does not run, or one of them runs two.
+#[must_use]
+pub fn innermost(mut pid: u32) -> u32 {
+    loop {
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).expect("it runs");
+        match children.split_whitespace().collect::<Vec<_>>()[..] {
+            [] => return pid,
+            [child] => pid = child.parse().expect("a process has a number"),
+            _ => panic!("{pid} has these children: {children:?}"),
+        }
+    }
+}

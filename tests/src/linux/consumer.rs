@@ -15,6 +15,7 @@ use std::time::Duration;
 use host::appliance::die_with_parent;
 
 use super::initramfs::{self, Initramfs};
+use crate::workspace;
 
 /// The longest that any one line may take, and a boot.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -31,6 +32,9 @@ pub const HOST_NQN: &str = "nqn.2014-08.org.nvmexpress:uuid:0b06833d-0000-4000-8
 /// The modules of an initiator. The first ones are asked for by what they do.
 const NETWORK_MODULES: [&str; 4] = ["crct10dif_generic", "crc64_rocksoft_generic", "virtio_net", "nvme_tcp"];
 
+/// The name of what [`Consumer::boot_target`] serves.
+pub const LINUX_TARGET_NQN: &str = "nqn.2014-08.org.nvmexpress:uuid:0b06833d-0000-4000-8000-000000000002";
+
 /// A disk by vhost-user.
 #[derive(Clone, Copy, Debug)]
 pub struct Disk<'a> {
@@ -38,6 +42,35 @@ pub struct Disk<'a> {
     pub socket: &'a Path,
     /// How many queues the driver is to find.
     pub queues: u16,
+}
+
+/// What a consumer is made of.
+#[derive(Clone, Copy, Debug)]
+struct Machine<'a> {
+    initrd: &'a Path,
+    cpus: u16,
+    ram: &'a Path,
+    mebibytes: u64,
+    disks: &'a [Disk<'a>],
+    dimms: &'a [&'a Path],
+    netdevs: &'a [&'a str],
+    /// More words for its kernel.
+    words: &'a str,
+}
+
+impl<'a> Machine<'a> {
+    const fn new(initrd: &'a Path, cpus: u16, ram: &'a Path, mebibytes: u64) -> Self {
+        Self { initrd, cpus, ram, mebibytes, disks: &[], dimms: &[], netdevs: &[], words: "" }
+    }
+}
+
+/// The network of a target.
+#[derive(Clone, Copy, Debug)]
+pub struct TargetNetwork<'a> {
+    /// QEMU's `-netdev` without its id.
+    pub netdev: &'a str,
+    /// The target's address there, in a network of 24 bits.
+    pub address: &'a str,
 }
 
 /// A running consumer. It is killed when it is dropped.
@@ -59,7 +92,8 @@ impl Consumer {
     #[must_use]
     pub fn boot(cpus: u16, ram: &Path, mebibytes: u64, disks: &[Disk<'_>]) -> Self {
         static MADE: OnceLock<PathBuf> = OnceLock::new();
-        Self::boot_from(MADE.get_or_init(|| initrd("consumer", None, &[])), cpus, ram, mebibytes, disks, &[], None)
+        let initrd = MADE.get_or_init(|| initrd("consumer", None, &[]));
+        Self::boot_machine(&Machine { disks, ..Machine::new(initrd, cpus, ram, mebibytes) })
     }
 
     /// As [`Consumer::boot`]; it has a program of ours, too, which it knows as `program`.
@@ -68,7 +102,8 @@ impl Consumer {
     /// As [`Consumer::boot`].
     #[must_use]
     pub fn boot_with(program: &Path, cpus: u16, ram: &Path, mebibytes: u64, disks: &[Disk<'_>]) -> Self {
-        Self::boot_from(&initrd("consumer-with-program", Some(program), &[]), cpus, ram, mebibytes, disks, &[], None)
+        let initrd = initrd("consumer-with-program", Some(program), &[]);
+        Self::boot_machine(&Machine { disks, ..Machine::new(&initrd, cpus, ram, mebibytes) })
     }
 
     /// As [`Consumer::boot_with`], but on NVDIMMs of its own, without label areas, and the drivers for them: a BTT on one is
@@ -79,34 +114,70 @@ impl Consumer {
     #[must_use]
     pub fn boot_on(dimms: &[&Path], program: &Path, cpus: u16, ram: &Path, mebibytes: u64) -> Self {
         let initrd = initrd("consumer-on-dimms", Some(program), &["nfit", "nd_btt", "nd_pmem"]);
-        Self::boot_from(&initrd, cpus, ram, mebibytes, &[], dimms, None)
+        Self::boot_machine(&Machine { dimms, ..Machine::new(&initrd, cpus, ram, mebibytes) })
     }
 
-    /// As [`Consumer::boot`], but without disks: an initiator of NVMe/TCP, with nvme-cli, on a network that is QEMU's `-netdev`
-    /// without its id. Its address is 10.0.2.15, and its name [`HOST_NQN`].
+    /// As [`Consumer::boot`], but without disks: an initiator of NVMe/TCP, with nvme-cli, on networks that are QEMU's `-netdev`
+    /// without its id. Its addresses are 10.0.2.15, 10.0.3.15 and so on, and its name is [`HOST_NQN`].
     ///
     /// # Panics
     /// As [`Consumer::boot`].
     #[must_use]
-    pub fn boot_on_network(netdev: &str, cpus: u16, ram: &Path, mebibytes: u64) -> Self {
+    pub fn boot_on_networks(netdevs: &[&str], cpus: u16, ram: &Path, mebibytes: u64) -> Self {
         static MADE: OnceLock<PathBuf> = OnceLock::new();
         let initrd = MADE.get_or_init(|| initrd("initiator", None, &NETWORK_MODULES));
-        let mut host = Self::boot_from(initrd, cpus, ram, mebibytes, &[], &[], Some(netdev));
-        host.run("ip address add 10.0.2.15/24 dev eth0 && ip link set lo up && ip link set eth0 up");
+        let mut host = Self::boot_machine(&Machine { netdevs, ..Machine::new(initrd, cpus, ram, mebibytes) });
+        host.run("ip link set lo up");
+        for number in 0..netdevs.len() {
+            let (dev, net) = (format!("eth{number}"), number + 2);
+            host.run(&format!("ip address add 10.0.{net}.15/24 dev {dev} && ip link set {dev} up"));
+        }
         host.run(&format!("mkdir -p /etc/nvme && echo {HOST_NQN} >/etc/nvme/hostnqn"));
         host.run(&format!("echo {} >/etc/nvme/hostid", HOST_NQN.rsplit(':').next().expect("its uuid")));
         host
     }
 
-    fn boot_from(
-        initrd: &Path,
-        cpus: u16,
-        ram: &Path,
-        mebibytes: u64,
-        disks: &[Disk<'_>],
-        dimms: &[&Path],
-        netdev: Option<&str>,
-    ) -> Self {
+    /// As [`Consumer::boot_on_networks`], on one.
+    ///
+    /// # Panics
+    /// As [`Consumer::boot`].
+    #[must_use]
+    pub fn boot_on_network(netdev: &str, cpus: u16, ram: &Path, mebibytes: u64) -> Self {
+        Self::boot_on_networks(&[netdev], cpus, ram, mebibytes)
+    }
+
+    /// Boots a target: Linux's own, nvmet-tcp, which has served the BTT on an NVDIMM without a label area under
+    /// [`LINUX_TARGET_NQN`] to all hosts since it came up. It has busybox, and no more modules than it takes.
+    ///
+    /// # Panics
+    /// As [`Consumer::boot`].
+    #[must_use]
+    pub fn boot_target(dimm: &Path, network: TargetNetwork<'_>, cpus: u16, ram: &Path, mebibytes: u64) -> Self {
+        let mut target = Self::start_target(dimm, network, cpus, ram, mebibytes);
+        target.reply("the boot");
+        target
+    }
+
+    /// Starts the same, and does not wait until it is up. It is not asked for anything.
+    ///
+    /// # Panics
+    /// When QEMU does not start.
+    #[must_use]
+    pub fn start_target(dimm: &Path, network: TargetNetwork<'_>, cpus: u16, ram: &Path, mebibytes: u64) -> Self {
+        let TargetNetwork { netdev, address } = network;
+        let (dimms, netdevs, words) = (&[dimm][..], &[netdev][..], format!("untorn_address={address}"));
+        let initrd = linux_target();
+        Self::start_machine(&Machine { dimms, netdevs, words: &words, ..Machine::new(&initrd, cpus, ram, mebibytes) })
+    }
+
+    fn boot_machine(machine: &Machine<'_>) -> Self {
+        let mut consumer = Self::start_machine(machine);
+        consumer.reply("the boot");
+        consumer
+    }
+
+    fn start_machine(machine: &Machine<'_>) -> Self {
+        let Machine { initrd, cpus, ram, mebibytes, disks, dimms, netdevs, words } = *machine;
         let [console, stderr] = ["console", "stderr"].map(|end| ram.with_extension(end));
         let mut command = Command::new("timeout");
         command.args(["--signal=KILL", LIFE, "setpriv", "--pdeathsig", "KILL"]);
@@ -130,16 +201,19 @@ impl Consumer {
         }
         let memory = format!("memory-backend-file,id=mem,share=on,size={mebibytes}M,mem-path={}", ram.display());
         command.args(["-object", &memory, "-serial", "stdio", "-serial", &format!("file:{}", console.display())]);
-        command.arg("-kernel").arg(initrd.with_file_name("kernel/vmlinuz")).arg("-initrd").arg(initrd);
-        command.args(["-append", "console=ttyS1 panic=-1 quiet no_timer_check"]);
+        command.arg("-kernel").arg(linux_kernel()).arg("-initrd").arg(initrd);
+        command.args(["-append", &format!("console=ttyS1 panic=-1 quiet no_timer_check {words}")]);
         for (number, disk) in disks.iter().enumerate() {
             command.args(["-chardev", &format!("socket,id=c{number},path={},reconnect=1", disk.socket.display())]);
             let queues = disk.queues;
             let device = format!("vhost-user-blk-pci,chardev=c{number},num-queues={queues},addr={}", 4 + number);
             command.args(["-device", &device]);
         }
-        if let Some(netdev) = netdev {
-            command.args(["-netdev", &format!("{netdev},id=n0"), "-device", "virtio-net-pci,netdev=n0"]);
+        for (number, netdev) in netdevs.iter().enumerate() {
+            // Each its own Ethernet address, also of several machines on one link.
+            let mac = format!("52:54:00:4c:{:02x}:{number:02x}", u8::from(!dimms.is_empty()));
+            command.args(["-netdev", &format!("{netdev},id=n{number}")]);
+            command.args(["-device", &format!("virtio-net-pci,netdev=n{number},mac={mac}")]);
         }
         let (ours, theirs) = UnixStream::pair().expect("a pair of sockets");
         ours.set_read_timeout(Some(PATIENCE)).expect("a socket takes a timeout");
@@ -147,9 +221,16 @@ impl Consumer {
         command.stderr(Stdio::from(File::create(&stderr).expect("a file for what goes to stderr")));
         die_with_parent(&mut command);
         let qemu = command.spawn().expect("QEMU starts");
-        let mut consumer = Self { qemu, serial: BufReader::new(ours), console, stderr };
-        consumer.reply("the boot");
-        consumer
+        Self { qemu, serial: BufReader::new(ours), console, stderr }
+    }
+
+    /// The process that is its machine.
+    ///
+    /// # Panics
+    /// When it does not run.
+    #[must_use]
+    pub fn process(&self) -> u32 {
+        workspace::innermost(self.qemu.id())
     }
 
     /// Runs a line that must succeed, and returns what it printed.
@@ -252,6 +333,29 @@ impl Drop for Consumer {
     }
 }
 
+/// The kernel that they all boot.
+#[must_use]
+pub fn linux_kernel() -> PathBuf {
+    initramfs::kernel().join("vmlinuz")
+}
+
+/// What [`Consumer::boot_target`] boots from, beside [`linux_kernel`].
+#[must_use]
+pub fn linux_target() -> PathBuf {
+    static MADE: OnceLock<PathBuf> = OnceLock::new();
+    let made = MADE.get_or_init(|| {
+        let kernel = initramfs::kernel();
+        let mut initramfs = Initramfs::new(&kernel);
+        initramfs.file("init", include_bytes!("consumer.sh"));
+        initramfs.file("prepare", include_bytes!("target.sh"));
+        initramfs.program("bin/busybox", &initramfs::program("busybox"));
+        initramfs.modules("modules", &["crct10dif_generic", "crc64_rocksoft_generic", "virtio_pci", "virtio_net"]);
+        initramfs.modules("modules", &["nfit", "nd_btt", "nd_pmem", "nvmet", "nvmet_tcp"]);
+        write(initramfs, &kernel, "target")
+    });
+    made.clone()
+}
+
 /// What it boots from: a file of this name.
 fn initrd(name: &str, program: Option<&Path>, modules: &[&str]) -> PathBuf {
     let kernel = initramfs::kernel();
@@ -270,6 +374,11 @@ fn initrd(name: &str, program: Option<&Path>, modules: &[&str]) -> PathBuf {
     // ext4 and RAID bitmaps ask for this one by what it does.
     initramfs.modules("modules", &["crc32c_generic", "virtio_pci", "virtio_blk", "ext4", "raid1"]);
     initramfs.modules("modules", modules);
+    write(initramfs, &kernel, name)
+}
+
+/// Writes an initramfs to a file of this name, and returns its path.
+fn write(initramfs: Initramfs, kernel: &Path, name: &str) -> PathBuf {
     let path = kernel.with_file_name(format!("{name}.cpio"));
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let beside = path.with_extension(format!("{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed)));

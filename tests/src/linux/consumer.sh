@@ -7,6 +7,7 @@ mount -t devtmpfs dev /dev
 mount -t proc proc /proc
 mount -t sysfs sys /sys
 for module in /modules/*.ko; do insmod "$module" || echo "$module" >/dev/ttyS1; done
+[ ! -f /prepare ] || . /prepare
 stty -F /dev/ttyS0 raw -echo
 exec </dev/ttyS0 >/dev/ttyS0 2>&1
 printf '\0360\n'

@@ -22,7 +22,7 @@ use serde_json::Value;
 use self::initramfs::Initramfs;
 use crate::dimm::Dimm;
 use crate::workspace;
-pub use consumer::{Consumer, Disk, HOST_NQN};
+pub use consumer::{Consumer, Disk, HOST_NQN, LINUX_TARGET_NQN, TargetNetwork, linux_kernel, linux_target};
 pub use exercise::Exercise;
 pub use report::{Job, Make, Phase, Read, Report, Write, sample};
 
