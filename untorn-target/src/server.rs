@@ -23,6 +23,9 @@ const TICK_MS: u16 = 100;
 const SILENCE_S: u32 = 30;
 const ASKS: u32 = 3;
 
+/// How many steps a connection does before the next one has its turn.
+const STEPS_A_TURN: usize = 2;
+
 /// How many connections are accepted before those that there are have their turn.
 const ACCEPTS_A_TURN: usize = 64;
 
@@ -34,6 +37,8 @@ pub struct Server {
     /// What discovery shows, if it is not the address that a host reached.
     advertised: Option<SocketAddr>,
     connections: Vec<Peer>,
+    /// A listener has connections, as far as is known.
+    knocked: bool,
     /// The last accept failed for want of descriptors or memory: the next one waits for a tick.
     short: bool,
     start: Instant,
@@ -43,9 +48,12 @@ pub struct Server {
 struct Peer {
     socket: TcpStream,
     connection: Connection,
-    /// Received, and not taken: from `taken` on.
+    /// Received, and not taken: from `taken` up to `received`.
     input: Vec<u8>,
     taken: usize,
+    received: usize,
+    /// There may be more to receive.
+    readable: bool,
     /// Made, and not sent: from `sent` up to `made`.
     output: Vec<u8>,
     sent: usize,
@@ -68,7 +76,16 @@ impl Server {
         for listener in &listeners {
             listener.set_nonblocking(true)?;
         }
-        Ok(Self { target, disks, listeners, advertised, connections: Vec::new(), short: false, start: Instant::now() })
+        Ok(Self {
+            target,
+            disks,
+            listeners,
+            advertised,
+            connections: Vec::new(),
+            knocked: false,
+            short: false,
+            start: Instant::now(),
+        })
     }
 
     fn now(&self) -> Millis {
@@ -83,7 +100,9 @@ impl Server {
         let mut busy = false;
         loop {
             self.wait(busy)?;
-            self.accept();
+            if self.knocked {
+                self.accept();
+            }
             let now = self.now();
             busy = false;
             for peer in &mut self.connections {
@@ -105,11 +124,15 @@ impl Server {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(why) => return Err(why.into()),
         }
-        let broken =
-            |fd: &PollFd<'_>| fd.revents().is_some_and(|it| it.intersects(PollFlags::POLLERR | PollFlags::POLLHUP));
-        let broken: Vec<_> = all.iter().map(broken).collect();
-        // Also one whose bytes find no room: nothing would be read of it that tells its end.
-        self.connections.iter_mut().zip(broken).for_each(|(peer, broken)| peer.ended |= broken);
+        let seen: Vec<PollFlags> = all.iter().map(|fd| fd.revents().unwrap_or(PollFlags::empty())).collect();
+        let (peers, listeners) = seen.split_at(self.connections.len());
+        for (peer, seen) in self.connections.iter_mut().zip(peers) {
+            // Also one whose bytes find no room: nothing would be read of it that tells its end.
+            peer.ended |= seen.intersects(PollFlags::POLLERR | PollFlags::POLLHUP);
+            peer.readable |= seen.contains(PollFlags::POLLIN);
+        }
+        // After a failure it is tried again, whatever is seen.
+        self.knocked = self.short || listeners.iter().any(|seen| seen.contains(PollFlags::POLLIN));
         Ok(())
     }
 
@@ -155,14 +178,26 @@ fn watch(socket: &TcpStream) -> nix::Result<()> {
 
 impl Peer {
     fn new(socket: TcpStream, connection: Connection) -> Self {
-        let (input, output) = (Vec::new(), Vec::new());
-        Self { socket, connection, input, taken: 0, output, sent: 0, made: 0, ended: false }
+        // Not touched, and so no memory, before they are used.
+        let [input, output] = [(); 2].map(|()| vec![0; BUFFER_BYTES]);
+        Self {
+            socket,
+            connection,
+            input,
+            taken: 0,
+            received: 0,
+            readable: true,
+            output,
+            sent: 0,
+            made: 0,
+            ended: false,
+        }
     }
 
     /// What is waited for.
     fn interest(&self) -> PollFlags {
         let mut flags = PollFlags::empty();
-        flags.set(PollFlags::POLLIN, !self.ended && self.input.len() < BUFFER_BYTES);
+        flags.set(PollFlags::POLLIN, !self.ended && self.received < BUFFER_BYTES);
         flags.set(PollFlags::POLLOUT, self.sent < self.made);
         flags
     }
@@ -171,21 +206,25 @@ impl Peer {
         self.ended || self.connection.is_closed() && self.sent == self.made
     }
 
-    /// Moves what can be moved, and does a step. Returns whether there is more to do at once.
+    /// Moves what can be moved, and does some steps. Returns whether there is more to do at once.
     fn serve(&mut self, target: &Target, disks: &mut Disks, now: Millis) -> bool {
+        // Mostly the second one finds that there is nothing left, which spares a look at all sockets.
+        (0..STEPS_A_TURN).all(|_| self.serve_step(target, disks, now))
+    }
+
+    /// Does one of them.
+    fn serve_step(&mut self, target: &Target, disks: &mut Disks, now: Millis) -> bool {
         self.receive();
         // What it sent again by another connection must not be overtaken.
         if self.ended {
             return false;
         }
-        self.taken += self.connection.input(target, &self.input[self.taken..], now);
-        if self.taken == self.input.len() {
-            self.input.clear();
-            self.taken = 0;
+        self.taken += self.connection.input(target, &self.input[self.taken..self.received], now);
+        if self.taken == self.received {
+            (self.taken, self.received) = (0, 0);
         }
         let more = self.connection.step(target, disks, now);
         if self.sent == self.made {
-            self.output.resize(BUFFER_BYTES, 0);
             (self.sent, self.made) = (0, self.connection.output(disks, &mut self.output));
         }
         self.send();
@@ -193,23 +232,21 @@ impl Peer {
     }
 
     fn receive(&mut self) {
-        let from = self.input.len();
-        if self.ended || from == BUFFER_BYTES {
+        if self.ended || !self.readable || self.received == BUFFER_BYTES {
             return;
         }
-        self.input.resize(BUFFER_BYTES, 0);
-        let got = match self.socket.read(&mut self.input[from..]) {
-            Ok(0) => {
-                self.ended = true;
-                0
+        match self.socket.read(&mut self.input[self.received..]) {
+            Ok(0) => self.ended = true,
+            Ok(got) => {
+                // A socket that had less than there was room for has no more, or is seen to have.
+                self.readable = self.received + got == BUFFER_BYTES;
+                self.received += got;
             }
-            Ok(got) => got,
             Err(why) => {
+                self.readable = why.kind() == ErrorKind::Interrupted;
                 self.ended = !matches!(why.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted);
-                0
             }
-        };
-        self.input.truncate(from + got);
+        }
     }
 
     fn send(&mut self) {
