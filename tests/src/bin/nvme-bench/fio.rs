@@ -68,9 +68,10 @@ pub(crate) struct Run {
     pub(crate) latency_us: [f64; 2],
     /// Frames on the link for each operation, both ways.
     pub(crate) frames: f64,
-    /// Microseconds of CPU for each operation, of the target's machine and of the initiator's.
-    pub(crate) target_us: f64,
-    pub(crate) initiator_us: f64,
+    /// Microseconds of CPU for each operation, of the target's machine and of the initiator's: of all of their QEMU, and of
+    /// its devices.
+    pub(crate) target_us: [f64; 2],
+    pub(crate) initiator_us: [f64; 2],
 }
 
 pub(crate) fn median(values: impl Iterator<Item = f64>) -> f64 {

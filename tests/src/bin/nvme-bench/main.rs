@@ -93,17 +93,21 @@ fn show(points: &[(Point, [Vec<Run>; 2])]) {
         let (p50, p99) = ((at(ours, 0), at(theirs, 0)), (at(ours, 1), at(theirs, 1)));
         println!("| {point} | {} | {} | {} | {} | {} |", p50.0, p50.1, spread(ratios, 2), p99.0, p99.1);
     }
-    println!("\n| of an operation | untorn | Linux |\n|---|---|---|");
+    println!(
+        "\n| of an operation | frames | target, us of CPU | of it devices | initiator, us of CPU | of it devices |"
+    );
+    println!("|---|---|---|---|---|---|");
     type Value = fn(&Run) -> f64;
-    let values: [(&str, Value); 3] = [
-        ("frames", |run| run.frames),
-        ("us of the target's CPUs", |run| run.target_us),
-        ("us of the initiator's CPUs", |run| run.initiator_us),
-    ];
+    let values: [Value; 4] =
+        [|run| run.target_us[0], |run| run.target_us[1], |run| run.initiator_us[0], |run| run.initiator_us[1]];
     for (point, runs) in points {
-        for (name, value) in values {
-            let [ours, theirs] = runs.each_ref().map(|runs| median(runs.iter().map(value)));
-            println!("| {point}: {name} | {ours:.1} | {theirs:.1} |");
+        for (runs, name) in runs.iter().zip(["untorn", "Linux"]) {
+            let frames = median(runs.iter().map(|run| run.frames));
+            let [target, target_devices, initiator, initiator_devices] =
+                values.map(|value| median(runs.iter().map(value)));
+            println!(
+                "| {point}, {name} | {frames:.1} | {target:.0} | {target_devices:.0} | {initiator:.0} | {initiator_devices:.0} |"
+            );
         }
     }
 }
