@@ -57,7 +57,8 @@ pub fn commands(now: &BTreeMap<String, String>, wanted: &BTreeMap<String, String
     let gone = now.keys().filter(|key| !wanted.contains_key(*key) && is_settable(key));
     let gone = gone.map(|key| client::line(["config", "unset", key]));
     // Who may use a subsystem comes after what makes it, and a namespace is disabled when it is not served any more.
-    let mut order: Vec<_> = wanted.iter().filter(|(key, _)| Key::named(key).is_some()).collect();
+    let mut order: Vec<_> =
+        wanted.iter().filter(|(key, _)| Key::named(key).is_some_and(|key| key.when == When::AtOnce)).collect();
     order.sort_by_key(|(key, _)| [NVME_ALLOW, DISABLED].iter().position(|late| late == key).map_or(0, |at| at + 1));
     let changed = order.into_iter().filter(|(key, value)| now.get(*key) != Some(value));
     let changed = changed.map(|(key, value)| client::line(["config", "set", key, value]));

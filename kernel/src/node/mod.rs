@@ -327,7 +327,8 @@ impl<M: Machine> Node<M> {
         slots.push(NamespaceSlot { namespace, behind_windows, state: State::Disabled });
         let place = SlotPlace { region, namespace: slots.len() - 1 };
         let slot = self.at(place);
-        if self.stays_disabled(|name| slot.is_called(name)) {
+        let uuid = slot.namespace.labelling.as_ref().map(|labelling| labelling.uuid);
+        if self.stays_disabled(|name| slot.is_called(name), uuid) {
             let what = format_args!("stays disabled: enable-namespace serves it");
             self.tell(Severity::Info, Kind::Namespace, &slot.namespace.id, what);
         } else {

@@ -33,6 +33,8 @@ pub enum When {
     AtOnce,
     /// Before any medium is read: only the command line can have it.
     OnCommandLine,
+    /// By itself, when the rest is saved.
+    BySave,
 }
 
 /// `netN`.
@@ -50,6 +52,8 @@ pub const DISABLED: &str = "disabled";
 pub const EXPORT: &str = "export";
 /// The name of the port of pages.
 pub const METRICS: &str = "metrics";
+/// The name of the one that has what names stood for.
+pub const NAMES: &str = "names";
 /// The name of the hosts that may connect.
 pub const NVME_ALLOW: &str = "nvme.allow";
 /// The name of NVMe/TCP's devices.
@@ -72,6 +76,13 @@ pub static KEYS: &[Key] = &[
     key(EXPORT, "all", Form::Items, "devices that the bridge is offered, or all, or none"),
     key(METRICS, "off", Form::One, "the TCP port of a page for people, and of /metrics for Prometheus, or off"),
     key(INTERFACE, "dhcp", Form::One, "an interface's addresses: dhcp, off, or ADDRESS/PREFIX,…,gateway=ADDRESS"),
+    Key {
+        name: NAMES,
+        default: "none",
+        form: Form::Items,
+        when: When::BySave,
+        summary: "what the names in other keys stood for when they were saved: NAME:UUID",
+    },
     key(NVME_ALLOW, "none", Form::Items, "hosts that may connect: HOSTNQN or any, then =NQN, then =SECRET, or none"),
     key(NVME_EXPORT, "none", Form::Items, "devices that are served by NVMe/TCP: DEV or DEV=NQN, or none"),
     Key {

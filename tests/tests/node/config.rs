@@ -390,3 +390,44 @@ fn what_was_stored_and_is_gone_is_told() {
     let config = node.done("config");
     assert_eq!((&config["copies"], &config["unsaved"]), (&json!([]), &json!(true)), "{config}");
 }
+
+#[test]
+fn a_disk_that_has_got_another_one_s_name_is_not_served_in_its_place() {
+    let dimm = labelled(112);
+    let node_on = || {
+        let nic = net::mock::FakeNic::new(net::nic::Mac([0x52, 0x54, 0, 0x75, 0x6e, 0]));
+        let network = vec![kernel::node::network::NetworkDevice { nic: Box::new(nic), cpu: btt::CpuIndex(0) }];
+        let areas = vec![(1, dimm.labels.expect("it has labels"))].into_iter().collect();
+        let hardware = Hardware { nfits: vec![nfit_of(&[dimm])], areas, network, ..Hardware::default() };
+        hardware.memory(dimm.base, dimm.memory).boot()
+    };
+    let mut node = node_on();
+    node.done("init-labels nmem0");
+    for _ in 0..3 {
+        node.done("create-namespace -s 16M");
+    }
+    node.done("config set nvme.export pmem0.1s=nqn.b,pmem0.2s=nqn.c");
+    node.done("config save");
+    drop(node);
+    let mut node = node_on();
+    assert_eq!(node.done("status")["nvme"].as_array().map(Vec::len), Some(2), "names are as they were");
+    node.done("destroy-namespace namespace0.0 -f");
+    drop(node);
+    // Now the second one is the first.
+    let mut node = node_on();
+    assert_eq!(node.done("status")["nvme"], Value::Null);
+    let told = findings(&mut node);
+    assert!(told.len() == 2 && told[0].contains("pmem0.1s is another disk"), "{told:?}");
+    drop(node);
+
+    let mut node = node_on();
+    node.done("config set nvme.export none");
+    node.done("disable-namespace namespace0.1");
+    node.done("config save");
+    node.done("destroy-namespace namespace0.0 -f");
+    drop(node);
+    let mut node = node_on();
+    let enabled = node.done("list -N")["result"].clone();
+    let enabled: Vec<_> = enabled.as_array().expect("a list").iter().filter(|it| it["mode"] == "sector").collect();
+    assert!(enabled.is_empty(), "it stays disabled under its new name: {enabled:?}");
+}

@@ -81,6 +81,11 @@ impl<M: Machine> ConfigAdmin for Node<M> {
             self.make_config_namespace(None)?;
             places = self.writable_config_places();
         }
+        let names = self.names_now();
+        match names.as_str() {
+            "none" => self.config.layers.unset(keys::NAMES),
+            names => self.config.layers.set(keys::NAMES, names).map_err(|why| AdminError::failed(why.to_string()))?,
+        }
         let settings = self.config.layers.to_save();
         let sequence = self.config.sequence.next();
         let (mut written, mut failed) = (Vec::new(), Vec::new());

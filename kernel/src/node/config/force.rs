@@ -80,9 +80,12 @@ impl<M: Machine> Node<M> {
                 None => Vec::from([format!("{name}: there is no such key: it is kept, and does nothing")]),
                 // Namespaces have been opened by one of these, and are offered by the other.
                 Some(_) if name == keys::DISABLED || name == keys::EXPORT => Vec::new(),
-                Some(key) if key.when == When::OnCommandLine => Vec::new(),
+                Some(key) if key.when != When::AtOnce => Vec::new(),
                 Some(key) if key.form == Form::Items => {
-                    let begun = items(&value).map(|item| self.begin(&name, item));
+                    let begun = items(&value).map(|item| match self.check_name(&name, item) {
+                        Ok(()) => self.begin(&name, item),
+                        other => other,
+                    });
                     begun.filter_map(|result| Some(format!("{name}: {}", result.err()?))).collect()
                 }
                 Some(_) => match self.put_one_in_force(&name, &value) {
@@ -106,10 +109,13 @@ impl<M: Machine> Node<M> {
         let Some(key) = Key::named(name) else {
             return Err(AdminError::not_found(format!("no key \"{name}\": config shows what there is")));
         };
-        if key.when == When::OnCommandLine {
-            return Err(AdminError::usage(format!(
-                "{name} is read before any medium is: only the command line can have it"
-            )));
+        match key.when {
+            When::AtOnce => {}
+            When::OnCommandLine => {
+                let why = format!("{name} is read before any medium is: only the command line can have it");
+                return Err(AdminError::usage(why));
+            }
+            When::BySave => return Err(AdminError::usage(format!("{name} is set by config save"))),
         }
         let before = String::from(self.config.layers.value(name));
         match (key.form, name) {

@@ -33,8 +33,10 @@ use drivers::medium::AnyMedium;
 use nvdimm::namespace::Namespace;
 use service::config::keys::{self, INTERFACE};
 use service::config::record::Sequence;
-use service::config::{Layers, Settings};
+use service::config::{Layers, Settings, Source};
+use service::error::AdminError;
 use service::events::{Kind, Severity};
+use uuid::Uuid;
 
 use super::attach::{Mapped, medium, starts_btt};
 use super::{Machine, Node};
@@ -122,6 +124,13 @@ impl Config {
             Some(best) if best.0 >= it.0 => Some(best),
             _ => Some(it),
         })
+    }
+
+    /// Returns what a name stood for when it was saved.
+    fn uuid_of(&self, name: &str) -> Option<Uuid> {
+        let named =
+            |item: &str| item.split_once(':').filter(|(own, _)| *own == name).and_then(|(_, uuid)| uuid.parse().ok());
+        keys::items(self.layers.value(keys::NAMES)).find_map(named)
     }
 
     /// Returns whether something is in force, or was, that no copy has.
@@ -216,9 +225,37 @@ impl<M: Machine> Node<M> {
         self.config.layers.names(interfaces)
     }
 
-    /// Returns whether a namespace is to stay closed: an admin disabled it, and saved that.
-    pub(super) fn stays_disabled(&self, is_called: impl Fn(&str) -> bool) -> bool {
-        keys::items(self.config.layers.value(keys::DISABLED)).any(is_called)
+    /// Returns whether a namespace is to stay closed: an admin disabled it, and saved that. So is another one that has its name
+    /// now: which of them was meant is for a person to say.
+    pub(super) fn stays_disabled(&self, is_called: impl Fn(&str) -> bool, uuid: Option<Uuid>) -> bool {
+        let is_it = |item: &str| is_called(item) || (uuid.is_some() && self.config.uuid_of(item) == uuid);
+        keys::items(self.config.layers.value(keys::DISABLED)).any(is_it)
+    }
+
+    /// Refuses a device that has the name of one that was saved, and is another one: names count by address.
+    fn check_name(&self, key: &str, item: &str) -> Result<(), AdminError> {
+        let dev = item.split_once('=').map_or(item, |(dev, _)| dev);
+        let (_, source) = self.config.layers.get(key);
+        let saved = self.config.uuid_of(dev).filter(|_| key == keys::NVME_EXPORT && source == Source::Stored);
+        match (saved, self.disk(dev)) {
+            (Some(saved), Ok(disk)) if disk.btt.uuid() != saved => Err(AdminError::failed(format!(
+                "{dev} is another disk than the one that was saved ({saved}), and not served: export {dev} --nvme serves it"
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// Returns what the names in the configuration stand for now.
+    fn names_now(&self) -> String {
+        let served = keys::items(self.config.layers.value(keys::NVME_EXPORT));
+        let served = served.map(|item| item.split_once('=').map_or(item, |(dev, _)| dev));
+        let served = served.filter_map(|dev| Some((dev, self.disk(dev).ok()?.btt.uuid())));
+        let disabled = keys::items(self.config.layers.value(keys::DISABLED)).filter_map(|name| {
+            let slot = self.at(self.place(name).ok()?);
+            Some((name, slot.namespace.labelling.as_ref()?.uuid))
+        });
+        let all: Vec<String> = served.chain(disabled).map(|(name, uuid)| format!("{name}:{uuid}")).collect();
+        keys::of_items(all.iter().map(String::as_str))
     }
 
     /// Returns whether consumers are offered a device.
