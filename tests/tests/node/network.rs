@@ -2,6 +2,7 @@
 
 use std::net::Ipv4Addr;
 
+use bench::initiator::{self, ANY_CONTROLLER, INIT_BYTES, RESPONSE};
 use btt::CpuIndex;
 use fake_machine::{BASE, Booted, Hardware, MIB, Memory, nfit_of};
 use kernel::node::network::NetworkDevice;
@@ -317,6 +318,67 @@ fn a_disk_is_served_over_it_once_it_is_exported_and_no_host_may_use_it_until_it_
     node.done("unexport pmem0s --nvme");
     assert!(node.done("status").get("nvme").is_none());
     node.done("destroy-namespace namespace0.0 -f");
+}
+
+/// The port that a segment is for, if it accepts a connection (SYN and ACK) that was asked for.
+fn accepts(frame: &[u8]) -> Option<u16> {
+    const SYN_AND_ACK: u8 = 0x12;
+    let is_tcp = frame.get(12..14)? == [8, 0] && *frame.get(23)? == 6;
+    (is_tcp && frame.get(47)? & 0x3f == SYN_AND_ACK).then(|| u16::from_be_bytes([frame[36], frame[37]]))
+}
+
+#[test]
+fn ten_thousand_half_open_connections_take_bounded_memory_and_an_allowed_host_connects_all_the_same() {
+    let memory = Memory::new(32 * MIB);
+    let dimm = fake_machine::Dimm { base: BASE, memory, flags: 0, labels: None };
+    let hardware = Hardware { nfits: vec![nfit_of(&[dimm])], ..Hardware::default() }.memory(BASE, memory);
+    let mut wired = Wired::on(hardware, 1, "net0=10.0.2.15/24");
+    wired.booted.done("create-namespace");
+    let nqn = wired.booted.done("export pmem0s --nvme")["nqn"].as_str().expect("a name").to_owned();
+    wired.booted.done("allow nqn.host");
+    wired.run();
+    let most = wired.booted.done("stats")["nvme"]["connections_max"].as_u64().expect("a bound");
+    wired.nics[0].ends().room = 100_000;
+
+    for number in 0..10_000 {
+        for port in [4420, 8009] {
+            wired.nics[0].ends().to_nic.push_back(PEER.connects(mac(0), OURS, number, port));
+        }
+        if number % 10 == 0 {
+            wired.booted.node.networks().poll(CpuIndex(1), wired.now_ns);
+            wired.nics[0].ends().from_nic.clear();
+        }
+        if number % 2500 == 0 {
+            let mut host = Client::new(PEER, wired.nics[0].clone());
+            let handle = host.connect(OURS, 4420);
+            pump(&mut wired, &mut host);
+            assert!(host.is_open(handle), "after {number}");
+            let words = [initiator::init_request(), initiator::connect(&nqn, "nqn.host", 0, ANY_CONTROLLER)];
+            host.send(handle, &words.concat());
+            pump(&mut wired, &mut host);
+            let mut reply = Vec::new();
+            host.receive(handle, &mut reply);
+            let answer = reply.get(INIT_BYTES..).and_then(initiator::next).expect("a reply to Connect");
+            assert_eq!((answer.kind, answer.status), (RESPONSE, 0), "after {number}");
+            host.socket(handle).close();
+            pump(&mut wired, &mut host);
+        }
+    }
+    // Those that it still knows it answers again after a second: no more than have a place, each with its buffers.
+    while wired.booted.node.networks().poll(CpuIndex(1), wired.now_ns) {}
+    wired.nics[0].ends().from_nic.clear();
+    wired.run();
+    let known: Vec<u16> = wired.nics[0].ends().from_nic.iter().filter_map(|frame| accepts(frame)).collect();
+    let places = most + most.div_ceil(4);
+    assert!((1..=places).contains(&(known.len() as u64)), "{} of {places}", known.len());
+    (0..5).for_each(|_| wired.run());
+    wired.nics[0].ends().from_nic.clear();
+    (0..5).for_each(|_| wired.run());
+    assert_eq!(
+        wired.nics[0].ends().from_nic.iter().filter_map(|frame| accepts(frame)).count(),
+        0,
+        "they are forgotten"
+    );
 }
 
 #[test]
