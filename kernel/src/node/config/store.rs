@@ -1,6 +1,6 @@
 //! Two copies of the settings on a medium, which a power cut at any moment leaves as one of: those before, the new ones.
 //!
-//! # Order
+//! # Order (invariant 19)
 //! A save writes the copy that is not in force first, makes it durable, and only then the other one. A copy's checksum covers
 //! its header and its lines, so what a cut leaves of one that is being written is no copy: the other one counts, which is the
 //! one that was in force or, while the second is written, the new one, whose sequence is greater. In the end both are alike,
