@@ -88,9 +88,9 @@ pub enum Verb {
     },
     /// Shows or changes the configuration, or moves it to or from a file
     ///
-    /// export [FILE] writes all that is not as by default as JSON; secrets are left out. import [FILE] sets all that, gives all
-    /// else its default, and saves it. Without FILE: standard output, and standard input. Other words go to the appliance:
-    /// show, set KEY VALUE, unset KEY, save, reset.
+    /// export writes all that is not as by default as JSON; secrets are left out. import sets all that, gives all else its
+    /// default, and saves it. Either takes a file's name; else it is standard output, or standard input. Other words go to the
+    /// appliance: show, set KEY VALUE, unset KEY, save, reset.
     Config {
         /// Whom to ask.
         #[command(flatten)]

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | 0 | 64 | the header: magic, version, number of the boot, how it ended, CRC-32C |
 //! | 64 | 4032 | what the console was asked before: CRC-32C, length, lines |
-//! | 4096 | 28672 | the slots of events ([`super::record`]) |
+//! | 4096 | 28672 | the slots of events (`super::record`) |
 //!
 //! Nothing of it is believed: firmware, a loader or a guest before us may have written there, and after a power cut it is
 //! anything. The header, the lines and each slot have a checksum, and a slot counts only with the header's boot.

@@ -14,7 +14,7 @@
 //! left out. A mode that a person asks for, with a keyboard whose Enter is CR, takes CR alone for the end of a line, too, and ^C
 //! takes a line back there: nobody is locked out.
 //!
-//! A reply that is longer than the screen comes a page at a time, if the terminal has told its size ([`screen`]), nothing has
+//! A reply that is longer than the screen comes a page at a time, if the terminal has told its size (`screen`), nothing has
 //! been typed ahead and the configuration's `console.pager` is on. A program does not tell a size, and so is never waited for.
 //!
 //! In the modes for programs and beside a person each line gets exactly one reply, and nothing else is sent (in the
