@@ -75,7 +75,6 @@ pub static KEYS: &[Key] = &[
     key(DISABLED, "none", Form::Items, "namespaces that stay disabled, or none"),
     key(EXPORT, "all", Form::Items, "devices that the bridge is offered, or all, or none"),
     key(METRICS, "off", Form::One, "the TCP port of a page for people, and of /metrics for Prometheus, or off"),
-    key(INTERFACE, "dhcp", Form::One, "an interface's addresses: dhcp, off, or ADDRESS/PREFIX,…,gateway=ADDRESS"),
     Key {
         name: NAMES,
         default: "none",
@@ -83,6 +82,7 @@ pub static KEYS: &[Key] = &[
         when: When::BySave,
         summary: "what the names in other keys stood for when they were saved: NAME:UUID",
     },
+    key(INTERFACE, "dhcp", Form::One, "an interface's addresses: dhcp, off, or ADDRESS/PREFIX,…,gateway=ADDRESS"),
     key(NVME_ALLOW, "none", Form::Items, "hosts that may connect: HOSTNQN or any, then =NQN, then =SECRET, or none"),
     key(NVME_EXPORT, "none", Form::Items, "devices that are served by NVMe/TCP: DEV or DEV=NQN, or none"),
     Key {
