@@ -61,7 +61,9 @@ pub(super) fn run(bytes: &[u8]) {
         let mut again = hardware().boot();
         let after = again.done("config")["keys"].clone();
         for (before, after) in before.as_array().expect("a list").iter().zip(after.as_array().expect("a list")) {
-            assert_eq!((&before["key"], &before["value"]), (&after["key"], &after["value"]));
+            assert_eq!(before["key"], after["key"]);
+            // A save notes what names stand for.
+            assert!(before["key"] == "names" || before["value"] == after["value"], "{before} {after}");
         }
         again.done("config reset");
         again.done("config save -f");
