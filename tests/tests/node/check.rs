@@ -59,25 +59,6 @@ fn a_lost_info_block_is_damage_and_names_its_copy() {
 }
 
 #[test]
-fn a_long_check_says_how_far_it_is_and_a_short_one_does_not() {
-    let mut node = boot_one(Memory::new(32 * MIB));
-    node.done("create-namespace -l 512");
-    let said = |node: &Booted| {
-        let is_progress = |line: &&String| line.starts_with("namespace0.0: checked ") && line.ends_with(" %");
-        node.node.machine().logged().iter().filter(is_progress).count()
-    };
-    node.done("check-namespace namespace0.0");
-    node.done("check-namespace namespace0.0 -R");
-    assert_eq!(said(&node), 0);
-    node.node.machine().hurry();
-    node.done("check-namespace namespace0.0");
-    let of_check = said(&node);
-    assert!(of_check > 0);
-    node.done("check-namespace namespace0.0 -R");
-    assert!(said(&node) > of_check);
-}
-
-#[test]
 fn a_map_entry_past_the_end_turns_the_arena_read_only_and_list_says_why() {
     let memory = Memory::new(32 * MIB);
     let mut node = boot_one(memory);

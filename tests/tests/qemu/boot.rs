@@ -19,7 +19,8 @@ fn serves(route: &str, qemu: &[&str], options: &[&str]) {
     let mut appliance = builder.qemu(qemu).boot();
     let sector = vec![0x42; 4096];
     let said = |line: &str| appliance.boot_log.iter().any(|it| it.ends_with(line));
-    assert!(said(&format!("command line: {append}")), "{:?}", appliance.boot_log);
+    // untornctl needs a person's console.
+    assert!(said(&format!("command line: {append} console=person")), "{:?}", appliance.boot_log);
     assert!(said("untorn 0.1.0"), "{:?}", appliance.boot_log);
     appliance.ask("init-labels nmem0");
     appliance.ask("create-namespace");
