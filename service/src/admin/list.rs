@@ -280,7 +280,7 @@ struct Region<'a> {
     dev: &'a str,
     size: Number,
     #[serde(skip_serializing_if = "Option::is_none")]
-    align: Option<u64>,
+    align: Option<Number>,
     available_size: Number,
     #[serde(skip_serializing_if = "Option::is_none")]
     max_available_extent: Option<Number>,
@@ -334,7 +334,7 @@ fn regions(bus: &inventory::Bus, choice: Choice) -> Vec<Region<'_>> {
         .map(|region| Region {
             dev: &region.dev,
             size: choice.size(region.size),
-            align: region.align,
+            align: region.align.map(|bytes| choice.size(bytes)),
             available_size: choice.size(region.available_size),
             max_available_extent: region.max_available_extent.map(|bytes| choice.size(bytes)),
             region_type: region.region_type,

@@ -239,7 +239,7 @@ fn media_travel_between_the_appliance_and_linux_and_both_find_them_sound_and_lis
     let broken = ["torn", "misplaced", "unreadable", "foreign"].map(|kind| verify[kind].as_u64().unwrap());
     assert!(broken == [0; 4] && verify["good"].as_u64() > Some(0), "{verify}");
     let lists: Vec<String> =
-        ["-N", "-R", "-D", "-BDRN", "-vN", "-vvv", "-NRi", "-BDRNiu", "-NM", "-NR -r 0"].map(str::to_owned).into();
+        ["-N", "-R", "-D", "-BDRN", "-vN", "-vvv", "-NRi", "-NM", "-NR -r 0"].map(str::to_owned).into();
     let ours: BTreeMap<String, Value> = lists
         .iter()
         .map(|options| (options.clone(), appliance.ask(&format!("list {options}"))["result"].clone()))
