@@ -42,17 +42,7 @@ impl Link {
 
     /// Lets so much time pass, in steps of 10 ms.
     fn run(&mut self, ns: u64) {
-        for _ in 0..ns.div_ceil(10 * MS) {
-            self.now_ns += 10 * MS;
-            for _ in 0..4 {
-                let mut steps = 0;
-                while self.network.step(self.now_ns) {
-                    steps += 1;
-                    assert!(steps < 10_000, "it comes to rest");
-                }
-                self.client.poll(self.now_ns);
-            }
-        }
+        self.client.run(&mut self.network, &mut self.now_ns, ns, 10 * MS);
     }
 
     /// Sends all of `data` by a connection in pieces, and returns as much as comes back.

@@ -4,11 +4,8 @@
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
 
-use crate::workspace;
+use crate::qemu_socket::QemuSocket;
 
 /// The number of the instruction pointer among an x86-64 CPU's registers.
 const RIP: u32 = 16;
@@ -18,21 +15,19 @@ const LOOP: &str = "ebfe";
 
 /// Where a QEMU will have its stub.
 #[derive(Debug)]
-pub struct Socket(PathBuf);
+pub struct Socket(QemuSocket);
 
 impl Socket {
     /// A place that is not in use.
     #[must_use]
     pub fn new() -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("{}-{}.gdb", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        Self(workspace::folder("test-dimms").join(name))
+        Self(QemuSocket::new("-gdb"))
     }
 
     /// The arguments by which QEMU makes it.
     #[must_use]
     pub fn arguments(&self) -> [String; 2] {
-        ["-gdb".to_owned(), format!("unix:{},server=on,wait=off", self.0.display())]
+        self.0.arguments()
     }
 
     /// Puts an endless loop at `at`, which no CPU needs any more, and has a CPU go on there.
@@ -40,8 +35,7 @@ impl Socket {
     /// # Panics
     /// When QEMU refuses it.
     pub fn sticks(&self, cpu: u32, at: u64) {
-        let stream = UnixStream::connect(&self.0).expect("QEMU's stub listens");
-        stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a socket has time-outs");
+        let stream = self.0.connect();
         let mut stub = Stub(stream);
         let thread = cpu + 1;
         // Only who has asked how registers are described may set one.
@@ -60,13 +54,6 @@ impl Socket {
 impl Default for Socket {
     fn default() -> Self {
         Self::new()
-    }
-}
-
-impl Drop for Socket {
-    fn drop(&mut self) {
-        // QEMU may have removed it.
-        let _ = std::fs::remove_file(&self.0);
     }
 }
 

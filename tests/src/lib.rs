@@ -35,4 +35,5 @@ pub mod monitor;
 pub mod mutants;
 pub mod place;
 pub mod pmdk;
+mod qemu_socket;
 pub mod workspace;

@@ -2,31 +2,26 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::workspace;
+use crate::qemu_socket::QemuSocket;
 
 /// Where a QEMU will have its monitor.
 #[derive(Debug)]
-pub struct Socket(PathBuf);
+pub struct Socket(QemuSocket);
 
 impl Socket {
     /// A place that is not in use.
     #[must_use]
     pub fn new() -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("{}-{}.qmp", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        Self(workspace::folder("test-dimms").join(name))
+        Self(QemuSocket::new("-qmp"))
     }
 
     /// The arguments by which QEMU makes it.
     #[must_use]
     pub fn arguments(&self) -> [String; 2] {
-        ["-qmp".to_owned(), format!("unix:{},server=on,wait=off", self.0.display())]
+        self.0.arguments()
     }
 
     /// Connects to a QEMU that has started.
@@ -35,8 +30,7 @@ impl Socket {
     /// When it does not reply.
     #[must_use]
     pub fn connect(&self) -> Monitor {
-        let stream = UnixStream::connect(&self.0).expect("QEMU's monitor listens");
-        stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a socket has time-outs");
+        let stream = self.0.connect();
         let mut monitor = Monitor(BufReader::new(stream));
         monitor.line(); // the greeting
         monitor.execute(&json!({"execute": "qmp_capabilities"}));
@@ -47,13 +41,6 @@ impl Socket {
 impl Default for Socket {
     fn default() -> Self {
         Self::new()
-    }
-}
-
-impl Drop for Socket {
-    fn drop(&mut self) {
-        // QEMU may have removed it.
-        let _ = std::fs::remove_file(&self.0);
     }
 }
 

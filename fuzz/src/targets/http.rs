@@ -21,9 +21,6 @@ const PORT: u16 = 9100;
 /// As many clients send at a time.
 const CLIENTS: usize = 3;
 
-/// More steps than any number of bytes takes here.
-const STEPS_MAX: usize = 10_000;
-
 struct Pages;
 
 impl Site for Pages {
@@ -50,15 +47,7 @@ struct Link {
 
 impl Link {
     fn run(&mut self, ns: u64) {
-        self.now_ns += ns;
-        for _ in 0..6 {
-            let mut steps = 0;
-            while self.network.step(self.now_ns) {
-                steps += 1;
-                assert!(steps < STEPS_MAX, "it comes to rest");
-            }
-            self.client.poll(self.now_ns);
-        }
+        self.client.run(&mut self.network, &mut self.now_ns, ns, u64::MAX / 2);
     }
 
     /// What comes; it is a reply, or the beginning of one.

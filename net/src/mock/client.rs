@@ -13,10 +13,17 @@ use smoltcp::time::Instant;
 use smoltcp::wire::{EthernetAddress, IpCidr};
 
 use super::{FakeNic, Host};
+use crate::network::Network;
 use crate::nic::{HEADER_BYTES, MTU_DEFAULT};
 
 /// The bytes of a connection's buffer, each way.
 const BUFFER_BYTES: usize = 8192;
+
+/// The turns of either end in a piece of time.
+const TURNS: usize = 6;
+
+/// More steps than an interface makes in a turn.
+const STEPS_MAX: usize = 10_000;
 
 /// Where the numbers of its ports begin.
 const FIRST_PORT: u16 = 40_000;
@@ -106,6 +113,29 @@ pub struct Client {
 }
 
 impl Client {
+    /// Lets so much time pass on the link, in pieces of at most `piece_ns`: the interface at the other end and this machine have
+    /// several turns in each.
+    ///
+    /// # Panics
+    /// When the interface does not come to rest.
+    pub fn run(&mut self, network: &mut Network, now_ns: &mut u64, ns: u64, piece_ns: u64) {
+        let end = *now_ns + ns;
+        loop {
+            *now_ns = end.min(*now_ns + piece_ns);
+            for _ in 0..TURNS {
+                let mut steps = 0;
+                while network.step(*now_ns) {
+                    steps += 1;
+                    assert!(steps < STEPS_MAX, "it comes to rest");
+                }
+                self.poll(*now_ns);
+            }
+            if *now_ns == end {
+                return;
+            }
+        }
+    }
+
     /// A machine at the other end of this device's wire.
     ///
     /// # Panics
