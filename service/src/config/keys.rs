@@ -121,6 +121,12 @@ pub fn items(value: &str) -> impl DoubleEndedIterator<Item = &str> {
     value.split(',').filter(|item| !item.is_empty() && *item != "none")
 }
 
+/// Returns the parts of an item of `nvme.export`: the device, and its subsystem's name, if it has one of its own.
+#[must_use]
+pub fn served(item: &str) -> (&str, Option<&str>) {
+    item.split_once('=').map_or((item, None), |(dev, nqn)| (dev, Some(nqn)))
+}
+
 /// Returns the value of these items.
 pub fn of_items<'a>(items: impl IntoIterator<Item = &'a str>) -> String {
     let mut value = String::new();

@@ -418,6 +418,18 @@ fn a_disk_that_has_got_another_one_s_name_is_not_served_in_its_place() {
     assert_eq!(node.done("status")["nvme"], Value::Null);
     let told = findings(&mut node);
     assert!(told.len() == 2 && told[0].contains("pmem0.1s is another disk"), "{told:?}");
+    // A save of something else does not make it the one that is meant.
+    node.done("config set net0 off");
+    node.done("config save");
+    drop(node);
+    let mut node = node_on();
+    assert_eq!((node.done("status")["nvme"].clone(), findings(&mut node).len()), (Value::Null, 2));
+    node.done("config set net0 dhcp");
+    node.done("export pmem0.1s --nvme --nqn nqn.b");
+    node.done("config save");
+    drop(node);
+    let mut node = node_on();
+    assert_eq!(node.done("status")["nvme"][0]["nqn"], "nqn.b", "now it is");
     drop(node);
 
     let mut node = node_on();

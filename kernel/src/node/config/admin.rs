@@ -9,7 +9,7 @@ use nvdimm::space;
 use service::admin::commands::config::{ConfigAdmin, Configuration, Entry, SaveConfig, Saved, StoredCopy};
 use service::admin::commands::exports::HostRule;
 use service::admin::commands::namespaces::create::{CreateNamespace, NamespaceMode};
-use service::config::hosts::{HIDDEN, HostItem, SECRET};
+use service::config::hosts::{HIDDEN, HostItem};
 use service::config::keys::{self, Key, items};
 use service::config::settings::SettingsError;
 use service::error::AdminError;
@@ -175,7 +175,6 @@ impl<M: Machine> Node<M> {
                 _ => whole.push(item.to_string()),
             }
         }
-        debug_assert!(HIDDEN.starts_with(SECRET));
         Ok(keys::of_items(whole.iter().map(String::as_str)))
     }
 
@@ -249,7 +248,7 @@ impl<M: Machine> Node<M> {
 
     /// Keeps `nvme.export` true: a device is served as that subsystem, or as none.
     pub(in crate::node) fn keep_served(&mut self, dev: &str, served: Option<Option<&str>>) {
-        let is_of = |item: &str| item.split_once('=').map_or(item, |(dev, _)| dev) == dev;
+        let is_of = |item: &str| keys::served(item).0 == dev;
         let item = served.map(|nqn| nqn.map_or_else(|| dev.to_string(), |nqn| format!("{dev}={nqn}")));
         let others = items(self.config.layers.value(keys::NVME_EXPORT)).filter(|item| !is_of(item));
         let value = keys::of_items(others.chain(item.as_deref()));

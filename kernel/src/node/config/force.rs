@@ -236,7 +236,7 @@ impl<M: Machine> Node<M> {
     fn begin(&mut self, name: &str, item: &str) -> Result<(), AdminError> {
         match name {
             keys::NVME_EXPORT => {
-                let (dev, nqn) = item.split_once('=').map_or((item, None), |(dev, nqn)| (dev, Some(nqn)));
+                let (dev, nqn) = keys::served(item);
                 let served = self.serve_by_nvme(dev, nqn)?;
                 self.tell(Severity::Info, Kind::Host, &dev, format_args!("served by NVMe/TCP as {}", served.nqn));
                 Ok(())
@@ -256,7 +256,7 @@ impl<M: Machine> Node<M> {
     /// Ends it. What is not there, or could not begin, has ended.
     fn end(&mut self, name: &str, item: &str) -> Result<(), AdminError> {
         let result = match name {
-            keys::NVME_EXPORT => self.end_nvme(item.split_once('=').map_or(item, |(dev, _)| dev)),
+            keys::NVME_EXPORT => self.end_nvme(keys::served(item).0),
             keys::NVME_ALLOW => self.nvme.deny(&rule(HostItem::parse(item))),
             // One that is damaged is not disabled any more, either.
             keys::DISABLED => self.place(item).and_then(|place| match self.enable(place) {

@@ -109,7 +109,11 @@ impl Config {
                         .to_string(),
                 ),
                 _ if copies.is_damaged() => {
-                    faults.push("one of its two copies of the configuration is damaged, or was being written when the power went: config save mends it".to_string());
+                    faults.push(
+                        "one of its two copies of the configuration is damaged, or was being written when the power went: config \
+                         save mends it"
+                            .to_string(),
+                    );
                 }
                 _ => {}
             }
@@ -234,7 +238,7 @@ impl<M: Machine> Node<M> {
 
     /// Refuses a device that has the name of one that was saved, and is another one: names count by address.
     fn check_name(&self, key: &str, item: &str) -> Result<(), AdminError> {
-        let dev = item.split_once('=').map_or(item, |(dev, _)| dev);
+        let (dev, _) = keys::served(item);
         let (_, source) = self.config.layers.get(key);
         let saved = self.config.uuid_of(dev).filter(|_| key == keys::NVME_EXPORT && source == Source::Stored);
         match (saved, self.disk(dev)) {
@@ -245,14 +249,19 @@ impl<M: Machine> Node<M> {
         }
     }
 
-    /// Returns what the names in the configuration stand for now.
+    /// Returns what the names in the configuration stand for: what is served and disabled now; and of what is left out, because
+    /// it is another one or not there, what it stood for before.
     fn names_now(&self) -> String {
-        let served = keys::items(self.config.layers.value(keys::NVME_EXPORT));
-        let served = served.map(|item| item.split_once('=').map_or(item, |(dev, _)| dev));
-        let served = served.filter_map(|dev| Some((dev, self.disk(dev).ok()?.btt.uuid())));
+        let served_now = self.nvme.status();
+        let served = keys::items(self.config.layers.value(keys::NVME_EXPORT)).filter_map(|item| {
+            let (dev, _) = keys::served(item);
+            let is_served = served_now.iter().any(|served| served.dev == dev);
+            let now = self.disk(dev).ok().filter(|_| is_served).map(|disk| disk.btt.uuid());
+            Some((dev, now.or_else(|| self.config.uuid_of(dev))?))
+        });
         let disabled = keys::items(self.config.layers.value(keys::DISABLED)).filter_map(|name| {
-            let slot = self.at(self.place(name).ok()?);
-            Some((name, slot.namespace.labelling.as_ref()?.uuid))
+            let now = || Some(self.at(self.place(name).ok()?).namespace.labelling.as_ref()?.uuid);
+            Some((name, self.config.uuid_of(name).or_else(now)?))
         });
         let all: Vec<String> = served.chain(disabled).map(|(name, uuid)| format!("{name}:{uuid}")).collect();
         keys::of_items(all.iter().map(String::as_str))
