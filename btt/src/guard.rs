@@ -26,6 +26,11 @@ impl<'a, M: Medium> LaneGuard<'a, M> {
         Self { btt, index, state: btt.lanes[index.0 as usize].lock() }
     }
 
+    /// The lane, if nobody has it.
+    fn try_new(btt: &'a Btt<M>, index: LaneIndex) -> Option<Self> {
+        btt.lanes[index.0 as usize].try_lock().map(|state| Self { btt, index, state })
+    }
+
     /// Returns what the lane has done since the last call.
     pub fn take_counters(&mut self) -> Counters {
         core::mem::take(&mut self.state.counters)
@@ -118,6 +123,27 @@ impl<M: Medium> Btt<M> {
     pub fn lane(&self, cpu: CpuIndex) -> LaneGuard<'_, M> {
         let index = cpu.0 % self.lanes.len() as u32;
         LaneGuard::new(self, LaneIndex(index))
+    }
+
+    /// As [`Btt::lane`], but does not wait: `None` if another CPU has it.
+    #[allow(clippy::cast_possible_truncation)] // nfree is far below 2^32
+    pub fn try_lane(&self, cpu: CpuIndex) -> Option<LaneGuard<'_, M>> {
+        let index = cpu.0 % self.lanes.len() as u32;
+        LaneGuard::try_new(self, LaneIndex(index))
+    }
+
+    /// As [`Btt::drain`], but waits for nobody: a lane in use is left out. Its holder's next run, or the next call, makes its
+    /// map entries durable. For what is done now and then by a CPU that must not be stuck when another one is.
+    ///
+    /// # Errors
+    /// The medium's error.
+    pub fn drain_idle(&self) -> Result<(), BttError> {
+        for (index, _) in (0..).zip(&self.lanes) {
+            if let Some(mut lane) = LaneGuard::try_new(self, LaneIndex(index)) {
+                lane.drain()?;
+            }
+        }
+        Ok(())
     }
 
     /// Makes every finished write's map entry durable, lane by lane. A cut would not lose a write without this:

@@ -139,6 +139,11 @@ impl Lane {
         self.state.0.lock()
     }
 
+    /// Locks the lane, if nobody has it.
+    pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, LaneState>> {
+        self.state.0.try_lock()
+    }
+
     /// How many data fences the lane has done: the epoch of the map changes that it makes now. For its holder.
     #[inline]
     pub(crate) fn epoch(&self) -> u64 {

@@ -288,6 +288,21 @@ fn a_read_that_fails_names_its_sector_and_harms_nothing() {
 }
 
 #[test]
+fn a_drain_of_idle_lanes_waits_for_nobody_and_leaves_out_one_in_use() {
+    let sim = made(4096);
+    let btt = open(&sim, 2);
+    write(&btt, 0, 0, &[7]).expect("no faults");
+    write(&btt, 1, 1000, &[8]).expect("no faults");
+    let held = btt.lane(CpuIndex(1));
+    assert!(btt.try_lane(CpuIndex(1)).is_none() && btt.try_lane(CpuIndex(0)).is_some());
+    btt.drain_idle().expect("no faults");
+    assert!(sim.has_pending(), "the lane in use waits for its holder");
+    drop(held);
+    btt.drain_idle().expect("no faults");
+    assert!(!sim.has_pending(), "all is durable");
+}
+
+#[test]
 fn a_drain_that_fails_is_told_and_can_be_tried_again() {
     // What is un-fenced when the plan begins.
     let mut failures = 0;

@@ -105,4 +105,10 @@ impl<T> Mutex<T> {
             ask(Turn::Waiting);
         }
     }
+
+    /// Locks it if nobody has it.
+    pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+        ask(Turn::Locking);
+        self.0.try_lock().inspect(|_| show(self, Access::Store))
+    }
 }
