@@ -221,10 +221,12 @@ impl Network {
             return false;
         }
         if self.setting == Setting::Off {
-            self.look(now_ns);
-            // Connections from before it was turned off come to their ends.
-            self.serve(now_ns);
-            self.due_ns = self.look_at_ns.min(self.service_due_ns).max(now_ns.saturating_add(OFF_NS));
+            if now_ns >= self.due_ns {
+                self.look(now_ns);
+                // Connections from before it was turned off come to their ends.
+                self.serve(now_ns);
+                self.due_ns = self.look_at_ns.min(self.service_due_ns).max(now_ns.saturating_add(OFF_NS));
+            }
             return false;
         }
         let now = instant(now_ns);

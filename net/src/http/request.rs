@@ -87,9 +87,10 @@ fn whole(head: &[u8]) -> Result<Request<'_>, Status> {
     if !is_token(method) {
         return Err(Status::BadRequest);
     }
-    let hosts = lines.map(|line| Ok(field(line)?.eq_ignore_ascii_case(b"host")));
-    let hosts =
-        hosts.collect::<Result<alloc::vec::Vec<bool>, Status>>()?.into_iter().filter(|is_host| *is_host).count();
+    let mut hosts = 0;
+    for line in lines {
+        hosts += usize::from(field(line)?.eq_ignore_ascii_case(b"host"));
+    }
     if hosts > 1 || (needs_host && hosts == 0) {
         return Err(Status::BadRequest);
     }

@@ -79,7 +79,7 @@ pub trait Site: Send {
     /// Returns the port that it is to be served on now; `None`: on none.
     fn port(&self) -> Option<u16>;
 
-    /// Returns the page of a path, as it was at `asked_ns` or later. It never waits.
+    /// Returns the page of a path, as fresh as who asked at `asked_ns` may expect of the site. It never waits.
     fn page(&mut self, path: &str, asked_ns: u64) -> Answer;
 }
 
@@ -205,8 +205,9 @@ impl Peer {
         }
         let spent_ns = now_ns.saturating_sub(self.since_ns);
         if let Stage::Asks(bytes) = &mut self.stage {
-            take_in(connection, bytes);
-            let next = match request::read(bytes) {
+            // It is read only when there is more of it: looks are many, and others'.
+            let reading = if take_in(connection, bytes) { request::read(bytes) } else { Reading::More };
+            let next = match reading {
                 Reading::More if spent_ns >= HEAD_NS => Some(Stage::refusal(Status::Timeout, "")),
                 Reading::More if connection.state() != ConnectionState::Open => return Fate::Closes,
                 Reading::More => None,
@@ -262,8 +263,9 @@ impl Peer {
     }
 }
 
-/// Adds what has come of a head to `bytes`, as much as a head may have.
-fn take_in(connection: &mut Connection<'_>, bytes: &mut Vec<u8>) {
+/// Adds what has come of a head to `bytes`, as much as a head may have. Returns whether there was anything.
+fn take_in(connection: &mut Connection<'_>, bytes: &mut Vec<u8>) -> bool {
+    let before = bytes.len();
     // Around the buffer's end at most once.
     for _ in 0..2 {
         connection.read(|received| {
@@ -275,6 +277,7 @@ fn take_in(connection: &mut Connection<'_>, bytes: &mut Vec<u8>) {
             here
         });
     }
+    bytes.len() > before
 }
 
 impl<S: Site> Service for Server<S> {
