@@ -60,7 +60,7 @@ fn capsule(opcode: u8, cid: u16, specific: u32, dwords: [u32; 4], sgl: (u8, u32)
 const IN_CAPSULE: u8 = 0x01;
 const TRANSPORT: u8 = 0x5a;
 
-/// Connect: a queue of 128 commands to a subsystem, without a keep-alive time.
+/// Connect: a queue of 32 commands to a subsystem, without a keep-alive time.
 ///
 /// # Panics
 /// If a name is longer than 223 bytes.
