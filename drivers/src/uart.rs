@@ -60,6 +60,11 @@ impl Uart {
         Some(Self { device, kept: ReceiveQueue::new(), losses: Losses::NONE, waited: 0 })
     }
 
+    /// Returns whether a byte waits that [`ByteLink::receive`] would return.
+    pub fn is_waiting(&mut self) -> bool {
+        self.kept.count > 0 || self.device.lsr().contains(LSR::DATA_READY)
+    }
+
     /// Waits until the last bit has left, within the bound that sending has.
     pub fn drain(&mut self) {
         for _ in 0..PATIENCE {
@@ -93,6 +98,10 @@ impl PartLink for Uart {
 }
 
 impl ByteLink for Uart {
+    fn is_waiting(&mut self) -> bool {
+        Self::is_waiting(self)
+    }
+
     fn receive(&mut self) -> Option<u8> {
         let byte = self.kept.pop().or_else(|| self.device.try_receive_byte().ok())?;
         self.losses.taken();

@@ -8,6 +8,8 @@ use service::link::{Asker, ByteLink, PartLink};
 use service::progress::{Meter, Progress, ProgressForm};
 use spin::Mutex;
 
+use crate::cpu::watchdog;
+
 static UART: Mutex<Option<Uart>> = Mutex::new(None);
 
 /// The command that is carried out. Only CPU 0 takes the lock, and never that of the UART before it.
@@ -44,6 +46,10 @@ impl ByteLink for Wire {
         UART.lock().as_mut()?.receive()
     }
 
+    fn is_waiting(&mut self) -> bool {
+        UART.lock().as_mut().is_some_and(Uart::is_waiting)
+    }
+
     fn send(&mut self, bytes: &[u8]) {
         Console.send(bytes);
     }
@@ -68,10 +74,17 @@ impl ByteLink for Console {
     }
 
     fn send(&mut self, bytes: &[u8]) {
-        if let Some(uart) = UART.lock().as_mut() {
-            end_progress(uart);
-            uart.send(bytes);
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let Some(sent) = self.send_part(rest) else { return };
+            rest = &rest[sent..];
+            // A terminal may take nothing for longer than the watchdog's time.
+            watchdog::turn();
         }
+    }
+
+    fn is_waiting(&mut self) -> bool {
+        WORK.lock().ahead.is_waiting() || Wire.is_waiting()
     }
 }
 

@@ -78,13 +78,6 @@ pub(crate) fn tell(news: &News<'_>) {
     });
 }
 
-/// Shows a line that is no event.
-pub(crate) fn show(line: fmt::Arguments<'_>) {
-    if !QUIET.load(Ordering::Relaxed) {
-        let _ = write!(Out, "{line}\r\n");
-    }
-}
-
 /// Calls `each` with where and what of the events that were not shown yet, unless the log is quiet. Called on CPU 0.
 pub(crate) fn unshown(mut each: impl FnMut(&str, &str)) {
     if QUIET.load(Ordering::Relaxed) {

@@ -4,7 +4,6 @@ use alloc::boxed::Box;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::fmt;
 use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -20,7 +19,6 @@ use kernel::watchdog::Serving;
 use nvdimm::error::Place;
 use nvdimm::identity::DeviceHandle;
 use nvdimm::label::{LabelError, LabelSource, LabelStore, NoLabels};
-use service::admin::commands::machine::MachineAdmin as _;
 use service::admin::{AnyAppliance, Mode};
 use service::console::ahead::Found;
 use service::console::{Activity, Session};
@@ -247,10 +245,6 @@ impl node::Machine for BareMachine {
     fn last_boot(&self) -> Option<LastBoot> {
         self.last_boot.clone()
     }
-
-    fn show(&self, line: fmt::Arguments<'_>) {
-        log::show(line);
-    }
 }
 
 /// A consumer behind an ivshmem device, which shows its memory.
@@ -348,7 +342,8 @@ pub(crate) fn run(mut hardware: Hardware) -> ! {
 
     let (exports, networks) = (Arc::clone(node.exports()), Arc::clone(node.networks()));
     node.machine().exports.call_once(|| Arc::clone(&exports));
-    cpus.set_background(Box::leak(Box::new(Serve { exports: Arc::clone(&exports), networks: Arc::clone(&networks) })));
+    let serve: &'static Serve = Box::leak(Box::new(Serve { exports: Arc::clone(&exports), networks }));
+    cpus.set_background(serve);
     let this_cpu = index(cpu::current());
 
     let mut idle = Idle::new(cpus);
@@ -363,7 +358,7 @@ pub(crate) fn run(mut hardware: Hardware) -> ! {
     loop {
         watchdog::turn();
         // Queues first: reading a UART register exits to the hypervisor. The UARTs are read at least every LOOK_NS.
-        let served = exports.poll(this_cpu) | networks.poll(this_cpu, clock.now_ns());
+        let served = serve.poll(cpu::current());
         if served {
             idle.worked();
         }
@@ -371,15 +366,14 @@ pub(crate) fn run(mut hardware: Hardware) -> ! {
             continue;
         }
         looked_at = clock.now_ns();
+        watchdog::serves(Serving::Console);
         node.make_pages();
         if looked_at - settled_at >= SETTLE_NS {
             settled_at = looked_at;
-            // If the medium refuses this, it refuses the next write as well, whose error is reported.
-            let _ = node.quiesce();
+            node.settle();
         }
         node.look_around();
         log::unshown(|place, what| session.log(place, what, &mut console));
-        watchdog::serves(Serving::Console);
         let activity = session.poll(&mut console, &mut node);
         if let Some(lines) = session.new_lines() {
             log::JOURNAL.keep_lines(&lines);
@@ -400,7 +394,7 @@ pub(crate) fn run(mut hardware: Hardware) -> ! {
                 log::set_quiet(session.is_quiet());
             }
         }
-        let served = exports.poll_control() | exports.poll(this_cpu) | networks.poll(this_cpu, clock.now_ns());
+        let served = exports.poll_control() | serve.poll(cpu::current());
         match activity {
             Activity::Idle if served => idle.worked(),
             Activity::Idle => idle.rest(),

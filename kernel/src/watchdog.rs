@@ -47,28 +47,28 @@ pub struct Seen {
 pub struct Watcher {
     last: Option<u64>,
     same: u64,
-    due_ns: u64,
+    looked_ns: Option<u64>,
 }
 
 impl Watcher {
     /// One that has not looked.
     #[must_use]
     pub const fn new() -> Self {
-        Self { last: None, same: 0, due_ns: 0 }
+        Self { last: None, same: 0, looked_ns: None }
     }
 
-    /// Returns when the next look is due.
+    /// Returns when the next look is due, with this time.
     #[must_use]
-    pub const fn due_ns(&self) -> u64 {
-        self.due_ns
+    pub fn due_ns(&self, period_ns: u64) -> u64 {
+        self.looked_ns.map_or(0, |looked| looked.saturating_add(period_ns / LOOKS))
     }
 
     /// Looks, if it is due. Returns whether the CPU is stuck.
     pub fn look(&mut self, now_ns: u64, period_ns: u64, seen: impl FnOnce() -> Seen) -> bool {
-        if now_ns < self.due_ns {
+        if now_ns < self.due_ns(period_ns) {
             return false;
         }
-        self.due_ns = now_ns.saturating_add(period_ns / LOOKS);
+        self.looked_ns = Some(now_ns);
         let seen = seen();
         if seen.halts || self.last != Some(seen.turns) {
             (self.last, self.same) = (Some(seen.turns), 0);
@@ -181,6 +181,18 @@ mod tests {
             assert!(!watcher.look(pause * 1_000_000_000, PERIOD, || turns(7)));
         }
         assert!(watcher.look(LOOKS * 1_000_000_000, PERIOD, || turns(7)));
+    }
+
+    #[test]
+    fn another_time_counts_from_the_last_look() {
+        let mut watcher = Watcher::new();
+        assert!(!watcher.look(1000, 1000 * PERIOD, || turns(7)));
+        assert_eq!(watcher.due_ns(1000 * PERIOD), 1000 + 1000 * PERIOD / LOOKS);
+        assert_eq!(watcher.due_ns(PERIOD), 1000 + PERIOD / LOOKS);
+        for look in 1..LOOKS {
+            assert!(!watcher.look(1000 + look * PERIOD / LOOKS, PERIOD, || turns(7)));
+        }
+        assert!(watcher.look(1000 + PERIOD, PERIOD, || turns(7)));
     }
 
     #[test]

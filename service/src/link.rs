@@ -7,6 +7,9 @@ pub trait ByteLink {
     /// The next byte that has arrived, if there is one. Never waits.
     fn receive(&mut self) -> Option<u8>;
 
+    /// Whether a byte has arrived that [`ByteLink::receive`] would return.
+    fn is_waiting(&mut self) -> bool;
+
     /// Whether bytes that should have arrived since the last call were lost or damaged on their way, or may be missing
     /// among those that did arrive. A link that loses nothing returns false.
     fn has_lost(&mut self) -> bool {
@@ -39,6 +42,10 @@ pub enum Asker {
 impl<L: ByteLink + ?Sized> ByteLink for &mut L {
     fn receive(&mut self) -> Option<u8> {
         (**self).receive()
+    }
+
+    fn is_waiting(&mut self) -> bool {
+        (**self).is_waiting()
     }
 
     fn has_lost(&mut self) -> bool {

@@ -6,7 +6,7 @@ use service::admin::commands::inventory::HealthFinding;
 use service::admin::commands::namespaces::check::Finding;
 use service::console::Activity;
 use service::error::AdminError;
-use service::events::Severity;
+use service::events::{Kind, Severity};
 use service::mock::exposition;
 use service::stats::Counter;
 
@@ -330,6 +330,7 @@ fn health_is_as_bad_as_its_worst_finding() {
         what: "it is not armed: stores would not last".into(),
         place: "nmem0".into(),
         severity,
+        kind: Kind::Media,
     };
     let (warning, error) = (finding(Severity::Warning), finding(Severity::Error));
     let mut terminal = Terminal::in_mode("json");

@@ -114,6 +114,7 @@ fn what_the_schema_refuses_is_refused() {
         (r#"{"command":"read","dev":"pmem0s"}"#, "LBA is missing"),
         (r#"{"command":"read","lba":0}"#, "dev is missing"),
         (r#"{"command":"read","dev":["pmem0s"],"lba":0}"#, "dev: a string or a number"),
+        (r#"{"command":"read","dev":"pmem0s\u001b","lba":0}"#, "without control characters"),
         (r#"{"command":"read","dev":"pmem0s","lba":-1}"#, "not a number"),
         (r#"{"command":"read","dev":"pmem0s","lba":0,"raw":true}"#, "raw: no word and no option"),
         (r#"{"command":"list","verbose":9}"#, "verbose: true, false, or how often"),

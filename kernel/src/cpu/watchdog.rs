@@ -74,7 +74,8 @@ pub(crate) fn turn() {
     let turns = &words(cpu).turns;
     turns.store(turns.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
     let period_ns = PERIOD_NS.load(Ordering::Relaxed);
-    if period_ns == 0 {
+    // In a panic all others stand still.
+    if period_ns == 0 || super::halt::is_panicking() {
         return;
     }
     let count = COUNT.load(Ordering::Relaxed);
@@ -93,6 +94,12 @@ pub(crate) fn turn() {
     if watcher.look(clock::now_ns(), period_ns, seen) {
         stuck(other, period_ns);
     }
+}
+
+/// Returns the time, for a wait that is bounded and may be longer than the watchdog's time: each look at the clock is a turn.
+pub(crate) fn waiting_ns() -> u64 {
+    turn();
+    clock::now_ns()
 }
 
 /// Ends it all: this CPU reports for the stuck one.
@@ -129,11 +136,12 @@ pub(super) fn stopped_at(rip: u64) {
 
 /// Returns when this CPU's next look is due: `u64::MAX` if there is none.
 pub(super) fn due_ns() -> u64 {
-    if !is_on() {
+    let period_ns = PERIOD_NS.load(Ordering::Relaxed);
+    if period_ns == 0 {
         return u64::MAX;
     }
     // SAFETY: this CPU's own.
-    unsafe { &*words(super::current()).watcher.get() }.due_ns()
+    unsafe { &*words(super::current()).watcher.get() }.due_ns(period_ns)
 }
 
 /// Notes that this CPU halts from now on, or no more.

@@ -17,7 +17,7 @@ use nvdimm::identity::DeviceHandle;
 use nvdimm::region::CxlDevice;
 
 use super::place;
-use crate::clock;
+use crate::cpu::watchdog;
 use crate::memory::AddressSpace;
 
 /// The label area of the device.
@@ -72,9 +72,9 @@ fn start(
         memory::Window { range, is_fixed: it.is_fixed() }
     };
     let windows: Vec<memory::Window> = windows.iter().map(window).collect();
-    let mut mailbox = Mailbox::find(endpoint.device, clock::now_ns).map_err(|why| why.to_string())?;
+    let mut mailbox = Mailbox::find(endpoint.device, watchdog::waiting_ns).map_err(|why| why.to_string())?;
     let path = Path { bridge: &bridge, port, device: &endpoint.component, windows: &windows };
-    let (range, identity) = memory::start(&path, &mut mailbox, clock::now_ns).map_err(|why| why.to_string())?;
+    let (range, identity) = memory::start(&path, &mut mailbox, watchdog::waiting_ns).map_err(|why| why.to_string())?;
     let device = Some(CxlDevice { handle: HANDLE, serial: endpoint.serial });
     let memory = FlushedRange { base: range.base, bytes: range.bytes, flush: None, device };
     Ok((memory, LabelArea::new(mailbox, HANDLE, identity.label_area)))

@@ -22,8 +22,7 @@ use kernel::node::{BareMemory, FlushedRange};
 use nvdimm::error::{PciPlace, Place};
 use spin::Mutex;
 
-use crate::clock;
-use crate::cpu::{CpuIndex, Cpus};
+use crate::cpu::{CpuIndex, Cpus, watchdog};
 use crate::firmware::Firmware;
 use crate::memory::{AddressSpace, PAGE_BYTES};
 pub(crate) use cxl::CxlLabels;
@@ -107,13 +106,13 @@ fn virtio_pmem(config: &Config, function: &Function, space: &'static AddressSpac
     let start = || {
         let registers = PciRegisters::map(config, function, space).map_err(|why| why.to_string())?;
         let page = dma_page(space).ok_or_else(|| "no memory for its queue".to_string())?;
-        let device = VirtioPmem::new(registers, page, clock::now_ns);
+        let device = VirtioPmem::new(registers, page, watchdog::waiting_ns);
         device.map_err(|why| why.to_string())
     };
     let memory = start().map(|device| FlushedRange {
         base: device.start().0,
         bytes: device.len_bytes(),
-        flush: Some(Flusher::new(device, clock::now_ns)),
+        flush: Some(Flusher::new(device, watchdog::waiting_ns)),
         device: None,
     });
     if let Ok(memory) = &memory {

@@ -261,7 +261,10 @@ impl<N: Medium> BttDisk<N> {
     pub(super) fn stats(&self) -> DeviceStats {
         // Map entries that were drained, and edits.
         for (cpu, of_cpu) in (0..).map(CpuIndex).zip(&self.counters).filter(|_| !self.is_suspended()) {
-            Self::add(&of_cpu.beside, &self.btt.lane(cpu).take_counters());
+            // Of a lane in use, the next time: CPU 0 must not be stuck because another one is.
+            if let Some(mut lane) = self.btt.try_lane(cpu) {
+                Self::add(&of_cpu.beside, &lane.take_counters());
+            }
         }
         DeviceStats::new(self.name.as_str(), self.btt.sector_size().data_bytes(), self.counters.iter())
     }

@@ -33,8 +33,6 @@ pub(super) struct Known {
     findings: Vec<HealthFinding>,
     /// Pairs of a host and its subsystem.
     hosts: Vec<(String, String)>,
-    /// Whether a command has told of what is different since.
-    is_stale: bool,
 }
 
 impl<M: Machine> Node<M> {
@@ -64,19 +62,16 @@ impl<M: Machine> Node<M> {
 
     /// What is wrong now has been told.
     pub(super) fn is_told(&mut self) {
-        self.known.is_stale = true;
+        self.known.findings = self.health().findings;
     }
 
     fn look_at_health(&mut self) {
         let findings = self.health().findings;
         let old = core::mem::replace(&mut self.known.findings, findings);
-        if core::mem::take(&mut self.known.is_stale) {
-            return;
-        }
-        // Interfaces tell by themselves.
-        let is_news = |it: &&HealthFinding| !it.place.starts_with("net") && !old.contains(it);
+        // Interfaces tell by themselves, and what is configured wrongly was told when it was found.
+        let is_news = |it: &&HealthFinding| !matches!(it.kind, Kind::Network | Kind::Config) && !old.contains(it);
         for new in self.known.findings.iter().filter(is_news) {
-            self.note(new.severity, Kind::Media, &new.place, format_args!("{}", new.what));
+            self.note(new.severity, new.kind, &new.place, format_args!("{}", new.what));
         }
     }
 

@@ -3,6 +3,7 @@
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use core::cell::Cell;
 use core::fmt;
 
 use btt::ReadOnlyReason;
@@ -20,7 +21,7 @@ use nvdimm::region::{Kind, PersistenceDomain, Region};
 use nvdimm::space;
 use service::admin::commands::inventory::{Health, HealthFinding, InventoryAdmin, NamespaceStatus, Nfit, Status};
 use service::error::ErrorCode;
-use service::events::Severity;
+use service::events::{Kind as EventKind, Severity};
 use service::inventory as out;
 
 use super::attach::{Mapped, State, medium, placement};
@@ -93,11 +94,13 @@ impl<M: Machine> InventoryAdmin for Node<M> {
 
     fn health(&self) -> Health {
         let mut health = Health::default();
+        let kind = Cell::new(EventKind::Config);
         let mut add = |place: &dyn fmt::Display, what: String, severity| {
-            health.findings.push(HealthFinding { what, place: place.to_string(), severity });
+            health.findings.push(HealthFinding { what, place: place.to_string(), severity, kind: kind.get() });
         };
         self.config.slips.iter().for_each(|slip| add(&slip.place, slip.what.clone(), Severity::Warning));
         self.config.faults().for_each(|(name, what)| add(&name, what, Severity::Warning));
+        kind.set(EventKind::Machine);
         for left_out in &self.found.left_out {
             add(&left_out.id, format!("it is left out: {}", left_out.why), Severity::Error);
         }
@@ -112,24 +115,28 @@ impl<M: Machine> InventoryAdmin for Node<M> {
         for finding in self.found.findings().filter(|finding| finding.refuses() && !of_left_out(finding)) {
             add(&finding.at, format!("refused: {}", finding.what), Severity::Warning);
         }
+        kind.set(EventKind::Media);
         for (number, dimm) in self.found.dimms.iter().enumerate() {
             for (_, what, severity) in DIMM_FLAGS.into_iter().filter(|(flag, ..)| dimm.flags.contains(*flag)) {
                 add(&format_args!("nmem{number}"), what.to_string(), severity);
             }
         }
+        kind.set(EventKind::Network);
         for interface in self.networks.show() {
             network::faults(&interface).into_iter().for_each(|what| add(&interface.name, what, Severity::Warning));
         }
+        kind.set(EventKind::Watchdog);
         if self.watchdog.is_some() && self.machine.cpus() == 1 {
             let what = "there is no other CPU to see that this one is stuck: only a panic restarts the machine";
             add(&"watchdog", what.to_string(), Severity::Warning);
         }
-        let served = self.nvme.status();
+        kind.set(EventKind::Host);
         if self.networks.addresses().is_empty() {
-            for served in served {
+            for served in self.nvme.status() {
                 add(&served.dev, "it is served by NVMe/TCP, but no interface has an address".into(), Severity::Warning);
             }
         }
+        kind.set(EventKind::Media);
         for region in &self.regions {
             let mapped = match &region.medium {
                 Ok(mapped) => mapped,

@@ -4,7 +4,6 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::fmt;
 use core::ops::Range;
 
 use btt::CpuIndex;
@@ -120,9 +119,6 @@ pub trait Machine: Sync + 'static {
 
     /// Adds an event to the ring, and shows it with all before it, on CPU 0 while a command is carried out or at boot.
     fn tell(&self, news: &News<'_>);
-
-    /// Shows a person how far a command is: a line that is no event.
-    fn show(&self, line: fmt::Arguments<'_>);
 
     /// Sets the watchdog's time in seconds ([`crate::watchdog`]): `None` turns it off. While it is on, the machine restarts by
     /// itself after a panic, and when a CPU is stuck for that long.

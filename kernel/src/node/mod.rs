@@ -351,8 +351,8 @@ impl<M: Machine> Node<M> {
         if kind == Kind::Recovery {
             self.unclean_shutdowns += 1;
         }
-        self.is_told();
         self.regions[place.region].namespaces[place.namespace].state = state;
+        self.is_told();
     }
 
     fn at(&self, place: SlotPlace) -> &NamespaceSlot {

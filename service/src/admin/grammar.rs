@@ -137,7 +137,8 @@ impl<'line> Arguments<'line> {
         let mut arguments = Self { spec, words: Vec::new(), options: Vec::new(), asks_for_help: false };
         let mut rest = rest.iter().map(String::as_str);
         let mut options_ended = false;
-        while let Some(word) = rest.next() {
+        // After one that asks for help nothing is looked at.
+        while let Some(word) = rest.next().filter(|_| !arguments.asks_for_help) {
             if options_ended || word == "-" || !word.starts_with('-') {
                 arguments.words.push(word);
             } else if word == "--" {

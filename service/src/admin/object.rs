@@ -18,6 +18,7 @@ use super::line::number_bytes;
 use super::parse::{no_command, parse};
 use super::request_id::RequestId;
 use super::table::{self, AnyRequest};
+use super::words;
 use crate::error::AdminError;
 
 /// The longest id, as JSON.
@@ -65,13 +66,17 @@ fn request(object: &Map<String, Value>) -> Result<AnyRequest, AdminError> {
     let Some(Value::String(name)) = object.get("command") else {
         return Err(AdminError::usage("command: the name of a command is missing (help --schema describes objects)"));
     };
+    let mut keys = object.keys();
+    if !name.chars().all(words::is_text) || !keys.all(|key| key.chars().all(words::is_text)) {
+        return Err(AdminError::usage("the object has a control character in a name"));
+    }
     let spec = table::specs().find(|spec| spec.is_called(name)).ok_or_else(|| no_command(name))?;
     let mut words: Vec<Option<String>> = spec.words.iter().map(|_| None).collect();
     let mut line = Vec::new();
     for (key, value) in object.iter().filter(|(key, _)| !matches!(key.as_str(), "id" | "command")) {
         let wrong = |what: &str| AdminError::usage(format!("{key}: {what}; usage: {}", spec.synopsis()));
         if let Some(at) = spec.words.iter().position(|word| word.name.eq_ignore_ascii_case(key)) {
-            words[at] = Some(text(value).ok_or_else(|| wrong("a string or a number"))?);
+            words[at] = Some(text(value).ok_or_else(|| wrong("a string or a number, without control characters"))?);
             continue;
         }
         let Some(option) = spec.options.iter().find(|option| option.long == key) else {
@@ -79,7 +84,7 @@ fn request(object: &Map<String, Value>) -> Result<AnyRequest, AdminError> {
         };
         match (option.value, value) {
             (Some(_), value) => {
-                let value = text(value).ok_or_else(|| wrong("a string or a number"))?;
+                let value = text(value).ok_or_else(|| wrong("a string or a number, without control characters"))?;
                 line.push(format!("--{key}={value}"));
             }
             (None, Value::Bool(given)) => line.extend(given.then(|| format!("--{key}"))),
@@ -104,7 +109,8 @@ fn missing(word: &str, spec: &CommandSpec) -> AdminError {
 /// A word of a value.
 fn text(value: &Value) -> Option<String> {
     match value {
-        Value::String(text) => Some(text.clone()),
+        // As in a line: an escape brings in no control character.
+        Value::String(text) => text.chars().all(words::is_text).then(|| text.clone()),
         Value::Number(number) => Some(number.to_string()),
         _ => None,
     }

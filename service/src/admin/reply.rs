@@ -84,6 +84,11 @@ pub trait Reply: fmt::Debug {
     fn exit_code(&self) -> u8 {
         0
     }
+
+    /// Whether the command was ended before it was done.
+    fn is_interrupted(&self) -> bool {
+        false
+    }
 }
 
 impl<R: Reply + 'static> From<R> for Outcome {
@@ -110,7 +115,12 @@ impl Outcome {
         }
     }
 
-    pub(crate) fn exit_code(&self) -> u8 {
+    /// Whether the command was ended before it was done.
+    pub(crate) fn is_interrupted(&self) -> bool {
+        matches!(self, Self::Reply(reply) if reply.is_interrupted())
+    }
+
+    fn exit_code(&self) -> u8 {
         match self {
             Self::Reply(reply) => reply.exit_code(),
             Self::Mode { .. } | Self::Poweroff | Self::Reboot => 0,

@@ -121,7 +121,12 @@ fn value(name: &str, help: &str) -> Value {
             { "type": "integer", "minimum": 0 },
             { "type": "string", "pattern": "^([0-9]+|0x[0-9a-fA-F]+)$" },
         ] }),
-        false => json!({ "description": help, "type": ["string", "number"] }),
+        // As in a line, there are no control characters but tabs.
+        false => json!({
+            "description": help,
+            "type": ["string", "number"],
+            "pattern": r"^[^\u0000-\u0008\u000a-\u001f\u007f-\u009f]*$",
+        }),
     }
 }
 

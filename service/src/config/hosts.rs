@@ -9,14 +9,16 @@ use core::fmt;
 /// How secrets begin (NVM Express TP 8006, and nvme-cli).
 pub const SECRET: &str = "DHHC-1:";
 
+/// The mark in it, in small letters, by which one is known that is written wrongly, too.
+pub const MARK: &str = "dhhc-1";
+
 /// What stands for a secret where it is shown.
 pub const HIDDEN: &str = "DHHC-1:hidden";
 
 /// Returns whether a text may have a secret in it, also one that is written wrongly.
 #[must_use]
 pub fn has_secret(text: &str) -> bool {
-    let mark = SECRET.trim_end_matches(':').as_bytes();
-    text.as_bytes().windows(mark.len()).any(|part| part.eq_ignore_ascii_case(mark))
+    text.as_bytes().windows(MARK.len()).any(|part| part.eq_ignore_ascii_case(MARK.as_bytes()))
 }
 
 /// A host that may connect.

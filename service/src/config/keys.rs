@@ -13,6 +13,8 @@ pub struct Key {
     pub form: Form,
     /// When it takes effect.
     pub when: When,
+    /// Values that it may have on every machine, beside its default.
+    pub words: &'static [&'static str],
     /// What it does, in a line.
     pub summary: &'static str,
 }
@@ -64,34 +66,40 @@ pub const WATCHDOG: &str = "watchdog";
 pub const PMEM_TYPE12: &str = "pmem.type12";
 
 const fn key(name: &'static str, default: &'static str, form: Form, summary: &'static str) -> Key {
-    Key { name, default, form, when: When::AtOnce, summary }
+    Key { name, default, form, when: When::AtOnce, words: &[], summary }
+}
+
+impl Key {
+    const fn with(mut self, words: &'static [&'static str]) -> Self {
+        self.words = words;
+        self
+    }
+
+    const fn when(mut self, when: When) -> Self {
+        self.when = when;
+        self
+    }
 }
 
 /// All keys, by name.
 pub static KEYS: &[Key] = &[
-    key(CONSOLE, "person", Form::One, "how the console talks: person, text or json"),
-    key(CONSOLE_COLOR, "off", Form::One, "errors in red on a person's console: on or off"),
-    key(CONSOLE_PAGER, "on", Form::One, "long replies page by page, on a terminal that tells its size: on or off"),
+    key(CONSOLE, "person", Form::One, "how the console talks: person, text or json").with(&["person", "text", "json"]),
+    key(CONSOLE_COLOR, "off", Form::One, "errors in red on a person's console: on or off").with(SWITCH),
+    key(CONSOLE_PAGER, "on", Form::One, "long replies page by page, on a terminal that tells its size: on or off")
+        .with(SWITCH),
     key(DISABLED, "none", Form::Items, "namespaces that stay disabled, or none"),
-    key(EXPORT, "all", Form::Items, "devices that the bridge is offered, or all, or none"),
+    key(EXPORT, "all", Form::Items, "devices that the bridge is offered, or all, or none").with(&["all"]),
     key(METRICS, "off", Form::One, "the TCP port of a page for people, and of /metrics for Prometheus, or off"),
-    Key {
-        name: NAMES,
-        default: "none",
-        form: Form::Items,
-        when: When::BySave,
-        summary: "what the names in other keys stood for when they were saved: NAME:UUID",
-    },
-    key(INTERFACE, "dhcp", Form::One, "an interface's addresses: dhcp, off, or ADDRESS/PREFIX,…,gateway=ADDRESS"),
-    key(NVME_ALLOW, "none", Form::Items, "hosts that may connect: HOSTNQN or any, then =NQN, then =SECRET, or none"),
+    key(NAMES, "none", Form::Items, "what the names in other keys stood for when they were saved: NAME:UUID")
+        .when(When::BySave),
+    key(INTERFACE, "dhcp", Form::One, "an interface's addresses: dhcp, off, or ADDRESS/PREFIX,…,gateway=ADDRESS")
+        .with(&["dhcp", "off"]),
+    key(NVME_ALLOW, "none", Form::Items, "hosts that may connect: HOSTNQN or any, then =NQN, then =SECRET, or none")
+        .with(&["any"]),
     key(NVME_EXPORT, "none", Form::Items, "devices that are served by NVMe/TCP: DEV or DEV=NQN, or none"),
-    Key {
-        name: PMEM_TYPE12,
-        default: "off",
-        form: Form::One,
-        when: When::OnCommandLine,
-        summary: "use memory of type 12, of old firmware: on or off; on the command line only",
-    },
+    key(PMEM_TYPE12, "off", Form::One, "use memory of type 12, of old firmware: on or off; on the command line only")
+        .with(SWITCH)
+        .when(When::OnCommandLine),
     key(
         WATCHDOG,
         "off",
@@ -100,12 +108,19 @@ pub static KEYS: &[Key] = &[
     ),
 ];
 
+/// The values of a key that is on or off.
+const SWITCH: &[&str] = &["on", "off"];
+
 impl Key {
-    /// Returns the key of that name.
+    /// Returns the key of that name. [`INTERFACE`] itself is none.
     #[must_use]
     pub fn named(name: &str) -> Option<&'static Self> {
-        let name = if interface(name).is_some() { INTERFACE } else { name };
-        KEYS.iter().find(|key| key.name == name)
+        let row = match interface(name) {
+            Some(_) => INTERFACE,
+            None if name == INTERFACE => return None,
+            None => name,
+        };
+        KEYS.iter().find(|key| key.name == row)
     }
 }
 
@@ -113,6 +128,10 @@ impl Key {
 #[must_use]
 pub fn interface(name: &str) -> Option<usize> {
     let digits = name.strip_prefix("net").filter(|digits| !digits.is_empty())?;
+    // Each has one name: no net00.
+    if digits.len() > 1 && digits.starts_with('0') {
+        return None;
+    }
     digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().unwrap_or(usize::MAX))
 }
 
@@ -149,7 +168,7 @@ mod tests {
         assert!(KEYS.is_sorted_by_key(|key| key.name));
         assert_eq!(Key::named("net12").map(|key| key.name), Some("netN"));
         assert_eq!(Key::named("export").map(|key| key.default), Some("all"));
-        for no_key in ["net", "netx", "net1x", "Export", ""] {
+        for no_key in ["netN", "net", "netx", "net00", "net07", "net1x", "Export", ""] {
             assert_eq!(Key::named(no_key), None, "{no_key}");
         }
         assert_eq!(interface("net99999999999999999999999"), Some(usize::MAX));

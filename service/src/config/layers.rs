@@ -100,8 +100,8 @@ impl Layers {
         self.get(name).0
     }
 
-    /// Returns the names of all keys, by name: those that mean something, of interfaces those that were named or that `there`
-    /// has, and those that are stored or set.
+    /// Returns the names of all keys, by name: those that mean something, of interfaces those that were named or are in
+    /// `interfaces`, and those that are stored or set.
     #[must_use]
     pub fn names(&self, interfaces: impl IntoIterator<Item = String>) -> Vec<String> {
         let known = KEYS.iter().map(|key| key.name).filter(|name| *name != INTERFACE).map(String::from);

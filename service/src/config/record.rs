@@ -12,7 +12,6 @@
 //!
 //! All numbers are little-endian.
 
-use alloc::string::String;
 use alloc::vec::Vec;
 
 use crc::{CRC_64_XZ, Crc};
@@ -105,20 +104,6 @@ fn checksum(header: &Header, text: &[u8]) -> u64 {
     digest.update(&header[..56]);
     digest.update(text);
     digest.finalize()
-}
-
-/// What a copy is, for people.
-impl Copy {
-    /// Returns it in words.
-    #[must_use]
-    pub fn describe(&self) -> String {
-        match self {
-            Self::None => "none".into(),
-            Self::Sound(sequence, _) => alloc::format!("sound, saved {} times", sequence.0),
-            Self::Newer(major) => alloc::format!("of a newer version ({major})"),
-            Self::Damaged => "damaged".into(),
-        }
-    }
 }
 
 #[cfg(test)]

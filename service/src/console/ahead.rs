@@ -75,6 +75,12 @@ impl ReadAhead {
         kept.or_else(|| link.receive())
     }
 
+    /// Returns whether a byte waits here for the session.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        !(self.requests.is_empty() && self.typed.is_empty() && self.begun.is_empty())
+    }
+
     /// Reads what has arrived, up to what concerns the command that is carried out, for `asker`.
     pub fn look<L: ByteLink + ?Sized>(&mut self, link: &mut L, asker: Asker) -> Option<Found> {
         for _ in 0..BYTES_A_LOOK {
@@ -130,6 +136,9 @@ mod tests {
     impl ByteLink for Line {
         fn receive(&mut self) -> Option<u8> {
             self.0.pop_front()
+        }
+        fn is_waiting(&mut self) -> bool {
+            !self.0.is_empty()
         }
         fn send(&mut self, _: &[u8]) {}
     }

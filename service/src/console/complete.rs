@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 
 use crate::admin::grammar::CommandSpec;
 use crate::admin::{AnyAppliance, Mode, table, words};
+use crate::config::keys::{DISABLED, EXPORT, Key, NVME_EXPORT};
 use crate::events::{Kind, Severity};
 use crate::inventory::SECTOR_SIZES;
 
@@ -144,18 +145,14 @@ fn values<'w>(
 fn values_of(key: &str, appliance: &AnyAppliance) -> Vec<String> {
     let entry = appliance.config().keys.into_iter().find(|entry| entry.key == key);
     let mut values: Vec<String> = entry.into_iter().flat_map(|entry| [entry.default, entry.value]).collect();
+    values.extend(Key::named(key).into_iter().flat_map(|key| key.words).map(|word| String::from(*word)));
+    // A list's next item is not completed: its word is the whole list.
     let all = appliance.inventory();
     match key {
-        "console" => values.extend(owned(["person", "text", "json"])),
-        "disabled" => values.extend(all.namespaces().map(|namespace| namespace.dev.clone())),
-        "export" | "nvme.export" => values.extend(all.namespaces().filter_map(|namespace| namespace.blockdev.clone())),
-        "nvme.allow" => values.push("any".into()),
-        _ if values.iter().any(|value| matches!(value.as_str(), "on" | "off")) => values.extend(owned(["on", "off"])),
-        _ if key.starts_with("net") => values.extend(owned(["dhcp", "off"])),
+        DISABLED => values.extend(all.namespaces().map(|namespace| namespace.dev.clone())),
+        EXPORT | NVME_EXPORT => values.extend(all.namespaces().filter_map(|namespace| namespace.blockdev.clone())),
         _ => {}
     }
-    // A list's next item is not completed: its word is the whole list.
-    values.retain(|value| !value.contains(' '));
     values
 }
 

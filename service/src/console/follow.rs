@@ -6,7 +6,7 @@ use core::fmt::Write as _;
 
 use super::output::Output;
 use crate::admin::commands::events::{FollowEnds, heading, row};
-use crate::admin::{AnyAppliance, Mode, Outcome};
+use crate::admin::{AnyAppliance, Mode, Outcome, RequestId};
 use crate::events::Filter;
 use crate::link::ByteLink;
 
@@ -20,17 +20,19 @@ pub const FOLLOWING: &str = "any key ends this";
 #[derive(Debug)]
 pub(super) struct Follow {
     filter: Filter,
+    /// The id of its request, which its reply has, too.
+    id: Option<RequestId>,
     has_heading: bool,
 }
 
 impl Follow {
     /// Begins. A person is told how it ends.
-    pub(super) fn begin<L: ByteLink + ?Sized>(filter: Filter, mode: Mode, link: &mut L) -> Self {
+    pub(super) fn begin<L: ByteLink + ?Sized>(filter: Filter, id: Option<RequestId>, mode: Mode, link: &mut L) -> Self {
         if mode == Mode::Console {
             // A link takes all that is written.
             let _ = writeln!(Output::terminal(link), "{FOLLOWING}");
         }
-        Self { filter, has_heading: false }
+        Self { filter, id, has_heading: false }
     }
 
     /// Sends the next new events, some of them.
@@ -40,8 +42,8 @@ impl Follow {
             return;
         }
         let events = appliance.events(&self.filter);
-        // Those that came meanwhile are looked at next time.
-        self.filter.after = newest;
+        // Some may have come meanwhile, of other CPUs: those that were looked at are not looked at again.
+        self.filter.after = newest.max(events.last().map_or(0, |event| event.number));
         let mut text = String::new();
         for event in events.iter().take(EVENTS_A_STEP) {
             if events.len() > EVENTS_A_STEP {
@@ -61,8 +63,8 @@ impl Follow {
         let _ = out.write_str(&text);
     }
 
-    /// The reply at the end.
-    pub(super) fn ends(self) -> Outcome {
-        FollowEnds { newest: self.filter.after }.into()
+    /// The reply at the end, and the id that the request had.
+    pub(super) fn ends(self) -> (Option<RequestId>, Outcome) {
+        (self.id, FollowEnds { newest: self.filter.after }.into())
     }
 }

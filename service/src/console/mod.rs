@@ -156,8 +156,6 @@ pub struct Session {
     queue: VecDeque<String>,
     /// The rest of a long reply.
     pager: Option<Pager>,
-    /// A byte that came while a command was carried out, and was looked at.
-    peeked: Option<u8>,
 }
 
 impl Default for Session {
@@ -189,7 +187,6 @@ impl Session {
             progress: false,
             queue: VecDeque::new(),
             pager: None,
-            peeked: None,
         }
     }
 
@@ -246,7 +243,7 @@ impl Session {
             follow.step(self.mode, link, appliance);
         }
         for _ in 0..POLL_BYTES_MAX {
-            let Some(byte) = self.peeked.take().or_else(|| link.receive()) else { break };
+            let Some(byte) = link.receive() else { break };
             activity = Activity::Busy;
             if self.ends_following(byte, link) {
                 return activity;
@@ -304,7 +301,8 @@ impl Session {
     fn end_following<L: ByteLink + ?Sized>(&mut self, link: &mut L) {
         let Some(follow) = self.follow.take() else { return };
         // A link takes all that is written.
-        let _ = send(self.mode, None, &Ok(follow.ends()), link);
+        let (id, outcome) = follow.ends();
+        let _ = send(self.mode, id.as_ref(), &Ok(outcome), link);
         self.goes_on(link);
     }
 
@@ -444,7 +442,7 @@ impl Session {
             Err(why) => (None, Err(why)),
         };
         if let Some(filter) = request.as_ref().ok().and_then(|(request, _)| request.follow()) {
-            self.follow = Some(Follow::begin(filter, self.mode, link));
+            self.follow = Some(Follow::begin(filter, id, self.mode, link));
             return Activity::Busy;
         }
         let outcome = request.and_then(|(request, line)| carry_out(&line, request, asker, appliance));
@@ -505,9 +503,8 @@ impl Session {
         let _ = reply::write(self.mode, outcome, &mut reply);
         let Some(text) = reply.end() else { return };
         let text = fitted(&text, size.columns);
-        self.peeked = self.peeked.or_else(|| link.receive());
         // Whoever types ahead does not wait for pages, and would not press their keys.
-        let is_paged = outcome.is_ok() && self.peeked.is_none() && is_on(CONSOLE_PAGER, appliance);
+        let is_paged = outcome.is_ok() && !link.is_waiting() && is_on(CONSOLE_PAGER, appliance);
         match if is_paged { Pager::new(text, size) } else { Err(text) } {
             Ok(mut pager) => {
                 if !pager.page(link) {
@@ -621,7 +618,7 @@ fn is_on(key: &str, appliance: &AnyAppliance) -> bool {
 /// Whether it is a command that was ended before it was done.
 fn is_interrupted(outcome: &Result<Outcome, AdminError>) -> bool {
     match outcome {
-        Ok(outcome) => outcome.exit_code() == ErrorCode::Interrupted.exit_code(),
+        Ok(outcome) => outcome.is_interrupted(),
         Err(error) => error.code == ErrorCode::Interrupted,
     }
 }

@@ -2,13 +2,17 @@
 
 use alloc::string::String;
 
+use crate::config::hosts::MARK;
+
 /// What a line with a secret has: the option or key, or how an NVMe secret begins.
-const SIGNS: [&str; 2] = ["secret", "dhhc-1"];
+const SIGNS: [&str; 2] = ["secret", MARK];
 
 /// Where the word begins that a line's first secret may be in, or the word before it.
 fn first(line: &str) -> Option<usize> {
     let lower = line.to_ascii_lowercase();
-    let at = SIGNS.iter().filter_map(|sign| lower.find(sign)).min()?;
+    // An escape in an object may be any character of one.
+    let escape = lower.find('\\').filter(|_| lower.starts_with('{'));
+    let at = SIGNS.iter().filter_map(|sign| lower.find(sign)).chain(escape).min()?;
     Some(line[..at].rfind([' ', '\t']).map_or(0, |blank| blank + 1))
 }
 
@@ -43,6 +47,7 @@ mod tests {
             assert!(is_in(line), "{line}");
             assert_eq!(left_out(line, 100), "allow any ...", "{line}");
         }
+        assert_eq!(left_out(r#"{"command":"allow", "hostnqn":"\u0044HHC-1:0"}"#, 100), r#"{"command":"allow", ..."#);
         assert_eq!(left_out(" create-namespace -f ", 100), "create-namespace -f");
         assert_eq!(left_out("äöü", 2), "äö ...");
         assert!(!is_in("list -N"));

@@ -22,6 +22,10 @@ impl ByteLink for Queues {
         self.input.pop_front()
     }
 
+    fn is_waiting(&mut self) -> bool {
+        !self.input.is_empty()
+    }
+
     fn has_lost(&mut self) -> bool {
         std::mem::take(&mut self.lost)
     }

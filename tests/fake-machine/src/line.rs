@@ -19,6 +19,9 @@ impl ByteLink for Line {
     fn receive(&mut self) -> Option<u8> {
         self.to_node.pop_front()
     }
+    fn is_waiting(&mut self) -> bool {
+        !self.to_node.is_empty()
+    }
     fn send(&mut self, bytes: &[u8]) {
         self.from_node.extend(bytes);
     }
@@ -60,6 +63,9 @@ impl ByteLink for Wire {
     fn receive(&mut self) -> Option<u8> {
         self.1.fetch_add(1, Ordering::Relaxed);
         self.0.lock().expect("no panic").receive()
+    }
+    fn is_waiting(&mut self) -> bool {
+        self.0.lock().expect("no panic").is_waiting()
     }
     fn send(&mut self, bytes: &[u8]) {
         self.0.lock().expect("no panic").send(bytes);

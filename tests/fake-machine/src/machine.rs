@@ -1,7 +1,6 @@
 //! The machine that the node runs on: what it has, threads for CPUs, a clock.
 
 use std::cell::Cell;
-use std::fmt;
 use std::ops;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -200,16 +199,13 @@ impl Machine for FakeMachine {
     }
     fn tell(&self, news: &News<'_>) {
         self.journal.tell(news);
-        self.show(format_args!("{}: {}", news.place, news.what));
+        self.log.lock().expect("no panic").push(format!("{}: {}", news.place, news.what));
     }
     fn last_boot(&self) -> Option<LastBoot> {
         self.last_boot.clone()
     }
     fn set_watchdog(&self, seconds: Option<u32>) {
         *self.watchdog.lock().expect("no panic") = seconds;
-    }
-    fn show(&self, line: fmt::Arguments<'_>) {
-        self.log.lock().expect("no panic").push(line.to_string());
     }
 }
 

@@ -140,6 +140,9 @@ fn wrong_settings_change_nothing_and_say_what_is_wrong() {
     for (line, code) in [
         ("config set net0 10.0.0/8", "usage"),
         ("config set net7 off", "not-found"),
+        ("config set netN off", "not-found"),
+        ("config unset netN", "not-found"),
+        ("config set net00 off", "not-found"),
         ("config set nvme.exprot pmem0s", "not-found"),
         ("config set console loud", "usage"),
         ("config set nvme.export pmem0s,pmem9s", "not-found"),
@@ -310,6 +313,8 @@ fn hostile_copies_do_no_harm() {
         ("nvme.allow", "=,==,any=,x=="),
         ("disabled", "=,none,namespace0.0x"),
         ("unknown", "1"),
+        ("netN", "dhcp"),
+        ("net00", "off"),
     ] {
         settings.set(key, value).expect("plain");
     }

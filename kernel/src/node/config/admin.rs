@@ -286,11 +286,17 @@ impl<M: Machine> Node<M> {
 
     /// Sets what is in force already.
     pub(super) fn keep(&mut self, key: &str, value: String) {
+        // What was wrong before is not so any more: a command has just done it.
+        self.config.forget_slips(key);
         if self.config.layers.value(key) == value {
             return;
         }
         if let Err(why) = self.config.layers.set(key, &value) {
-            self.config.slip(&self.machine, "configuration", format!("this is in force, and cannot be kept: {why}"));
+            self.config.slip(
+                &self.machine,
+                "configuration",
+                format!("{key}: it is in force, and cannot be kept: {why}"),
+            );
         }
     }
 }

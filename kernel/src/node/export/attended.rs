@@ -23,6 +23,10 @@ impl<L: PartLink> ByteLink for AttendedLink<L> {
         self.link.receive()
     }
 
+    fn is_waiting(&mut self) -> bool {
+        self.link.is_waiting()
+    }
+
     fn has_lost(&mut self) -> bool {
         self.link.has_lost()
     }

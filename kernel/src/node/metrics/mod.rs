@@ -145,6 +145,11 @@ impl<M: Machine> Node<M> {
         let wanted = metrics.wanted.swap(0, Ordering::Acquire);
         for made in Made::ALL.into_iter().filter(|made| wanted & 1 << *made as u8 != 0) {
             let at_ns = metrics.clock.now_ns();
+            // It may have been asked for again while it was made.
+            let is_fresh = |copy: &Copy| copy.at_ns.saturating_add(FRESH_NS) > at_ns;
+            if metrics.pages.lock()[made as usize].as_ref().is_some_and(is_fresh) {
+                continue;
+            }
             let mut page = Bounded { text: String::new(), bytes_max: metrics.bytes_max };
             let text = made.write(self, &mut page).is_ok().then(|| Arc::new(page.text));
             metrics.pages.lock()[made as usize] = Some(Copy { at_ns, text });

@@ -82,7 +82,7 @@ impl Networks {
 
     /// Returns the device of an interface that there is, for people: its address, and its MTU.
     pub(super) fn describe(&self, number: usize) -> String {
-        let shown = self.ports[number].network.lock().show();
+        let shown = self.lock(&self.ports[number]).show();
         format!("{}, mtu {}", shown.mac, shown.mtu)
     }
 

@@ -115,7 +115,8 @@ impl NvmeService {
         let more = stepped || taken > 0 && socket.waiting() > 0 || sent > 0 && connection.has_output();
         match (connection.is_closed(), more) {
             (true, _) => {
-                // Who never connected, and was told nothing, is not waited for: others want its place.
+                // Who never connected is not waited for: others want its place. A host that was refused closes when it has
+                // read why.
                 if connection.has_connected() || connection.violation().is_some() {
                     tcp.close(*id);
                 } else {

@@ -108,7 +108,10 @@ impl Look<Part> for ShowEvents {
             return Ok(LastEvents(last).into());
         }
         let newest = part.newest_event();
-        Ok(Events { events: part.events(&self.filter), newest }.into())
+        let events = part.events(&self.filter);
+        // Some may have come meanwhile, of other CPUs.
+        let newest = newest.max(events.last().map_or(0, |event| event.number));
+        Ok(Events { events, newest }.into())
     }
 
     fn follow(&self) -> Option<Filter> {

@@ -16,7 +16,7 @@ use crate::admin::reply::{Object, Outcome, Reply};
 use crate::admin::request::{Command, Look};
 use crate::admin::text::{bytes, line};
 use crate::error::{AdminError, EXIT_DAMAGED};
-use crate::events::Severity;
+use crate::events::{Kind, Severity};
 use crate::inventory::Inventory;
 
 /// What was found.
@@ -359,11 +359,15 @@ pub struct HealthFinding {
     pub place: String,
     /// How bad it is.
     pub severity: Severity,
+    /// What it is about, as an event.
+    #[serde(skip)]
+    pub kind: Kind,
 }
 
 impl Health {
     /// The state in a word, and its exit status.
-    fn state(&self) -> (&'static str, u8) {
+    #[must_use]
+    pub fn state(&self) -> (&'static str, u8) {
         match self.findings.iter().map(|finding| finding.severity).max() {
             None | Some(Severity::Info) => ("ok", 0),
             Some(Severity::Warning) => ("degraded", 1),
@@ -375,7 +379,7 @@ impl Health {
 impl Reply for Health {
     fn text(&self, out: &mut dyn fmt::Write) -> fmt::Result {
         writeln!(out, "{}", self.state().0)?;
-        for HealthFinding { what, place, severity } in &self.findings {
+        for HealthFinding { what, place, severity, .. } in &self.findings {
             writeln!(out, "{}: {place}: {what}", severity.as_str())?;
         }
         Ok(())

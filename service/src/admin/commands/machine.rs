@@ -23,7 +23,7 @@ pub trait MachineAdmin {
     fn trace(&self) -> Trace;
 
     /// Leaves the media as a clean shutdown should, so that no write waits for recovery: before the machine stops or starts
-    /// anew, and now and then in between.
+    /// anew.
     ///
     /// # Errors
     /// Failed: some writes could not be made durable. The machine goes on.

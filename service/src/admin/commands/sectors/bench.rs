@@ -143,6 +143,10 @@ impl Reply for Bench {
         object.members(self)
     }
 
+    fn is_interrupted(&self) -> bool {
+        self.interrupted
+    }
+
     fn exit_code(&self) -> u8 {
         match (self.verify.as_ref().is_some_and(Verify::damaged), self.interrupted) {
             (true, _) => EXIT_DAMAGED,
