@@ -27,6 +27,7 @@ use crate::admin::commands::sectors::bench::{Bench, BenchRequest, Verify};
 use crate::admin::commands::sectors::errors::{Errors, SectorErrors};
 use crate::admin::commands::sectors::{BlockDevice, SectorAdmin, no_such_device};
 use crate::admin::fields::{FieldValue, Fields};
+use crate::config::hosts::SecretTexts;
 use crate::config::{Key, Layers};
 use crate::error::AdminError;
 use crate::events::{Event, Filter, Kind, LastBoot, Severity};
@@ -432,7 +433,7 @@ impl ExportAdmin for FakeAppliance {
         self.device(dev).map(|_| ())
     }
 
-    fn allow(&mut self, _: &HostRule, _: Option<&str>) -> Result<(), AdminError> {
+    fn allow(&mut self, _: &HostRule, _: Option<SecretTexts<'_>>) -> Result<(), AdminError> {
         Ok(())
     }
 

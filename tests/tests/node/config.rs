@@ -41,6 +41,9 @@ fn findings(node: &mut Booted) -> Vec<String> {
 const HOST: &str = "nqn.2014-08.org.nvmexpress:uuid:00000000-0000-0000-0000-000000000001";
 const SECRET: &str = "DHHC-1:00:ia6zGodOr4SEG0Zzaw398rpY0wqipUWj4jWjUh4HWUz6aQ2n:";
 
+/// The controller's.
+const OWN_SECRET: &str = "DHHC-1:00:MYrE3veovAyyPo/nmGBxhvD5qPbMMIwrJ/EOFEPZbEkXKOxe:";
+
 #[test]
 fn what_commands_and_config_set_comes_back_when_it_was_saved() {
     let memory = Memory::new(32 * MIB);
@@ -49,14 +52,17 @@ fn what_commands_and_config_set_comes_back_when_it_was_saved() {
     node.done("create-namespace -l 512");
     node.done("config set net0 10.0.0.2/24,gateway=10.0.0.1");
     node.done("export pmem0s --nvme --nqn nqn.2026-01.org.example:disk");
-    node.done(&format!("allow {HOST} --secret {SECRET}"));
+    node.refused(&format!("allow {HOST} --controller-secret {OWN_SECRET}"), "usage");
+    let wrong = node.refused(&format!("allow {HOST} --secret {SECRET} --controller-secret DHHC-1:00:ia6z:"), "usage");
+    assert!(wrong.starts_with("--controller-secret: ") && !wrong.contains("ia6z"), "{wrong}");
+    node.done(&format!("allow {HOST} --secret {SECRET} --controller-secret {OWN_SECRET}"));
     node.done("allow any --nqn nqn.2026-01.org.example:disk");
     node.done("config set console json");
     assert_eq!(node.done("net")["result"][0]["addresses"][0], "10.0.0.2/24", "at once");
     assert_eq!(key(&mut node, "net0"), pair("10.0.0.2/24,gateway=10.0.0.1", "set"));
     assert_eq!(key(&mut node, "nvme.export"), pair("pmem0s=nqn.2026-01.org.example:disk", "set"));
     let config = node.done("config").to_string();
-    assert!(config.contains("DHHC-1:hidden") && !config.contains("ia6zGod"), "{config}");
+    assert!(config.contains("DHHC-1:hidden") && !config.contains("ia6zGod") && !config.contains("MYrE3v"), "{config}");
     assert_eq!(node.done("config")["unsaved"], true);
     assert_eq!(node.done("config save")["copies"], json!(["namespace0.0"]));
     assert_eq!(node.done("config")["unsaved"], false);
@@ -83,7 +89,7 @@ fn what_commands_and_config_set_comes_back_when_it_was_saved() {
     assert_eq!(key(&mut node, "nvme.export"), pair("none", "set"));
     assert_eq!(
         key(&mut node, "nvme.allow"),
-        pair(&format!("{HOST}=DHHC-1:hidden"), "set"),
+        pair(&format!("{HOST}=DHHC-1:hidden=DHHC-1:hidden"), "set"),
         "the subsystem's rule went with it"
     );
     node.done(&format!("deny {HOST}"));

@@ -179,11 +179,13 @@ fn a_target_that_dies_under_load_keeps_what_it_acknowledged() {
 }
 
 #[test]
-fn a_host_proves_who_it_is_if_its_kernel_can() {
+fn host_and_target_prove_who_they_are_if_the_hosts_kernel_can() {
     const SECRET: &str = "DHHC-1:00:MYrE3veovAyyPo/nmGBxhvD5qPbMMIwrJ/EOFEPZbEkXKOxe:";
     const OTHER: &str = "DHHC-1:00:+1h/WsWKuMz36qeY7kpaI35yMgtgqBV7Vr07bSjzwo6xMLXR:";
     let (place, turn) = (Place::new(), workspace::machine_turn());
-    let target = Target::start_with(&place.at("disk"), free_port(), &["--allow", HOST_NQN, "--secret", SECRET]);
+    const OWN: &str = "DHHC-1:00:ia6zGodOr4SEG0Zzaw398rpY0wqipUWj4jWjUh4HWUz6aQ2n:";
+    let proofs = ["--allow", HOST_NQN, "--secret", SECRET, "--controller-secret", OWN];
+    let target = Target::start_with(&place.at("disk"), free_port(), &proofs);
     let mut linux = initiator(&place);
     let connect = format!("nvme connect {} -n {}", target.address(), target.nqn);
     assert_ne!(linux.try_run(&connect).0, 0, "without a secret");
@@ -197,6 +199,9 @@ fn a_host_proves_who_it_is_if_its_kernel_can() {
         ));
         assert_ne!(linux.try_run(&format!("{connect} -S {OTHER}")).0, 0, "with another secret");
         linux.run("dmesg | grep 'authentication failed'");
+        linux.run(&format!("{connect} -S {SECRET} -C {OWN} && nvme disconnect-all"));
+        linux.run("dmesg | grep 'qid 0: controller authenticated'");
+        assert_ne!(linux.try_run(&format!("{connect} -S {SECRET} -C {OTHER}")).0, 0, "the target has another one");
     } else {
         // Debian 12's kernel is built without it, so that nvme-cli leaves the secret out.
         assert_eq!(linux.run("dmesg | grep -c 'authentication setup failed'"), "2");

@@ -9,7 +9,7 @@ use nvdimm::space;
 use service::admin::commands::config::{ConfigAdmin, Configuration, Entry, SaveConfig, Saved, StoredCopy};
 use service::admin::commands::exports::HostRule;
 use service::admin::commands::namespaces::create::{CreateNamespace, NamespaceMode};
-use service::config::hosts::{HIDDEN, HostItem};
+use service::config::hosts::{HIDDEN, HostItem, SecretTexts};
 use service::config::keys::{self, Key, items};
 use service::config::settings::SettingsError;
 use service::error::AdminError;
@@ -163,17 +163,16 @@ impl<M: Machine> Node<M> {
         let known: Vec<HostItem<'_>> = items(self.config.layers.value(key)).map(HostItem::parse).collect();
         let mut whole = Vec::new();
         for item in items(value).map(HostItem::parse) {
-            let own = known.iter().find(|it| it.is_about(&item)).and_then(|it| it.secret);
-            match item.secret {
-                Some(HIDDEN) if own.is_none() => {
-                    return Err(AdminError::usage(format!(
-                        "the secret of {} is not known here: write it in place of {HIDDEN}, or leave it out",
+            let own = known.iter().find(|it| it.is_about(&item)).and_then(|it| it.secrets);
+            let secrets = item.secrets.map(|secrets| {
+                secrets.with_known(own).ok_or_else(|| {
+                    AdminError::usage(format!(
+                        "a secret of {} is not known here: write it in place of {HIDDEN}, or leave it out",
                         item.host
-                    )));
-                }
-                Some(HIDDEN) => whole.push(HostItem { secret: own, ..item }.to_string()),
-                _ => whole.push(item.to_string()),
-            }
+                    ))
+                })
+            });
+            whole.push(HostItem { secrets: secrets.transpose()?, ..item }.to_string());
         }
         Ok(keys::of_items(whole.iter().map(String::as_str)))
     }
@@ -255,10 +254,10 @@ impl<M: Machine> Node<M> {
         self.keep(keys::NVME_EXPORT, value);
     }
 
-    /// Keeps `nvme.allow` true: a host may connect, with this secret, or may not any more.
-    pub(in crate::node) fn keep_allowed(&mut self, rule: &HostRule, allowed: Option<Option<&str>>) {
-        let about = HostItem { host: &rule.host, nqn: rule.nqn.as_deref(), secret: None };
-        let item = allowed.map(|secret| HostItem { secret, ..about }.to_string());
+    /// Keeps `nvme.allow` true: a host may connect, with these secrets, or may not any more.
+    pub(in crate::node) fn keep_allowed(&mut self, rule: &HostRule, allowed: Option<Option<SecretTexts<'_>>>) {
+        let about = HostItem { host: &rule.host, nqn: rule.nqn.as_deref(), secrets: None };
+        let item = allowed.map(|secrets| HostItem { secrets, ..about }.to_string());
         let others =
             items(self.config.layers.value(keys::NVME_ALLOW)).filter(|item| !HostItem::parse(item).is_about(&about));
         let value = keys::of_items(others.chain(item.as_deref()));

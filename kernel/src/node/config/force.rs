@@ -243,7 +243,7 @@ impl<M: Machine> Node<M> {
             }
             keys::NVME_ALLOW => {
                 let item = HostItem::parse(item);
-                self.nvme.allow(&rule(item), item.secret)
+                self.nvme.allow(&rule(item), item.secrets)
             }
             keys::DISABLED => {
                 let place = self.place(item)?;

@@ -4,6 +4,7 @@ use alloc::format;
 use alloc::string::ToString;
 
 use service::admin::commands::exports::{ExportAdmin, HostRule, NvmeExport};
+use service::config::hosts::SecretTexts;
 use service::error::AdminError;
 
 use crate::node::nvme::PORT;
@@ -35,9 +36,9 @@ impl<M: Machine> ExportAdmin for Node<M> {
         Ok(())
     }
 
-    fn allow(&mut self, rule: &HostRule, secret: Option<&str>) -> Result<(), AdminError> {
-        self.nvme.allow(rule, secret)?;
-        self.keep_allowed(rule, Some(secret));
+    fn allow(&mut self, rule: &HostRule, secrets: Option<SecretTexts<'_>>) -> Result<(), AdminError> {
+        self.nvme.allow(rule, secrets)?;
+        self.keep_allowed(rule, Some(secrets));
         Ok(())
     }
 

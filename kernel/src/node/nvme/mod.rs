@@ -28,7 +28,7 @@ use net::tcp::Service;
 use nvmf::{Allowed, DiskId, Millis, Namespace, Nqn, Refusal, Secret, Secrets, SectorBytes, Settings, Target};
 use service::admin::commands::exports::HostRule;
 use service::admin::commands::inventory::NvmeStatus;
-use service::config::hosts::has_secret;
+use service::config::hosts::{SecretTexts, has_secret};
 use service::error::AdminError;
 use service::stats::{NvmeExportStats, NvmeStats};
 use spin::Mutex;
@@ -165,14 +165,15 @@ impl Nvme {
     }
 
     /// Lets a host connect.
-    pub(super) fn allow(&self, rule: &HostRule, secret: Option<&str>) -> Result<(), AdminError> {
+    pub(super) fn allow(&self, rule: &HostRule, secrets: Option<SecretTexts<'_>>) -> Result<(), AdminError> {
         let (allowed, subsystem) = parse(rule)?;
-        let secrets = match secret {
+        let secret = |what, text| Secret::parse(text).map_err(|why| AdminError::usage(format!("{what}: {why}")));
+        let secrets = match secrets {
             None => None,
-            Some(text) => {
-                let host = Secret::parse(text).map_err(|why| AdminError::usage(format!("--secret: {why}")))?;
-                Some(Secrets { host, controller: None })
-            }
+            Some(SecretTexts { host, controller }) => Some(Secrets {
+                host: secret("--secret", host)?,
+                controller: controller.map(|text| secret("--controller-secret", text)).transpose()?,
+            }),
         };
         match self.target.allow(allowed, subsystem.as_ref(), secrets) {
             true => Ok(()),

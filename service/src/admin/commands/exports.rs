@@ -10,6 +10,7 @@ use serde::Serialize;
 use crate::admin::grammar::{Arguments, CommandSpec, DEV, OptionSpec, WordSpec, long_flag, long_option, word};
 use crate::admin::reply::{Object, Outcome, Reply};
 use crate::admin::request::{Command, Request};
+use crate::config::hosts::SecretTexts;
 use crate::error::AdminError;
 
 /// The disks that consumers are offered.
@@ -44,7 +45,7 @@ pub trait ExportAdmin {
     ///
     /// # Errors
     /// Usage: a name or a secret is none; not found: there is no such subsystem; failed: there is no network.
-    fn allow(&mut self, rule: &HostRule, secret: Option<&str>) -> Result<(), AdminError>;
+    fn allow(&mut self, rule: &HostRule, secrets: Option<SecretTexts<'_>>) -> Result<(), AdminError>;
 
     /// Takes that back: a host that may not connect any more is disconnected.
     ///
@@ -124,11 +125,17 @@ pub static COMMANDS: &[Command<Part>] = &[
             options: &[
                 SUBSYSTEM,
                 long_option("secret", "DHHC-1:...", "what the host must prove to know (nvme gen-dhchap-key)"),
+                long_option("controller-secret", "DHHC-1:...", "what is proved to the host in turn, if it asks"),
             ],
             details: "A host's name is only what it says, unless it has a secret. docs/network.md has what is not protected.\n",
         },
         parse: |line| {
-            Ok(Box::new(Allow { rule: HostRule::parse(line)?, secret: Hidden(line.value("secret").map(Into::into)) }))
+            let [secret, controller_secret] =
+                ["secret", "controller-secret"].map(|name| Hidden(line.value(name).map(Into::into)));
+            if secret.0.is_none() && controller_secret.0.is_some() {
+                return Err(AdminError::usage("--controller-secret is for hosts that have a --secret"));
+            }
+            Ok(Box::new(Allow { rule: HostRule::parse(line)?, secret, controller_secret }))
         },
     },
     Command {
@@ -173,6 +180,8 @@ pub struct Allow {
     pub rule: HostRule,
     /// `--secret`.
     pub secret: Hidden,
+    /// `--controller-secret`.
+    pub controller_secret: Hidden,
 }
 
 /// `deny`.
@@ -190,7 +199,8 @@ impl fmt::Debug for Hidden {
 
 impl Request<Part> for Allow {
     fn execute(self: Box<Self>, part: &mut Part) -> Result<Outcome, AdminError> {
-        part.allow(&self.rule, self.secret.0.as_deref())?;
+        let controller = self.controller_secret.0.as_deref();
+        part.allow(&self.rule, self.secret.0.as_deref().map(|host| SecretTexts { host, controller }))?;
         Ok(Ruled { rule: self.rule, allowed: true }.into())
     }
 }
