@@ -17,10 +17,10 @@ use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
 use nix::unistd::{getpid, getppid};
 use rustix::termios::tcgetwinsize;
-use service::admin::words;
+use service::events::Ended;
 
 use crate::deadline::Deadline;
-use crate::session::{AdminStream, ReplyForm, ReplyText, SessionError};
+use crate::session::{AdminStream, ReplyForm, ReplyText, SessionError, ends};
 
 /// From power-on to the prompt, on a slow machine that emulates many CPUs.
 pub const BOOT: Duration = Duration::from_secs(120);
@@ -197,7 +197,7 @@ impl ApplianceProcess {
     pub fn command(&mut self, command: &str, deadline: Deadline) -> Result<ReplyText, ApplianceError> {
         let outcome = self.session.command(command, deadline);
         let reply = self.explained(outcome)?;
-        self.off |= reply.exit_code == 0 && words::first(command) == "poweroff";
+        self.off |= ends(command, reply.exit_code) == Some(Ended::Poweroff);
         Ok(reply)
     }
 

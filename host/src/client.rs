@@ -6,12 +6,11 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use service::admin::line::check;
-use service::admin::words;
 use service::error::AdminError;
 
 use crate::deadline::Deadline;
 use crate::limits::COMMAND;
-use crate::session::{AdminStream, ReplyForm, ReplyText, SessionError};
+use crate::session::{AdminStream, ReplyForm, ReplyText, SessionError, request};
 
 /// Why there is no reply.
 #[derive(Debug)]
@@ -58,7 +57,7 @@ impl std::error::Error for ClientError {}
 /// When there is no reply; a command that the appliance refuses is a [`ReplyText`].
 pub fn ask(path: &Path, mode: ReplyForm, command: &str, deadline: Deadline) -> Result<ReplyText, ClientError> {
     check(command).map_err(ClientError::Usage)?;
-    if words::first(command) == "mode" {
+    if request(command).is_some_and(|request| request.mode().is_some()) {
         let why = "`mode` is for programs that talk to the socket themselves: --json chooses the form of a reply";
         return Err(ClientError::Usage(AdminError::usage(why)));
     }
@@ -71,7 +70,7 @@ pub fn ask(path: &Path, mode: ReplyForm, command: &str, deadline: Deadline) -> R
 /// Whether a line is for [`follow`].
 #[must_use]
 pub fn is_follow(command: &str) -> bool {
-    service::admin::parse(command).is_ok_and(|request| request.follow().is_some())
+    request(command).is_some_and(|request| request.follow().is_some())
 }
 
 /// Asks the appliance behind the socket at `path` for what happens, and gives each line of it to `each`, until that returns
@@ -86,6 +85,7 @@ pub fn follow(
     deadline: Deadline,
     mut each: impl FnMut(&str) -> bool,
 ) -> Result<(), ClientError> {
+    check(command).map_err(ClientError::Usage)?;
     let stream = UnixStream::connect(path).map_err(|error| ClientError::Connect(path.to_owned(), error))?;
     let mut session = AdminStream::new(stream);
     let told = session.enter(mode, deadline.or_after(COMMAND)).and_then(|()| session.send(command, deadline));
@@ -130,6 +130,18 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
     use service::admin::words;
+
+    #[test]
+    fn what_is_followed_is_known_whichever_way_it_is_written() {
+        for line in ["events --follow", "#7 events --follow", "{\"command\":\"events\",\"follow\":true}"] {
+            assert!(super::is_follow(line), "{line}");
+        }
+        for line in
+            ["events", "events --follow -h", "{\"command\":\"events\"}", "{\"command\":\"events\",\"follow\":1.5}"]
+        {
+            assert!(!super::is_follow(line), "{line}");
+        }
+    }
 
     #[test]
     fn any_words_come_through_the_appliances_grammar() {

@@ -373,7 +373,7 @@ impl Work {
         let asked = self.looked.take_if(is_it).or_else(|| self.asked.take_if(is_it));
         let Some(request) = asked.and_then(|asked| asked.request) else { return };
         let reply = ReplyText::parse(request.mode, reply).ok();
-        if reply.as_ref().is_some_and(|reply| ends(&request.line, reply.exit_code)) {
+        if reply.as_ref().is_some_and(|reply| ends(&request.line, reply.exit_code).is_some()) {
             self.up = false;
         }
         request.answer(reply);

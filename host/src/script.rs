@@ -4,21 +4,32 @@ use std::fmt;
 use std::io::{self, Write};
 
 use service::admin::words;
+use service::events::Ended;
 
 use crate::appliance::{ApplianceError, ApplianceProcess};
 use crate::deadline::Deadline;
 use crate::limits::COMMAND;
-use crate::session::ReplyForm;
+use crate::session::{ReplyForm, ends, request};
 
 /// A command that a script may not have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NotInScript;
+pub enum NotInScript {
+    /// `mode`: it would take the replies' form away from under the reader.
+    Mode,
+    /// `events --follow`: it has no end by itself.
+    Follow,
+}
 
 impl std::error::Error for NotInScript {}
 
 impl fmt::Display for NotInScript {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("`mode` is not for scripts: the form of the replies is chosen with --json")
+        f.write_str(match self {
+            Self::Mode => "`mode` is not for scripts: the form of the replies is chosen with --json",
+            Self::Follow => {
+                "`events --follow` is not for scripts: it goes on until a byte is typed; `events` lists them"
+            }
+        })
     }
 }
 
@@ -30,13 +41,18 @@ impl Script {
     /// The commands of `text`, as the admin grammar separates them.
     ///
     /// # Errors
-    /// [`NotInScript`] for `mode`: it would take the replies' form away from under the reader.
+    /// [`NotInScript`].
     pub fn parse(text: &str) -> Result<Self, NotInScript> {
         let commands: Vec<String> = words::commands(text).map(str::to_owned).collect();
-        match commands.iter().any(|command| words::first(command) == "mode") {
-            true => Err(NotInScript),
-            false => Ok(Self(commands)),
+        for request in commands.iter().filter_map(|command| request(command)) {
+            if request.mode().is_some() {
+                return Err(NotInScript::Mode);
+            }
+            if request.follow().is_some() {
+                return Err(NotInScript::Follow);
+            }
         }
+        Ok(Self(commands))
     }
 }
 
@@ -62,11 +78,11 @@ pub fn run(
         if first_failed == 0 {
             first_failed = reply.exit_code;
         }
-        match words::first(command).as_str() {
-            "poweroff" if reply.exit_code == 0 => break,
+        match ends(command, reply.exit_code) {
+            None => {}
             // It comes up again on its console.
-            "reboot" if reply.exit_code == 0 => appliance.enter(mode, deadline, |line| eprintln!("{line}"))?,
-            _ => {}
+            Some(Ended::Reboot) => appliance.enter(mode, deadline, |line| eprintln!("{line}"))?,
+            Some(_) => break,
         }
     }
     appliance.power_off(deadline)?;
@@ -110,11 +126,18 @@ mod tests {
     use super::{NotInScript, Script};
 
     #[test]
-    fn a_script_may_not_change_the_mode() {
-        for script in ["status;  mode console; list", "'mode' text", "list # one\nmo\"de\" json"] {
-            assert_eq!(Script::parse(script), Err(NotInScript), "{script}");
+    fn a_script_may_not_change_the_mode_nor_follow_whichever_way_that_is_written() {
+        for (script, why) in [
+            ("status;  mode console; list", NotInScript::Mode),
+            ("'mode' text", NotInScript::Mode),
+            ("list # one\nmo\"de\" json", NotInScript::Mode),
+            ("status; {\"command\":\"mode\",\"mode\":\"console\"}", NotInScript::Mode),
+            ("events --kind boot --follow", NotInScript::Follow),
+            ("{\"id\":7,\"command\":\"events\",\"follow\":true}", NotInScript::Follow),
+        ] {
+            assert_eq!(Script::parse(script), Err(why), "{script}");
         }
-        let script = Script::parse("modes; help mode # mode").expect("it changes no mode");
-        assert_eq!(script.0, ["modes", "help mode"]);
+        let sound = ["modes", "help mode", "mode -h", "events", "{\"command\":\"events\",\"follow\":false}"];
+        assert_eq!(Script::parse(&sound.join("; ")).expect("it changes no mode").0, sound);
     }
 }

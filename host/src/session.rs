@@ -12,10 +12,12 @@ use std::time::Duration;
 
 use serde_json::Value;
 use service::admin;
+use service::admin::object::parse_with_id;
 use service::admin::reply::RS;
-use service::admin::words;
+use service::admin::table::AnyRequest;
 pub use service::console::PROMPT;
 use service::error::ErrorCode;
+use service::events::Ended;
 use service::progress::{Figures, PROGRESS_MARK};
 
 use crate::deadline::Deadline;
@@ -392,10 +394,17 @@ pub fn send_all(mut stream: &UnixStream, bytes: &[u8], deadline: Deadline) -> io
     Ok(true)
 }
 
-/// Whether a command that was answered with `exit_code` ends the appliance, or has it start anew.
+/// The request that a line makes, whichever way it is written: words, behind a number, or an object. `None`: it is none, which
+/// the appliance says better.
 #[must_use]
-pub fn ends(line: &str, exit_code: u8) -> bool {
-    exit_code == 0 && matches!(words::first(line).as_str(), "poweroff" | "reboot")
+pub fn request(line: &str) -> Option<AnyRequest> {
+    parse_with_id(line).1.ok()
+}
+
+/// How a command that was answered with `exit_code` ends the machine, if it does.
+#[must_use]
+pub fn ends(line: &str, exit_code: u8) -> Option<Ended> {
+    request(line).filter(|_| exit_code == 0)?.ends_machine()
 }
 
 /// How far a command is, if a line tells that.
@@ -435,4 +444,28 @@ fn exit_code(reply: &Value) -> u8 {
     }
     // A check or a verification that did its work and found damage has an exit code here.
     reply["exit"].as_u64().map_or(0, |code| u8::try_from(code).unwrap_or(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use service::events::Ended;
+
+    use super::ends;
+
+    #[test]
+    fn what_ends_the_machine_is_known_whichever_way_it_is_written() {
+        for (name, ended) in [("poweroff", Ended::Poweroff), ("reboot", Ended::Reboot)] {
+            for line in [
+                name.to_owned(),
+                format!("'{name}' # now"),
+                format!("#7 {name}"),
+                format!("{{\"command\":\"{name}\"}}"),
+            ] {
+                assert_eq!((ends(&line, 0), ends(&line, 1)), (Some(ended), None), "{line}");
+            }
+            for line in [format!("{name} -h"), format!("help {name}"), format!("{name} now")] {
+                assert_eq!(ends(&line, 0), None, "{line}");
+            }
+        }
+    }
 }

@@ -39,6 +39,11 @@ while IFS= read -r line; do
         line=$half$line half=''
     fi
     [ "$mode" != console ] || printf '%s\r\n' "$line"
+    # An object without more is its command; a request may have a number of its own.
+    case $line in
+    '{"command":"'[a-z]*'"}') line=${line#*:?} && line=${line%??} ;;
+    '#7 '*) line=${line#* } ;;
+    esac
     case $line in
     'mode text') mode=text && exit_code 0 ;;
     'mode json') mode=json && printf '{"ok":true,"mode":"json"}\r\n' ;;

@@ -57,6 +57,9 @@ fn all_commands_run_and_the_first_that_failed_gives_the_status() {
         ("strange", 1, 1),
         ("a; poweroff; never sent", 0, 2),
         ("a; reboot; missing; b", 3, 4),
+        ("a; {\"command\":\"reboot\"}; missing; b", 3, 4),
+        ("a; {\"command\":\"poweroff\"}; never sent", 0, 2),
+        ("reboot -h; poweroff --help; b", 0, 3),
     ];
     for (commands, expected, replies) in cases {
         let (status, out, err) = exec(&["--json"], commands, "");
@@ -67,11 +70,16 @@ fn all_commands_run_and_the_first_that_failed_gives_the_status() {
 }
 
 #[test]
-fn a_script_that_changes_the_mode_is_a_usage_error_and_starts_nothing() {
-    for script in ["status; mode console", "status; 'mo'de console"] {
+fn a_script_that_changes_the_mode_or_follows_is_a_usage_error_and_starts_nothing() {
+    for (script, part) in [
+        ("status; mode console", "--json"),
+        ("status; 'mo'de console", "--json"),
+        ("{\"command\":\"mode\",\"mode\":\"console\"}", "--json"),
+        ("status; events --follow", "a byte is typed"),
+    ] {
         let (status, out, err) = exec(&[], script, "");
         assert_eq!((status, out.as_str()), (2, ""));
-        assert!(err.contains("--json") && !err.contains("ready"), "{err}");
+        assert!(err.contains(part) && !err.contains("ready"), "{err}");
     }
 }
 
@@ -296,6 +304,9 @@ fn many_clients_ask_one_at_a_time_and_the_person_at_the_console_sees_nothing_of_
         (&["admin", "mode", "console"][..], "--json chooses"),
         (&["admin", "mode json"], "--json chooses"),
         (&["admin", "--json", "'mode' text"], "--json chooses"),
+        (&["admin", "#7 mode text"], "--json chooses"),
+        (&["admin", "{\"command\":\"mode\",\"mode\":\"console\"}"], "--json chooses"),
+        (&["admin", "{\"command\":\"events\",\n\"follow\":true}"], "byte 0x0a in column 21 is not text"),
         (&["admin", "status\nlist"], "byte 0x0a in column 7 is not text"),
         (&["admin", &"x".repeat(70_000)], "the line is longer than 65536 bytes"),
     ] {
@@ -373,6 +384,13 @@ fn a_line_that_somebody_types_is_not_mixed_with_a_clients() {
 #[test]
 fn keys_wait_for_the_prompt_while_the_appliance_starts_after_a_clients_reboot() {
     keys_wait_for_the_prompt_after("loader", |socket, _| assert_eq!(ask(socket, &["admin", "reboot"]).0, 0));
+}
+
+#[test]
+fn keys_wait_for_the_prompt_while_the_appliance_starts_after_a_reboot_that_is_written_as_programs_do() {
+    for line in ["#7 reboot", "{\"command\":\"reboot\"}"] {
+        keys_wait_for_the_prompt_after("loader-form", |socket, _| assert_eq!(ask(socket, &["admin", line]).0, 0));
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ use core::fmt;
 use super::grammar::{Arguments, CommandSpec};
 use super::reply::{Mode, Outcome};
 use crate::error::AdminError;
-use crate::events::Filter;
+use crate::events::{Ended, Filter};
 
 /// The result of reading a command's arguments: a request, or a usage error.
 pub type Parsed<P> = Result<Box<dyn Request<P>>, AdminError>;
@@ -48,6 +48,11 @@ pub trait Request<P: ?Sized>: fmt::Debug {
 
     /// The mode that it asks for, if it is `mode`.
     fn mode(&self) -> Option<Mode> {
+        None
+    }
+
+    /// How it ends the machine when it is carried out, if it does.
+    fn ends_machine(&self) -> Option<Ended> {
         None
     }
 }

@@ -10,7 +10,7 @@ use super::grammar::{Arguments, CommandSpec};
 use super::reply::{Mode, Outcome};
 use super::request::Request;
 use crate::error::AdminError;
-use crate::events::Filter;
+use crate::events::{Ended, Filter};
 
 macro_rules! families {
     ($($family:ident: $module:ident;)*) => {
@@ -66,6 +66,14 @@ macro_rules! families {
             pub fn mode(&self) -> Option<Mode> {
                 match self {
                     $(Self::$family(request) => request.mode(),)*
+                }
+            }
+
+            /// How it ends the machine when it is carried out, if it is `poweroff` or `reboot`.
+            #[must_use]
+            pub fn ends_machine(&self) -> Option<Ended> {
+                match self {
+                    $(Self::$family(request) => request.ends_machine(),)*
                 }
             }
         }

@@ -12,6 +12,7 @@ use crate::admin::reply::{Object, Outcome, Reply};
 use crate::admin::request::{Command, Look, Request};
 use crate::admin::{figures, prometheus};
 use crate::error::AdminError;
+use crate::events::Ended;
 use crate::stats::Stats;
 
 /// The machine's counters and log, and its end.
@@ -110,12 +111,20 @@ impl Request<Part> for Poweroff {
         part.quiesce()?;
         Ok(Outcome::Poweroff)
     }
+
+    fn ends_machine(&self) -> Option<Ended> {
+        Some(Ended::Poweroff)
+    }
 }
 
 impl Request<Part> for Reboot {
     fn execute(self: Box<Self>, part: &mut Part) -> Result<Outcome, AdminError> {
         part.quiesce()?;
         Ok(Outcome::Reboot)
+    }
+
+    fn ends_machine(&self) -> Option<Ended> {
+        Some(Ended::Reboot)
     }
 }
 
