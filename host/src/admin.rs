@@ -30,17 +30,18 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use service::admin::RequestId;
 use service::admin::line::LineBuffer;
 use service::admin::object::parse_with_id;
-use service::admin::reply::{self, RS};
+use service::admin::reply;
 use service::admin::table::AnyRequest;
 use service::admin::{self, Outcome};
 use service::error::AdminError;
+use service::events::Ended;
 
 use crate::deadline::Deadline;
 use crate::event::{eventfd, signal};
 use crate::events::{Following, PAUSE};
 use crate::limits::ADMIN_CLIENTS_MAX;
 use crate::listener::Listener;
-use crate::session::{ReplyForm, ReplyText, send_all};
+use crate::session::{ReplyForm, ReplyText, request, send_all};
 
 /// How long a client may take from one reply to the end of its next line.
 pub const IDLE: Duration = Duration::from_secs(300);
@@ -65,8 +66,12 @@ pub struct Request {
     pub mode: ReplyForm,
     /// The command: one line of text.
     pub line: String,
+    /// Its id, which the reply has, too.
+    id: Option<RequestId>,
     /// Whether it changes nothing, and is soon done.
     pub only_looks: bool,
+    /// How it ends the machine when it is carried out, if it does.
+    pub ends: Option<Ended>,
     stream: Arc<UnixStream>,
     since: Instant,
     /// When the appliance got it.
@@ -153,7 +158,7 @@ impl Requests {
         let (Free::Looks(busy) | Free::Nothing(busy)) = free else { return None };
         while let Some(request) = self.waiting.pop_front_if(|request| request.since.elapsed() >= self.patience) {
             let why = format!("{busy}: nothing was done in {} s, please ask again", self.patience.as_secs_f64());
-            let reply = reply_of_error(request.mode, AdminError::busy(why));
+            let reply = reply_of(request.mode, request.id.as_ref(), &Err(AdminError::busy(why)));
             let reply = ReplyText::parse(request.mode, reply.as_bytes()).ok();
             request.answer(reply);
         }
@@ -353,34 +358,36 @@ impl Client<'_> {
             if !self.all.owes(self.id, false) {
                 return self.farewell(mode, AdminError::busy(displaced()));
             }
-            let follow = line.as_ref().ok().and_then(|line| parse_with_id(line).1.ok()?.follow());
-            if let Some(filter) = follow {
-                if !self.follow(Following::new(mode, filter), &mut lines, spent)? {
-                    return Ok(());
-                }
-                self.all.owes(self.id, true);
-                continue;
-            }
             let reply = match line.map(|line| (parse_with_id(&line), line)) {
-                Err(error) => reply_of_error(mode, error),
-                Ok(((id, request), line)) => match request.as_ref().ok().and_then(AnyRequest::mode) {
-                    Some(admin::Mode::Console) => {
-                        let error = AdminError::usage("this socket has mode json and mode text");
-                        reply_of(mode, id.as_ref(), &Err(error))
-                    }
-                    Some(wanted) => {
-                        mode = if wanted == admin::Mode::Json { ReplyForm::Json } else { ReplyForm::Text };
-                        reply_of(mode, id.as_ref(), &Ok(Outcome::Mode { mode: wanted, progress: false }))
-                    }
-                    // Whatever it is, the appliance has the answer.
-                    None => match self.ask(mode, line, request.is_ok_and(|it| it.only_looks()), *spent) {
-                        Some((Some(reply), now)) => {
-                            *spent = now;
-                            whole(mode, reply)
+                Err(error) => reply_of(mode, None, &Err(error)),
+                Ok(((id, request), line)) => {
+                    let request = request.ok();
+                    if let Some(filter) = request.as_ref().and_then(AnyRequest::follow) {
+                        if !self.follow(Following::new(mode, id, filter), &mut lines, spent)? {
+                            return Ok(());
                         }
-                        _ => return Ok(()),
-                    },
-                },
+                        self.all.owes(self.id, true);
+                        continue;
+                    }
+                    match request.as_ref().and_then(AnyRequest::mode) {
+                        Some(admin::Mode::Console) => {
+                            let error = AdminError::usage("this socket has mode json and mode text");
+                            reply_of(mode, id.as_ref(), &Err(error))
+                        }
+                        Some(wanted) => {
+                            mode = if wanted == admin::Mode::Json { ReplyForm::Json } else { ReplyForm::Text };
+                            reply_of(mode, id.as_ref(), &Ok(Outcome::Mode { mode: wanted, progress: false }))
+                        }
+                        // Whatever it is, the appliance has the answer.
+                        None => match self.ask(mode, line, id.clone(), request.as_ref(), *spent) {
+                            Some((Some(reply), now)) => {
+                                *spent = now;
+                                whole(mode, id.as_ref(), reply)
+                            }
+                            _ => return Ok(()),
+                        },
+                    }
+                }
             };
             if !send_all(stream, reply.as_bytes(), Deadline::after(self.all.taking))? {
                 return Ok(());
@@ -393,7 +400,9 @@ impl Client<'_> {
     /// gives no reply.
     fn follow(&self, mut following: Following, lines: &mut Lines<'_>, spent: &mut Duration) -> io::Result<bool> {
         loop {
-            let Some((Some(reply), now)) = self.ask(ReplyForm::Json, following.question(), true, *spent) else {
+            let line = following.question();
+            let question = request(&line);
+            let Some((Some(reply), now)) = self.ask(ReplyForm::Json, line, None, question.as_ref(), *spent) else {
                 return Ok(false);
             };
             *spent = now;
@@ -411,11 +420,22 @@ impl Client<'_> {
         send_all(self.stream, following.end().as_bytes(), Deadline::after(self.all.taking))
     }
 
-    /// Passes a line to the appliance, and waits for its reply.
-    fn ask(&self, mode: ReplyForm, line: String, only_looks: bool, spent: Duration) -> Option<Answer> {
+    /// Passes a line to the appliance, and waits for its reply. `request` is what it asks for, if we know it.
+    fn ask(
+        &self,
+        mode: ReplyForm,
+        line: String,
+        id: Option<RequestId>,
+        request: Option<&AnyRequest>,
+        spent: Duration,
+    ) -> Option<Answer> {
         let (answer, answered) = sync_channel(1);
         let (since, stream) = (Instant::now(), Arc::clone(self.stream));
-        self.sender.send(Request { mode, line, only_looks, stream, since, begun: None, spent, answer }).ok()?;
+        let only_looks = request.is_some_and(AnyRequest::only_looks);
+        let ends = request.and_then(AnyRequest::ends_machine);
+        self.sender
+            .send(Request { mode, line, id, only_looks, ends, stream, since, begun: None, spent, answer })
+            .ok()?;
         signal(self.wake);
         answered.recv().ok()
     }
@@ -424,7 +444,7 @@ impl Client<'_> {
     fn farewell(&self, mode: ReplyForm, error: AdminError) -> io::Result<()> {
         let mut stream = &**self.stream;
         stream.set_nonblocking(true)?;
-        stream.write_all(reply_of_error(mode, error).as_bytes())
+        stream.write_all(reply_of(mode, None, &Err(error)).as_bytes())
     }
 }
 
@@ -491,23 +511,21 @@ fn displaced() -> String {
 
 fn crowded() -> String {
     let why = format!("{ADMIN_CLIENTS_MAX} clients wait for replies already: please ask again");
-    reply_of_error(ReplyForm::Json, AdminError::busy(why))
+    reply_of(ReplyForm::Json, None, &Err(AdminError::busy(why)))
 }
 
 /// A reply of the appliance's with its end.
-fn whole(mode: ReplyForm, reply: ReplyText) -> String {
-    match mode {
-        ReplyForm::Json => reply.text,
-        ReplyForm::Text => format!("{}{RS}{}\n", reply.text, reply.exit_code),
+fn whole(mode: ReplyForm, id: Option<&RequestId>, reply: ReplyText) -> String {
+    let ReplyText { mut text, exit_code } = reply;
+    if mode == ReplyForm::Text {
+        // A string takes all that is written.
+        let _ = reply::write_end(id, exit_code, &mut text);
     }
-}
-
-fn reply_of_error(mode: ReplyForm, error: AdminError) -> String {
-    reply_of(mode, None, &Err(error))
+    text
 }
 
 /// A reply of ours, in the appliance's own form.
-fn reply_of(mode: ReplyForm, id: Option<&RequestId>, outcome: &Result<Outcome, AdminError>) -> String {
+pub(crate) fn reply_of(mode: ReplyForm, id: Option<&RequestId>, outcome: &Result<Outcome, AdminError>) -> String {
     let mut text = String::new();
     // A string takes all that is written.
     let _ = reply::write_with_id(mode.into(), id, outcome, &mut text);
@@ -602,6 +620,18 @@ mod tests {
     }
 
     #[test]
+    fn a_reply_in_text_has_the_id_of_its_request_behind_its_status() {
+        let (path, mut requests) = socket("ids", Duration::from_secs(60));
+        let mut client = connect(&path);
+        let object = r#"{"id":"a","command":"version"}"#;
+        client.write_all(format!("#1 mode text\n#2 version\n{object}\n#3 no such\nversion\n").as_bytes()).unwrap();
+        answer(&mut requests, 4);
+        let replies: Vec<String> = BufReader::new(client).lines().take(9).map(Result::unwrap).collect();
+        let ends: Vec<&str> = replies.iter().filter(|line| line.starts_with('\x1e')).map(String::as_str).collect();
+        assert_eq!(ends, ["\x1e0 1", "\x1e0 2", "\x1e0 \"a\"", "\x1e0 3", "\x1e0"], "{replies:?}");
+    }
+
+    #[test]
     fn a_client_that_takes_a_reply_too_slowly_is_dropped() {
         let (path, mut requests) = socket("slow", Duration::from_secs(60));
         let mut client = connect(&path);
@@ -667,15 +697,16 @@ mod tests {
     #[test]
     fn a_client_that_waits_for_too_long_is_told_what_for_and_stays() {
         let (path, mut requests) = socket("busy", Duration::from_secs(60));
-        for (mode, reply) in [
-            (
-                "",
-                "{\"ok\":false,\"error\":{\"code\":\"busy\",\"message\":\"bench runs: nothing was done in 0.3 s, please ask again\"}}\n",
-            ),
-            ("mode text\n", "\x1e0\nerror (busy): bench runs: nothing was done in 0.3 s, please ask again\n\x1e1\n"),
+        let why = "bench runs: nothing was done in 0.3 s, please ask again";
+        let object = format!("\"error\":{{\"code\":\"busy\",\"message\":\"{why}\"}}}}\n");
+        for (asked, reply) in [
+            ("status\n", format!("{{\"ok\":false,{object}")),
+            ("#7 status\n", format!("{{\"ok\":false,\"id\":7,{object}")),
+            ("mode text\nstatus\n", format!("\x1e0\nerror (busy): {why}\n\x1e1\n")),
+            ("mode text\n#7 status\n", format!("\x1e0\nerror (busy): {why}\n\x1e1 7\n")),
         ] {
             let mut client = connect(&path);
-            client.write_all(format!("{mode}status\n").as_bytes()).unwrap();
+            client.write_all(asked.as_bytes()).unwrap();
             let mut told = vec![0; reply.len()];
             client.set_nonblocking(true).unwrap();
             let mut count = 0;
@@ -828,7 +859,7 @@ mod tests {
         let (path, mut requests) = socket("follow", Duration::from_secs(60));
         let mut client = connect(&path);
         let mut other = connect(&path);
-        client.write_all(b"events --follow --kind host\n").unwrap();
+        client.write_all(b"#9 events --follow --kind host\n").unwrap();
         other.write_all(b"version\n").unwrap();
         let mut lines = BufReader::new(client.try_clone().unwrap()).lines();
         let mut asked = Vec::new();
@@ -856,7 +887,7 @@ mod tests {
             assert!(lines.next().unwrap().unwrap().starts_with("{\"number\":"));
         }
         client.write_all(b"x").unwrap();
-        assert!(lines.next().unwrap().unwrap().starts_with("{\"ok\":true,\"newest\":"));
+        assert!(lines.next().unwrap().unwrap().starts_with("{\"ok\":true,\"id\":9,\"newest\":"));
         // It is a client like any other again, and follows anew.
         client.write_all(b"events --follow\n").unwrap();
         answer_until(&mut requests, &|asked| of_client(asked) == 5);

@@ -28,7 +28,7 @@ use crate::beside::{self, Replies};
 use crate::deadline::Deadline;
 use crate::limits::COMMAND;
 use crate::screen::Screen;
-use crate::session::{PROMPT, ReplyForm, ReplyText, ends};
+use crate::session::{PROMPT, ReplyForm, ReplyText};
 
 /// Ctrl-]: pulls the plug.
 const ESCAPE: u8 = 0x1d;
@@ -373,7 +373,7 @@ impl Work {
         let asked = self.looked.take_if(is_it).or_else(|| self.asked.take_if(is_it));
         let Some(request) = asked.and_then(|asked| asked.request) else { return };
         let reply = ReplyText::parse(request.mode, reply).ok();
-        if reply.as_ref().is_some_and(|reply| ends(&request.line, reply.exit_code).is_some()) {
+        if reply.as_ref().is_some_and(|reply| reply.exit_code == 0 && request.ends.is_some()) {
             self.up = false;
         }
         request.answer(reply);

@@ -1,13 +1,16 @@
 //! `events --follow` for a client of the admin socket: the appliance is asked again and again for what is new, and is free for
 //! others meanwhile.
 
+use std::fmt;
 use std::time::Duration;
 
 use serde_json::Value;
+use service::admin::RequestId;
 use service::admin::commands::events::{heading, row};
-use service::admin::reply::RS;
+use service::admin::reply::{Object, Reply};
 use service::events::{Event, Filter, Kind, Severity};
 
+use crate::admin::reply_of;
 use crate::session::ReplyForm;
 
 /// The time between two questions.
@@ -17,13 +20,14 @@ pub(crate) const PAUSE: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub(crate) struct Following {
     mode: ReplyForm,
+    id: Option<RequestId>,
     filter: Filter,
     has_heading: bool,
 }
 
 impl Following {
-    pub(crate) const fn new(mode: ReplyForm, filter: Filter) -> Self {
-        Self { mode, filter, has_heading: false }
+    pub(crate) const fn new(mode: ReplyForm, id: Option<RequestId>, filter: Filter) -> Self {
+        Self { mode, id, filter, has_heading: false }
     }
 
     /// The next question. Its reply is in mode json.
@@ -59,10 +63,23 @@ impl Following {
 
     /// The reply at the end.
     pub(crate) fn end(&self) -> String {
-        match self.mode {
-            ReplyForm::Json => format!("{{\"ok\":true,\"newest\":{}}}\n", self.filter.after),
-            ReplyForm::Text => format!("{RS}0\n"),
-        }
+        reply_of(self.mode, self.id.as_ref(), &Ok(Ends { newest: self.filter.after }.into()))
+    }
+}
+
+/// The reply at the end, as the appliance's own.
+#[derive(Debug)]
+struct Ends {
+    newest: u64,
+}
+
+impl Reply for Ends {
+    fn text(&self, _: &mut dyn fmt::Write) -> fmt::Result {
+        Ok(())
+    }
+
+    fn json(&self, object: &mut Object<'_>) -> fmt::Result {
+        object.member("newest", &self.newest)
     }
 }
 
@@ -87,6 +104,8 @@ fn event_of(value: &Value) -> Option<Event> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
+    use service::admin::object::parse_with_id;
+
     use super::*;
 
     #[test]
@@ -97,12 +116,16 @@ mod tests {
             r#""what":"ready","cpu":0}"#
         );
         let reply = format!(r#"{{"ok":true,"events":[{event}],"newest":12}}"#);
-        let mut json = Following::new(ReplyForm::Json, filter);
+        let mut json = Following::new(ReplyForm::Json, None, filter);
         assert_eq!(json.question(), "events --after 3 --severity info --kind boot");
         assert_eq!(json.take(&reply).unwrap(), format!("{event}\n"));
         assert_eq!(json.question(), "events --after 12 --severity info --kind boot");
         assert_eq!(json.end(), "{\"ok\":true,\"newest\":12}\n");
-        let mut text = Following::new(ReplyForm::Text, Filter::default());
+        let id = || parse_with_id("{\"id\":\"a b\"}").0;
+        assert_eq!(Following::new(ReplyForm::Json, id(), filter).end(), "{\"ok\":true,\"id\":\"a b\",\"newest\":3}\n");
+        assert_eq!(Following::new(ReplyForm::Text, id(), filter).end(), "\x1e0 \"a b\"\n");
+        let mut text = Following::new(ReplyForm::Text, None, Filter::default());
+        assert_eq!(text.end(), "\x1e0\n");
         let shown = text.take(&reply).unwrap();
         assert!(shown.starts_with("       TIME SEVERITY") && shown.ends_with(" boot      x: ready\n"), "{shown}");
         assert_eq!(text.take(r#"{"ok":true,"events":[],"newest":12}"#).unwrap(), "");

@@ -151,16 +151,23 @@ pub fn write_with_id(
         Mode::Console => write_text(outcome, out),
         Mode::Text => {
             write_text(outcome, out)?;
-            let exit_code = outcome.as_ref().map_or_else(|error| error.code.exit_code(), Outcome::exit_code);
-            match id {
-                Some(id) => writeln!(out, "{RS}{exit_code} {}", id.as_json()),
-                None => writeln!(out, "{RS}{exit_code}"),
-            }
+            write_end(id, outcome.as_ref().map_or_else(|error| error.code.exit_code(), Outcome::exit_code), out)
         }
         Mode::Json => {
             write_json(id, outcome, out)?;
             out.write_char('\n')
         }
+    }
+}
+
+/// Writes the line that ends a reply in mode text.
+///
+/// # Errors
+/// The writer's.
+pub fn write_end(id: Option<&RequestId>, exit_code: u8, out: &mut dyn fmt::Write) -> fmt::Result {
+    match id {
+        Some(id) => writeln!(out, "{RS}{exit_code} {}", id.as_json()),
+        None => writeln!(out, "{RS}{exit_code}"),
     }
 }
 
