@@ -33,9 +33,8 @@ use crate::session::{PROMPT, ReplyForm, ReplyText};
 /// Ctrl-]: pulls the plug.
 const ESCAPE: u8 = 0x1d;
 
-/// How much of what the console shows is looked at together: a prompt, what stands below a page, or the line that
-/// replies to a person's `reboot`
-/// or `events --follow`, with the end of the line before.
+/// How much of what the console shows is looked at together: a prompt, what stands below a page, or the line that replies to
+/// a person's `reboot` or `events --follow`, with the end of the line before.
 const SIGN_BYTES_MAX: usize = {
     let signs = [PROMPT.len(), MORE.len(), REBOOTING.len() + 4, FOLLOWING.len() + 4];
     let (mut most, mut at) = (0, 0);
@@ -177,6 +176,17 @@ pub fn join(
     let mut typed: Vec<u8> = Vec::new();
     let mut input_open = inputs.keyboard;
     let end = loop {
+        // Before the next key, which may be one that needs it.
+        if let Some(terminal) = &terminal {
+            if std::mem::take(&mut work.came_up) {
+                terminal.is_unknown();
+            }
+            if work.waits_for_keys()
+                && let Some(size) = terminal.new_size()
+            {
+                typed.extend(size);
+            }
+        }
         let mut watched = vec![
             PollFd::new(inputs.signals.0.as_fd(), PollFlags::POLLIN),
             PollFd::new(
@@ -204,6 +214,7 @@ pub fn join(
         let left = left.map_or(PollTimeout::NONE, |left| PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX));
         match poll(&mut watched, left) {
             Ok(_) => {}
+            // The terminal may have another size.
             Err(Errno::EINTR) => continue,
             Err(error) => return Err(error.into()),
         }
@@ -242,11 +253,6 @@ pub fn join(
                 Err(_) if terminal.is_some() => break End::Person,
                 Err(_) => input_open = false,
             }
-        }
-        if work.waits_for_keys()
-            && let Some(size) = terminal.as_ref().and_then(RawTerminal::new_size)
-        {
-            typed.extend(size);
         }
         if work.gives_up() {
             typed.push(CANCEL_BESIDE);
@@ -291,6 +297,8 @@ struct Work {
     tail: Vec<u8>,
     /// Whether the prompt came since it started.
     up: bool,
+    /// Whether it came up since that was last asked.
+    came_up: bool,
     /// Since when a line that was typed is carried out, until the prompt comes.
     typed: Option<Instant>,
     /// A program's request that is not answered.
@@ -316,6 +324,7 @@ impl Work {
         for byte in bytes {
             self.tail.push(*byte);
             if self.tail.ends_with(PROMPT.as_bytes()) {
+                self.came_up |= !self.up;
                 (self.up, self.typed) = (true, None);
             } else if self.tail.ends_with(MORE.as_bytes()) {
                 // The command is done.
@@ -443,7 +452,12 @@ impl RawTerminal {
         Ok(Some(Self { before, resized }))
     }
 
-    /// What tells the appliance the size (`service::console`), once after each change.
+    /// The appliance has started: it knows no size.
+    fn is_unknown(&self) {
+        self.resized.store(true, Ordering::Relaxed);
+    }
+
+    /// What tells the appliance the size (`service::console`), once after each start and each change.
     fn new_size(&self) -> Option<Vec<u8>> {
         if !self.resized.swap(false, Ordering::Relaxed) {
             return None;

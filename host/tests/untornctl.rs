@@ -8,8 +8,10 @@ use std::process::{Child, ChildStdin, Command, Output, Stdio};
 use std::thread::{sleep, spawn};
 use std::time::{Duration, Instant};
 
+use nix::pty::openpty;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use rustix::termios::{Winsize, tcsetwinsize};
 
 const FAKE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fake-appliance.sh");
 
@@ -418,6 +420,45 @@ fn keys_wait_for_the_prompt_after(name: &str, reboot: impl FnOnce(&str, &mut Chi
     screen.read_to_string(&mut seen).unwrap();
     assert_eq!(client.wait().unwrap().code(), Some(0), "{seen:?}");
     assert!(!seen.contains("a key") && seen.contains("untorn> status\r\ntwo lines\nfor status"), "{seen:?}");
+}
+
+#[test]
+fn the_size_of_the_terminal_is_told_at_once_when_it_changes_and_after_each_start() {
+    let size = |rows, columns| Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+    let pty = openpty(None, None).unwrap();
+    tcsetwinsize(&pty.slave, size(30, 100)).unwrap();
+    let mut command = untornctl(&["console"], "");
+    command.stdin(pty.slave).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut client = command.spawn().unwrap();
+    // It has the other end of the terminal.
+    drop(command);
+    let (mut keyboard, mut screen) = (std::fs::File::from(pty.master), client.stdout.take().unwrap());
+    let mut begins = |with: &str, what: &str| {
+        let mut seen = String::new();
+        while !seen.ends_with("untorn> ") {
+            let mut byte = [0];
+            assert_eq!(screen.read(&mut byte).unwrap(), 1, "{seen:?}");
+            seen.push(char::from(byte[0]));
+        }
+        assert!(seen.starts_with(with), "{what}: {seen:?}");
+    };
+    begins("", "the boot");
+    keyboard.write_all(b"a\n").unwrap();
+    begins("\x1b[8;30;100ta\r\n", "told at the first prompt");
+    keyboard.write_all(b"b\n").unwrap();
+    begins("b\r\n", "and once");
+    tcsetwinsize(&keyboard, size(40, 50)).unwrap();
+    // As the terminal's driver does to those whose own it is.
+    kill(Pid::from_raw(i32::try_from(client.id()).unwrap()), Signal::SIGWINCH).unwrap();
+    sleep(Duration::from_millis(300));
+    keyboard.write_all(b"c\n").unwrap();
+    begins("\x1b[8;40;50tc\r\n", "told before the next key");
+    keyboard.write_all(b"reboot\n").unwrap();
+    begins("reboot\r\n", "not told anew to the same one");
+    keyboard.write_all(b"d\n").unwrap();
+    begins("\x1b[8;40;50td\r\n", "told to the one that has started");
+    keyboard.write_all(b"poweroff\n").unwrap();
+    assert_eq!(client.wait().unwrap().code(), Some(0));
 }
 
 #[test]
