@@ -551,6 +551,11 @@ fn the_unit_in_the_documents_is_sound() {
     // Our words are right, and systemd's. The programs are not installed here.
     let words: Vec<&str> = unit.split_once("untornctl ").unwrap().1.split_whitespace().collect();
     assert_eq!(words[..4], ["run", "--admin", "/run/untorn/admin.sock", "--"]);
+    // Our command reads a person's console, whatever the configuration has; and `reboot` is the machine's own, not its end.
+    let machine = words.split(|word| *word == "\\").flatten().copied().collect::<Vec<_>>().join(" ");
+    let machine = machine.split_once(" ExecStop=").unwrap().0;
+    assert!(machine.contains(" -append console=person") && machine.contains("-serial stdio"), "{machine}");
+    assert!(!machine.contains("-no-reboot") && machine.contains("-device isa-debug-exit,iobase=0xf4"), "{machine}");
     let folder = std::env::temp_dir().join(format!("untornctl-unit-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
     let file = folder.join("untorn.service");
