@@ -1,14 +1,13 @@
 //! `events --follow` for a client of the admin socket: the appliance is asked again and again for what is new, and is free for
 //! others meanwhile.
 
-use std::fmt;
 use std::time::Duration;
 
+use serde::Deserialize as _;
 use serde_json::Value;
 use service::admin::RequestId;
-use service::admin::commands::events::{heading, row};
-use service::admin::reply::{Object, Reply};
-use service::events::{Event, Filter, Kind, Severity};
+use service::admin::commands::events::{FollowEnds, heading, row};
+use service::events::{Event, Filter};
 
 use crate::admin::reply_of;
 use crate::session::ReplyForm;
@@ -46,7 +45,7 @@ impl Following {
         self.filter.after = if newest < self.filter.after { 0 } else { newest };
         let mut text = String::new();
         for event in reply["events"].as_array()? {
-            let event = event_of(event)?;
+            let event = Event::deserialize(event).ok()?;
             // A string takes all that is written.
             match self.mode {
                 ReplyForm::Json => text += &format!("{}\n", serde_json::to_string(&event).ok()?),
@@ -63,41 +62,8 @@ impl Following {
 
     /// The reply at the end.
     pub(crate) fn end(&self) -> String {
-        reply_of(self.mode, self.id.as_ref(), &Ok(Ends { newest: self.filter.after }.into()))
+        reply_of(self.mode, self.id.as_ref(), &Ok(FollowEnds { newest: self.filter.after }.into()))
     }
-}
-
-/// The reply at the end, as the appliance's own.
-#[derive(Debug)]
-struct Ends {
-    newest: u64,
-}
-
-impl Reply for Ends {
-    fn text(&self, _: &mut dyn fmt::Write) -> fmt::Result {
-        Ok(())
-    }
-
-    fn json(&self, object: &mut Object<'_>) -> fmt::Result {
-        object.member("newest", &self.newest)
-    }
-}
-
-/// An event in JSON.
-fn event_of(value: &Value) -> Option<Event> {
-    let text = |key: &str| value[key].as_str();
-    let (severity, kind) = (text("severity")?, text("kind")?);
-    // Exact to the microsecond.
-    let micros = Duration::try_from_secs_f64(value["time"].as_f64()? + 0.000_000_2).ok()?.as_micros();
-    Some(Event {
-        number: value["number"].as_u64()?,
-        at_ns: u64::try_from(micros).ok()?.checked_mul(1000)?,
-        cpu: u32::try_from(value["cpu"].as_u64()?).ok()?,
-        severity: Severity::ALL.into_iter().find(|it| it.as_str() == severity)?,
-        kind: Kind::ALL.into_iter().find(|it| it.as_str() == kind)?,
-        place: text("where")?.into(),
-        what: text("what")?.into(),
-    })
 }
 
 #[cfg(test)]
@@ -105,6 +71,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
     use service::admin::object::parse_with_id;
+    use service::events::{Kind, Severity};
 
     use super::*;
 

@@ -3,11 +3,10 @@
 use alloc::string::String;
 use core::fmt;
 
-use serde::ser::SerializeStruct as _;
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
 /// How bad something is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// It goes as it should.
@@ -34,7 +33,7 @@ impl Severity {
 }
 
 /// What an event is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
     /// The appliance starts, is ready, or ends.
@@ -101,22 +100,24 @@ impl Kind {
 }
 
 /// Something that happened.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
     /// The events of a boot count from 1.
     pub number: u64,
     /// When: nanoseconds since the image began.
+    #[serde(rename = "time", with = "seconds")]
     pub at_ns: u64,
-    /// The CPU that saw it.
-    pub cpu: u32,
     /// How bad it is.
     pub severity: Severity,
     /// What it is about.
     pub kind: Kind,
     /// Where: a device, a region, a host, the one who asked. May be empty.
+    #[serde(rename = "where")]
     pub place: String,
     /// What, in a sentence.
     pub what: String,
+    /// The CPU that saw it.
+    pub cpu: u32,
 }
 
 /// A line of the log: where, and what.
@@ -129,18 +130,24 @@ impl fmt::Display for Event {
     }
 }
 
-/// The time is in seconds, as `status` has it: exact to the microsecond for 285 years.
-impl Serialize for Event {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut object = serializer.serialize_struct("Event", 7)?;
-        object.serialize_field("number", &self.number)?;
-        object.serialize_field("time", &((self.at_ns / 1000) as f64 / 1e6))?;
-        object.serialize_field("severity", &self.severity)?;
-        object.serialize_field("kind", &self.kind)?;
-        object.serialize_field("where", &self.place)?;
-        object.serialize_field("what", &self.what)?;
-        object.serialize_field("cpu", &self.cpu)?;
-        object.end()
+/// A time in JSON: seconds, as `status` has it, exact to the microsecond for 285 years.
+mod seconds {
+    use core::time::Duration;
+
+    use serde::de::Error as _;
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's")]
+    pub(super) fn serialize<S: Serializer>(at_ns: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_f64((at_ns / 1000) as f64 / 1e6)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+        // The next microsecond from below is this one.
+        let time =
+            Duration::try_from_secs_f64(f64::deserialize(deserializer)? + 0.000_000_2).map_err(D::Error::custom)?;
+        let ns = u64::try_from(time.as_micros()).ok().and_then(|micros| micros.checked_mul(1000));
+        ns.ok_or_else(|| D::Error::custom("a time of more than 584 years"))
     }
 }
 
@@ -205,6 +212,34 @@ impl Ended {
             Self::Poweroff => "by poweroff, and the memory kept its power",
             Self::Panic => "by a panic",
             Self::Watchdog => "by the watchdog: a CPU was stuck",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_is_read_as_it_was_written_to_the_microsecond() {
+        for (severity, kind) in Kind::ALL.into_iter().enumerate().map(|(at, kind)| (Severity::ALL[at % 3], kind)) {
+            for at_ns in [0, 1, 999, 1000, 12_345_678, 1_499_999_000, 86_399_999_999_000, 9_007_199_254_740_991_000] {
+                let event =
+                    Event { number: 7, at_ns, severity, kind, place: "a \"b\"".into(), what: "c".into(), cpu: 3 };
+                let text = serde_json::to_string(&event).expect("text");
+                let (severity, kind) = (severity.as_str(), kind.as_str());
+                let rest = alloc::format!(
+                    r#","severity":"{severity}","kind":"{kind}","where":"a \"b\"","what":"c","cpu":3}}"#
+                );
+                assert!(text.starts_with(r#"{"number":7,"time":"#) && text.ends_with(&rest), "{text}");
+                let read: Event = serde_json::from_str(&text).expect("an event");
+                assert_eq!(read, Event { at_ns: at_ns / 1000 * 1000, ..event }, "{text}");
+                for other in ["-1", "1e300", "2e10", "\"1\"", "null"] {
+                    let time = &text[18..text.find(",\"severity").expect("one")];
+                    let wrong = text.replacen(time, other, 1);
+                    assert!(serde_json::from_str::<Event>(&wrong).is_err(), "{wrong}");
+                }
+            }
         }
     }
 }

@@ -165,9 +165,9 @@ impl Reply for LastEvents {
 
 /// The reply when `events --follow` ends.
 #[derive(Debug)]
-pub(crate) struct FollowEnds {
+pub struct FollowEnds {
     /// The number of the last event that was looked at.
-    pub(crate) newest: u64,
+    pub newest: u64,
 }
 
 impl Reply for FollowEnds {
