@@ -24,7 +24,7 @@ pub struct Rates {
     pub health: String,
     /// Its disks.
     pub devices: Vec<DeviceRates>,
-    /// Consumers' disks and hosts: who, which disk, requests a second, failed ones a second, queues.
+    /// Consumers' disks, and hosts.
     pub users: Vec<UserRates>,
     /// Interfaces: name, bytes received and sent a second.
     pub networks: Vec<(String, f64, f64)>,
@@ -93,7 +93,10 @@ impl Reading {
         let queues = of("queues", by_queue);
         let user = |it: &Value| {
             let own = || queues.iter().filter(|(now, _)| now["export"] == it["export"]);
-            let rate = |key: &str| own().map(|(now, before)| per_second(now, before, key, seconds)).sum();
+            // A sum of none would be -0.
+            let rate = |key: &str| {
+                own().map(|(now, before)| per_second(now, before, key, seconds)).fold(0.0, |sum, it| sum + it)
+            };
             UserRates {
                 who: format!("export {}", number(&it["export"])),
                 dev: name(&it["dev"]),
@@ -326,6 +329,22 @@ mod tests {
     }
 
     #[test]
+    fn a_consumer_whose_queues_do_not_run_asks_for_nothing() {
+        let reading = |ns: u64| {
+            let reply =
+                json!({ "machine": { "uptime_ns": ns }, "consumers": [{ "dev": "pmem0s", "export": 4, "queues": 0 }] });
+            Reading::parse(&reply.to_string()).unwrap()
+        };
+        let rates = reading(2).since(&reading(1)).unwrap();
+        assert!(
+            rates.screen(false).contains("pmem0s    export 4: 0 requests/s, 0 failed/s"),
+            "{}",
+            rates.screen(false)
+        );
+        assert_eq!(rates.json()["users"][0]["failed_per_second"].to_string(), "0.0");
+    }
+
+    #[test]
     fn numbers_have_three_digits() {
         for (value, shown) in
             [(0.0, "0"), (1.0, "1.00"), (12.34, "12.3"), (999.4, "999"), (1234.0, "1.23k"), (5e6, "5.00M")]
@@ -344,5 +363,9 @@ mod tests {
             Reading::parse(r#"{"machine":{"uptime_ns":5},"devices":[{"dev":7,"reads":-1,"latency":[]}],"queues":3}"#);
         let earlier = Reading::parse(r#"{"machine":{"uptime_ns":4}}"#).unwrap();
         assert_eq!(odd.unwrap().since(&earlier).unwrap().devices[0].requests, [0.0, 0.0]);
+        let most = format!(r#"{{"buckets":[{0},{0},7],"sum_ns":{0}}}"#, u64::MAX);
+        let odd = format!(r#"{{"machine":{{"uptime_ns":5}},"devices":[{{"dev":"a","latency":{{"read":{most}}}}}]}}"#);
+        let device = Reading::parse(&odd).unwrap().since(&earlier).unwrap().devices.remove(0);
+        assert_eq!(device.latency_ns[0], Some(100));
     }
 }

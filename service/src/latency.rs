@@ -94,10 +94,10 @@ impl Default for Latencies {
 }
 
 impl Latencies {
-    /// How many requests there were.
+    /// How many requests there were. Figures that are another's may be any.
     #[must_use]
     pub fn count(&self) -> u64 {
-        self.buckets.iter().sum()
+        self.buckets.iter().fold(0, |sum, of_bucket| sum.saturating_add(*of_bucket))
     }
 
     /// What has come since an earlier reading. A reading that is not earlier (the machine was started anew) is left out.
