@@ -5,6 +5,7 @@
 use clap::{Arg, ArgAction, Command};
 use service::admin::grammar::CommandSpec;
 use service::admin::table::specs;
+use service::inventory::SECTOR_SIZES;
 
 /// The command line with the appliance's commands in it, for [`clap_complete`] alone.
 #[must_use]
@@ -32,11 +33,11 @@ fn of(spec: &'static CommandSpec) -> Command {
 
 /// The values that are the same on every appliance.
 fn values(name: &str) -> clap::builder::ValueParser {
-    let commands = || specs().map(|spec| spec.name).collect::<Vec<_>>();
-    let known: Vec<&str> = match name {
+    let commands = || specs().map(|spec| spec.name.into()).collect::<Vec<_>>();
+    let known: Vec<String> = match name {
         "CMD" => commands(),
-        "TYPE" => vec!["pmem", "blk"],
-        "SECTOR" => vec!["512", "520", "528", "4096", "4104", "4160", "4224"],
+        "TYPE" => vec!["pmem".into(), "blk".into()],
+        "SECTOR" => SECTOR_SIZES.iter().map(u32::to_string).collect(),
         _ => return clap::builder::ValueParser::string(),
     };
     clap::builder::PossibleValuesParser::new(known).into()
