@@ -1,6 +1,6 @@
 //! The counters in Prometheus's text format, version 0.0.4: base units, each family once, under its HELP and TYPE lines.
 
-use alloc::string::{String, ToString as _};
+use alloc::string::String;
 use core::fmt;
 
 use crate::latency::{BOUNDS_NS, Latencies, Seconds};
@@ -219,11 +219,8 @@ impl fmt::Display for Label<'_> {
 /// Returns the page.
 #[must_use]
 pub fn text(stats: &Stats) -> String {
-    struct Whole<'a>(&'a Stats);
-    impl fmt::Display for Whole<'_> {
-        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            write(self.0, f)
-        }
-    }
-    Whole(stats).to_string()
+    let mut text = String::new();
+    // A string takes all that is written.
+    let _ = write(stats, &mut text);
+    text
 }
