@@ -13,9 +13,10 @@
 //! - [`qemu`]: the machine that `run-qemu.sh` starts: its options, its files, its command line;
 //! - [`options`]: the command line;
 //! - [`script`]: several commands in a row, as `run-qemu.sh --exec` has them;
-//! - [`admin`]: a socket at which programs ask for commands while the appliance runs;
-//! - [`client`]: such a program; [`settings`]: a configuration as a file;
-//! - [`client`]: such a program; [`top`]: what an appliance does now, of two readings of its counters;
+//! - [`admin`]: a socket at which programs ask for commands while the appliance runs; [`events`]: and follow what happens;
+//! - [`client`]: such a program; [`settings`]: a configuration as a file; [`dump`]: all that an appliance tells, as one;
+//! - [`top`]: what an appliance does now, of two readings of its counters;
+//! - [`complete`]: what shells complete our words by; [`manual`]: our manual pages;
 //! - [`beside`]: how they are asked for on the person's console;
 //! - [`screen`]: standard output, which may take nothing;
 //! - [`console`]: a person's terminal joined to the appliance's console.
