@@ -5,6 +5,7 @@
 //! - [`damage`]: damaged BTTs, a kind of damage each;
 //! - [`dimm`]: NVDIMM files that are removed again;
 //! - [`machine`]: an appliance in QEMU, started as a person starts it, by `run-qemu.sh`;
+//! - [`console`]: one with a person at its console, and programs at its admin socket;
 //! - [`efi`]: a disk that UEFI firmware boots from;
 //! - [`monitor`], [`gdb`]: what only the hardware can do to it;
 //! - [`lan`]: a link between its network device and the test;
@@ -19,6 +20,7 @@
 //! - [`place`]: where disks meet their consumers.
 
 pub mod blk;
+pub mod console;
 pub mod cpio;
 pub mod cuts;
 pub mod damage;

@@ -1,6 +1,7 @@
 //! Where disks meet their consumers: a folder for sockets and consumers' RAM files, removed when it is dropped.
 
 use std::fs;
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -21,6 +22,16 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
         assert!(begun.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}");
         sleep(Duration::from_millis(50));
     }
+}
+
+/// A TCP port that was free just now.
+///
+/// # Panics
+/// When there is none.
+#[must_use]
+pub fn free_port() -> u16 {
+    let socket = TcpListener::bind("127.0.0.1:0").expect("a socket");
+    socket.local_addr().expect("it has an address").port()
 }
 
 /// The folder.

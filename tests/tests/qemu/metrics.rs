@@ -3,65 +3,40 @@
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::process::{Child, Command, Output, Stdio};
-use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use service::mock::exposition;
+use tests::console::Console;
 use tests::dimm::{Dimm, MIB};
-use tests::place::Place;
+use tests::place::{eventually, free_port};
 use tests::workspace;
 
-/// The longest wait for the port to be served: an address has to come first.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// An appliance with a disk, an admin socket, and a port of this machine that is its port of metrics.
+/// An appliance with a disk, and a port of this machine that is its port of metrics.
 struct Appliance {
-    child: Child,
-    place: Place,
+    console: Console,
     port: u16,
 }
 
 impl Appliance {
     fn start(dimm: &Dimm) -> Self {
-        let (place, socket) = (Place::new(), TcpListener::bind("127.0.0.1:0").expect("a socket"));
-        // It was free just now.
-        let port = socket.local_addr().expect("it has an address").port();
-        drop(socket);
-        let mut command = workspace::command("./run-qemu.sh");
-        command.args(["--no-build", "--timeout", "300"]).args(dimm.option()).arg("--admin").arg(place.at("admin"));
-        command.args(["--net", &format!("user,hostfwd=tcp:127.0.0.1:{port}-:9100")]);
-        let child = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().expect("run-qemu.sh starts");
-        let appliance = Self { child, place, port };
-        appliance.until("it answers", || appliance.untornctl("status", &[]).status.success());
+        let port = free_port();
+        let console = Console::start(dimm, &["--net", &format!("user,hostfwd=tcp:127.0.0.1:{port}-:9100")]);
+        console.waits_for("untorn> ");
         for line in ["create-namespace -l 4096", "write pmem0s 0 --fill 7 --count 40", "config set metrics 9100"] {
-            let done = appliance.untornctl("admin", &[line]);
+            let done = console.ask(line);
             assert!(done.status.success(), "{done:?}");
         }
+        let appliance = Self { console, port };
         // QEMU takes connections from the start, and resets them while the appliance does not listen.
-        appliance.until("it serves", || appliance.ask("GET /icon.svg HTTP/1.0\r\n\r\n").starts_with("HTTP/1.1 200 "));
+        eventually("it serves", || appliance.ask("GET /icon.svg HTTP/1.0\r\n\r\n").starts_with("HTTP/1.1 200 "));
         appliance
     }
 
-    #[track_caller]
-    fn until(&self, what: &str, mut holds: impl FnMut() -> bool) {
-        let begun = Instant::now();
-        while !holds() {
-            assert!(begun.elapsed() < PATIENCE, "never: {what}");
-            sleep(Duration::from_millis(100));
-        }
-    }
-
-    fn command(&self, verb: &str, arguments: &[&str]) -> Command {
-        let mut command = Command::new(workspace::target().join("release/untornctl"));
-        command.args([verb, "--socket"]).arg(self.place.at("admin")).args(arguments).stdin(Stdio::null());
-        command
-    }
-
-    fn untornctl(&self, verb: &str, arguments: &[&str]) -> Output {
-        self.command(verb, arguments).output().expect("untornctl runs")
+    fn top(&self, options: &[&str]) -> Output {
+        self.console.untornctl("top", options).output().expect("untornctl runs")
     }
 
     /// Sends these bytes, and returns what comes until the end.
@@ -85,14 +60,7 @@ impl Appliance {
     /// Begins a load of so many seconds.
     fn load(&self, seconds: u32) -> Child {
         let line = format!("bench pmem0s -f --seconds {seconds} --mix 50");
-        self.command("admin", &[&line]).stdout(Stdio::null()).spawn().expect("untornctl runs")
-    }
-}
-
-impl Drop for Appliance {
-    fn drop(&mut self) {
-        // QEMU ends with it.
-        let _ = (self.child.kill(), self.child.wait());
+        self.console.untornctl("admin", &[&line]).stdout(Stdio::null()).spawn().expect("untornctl runs")
     }
 }
 
@@ -120,7 +88,7 @@ fn a_scraper_and_a_terminal_get_what_a_load_does() {
 
     // During a load the rates are its own, and pages come all the same.
     let mut load = appliance.load(10);
-    let rates = appliance.untornctl("top", &["--seconds", "1", "--count", "2", "--json"]);
+    let rates = appliance.top(&["--seconds", "1", "--count", "2", "--json"]);
     assert!(rates.status.success(), "{rates:?}");
     let lines = String::from_utf8(rates.stdout).unwrap();
     let lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
@@ -129,17 +97,18 @@ fn a_scraper_and_a_terminal_get_what_a_load_does() {
     let begun = Instant::now();
     assert!(appliance.page("/data.json").contains("\"status\":{\"ok\":true"));
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
-    let table = appliance.untornctl("top", &["--seconds", "0.5", "--count", "1"]);
+    let table = appliance.top(&["--seconds", "0.5", "--count", "1"]);
     let table = String::from_utf8(table.stdout).unwrap();
     assert!(table.lines().count() == 3 && !table.contains('\x1b') && table.contains("pmem0s"), "{table}");
     assert!(load.try_wait().unwrap().is_none(), "it was one load");
     load.kill().and_then(|()| load.wait()).expect("it ends");
 
     for (arguments, status) in [(["--count", "0"], 2), (["--seconds", "0"], 2)] {
-        assert_eq!(appliance.untornctl("top", &arguments).status.code(), Some(status), "{arguments:?}");
+        assert_eq!(appliance.top(&arguments).status.code(), Some(status), "{arguments:?}");
     }
     let mut nobody = Command::new(workspace::target().join("release/untornctl"));
-    let nobody = nobody.args(["top", "--count", "1", "--socket"]).arg(appliance.place.at("nobody")).output().unwrap();
+    let nobody =
+        nobody.args(["top", "--count", "1", "--socket"]).arg(appliance.console.place().at("nobody")).output().unwrap();
     assert_eq!(nobody.status.code(), Some(5), "{nobody:?}");
 }
 
@@ -155,7 +124,7 @@ fn a_browser_shows_the_page_with_plots_and_it_is_whole_without_a_script() {
     let mut load = appliance.load(100);
     let mut chromium = Command::new("timeout");
     chromium.args(["100", "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr"]);
-    chromium.arg(format!("--user-data-dir={}", appliance.place.at("profile").display()));
+    chromium.arg(format!("--user-data-dir={}", appliance.console.place().at("profile").display()));
     // Time passes for the page as fast as replies come: some seconds of a real one.
     chromium.args(["--dump-dom", "--virtual-time-budget=100000", "--window-size=400,900"]);
     let shown = chromium.arg(format!("http://127.0.0.1:{}/", appliance.port)).output().unwrap();

@@ -11,7 +11,7 @@ use serde_json::json;
 use tests::dimm::{Dimm, MIB};
 use tests::linux::{Consumer, HOST_NQN};
 use tests::machine::{ApplianceBuilder, Running};
-use tests::place::{Place, eventually};
+use tests::place::{Place, eventually, free_port};
 use tests::workspace;
 
 /// fio's options for a load that verifies what it has written, block by block.
@@ -76,12 +76,6 @@ impl Drop for Target {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
-}
-
-/// A TCP port that was free just now.
-fn free_port() -> u16 {
-    let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("a socket");
-    socket.local_addr().expect("it has an address").port()
 }
 
 /// A host on the network of its QEMU, from which [`US`] is this machine.
