@@ -41,7 +41,7 @@ use crate::event::{eventfd, signal};
 use crate::events::{Following, PAUSE};
 use crate::limits::ADMIN_CLIENTS_MAX;
 use crate::listener::Listener;
-use crate::session::{ReplyForm, ReplyText, request, send_all};
+use crate::session::{ReplyForm, ReplyText, reply_of, request, send_all};
 
 /// How long a client may take from one reply to the end of its next line.
 pub const IDLE: Duration = Duration::from_secs(300);
@@ -521,14 +521,6 @@ fn whole(mode: ReplyForm, id: Option<&RequestId>, reply: ReplyText) -> String {
         // A string takes all that is written.
         let _ = reply::write_end(id, exit_code, &mut text);
     }
-    text
-}
-
-/// A reply of ours, in the appliance's own form.
-pub(crate) fn reply_of(mode: ReplyForm, id: Option<&RequestId>, outcome: &Result<Outcome, AdminError>) -> String {
-    let mut text = String::new();
-    // A string takes all that is written.
-    let _ = reply::write_with_id(mode.into(), id, outcome, &mut text);
     text
 }
 

@@ -9,8 +9,7 @@ use service::admin::RequestId;
 use service::admin::commands::events::{FollowEnds, heading, row};
 use service::events::{Event, Filter};
 
-use crate::admin::reply_of;
-use crate::session::ReplyForm;
+use crate::session::{ReplyForm, reply_of};
 
 /// The time between two questions.
 pub(crate) const PAUSE: Duration = Duration::from_millis(500);

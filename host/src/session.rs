@@ -11,12 +11,12 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use serde_json::Value;
-use service::admin;
 use service::admin::object::parse_with_id;
-use service::admin::reply::RS;
+use service::admin::reply::{self, RS};
 use service::admin::table::AnyRequest;
+use service::admin::{self, Outcome, RequestId};
 pub use service::console::PROMPT;
-use service::error::ErrorCode;
+use service::error::{AdminError, ErrorCode};
 use service::events::Ended;
 use service::progress::{Figures, PROGRESS_MARK};
 
@@ -405,6 +405,14 @@ pub fn request(line: &str) -> Option<AnyRequest> {
 #[must_use]
 pub fn ends(line: &str, exit_code: u8) -> Option<Ended> {
     request(line).filter(|_| exit_code == 0)?.ends_machine()
+}
+
+/// A reply of ours, in the appliance's own form.
+pub(crate) fn reply_of(mode: ReplyForm, id: Option<&RequestId>, outcome: &Result<Outcome, AdminError>) -> String {
+    let mut text = String::new();
+    // A string takes all that is written.
+    let _ = reply::write_with_id(mode.into(), id, outcome, &mut text);
+    text
 }
 
 /// How far a command is, if a line tells that.

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use nix::pty::openpty;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::termios::{Winsize, tcsetwinsize};
 
 const FAKE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fake-appliance.sh");
@@ -427,6 +428,8 @@ fn the_size_of_the_terminal_is_told_at_once_when_it_changes_and_after_each_start
     let size = |rows, columns| Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
     let pty = openpty(None, None).unwrap();
     tcsetwinsize(&pty.slave, size(30, 100)).unwrap();
+    // Ours alone: it ends with us.
+    fcntl_setfd(&pty.master, FdFlags::CLOEXEC).unwrap();
     let mut command = untornctl(&["console"], "");
     command.stdin(pty.slave).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut client = command.spawn().unwrap();
