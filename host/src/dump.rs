@@ -3,7 +3,7 @@
 //! It asks only what looks. No sector is read, so no data is in it; secrets are taken out, should a reply have one.
 
 use serde_json::{Map, Value, json};
-use service::config::hosts::SECRET;
+use service::config::hosts::MARK;
 
 /// The form of the file.
 const FORMAT: u32 = 1;
@@ -49,8 +49,7 @@ fn hide(value: &mut Value) {
     match value {
         Value::String(text) => {
             // What is written wrongly is one, too.
-            let mark = SECRET.trim_end_matches(':').to_ascii_lowercase();
-            while let Some(at) = text.to_ascii_lowercase().find(&mark) {
+            while let Some(at) = text.to_ascii_lowercase().find(MARK) {
                 let end = text[at..].find([',', ' ', '"', '\'']).map_or(text.len(), |end| at + end);
                 text.replace_range(at..end, "(secret)");
             }
