@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use btt::layout::PAGE_BYTES;
 use btt::media::LINE_BYTES;
-use btt::sim::{Event, Pending};
+use btt::sim::{Event, Pending, Persistence};
 use iced_x86::Mnemonic;
 use tests::explorer::cut::apply;
 use tests::explorer::frame::Frame;
@@ -82,9 +82,9 @@ fn explore(operation: Operation, real: &Traced, allowed: impl Fn(u32) -> Vec<u64
     let small = operation.small();
     let shared = Shared::new(None, 1);
     let mut explorer = Explorer::new(&shared);
-    explorer.set_medium(BYTES, true);
+    explorer.set_medium(BYTES, Persistence::Lines);
     let mut durable = small.make();
-    let mut pending = Pending::new(true);
+    let mut pending = Pending::new(Persistence::Lines);
     let promise =
         |tags: &dyn Fn(u32) -> Vec<u64>| Promise { small, cpus: 1, allowed: (0..small.sectors).map(tags).collect() };
     let mut cut =

@@ -38,7 +38,7 @@ use crate::media::{FenceFault, MediaError, Medium, NsOffset};
 #[cfg(feature = "sim")]
 pub use crate::sync::scheduled::{Access, Observer, Turn, set_observer, set_scheduler};
 use image::Image;
-pub use pending::{Chain, PIECE_BYTES, Pending, Store};
+pub use pending::{Chain, PIECE_BYTES, Pending, Persistence, Store};
 
 /// What was done to the medium, in program order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,8 +100,7 @@ struct State {
 pub struct Sim {
     state: Mutex<State>,
     bytes: u64,
-    line_order: bool,
-    flushed: bool,
+    persistence: Persistence,
     read_only: bool,
 }
 
@@ -167,31 +166,41 @@ impl Sim {
         let state = State {
             visible: image.clone(),
             durable: image,
-            pending: Pending::new(true),
+            pending: Pending::new(Persistence::Lines),
             cpu: 0,
             trace: None,
             plan: Plan::None,
             accesses: 0,
             fences: 0,
         };
-        Self { state: Mutex::new(state), bytes, line_order: true, flushed: false, read_only: false }
+        Self { state: Mutex::new(state), bytes, persistence: Persistence::Lines, read_only: false }
     }
 
     /// The same medium behind a block data window: no order within a line.
     #[must_use]
-    pub fn without_line_order(mut self) -> Self {
-        self.line_order = false;
-        self.state().pending.without_line_order();
-        self
+    pub fn without_line_order(self) -> Self {
+        self.with_persistence(Persistence::Pieces)
     }
 
     /// The same medium as virtio-pmem: each fence is a FLUSH, which covers what any CPU has stored. Until then any piece
     /// may persist, in any order, and starting a write-back does nothing.
     #[must_use]
-    pub fn behind_flushes(mut self) -> Self {
-        (self.line_order, self.flushed) = (false, true);
-        self.state().pending.behind_flushes();
+    pub fn behind_flushes(self) -> Self {
+        self.with_persistence(Persistence::Flushes)
+    }
+
+    /// The same medium, whose stores persist so.
+    #[must_use]
+    pub fn with_persistence(mut self, persistence: Persistence) -> Self {
+        self.persistence = persistence;
+        self.state().pending.set_persistence(persistence);
         self
+    }
+
+    /// When its stores persist.
+    #[must_use]
+    pub const fn persistence(&self) -> Persistence {
+        self.persistence
     }
 
     /// The same medium, not to be written.
@@ -240,8 +249,8 @@ impl Sim {
         let mut state = self.state().clone();
         state.trace = None;
         state.plan = Plan::None;
-        let Self { bytes, line_order, flushed, read_only, .. } = *self;
-        Self { state: Mutex::new(state), bytes, line_order, flushed, read_only }
+        let Self { bytes, persistence, read_only, .. } = *self;
+        Self { state: Mutex::new(state), bytes, persistence, read_only }
     }
 
     /// Does again what was done to a medium that was in the same state.
@@ -321,11 +330,7 @@ impl Sim {
     fn like(&self, image: Image) -> Self {
         let mut other = Self::with(image);
         other.read_only = self.read_only;
-        match (self.flushed, self.line_order) {
-            (true, _) => other.behind_flushes(),
-            (false, true) => other,
-            (false, false) => other.without_line_order(),
-        }
+        other.with_persistence(self.persistence)
     }
 
     /// Counts an access, checks its range, and lets the plan strike.
@@ -403,7 +408,7 @@ impl Medium for Sim {
     }
 
     fn keeps_line_order(&self) -> bool {
-        self.line_order
+        self.persistence.keeps_line_order()
     }
 
     fn read(&self, at: NsOffset, into: &mut [u8]) -> Result<(), MediaError> {

@@ -43,9 +43,32 @@ impl Store {
     }
 
     /// Whether a fence of `cpu` makes it durable.
-    const fn is_covered(&self, cpu: u32, flushed: bool) -> bool {
+    const fn is_covered(&self, cpu: u32, persistence: Persistence) -> bool {
         let reached = if self.streaming { self.cpu == cpu } else { self.written_back & 1 << cpu != 0 };
-        (reached || flushed) && !self.abandoned
+        (reached || matches!(persistence, Persistence::Flushes)) && !self.abandoned
+    }
+}
+
+/// When a medium's stores persist, as [`crate::media`] has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Persistence {
+    /// Persistent memory: stores to a line persist in order.
+    Lines,
+    /// A block data window: any piece may persist, in any order.
+    Pieces,
+    /// virtio-pmem: as [`Persistence::Pieces`] until a FLUSH, which each fence is. It covers what any CPU has stored, and
+    /// write-backs count for nothing.
+    Flushes,
+}
+
+impl Persistence {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Lines, Self::Pieces, Self::Flushes];
+
+    /// Whether it keeps the order of a line's stores ([`crate::media::Medium::keeps_line_order`]).
+    #[must_use]
+    pub const fn keeps_line_order(self) -> bool {
+        matches!(self, Self::Lines)
     }
 }
 
@@ -56,25 +79,19 @@ pub type Chain = Vec<usize>;
 #[derive(Clone, Debug)]
 pub struct Pending {
     stores: Vec<Store>,
-    line_order: bool,
-    flushed: bool,
+    persistence: Persistence,
 }
 
 impl Pending {
-    /// None, on a medium that keeps the order within a line or does not.
+    /// None, on a medium of this kind.
     #[must_use]
-    pub const fn new(line_order: bool) -> Self {
-        Self { stores: Vec::new(), line_order, flushed: false }
+    pub const fn new(persistence: Persistence) -> Self {
+        Self { stores: Vec::new(), persistence }
     }
 
-    pub(super) fn without_line_order(&mut self) {
-        self.line_order = false;
-    }
-
-    /// From now on a fence covers what any CPU has stored, and write-backs count for nothing.
-    pub(super) fn behind_flushes(&mut self) {
-        self.line_order = false;
-        self.flushed = true;
+    /// From now on the medium is of this kind.
+    pub(super) const fn set_persistence(&mut self, persistence: Persistence) {
+        self.persistence = persistence;
     }
 
     /// The stores, in program order.
@@ -115,9 +132,9 @@ impl Pending {
     /// `cpu` fences: gives what is durable now, in program order. A cached store whose line is written back takes the
     /// earlier stores of the line along, as the write-back has covered those too.
     pub fn fence(&mut self, cpu: u32, mut durable: impl FnMut(&Store)) {
-        let flushed = self.flushed;
+        let persistence = self.persistence;
         self.stores.retain(|store| {
-            let covered = store.is_covered(cpu, flushed);
+            let covered = store.is_covered(cpu, persistence);
             if covered {
                 durable(store);
             }
@@ -127,8 +144,8 @@ impl Pending {
 
     /// A fence of `cpu` fails. What it was to cover may be lost from now on, whatever is fenced later.
     pub fn abandon(&mut self, cpu: u32) {
-        let flushed = self.flushed;
-        for store in self.stores.iter_mut().filter(|store| store.is_covered(cpu, flushed)) {
+        let persistence = self.persistence;
+        for store in self.stores.iter_mut().filter(|store| store.is_covered(cpu, persistence)) {
             store.abandoned = true;
         }
     }
@@ -141,7 +158,8 @@ impl Pending {
         let mut lines: Vec<(u64, usize)> = Vec::new();
         for (number, store) in self.stores.iter().enumerate() {
             let line = store.at / LINE_BYTES;
-            let known = lines.iter().find(|(known, _)| *known == line).filter(|_| self.line_order && !store.streaming);
+            let is_ordered = self.persistence.keeps_line_order() && !store.streaming;
+            let known = lines.iter().find(|(known, _)| *known == line).filter(|_| is_ordered);
             if let Some(&(_, chain)) = known {
                 chains[chain].push(number);
             } else {

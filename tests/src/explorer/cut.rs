@@ -16,7 +16,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
-use btt::sim::{Choose as _, Event, PIECE_BYTES, Pending, Seeded, Store};
+use btt::sim::{Choose as _, Event, PIECE_BYTES, Pending, Persistence, Seeded, Store};
 
 use super::frame::{Frame, mix};
 use super::medium::CutMedium;
@@ -122,7 +122,7 @@ impl<'a> Explorer<'a> {
     /// A worker of a run, for media of `len` bytes.
     #[must_use]
     pub fn new(shared: &'a Shared) -> Self {
-        Self { shared, medium: CutMedium::new(0, true), keep_images: None }
+        Self { shared, medium: CutMedium::new(0, Persistence::Lines), keep_images: None }
     }
 
     /// The run.
@@ -132,8 +132,8 @@ impl<'a> Explorer<'a> {
     }
 
     /// From now on media have this size and kind.
-    pub fn set_medium(&mut self, len: u64, line_order: bool) {
-        self.medium = CutMedium::new(len, line_order);
+    pub fn set_medium(&mut self, len: u64, persistence: Persistence) {
+        self.medium = CutMedium::new(len, persistence);
     }
 
     /// Judges every state that a cut can leave: all of `durable`, and any choice of what is pending.
@@ -279,7 +279,7 @@ impl<'a> Explorer<'a> {
         }
         // The power goes again, at each fence of the recovery.
         let mut durable = frame.clone();
-        let mut pending = Pending::new(btt::media::Medium::keeps_line_order(&self.medium));
+        let mut pending = Pending::new(self.medium.persistence());
         for event in &events {
             if *event == Event::Fence {
                 self.cut_at(&mut durable, &pending, cut.scene, cut.depth + 1)?;

@@ -42,7 +42,7 @@ impl Scenario for Lanes {
 
     fn explore(&self, explorer: &mut Explorer<'_>) -> Result<(), Stop> {
         let small = self.program.small;
-        explorer.set_medium(super::small::BYTES, small.line_order);
+        explorer.set_medium(super::small::BYTES, small.persistence);
         let mut search = Search {
             lanes: self,
             start: small.make(),

@@ -7,11 +7,11 @@
 use btt::bytes::{Sectors, SectorsMut};
 use btt::layout::{LINE_ENTRIES, MAP_ENTRY_BYTES};
 use btt::media::LINE_BYTES;
-use btt::sim::{Event, Sim};
+use btt::sim::{Event, Persistence, Sim};
 use btt::{Btt, BttError, CpuIndex, ExternalLba};
 
 use super::medium::CutMedium;
-use super::single::Operation;
+use super::single::{Operation, kind};
 use super::small::{BYTES, PLACEMENT, SECTOR, Small, content, first_tag, tag_of};
 
 /// The first sector that is written: the last one of the first map line.
@@ -27,13 +27,13 @@ const fn new_tag(lba: u32) -> u64 {
 pub struct LostLine {
     /// The line: 0 or 1.
     pub line: u32,
-    /// Whether the medium keeps the order of a line's stores.
-    pub line_order: bool,
+    /// When what is stored persists.
+    pub persistence: Persistence,
 }
 
 impl LostLine {
     const fn small(&self) -> Small {
-        Small { sectors: FIRST + 2, nfree: 2, line_order: self.line_order, interrupted: false }
+        Small { sectors: FIRST + 2, nfree: 2, persistence: self.persistence, interrupted: false }
     }
 
     fn read(btt: &Btt<&CutMedium>, lba: u32) -> Result<Option<u64>, BttError> {
@@ -46,13 +46,11 @@ impl LostLine {
 
 impl Operation for LostLine {
     fn name(&self) -> String {
-        let kind = if self.line_order { "" } else { " behind a window" };
-        format!("write, and lose map line {}{kind}", self.line)
+        format!("write, and lose map line {}{}", self.line, kind(self.persistence))
     }
 
     fn before(&self) -> Sim {
-        let sim = Sim::from_start(self.small().make().bytes().to_vec(), BYTES);
-        if self.line_order { sim } else { sim.without_line_order() }
+        Sim::from_start(self.small().make().bytes().to_vec(), BYTES).with_persistence(self.persistence)
     }
 
     fn act(&self, sim: &Sim) -> Result<(), String> {

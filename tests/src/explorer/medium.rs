@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::sync::atomic::{Ordering, fence};
 
 use btt::media::{MediaError, Medium, NsOffset};
-use btt::sim::Event;
+use btt::sim::{Event, Persistence};
 
 use super::frame::{Frame, Windows};
 
@@ -21,7 +21,7 @@ pub struct CutMedium {
     touched: Cell<bool>,
     events: RefCell<Vec<Event>>,
     len: u64,
-    line_order: bool,
+    persistence: Persistence,
     read_only: Cell<bool>,
     lost: RefCell<Range<u64>>,
 }
@@ -29,7 +29,7 @@ pub struct CutMedium {
 impl CutMedium {
     /// A medium of `len` bytes, all zero until [`CutMedium::load`].
     #[must_use]
-    pub fn new(len: u64, line_order: bool) -> Self {
+    pub fn new(len: u64, persistence: Persistence) -> Self {
         Self {
             windows: RefCell::new(Windows::new(&[])),
             bytes: RefCell::default(),
@@ -37,10 +37,16 @@ impl CutMedium {
             touched: Cell::new(false),
             events: RefCell::default(),
             len,
-            line_order,
+            persistence,
             read_only: Cell::new(false),
             lost: RefCell::default(),
         }
+    }
+
+    /// When what is stored to it persists.
+    #[must_use]
+    pub const fn persistence(&self) -> Persistence {
+        self.persistence
     }
 
     /// Begins anew with these bytes, of which some are undecided.
@@ -134,7 +140,7 @@ impl Medium for CutMedium {
     }
 
     fn keeps_line_order(&self) -> bool {
-        self.line_order
+        self.persistence.keeps_line_order()
     }
 
     fn read(&self, at: NsOffset, into: &mut [u8]) -> Result<(), MediaError> {

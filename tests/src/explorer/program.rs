@@ -8,6 +8,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use btt::sim::Persistence;
+
 use super::small::Small;
 
 /// One thing that a CPU does.
@@ -75,7 +77,11 @@ impl fmt::Display for Op {
 
 impl fmt::Display for Program {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = if self.small.line_order { "" } else { "w " };
+        let kind = match self.small.persistence {
+            Persistence::Lines => "",
+            Persistence::Pieces => "w ",
+            Persistence::Flushes => "f ",
+        };
         let cut = if self.small.interrupted { "i " } else { "" };
         write!(f, "{kind}{cut}n{} s{}:", self.small.nfree, self.small.sectors)?;
         for (cpu, ops) in self.cpus.iter().enumerate() {
@@ -116,14 +122,15 @@ impl FromStr for Program {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let (head, body) = text.split_once(':').ok_or("a program is 'n3 s4: 0,1 | 2'")?;
-        let (mut sectors, mut nfree, mut line_order, mut interrupted) = (None, None, true, false);
+        let (mut sectors, mut nfree, mut persistence, mut interrupted) = (None, None, Persistence::Lines, false);
         for word in head.split_whitespace() {
             match word.split_at_checked(1) {
                 Some(("n", digits)) => nfree = digits.parse().ok(),
                 Some(("s", digits)) => sectors = digits.parse().ok(),
-                Some(("w", "")) => line_order = false,
+                Some(("w", "")) => persistence = Persistence::Pieces,
+                Some(("f", "")) => persistence = Persistence::Flushes,
                 Some(("i", "")) => interrupted = true,
-                _ => return Err(format!("'{word}' is none of n3, s4, w and i")),
+                _ => return Err(format!("'{word}' is none of n3, s4, w, f and i")),
             }
         }
         let cpus = body
@@ -131,7 +138,7 @@ impl FromStr for Program {
             .map(|ops| ops.split(',').map(str::trim).filter(|op| !op.is_empty()).map(Op::from_str).collect())
             .collect::<Result<_, _>>()?;
         let (sectors, nfree) = (sectors.ok_or("s is missing")?, nfree.ok_or("n is missing")?);
-        Ok(Self { small: Small { sectors, nfree, line_order, interrupted }, cpus })
+        Ok(Self { small: Small { sectors, nfree, persistence, interrupted }, cpus })
     }
 }
 
@@ -141,9 +148,14 @@ mod tests {
 
     #[test]
     fn programs_are_read_as_they_are_written() {
-        for text in
-            ["n3 s4: 0,1 | 2+2,d | r1", "n3 s4: z0,z1+2 | e3", "w n2 s4: 0 | 0", "n1 s2: 1,1,1", "n2 s3: 2&0&2,1"]
-        {
+        for text in [
+            "n3 s4: 0,1 | 2+2,d | r1",
+            "n3 s4: z0,z1+2 | e3",
+            "w n2 s4: 0 | 0",
+            "f i n2 s4: 0",
+            "n1 s2: 1,1,1",
+            "n2 s3: 2&0&2,1",
+        ] {
             assert_eq!(text.parse::<Program>().expect("a program").to_string(), text);
         }
         for text in ["", "n3 s4", "n3: 0", "n3 s4: x", "q s4 n3: 1"] {

@@ -26,7 +26,7 @@ pub struct Promise {
 impl Scene for Promise {
     fn expectation(&self) -> u64 {
         let kind = u64::from(self.small.nfree) << 32 | u64::from(self.small.sectors) << 1 | u64::from(self.cpus) << 16;
-        self.allowed.iter().fold(mix(kind, u64::from(self.small.line_order)), |hash, tags| {
+        self.allowed.iter().fold(mix(kind, self.small.persistence as u64), |hash, tags| {
             tags.iter().fold(mix(hash, tags.len() as u64), |hash, tag| mix(hash, *tag))
         })
     }

@@ -8,7 +8,7 @@ use btt::layout::{FLOG_GROUP_BYTES, FLOG_SLOT_BYTES, MAP_ENTRY_BYTES};
 use btt::map::MapEntry;
 use btt::media::{Medium, NsOffset};
 use btt::repair::{RepairOptions, repair};
-use btt::sim::{Event, Sim};
+use btt::sim::{Event, Persistence, Sim};
 use btt::{Btt, PostmapAba};
 use uuid::Uuid;
 use zerocopy::IntoBytes as _;
@@ -16,7 +16,7 @@ use zerocopy::IntoBytes as _;
 use super::cut::Scene as _;
 use super::medium::CutMedium;
 use super::promise::Promise;
-use super::single::Operation;
+use super::single::{Operation, kind};
 use super::small::{BYTES, LOST_TAG, PLACEMENT, Small, first_tag};
 
 /// What is to be mended.
@@ -75,14 +75,14 @@ impl Damage {
 pub struct Repair {
     /// What is damaged.
     pub damage: Damage,
-    /// Whether the medium keeps the order of a line's stores.
-    pub line_order: bool,
+    /// When what is stored persists.
+    pub persistence: Persistence,
 }
 
 impl Repair {
     const fn small(&self) -> Small {
         let interrupted = matches!(self.damage, Damage::Interrupted | Damage::DoubtfulGroup | Damage::OldLayout);
-        Small { sectors: 6, nfree: 4, line_order: self.line_order, interrupted }
+        Small { sectors: 6, nfree: 4, persistence: self.persistence, interrupted }
     }
 
     /// Whether the BTT opens before, and so at every moment. (The error flag's change may tear the first info block: then
@@ -135,15 +135,13 @@ fn is_clean(media: &CutMedium) -> Result<(), String> {
 
 impl Operation for Repair {
     fn name(&self) -> String {
-        let kind = if self.line_order { "" } else { " behind a window" };
-        format!("repair {:?}{kind}", self.damage)
+        format!("repair {:?}{}", self.damage, kind(self.persistence))
     }
 
     fn before(&self) -> Sim {
         let small = self.small();
         let geometry = small.geometry();
-        let sim = Sim::from_start(small.make().bytes().to_vec(), BYTES);
-        let sim = if self.line_order { sim } else { sim.without_line_order() };
+        let sim = Sim::from_start(small.make().bytes().to_vec(), BYTES).with_persistence(self.persistence);
         let put = |at: u64, bytes: &[u8]| sim.write(NsOffset(at), bytes).expect("within the medium");
         let group = |number: u64| geometry.logoff + number * FLOG_GROUP_BYTES;
         let entry = |lba: u64| geometry.mapoff + lba * MAP_ENTRY_BYTES;

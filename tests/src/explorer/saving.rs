@@ -1,21 +1,21 @@
 //! A save of the configuration, cut anywhere, and the next one too: the settings before, or the new ones.
 
 use btt::media::Medium;
-use btt::sim::{Event, Sim};
+use btt::sim::{Event, Persistence, Sim};
 use kernel::node::config::store::{Copies, Room, save};
 use service::config::Settings;
 use service::config::record::Sequence;
 
 use super::medium::CutMedium;
-use super::single::Operation;
+use super::single::{Operation, kind};
 
 /// A save.
 #[derive(Clone, Copy, Debug)]
 pub struct Saving {
     /// How many saves there were before.
     pub before: u64,
-    /// Whether the medium keeps a line's order.
-    pub line_order: bool,
+    /// When what is stored persists.
+    pub persistence: Persistence,
 }
 
 const ROOM: Room = Room::IN_FRONT;
@@ -32,16 +32,13 @@ fn save_on<M: Medium>(medium: &M, number: u64) -> Result<(), String> {
 
 impl Operation for Saving {
     fn name(&self) -> String {
-        let order = if self.line_order { "" } else { " without a line's order" };
-        format!("save the configuration after {} saves{order}", self.before)
+        format!("save the configuration after {} saves{}", self.before, kind(self.persistence))
     }
 
     fn before(&self) -> Sim {
-        let sim = Sim::new(8192);
-        let sim = if self.line_order { sim } else { sim.without_line_order() };
+        let sim = Sim::new(8192).with_persistence(self.persistence);
         (1..=self.before).for_each(|number| save_on(&sim, number).expect("a sound medium"));
-        let settled = sim.settled();
-        if self.line_order { settled } else { settled.without_line_order() }
+        sim.settled()
     }
 
     fn act(&self, sim: &Sim) -> Result<(), String> {

@@ -1,6 +1,7 @@
 //! What is explored, small before large.
 
 use btt::info_block::Version;
+use btt::sim::Persistence;
 
 use super::Scenario;
 use super::creation::{Creation, Over};
@@ -32,7 +33,7 @@ fn written(grain: Grain, programs: &[&str]) -> Vec<Box<dyn Scenario>> {
 /// Every way in which `cpus` CPUs can each write `writes` of at most `most` sectors, up to the names of sectors and
 /// CPUs: the first is sector 0, and a new one is always the lowest that has not been used. Sectors are
 /// `apart` entries of the map from each other.
-fn all(cpus: usize, writes: usize, most: u32, apart: u32, line_order: bool) -> Vec<Program> {
+fn all(cpus: usize, writes: usize, most: u32, apart: u32, persistence: Persistence) -> Vec<Program> {
     let total = cpus * writes;
     let mut found: Vec<Vec<u32>> = vec![Vec::new()];
     for _ in 0..total {
@@ -46,7 +47,7 @@ fn all(cpus: usize, writes: usize, most: u32, apart: u32, line_order: bool) -> V
     }
     found.retain(|lbas| is_first(lbas, writes));
     let (sectors, nfree) = ((most - 1) * apart + 1, u32::try_from(cpus).unwrap_or(1));
-    let small = Small { sectors, nfree, line_order, interrupted: false };
+    let small = Small { sectors, nfree, persistence, interrupted: false };
     let op = |lba: &u32| Op::Write { lba: lba * apart, count: 1 };
     let program =
         |lbas: Vec<u32>| Program { small, cpus: lbas.chunks(writes).map(|own| own.iter().map(op).collect()).collect() };
@@ -87,25 +88,42 @@ pub fn groups() -> Vec<Group> {
         [Over::Blank, Over::Btt(Version::V1_1), Over::Btt(Version::V2_0), Over::Remains]
             .map(|over| Box::new(Single(Creation { version, over })) as Box<dyn Scenario>)
     });
-    let repairs = [true, false].into_iter().flat_map(|line_order| {
-        Damage::ALL.map(|damage| Box::new(Single(Repair { damage, line_order })) as Box<dyn Scenario>)
+    let repairs = Persistence::ALL.into_iter().flat_map(|persistence| {
+        Damage::ALL.map(|damage| Box::new(Single(Repair { damage, persistence })) as Box<dyn Scenario>)
     });
-    let losses = [true, false]
-        .into_iter()
-        .flat_map(|line_order| [0, 1].map(|line| Box::new(Single(LostLine { line, line_order })) as Box<dyn Scenario>));
-    let saves = [true, false].into_iter().flat_map(|line_order| {
-        [0, 1, 2].map(|before| Box::new(Single(Saving { before, line_order })) as Box<dyn Scenario>)
+    let losses = Persistence::ALL.into_iter().flat_map(|persistence| {
+        [0, 1].map(|line| Box::new(Single(LostLine { line, persistence })) as Box<dyn Scenario>)
+    });
+    let saves = Persistence::ALL.into_iter().flat_map(|persistence| {
+        [0, 1, 2].map(|before| Box::new(Single(Saving { before, persistence })) as Box<dyn Scenario>)
     });
     vec![
         Group { name: "saves of the configuration", scenarios: saves.collect() },
-        Group { name: "2 lanes x 1 write, each access a step", scenarios: lanes(Grain::Access, all(2, 1, 2, 1, true)) },
+        Group {
+            name: "2 lanes x 1 write, each access a step",
+            scenarios: lanes(Grain::Access, all(2, 1, 2, 1, Persistence::Lines)),
+        },
         Group {
             name: "2 lanes x 1 write behind a window, each access a step",
-            scenarios: lanes(Grain::Access, all(2, 1, 2, 1, false)),
+            scenarios: lanes(Grain::Access, all(2, 1, 2, 1, Persistence::Pieces)),
         },
-        Group { name: "2 lanes x 2 writes", scenarios: lanes(Grain::Fence, all(2, 2, 3, 1, true)) },
-        Group { name: "2 lanes x 2 writes behind a window", scenarios: lanes(Grain::Fence, all(2, 2, 3, 1, false)) },
-        Group { name: "2 lanes x 2 writes, map lines apart", scenarios: lanes(Grain::Fence, all(2, 2, 2, 16, true)) },
+        Group { name: "2 lanes x 2 writes", scenarios: lanes(Grain::Fence, all(2, 2, 3, 1, Persistence::Lines)) },
+        Group {
+            name: "2 lanes x 2 writes behind a window",
+            scenarios: lanes(Grain::Fence, all(2, 2, 3, 1, Persistence::Pieces)),
+        },
+        Group {
+            name: "2 lanes x 1 write behind FLUSHes, each access a step",
+            scenarios: lanes(Grain::Access, all(2, 1, 2, 1, Persistence::Flushes)),
+        },
+        Group {
+            name: "2 lanes x 2 writes behind FLUSHes",
+            scenarios: lanes(Grain::Fence, all(2, 2, 3, 1, Persistence::Flushes)),
+        },
+        Group {
+            name: "2 lanes x 2 writes, map lines apart",
+            scenarios: lanes(Grain::Fence, all(2, 2, 2, 16, Persistence::Lines)),
+        },
         Group {
             name: "runs",
             scenarios: written(
@@ -117,6 +135,7 @@ pub fn groups() -> Vec<Group> {
                     "n6 s6: 0+3 | 1+3",
                     "n6 s6: 0+3,0+3 | 1+3",
                     "w n4 s4: 0+2 | 1+2",
+                    "f n4 s4: 0+2 | 1+2",
                     "n6 s20: 14+3 | 15+3",
                     "n6 s20: 14+3,15 | 15+3",
                     "n4 s20: 15+2,15+2 | 15+2,15+2",
@@ -135,6 +154,7 @@ pub fn groups() -> Vec<Group> {
                     "n6 s6: 4&1&0 | 0&4&1",
                     "n6 s6: 4&1&0 | 0+3",
                     "w n4 s4: 3&0&2 | 0&3",
+                    "f n4 s4: 3&0&2 | 0&3",
                     "w n4 s4: 3&0,0&3 | 0",
                     "n4 s1025: 1024&3&0 | 0&1024",
                     "n4 s1025: 1024&16 | 16,0",
@@ -156,6 +176,8 @@ pub fn groups() -> Vec<Group> {
                     "n2 s2: 0,1 | 0 | 1,0",
                     "n2 s2: 0,0 | 0 | 0,0",
                     "w n1 s2: 0,0 | 0,1",
+                    "f n1 s2: 0,0 | 0,1",
+                    "f n2 s2: 0,d | 0,0,d",
                     "n2 s2: r0,r0 | 0,0",
                     "n3 s2: r0,r0 | 0,1 | 0",
                     "n2 s2: 0,d,0 | 0,d,1",
@@ -172,6 +194,7 @@ pub fn groups() -> Vec<Group> {
                     "i n2 s3: 1,1 | 1,1",
                     "i n4 s4: 0+2,2 | 1+2,3",
                     "w i n2 s3: 0 | 0,2,0",
+                    "f i n2 s3: 0 | 0,2,0",
                     "i n3 s3: 0 | 1,2 | 0,1",
                     "i n2 s3: z1,1 | 0,e1",
                 ],
@@ -189,20 +212,33 @@ pub fn groups() -> Vec<Group> {
                     "n1 s2: 0,z0,0,e1,1",
                     "n3 s2: 0,0 | z0 | e0",
                     "w n2 s2: z0,0 | 0,e0",
+                    "f n2 s2: z0,0 | 0,e0",
                 ],
             ),
         },
         Group { name: "a lost map line", scenarios: losses.collect() },
         Group { name: "repairs and the rewriting of flogs", scenarios: repairs.collect() },
         Group { name: "creation", scenarios: creations.collect() },
-        Group { name: "3 lanes x 1 write", scenarios: lanes(Grain::Fence, all(3, 1, 3, 1, true)) },
-        Group { name: "3 lanes x 1 write behind a window", scenarios: lanes(Grain::Fence, all(3, 1, 3, 1, false)) },
-        Group { name: "2 lanes x 3 writes", scenarios: lanes(Grain::Fence, all(2, 3, 3, 1, true)) },
-        Group { name: "3 lanes x 2 writes", scenarios: lanes(Grain::Fence, all(3, 2, 3, 1, true)) },
-        Group { name: "2 lanes x 3 writes behind a window", scenarios: lanes(Grain::Fence, all(2, 3, 3, 1, false)) },
-        Group { name: "3 lanes x 2 writes behind a window", scenarios: lanes(Grain::Fence, all(3, 2, 3, 1, false)) },
-        Group { name: "3 lanes x 3 writes", scenarios: lanes(Grain::Fence, all(3, 3, 3, 1, true)) },
-        Group { name: "3 lanes x 3 writes behind a window", scenarios: lanes(Grain::Fence, all(3, 3, 3, 1, false)) },
+        Group { name: "3 lanes x 1 write", scenarios: lanes(Grain::Fence, all(3, 1, 3, 1, Persistence::Lines)) },
+        Group {
+            name: "3 lanes x 1 write behind a window",
+            scenarios: lanes(Grain::Fence, all(3, 1, 3, 1, Persistence::Pieces)),
+        },
+        Group { name: "2 lanes x 3 writes", scenarios: lanes(Grain::Fence, all(2, 3, 3, 1, Persistence::Lines)) },
+        Group { name: "3 lanes x 2 writes", scenarios: lanes(Grain::Fence, all(3, 2, 3, 1, Persistence::Lines)) },
+        Group {
+            name: "2 lanes x 3 writes behind a window",
+            scenarios: lanes(Grain::Fence, all(2, 3, 3, 1, Persistence::Pieces)),
+        },
+        Group {
+            name: "3 lanes x 2 writes behind a window",
+            scenarios: lanes(Grain::Fence, all(3, 2, 3, 1, Persistence::Pieces)),
+        },
+        Group { name: "3 lanes x 3 writes", scenarios: lanes(Grain::Fence, all(3, 3, 3, 1, Persistence::Lines)) },
+        Group {
+            name: "3 lanes x 3 writes behind a window",
+            scenarios: lanes(Grain::Fence, all(3, 3, 3, 1, Persistence::Pieces)),
+        },
     ]
 }
 

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use btt::media::{Medium, NsOffset};
-use btt::sim::{Event, Pending, Sim};
+use btt::sim::{Event, Pending, Persistence, Sim};
 
 use super::cut::{Explorer, Scene, apply};
 use super::frame::{Frame, Windows};
@@ -62,6 +62,15 @@ impl Scene for At<'_> {
     }
 }
 
+/// What a scenario's name says of its medium.
+pub(super) const fn kind(persistence: Persistence) -> &'static str {
+    match persistence {
+        Persistence::Lines => "",
+        Persistence::Pieces => " behind a window",
+        Persistence::Flushes => " behind FLUSHes",
+    }
+}
+
 impl<O: Operation> Scenario for Single<O> {
     fn name(&self) -> String {
         self.0.name()
@@ -73,8 +82,7 @@ impl<O: Operation> Scenario for Single<O> {
             Stop::Violation(Box::new(Violation { scenario: self.name(), events, landed: Vec::new(), why }))
         };
         let sim = self.0.before();
-        let (bytes, line_order) = (sim.len_bytes(), sim.keeps_line_order());
-        explorer.set_medium(bytes, line_order);
+        explorer.set_medium(sim.len_bytes(), sim.persistence());
         let before = sim.fork();
         sim.record();
         let result = self.0.act(&sim);
@@ -82,7 +90,7 @@ impl<O: Operation> Scenario for Single<O> {
         result.map_err(|why| violation(&events, why))?;
 
         let mut durable = Frame::new(windows(&before, &events), |at, into| before.visible(NsOffset(at), into));
-        let mut pending = Pending::new(line_order);
+        let mut pending = Pending::new(sim.persistence());
         let name = self.name().bytes().fold(0, |all, byte| super::frame::mix(all, u64::from(byte)));
         for (number, event) in events.iter().enumerate() {
             if *event == Event::Fence {

@@ -6,7 +6,7 @@ use btt::info_block::{InfoBlock, Version};
 use btt::layout::{ARENA_MIN_BYTES, FLOG_GROUP_BYTES, MAP_ENTRY_BYTES, PAGE_BYTES, RawFlogGroup, RawFlogSlot};
 use btt::map::MapEntry;
 use btt::media::{Medium as _, NsOffset};
-use btt::sim::Sim;
+use btt::sim::{Persistence, Sim};
 use uuid::Uuid;
 use zerocopy::IntoBytes;
 
@@ -26,8 +26,8 @@ pub struct Small {
     pub sectors: u32,
     /// Free blocks, and flog groups.
     pub nfree: u32,
-    /// Whether the medium keeps the order of a line's stores.
-    pub line_order: bool,
+    /// When what is stored persists.
+    pub persistence: Persistence,
     /// Whether worn flog groups wait for recovery: their sectors' map entries still name the older blocks.
     pub interrupted: bool,
 }

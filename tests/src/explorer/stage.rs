@@ -18,7 +18,7 @@ use std::rc::Rc;
 use std::sync::atomic::{Ordering, fence};
 
 use btt::media::{LINE_BYTES, MediaError, Medium, NsOffset};
-use btt::sim::{Pending, Turn, set_scheduler};
+use btt::sim::{Pending, Persistence, Turn, set_scheduler};
 use corosensei::{Coroutine, CoroutineResult, Yielder};
 
 use super::frame::{Frame, mix};
@@ -172,7 +172,7 @@ impl Stage {
     pub fn new(small: Small, start: &Frame, grain: Grain, cpus: usize) -> Rc<Self> {
         let (visible, durable) = (start.bytes().to_vec(), start.clone());
         Rc::new(Self {
-            bytes: RefCell::new(Bytes { visible, durable, pending: Pending::new(small.line_order) }),
+            bytes: RefCell::new(Bytes { visible, durable, pending: Pending::new(small.persistence) }),
             small,
             grain,
             cpu: Cell::new(0),
@@ -253,7 +253,8 @@ impl Stage {
     }
 
     fn note_line(&self, at: u64, kind: u64) {
-        if !self.small.is_data(at) {
+        // A FLUSH covers others' data, too.
+        if !self.small.is_data(at) || self.small.persistence == Persistence::Flushes {
             let mut lines = self.lines.borrow_mut();
             let order = lines.entry(at / LINE_BYTES).or_insert(0);
             *order = mix(*order, u64::from(self.cpu.get()) << 8 | kind);
@@ -314,7 +315,7 @@ impl Medium for Acting {
     }
 
     fn keeps_line_order(&self) -> bool {
-        self.0.small.line_order
+        self.0.small.persistence.keeps_line_order()
     }
 
     fn read(&self, at: NsOffset, into: &mut [u8]) -> Result<(), MediaError> {
@@ -366,6 +367,10 @@ impl Medium for Acting {
     fn fence(&self) -> Result<(), MediaError> {
         self.0.before(NsOffset(0), true)?;
         self.0.note(3);
+        if self.0.small.persistence == Persistence::Flushes {
+            let mut lines = self.0.lines.borrow_mut();
+            lines.values_mut().for_each(|order| *order = mix(*order, u64::from(self.0.cpu.get()) << 8 | 4));
+        }
         self.0.say(|| "fence".into());
         let bytes = &mut *self.0.bytes.borrow_mut();
         let durable = &mut bytes.durable;

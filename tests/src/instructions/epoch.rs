@@ -8,7 +8,7 @@
 //! line's other stores is compared by itself, [`line_orders`]. A fence that covers nothing ends no epoch: the machine has one
 //! where the simulated medium only orders stores (`Medium::order_stores`).
 
-use btt::sim::{Event, Pending};
+use btt::sim::{Event, Pending, Persistence};
 
 /// One piece, and what the fence makes of it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,7 +28,7 @@ pub type Epoch = Vec<Piece>;
 #[must_use]
 pub fn epochs(events: &[Event]) -> Vec<Epoch> {
     let mut all = Vec::new();
-    let mut pending = Pending::new(true);
+    let mut pending = Pending::new(Persistence::Lines);
     for event in events {
         match event {
             Event::Store { at, bytes } => pending.store(0, at.0, bytes, false),

@@ -21,7 +21,7 @@ use btt::format::{FormatOptions, format};
 use btt::geometry::SectorSize;
 use btt::layout::PAGE_BYTES;
 use btt::media::{LINE_BYTES, MediaError, Medium, NsOffset, SectorSource};
-use btt::sim::{Event, Sim};
+use btt::sim::{Event, Persistence, Sim};
 use btt::{Btt, CpuIndex, ExternalLba};
 use uuid::Uuid;
 
@@ -90,7 +90,7 @@ impl Operation {
     /// The BTT before it.
     #[must_use]
     pub const fn small(self) -> Small {
-        Small { sectors: 6, nfree: 4, line_order: true, interrupted: matches!(self, Self::Recover) }
+        Small { sectors: 6, nfree: 4, persistence: Persistence::Lines, interrupted: matches!(self, Self::Recover) }
     }
 
     /// The first bytes of the medium before it; zeroes follow.
