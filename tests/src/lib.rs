@@ -17,6 +17,7 @@
 //! - [`pmdk`]: PMDK's checker;
 //! - [`linux`]: an unmodified Linux in QEMU that judges our media ([`cpio`] packs what it boots from), and one that uses
 //!   our disks;
+//! - [`pages`]: the blocks of the documents, to be run;
 //! - [`place`]: where disks meet their consumers.
 
 pub mod blk;
@@ -35,6 +36,7 @@ pub mod linux;
 pub mod machine;
 pub mod monitor;
 pub mod mutants;
+pub mod pages;
 pub mod place;
 pub mod pmdk;
 mod qemu_socket;

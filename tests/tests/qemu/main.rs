@@ -15,7 +15,7 @@ mod interop;
 mod metrics;
 mod network;
 mod nvme;
-mod readme;
+mod pages;
 mod run_qemu;
 mod virtio_pmem;
 mod watchdog;
