@@ -17,6 +17,7 @@
 //! - [`client`]: such a program; [`settings`]: a configuration as a file; [`dump`]: all that an appliance tells, as one;
 //! - [`top`]: what an appliance does now, of two readings of its counters;
 //! - [`complete`]: what shells complete our words by; [`manual`]: our manual pages;
+//! - [`media_dump`]: a medium's metadata, in a file and back;
 //! - [`beside`]: how they are asked for on the person's console;
 //! - [`screen`]: standard output, which may take nothing;
 //! - [`console`]: a person's terminal joined to the appliance's console.
@@ -42,6 +43,7 @@ pub mod launch;
 pub mod limits;
 pub mod listener;
 pub mod manual;
+pub mod media_dump;
 pub mod options;
 pub mod qemu;
 pub mod quantity;

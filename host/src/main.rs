@@ -29,6 +29,7 @@ use host::image;
 use host::journal::Journal;
 use host::launch::Launch;
 use host::manual;
+use host::media_dump;
 use host::options::{Ask, Cli, Verb};
 use host::qemu::options::Options;
 use host::qemu::{Plan, QemuError};
@@ -122,7 +123,9 @@ fn main() -> ExitCode {
         Verb::Man { folder } => manual::write(Cli::command(), &folder)
             .map(|()| 0)
             .map_err(|error| Failure(FAILED, format!("{}: {error}", folder.display()))),
-        Verb::Dump { ask: it, file } => dump(&it, file.as_deref()),
+        Verb::Dump { load: Some(dump), file: Some(file), .. } => load_media(&dump, &file),
+        Verb::Dump { media: Some(media), label, file, .. } => dump_media(&media, label, file.as_deref()),
+        Verb::Dump { ask: it, file, .. } => dump(&it, file.as_deref()),
     };
     let status = outcome.unwrap_or_else(|Failure(status, why)| {
         say(&why);
@@ -417,10 +420,38 @@ fn dump(it: &Ask, file: Option<&Path>) -> Result<u8, Failure> {
     })?;
     let text = format!("{dump:#}\n");
     let Some(file) = file else { return put(text.as_bytes()).map(|()| 0) };
-    let mut new = fs::OpenOptions::new();
-    new.write(true).create_new(true).mode(0o600);
-    let written = new.open(file).and_then(|mut out| out.write_all(text.as_bytes()));
+    let written = new(file).and_then(|mut out| out.write_all(text.as_bytes()));
     written.map(|()| 0).map_err(|error| Failure(FAILED, format!("{}: {error}", file.display())))
+}
+
+/// A file that is not there yet, this user's alone.
+fn new(file: &Path) -> io::Result<fs::File> {
+    fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)
+}
+
+fn dump_media(media: &Path, label: Option<u64>, file: Option<&Path>) -> Result<u8, Failure> {
+    let at = |path: &Path, error: &dyn std::fmt::Display| Failure(FAILED, format!("{}: {error}", path.display()));
+    let medium = fs::File::open(media).map_err(|error| at(media, &error))?;
+    let mut out: Box<dyn Write> = match file {
+        None => Box::new(io::stdout().lock()),
+        Some(file) => Box::new(new(file).map_err(|error| at(file, &error))?),
+    };
+    let mut out = io::BufWriter::new(&mut out);
+    let written = media_dump::take(&medium, label, &mut out).map_err(|error| at(media, &error));
+    let written = written.and_then(|()| out.flush().map_err(|error| at(file.unwrap_or(media), &error)));
+    if written.is_err()
+        && let Some(file) = file
+    {
+        // It is ours, and no whole dump.
+        let _ = fs::remove_file(file);
+    }
+    written.map(|()| 0)
+}
+
+fn load_media(dump: &Path, file: &Path) -> Result<u8, Failure> {
+    let failed = |error: &dyn std::fmt::Display| Failure(FAILED, format!("{}: {error}", dump.display()));
+    let reader = fs::File::open(dump).map_err(|error| failed(&error))?;
+    media_dump::load(io::BufReader::new(reader), file).map(|()| 0).map_err(|error| failed(&error))
 }
 
 fn read_raw(it: &Ask, line: &str) -> Result<u8, Failure> {

@@ -193,14 +193,24 @@ pub enum Verb {
         /// The folder, which is made if need be
         folder: PathBuf,
     },
-    /// Asks an appliance for all that it tells of itself, for a report of a fault
+    /// Asks an appliance for all that it tells of itself, or reads a medium's metadata, for a report of a fault
     ///
     /// The file is JSON: state, health, tables, arenas, configuration, counters, events. It has no sector's data, and
-    /// secrets are taken out.
+    /// secrets are taken out. With --media nobody is asked: it has the label area, info blocks, maps and flogs of a medium
+    /// that no appliance uses, as they stand; --load makes a medium of that again, on which checks find the same.
     Dump {
         /// Whom to ask.
         #[command(flatten)]
         ask: Ask,
+        /// A medium: an NVDIMM's file, or a device
+        #[arg(long, value_name = "MEDIUM", conflicts_with = "load")]
+        media: Option<PathBuf>,
+        /// The size of the medium's label area, if it is not found by itself; 0: it has none
+        #[arg(long, value_name = "S", requires = "media", value_parser = quantity::bytes)]
+        label: Option<u64>,
+        /// A dump of a medium, which becomes FILE
+        #[arg(long, value_name = "DUMP", requires = "file")]
+        load: Option<PathBuf>,
         /// The file; without it standard output
         file: Option<PathBuf>,
     },

@@ -25,8 +25,8 @@ const LAYERS: [(&str, &[&str]); 16] = [
     ("service", &[]),
     ("boot", &[]),
     ("drivers", &["btt", "net", "nvdimm", "service"]),
-    // Of service what both ends of a wire share.
-    ("host", &["service"]),
+    // Of service what both ends of a wire share; of the others what reads a medium's metadata.
+    ("host", &["btt", "nvdimm", "service"]),
     // As the kernel does, it joins the disks and what serves them.
     ("untorn-target", &["btt", "nvmf"]),
     ("kernel", &["boot", "btt", "drivers", "net", "nvdimm", "nvmf", "service"]),

@@ -7,6 +7,7 @@ mod events;
 mod export;
 mod health;
 mod labels;
+mod media_dump;
 mod metrics;
 mod namespaces;
 mod network;
