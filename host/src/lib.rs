@@ -17,6 +17,7 @@
 //! - [`client`]: such a program; [`settings`]: a configuration as a file; [`dump`]: all that an appliance tells, as one;
 //! - [`top`]: what an appliance does now, of two readings of its counters;
 //! - [`complete`]: what shells complete our words by; [`manual`]: our manual pages;
+//! - [`list_table`]: the reply to `list`, for people;
 //! - [`media_dump`]: a medium's metadata, in a file and back;
 //! - [`beside`]: how they are asked for on the person's console;
 //! - [`screen`]: standard output, which may take nothing;
@@ -41,6 +42,7 @@ pub mod image;
 pub mod journal;
 pub mod launch;
 pub mod limits;
+pub mod list_table;
 pub mod listener;
 pub mod manual;
 pub mod media_dump;

@@ -28,6 +28,7 @@ use host::deadline::Deadline;
 use host::image;
 use host::journal::Journal;
 use host::launch::Launch;
+use host::list_table;
 use host::manual;
 use host::media_dump;
 use host::options::{Ask, Cli, Verb};
@@ -87,11 +88,13 @@ fn main() -> ExitCode {
         Verb::Console { format_blank, admin, start } => tend(format_blank, true, start.launch(admin)),
         Verb::Run { admin, start } => tend(false, false, start.launch(admin)),
         Verb::Status(it) => ask(&it, "status"),
-        Verb::List { ask: mut it, mut options } => {
+        Verb::List { ask: mut it, mut table, mut options } => {
             // What follows the appliance's own options is ours all the same.
             it.json |= options.iter().any(|option| option == "--json");
-            options.retain(|option| option != "--json");
-            ask(&it, &client::line(["list"].into_iter().chain(options.iter().map(String::as_str))))
+            table |= options.iter().any(|option| option == "--table");
+            options.retain(|option| option != "--json" && option != "--table");
+            let line = client::line(["list"].into_iter().chain(options.iter().map(String::as_str)));
+            if table && !it.json { list_table(&it, &line) } else { ask(&it, &line) }
         }
         Verb::Config { ask: it, words } => match words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
             ["export"] => export_config(&it, None),
@@ -336,6 +339,10 @@ fn ask(it: &Ask, line: &str) -> Result<u8, Failure> {
     let reply = reply(it, if it.json { ReplyForm::Json } else { ReplyForm::Text }, line)?;
     put(reply.text.as_bytes())?;
     Ok(reply.exit_code)
+}
+
+fn list_table(it: &Ask, line: &str) -> Result<u8, Failure> {
+    object(it, line).and_then(|reply| put(list_table::tables(&reply).as_bytes())).map(|()| 0)
 }
 
 /// The object of a reply to a command that must be obeyed.

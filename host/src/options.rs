@@ -77,11 +77,14 @@ pub enum Verb {
     },
     /// Asks for the machine and what it serves
     Status(#[command(flatten)] Ask),
-    /// Lists what there is, as ndctl does
+    /// Lists what there is, as ndctl does; with --table for people
     List {
         /// Whom to ask.
         #[command(flatten)]
         ask: Ask,
+        /// As tables, for people
+        #[arg(long)]
+        table: bool,
         /// Options of the appliance's list: -B -D -R -N -i -H -v
         #[arg(allow_hyphen_values = true, trailing_var_arg = true, value_name = "OPTION")]
         options: Vec<String>,

@@ -134,7 +134,7 @@ fn number(value: &Value) -> u64 {
 }
 
 /// A name without what a terminal takes for something else.
-fn name(value: &Value) -> String {
+pub(crate) fn name(value: &Value) -> String {
     value.as_str().unwrap_or_default().chars().filter(|next| !next.is_control()).collect()
 }
 
@@ -186,7 +186,7 @@ fn count(value: f64) -> String {
     short(value, 1000.0, ["", "k", "M", "G", "T"])
 }
 
-fn bytes(value: f64) -> String {
+pub(crate) fn bytes(value: f64) -> String {
     short(value, 1024.0, ["", "K", "M", "G", "T"])
 }
 
