@@ -9,12 +9,13 @@ use service::config::hosts::MARK;
 const FORMAT: u32 = 1;
 
 /// What is asked for, in this order. An appliance that does not know one of them answers with an error, which is kept.
-const QUESTIONS: [&str; 12] = [
+const QUESTIONS: [&str; 13] = [
     "version",
     "status",
     "health",
     "list -BDRNi -H -vvv",
     "nfit",
+    "nfit --raw",
     "errors",
     "config",
     "net",

@@ -54,6 +54,7 @@ fn machine_replies_have_the_contracts_keys() {
             )
             .into(),
         ),
+        ("nfit --raw", r#"{"ok":true,"tables":["TkZJVCBhbmQgc28gb246IDIwIEI=","AAAA"]}"#.into()),
         ("init-labels nmem0 -f", r#"{"ok":true,"dev":"nmem0","label_version":"1.2","slots":510}"#.into()),
         ("destroy-namespace namespace0.0 -f", r#"{"ok":true,"dev":"namespace0.0","state":"destroyed"}"#.into()),
         ("disable-namespace pmem0s", r#"{"ok":true,"dev":"namespace0.0","state":"disabled"}"#.into()),
@@ -393,6 +394,20 @@ fn texts_are_for_people_and_end_with_the_exit_status() {
                 "  hot_add                    false\n",
                 "table 1 at 0x0060: refused structure type 1: its length 0 is less than its header\n",
                 "table 0 at 0x0028: remark on structure: volatile memory is left alone\n",
+            )
+            .into(),
+            0,
+        ),
+        (
+            "nfit --raw",
+            concat!(
+                "table 0\n",
+                "00000000  4e 46 49 54 20 61 6e 64  20 73 6f 20 6f 6e 3a 20  |NFIT and so on: |\n",
+                "00000010  32 30 20 42                                       |20 B|\n",
+                "00000014\n",
+                "table 1\n",
+                "00000000  00 00 00                                          |...|\n",
+                "00000003\n",
             )
             .into(),
             0,

@@ -38,6 +38,7 @@ const OBEYED: &[&str] = &[
     r#"{"command":"status"}"#,
     r#"{"command":"list","verbose":3,"health":true}"#,
     r#"{"command":"nfit"}"#,
+    r#"{"command":"nfit","raw":true}"#,
     r#"{"command":"health"}"#,
     r#"{"command":"arenas","ns":"namespace0.0"}"#,
     r#"{"command":"init-labels","dimm":"nmem0","force":true,"label-version":"1.1"}"#,

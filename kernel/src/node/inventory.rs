@@ -88,6 +88,10 @@ impl<M: Machine> InventoryAdmin for Node<M> {
         out::Inventory { buses: buses.into_iter().map(|(_, bus)| bus).collect() }
     }
 
+    fn nfit_tables(&self) -> Vec<Vec<u8>> {
+        self.machine.nfits().to_vec()
+    }
+
     fn nfit(&self) -> Nfit {
         nfit::reply(&self.found)
     }

@@ -20,7 +20,7 @@ static REPLIES: &[(&str, &str)] = &[
     ("exit", "how:string"),
     ("status", "version:string cpus:integer memory:integer uptime:number tables:array namespaces:array exports:array *"),
     ("list", "result:array"),
-    ("nfit", "structures:array refused:array remarks:array"),
+    ("nfit", "structures:array? refused:array? remarks:array? tables:array?"),
     ("health", "state:string findings:array"),
     ("init-labels", "dev:string label_version:string slots:integer"),
     ("create-namespace", "dev:string mode:string size:integer uuid:string? sector_size:integer? blockdev:string? *"),

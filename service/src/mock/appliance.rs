@@ -237,6 +237,10 @@ impl InventoryAdmin for FakeAppliance {
         self.inventory.clone()
     }
 
+    fn nfit_tables(&self) -> Vec<Vec<u8>> {
+        vec![b"NFIT and so on: 20 B".to_vec(), vec![0; 3]]
+    }
+
     fn nfit(&self) -> Nfit {
         Nfit {
             structures: vec![NfitStructure {

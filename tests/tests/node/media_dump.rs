@@ -6,11 +6,16 @@ use std::path::PathBuf;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use fake_machine::{Booted, Memory, boot, boot_one, labelled};
+use btt::info_block::{InfoBlock, Version, read_raw};
+use btt::media::NsOffset;
+use btt::ram::Ram;
+use fake_machine::{Booted, Memory, boot, boot_one, labelled, nfit_of};
 use host::media_dump;
 use serde_json::Value;
 use tests::damage::{self, COUNT, FIRST, content, to_dimm};
 use tests::dimm::{Dimm, MIB};
+use uuid::Uuid;
+use zerocopy::IntoBytes as _;
 
 /// A file that is removed again.
 struct Loaded(PathBuf);
@@ -155,4 +160,69 @@ fn a_medium_with_labels_keeps_them_and_its_damage() {
     // Nobody says that its end is a label area: it is no BTT.
     let (dump, _) = through_a_dump(&medium, Some(0));
     assert!(head(&dump)["left_out"].to_string().contains("no BTT") && !has_mark(&dump));
+}
+
+#[test]
+fn firmwares_table_is_given_as_it_stands() {
+    let dimm = labelled(32);
+    let tables = boot(&[dimm]).done("nfit --raw")["tables"].clone();
+    assert_eq!(tables, Value::from(vec![STANDARD.encode(nfit_of(&[dimm]))]));
+}
+
+#[test]
+fn hostile_metadata_end_in_a_dump_or_an_error_and_show_no_data() {
+    let dimm = labelled(64);
+    let area = dimm.labels.expect("it has one");
+    let mut node = boot(&[dimm]);
+    node.done("create-namespace -s 32M -l 512");
+    write_marked(&mut node, "pmem0s", 512, 0..20);
+    drop(node);
+    let medium = Dimm::blank(64 * MIB + (128 << 10));
+    let sound = [&dimm.memory.copy()[..], &area.bytes.lock().expect("no panic")[..]].concat();
+    medium.put(0, &sound);
+    let raw = read_raw(&Ram::from_image(sound[..32 << 20].to_vec()), NsOffset(0)).expect("within the medium");
+    let parent = Uuid::from_bytes(raw.parent_uuid);
+    let info = InfoBlock::decode(&raw, Version::V2_0, parent, 32 * MIB).expect("it is sound");
+    let (mut seed, mut left_out) = (0x9e37_79b9_7f4a_7c15_u64, 0);
+    let mut random = |most: u64| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) % most
+    };
+    for _ in 0..400 {
+        // An info block that is whole and says what it should not, or a few wrong bytes of it, of index blocks, of labels.
+        if random(2) == 0 {
+            let mut hostile = info;
+            let geometry = &mut hostile.geometry;
+            let offset = [random(64 * MIB), random(16) * 4096, u64::MAX - random(9), 32 * MIB - random(9)]
+                [usize::try_from(random(4)).expect("small")];
+            let number = u32::try_from(offset & 0xffff_ffff).expect("32 bits");
+            match random(8) {
+                0 => geometry.nextoff = offset,
+                1 => geometry.mapoff = offset,
+                2 => geometry.logoff = offset,
+                3 => geometry.info2off = offset,
+                4 => geometry.dataoff = offset,
+                5 => geometry.nfree = number,
+                6 => geometry.external_nlba = number,
+                _ => geometry.internal_nlba = number,
+            }
+            medium.put(0, hostile.encode().as_bytes());
+        } else {
+            let places = [0, (32 << 20) - 4096, 64 << 20, (64 << 20) + 1024];
+            let at = places[usize::try_from(random(4)).expect("small")] + random(128);
+            medium.put(at, &random(1 << 31).to_le_bytes()[..usize::try_from(1 + random(8)).expect("small")]);
+        }
+        for label_bytes in [None, Some(128 << 10), Some(random(1 << 20))] {
+            let mut dump = Vec::new();
+            media_dump::take(&medium.file(), label_bytes, &mut dump).expect("a dump");
+            assert!(!has_mark(&dump), "{}", head(&dump));
+            left_out += usize::from(head(&dump)["left_out"] != Value::Array(Vec::new()));
+        }
+        if random(3) == 0 {
+            for part in [0..4096, (32 << 20) - 4096..32 << 20, 64 << 20..sound.len()] {
+                medium.put(part.start as u64, &sound[part]);
+            }
+        }
+    }
+    assert!((100..1100).contains(&left_out), "some lead nowhere: {left_out}");
 }

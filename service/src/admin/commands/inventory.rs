@@ -1,15 +1,20 @@
 //! The machine's memory, its firmware's tables, and the faults of both: `status`, `list`, `nfit`, `health`.
 
 use alloc::boxed::Box;
+use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde::{Serialize, Serializer};
 
+use crate::admin::commands::sectors::READ_BYTES_MAX;
 use crate::admin::fields::Fields;
 use crate::admin::filter::Names;
-use crate::admin::grammar::{CommandSpec, flag, option};
+use crate::admin::grammar::{CommandSpec, flag, long_flag, option};
+use crate::admin::hexdump::hexdump;
 use crate::admin::list::{ListRequest, list};
 use crate::admin::pretty::pretty;
 use crate::admin::reply::{Object, Outcome, Reply};
@@ -29,6 +34,9 @@ pub trait InventoryAdmin {
 
     /// The decoded NFITs with what was refused. Empty where there is none.
     fn nfit(&self) -> Nfit;
+
+    /// The NFITs as firmware has them, header and all, in the order of [`Self::nfit`].
+    fn nfit_tables(&self) -> Vec<Vec<u8>>;
 
     /// What is known to be wrong, without a look at the media.
     fn health(&self) -> Health;
@@ -103,10 +111,10 @@ pub static COMMANDS: &[Command<Part>] = &[
             name: "nfit",
             summary: "the firmware's NVDIMM table, decoded, with what was refused and why",
             words: &[],
-            options: &[],
+            options: &[long_flag("raw", "its bytes, as firmware has them")],
             details: "",
         },
-        parse: |_| Ok(Box::new(ShowNfit)),
+        parse: |line| Ok(if line.flag("raw") { Box::new(ShowNfitTables) } else { Box::new(ShowNfit) }),
     },
     Command {
         spec: CommandSpec {
@@ -130,6 +138,10 @@ pub struct ShowStatus;
 #[derive(Debug)]
 pub struct ShowNfit;
 
+/// `nfit --raw`.
+#[derive(Debug)]
+pub struct ShowNfitTables;
+
 /// `health`.
 #[derive(Debug)]
 pub struct ShowHealth;
@@ -149,6 +161,19 @@ impl Look<Part> for ListRequest {
 impl Look<Part> for ShowNfit {
     fn look(&self, part: &Part) -> Result<Outcome, AdminError> {
         Ok(part.nfit().into())
+    }
+}
+
+impl Look<Part> for ShowNfitTables {
+    fn look(&self, part: &Part) -> Result<Outcome, AdminError> {
+        let tables = part.nfit_tables();
+        let bytes: u64 = tables.iter().map(|table| table.len() as u64).sum();
+        if bytes > READ_BYTES_MAX {
+            return Err(AdminError::failed(format!(
+                "the tables have {bytes} bytes, more than a reply: nfit decodes them"
+            )));
+        }
+        Ok(NfitTables(tables).into())
     }
 }
 
@@ -339,6 +364,27 @@ impl Reply for Nfit {
 
     fn json(&self, object: &mut Object<'_>) -> fmt::Result {
         object.members(self)
+    }
+}
+
+/// The reply to `nfit --raw`.
+#[derive(Debug)]
+struct NfitTables(Vec<Vec<u8>>);
+
+impl Reply for NfitTables {
+    fn text(&self, out: &mut dyn fmt::Write) -> fmt::Result {
+        if self.0.is_empty() {
+            return writeln!(out, "no NFIT");
+        }
+        self.0.iter().enumerate().try_for_each(|(number, table)| {
+            writeln!(out, "table {number}")?;
+            hexdump(table, out)
+        })
+    }
+
+    fn json(&self, object: &mut Object<'_>) -> fmt::Result {
+        let tables: Vec<String> = self.0.iter().map(|table| STANDARD.encode(table)).collect();
+        object.member("tables", &tables)
     }
 }
 
