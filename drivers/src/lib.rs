@@ -23,7 +23,7 @@
 //! | [`shared`] | memory that a peer writes to at the same time |
 //! | [`ivshmem`] | QEMU's ivshmem-doorbell: a consumer's memory, and interrupts both ways |
 //! | [`uart`] | a 16550 UART, as a byte link |
-//! | [`virtio`] | the driver's side of virtio over PCI: virtio-pmem, virtio-net |
+//! | [`virtio`] | the driver's side of virtio over PCI: virtio-pmem, virtio-net, virtio-console |
 //! | [`e1000e`] | Intel's gigabit network controllers |
 //!
 //! [`phys`], [`persist`], [`copies`], [`pmem`], [`blk_window`], [`shared`] and [`transfer`] need no privilege and run in a

@@ -37,6 +37,8 @@ pub enum VirtioError {
         /// Its length in bytes.
         bytes: u32,
     },
+    /// It has several ports, of which none has the number that is looked for.
+    NoPort,
     /// There is no memory for its queues and buffers.
     NoMemory,
 }
@@ -56,6 +58,7 @@ impl fmt::Display for VirtioError {
             Self::Unsettled => write!(f, "its configuration does not settle"),
             Self::NoMac => write!(f, "it has no Ethernet address that a device can have"),
             Self::Mtu { bytes } => write!(f, "its MTU of {bytes} is less than {MTU_MIN}"),
+            Self::NoPort => write!(f, "it has no port 1"),
             Self::NoMemory => write!(f, "there is no memory for its queues and buffers"),
         }
     }

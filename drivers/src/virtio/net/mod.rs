@@ -4,12 +4,11 @@
 //! anything (checksums, segmentation, merged buffers): each frame lies in one chain, whose descriptors never change but in
 //! length.
 
-mod buffers;
-
 use alloc::vec::Vec;
 
 use net::nic::{HEADER_BYTES, MTU_DEFAULT, MTU_MAX, MTU_MIN, Mac, Nic, NicFault};
 
+use super::buffers::Ring;
 use super::error::VirtioError;
 use super::queue::{Misuse, SIZE_MAX};
 use super::registers::{Registers, Width};
@@ -18,7 +17,6 @@ use super::structure::Structure;
 use crate::dma::{DmaPage, Shape};
 use crate::flush::NowNs;
 use crate::pci::Function;
-use buffers::Ring;
 
 /// The vendor, and the id of a modern device of kind 1.
 const ID: (u16, u16) = (0x1af4, 0x1040 + 1);

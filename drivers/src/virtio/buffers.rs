@@ -1,7 +1,7 @@
 //! A queue with a buffer for each chain: its pieces never change, each with its descriptor.
 
+use super::queue::{Piece, Queue};
 use crate::dma::{DmaBuffers, DmaPage, Shape};
-use crate::virtio::queue::{Piece, Queue};
 
 /// A queue, all of whose descriptors describe buffers.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ impl Ring {
     }
 
     /// Describes the first `bytes` bytes of a buffer, one at least.
-    fn describe(&self, head: u16, bytes: u32) {
+    pub(super) fn describe(&self, head: u16, bytes: u32) {
         let Shape { pieces, piece_bytes } = self.buffers.shape();
         let mut left = bytes;
         for descriptor in head..head + pieces {
@@ -52,6 +52,6 @@ impl Ring {
     pub(super) fn fill(&self, head: u16, prefix: &[u8], bytes: &[u8]) {
         self.buffers.write(head, 0, prefix);
         self.buffers.write(head, prefix.len(), bytes);
-        self.describe(head, u32::try_from(prefix.len() + bytes.len()).expect("a frame is short"));
+        self.describe(head, u32::try_from(prefix.len() + bytes.len()).expect("a buffer is short"));
     }
 }
