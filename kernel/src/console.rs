@@ -8,6 +8,7 @@ use service::link::{Asker, ByteLink, PartLink};
 use service::progress::{Meter, Progress, ProgressForm};
 use spin::Mutex;
 
+use crate::asked_by::Line;
 use crate::cpu::watchdog;
 
 static UART: Mutex<Option<Uart>> = Mutex::new(None);
@@ -61,6 +62,7 @@ impl ByteLink for Console {
     }
 
     fn begins(&mut self, asker: Asker) {
+        Line::Console.begins();
         let mut work = WORK.lock();
         (work.asker, work.form, work.meter) = (asker, None, Meter::new());
     }
@@ -100,13 +102,16 @@ impl PartLink for Console {
 /// Reads ahead while a command is carried out, up to what concerns it.
 pub(crate) fn look_ahead() -> Option<Found> {
     let Work { ahead, asker, .. } = &mut *WORK.lock();
-    ahead.look(&mut Wire, *asker)
+    // The person's ^C also ends what came by another line.
+    ahead.look(&mut Wire, if Line::Console.asked() { *asker } else { Asker::Person })
 }
 
 /// Shows how far the command is, if who waits for it wants to know.
 pub(crate) fn progress(now_ns: u64, progress: &Progress<'_>) {
     let mut work = WORK.lock();
-    let Some((form, figures)) = work.form.and_then(|form| Some((form, work.meter.look(now_ns, progress)?))) else {
+    let Some((form, figures)) =
+        work.form.filter(|_| Line::Console.asked()).and_then(|form| Some((form, work.meter.look(now_ns, progress)?)))
+    else {
         return;
     };
     if let Some(uart) = UART.lock().as_mut() {

@@ -9,6 +9,8 @@
 //! | module | does |
 //! |---|---|
 //! | [`console`], [`log`], [`panic`](mod@panic) | write to COM1: replies, log lines, last words |
+//! | [`admin_port`] | programs' requests and replies beside COM1 |
+//! | [`asked_by`] | which of both the command under way came by |
 //! | [`memory`] | page tables, heap, stacks, physical ranges for drivers |
 //! | [`firmware`] | ACPI tables |
 //! | [`cpu`] | exceptions, interrupts, starting CPUs, work for all CPUs |
@@ -27,6 +29,8 @@ extern crate alloc;
 #[macro_use]
 mod log;
 
+mod admin_port;
+mod asked_by;
 mod clock;
 mod console;
 mod cpu;

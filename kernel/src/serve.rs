@@ -20,7 +20,7 @@ use nvdimm::error::Place;
 use nvdimm::identity::DeviceHandle;
 use nvdimm::label::{LabelError, LabelSource, LabelStore, NoLabels};
 use service::admin::{AnyAppliance, Mode};
-use service::console::ahead::Found;
+use service::console::ahead::{Found, FramedRequest};
 use service::console::{Activity, Session};
 use service::control::MemoryId;
 use service::events::{Ended, Kind, LastBoot, Severity};
@@ -28,6 +28,7 @@ use service::link::ByteLink;
 use service::progress::Progress;
 use spin::{Mutex, MutexGuard, Once};
 
+use crate::admin_port::{self, AdminPort};
 use crate::clock::{self, Clock};
 use crate::cpu::{self, BackgroundWork, Cpus, Idle, watchdog};
 use crate::devices::CxlLabels;
@@ -196,30 +197,19 @@ impl node::Machine for BareMachine {
         }
         self.looked_at_ns.store(now, Ordering::Relaxed);
         let Some(exports) = self.exports.get() else { return false };
-        let mut link =
-            AttendedLink { link: self.hardware.console, exports: Arc::clone(exports), cpu: Self::this_cpu() };
-        // Bounded: what is put back fills the buffer.
-        loop {
-            match console::look_ahead() {
-                None => return false,
-                Some(Found::End) => return true,
-                Some(Found::Request(request)) => {
-                    // No line may come among the bytes of the reply.
-                    let was_quiet = log::set_quiet(true);
-                    let looked = service::console::look(request, &mut link, node);
-                    log::set_quiet(was_quiet);
-                    match looked {
-                        // One at a time: then the command goes on.
-                        Ok(()) => return false,
-                        Err(request) => console::put_back(request),
-                    }
-                }
-            }
-        }
+        let exports = || Arc::clone(exports);
+        let mut console = AttendedLink { link: self.hardware.console, exports: exports(), cpu: Self::this_cpu() };
+        let mut port = AttendedLink { link: AdminPort, exports: exports(), cpu: Self::this_cpu() };
+        let ends = attend_to(node, &mut console, console::look_ahead, console::put_back);
+        let ends = ends | attend_to(node, &mut port, admin_port::look_ahead, admin_port::put_back);
+        admin_port::flush();
+        ends
     }
 
     fn progress(&self, progress: &Progress<'_>) {
-        console::progress(self.hardware.clock.now_ns(), progress);
+        let now_ns = self.hardware.clock.now_ns();
+        console::progress(now_ns, progress);
+        admin_port::progress(now_ns, progress);
     }
 
     fn network_devices(&self) -> Vec<NetworkDevice> {
@@ -244,6 +234,33 @@ impl node::Machine for BareMachine {
 
     fn last_boot(&self) -> Option<LastBoot> {
         self.last_boot.clone()
+    }
+}
+
+/// Replies to a request on `link` that only looks, while a command is carried out. Returns whether that command is to end.
+fn attend_to(
+    node: &AnyAppliance,
+    link: &mut impl ByteLink,
+    look_ahead: impl Fn() -> Option<Found>,
+    put_back: impl Fn(FramedRequest),
+) -> bool {
+    // Bounded: what is put back fills the buffer.
+    loop {
+        match look_ahead() {
+            None => return false,
+            Some(Found::End) => return true,
+            Some(Found::Request(request)) => {
+                // No line may come among the bytes of the reply.
+                let was_quiet = log::set_quiet(true);
+                let looked = service::console::look(request, link, node);
+                log::set_quiet(was_quiet);
+                match looked {
+                    // One at a time: then the command goes on.
+                    Ok(()) => return false,
+                    Err(request) => put_back(request),
+                }
+            }
+        }
     }
 }
 
@@ -314,7 +331,9 @@ impl BackgroundWork for Serve {
     }
 
     fn may_rest(&self, cpu: cpu::CpuIndex) -> bool {
-        self.exports.may_rest(index(cpu)) && self.networks.may_rest(index(cpu), clock::now_ns())
+        self.exports.may_rest(index(cpu))
+            && self.networks.may_rest(index(cpu), clock::now_ns())
+            && (cpu.0 > 0 || admin_port::rest())
     }
 
     fn due_ns(&self, cpu: cpu::CpuIndex) -> u64 {
@@ -326,6 +345,24 @@ fn index(cpu: cpu::CpuIndex) -> btt::CpuIndex {
     btt::CpuIndex(u32::try_from(cpu.0).expect("at most MAX_CPUS"))
 }
 
+/// Serves the admin port after the console. Returns what is to be done after both.
+fn with_port(
+    on_console: Activity,
+    session: &mut Session,
+    port: &mut AttendedLink<AdminPort>,
+    node: &mut Node<BareMachine>,
+) -> Activity {
+    if admin_port::look() {
+        *session = Session::in_mode(Mode::Json);
+    }
+    // What is told meanwhile is shown at the console's next turn, above what is typed there.
+    let was_quiet = log::set_quiet(true);
+    let on_port = session.poll(port, node);
+    log::set_quiet(was_quiet);
+    admin_port::flush();
+    if on_port == Activity::Idle { on_console } else { on_port }
+}
+
 /// Assembles the node and serves its console, the bridge and this CPU's queues until the machine ends.
 pub(crate) fn run(mut hardware: Hardware) -> ! {
     let (console, cpus, clock) = (hardware.console, hardware.cpus, hardware.clock);
@@ -334,6 +371,7 @@ pub(crate) fn run(mut hardware: Hardware) -> ! {
     let random = Mutex::new(hardware.random);
     let (looked_at_ns, of_node) = (AtomicU64::new(0), Once::new());
     let Kept { last: last_boot, lines } = log::keep_over_reset();
+    hardware.devices.admin_port.get_mut().take().into_iter().for_each(admin_port::init);
     let machine = BareMachine { hardware, random, labels, looked_at_ns, exports: of_node, last_boot };
     let mut node = Node::assemble(machine);
     node.look_around();
@@ -353,6 +391,8 @@ pub(crate) fn run(mut hardware: Hardware) -> ! {
     session.remember(lines);
     log::set_quiet(session.is_quiet());
     session.start(&mut console);
+    let mut port = AttendedLink { link: AdminPort, exports: Arc::clone(&exports), cpu: this_cpu };
+    let mut of_port = Session::in_mode(Mode::Json);
     let mut looked_at = clock.now_ns();
     let mut settled_at = looked_at;
     loop {
@@ -382,6 +422,10 @@ pub(crate) fn run(mut hardware: Hardware) -> ! {
         if session.mode() != Mode::Console {
             log::skip();
         }
+        let activity = match activity {
+            Activity::Idle | Activity::Busy => with_port(activity, &mut of_port, &mut port, &mut node),
+            ends => ends,
+        };
         if activity == Activity::Busy {
             node.offer_new(); // a command may have made a disk
             let configured = node.console_mode();
@@ -401,10 +445,12 @@ pub(crate) fn run(mut hardware: Hardware) -> ! {
             Activity::Busy => idle.worked(),
             Activity::Poweroff => {
                 log::JOURNAL.ends(Ended::Poweroff);
+                admin_port::drain();
                 power::off()
             }
             Activity::Reboot => {
                 log::JOURNAL.ends(Ended::Reboot);
+                admin_port::drain();
                 power::reboot()
             }
         }

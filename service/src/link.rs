@@ -37,6 +37,8 @@ pub enum Asker {
     Program,
     /// A program beside a person.
     ProgramBeside,
+    /// A person or a program on another link.
+    Elsewhere,
 }
 
 impl<L: ByteLink + ?Sized> ByteLink for &mut L {

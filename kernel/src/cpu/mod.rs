@@ -209,6 +209,11 @@ impl Cpus {
     pub(crate) fn wake_message(&self, cpu: CpuIndex) -> Message {
         apic::wake_message(self.workers.ids().nth(cpu.0).expect("a CPU that is up"))
     }
+
+    /// Returns the message by which a device wakes CPU 0, if one can.
+    pub(crate) fn wake_message_of_cpu_0(&self) -> Option<Message> {
+        self.workers.ids().next().filter(|id| apic::takes_messages(*id)).map(apic::wake_message)
+    }
 }
 
 /// Lets CPU 0 halt when it is idle: it polls for a while after the last work, then halts.

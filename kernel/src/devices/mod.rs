@@ -1,10 +1,11 @@
-//! Finds and sets up devices: the link to the bridge, consumers' memory, virtio-pmem; CXL memory is in [`cxl`], the network
-//! in [`network`].
+//! Finds and sets up devices: the link to the bridge, consumers' memory, virtio-pmem, the admin port; CXL memory is in [`cxl`],
+//! the network in [`network`].
 
 mod cxl;
 mod network;
 
-use alloc::string::ToString;
+use alloc::format;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use drivers::cxl::config::is_memory_device;
@@ -15,6 +16,7 @@ use drivers::pci::{Config, Function};
 use drivers::phys::PhysAddr;
 use drivers::shared::SharedWindow;
 use drivers::uart::{COM2, Uart};
+use drivers::virtio::console::{ConsolePort, is_virtio_console};
 use drivers::virtio::pmem::{VirtioPmem, is_virtio_pmem};
 use drivers::virtio::registers::PciRegisters;
 use kernel::node::network::NetworkDevice;
@@ -22,11 +24,15 @@ use kernel::node::{BareMemory, FlushedRange};
 use nvdimm::error::{PciPlace, Place};
 use spin::Mutex;
 
+use crate::clock;
 use crate::cpu::{CpuIndex, Cpus, watchdog};
 use crate::firmware::Firmware;
 use crate::memory::{AddressSpace, PAGE_BYTES};
 pub(crate) use cxl::CxlLabels;
 use network::Kind;
+
+/// The pages that are left for page tables whatever devices take: 2 MiB.
+const RESERVE_PAGES: u64 = 512;
 
 /// The devices of ours on PCI.
 #[derive(Debug, Default)]
@@ -37,6 +43,8 @@ pub(crate) struct Devices {
     pub(crate) pmem: Vec<BareMemory>,
     /// Network devices, in the order of PCI addresses, until the node takes them.
     pub(crate) network: Mutex<Vec<NetworkDevice>>,
+    /// The port by which programs ask, until it is served.
+    pub(crate) admin_port: Mutex<Option<ConsolePort<PciRegisters>>>,
     /// The CXL device's label area, if there is one.
     pub(crate) cxl_labels: Option<CxlLabels>,
 }
@@ -53,6 +61,10 @@ pub(crate) fn find(space: &'static AddressSpace, firmware: &Firmware, cpus: &Cpu
                 found.consumers.extend(ivshmem(&config, function, space, cpus, found.consumers.len()));
             } else if is_virtio_pmem(function) {
                 found.pmem.push(virtio_pmem(&config, function, space));
+            } else if is_virtio_console(function) {
+                let port = found.admin_port.get_mut();
+                let started = admin_port(&config, function, space, cpus, port.is_some());
+                *port = port.take().or(started);
             } else if let Some(kind) = Kind::of(function) {
                 let devices = found.network.get_mut();
                 devices.extend(network::network(kind, &config, function, space, cpus, devices.len()));
@@ -119,6 +131,52 @@ fn virtio_pmem(config: &Config, function: &Function, space: &'static AddressSpac
         log!("{at}: {} MiB at {:#x}", memory.bytes >> 20, memory.base);
     }
     BareMemory { at, memory }
+}
+
+/// Sets a virtio-console device up, unless there `is_one`. Its message wakes CPU 0, which serves its port.
+fn admin_port(
+    config: &Config,
+    function: &Function,
+    space: &'static AddressSpace,
+    cpus: &Cpus,
+    is_one: bool,
+) -> Option<ConsolePort<PciRegisters>> {
+    let name = format!("virtio-console {}", function.address);
+    let wakes = || match (function.msix(config, space), cpus.wake_message_of_cpu_0()) {
+        (Ok(msix), Some(message)) => {
+            // SAFETY: the message is an interrupt to a CPU of ours, whose handler only returns.
+            unsafe { msix.send(0, message) };
+            true
+        }
+        (Ok(_), None) => false,
+        (Err(why), _) => {
+            log!("{name}: {why}: it is looked at every few milliseconds");
+            false
+        }
+    };
+    let start = || -> Result<ConsolePort<PciRegisters>, String> {
+        if is_one {
+            return Err("there is an admin port already".to_string());
+        }
+        let registers = PciRegisters::map(config, function, space).map_err(|why| why.to_string())?;
+        let device = ConsolePort::new(registers, &mut || spare_page(space), wakes(), clock::now_ns);
+        device.map_err(|why| why.to_string())
+    };
+    match start() {
+        Ok(device) => {
+            log!("{name}: an admin port");
+            Some(device)
+        }
+        Err(why) => {
+            log!("{name}: left out: {why}");
+            None
+        }
+    }
+}
+
+/// Returns a page for a device to read and write by itself, if it can be spared.
+fn spare_page(space: &'static AddressSpace) -> Option<DmaPage> {
+    (space.pages_left() > RESERVE_PAGES).then(|| dma_page(space)).flatten()
 }
 
 /// Returns a page for a device to read and write by itself.

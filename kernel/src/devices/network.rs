@@ -12,16 +12,13 @@ use drivers::virtio::registers::PciRegisters;
 use kernel::node::network::NetworkDevice;
 use net::nic::Nic;
 
-use super::dma_page;
+use super::spare_page;
 use crate::clock;
 use crate::cpu::Cpus;
 use crate::memory::AddressSpace;
 
 /// The most network devices. A machine may have more than there is memory for.
 const DEVICES_MAX: usize = 8;
-
-/// The pages that are left for page tables whatever devices take: 2 MiB.
-const RESERVE_PAGES: u64 = 512;
 
 /// The kinds of network devices that there is a driver for.
 #[derive(Clone, Copy, Debug)]
@@ -74,7 +71,7 @@ pub(super) fn network(
         if number >= DEVICES_MAX {
             return Err(format!("there are {DEVICES_MAX} network devices already"));
         }
-        let mut page = || (space.pages_left() > RESERVE_PAGES).then(|| dma_page(space)).flatten();
+        let mut page = || spare_page(space);
         match kind {
             Kind::Virtio => {
                 let registers = PciRegisters::map(config, function, space).map_err(|why| why.to_string())?;

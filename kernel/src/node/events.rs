@@ -109,7 +109,7 @@ impl<M: Machine> EventAdmin for Node<M> {
     fn note_change(&mut self, by: Asker, command: &str, failed: Option<&AdminError>) {
         let place = match by {
             Asker::Person => "console",
-            Asker::Program | Asker::ProgramBeside => "program",
+            Asker::Program | Asker::ProgramBeside | Asker::Elsewhere => "program",
         };
         let failed = failed.map_or_else(String::new, |why| match has_secret(&why.message) {
             true => format!(": {}", why.code),

@@ -6,6 +6,7 @@
 //! | a person | ^C; what was typed before it is dropped, as by a terminal |
 //! | a program in a mode of its own | ^C, likewise |
 //! | a program beside a person | CAN (0x18), or the person's ^C: whoever is at the console can end what keeps it |
+//! | another link | nothing on this one; but what keeps the console is ended there by ^C, for whichever link it is |
 //!
 //! At most 256 KiB are kept. What comes after that waits on the link, also what would end the command.
 
@@ -103,7 +104,7 @@ impl ReadAhead {
     fn take(&mut self, byte: u8, asker: Asker) -> Option<Found> {
         match (self.begun.len(), byte) {
             (0, ESC) if asker != Asker::Program => self.begun.push_back(byte),
-            (0, CANCEL) => {
+            (0, CANCEL) if asker != Asker::Elsewhere => {
                 self.typed.clear();
                 return Some(Found::End);
             }
@@ -155,7 +156,7 @@ mod tests {
 
     #[test]
     fn what_concerns_no_command_is_kept_for_the_session_byte_for_byte() {
-        for asker in [Asker::Person, Asker::Program, Asker::ProgramBeside] {
+        for asker in [Asker::Person, Asker::Program, Asker::ProgramBeside, Asker::Elsewhere] {
             let (mut ahead, mut line) = (ReadAhead::new(), line(b"list\r\x1b[A\x1b\x1bOP\x1b"));
             assert_eq!(ahead.look(&mut line, asker), None);
             line.0.extend(b"[B");
@@ -204,6 +205,14 @@ mod tests {
         let (mut ahead, mut line) = (ReadAhead::new(), line(b"\x1b_status\n\x03"));
         assert_eq!(ahead.look(&mut line, Asker::Program), Some(Found::End));
         assert_eq!(rest(&mut ahead, &mut line), "");
+    }
+
+    #[test]
+    fn what_another_link_asked_for_goes_on_and_what_only_looks_is_found() {
+        let (mut ahead, mut line) = (ReadAhead::new(), line(b"li\x03\x18st\x1b_status\n"));
+        let Some(Found::Request(request)) = ahead.look(&mut line, Asker::Elsewhere) else { panic!("a request") };
+        assert_eq!((request.mode(), request.line()), (Mode::Json, &b"status\n"[..]));
+        assert_eq!(rest(&mut ahead, &mut line), "li\x03\x18st");
     }
 
     #[test]
