@@ -25,6 +25,9 @@ use crate::session::{AdminStream, ReplyForm, ReplyText, SessionError, ends};
 /// From power-on to the prompt, on a slow machine that emulates many CPUs.
 pub const BOOT: Duration = Duration::from_secs(120);
 
+/// How long an appliance that is up may take to answer on its admin port. One without such a port never does.
+const PORT: Duration = Duration::from_secs(10);
+
 /// From `poweroff` to the end of the program.
 const POWER_OFF: Duration = Duration::from_secs(30);
 
@@ -80,6 +83,10 @@ fn lock(child: &Mutex<Child>) -> MutexGuard<'_, Child> {
 pub struct ApplianceProcess {
     child: Arc<Mutex<Child>>,
     session: AdminStream,
+    /// Our end of its admin port, while nobody else has it.
+    port: Option<UnixStream>,
+    /// The same, while commands go that way: what the console says are last words.
+    by_port: Option<AdminStream>,
     /// Its exit status, once it has ended.
     ended: Option<ExitStatus>,
     /// Whether it has answered `poweroff`.
@@ -128,7 +135,17 @@ impl ApplianceProcess {
         // `command` holds the other end, which must be the child's alone for us to see it close.
         drop(command);
         let child = Arc::new(Mutex::new(child));
-        Ok(Self { child, session: AdminStream::new(ours), ended: None, off: false })
+        Ok(Self { child, session: AdminStream::new(ours), port: None, by_port: None, ended: None, off: false })
+    }
+
+    /// The appliance has an admin port, of which this is our end.
+    pub fn set_port(&mut self, port: UnixStream) {
+        self.port = Some(port);
+    }
+
+    /// Gives our end of its admin port away, if it has one that is free.
+    pub fn take_port(&mut self) -> Option<UnixStream> {
+        self.port.take()
     }
 
     /// The process id of the program.
@@ -180,7 +197,15 @@ impl ApplianceProcess {
         self.explained(outcome)
     }
 
-    /// Goes back to the console, up to its prompt.
+    /// Has commands go by the admin port from now on, in the mode that the console is in, if there is one and the appliance
+    /// answers there.
+    pub fn use_port(&mut self, mode: ReplyForm, deadline: Deadline) {
+        let stream = self.port.take().map(|port| self.session.like(port)).or_else(|| self.by_port.take());
+        let Some(mut stream) = stream else { return };
+        self.by_port = stream.enter(mode, deadline.or_after(PORT)).is_ok().then_some(stream);
+    }
+
+    /// Goes back to the console, up to its prompt. Not while commands go by the port.
     ///
     /// # Errors
     /// When there is no prompt within [`BOOT`] and `deadline`.
@@ -195,7 +220,10 @@ impl ApplianceProcess {
     /// # Errors
     /// The fault of the appliance; a command that it refuses is a [`ReplyText`].
     pub fn command(&mut self, command: &str, deadline: Deadline) -> Result<ReplyText, ApplianceError> {
-        let outcome = self.session.command(command, deadline);
+        let outcome = match &mut self.by_port {
+            Some(port) => port.command_beside(command, deadline, Some(&mut self.session)),
+            None => self.session.command(command, deadline),
+        };
         let reply = self.explained(outcome)?;
         self.off |= ends(command, reply.exit_code) == Some(Ended::Poweroff);
         Ok(reply)

@@ -53,7 +53,8 @@ impl Replies {
                 continue;
             }
             match (escape, &mut self.reply) {
-                (true, None) if byte == BESIDE_START[1] => self.reply = Some(Vec::new()),
+                // Within a reply: the appliance has begun anew.
+                (true, _) if byte == BESIDE_START[1] => self.reply = Some(Vec::new()),
                 (true, Some(_)) if byte == BESIDE_END[1] => replies.extend(self.reply.take()),
                 (escape, reply) => {
                     let to = reply.as_mut().unwrap_or(shown);
@@ -95,6 +96,13 @@ mod tests {
             assert_eq!(taken, [&b"{\"ok\":true}\n"[..], b"a\x1bb\nc\n", b""], "{size}");
             assert_eq!(replies.unfinished(), b"never");
         }
+    }
+
+    #[test]
+    fn a_reply_that_was_broken_off_spoils_no_later_one() {
+        let (mut replies, mut shown) = (Replies::default(), Vec::new());
+        let taken = replies.take(b"\x1b_#1 {\"data\":\"AAA\x1b_#2 {}\n\x1b\\.", &mut shown).expect("a short reply");
+        assert_eq!((taken, shown), (vec![b"#2 {}\n".to_vec()], b".".to_vec()));
     }
 
     #[test]

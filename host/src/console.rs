@@ -27,6 +27,7 @@ use crate::appliance::{ApplianceError, ApplianceProcess};
 use crate::beside::{self, Replies};
 use crate::deadline::Deadline;
 use crate::limits::COMMAND;
+use crate::port::Port;
 use crate::screen::Screen;
 use crate::session::{PROMPT, ReplyForm, ReplyText};
 
@@ -148,7 +149,8 @@ pub struct Inputs {
 /// and is shown; else it boots, and everything is shown as it comes.
 ///
 /// The end of a standard input that is no terminal ends nothing: a service may have none. Requests of programs are sent
-/// beside what is typed: those that only look at any time, others while no command runs. The person sees nothing of them.
+/// by the admin port, if the appliance answers there, or else beside what is typed: those that only look at any time, others
+/// while no command runs. The person sees nothing of them.
 ///
 /// # Errors
 /// When the terminal or the stream fails.
@@ -160,11 +162,13 @@ pub fn join(
 ) -> io::Result<End> {
     let mut input = File::from(io::stdin().as_fd().try_clone_to_owned()?);
     let terminal = if inputs.keyboard { RawTerminal::enter()? } else { None };
+    let appliance_port = appliance.take_port();
     let (stream, seen) = appliance.session().by_hand();
     let mut stream = stream.try_clone()?;
     stream.set_nonblocking(true)?;
     let mut work = Work::default();
     let mut replies = Replies::default();
+    let mut port = appliance_port.map(Port::new).transpose()?;
     if at_prompt {
         inputs.screen.put(PROMPT.as_bytes())?;
         work.shown(PROMPT.as_bytes());
@@ -201,6 +205,11 @@ pub fn join(
         if let Some(requests) = &inputs.requests {
             watched.push(PollFd::new(requests.wake().as_fd(), PollFlags::POLLIN));
         }
+        if let Some(port) = &mut port {
+            port.appliance_is(work.up);
+            let (stream, events) = port.watched();
+            watched.push(PollFd::new(stream, events));
+        }
         let left = deadline.left();
         if left == Some(Duration::ZERO) {
             break End::Late;
@@ -221,6 +230,17 @@ pub fn join(
         let ready: Vec<PollFlags> = watched.iter().map(|one| one.revents().unwrap_or(PollFlags::POLLERR)).collect();
         if !ready[0].is_empty() {
             break End::Signal;
+        }
+        // Before the console, whose end may come with the reply to what ended it.
+        if let Some(open) = &mut port {
+            match open.turn() {
+                Ok(replies) => replies.iter().for_each(|reply| work.answered(reply)),
+                // All else goes on by the console.
+                Err(_) => {
+                    port = None;
+                    work.loses_port();
+                }
+            }
         }
         if ready[1].intersects(PollFlags::POLLIN | PollFlags::POLLHUP | PollFlags::POLLERR) {
             let mut piece = [0; 16 << 10];
@@ -254,11 +274,15 @@ pub fn join(
                 Err(_) => input_open = false,
             }
         }
-        if work.gives_up() {
-            typed.push(CANCEL_BESIDE);
+        match (work.gives_up(), &mut port) {
+            (None, _) => {}
+            (Some(Way::Port), Some(port)) => port.send(&[CANCEL_BESIDE]),
+            (Some(_), _) => typed.push(CANCEL_BESIDE),
         }
         if let Some(requests) = &mut inputs.requests {
-            let (busy, unsent) = (work.busy(), unsent(&typed));
+            let by_port = port.as_mut().filter(|port| port.is_ready());
+            let unsent = by_port.as_ref().map_or(!typed.is_empty(), |port| port.has_unsent()).then(takes_nothing);
+            let busy = work.busy();
             let free = match (&busy, &unsent) {
                 (_, Some(unsent)) => Free::Nothing(unsent),
                 (None, None) => Free::All,
@@ -266,7 +290,10 @@ pub fn join(
                 (Some((busy, false)), None) => Free::Nothing(busy),
             };
             if let Some(request) = requests.next(free) {
-                typed.extend(work.ask(request));
+                match by_port {
+                    Some(port) => port.send(&work.ask(request, Way::Port)),
+                    None => typed.extend(work.ask(request, Way::Console)),
+                }
             }
         }
         // A firmware or loader that starts the appliance has ears, too, and takes keys for its own.
@@ -285,9 +312,16 @@ pub fn join(
     Ok(end)
 }
 
-/// Why nothing can be asked while something that was typed is not taken.
-fn unsent(typed: &[u8]) -> Option<String> {
-    (!typed.is_empty()).then(|| "the appliance takes nothing from its console".into())
+/// Why nothing can be asked while something that was sent before is not taken.
+fn takes_nothing() -> String {
+    "the appliance takes nothing of what it is sent".into()
+}
+
+/// The way that a request goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Console,
+    Port,
 }
 
 /// The work that keeps the appliance busy, as far as its console shows.
@@ -313,6 +347,7 @@ struct Work {
 #[derive(Debug)]
 struct Asked {
     number: u32,
+    way: Way,
     /// `None` once it is given up.
     request: Option<Request>,
     line: String,
@@ -352,12 +387,13 @@ impl Work {
     }
 
     /// Makes this the request that is not answered. Returns the bytes that ask for it.
-    fn ask(&mut self, request: Request) -> Vec<u8> {
-        self.number = self.number.wrapping_add(1);
+    fn ask(&mut self, request: Request, way: Way) -> Vec<u8> {
+        // 0 is nobody's.
+        self.number = self.number.checked_add(1).unwrap_or(1);
         let bytes = beside::request(request.mode, self.number, &request.line);
         let place = if request.only_looks { &mut self.looked } else { &mut self.asked };
         let line = request.line.clone();
-        *place = Some(Asked { number: self.number, request: Some(request), line, since: Instant::now() });
+        *place = Some(Asked { number: self.number, way, request: Some(request), line, since: Instant::now() });
         bytes
     }
 
@@ -389,15 +425,26 @@ impl Work {
     }
 
     /// Gives up requests whose programs have gone, or that were not answered for too long: these programs are disconnected.
-    /// Returns whether a command is to end.
-    fn gives_up(&mut self) -> bool {
+    /// Returns the way of a command that is to end.
+    fn gives_up(&mut self) -> Option<Way> {
         let is_in_vain = |asked: &mut Asked| {
             let is_abandoned = asked.request.as_ref().is_some_and(Request::is_abandoned);
             let request = asked.request.take_if(|_| is_abandoned || asked.since.elapsed() >= COMMAND);
             request.map(|request| request.answer(None)).is_some()
         };
         self.looked.as_mut().map(is_in_vain);
-        self.asked.as_mut().is_some_and(is_in_vain)
+        let asked = self.asked.as_mut()?;
+        is_in_vain(asked).then_some(asked.way)
+    }
+
+    /// Gives up what went by the port, which is gone: nothing answers there any more.
+    fn loses_port(&mut self) {
+        for place in [&mut self.asked, &mut self.looked] {
+            let request = place.take_if(|asked| asked.way == Way::Port).and_then(|asked| asked.request);
+            if let Some(request) = request {
+                request.answer(None);
+            }
+        }
     }
 
     /// The reason for which it cannot answer another request at once, and whether it can answer one that only looks.

@@ -27,6 +27,8 @@ pub struct Launch {
     pub control_fd: Option<RawFd>,
     /// The same for its ivshmem devices, one for each RAM file, in their order.
     pub ivshmem_fds: Vec<RawFd>,
+    /// The same for its admin port.
+    pub port_fd: Option<RawFd>,
     /// The files that are the appliance's memory, as far as they are known.
     pub memory: Vec<Backing>,
     /// Locks, and descriptors that keep a number free: to be open for as long as it runs.

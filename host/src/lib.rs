@@ -20,6 +20,7 @@
 //! - [`list_table`]: the reply to `list`, for people;
 //! - [`media_dump`]: a medium's metadata, in a file and back;
 //! - [`beside`]: how they are asked for on the person's console;
+//! - [`port`]: how they are asked for by the appliance's admin port;
 //! - [`screen`]: standard output, which may take nothing;
 //! - [`console`]: a person's terminal joined to the appliance's console.
 
@@ -47,6 +48,7 @@ pub mod listener;
 pub mod manual;
 pub mod media_dump;
 pub mod options;
+pub mod port;
 pub mod qemu;
 pub mod quantity;
 pub mod screen;

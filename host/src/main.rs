@@ -7,6 +7,7 @@ use std::env;
 use std::fs;
 use std::io::{self, IsTerminal, Read, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{self, Command, ExitCode, ExitStatus};
 use std::sync::LazyLock;
@@ -236,8 +237,17 @@ fn start_appliance(launch: &Launch, bridge: Option<&Bridge>) -> Result<Appliance
             hand_over(&mut command, end, *at);
         }
     }
-    let appliance =
+    let port = launch.port_fd.map(|at| UnixStream::pair().map(|(ours, theirs)| (ours, theirs, at))).transpose();
+    let port = port.map_err(|error| Failure(FAILED, format!("no socket for {name}: {error}")))?;
+    let port = port.map(|(ours, theirs, at)| {
+        hand_over(&mut command, theirs.into(), at);
+        ours
+    });
+    let mut appliance =
         ApplianceProcess::start(command).map_err(|error| Failure(FAILED, format!("{name} did not start: {error}")))?;
+    if let Some(port) = port {
+        appliance.set_port(port);
+    }
     if let Some(bridge) = bridge {
         let killer = appliance.killer();
         bridge.ends_by(move || killer.kill());

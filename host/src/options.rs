@@ -261,6 +261,9 @@ pub struct Start {
     /// The same for its ivshmem devices, one for each RAM file, in their order
     #[arg(long, value_name = "FD")]
     pub ivshmem_fd: Vec<RawFd>,
+    /// The same for its admin port, a virtio-serial port by which commands go faster than by the console
+    #[arg(long, value_name = "FD")]
+    pub port_fd: Option<RawFd>,
     /// The program that is the appliance, its console on standard input and output
     #[arg(last = true, required = true, value_name = "PROGRAM")]
     pub program: Vec<OsString>,
@@ -278,6 +281,7 @@ impl Start {
             hold: self.hold,
             control_fd: self.control_fd,
             ivshmem_fds: self.ivshmem_fd,
+            port_fd: self.port_fd,
             memory: Vec::new(),
             held: Vec::new(),
         }

@@ -57,7 +57,7 @@ impl Script {
 }
 
 /// Runs a script on an appliance that is in a mode for programs, in order, also after one that failed, and powers
-/// off. `replies` gets the replies and nothing else.
+/// off. They go by its admin port, if it has one. `replies` gets the replies and nothing else.
 ///
 /// Returns the exit code of the first command that failed, or 0.
 ///
@@ -70,6 +70,7 @@ pub fn run(
     replies: &mut impl Write,
     deadline: Deadline,
 ) -> Result<u8, ScriptError> {
+    appliance.use_port(mode, deadline);
     let mut first_failed = 0;
     for command in &script.0 {
         let reply = appliance.command(command, deadline.or_after(COMMAND))?;
@@ -81,7 +82,10 @@ pub fn run(
         match ends(command, reply.exit_code) {
             None => {}
             // It comes up again on its console.
-            Some(Ended::Reboot) => appliance.enter(mode, deadline, |line| eprintln!("{line}"))?,
+            Some(Ended::Reboot) => {
+                appliance.enter(mode, deadline, |line| eprintln!("{line}"))?;
+                appliance.use_port(mode, deadline);
+            }
             Some(_) => break,
         }
     }

@@ -7,9 +7,12 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde_json::Value;
 use service::admin::object::parse_with_id;
 use service::admin::reply::{self, RS};
@@ -108,6 +111,12 @@ pub enum SessionError {
     Stream(io::Error),
 }
 
+impl SessionError {
+    const fn is_panic(&self) -> bool {
+        matches!(self, Self::Panicked(_))
+    }
+}
+
 impl fmt::Display for SessionError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -154,6 +163,12 @@ impl AdminStream {
             mode: ReplyForm::Text,
             progress: None,
         }
+    }
+
+    /// A conversation over another stream to the same appliance, which shows progress as this one does.
+    #[must_use]
+    pub fn like(&self, stream: UnixStream) -> Self {
+        Self { progress: self.progress, ..Self::new(stream) }
     }
 
     /// From the next [`AdminStream::enter`] on, `show` gets how far a long command is; an empty text once it is replied to.
@@ -231,11 +246,24 @@ impl AdminStream {
     /// # Errors
     /// Everything that can go wrong below; a command that the appliance refuses is a [`ReplyText`].
     pub fn command(&mut self, command: &str, deadline: Deadline) -> Result<ReplyText, SessionError> {
+        self.command_beside(command, deadline, None)
+    }
+
+    /// The same, while the appliance's last words may come on its `console`, which is another stream in a mode for programs.
+    ///
+    /// # Errors
+    /// Those of [`AdminStream::command`].
+    pub fn command_beside(
+        &mut self,
+        command: &str,
+        deadline: Deadline,
+        mut console: Option<&mut Self>,
+    ) -> Result<ReplyText, SessionError> {
         self.send(command, deadline)?;
         let mut reply = ReplyText { text: String::new(), exit_code: 0 };
         let mut shown = false;
         loop {
-            let line = self.line(deadline, "reply")?;
+            let line = self.line_beside(deadline, "reply", console.as_deref_mut())?;
             self.mind_panic(&line)?;
             if let Some(show) = self.progress {
                 if let Some(progress) = progress_in(self.mode, &line) {
@@ -284,13 +312,54 @@ impl AdminStream {
     }
 
     pub(crate) fn line(&mut self, deadline: Deadline, what: &'static str) -> Result<String, SessionError> {
+        self.line_beside(deadline, what, None)
+    }
+
+    fn line_beside(
+        &mut self,
+        deadline: Deadline,
+        what: &'static str,
+        mut console: Option<&mut Self>,
+    ) -> Result<String, SessionError> {
         loop {
             if let Some(line) = self.buffered_line()? {
                 self.remember(&line);
                 return Ok(line);
             }
-            self.fill(deadline, what)?;
+            let Some(console) = console.as_deref_mut() else {
+                self.fill(deadline, what)?;
+                continue;
+            };
+            if self.waits_before(console, deadline)? {
+                match self.fill(deadline, what) {
+                    Err(SessionError::Closed) => {
+                        let end = console.wait_for_end(Deadline::after(LAST_WORDS));
+                        return Err(end.err().filter(SessionError::is_panic).unwrap_or(SessionError::Closed));
+                    }
+                    filled => filled?,
+                }
+            } else {
+                console.fill(deadline, what)?;
+                while let Some(line) = console.buffered_line()? {
+                    console.remember(&line);
+                    console.mind_panic(&line)?;
+                }
+            }
         }
+    }
+
+    /// Waits for bytes of either stream. Returns false if there are some of the console's only.
+    fn waits_before(&self, console: &Self, deadline: Deadline) -> Result<bool, SessionError> {
+        let mut watched = [&self.stream, &console.stream].map(|stream| PollFd::new(stream.as_fd(), PollFlags::POLLIN));
+        // Too long for the system call is long enough to look again.
+        let left = deadline.left();
+        let left = left.map_or(PollTimeout::NONE, |left| PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX));
+        match poll(&mut watched, left) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(error) => return Err(io::Error::from(error).into()),
+        }
+        let is_ready = |one: &PollFd<'_>| one.any().unwrap_or(true);
+        Ok(is_ready(&watched[0]) || !is_ready(&watched[1]))
     }
 
     /// The next whole line in the inbox, without its end.

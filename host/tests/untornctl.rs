@@ -336,6 +336,77 @@ fn many_clients_ask_one_at_a_time_and_the_person_at_the_console_sees_nothing_of_
     assert!(!Path::new(&socket).exists(), "the socket goes with the appliance");
 }
 
+/// Starts `untornctl` with descriptor 9 open, which is to be the appliance's admin port.
+fn with_port(ours: &[&str], fake: &str) -> Command {
+    let mut command = Command::new("sh");
+    let exec = r#"exec "$0" "$@" 9</dev/null"#;
+    command.args(["-c", exec, env!("CARGO_BIN_EXE_untornctl")]).args(ours).args([
+        "--port-fd",
+        "9",
+        "--",
+        "sh",
+        FAKE,
+        fake,
+    ]);
+    command.stdin(Stdio::null());
+    command
+}
+
+#[test]
+fn a_script_goes_by_the_port_if_the_appliance_answers_there_and_else_by_the_console() {
+    let run = |commands: &str, fake: &str| {
+        shown(&with_port(&["exec", "--json", "--timeout", "30", "--commands", commands], fake).output().unwrap())
+    };
+    let (status, out, err) = run("status; list", "port");
+    let line = |line: &str| format!("{{\"ok\":true,\"by\":\"port\",\"line\":\"{line}\"}}\n");
+    assert_eq!((status, out), (0, line("status") + &line("list")), "{err}");
+    assert_eq!(err, "untorn 0.0.0\nready in 7 ms\n\n");
+
+    let (status, out, err) = run("status", "port-is-closed");
+    assert_eq!((status, out.as_str()), (0, "{\"ok\":true,\"line\":\"status\"}\n"), "{err}");
+
+    // What goes wrong over a command is told on the console.
+    let (status, out, err) = run("status; panic", "port");
+    assert_eq!((status, out), (5, line("status")), "{err}");
+    assert!(err.contains("the appliance panicked: panic at btt/src/map.rs:2: by the port"), "{err}");
+    let (status, _, err) = run("closed", "port");
+    assert_eq!(status, 5, "nobody answers any more: {err}");
+}
+
+#[test]
+fn programs_ask_by_the_port_once_it_has_answered_and_by_the_console_when_it_is_gone() {
+    let folder = Folder::new("port");
+    let socket = folder.path("admin.sock");
+    let start = |fake: &str| {
+        let mut command = with_port(&["console", "--admin", &socket], fake);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap()
+    };
+    let by_port = |line: &str| format!("{{\"ok\":true,\"by\":\"port\",\"line\":\"{line}\"}}\n");
+    let by_console = |line: &str| format!("{{\"ok\":true,\"line\":\"{line}\"}}\n");
+    let asked = |line: &str| ask(&socket, &["admin", "--json", line]).1;
+
+    let mut client = start("port");
+    client.stdin.as_mut().unwrap().write_all(b"half a li").unwrap();
+    eventually("an answer by the port", || asked("status") == by_port("status"));
+    assert_eq!(asked("list -N"), by_port("list -N"));
+    client.stdin.as_mut().unwrap().write_all(b"ne\n").unwrap();
+    assert_eq!(asked("list -N"), by_port("list -N"));
+    // The port ends over a command: nothing answers that, and all else goes by the console.
+    assert_eq!(ask(&socket, &["admin", "--json", "closed"]).0, 5);
+    eventually("an answer by the console", || asked("status") == by_console("status"));
+    assert_eq!(ask(&socket, &["admin", "poweroff"]).0, 0);
+    let mut seen = String::new();
+    client.stdout.take().unwrap().read_to_string(&mut seen).unwrap();
+    assert_eq!(client.wait().unwrap().code(), Some(0));
+    assert!(seen.contains("for half a line\r\n") && !seen.contains("port"), "{seen:?}");
+
+    // It is there, and silent.
+    let mut client = start("");
+    eventually("an answer by the console", || asked("status") == by_console("status"));
+    assert_eq!(ask(&socket, &["admin", "poweroff"]).0, 0);
+    assert_eq!(client.wait().unwrap().code(), Some(0));
+}
+
 #[test]
 fn a_client_without_an_appliance_has_its_own_status() {
     let folder = Folder::new("none");

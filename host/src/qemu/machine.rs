@@ -1,5 +1,6 @@
 //! QEMU's command line: `-machine q35 -nodefaults`, RAM of exactly what was asked for, and nothing of ours on the PCI bus
-//! but a consumer's RAM, virtio-pmem, virtio-net and a CXL host bridge, so that others can add what they like in slots 04 to 1e.
+//! but a consumer's RAM, virtio-pmem, virtio-net, the admin port and a CXL host bridge, so that others can add what they like in
+//! slots 04 to 1e.
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::RawFd;
@@ -68,6 +69,8 @@ pub struct Machine<'a> {
     pub control_fd: Option<RawFd>,
     /// The consumers' RAM.
     pub windows: &'a [Window],
+    /// Where QEMU finds the socket of the admin port, if there is one.
+    pub port_fd: Option<RawFd>,
     /// What comes after all of ours.
     pub more: &'a [OsString],
 }
@@ -95,8 +98,13 @@ impl Machine<'_> {
             let address = self.address(self.windows.len() + self.virtio_pmem.len() + number);
             line.extend(net.arguments(number, &address).map(OsString::from));
         }
-        if let Some(cxl) = self.cxl {
+        if let Some(fd) = self.port_fd {
             let address = self.address(self.windows.len() + self.virtio_pmem.len() + self.net.len());
+            line.extend(port(fd, &address).map(OsString::from));
+        }
+        if let Some(cxl) = self.cxl {
+            // The last one.
+            let address = self.address(self.devices() - 1);
             line.extend(cxl.arguments(&address).into_iter().map(OsString::from));
         }
         match self.boot {
@@ -156,10 +164,16 @@ impl Machine<'_> {
         format!("max,phys-bits={}", (top + DEFAULT_REACH).next_power_of_two().trailing_zeros())
     }
 
+    /// How many devices of ours there are on PCI.
+    fn devices(&self) -> usize {
+        let single = usize::from(self.port_fd.is_some()) + usize::from(self.cxl.is_some());
+        self.windows.len() + self.virtio_pmem.len() + self.net.len() + single
+    }
+
     /// Where our device of this number is on PCI: in slots 01 to 03, then in their other functions. Beside a second root bus
     /// QEMU is told which one.
     fn address(&self, number: usize) -> String {
-        let all = self.windows.len() + self.virtio_pmem.len() + self.net.len() + usize::from(self.cxl.is_some());
+        let all = self.devices();
         let functions = if all > 3 { ",multifunction=on" } else { "" };
         let is_bridge = number + 1 == all;
         let bus = if self.cxl.is_some() && !is_bridge { ",bus=pcie.0" } else { "" };
@@ -179,6 +193,14 @@ impl Machine<'_> {
         }
         words
     }
+}
+
+/// The admin port: number 1, as QEMU's port 0 is a console, and drops what is not taken at once.
+fn port(fd: RawFd, address: &str) -> [String; 6] {
+    let name = "untorn-admin";
+    let bus = format!("virtio-serial-pci,id={name}-ports,max_ports=2,disable-legacy=on,addr={address}");
+    let port = format!("virtserialport,bus={name}-ports.0,nr=1,chardev={name},name=org.untorn.admin");
+    ["-chardev".into(), format!("socket,id={name},fd={fd}"), "-device".into(), bus, "-device".into(), port]
 }
 
 /// An option that ends in a file's name, in which QEMU wants commas twice.

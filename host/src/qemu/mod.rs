@@ -69,6 +69,7 @@ pub struct Plan {
     hold: Duration,
     control: Option<File>,
     windows: Vec<File>,
+    port: Option<File>,
     /// Whether it is a plain run of a person's, which has its NVDIMM formatted if it is blank.
     pub formats_blank: bool,
 }
@@ -132,13 +133,17 @@ impl Plan {
         let exports: Vec<ExportSpec> = vhost_user.iter().map(ExportWords::spec).collect();
         let rams = rams(&exports);
         let devices = rams.len() + virtio_pmem.len() + options.net.len() + usize::from(cxl.is_some());
+        // Disks for others come with a port, if there is room for it.
+        let has_port = options.admin_port || (!exports.is_empty() && devices < DEVICES_MAX);
+        let devices = devices + usize::from(has_port);
         if devices > DEVICES_MAX {
-            let what = "--virtio-pmem, --net, --cxl and consumers";
+            let what = "--virtio-pmem, --net, --cxl, --admin-port and consumers";
             return usage(format!("{devices} {what} are more than {DEVICES_MAX} devices"));
         }
 
         let keep = || File::open("/dev/null").map_err(|error| QemuError::Failed(format!("/dev/null: {error}")));
         let control = if exports.is_empty() { None } else { Some(keep()?) };
+        let port = if has_port { Some(keep()?) } else { None };
         let windows: Vec<File> = rams.iter().map(|_| keep()).collect::<Result<_, _>>()?;
         let qemu = env::var_os("QEMU").filter(|qemu| !qemu.is_empty()).unwrap_or("qemu-system-x86_64".into());
         let image = target.join("release").join("untorn");
@@ -164,6 +169,7 @@ impl Plan {
                 .zip(&windows)
                 .map(|(ram, place)| Window { ram_bytes: ram.bytes, fd: place.as_raw_fd() })
                 .collect::<Vec<_>>(),
+            port_fd: port.as_ref().map(AsRawFd::as_raw_fd),
             more: &options.qemu_arg,
         }
         .line();
@@ -185,6 +191,7 @@ impl Plan {
             hold,
             control,
             windows,
+            port,
             formats_blank: of_person,
         })
     }
@@ -231,7 +238,9 @@ impl Plan {
         let memory = files().map(Dimm::backing).chain(rams(&self.exports)).collect();
         let control_fd = self.control.as_ref().map(AsRawFd::as_raw_fd);
         let ivshmem_fds: Vec<RawFd> = self.windows.iter().map(AsRawFd::as_raw_fd).collect();
+        let port_fd = self.port.as_ref().map(AsRawFd::as_raw_fd);
         held.extend(self.control);
+        held.extend(self.port);
         held.extend(self.windows);
         Ok(Launch {
             program: self.program,
@@ -241,6 +250,7 @@ impl Plan {
             hold: self.hold,
             control_fd,
             ivshmem_fds,
+            port_fd,
             memory,
             held,
         })

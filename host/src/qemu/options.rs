@@ -68,6 +68,9 @@ pub struct Options {
     /// A socket for admin commands
     #[arg(long, value_name = "SOCKET", conflicts_with = "exec")]
     pub admin: Option<PathBuf>,
+    /// Commands by a virtio-serial port
+    #[arg(long)]
+    pub admin_port: bool,
     /// How long requests wait for an appliance that is gone
     #[arg(long, value_name = "S", value_parser = quantity::seconds)]
     pub hold: Option<Duration>,

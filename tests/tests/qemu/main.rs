@@ -3,6 +3,7 @@
 //! `cargo test -p tests --test qemu interop` runs those of one part.
 #![allow(clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
+mod admin_port;
 mod appliance;
 mod attention;
 mod boot;

@@ -251,7 +251,16 @@ fn the_machine_is_as_the_contract_has_it() {
         (
             "--no-nvdimm",
             vec!["-machine q35 ", "-smp 2 ", "-m 256M ", "-accel tcg ", "-cpu max "],
-            vec!["nvdimm", "memory-backend"],
+            vec!["nvdimm", "memory-backend", "pci", "virtio"],
+        ),
+        (
+            "--no-nvdimm --admin-port",
+            vec![
+                "-chardev socket,id=untorn-admin,fd=",
+                "virtio-serial-pci,id=untorn-admin-ports,max_ports=2,disable-legacy=on,addr=1.0 ",
+                "virtserialport,bus=untorn-admin-ports.0,nr=1,chardev=untorn-admin,name=org.untorn.admin ",
+            ],
+            vec!["ivshmem", "-serial chardev", "memory-backend"],
         ),
         // A second processor is left possible, or TCG would leave out the memory barriers.
         ("--no-nvdimm --cpus 1", vec!["-smp 1,maxcpus=2 "], vec![]),
@@ -281,7 +290,12 @@ fn the_machine_is_as_the_contract_has_it() {
         ),
         (
             "--nvdimm a.img,size=64M --virtio-pmem b.img,size=64M --vhost-user s,ram=r,size=1G",
-            vec![",slots=1,maxmem=2304M ", "vectors=256,addr=1.0 ", "memdev=pmem0-file,addr=2.0 "],
+            vec![
+                ",slots=1,maxmem=2304M ",
+                "vectors=256,addr=1.0 ",
+                "memdev=pmem0-file,addr=2.0 ",
+                "max_ports=2,disable-legacy=on,addr=3.0 ",
+            ],
             vec!["multifunction"],
         ),
         (
@@ -310,9 +324,15 @@ fn the_machine_is_as_the_contract_has_it() {
                 "-serial chardev:untorn-control ",
                 "ivshmem-doorbell,chardev=untorn-ram0,vectors=256,addr=1.0 ",
                 "ivshmem-doorbell,chardev=untorn-ram1,vectors=256,addr=2.0 ",
+                "max_ports=2,disable-legacy=on,addr=3.0 ",
                 "-cpu max ",
             ],
             vec!["untorn-ram2", "memory-backend"],
+        ),
+        (
+            "--cxl a.img,size=256M --admin-port",
+            vec!["max_ports=2,disable-legacy=on,addr=1.0,bus=pcie.0 ", "bus_nr=192,addr=2.0 "],
+            vec!["multifunction"],
         ),
         ("--no-nvdimm --vhost-user a,ram=r,size=512G", vec!["-cpu max,phys-bits=42 "], vec![]),
     ] {
