@@ -159,8 +159,6 @@ fn a_peer_of_the_port_can_be_anyone_and_harms_only_itself() {
         reply.is_ok_and(|reply| reply.text.contains("\"version\""))
     });
     appliance.ask("status");
-
-    appliance.ask("status");
     appliance.power_off();
 }
 
