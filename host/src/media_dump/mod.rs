@@ -1,6 +1,6 @@
 //! `untornctl dump --media`: what describes a medium's data, without the data, in a file that becomes a medium again.
 //!
-//! For reports of damage, and for tests of it: what a check finds on the medium it finds on the one that [`load`] makes.
+//! For reports of damage, and for tests of it: what a check finds on the medium it finds on the one that [`load()`] makes.
 //! Taken are label areas, and of each BTT its info blocks, maps and flogs, as they stand, damaged or not. Left out is all
 //! else: sectors, raw namespaces, free space, and the configuration, which may have secrets.
 //!
