@@ -44,11 +44,14 @@ impl Script {
     /// [`NotInScript`].
     pub fn parse(text: &str) -> Result<Self, NotInScript> {
         let commands: Vec<String> = words::commands(text).map(str::to_owned).collect();
-        for request in commands.iter().filter_map(|command| request(command)) {
-            if request.mode().is_some() {
+        for command in &commands {
+            let request = request(command);
+            // Also without its word, which is no request.
+            let is_mode = request.as_ref().map_or(words::first(command) == "mode", |request| request.mode().is_some());
+            if is_mode {
                 return Err(NotInScript::Mode);
             }
-            if request.follow().is_some() {
+            if request.is_some_and(|request| request.follow().is_some()) {
                 return Err(NotInScript::Follow);
             }
         }
