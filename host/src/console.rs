@@ -238,7 +238,7 @@ pub fn join(
                 // All else goes on by the console.
                 Err(_) => {
                     port = None;
-                    work.loses_port();
+                    work.loses(|way| way == Way::Port);
                 }
             }
         }
@@ -359,7 +359,11 @@ impl Work {
         for byte in bytes {
             self.tail.push(*byte);
             if self.tail.ends_with(PROMPT.as_bytes()) {
-                self.came_up |= !self.up;
+                if !self.up {
+                    self.came_up = true;
+                    // What was asked of it before it started anew has no reply any more.
+                    self.loses(|_| true);
+                }
                 (self.up, self.typed) = (true, None);
             } else if self.tail.ends_with(MORE.as_bytes()) {
                 // The command is done.
@@ -437,10 +441,10 @@ impl Work {
         is_in_vain(asked).then_some(asked.way)
     }
 
-    /// Gives up what went by the port, which is gone: nothing answers there any more.
-    fn loses_port(&mut self) {
+    /// Gives up what went such ways: nothing answers there any more.
+    fn loses(&mut self, is_lost: impl Fn(Way) -> bool) {
         for place in [&mut self.asked, &mut self.looked] {
-            let request = place.take_if(|asked| asked.way == Way::Port).and_then(|asked| asked.request);
+            let request = place.take_if(|asked| is_lost(asked.way)).and_then(|asked| asked.request);
             if let Some(request) = request {
                 request.answer(None);
             }

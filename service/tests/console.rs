@@ -528,6 +528,9 @@ fn a_program_asks_beside_a_person_who_sees_nothing_of_it() {
     for taken_back in [b"\x1b_poweroff\x03", b"\x1b_poweroff\x18"] {
         assert_eq!(terminal.say(taken_back), "");
     }
+    // A person's key began one: the next is whole all the same.
+    assert_eq!(terminal.say(b"\x1b_x\x1b_version\n"), json);
+    assert_eq!(terminal.say(b"\x1b^\rversion\r\x1b_version\n"), json);
     assert_eq!(terminal.say(b"\x18"), "", "for a command that has ended");
     // By its number a program knows which request a reply is for.
     assert_eq!(terminal.say(b"\x1b_#17 version\n"), json.replace("\x1b_", "\x1b_#17 "));
@@ -611,10 +614,12 @@ fn a_program_need_not_know_which_mode_it_meets() {
         assert_eq!(terminal.say(b"\x1b_version\n"), json);
         assert_eq!(terminal.say(b"\x1b^version\n"), format!("\x1b_untorn {version}\n\x1e0\n\x1b\\"));
         assert_eq!(terminal.say(b"\x18"), "", "it was meant for a command that has ended");
-        // The next line is the mode's own; an ESC in one, or alone before one, is no text.
+        // The next line is the mode's own, also one within which somebody asks; any other ESC in one is no text.
         let own = terminal.say(b"version\n");
         assert!(own.contains(version) && !own.contains('\x1b'), "{own:?}");
-        for line in [b"\x1bversion\n".as_slice(), b"ver\x1b_sion\n"] {
+        assert_eq!(terminal.say(b"ver\x1b_version\n"), json);
+        assert_eq!(terminal.say(b"sion\n"), own);
+        for line in [b"\x1bversion\n".as_slice(), b"ver\x1bsion\n", b"version\x1b\n"] {
             let refused = terminal.say(line);
             assert!(refused.contains("usage") || refused.contains("\x1e2"), "{refused:?}");
         }
@@ -628,6 +633,7 @@ fn the_configuration_changes_the_mode_and_only_a_person_gets_a_prompt() {
     terminal.link.output.clear();
     terminal.session.set_mode(service::admin::Mode::Json, &mut terminal.link);
     assert_eq!(terminal.say(b"version\n").matches('\n').count(), 1);
+    assert!(terminal.say(b"version\r").contains(service::VERSION), "a person is not locked out");
     terminal.session.set_mode(service::admin::Mode::Console, &mut terminal.link);
     assert!(terminal.say(b"").ends_with(service::console::PROMPT));
     let mut session = service::console::Session::in_mode(service::admin::Mode::Text);

@@ -117,6 +117,11 @@ impl ReadAhead {
                 return self.take(byte, asker);
             }
             (_, CANCEL | CANCEL_BESIDE) => self.begun.clear(),
+            (_, ESC) => {
+                // Another one: a person's key may have begun this.
+                self.begun.clear();
+                return self.take(byte, asker);
+            }
             (_, b'\n') => {
                 self.begun.push_back(byte);
                 return Some(Found::Request(FramedRequest(core::mem::take(&mut self.begun).into())));
@@ -162,6 +167,14 @@ mod tests {
             line.0.extend(b"[B");
             assert_eq!(rest(&mut ahead, &mut line), "list\r\x1b[A\x1b\x1bOP\x1b[B");
         }
+    }
+
+    #[test]
+    fn a_request_that_a_key_began_does_not_take_the_next_one_with_it() {
+        let (mut ahead, mut line) = (ReadAhead::new(), line(b"\x1b_\rlist\r\x1b_status\n"));
+        let Some(Found::Request(request)) = ahead.look(&mut line, Asker::Person) else { panic!("a request") };
+        assert_eq!((request.mode(), request.line()), (Mode::Json, &b"status\n"[..]));
+        assert_eq!(rest(&mut ahead, &mut line), "");
     }
 
     #[test]

@@ -37,8 +37,9 @@
 //! | reply | ESC `_`, the reply as that mode has it, ESC `\` |
 //!
 //! These are control strings of ECMA-48 (APC and PM), which terminals do not show. The line that is being typed stays as
-//! it is, and so does its row. In the modes for programs, too, a request may stand so where a line could begin: the program
-//! need not know which mode it meets. CAN, or ^C, takes a request back that is not at its end. While one is under way no log line
+//! it is, and so does its row. In the modes for programs, too, a request may stand so, also within a line that is not at its
+//! end: the program need not know which mode it meets. CAN, or ^C, takes a request back that is not at its end; so does an ESC, which may begin
+//! another one: a person's key may have begun the first. While one is under way no log line
 //! is shown. A line may begin with `#`, a number and a blank: then so does its reply, which tells it from others.
 //!
 //! # While a command is carried out
@@ -138,9 +139,11 @@ pub struct Session {
     mode: Mode,
     keys: Keys,
     editor: Editor,
-    /// The line so far, in the modes for programs and of a request beside a person.
+    /// The line so far, in the modes for programs.
     line: LineBuffer,
-    /// The form of the reply, while a request beside a person is under way.
+    /// The line so far of a request beside a person.
+    beside_line: LineBuffer,
+    /// The form of the reply, while such a request is under way.
     beside: Option<Mode>,
     /// Whether the last byte was an ESC that may begin such a request, in the modes for programs.
     begins_beside: bool,
@@ -179,6 +182,7 @@ impl Session {
             keys: Keys::default(),
             editor: Editor::default(),
             line: LineBuffer::default(),
+            beside_line: LineBuffer::default(),
             beside: None,
             begins_beside: false,
             after_return: false,
@@ -207,9 +211,11 @@ impl Session {
         }
     }
 
-    /// Changes the mode: the configuration has another one. A line that is not at its end is dropped.
+    /// Changes the mode: the configuration has another one. A line that is not at its end is dropped. Of the one who is at the
+    /// console it is not known what ends their lines: from then on CR alone does, too, until one ends with CR LF.
     pub fn set_mode<L: ByteLink + ?Sized>(&mut self, mode: Mode, link: &mut L) {
         if mode != self.mode {
+            self.by_return |= self.mode == Mode::Console;
             self.mode = mode;
             self.line.clear();
             self.pager = None;
@@ -313,6 +319,9 @@ impl Session {
         link: &mut L,
         appliance: &mut AnyAppliance,
     ) -> Option<Result<String, AdminError>> {
+        if self.beside.is_some() && byte == ESC {
+            self.take_back_beside();
+        }
         let of_program = self.mode != Mode::Console || self.beside.is_some();
         let by_return = self.by_return && self.beside.is_none();
         let after_return = core::mem::replace(&mut self.after_return, (!of_program || by_return) && byte == b'\r');
@@ -360,33 +369,37 @@ impl Session {
         request
     }
 
-    fn take_of_program<L: ByteLink + ?Sized>(&mut self, byte: u8, link: &mut L) -> Option<Result<String, AdminError>> {
-        if self.beside.is_some() && [CANCEL, CANCEL_BESIDE].contains(&byte) {
-            self.beside = None;
-            self.line.clear();
-            return None;
-        }
-        if self.beside.is_none() && self.line.is_empty() {
-            // No line begins with ESC or CAN.
-            match (core::mem::take(&mut self.begins_beside), byte) {
-                (true, b'_') => self.beside = Some(Mode::Json),
-                (true, b'^') => self.beside = Some(Mode::Text),
-                (false, ESC) => self.begins_beside = true,
-                (false, CANCEL_BESIDE) => {}
-                (true, _) => {
-                    _ = self.line.push(ESC);
-                    return self.push(byte, link);
-                }
-                (false, _) => return self.push(byte, link),
-            }
-            return None;
-        }
-        self.push(byte, link)
+    /// Forgets a request beside a person that is not at its end.
+    fn take_back_beside(&mut self) {
+        self.beside = None;
+        self.beside_line.clear();
     }
 
-    fn push<L: ByteLink + ?Sized>(&mut self, byte: u8, link: &mut L) -> Option<Result<String, AdminError>> {
-        let line = self.line.push(byte)?;
-        Some(whole(line, link))
+    fn take_of_program<L: ByteLink + ?Sized>(&mut self, byte: u8, link: &mut L) -> Option<Result<String, AdminError>> {
+        if self.beside.is_some() {
+            if [CANCEL, CANCEL_BESIDE].contains(&byte) {
+                self.take_back_beside();
+                return None;
+            }
+            let line = self.beside_line.push(byte)?;
+            return Some(whole(line, link));
+        }
+        // No line has ESC in it, and none begins with CAN.
+        match (core::mem::take(&mut self.begins_beside), byte) {
+            (true, b'_') => self.beside = Some(Mode::Json),
+            (true, b'^') => self.beside = Some(Mode::Text),
+            (false, ESC) => self.begins_beside = true,
+            (false, CANCEL_BESIDE) if self.line.is_empty() => {}
+            (begins_beside, _) => {
+                if begins_beside {
+                    // It was none, and ends no line.
+                    _ = self.line.push(ESC);
+                }
+                let line = self.line.push(byte)?;
+                return Some(whole(line, link));
+            }
+        }
+        None
     }
 
     /// Carries out a request and sends its reply.
