@@ -21,6 +21,11 @@ pub enum Event {
         /// Where packets go that are for none of the networks.
         gateway: Option<IpAddr>,
     },
+    /// It has an address no more: its setting is another one.
+    AddressTaken {
+        /// The address.
+        address: IpCidr,
+    },
     /// It has an address no more: its lease has ended, or the server refuses it.
     AddressWent {
         /// The address.
@@ -49,6 +54,7 @@ impl fmt::Display for Event {
             Self::LinkDown => write!(f, "link down"),
             Self::AddressCame { address, gateway: None } => write!(f, "address {address}"),
             Self::AddressCame { address, gateway: Some(gateway) } => write!(f, "address {address}, gateway {gateway}"),
+            Self::AddressTaken { address } => write!(f, "address {address} is taken away: its setting is another one"),
             Self::AddressWent { address } => write!(f, "address {address} is gone: its lease has ended"),
             Self::BadLease { address } => write!(f, "the DHCP server gave {address}, which no interface can have"),
             Self::Duplicate { address, by } => {

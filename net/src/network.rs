@@ -157,7 +157,7 @@ impl Network {
         let near = link_local(self.port.nic.mac());
         let own: Vec<IpCidr> = self.interface.ip_addrs().iter().copied().filter(|own| *own != near).collect();
         for address in own {
-            self.tell(Event::AddressWent { address });
+            self.tell(Event::AddressTaken { address });
         }
         self.set_addresses(&[], now_ns);
         let _ = self.interface.routes_mut().remove_default_ipv4_route();

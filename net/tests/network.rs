@@ -250,6 +250,20 @@ fn a_lease_gives_an_address_and_its_end_takes_it() {
 }
 
 #[test]
+fn what_another_setting_takes_away_had_no_lease() {
+    for (first, address) in [("10.0.2.15/24", "10.0.2.15/24"), ("dhcp", "10.0.2.15/24"), ("fe80::1/64", "fe80::1/64")] {
+        let mut link = Link::new(first);
+        if first == "dhcp" {
+            lease(&mut link, OUR_V4, PEER_V4, 100);
+        }
+        link.after(SECOND);
+        link.events();
+        link.network.set_setting(Setting::Off, link.now_ns);
+        assert_eq!(link.events(), [format!("address {address} is taken away: its setting is another one")]);
+    }
+}
+
+#[test]
 fn a_server_that_is_silent_is_asked_again_and_one_that_gives_nonsense_gives_nothing() {
     let mut link = Link::new("dhcp");
     let asked: usize = (0..60).map(|_| dhcp_of(&link.after(SECOND)).len()).sum();

@@ -153,7 +153,7 @@ impl Networks {
 /// Returns how bad it is that this has happened to an interface.
 pub(super) const fn severity(event: &Event) -> Severity {
     match event {
-        Event::LinkUp | Event::AddressCame { .. } => Severity::Info,
+        Event::LinkUp | Event::AddressCame { .. } | Event::AddressTaken { .. } => Severity::Info,
         Event::LinkDown | Event::AddressWent { .. } | Event::BadLease { .. } | Event::Duplicate { .. } => {
             Severity::Warning
         }
