@@ -44,6 +44,7 @@ use serde_json::Value;
 use service::admin::line::LINE_BYTES_MAX;
 use service::admin::table::specs;
 use service::config::hosts::HIDDEN;
+use service::config::keys::Key;
 
 const FAILED: u8 = 1;
 const USAGE: u8 = 2;
@@ -82,26 +83,46 @@ fn failure(error: &ScriptError, launch: &Launch) -> Failure {
 }
 
 fn main() -> ExitCode {
-    let outcome = match command_line().verb {
+    let mut verb = command_line().verb;
+    // What follows the appliance's own words is ours all the same.
+    let taken = match &mut verb {
+        Verb::List { ask, options: words, .. } | Verb::Config { ask, words } | Verb::Admin { ask, words } => {
+            ask.take_from(words)
+        }
+        _ => Ok(()),
+    };
+    let outcome = taken.map_err(|why| Failure(USAGE, why)).and_then(|()| carry_out(verb));
+    let status = outcome.unwrap_or_else(|Failure(status, why)| {
+        say(&why);
+        status
+    });
+    JOURNAL.flush(last_words(status == BY_SIGNAL));
+    status.into()
+}
+
+fn carry_out(verb: Verb) -> Result<u8, Failure> {
+    match verb {
         Verb::Image(options) => image::make(&options).map(|()| 0).map_err(|why| Failure(FAILED, why)),
         Verb::Qemu(options) => qemu(*options),
         Verb::Exec { commands, json, start } => exec(&commands, json, start.launch(None)),
         Verb::Console { format_blank, admin, start } => tend(format_blank, true, start.launch(admin)),
         Verb::Run { admin, start } => tend(false, false, start.launch(admin)),
         Verb::Status(it) => ask(&it, "status"),
-        Verb::List { ask: mut it, mut table, mut options } => {
-            // What follows the appliance's own options is ours all the same.
-            it.json |= options.iter().any(|option| option == "--json");
+        Verb::List { ask: it, mut table, mut options } => {
             table |= options.iter().any(|option| option == "--table");
-            options.retain(|option| option != "--json" && option != "--table");
+            options.retain(|option| option != "--table");
             let line = client::line(["list"].into_iter().chain(options.iter().map(String::as_str)));
             if table && !it.json { list_table(&it, &line) } else { ask(&it, &line) }
         }
         Verb::Config { ask: it, words } => match words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-            ["export"] => export_config(&it, None),
-            ["export", file] => export_config(&it, Some(file)),
-            ["import"] => import_config(&it, None),
-            ["import", file] => import_config(&it, Some(file)),
+            [verb @ ("export" | "import"), word, ..] if word.starts_with('-') => {
+                Err(Failure(USAGE, format!("config {verb}: no option {word}")))
+            }
+            [verb @ ("export" | "import"), _, word, ..] => {
+                Err(Failure(USAGE, format!("config {verb}: {word} is a word too many")))
+            }
+            ["export", file @ ..] => export_config(&it, file.first().copied()),
+            ["import", file @ ..] => import_config(&it, file.first().copied()),
             words => ask(&it, &client::line(["config"].into_iter().chain(words.iter().copied()))),
         },
         Verb::Top { ask: it, seconds, count } => top(&it, seconds, count),
@@ -116,13 +137,9 @@ fn main() -> ExitCode {
         Verb::Admin { ask: it, words } if words.len() == 1 => ask(&it, &words[0]),
         Verb::Admin { ask: it, words } => ask(&it, &client::line(words.iter().map(String::as_str))),
         Verb::Completions { shell } => {
-            clap_complete::generate(
-                shell,
-                &mut complete::with_commands(Cli::command()),
-                "untornctl",
-                &mut io::stdout(),
-            );
-            Ok(0)
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut complete::with_commands(Cli::command()), "untornctl", &mut text);
+            put(&text).map(|()| 0)
         }
         Verb::Man { folder } => manual::write(Cli::command(), &folder)
             .map(|()| 0)
@@ -130,13 +147,7 @@ fn main() -> ExitCode {
         Verb::Dump { load: Some(dump), file: Some(file), .. } => load_media(&dump, &file),
         Verb::Dump { media: Some(media), label, file, .. } => dump_media(&media, label, file.as_deref()),
         Verb::Dump { ask: it, file, .. } => dump(&it, file.as_deref()),
-    };
-    let status = outcome.unwrap_or_else(|Failure(status, why)| {
-        say(&why);
-        status
-    });
-    JOURNAL.flush(last_words(status == BY_SIGNAL));
-    status.into()
+    }
 }
 
 /// The command line. clap ends with status 2 when it is wrong.
@@ -385,6 +396,9 @@ fn import_config(it: &Ask, file: Option<&str>) -> Result<u8, Failure> {
     };
     let text = text.map_err(|why| Failure(FAILED, format!("{name}: {why}")))?;
     let wanted = settings::read(&text).map_err(|why| Failure(USAGE, format!("{name}: {why}")))?;
+    for key in wanted.keys().filter(|key| Key::named(key).is_none()) {
+        say(&format!("{name}: {key:?} is no key of this version: it is left out"));
+    }
     let now = settings::of_reply(&object(it, "config")?).map_err(|why| Failure(FAILED, why))?;
     for line in settings::commands(&now, &wanted) {
         object(it, &line).map_err(|Failure(status, why)| {

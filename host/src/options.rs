@@ -240,6 +240,37 @@ pub struct Ask {
     pub timeout: Option<Duration>,
 }
 
+impl Ask {
+    /// Takes our own options out of words that are the appliance's else: it has none of these names.
+    ///
+    /// # Errors
+    /// A value is missing, or is none.
+    pub fn take_from(&mut self, words: &mut Vec<String>) -> Result<(), String> {
+        let mut others = Vec::new();
+        let mut rest = words.drain(..);
+        while let Some(word) = rest.next() {
+            let (name, value) = match word.split_once('=') {
+                Some((name, value)) => (name, Some(value.to_owned())),
+                None => (word.as_str(), None),
+            };
+            match name {
+                "--json" if value.is_none() => self.json = true,
+                "--socket" | "--timeout" => {
+                    let value = value.or_else(|| rest.next()).ok_or_else(|| format!("{name}: its value is missing"))?;
+                    match name {
+                        "--socket" => self.socket = value.into(),
+                        _ => self.timeout = Some(seconds(&value).map_err(|why| format!("{name} {value}: {why}"))?),
+                    }
+                }
+                _ => others.push(word),
+            }
+        }
+        drop(rest);
+        *words = others;
+        Ok(())
+    }
+}
+
 /// How an appliance is started.
 #[derive(Debug, Args)]
 pub struct Start {
@@ -305,7 +336,42 @@ fn default_socket() -> PathBuf {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
+    #![allow(clippy::unwrap_used, reason = "a test ends where it is surprised")]
+
+    use std::path::Path;
+    use std::time::Duration;
+
+    use clap::{CommandFactory, Parser as _};
+
+    use super::{Cli, Verb};
+
+    #[test]
+    fn our_options_behind_the_appliances_words_are_ours() {
+        let words = |line: &str| ["untornctl"].into_iter().chain(line.split(' ')).map(String::from).collect::<Vec<_>>();
+        for (line, left) in [
+            ("config set console text --socket s --timeout 3", &["set", "console", "text"][..]),
+            ("config --socket=s save --timeout=3 -f", &["save", "-f"]),
+            ("list -N --json --socket s --timeout 3", &["-N"]),
+            ("admin --timeout 3 read --socket s pmem0s 0", &["read", "pmem0s", "0"]),
+        ] {
+            let mut verb = Cli::try_parse_from(words(line)).unwrap().verb;
+            let (Verb::Config { ask, words } | Verb::List { ask, options: words, .. } | Verb::Admin { ask, words }) =
+                &mut verb
+            else {
+                panic!("{line}")
+            };
+            ask.take_from(words).unwrap();
+            assert_eq!((&*ask.socket, ask.timeout), (Path::new("s"), Some(Duration::from_secs(3))), "{line}");
+            assert!(ask.json == line.contains("json") && *words == left, "{line}: {words:?}");
+        }
+        for line in ["list -N --socket", "admin status --timeout soon"] {
+            let mut verb = Cli::try_parse_from(words(line)).unwrap().verb;
+            let (Verb::List { ask, options: words, .. } | Verb::Admin { ask, words }) = &mut verb else {
+                panic!("{line}")
+            };
+            ask.take_from(words).unwrap_err();
+        }
+    }
 
     #[test]
     fn the_command_line_is_consistent() {
