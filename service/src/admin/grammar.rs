@@ -7,6 +7,7 @@ use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 
 use super::suggest::nearest;
+use crate::config::hosts::has_secret;
 use crate::error::AdminError;
 
 /// A command as a person sees it: what it is called, does and takes.
@@ -153,7 +154,10 @@ impl<'line> Arguments<'line> {
             return Ok(arguments);
         }
         if let Some(extra) = arguments.words.get(spec.words.len()) {
-            return Err(arguments.usage(format!("\"{extra}\" is a word too many")));
+            return Err(arguments.usage(match has_secret(extra) {
+                true => "a secret is a word too many".into(),
+                false => format!("\"{extra}\" is a word too many"),
+            }));
         }
         if let Some(missing) = spec.words.get(arguments.words.len()).filter(|word| word.required) {
             return Err(arguments.usage(format!("{} is missing", missing.name)));

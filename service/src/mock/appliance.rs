@@ -185,7 +185,7 @@ impl ConfigAdmin for FakeAppliance {
         Configuration {
             keys: keys.iter().map(|key| self.entry(key)).collect(),
             unsaved: self.layers.is_unsaved(),
-            copies: vec![StoredCopy { dev: "namespace0.0".into(), saved: Some(2), is_whole: true }],
+            copies: vec![StoredCopy { dev: "namespace0.0".into(), saved: Some(2), is_whole: true, newer: None }],
         }
     }
 

@@ -6,7 +6,7 @@ use bench::initiator::{self, ANY_CONTROLLER, INIT_BYTES, RESPONSE};
 use btt::CpuIndex;
 use fake_machine::{BASE, Booted, Hardware, MIB, Memory, nfit_of};
 use kernel::node::network::NetworkDevice;
-use net::mock::{Client, Echo, FakeNic, Host, arp_of, pong_of};
+use net::mock::{Client, Echo, FakeNic, Host, SocketHandle, arp_of, pong_of};
 use net::nic::{Mac, NicFault};
 use net::tcp::Limits;
 use serde_json::{Value, json};
@@ -116,8 +116,8 @@ fn interfaces_have_the_addresses_of_their_keys_and_dhcp_by_default() {
         "net0: link up",
         "net0: address 10.0.2.15/24, gateway 10.0.2.2",
         "command line: net3: its setting is wrong, and it stays off: '10.0.0/8' has no address before its /",
-        "command line: net4: there is no such interface: it is left alone",
-        "command line: net99999999999999999999: there is no such interface: it is left alone",
+        "command line: net4: there is no such interface: net shows those that are there",
+        "command line: net99999999999999999999: there is no such interface: net shows those that are there",
         "command line: pmem.typo: there is no such key: it is left alone",
         "command line: pmem.type12=maybe is neither on nor off: memory of type 12 is left alone",
     ] {
@@ -327,6 +327,60 @@ fn accepts(frame: &[u8]) -> Option<u16> {
     (is_tcp && frame.get(47)? & 0x3f == SYN_AND_ACK).then(|| u16::from_be_bytes([frame[36], frame[37]]))
 }
 
+/// Connects a host by name to a subsystem. Panics if it is refused.
+fn connect_host(wired: &mut Wired, nqn: &str, name: &str) -> (Client, SocketHandle) {
+    let mut host = Client::new(PEER, wired.nics[0].clone());
+    let handle = host.connect(OURS, 4420);
+    pump(wired, &mut host);
+    assert!(host.is_open(handle));
+    host.send(handle, &[initiator::init_request(), initiator::connect(nqn, name, 0, ANY_CONTROLLER)].concat());
+    pump(wired, &mut host);
+    let mut reply = Vec::new();
+    host.receive(handle, &mut reply);
+    let answer = reply.get(INIT_BYTES..).and_then(initiator::next).expect("a reply to Connect");
+    assert_eq!((answer.kind, answer.status), (RESPONSE, 0));
+    (host, handle)
+}
+
+#[test]
+fn a_setting_that_is_refused_or_changes_nothing_of_theirs_leaves_hosts_connected() {
+    const SECRET: &str = "DHHC-1:00:MYrE3veovAyyPo/nmGBxhvD5qPbMMIwrJ/EOFEPZbEkXKOxe:";
+    let memory = Memory::new(32 * MIB);
+    let dimm = fake_machine::Dimm { base: BASE, memory, flags: 0, labels: None };
+    let hardware = Hardware { nfits: vec![nfit_of(&[dimm])], ..Hardware::default() }.memory(BASE, memory);
+    let mut wired = Wired::on(hardware, 1, "net0=10.0.2.15/24");
+    wired.booted.done("create-namespace");
+    let nqn = wired.booted.done("export pmem0s --nvme")["nqn"].as_str().expect("a name").to_owned();
+    wired.booted.done("allow nqn.host");
+    let (mut host, handle) = connect_host(&mut wired, &nqn, "nqn.host");
+    for (value, code) in [
+        ("nvme.export pmem0s=x", "usage"),
+        ("nvme.export nosuch", "not-found"),
+        ("nvme.export pmem0s=nqn.a.b:c,pmem0s=x", "usage"),
+        ("nvme.export pmem0s,pmem0s", "usage"),
+        ("nvme.allow bob", "usage"),
+        ("nvme.allow any,bob", "usage"),
+        ("nvme.allow nqn.host=nqn.no.such", "not-found"),
+        ("nvme.allow nqn.host=DHHC-1:wrong", "usage"),
+        ("disabled nosuch", "not-found"),
+    ] {
+        wired.booted.refused(&format!("config set {value}"), code);
+        pump(&mut wired, &mut host);
+        assert!(host.is_open(handle), "{value}");
+        assert_eq!(wired.booted.done("status")["nvme"][0]["allowed"], json!(["nqn.host"]), "{value}");
+    }
+    // Other secrets, too, are for the next connection; another host's permission is its own.
+    wired.booted.done(&format!("config set nvme.allow nqn.host={SECRET},nqn.other"));
+    wired.booted.done("config set nvme.allow nqn.host");
+    pump(&mut wired, &mut host);
+    assert!(host.is_open(handle));
+    assert_eq!(wired.booted.done("status")["nvme"][0]["allowed"], json!(["nqn.host"]));
+    // And what takes it away does.
+    wired.booted.done("config set nvme.allow none");
+    pump(&mut wired, &mut host);
+    assert!(!host.is_open(handle));
+}
+
 #[test]
 fn ten_thousand_half_open_connections_take_bounded_memory_and_an_allowed_host_connects_all_the_same() {
     let memory = Memory::new(32 * MIB);
@@ -349,17 +403,7 @@ fn ten_thousand_half_open_connections_take_bounded_memory_and_an_allowed_host_co
             wired.nics[0].ends().from_nic.clear();
         }
         if number % 2500 == 0 {
-            let mut host = Client::new(PEER, wired.nics[0].clone());
-            let handle = host.connect(OURS, 4420);
-            pump(&mut wired, &mut host);
-            assert!(host.is_open(handle), "after {number}");
-            let words = [initiator::init_request(), initiator::connect(&nqn, "nqn.host", 0, ANY_CONTROLLER)];
-            host.send(handle, &words.concat());
-            pump(&mut wired, &mut host);
-            let mut reply = Vec::new();
-            host.receive(handle, &mut reply);
-            let answer = reply.get(INIT_BYTES..).and_then(initiator::next).expect("a reply to Connect");
-            assert_eq!((answer.kind, answer.status), (RESPONSE, 0), "after {number}");
+            let (mut host, handle) = connect_host(&mut wired, &nqn, "nqn.host");
             host.socket(handle).close();
             pump(&mut wired, &mut host);
         }

@@ -29,14 +29,15 @@ impl<M: Machine> ConfigAdmin for Node<M> {
         let keys = self.config_names().iter().map(|name| self.entry(name)).collect();
         let copies = self.config.known.iter().map(|Known { name, copies }| {
             let sequence = copies.newest().map(|(sequence, _)| sequence.0);
-            StoredCopy { dev: name.clone(), saved: sequence, is_whole: !copies.is_damaged() }
+            let is_whole = !copies.is_damaged();
+            StoredCopy { dev: name.clone(), saved: sequence, is_whole, newer: copies.newer() }
         });
         Configuration { keys, unsaved: self.config.is_unsaved(), copies: copies.collect() }
     }
 
     fn set_config(&mut self, key: &str, value: &str) -> Result<Entry, AdminError> {
         let value = self.with_secrets(key, value)?;
-        check_hosts(key, &value)?;
+        check_items(key, &value)?;
         let unkept = |why: SettingsError| AdminError::usage(why.to_string());
         // Whether it can be kept is found out before anything changes.
         self.config.layers.clone().set(key, &value).map_err(unkept)?;
@@ -119,15 +120,16 @@ impl<M: Machine> ConfigAdmin for Node<M> {
     }
 }
 
-/// Refuses several items about one host: which of them counted would be an accident.
-fn check_hosts(key: &str, value: &str) -> Result<(), AdminError> {
-    if key != keys::NVME_ALLOW {
-        return Ok(());
-    }
-    let all: Vec<HostItem<'_>> = items(value).map(HostItem::parse).collect();
-    let again = all.iter().enumerate().find(|(at, item)| all[..*at].iter().any(|other| other.is_about(item)));
-    match again {
-        Some((_, item)) => Err(AdminError::usage(format!("{} is there twice", item.shown()))),
+/// Refuses several items about one host or device: which of them counted would be an accident.
+fn check_items(key: &str, value: &str) -> Result<(), AdminError> {
+    let all: Vec<&str> = items(value).collect();
+    let is_same = |one: &str, other: &str| match key {
+        keys::NVME_ALLOW => HostItem::parse(one).is_about(&HostItem::parse(other)),
+        keys::NVME_EXPORT => keys::served(one).0 == keys::served(other).0,
+        _ => false,
+    };
+    match all.iter().enumerate().find(|(at, item)| all[..*at].iter().any(|other| is_same(item, other))) {
+        Some((_, item)) => Err(AdminError::usage(format!("{} is there twice", HostItem::parse(item).shown()))),
         None => Ok(()),
     }
 }

@@ -131,7 +131,7 @@ impl<M: Machine> Node<M> {
             let setting = Setting::parse(value).map_err(|why| AdminError::usage(why.to_string()))?;
             let shown = setting.to_string();
             if !self.networks.configure(number, setting, self.machine.now_ns()) {
-                return Err(AdminError::not_found("there is no such interface: it is left alone"));
+                return Err(AdminError::not_found("there is no such interface: net shows those that are there"));
             }
             let what = format_args!("{}, {shown}", self.networks.describe(number));
             self.tell(Severity::Info, Kind::Network, &name, what);
@@ -146,8 +146,9 @@ impl<M: Machine> Node<M> {
                 let port = match value {
                     "off" => None,
                     text => match text.parse() {
-                        Ok(port) if port != 0 => Some(port),
-                        _ => return Err(AdminError::usage(format!("\"{text}\" is no TCP port and not off"))),
+                        // parse would take a sign.
+                        Ok(port) if port != 0 && text.bytes().all(|byte| byte.is_ascii_digit()) => Some(port),
+                        _ => return Err(AdminError::usage(format!("metrics: \"{text}\" is no TCP port and not off"))),
                     },
                 };
                 self.serve_metrics(port)
@@ -167,16 +168,32 @@ impl<M: Machine> Node<M> {
 
     fn put_items_in_force(&mut self, name: &str, before: &str, value: &str) -> Result<(), AdminError> {
         let has = |value: &str, item: &str| items(value).any(|other| other == item);
-        let gone = items(before).filter(|item| !has(value, item));
-        // Several items end before others begin: a device may have got another name. All begin, also those that were there: they
-        // may not be in force, and to begin again does nothing.
-        let steps = gone.map(|item| (item, false)).chain(items(value).map(|item| (item, true)));
+        // What ends disconnects hosts: that none does in vain, all is looked at first.
+        for item in items(value).filter(|item| !has(before, item)) {
+            self.check_item(name, item)?;
+        }
+        // A host that only gets other secrets stays allowed.
+        let stays = |item: &str| name == keys::NVME_ALLOW && same_host(value, item).is_some();
+        let gone = items(before).filter(|item| !has(value, item) && !stays(item)).map(|item| (item, false));
+        // All begin, also those that were there: they may not be in force, and to begin again does nothing.
+        let all = items(value).map(|item| (item, true));
+        let steps: Vec<(&str, bool)> = match name {
+            // One that begins and fails leaves all hosts their connections.
+            keys::NVME_ALLOW => all.chain(gone).collect(),
+            // A device may have got another name.
+            _ => gone.chain(all).collect(),
+        };
         let mut done = Vec::new();
         for (item, begins) in steps {
             let result = if begins { self.begin(name, item) } else { self.end(name, item) };
             if let Err(why) = result {
                 for (item, began) in done.into_iter().rev() {
-                    let _ = if began { self.end(name, item) } else { self.begin(name, item) };
+                    let before = same_host(before, item).filter(|_| name == keys::NVME_ALLOW);
+                    let _ = match (began, before) {
+                        (true, None) => self.end(name, item),
+                        (true, Some(before)) => self.begin(name, before),
+                        (false, _) => self.begin(name, item),
+                    };
                 }
                 return Err(why);
             }
@@ -185,6 +202,22 @@ impl<M: Machine> Node<M> {
             }
         }
         Ok(())
+    }
+
+    /// Looks whether an item can begin once others have ended.
+    ///
+    /// # Errors
+    /// Why it cannot.
+    fn check_item(&self, name: &str, item: &str) -> Result<(), AdminError> {
+        match name {
+            keys::NVME_EXPORT => {
+                let (dev, nqn) = keys::served(item);
+                self.check_served(dev, nqn)
+            }
+            keys::DISABLED => self.place(item).map(|_| ()),
+            // These begin before others end.
+            _ => Ok(()),
+        }
     }
 
     /// Serves other devices by NVMe/TCP. Hosts that may use a subsystem that stays, or comes again, may do so as before.
@@ -270,6 +303,11 @@ impl<M: Machine> Node<M> {
             result => result,
         }
     }
+}
+
+/// Returns the item of a value that is about the same host and subsystem.
+fn same_host<'a>(value: &'a str, item: &str) -> Option<&'a str> {
+    items(value).find(|other| HostItem::parse(other).is_about(&HostItem::parse(item)))
 }
 
 /// Returns what an item allows.

@@ -7,7 +7,7 @@ use service::admin::commands::exports::{ExportAdmin, HostRule, NvmeExport};
 use service::config::hosts::SecretTexts;
 use service::error::AdminError;
 
-use crate::node::nvme::PORT;
+use crate::node::nvme::{Nvme, PORT};
 use crate::node::{Machine, Node};
 
 impl<M: Machine> ExportAdmin for Node<M> {
@@ -55,12 +55,21 @@ impl<M: Machine> Node<M> {
     /// # Errors
     /// As [`ExportAdmin::export_nvme`].
     pub(in crate::node) fn serve_by_nvme(&self, dev: &str, nqn: Option<&str>) -> Result<NvmeExport, AdminError> {
+        self.check_served(dev, nqn)?;
+        let nqn = self.nvme.export(self.disk(dev)?, nqn)?.to_string();
+        Ok(NvmeExport { dev: dev.into(), nqn, addresses: self.networks.addresses(), port: PORT })
+    }
+
+    /// Looks whether that can be.
+    ///
+    /// # Errors
+    /// Why it cannot, whatever else is served.
+    pub(in crate::node) fn check_served(&self, dev: &str, nqn: Option<&str>) -> Result<(), AdminError> {
         let disk = self.disk(dev)?;
         if self.networks.count() == 0 {
             return Err(AdminError::failed(format!("{dev}: there is no network: run-qemu.sh --net NETDEV adds one")));
         }
-        let nqn = self.nvme.export(disk, nqn)?.to_string();
-        Ok(NvmeExport { dev: dev.into(), nqn, addresses: self.networks.addresses(), port: PORT })
+        Nvme::check(disk, nqn).map(|_| ())
     }
 
     /// Ends that.

@@ -107,18 +107,26 @@ impl Nvme {
         usize::try_from(disk.0).ok().and_then(|at| disks.get(at)?.disk.clone())
     }
 
-    /// Serves a disk. Returns its subsystem's name.
-    pub(super) fn export(&self, disk: &Arc<BttDisk<AnyMedium>>, nqn: Option<&str>) -> Result<Nqn, AdminError> {
-        let name = &disk.name;
+    /// Returns the name that a disk's subsystem would have, and the bytes of a sector.
+    ///
+    /// # Errors
+    /// Why it cannot be served, whatever else is.
+    pub(super) fn check(disk: &BttDisk<AnyMedium>, nqn: Option<&str>) -> Result<(Nqn, SectorBytes), AdminError> {
         let nqn = match nqn {
             Some(text) => subsystem_name(text)?,
             None => Nqn::of_uuid(&disk.btt.uuid()),
         };
-        let size = disk.btt.sector_size();
-        let sector_bytes = SectorBytes::new(size.bytes()).ok_or_else(|| {
-            let bytes = size.bytes();
+        let (name, bytes) = (&disk.name, disk.btt.sector_size().bytes());
+        let sector_bytes = SectorBytes::new(bytes).ok_or_else(|| {
             AdminError::failed(format!("{name} has sectors of {bytes} bytes: hosts take 512 or 4096, without metadata"))
         })?;
+        Ok((nqn, sector_bytes))
+    }
+
+    /// Serves a disk. Returns its subsystem's name.
+    pub(super) fn export(&self, disk: &Arc<BttDisk<AnyMedium>>, nqn: Option<&str>) -> Result<Nqn, AdminError> {
+        let name = &disk.name;
+        let (nqn, sector_bytes) = Self::check(disk, nqn)?;
         let mut disks = self.disks.lock();
         if let Some(served) = disks.iter().find(|served| served.disk.is_some() && served.name == *name) {
             if served.nqn == nqn {

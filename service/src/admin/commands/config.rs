@@ -198,6 +198,9 @@ pub struct StoredCopy {
     pub saved: Option<u64>,
     /// Whether both of its copies are sound.
     pub is_whole: bool,
+    /// The major version of the newer untorn that has written it; what it says is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub newer: Option<u16>,
 }
 
 /// The reply to `config save`.
@@ -223,9 +226,10 @@ impl Reply for Configuration {
         match self.copies.as_slice() {
             [] => writeln!(out, "nothing is stored: config save keeps what is set")?,
             copies => copies.iter().try_for_each(|copy| {
-                let state = match (copy.saved, copy.is_whole) {
-                    (None, _) => "damaged".into(),
-                    (Some(times), whole) => {
+                let state = match (copy.saved, copy.is_whole, copy.newer) {
+                    (None, _, Some(major)) => format!("of a newer untorn (version {major}), and left alone"),
+                    (None, ..) => "damaged".into(),
+                    (Some(times), whole, _) => {
                         let (s, rest) =
                             (if times == 1 { "" } else { "s" }, if whole { "" } else { ", one copy damaged" });
                         format!("saved {times} time{s}{rest}")

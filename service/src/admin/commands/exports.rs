@@ -201,14 +201,14 @@ impl Request<Part> for Allow {
     fn execute(self: Box<Self>, part: &mut Part) -> Result<Outcome, AdminError> {
         let controller = self.controller_secret.0.as_deref();
         part.allow(&self.rule, self.secret.0.as_deref().map(|host| SecretTexts { host, controller }))?;
-        Ok(Ruled { rule: self.rule, allowed: true }.into())
+        Ok(Ruled { rule: self.rule, allowed: true, secret: self.secret.0.is_some() }.into())
     }
 }
 
 impl Request<Part> for Deny {
     fn execute(self: Box<Self>, part: &mut Part) -> Result<Outcome, AdminError> {
         part.deny(&self.0)?;
-        Ok(Ruled { rule: self.0, allowed: false }.into())
+        Ok(Ruled { rule: self.0, allowed: false, secret: false }.into())
     }
 }
 
@@ -218,13 +218,20 @@ struct Ruled {
     #[serde(flatten)]
     rule: HostRule,
     allowed: bool,
+    /// Whether it must prove to know a secret.
+    secret: bool,
 }
 
 impl Reply for Ruled {
     fn text(&self, out: &mut dyn fmt::Write) -> fmt::Result {
         let host = if self.rule.host == "any" { "every host" } else { &self.rule.host };
         let what = self.rule.nqn.as_deref().unwrap_or("all subsystems");
-        writeln!(out, "{host} is {} to use {what}", if self.allowed { "allowed" } else { "not allowed any more" })
+        let is_allowed = if self.allowed { "allowed" } else { "not allowed any more" };
+        writeln!(
+            out,
+            "{host} is {is_allowed} to use {what}{}",
+            if self.secret { ", once it has proved its secret" } else { "" }
+        )
     }
 
     fn json(&self, object: &mut Object<'_>) -> fmt::Result {
