@@ -67,7 +67,7 @@ fn line() -> impl Strategy<Value = Vec<u8>> {
 
 /// Lines that do not switch the mode or stop the machine, and are no requests beside a person, whose replies are framed.
 fn harmless(line: &[u8]) -> bool {
-    let is_beside = line.starts_with(b"\x1b_") || line.starts_with(b"\x1b^");
+    let is_beside = line.windows(2).any(|pair| matches!(pair, b"\x1b_" | b"\x1b^"));
     !is_beside
         && !["mode", "poweroff", "reboot"]
             .iter()
