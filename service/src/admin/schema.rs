@@ -40,7 +40,7 @@ static REPLIES: &[(&str, &str)] = &[
                write_backs_per_sector:number verify:object? interrupted:boolean?"),
     ("export", "dev:string exported:boolean? nqn:string? addresses:array? port:integer?"),
     ("unexport", "dev:string exported:boolean"),
-    ("allow", "host:string allowed:boolean nqn:string?"),
+    ("allow", "host:string allowed:boolean secret:boolean nqn:string?"),
     ("deny", "host:string allowed:boolean nqn:string?"),
     ("net", "result:array"),
     ("config", "keys:array? unsaved:boolean? copies:array? key:string? value:string? from:string? default:string? \

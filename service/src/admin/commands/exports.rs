@@ -201,14 +201,14 @@ impl Request<Part> for Allow {
     fn execute(self: Box<Self>, part: &mut Part) -> Result<Outcome, AdminError> {
         let controller = self.controller_secret.0.as_deref();
         part.allow(&self.rule, self.secret.0.as_deref().map(|host| SecretTexts { host, controller }))?;
-        Ok(Ruled { rule: self.rule, allowed: true, secret: self.secret.0.is_some() }.into())
+        Ok(Ruled { rule: self.rule, allowed: true, secret: Some(self.secret.0.is_some()) }.into())
     }
 }
 
 impl Request<Part> for Deny {
     fn execute(self: Box<Self>, part: &mut Part) -> Result<Outcome, AdminError> {
         part.deny(&self.0)?;
-        Ok(Ruled { rule: self.0, allowed: false, secret: false }.into())
+        Ok(Ruled { rule: self.0, allowed: false, secret: None }.into())
     }
 }
 
@@ -218,8 +218,9 @@ struct Ruled {
     #[serde(flatten)]
     rule: HostRule,
     allowed: bool,
-    /// Whether it must prove to know a secret.
-    secret: bool,
+    /// Whether it must prove to know a secret, if it is allowed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    secret: Option<bool>,
 }
 
 impl Reply for Ruled {
@@ -230,7 +231,7 @@ impl Reply for Ruled {
         writeln!(
             out,
             "{host} is {is_allowed} to use {what}{}",
-            if self.secret { ", once it has proved its secret" } else { "" }
+            if self.secret == Some(true) { ", once it has proved its secret" } else { "" }
         )
     }
 
