@@ -38,9 +38,9 @@
 //!
 //! These are control strings of ECMA-48 (APC and PM), which terminals do not show. The line that is being typed stays as
 //! it is, and so does its row. In the modes for programs, too, a request may stand so, also within a line that is not at its
-//! end: the program need not know which mode it meets. CAN, or ^C, takes a request back that is not at its end; so does an ESC, which may begin
-//! another one: a person's key may have begun the first. While one is under way no log line
-//! is shown. A line may begin with `#`, a number and a blank: then so does its reply, which tells it from others.
+//! end: the program need not know which mode it meets. CAN, or ^C, takes a request back that is not at its end; so does an
+//! ESC, which may begin another one: a person's key may have begun the first. While one is under way no log line is shown. A
+//! line may begin with `#`, a number and a blank: then so does its reply, which tells it from others.
 //!
 //! # While a command is carried out
 //! A person sees how far a long command is, in a row that is written anew, and a program that asked for it (`mode json
