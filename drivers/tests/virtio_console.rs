@@ -2,15 +2,13 @@
 
 mod common;
 
-use std::sync::{Arc, Mutex, MutexGuard};
-
+use drivers::virtio::VirtioError;
 use drivers::virtio::console::{ConsolePort, NAME, PortFault};
-use drivers::virtio::registers::{Registers, Width};
-use drivers::virtio::{Structure, VirtioError};
+use drivers::virtio::registers::Width;
 use service::link::{ByteLink as _, PartLink as _};
-use service::memory::SharedMemory as _;
 
-use common::{Pages, quick};
+use common::quick;
+use common::virtio::{self, Own, Virtio};
 
 /// Queues: messages about ports, and port 1's bytes, to the driver and from it. Of a device with one port 0 and 1.
 const TOLD: usize = 2;
@@ -21,62 +19,32 @@ const TRANSMIT: usize = 5;
 const SEVERAL: u64 = 1 << 32 | 1 << 1 | 1;
 const ONE: u64 = 1 << 32 | 1;
 
-/// A queue as the device knows it.
-#[derive(Clone, Copy, Debug, Default)]
-struct Queue {
-    size: u32,
-    vector: u32,
-    addresses: [u32; 6],
-    enabled: bool,
-    /// How many chains it has used.
-    used: u16,
-}
-
-/// The device: registers, and the machine's pages by their addresses.
-#[derive(Debug)]
-struct State {
-    pages: Pages,
-    status: u32,
-    features: u64,
-    select: [u32; 2],
-    chosen: u64,
-    selected: usize,
-    queues: [Queue; 6],
-    queue_size: u32,
-    has_vectors: bool,
+/// What a console has of its own.
+#[derive(Clone, Debug)]
+struct Console {
     ports: u32,
 }
 
-#[derive(Clone, Debug)]
-struct Device(Arc<Mutex<State>>);
+impl Own for Console {
+    fn read(&self, virtio: &Virtio, at: u32, width: Width) -> Option<u32> {
+        ((at, width) == (4, Width::Double) && virtio.features & 2 != 0).then_some(self.ports)
+    }
+}
+
+type Device = virtio::Device<Console>;
+type State = virtio::State<Console>;
 
 impl Device {
     fn with(change: impl FnOnce(&mut State)) -> Self {
-        let mut state = State {
-            pages: Pages::default(),
-            status: 0,
-            features: SEVERAL,
-            select: [0; 2],
-            chosen: 0,
-            selected: 0,
-            queues: [Queue { vector: 0xffff, ..Queue::default() }; 6],
-            queue_size: 128,
-            has_vectors: true,
-            ports: 2,
-        };
-        change(&mut state);
-        Self(Arc::new(Mutex::new(state)))
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().expect("no panic")
+        let device = Self::new(Virtio::new(SEVERAL, 6, 128), Console { ports: 2 });
+        device.state().pieces_max = 1;
+        change(&mut device.state());
+        device
     }
 
     /// The driver of this device, with so many pages at most.
     fn start_with(&self, pages: usize, has_interrupt: bool) -> Result<ConsolePort<Self>, VirtioError> {
-        let page = || self.state().pages.make();
-        let mut left = 0..pages;
-        ConsolePort::new(self.clone(), &mut || left.next().map(|_| page()), has_interrupt, quick)
+        ConsolePort::new(self.clone(), &mut self.pages(pages), has_interrupt, quick)
     }
 
     /// The driver of this device, whose port 1 has been opened.
@@ -99,128 +67,15 @@ fn message(port: u32, event: u16, value: u16, name: &[u8]) -> Vec<u8> {
 }
 
 impl State {
-    fn word(&self, at: u64) -> u16 {
-        let (window, place) = self.pages.place(at, 2);
-        window.load_u16(place).expect("aligned")
-    }
-
-    fn store(&self, at: u64, value: u16) {
-        let (window, place) = self.pages.place(at, 2);
-        window.store_u16(place, value).expect("aligned");
-    }
-
-    fn address(&self, queue: usize, part: usize) -> u64 {
-        let addresses = self.queues[queue].addresses;
-        u64::from(addresses[2 * part + 1]) << 32 | u64::from(addresses[2 * part])
-    }
-
-    /// How many chains the device has of a queue.
-    fn waiting(&self, queue: usize) -> u16 {
-        self.word(self.address(queue, 1) + 2).wrapping_sub(self.queues[queue].used)
-    }
-
-    /// The chain that the device would use next: its head, and its piece's address and length.
-    fn next(&self, queue: usize) -> Option<(u16, u64, u32)> {
-        if self.waiting(queue) == 0 {
-            return None;
-        }
-        let Queue { size, used, .. } = self.queues[queue];
-        let head = self.word(self.address(queue, 1) + 4 + 2 * (u64::from(used) % u64::from(size)));
-        assert!(u32::from(head) < size, "it is in its table");
-        let mut descriptor = [0; 16];
-        self.pages.read(self.address(queue, 0) + 16 * u64::from(head), &mut descriptor);
-        let address = u64::from_le_bytes(descriptor[..8].try_into().expect("8 bytes"));
-        let bytes = u32::from_le_bytes(descriptor[8..12].try_into().expect("4 bytes"));
-        let flags = u16::from_le_bytes([descriptor[12], descriptor[13]]);
-        assert_eq!(flags, if queue.is_multiple_of(2) { 2 } else { 0 }, "who writes it, and no other follows");
-        Some((head, address, bytes))
-    }
-
-    /// Puts an entry in the used ring.
-    fn use_chain(&mut self, queue: usize, id: u32, bytes: u32) {
-        let (at, place) =
-            (self.address(queue, 2), u64::from(self.queues[queue].used) % u64::from(self.queues[queue].size));
-        self.pages.write(at + 4 + 8 * place, &id.to_le_bytes());
-        self.pages.write(at + 8 + 8 * place, &bytes.to_le_bytes());
-        self.queues[queue].used = self.queues[queue].used.wrapping_add(1);
-        self.store(at + 2, self.queues[queue].used);
-    }
-
     /// Sends bytes by a queue, as many as its next buffer takes. Returns how many.
     fn send(&mut self, queue: usize, bytes: &[u8]) -> usize {
-        let Some((head, at, room)) = self.next(queue) else { return 0 };
-        let sent = bytes.len().min(room as usize);
-        self.pages.write(at, &bytes[..sent]);
-        self.use_chain(queue, head.into(), u32::try_from(sent).expect("short"));
-        sent
+        self.give(queue, bytes).unwrap_or(0)
     }
 
     /// Sends a message about a port.
     fn tell(&mut self, port: u32, event: u16, value: u16, name: &[u8]) {
         let message = message(port, event, value, name);
         assert_eq!(self.send(TOLD, &message), message.len());
-    }
-
-    /// Takes the buffer that the driver sent first.
-    fn taken(&mut self, queue: usize) -> Option<Vec<u8>> {
-        let (head, at, bytes) = self.next(queue)?;
-        let mut all = vec![0; bytes as usize];
-        self.pages.read(at, &mut all);
-        self.use_chain(queue, head.into(), 0);
-        Some(all)
-    }
-
-    /// Whether the driver wants an interrupt for a queue.
-    fn wants_interrupt(&self, queue: usize) -> bool {
-        self.word(self.address(queue, 1)) == 0
-    }
-}
-
-impl Registers for Device {
-    fn read(&self, structure: Structure, at: u32, width: Width) -> u32 {
-        let state = self.state();
-        let queue = state.queues[state.selected.min(5)];
-        match (structure, at, width) {
-            (Structure::Common, 4, Width::Double) => {
-                let half = state.select[0].min(1) * 32;
-                u32::try_from(state.features >> half & 0xffff_ffff).expect("32 bits")
-            }
-            (Structure::Common, 20, Width::Byte) => state.status,
-            (Structure::Common, 21, Width::Byte) => 7,
-            (Structure::Common, 24, Width::Word) if queue.size == 0 => state.queue_size,
-            (Structure::Common, 24, Width::Word) => queue.size,
-            (Structure::Common, 26, Width::Word) => queue.vector,
-            (Structure::Common, 30, Width::Word) => u32::try_from(state.selected).expect("small"),
-            (Structure::Device, 4, Width::Double) if state.features & 2 != 0 => state.ports,
-            other => panic!("{other:?} is read"),
-        }
-    }
-
-    fn write(&self, structure: Structure, at: u32, width: Width, value: u32) {
-        let mut state = self.state();
-        let (selected, has_vectors) = (state.selected.min(5), state.has_vectors);
-        match (structure, at, width) {
-            (Structure::Common, 0, Width::Double) => state.select[0] = value,
-            (Structure::Common, 8, Width::Double) => state.select[1] = value,
-            (Structure::Common, 12, Width::Double) => state.chosen |= u64::from(value) << (32 * state.select[1]),
-            (Structure::Common, 20, Width::Byte) => state.status = value,
-            (Structure::Common, 22, Width::Word) => state.selected = value as usize,
-            (Structure::Common, 24, Width::Word) => state.queues[selected].size = value,
-            (Structure::Common, 26, Width::Word) if has_vectors => state.queues[selected].vector = value,
-            (Structure::Common, 26, Width::Word) => {}
-            (Structure::Common, 28, Width::Word) => state.queues[selected].enabled = value == 1,
-            (Structure::Common, 32..=52, Width::Double) => {
-                state.queues[selected].addresses[(at as usize - 32) / 4] = value;
-            }
-            (Structure::Notify, at, Width::Word) => {
-                assert_eq!((at, state.status), (value * 4, 15), "started, and its own register");
-            }
-            other => panic!("{other:?} is written"),
-        }
-    }
-
-    fn notify_multiplier(&self) -> u32 {
-        4
     }
 }
 
@@ -282,8 +137,8 @@ fn hostile_registers_are_refused_by_name() {
     for (change, expected) in [
         ((|state| state.features = 2) as fn(&mut State), VirtioError::Legacy),
         (|state| state.features |= 1 << 33, VirtioError::BehindIommu),
-        (|state| state.ports = 0, VirtioError::NoPort),
-        (|state| state.ports = 1, VirtioError::NoPort),
+        (|state| state.own.ports = 0, VirtioError::NoPort),
+        (|state| state.own.ports = 1, VirtioError::NoPort),
         (|state| state.queue_size = 0, VirtioError::NoQueue),
         (|state| state.queue_size = 1, VirtioError::NoQueue),
         (|state| state.has_vectors = false, VirtioError::NoVector),

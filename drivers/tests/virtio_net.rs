@@ -2,84 +2,53 @@
 
 mod common;
 
-use std::sync::{Arc, Mutex, MutexGuard};
-
+use drivers::virtio::VirtioError;
 use drivers::virtio::net::VirtioNet;
-use drivers::virtio::registers::{Registers, Width};
-use drivers::virtio::{Structure, VirtioError};
+use drivers::virtio::registers::Width;
 use net::nic::{HEADER_BYTES, Mac, Nic as _, NicFault};
-use service::memory::SharedMemory as _;
 
-use common::{Pages, quick};
+use common::quick;
+use common::virtio::{self, Own, Virtio};
 
 const RECEIVE: usize = 0;
 const TRANSMIT: usize = 1;
 
 const MAC: [u8; 6] = [0x52, 0x54, 0, 0x75, 0x6e, 0];
 
-/// A queue as the device knows it.
-#[derive(Clone, Copy, Debug, Default)]
-struct Queue {
-    size: u32,
-    vector: u32,
-    addresses: [u32; 6],
-    enabled: bool,
-    /// How many chains it has used.
-    used: u16,
-    notified: u32,
-}
-
-/// The device: registers, and the machine's pages by their addresses.
-#[derive(Debug)]
-struct State {
-    pages: Pages,
-    status: u32,
-    features: u64,
-    select: [u32; 2],
-    chosen: u64,
-    selected: usize,
-    queues: [Queue; 2],
-    queue_size: u32,
-    /// What the register of a vector takes.
-    has_vectors: bool,
+/// What a network device has of its own.
+#[derive(Clone, Debug)]
+struct Network {
     mac: [u8; 6],
     mtu: u32,
     link: u32,
 }
 
-#[derive(Clone, Debug)]
-struct Device(Arc<Mutex<State>>);
+impl Own for Network {
+    fn read(&self, _: &Virtio, at: u32, width: Width) -> Option<u32> {
+        match (at, width) {
+            (0..6, Width::Byte) => Some(self.mac[at as usize].into()),
+            (6, Width::Word) => Some(self.link),
+            (10, Width::Word) => Some(self.mtu),
+            _ => None,
+        }
+    }
+}
+
+type Device = virtio::Device<Network>;
+type State = virtio::State<Network>;
 
 impl Device {
     fn with(change: impl FnOnce(&mut State)) -> Self {
-        let mut state = State {
-            pages: Pages::default(),
-            status: 0,
-            // VERSION_1, STATUS, MAC, MTU, and some that must not be taken: checksums, merged buffers, a control queue.
-            features: 1 << 32 | 1 << 16 | 1 << 5 | 1 << 3 | 1 | 1 << 15 | 1 << 17,
-            select: [0; 2],
-            chosen: 0,
-            selected: 0,
-            queues: [Queue { vector: 0xffff, ..Queue::default() }; 2],
-            queue_size: 256,
-            has_vectors: true,
-            mac: MAC,
-            mtu: 1500,
-            link: 1,
-        };
-        change(&mut state);
-        Self(Arc::new(Mutex::new(state)))
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().expect("no panic")
+        // VERSION_1, STATUS, MAC, MTU, and some that must not be taken: checksums, merged buffers, a control queue.
+        let features = 1 << 32 | 1 << 16 | 1 << 5 | 1 << 3 | 1 | 1 << 15 | 1 << 17;
+        let device = Self::new(Virtio::new(features, 2, 256), Network { mac: MAC, mtu: 1500, link: 1 });
+        change(&mut device.state());
+        device
     }
 
     /// The driver of this device, with so many pages at most.
     fn start_with(&self, pages: usize, has_interrupt: bool) -> Result<VirtioNet<Self>, VirtioError> {
-        let page = || self.state().pages.make();
-        let mut left = 0..pages;
-        VirtioNet::new(self.clone(), &mut || left.next().map(|_| page()), has_interrupt, quick)
+        VirtioNet::new(self.clone(), &mut self.pages(pages), has_interrupt, quick)
     }
 
     fn start(&self) -> Result<VirtioNet<Self>, VirtioError> {
@@ -88,143 +57,17 @@ impl Device {
 }
 
 impl State {
-    fn word(&self, at: u64) -> u16 {
-        let (window, place) = self.pages.place(at, 2);
-        window.load_u16(place).expect("aligned")
-    }
-
-    fn store(&self, at: u64, value: u16) {
-        let (window, place) = self.pages.place(at, 2);
-        window.store_u16(place, value).expect("aligned");
-    }
-
-    fn address(&self, queue: usize, part: usize) -> u64 {
-        let addresses = self.queues[queue].addresses;
-        u64::from(addresses[2 * part + 1]) << 32 | u64::from(addresses[2 * part])
-    }
-
-    /// How many chains the device has of a queue.
-    fn waiting(&self, queue: usize) -> u16 {
-        self.word(self.address(queue, 1) + 2).wrapping_sub(self.queues[queue].used)
-    }
-
-    /// The chain that the device would use next: its head, and its pieces' addresses and lengths.
-    fn next(&self, queue: usize) -> Option<(u16, Vec<(u64, u32)>)> {
-        if self.waiting(queue) == 0 {
-            return None;
-        }
-        let Queue { size, used, .. } = self.queues[queue];
-        let head = self.word(self.address(queue, 1) + 4 + 2 * (u64::from(used) % u64::from(size)));
-        let (mut pieces, mut at) = (Vec::new(), head);
-        loop {
-            assert!(u32::from(at) < size && pieces.len() < 8, "a chain is short, and in its table");
-            let mut descriptor = [0; 16];
-            self.pages.read(self.address(queue, 0) + 16 * u64::from(at), &mut descriptor);
-            let word = |at: usize| u16::from_le_bytes([descriptor[at], descriptor[at + 1]]);
-            let address = u64::from_le_bytes(descriptor[..8].try_into().expect("8 bytes"));
-            let bytes = u32::from_le_bytes(descriptor[8..12].try_into().expect("4 bytes"));
-            assert_eq!(word(12) & !1, if queue == RECEIVE { 2 } else { 0 }, "who writes it");
-            pieces.push((address, bytes));
-            if word(12) & 1 == 0 {
-                return Some((head, pieces));
-            }
-            at = word(14);
-        }
-    }
-
-    /// Puts an entry in the used ring.
-    fn use_chain(&mut self, queue: usize, id: u32, bytes: u32) {
-        let (at, place) =
-            (self.address(queue, 2), u64::from(self.queues[queue].used) % u64::from(self.queues[queue].size));
-        self.pages.write(at + 4 + 8 * place, &id.to_le_bytes());
-        self.pages.write(at + 8 + 8 * place, &bytes.to_le_bytes());
-        self.queues[queue].used = self.queues[queue].used.wrapping_add(1);
-        self.store(at + 2, self.queues[queue].used);
-    }
-
     /// Hands a frame to the driver, if it has a buffer.
     fn deliver(&mut self, frame: &[u8]) -> bool {
-        let Some((head, pieces)) = self.next(RECEIVE) else { return false };
         let all = [&[0; 12], frame].concat();
-        let mut left = &all[..];
-        for (at, bytes) in pieces {
-            let (here, rest) = left.split_at(left.len().min(bytes as usize));
-            self.pages.write(at, here);
-            left = rest;
-        }
-        assert!(left.is_empty(), "the buffer is long enough");
-        self.use_chain(RECEIVE, head.into(), u32::try_from(all.len()).expect("short"));
-        true
+        self.give(RECEIVE, &all).inspect(|given| assert_eq!(*given, all.len(), "the buffer is long enough")).is_some()
     }
 
     /// Takes the frame that the driver sent first.
     fn sent(&mut self) -> Option<Vec<u8>> {
-        let (head, pieces) = self.next(TRANSMIT)?;
-        let mut all = Vec::new();
-        for (at, bytes) in pieces {
-            let mut piece = vec![0; bytes as usize];
-            self.pages.read(at, &mut piece);
-            all.extend(piece);
-        }
-        self.use_chain(TRANSMIT, head.into(), 0);
+        let mut all = self.taken(TRANSMIT)?;
         assert_eq!(all[..12], [0; 12], "nothing is asked of the device");
         Some(all.split_off(12))
-    }
-
-    /// Whether the driver wants an interrupt for a queue.
-    fn wants_interrupt(&self, queue: usize) -> bool {
-        self.word(self.address(queue, 1)) == 0
-    }
-}
-
-impl Registers for Device {
-    fn read(&self, structure: Structure, at: u32, width: Width) -> u32 {
-        let state = self.state();
-        let queue = state.queues[state.selected.min(1)];
-        match (structure, at, width) {
-            (Structure::Common, 4, Width::Double) => {
-                let half = state.select[0].min(1) * 32;
-                u32::try_from(state.features >> half & 0xffff_ffff).expect("32 bits")
-            }
-            (Structure::Common, 20, Width::Byte) => state.status,
-            (Structure::Common, 21, Width::Byte) => 7,
-            (Structure::Common, 24, Width::Word) if queue.size == 0 => state.queue_size,
-            (Structure::Common, 24, Width::Word) => queue.size,
-            (Structure::Common, 26, Width::Word) => queue.vector,
-            (Structure::Common, 30, Width::Word) => u32::try_from(state.selected).expect("small"),
-            (Structure::Device, at @ 0..6, Width::Byte) => state.mac[at as usize].into(),
-            (Structure::Device, 6, Width::Word) => state.link,
-            (Structure::Device, 10, Width::Word) => state.mtu,
-            other => panic!("{other:?} is read"),
-        }
-    }
-
-    fn write(&self, structure: Structure, at: u32, width: Width, value: u32) {
-        let mut state = self.state();
-        let (selected, has_vectors) = (state.selected.min(1), state.has_vectors);
-        match (structure, at, width) {
-            (Structure::Common, 0, Width::Double) => state.select[0] = value,
-            (Structure::Common, 8, Width::Double) => state.select[1] = value,
-            (Structure::Common, 12, Width::Double) => state.chosen |= u64::from(value) << (32 * state.select[1]),
-            (Structure::Common, 20, Width::Byte) => state.status = value,
-            (Structure::Common, 22, Width::Word) => state.selected = value as usize,
-            (Structure::Common, 24, Width::Word) => state.queues[selected].size = value,
-            (Structure::Common, 26, Width::Word) if has_vectors => state.queues[selected].vector = value,
-            (Structure::Common, 26, Width::Word) => {}
-            (Structure::Common, 28, Width::Word) => state.queues[selected].enabled = value == 1,
-            (Structure::Common, 32..=52, Width::Double) => {
-                state.queues[selected].addresses[(at as usize - 32) / 4] = value;
-            }
-            (Structure::Notify, at, Width::Word) => {
-                assert_eq!((at, state.status), (value * 4, 15), "started, and its own register");
-                state.queues[value as usize].notified += 1;
-            }
-            other => panic!("{other:?} is written"),
-        }
-    }
-
-    fn notify_multiplier(&self) -> u32 {
-        4
     }
 }
 
@@ -241,7 +84,7 @@ fn a_device_is_started_with_the_features_that_tell_of_it_and_no_other() {
     assert!(driver.look());
     let state = device.state();
     assert_eq!((state.status, state.chosen), (15, 1 << 32 | 1 << 16 | 1 << 5 | 1 << 3));
-    for queue in state.queues {
+    for queue in &state.queues {
         assert_eq!((queue.size, queue.vector, queue.enabled), (128, 0, true));
     }
     assert_eq!((state.waiting(RECEIVE), state.waiting(TRANSMIT)), (128, 0));
@@ -253,7 +96,7 @@ fn a_device_is_started_with_the_features_that_tell_of_it_and_no_other() {
     let device = Device::with(|state| (state.has_vectors, state.features) = (false, 1 << 32 | 1 << 5));
     let mut driver = device.start_with(1000, false).expect("a sound device");
     assert_eq!((driver.mtu(), driver.look(), device.state().queues[0].vector), (1500, true, 0xffff));
-    device.state().link = 0;
+    device.state().own.link = 0;
     assert!(driver.look(), "it has no status to tell");
 }
 
@@ -263,13 +106,13 @@ fn hostile_registers_are_refused_by_name() {
         ((|state| state.features = 0) as fn(&mut State), VirtioError::Legacy),
         (|state| state.features |= 1 << 33, VirtioError::BehindIommu),
         (|state| state.features &= !(1 << 5), VirtioError::NoMac),
-        (|state| state.mac = [0; 6], VirtioError::NoMac),
-        (|state| state.mac = [0xff; 6], VirtioError::NoMac),
-        (|state| state.mac[0] |= 1, VirtioError::NoMac),
-        (|state| state.mtu = 0, VirtioError::Mtu { bytes: 0 }),
-        (|state| state.mtu = 1279, VirtioError::Mtu { bytes: 1279 }),
+        (|state| state.own.mac = [0; 6], VirtioError::NoMac),
+        (|state| state.own.mac = [0xff; 6], VirtioError::NoMac),
+        (|state| state.own.mac[0] |= 1, VirtioError::NoMac),
+        (|state| state.own.mtu = 0, VirtioError::Mtu { bytes: 0 }),
+        (|state| state.own.mtu = 1279, VirtioError::Mtu { bytes: 1279 }),
         (|state| state.queue_size = 0, VirtioError::NoQueue),
-        (|state| (state.queue_size, state.mtu) = (2, 9000), VirtioError::NoQueue),
+        (|state| (state.queue_size, state.own.mtu) = (2, 9000), VirtioError::NoQueue),
         (|state| state.has_vectors = false, VirtioError::NoVector),
     ] {
         let device = Device::with(change);
@@ -289,7 +132,7 @@ fn frames_of_all_lengths_go_both_ways_around_the_rings_and_their_counters() {
     for (mtu, used, size, buffers) in
         [(1280, 1280, 256, 128), (1500, 1500, 4, 4), (2100, 2100, 8, 8), (9000, 9000, 256, 42), (65535, 9000, 3, 0)]
     {
-        let device = Device::with(|state| (state.mtu, state.queue_size) = (mtu, size));
+        let device = Device::with(|state| (state.own.mtu, state.queue_size) = (mtu, size));
         let started = device.start();
         if buffers == 0 {
             assert_eq!(started.map(|_| ()), Err(VirtioError::NoQueue), "a frame takes three descriptors");
@@ -436,7 +279,7 @@ fn a_link_comes_and_goes_and_a_device_that_stops_or_vanishes_is_told_apart() {
     let device = Device::with(|_| {});
     let mut driver = device.start().expect("a sound device");
     for link in [1, 0, 3, 2, 1] {
-        device.state().link = link;
+        device.state().own.link = link;
         assert_eq!(driver.look(), link & 1 == 1);
     }
     device.state().status |= 64;

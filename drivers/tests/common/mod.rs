@@ -1,6 +1,8 @@
 //! What tests of drivers on devices of ours share: a clock, and the machine's pages that a device reaches.
 #![allow(dead_code, reason = "no test uses all of it")]
 
+pub(crate) mod virtio;
+
 use std::collections::BTreeMap;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
