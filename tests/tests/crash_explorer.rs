@@ -29,7 +29,7 @@ fn images(program: &str, grain: Grain) -> HashSet<u64> {
 fn explore(wanted: impl Fn(&str) -> bool, states: u64, second_cuts: u64) {
     let shared = Shared::new(None, 1);
     let mut explorer = Explorer::new(&shared);
-    for group in groups().iter().filter(|group| wanted(group.name)) {
+    for group in groups().iter().filter(|group| wanted(&group.name)) {
         for scenario in &group.scenarios {
             hold(scenario.explore(&mut explorer));
         }

@@ -43,7 +43,7 @@ fn main() -> ExitCode {
     let groups = match &arguments.scenario {
         None => groups(),
         Some(name) => match named(name) {
-            Some(scenario) => vec![Group { name: "one scenario", scenarios: vec![scenario] }],
+            Some(scenario) => vec![Group { name: "one scenario".into(), scenarios: vec![scenario] }],
             None => {
                 eprintln!("'{name}' is no scenario, nor a program such as 'n2 s2: 0,1 | 1'");
                 return ExitCode::from(2);

@@ -10,14 +10,14 @@ use super::losses::LostLine;
 use super::program::{Op, Program};
 use super::repairs::{Damage, Repair};
 use super::saving::Saving;
-use super::single::Single;
+use super::single::{Single, kind};
 use super::small::Small;
 use super::stage::Grain;
 
 /// A part of what is explored.
 pub struct Group {
     /// What it is called.
-    pub name: &'static str,
+    pub name: String,
     /// Its scenarios.
     pub scenarios: Vec<Box<dyn Scenario>>,
 }
@@ -52,6 +52,17 @@ fn all(cpus: usize, writes: usize, most: u32, apart: u32, persistence: Persisten
     let program =
         |lbas: Vec<u32>| Program { small, cpus: lbas.chunks(writes).map(|own| own.iter().map(op).collect()).collect() };
     found.into_iter().map(program).collect()
+}
+
+/// The group of [`all`] such programs.
+fn every(grain: Grain, cpus: usize, writes: usize, most: u32, apart: u32, persistence: Persistence) -> Group {
+    let writes_text = if writes == 1 { "1 write".into() } else { format!("{writes} writes") };
+    let apart_text = if apart > 1 { ", map lines apart" } else { "" };
+    let step = if grain == Grain::Access { ", each access a step" } else { "" };
+    Group {
+        name: format!("{cpus} lanes x {writes_text}{}{apart_text}{step}", kind(persistence)),
+        scenarios: lanes(grain, all(cpus, writes, most, apart, persistence)),
+    }
 }
 
 /// Whether no other order of the CPUs, with the sectors named anew, comes before this one: lanes are alike.
@@ -98,34 +109,16 @@ pub fn groups() -> Vec<Group> {
         [0, 1, 2].map(|before| Box::new(Single(Saving { before, persistence })) as Box<dyn Scenario>)
     });
     vec![
-        Group { name: "saves of the configuration", scenarios: saves.collect() },
+        Group { name: "saves of the configuration".into(), scenarios: saves.collect() },
+        every(Grain::Access, 2, 1, 2, 1, Persistence::Lines),
+        every(Grain::Access, 2, 1, 2, 1, Persistence::Pieces),
+        every(Grain::Fence, 2, 2, 3, 1, Persistence::Lines),
+        every(Grain::Fence, 2, 2, 3, 1, Persistence::Pieces),
+        every(Grain::Access, 2, 1, 2, 1, Persistence::Flushes),
+        every(Grain::Fence, 2, 2, 3, 1, Persistence::Flushes),
+        every(Grain::Fence, 2, 2, 2, 16, Persistence::Lines),
         Group {
-            name: "2 lanes x 1 write, each access a step",
-            scenarios: lanes(Grain::Access, all(2, 1, 2, 1, Persistence::Lines)),
-        },
-        Group {
-            name: "2 lanes x 1 write behind a window, each access a step",
-            scenarios: lanes(Grain::Access, all(2, 1, 2, 1, Persistence::Pieces)),
-        },
-        Group { name: "2 lanes x 2 writes", scenarios: lanes(Grain::Fence, all(2, 2, 3, 1, Persistence::Lines)) },
-        Group {
-            name: "2 lanes x 2 writes behind a window",
-            scenarios: lanes(Grain::Fence, all(2, 2, 3, 1, Persistence::Pieces)),
-        },
-        Group {
-            name: "2 lanes x 1 write behind FLUSHes, each access a step",
-            scenarios: lanes(Grain::Access, all(2, 1, 2, 1, Persistence::Flushes)),
-        },
-        Group {
-            name: "2 lanes x 2 writes behind FLUSHes",
-            scenarios: lanes(Grain::Fence, all(2, 2, 3, 1, Persistence::Flushes)),
-        },
-        Group {
-            name: "2 lanes x 2 writes, map lines apart",
-            scenarios: lanes(Grain::Fence, all(2, 2, 2, 16, Persistence::Lines)),
-        },
-        Group {
-            name: "runs",
+            name: "runs".into(),
             scenarios: written(
                 Grain::Fence,
                 &[
@@ -143,7 +136,7 @@ pub fn groups() -> Vec<Group> {
             ),
         },
         Group {
-            name: "scattered commits",
+            name: "scattered commits".into(),
             scenarios: written(
                 Grain::Fence,
                 &[
@@ -166,7 +159,7 @@ pub fn groups() -> Vec<Group> {
             ),
         },
         Group {
-            name: "lanes that CPUs share, readers, drains",
+            name: "lanes that CPUs share, readers, drains".into(),
             scenarios: written(
                 Grain::Fence,
                 &[
@@ -186,7 +179,7 @@ pub fn groups() -> Vec<Group> {
             ),
         },
         Group {
-            name: "after a recovery",
+            name: "after a recovery".into(),
             scenarios: written(
                 Grain::Fence,
                 &[
@@ -201,7 +194,7 @@ pub fn groups() -> Vec<Group> {
             ),
         },
         Group {
-            name: "edits of the map",
+            name: "edits of the map".into(),
             scenarios: written(
                 Grain::Fence,
                 &[
@@ -216,29 +209,17 @@ pub fn groups() -> Vec<Group> {
                 ],
             ),
         },
-        Group { name: "a lost map line", scenarios: losses.collect() },
-        Group { name: "repairs and the rewriting of flogs", scenarios: repairs.collect() },
-        Group { name: "creation", scenarios: creations.collect() },
-        Group { name: "3 lanes x 1 write", scenarios: lanes(Grain::Fence, all(3, 1, 3, 1, Persistence::Lines)) },
-        Group {
-            name: "3 lanes x 1 write behind a window",
-            scenarios: lanes(Grain::Fence, all(3, 1, 3, 1, Persistence::Pieces)),
-        },
-        Group { name: "2 lanes x 3 writes", scenarios: lanes(Grain::Fence, all(2, 3, 3, 1, Persistence::Lines)) },
-        Group { name: "3 lanes x 2 writes", scenarios: lanes(Grain::Fence, all(3, 2, 3, 1, Persistence::Lines)) },
-        Group {
-            name: "2 lanes x 3 writes behind a window",
-            scenarios: lanes(Grain::Fence, all(2, 3, 3, 1, Persistence::Pieces)),
-        },
-        Group {
-            name: "3 lanes x 2 writes behind a window",
-            scenarios: lanes(Grain::Fence, all(3, 2, 3, 1, Persistence::Pieces)),
-        },
-        Group { name: "3 lanes x 3 writes", scenarios: lanes(Grain::Fence, all(3, 3, 3, 1, Persistence::Lines)) },
-        Group {
-            name: "3 lanes x 3 writes behind a window",
-            scenarios: lanes(Grain::Fence, all(3, 3, 3, 1, Persistence::Pieces)),
-        },
+        Group { name: "a lost map line".into(), scenarios: losses.collect() },
+        Group { name: "repairs and the rewriting of flogs".into(), scenarios: repairs.collect() },
+        Group { name: "creation".into(), scenarios: creations.collect() },
+        every(Grain::Fence, 3, 1, 3, 1, Persistence::Lines),
+        every(Grain::Fence, 3, 1, 3, 1, Persistence::Pieces),
+        every(Grain::Fence, 2, 3, 3, 1, Persistence::Lines),
+        every(Grain::Fence, 3, 2, 3, 1, Persistence::Lines),
+        every(Grain::Fence, 2, 3, 3, 1, Persistence::Pieces),
+        every(Grain::Fence, 3, 2, 3, 1, Persistence::Pieces),
+        every(Grain::Fence, 3, 3, 3, 1, Persistence::Lines),
+        every(Grain::Fence, 3, 3, 3, 1, Persistence::Pieces),
     ]
 }
 

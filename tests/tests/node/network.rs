@@ -327,6 +327,18 @@ fn accepts(frame: &[u8]) -> Option<u16> {
     (is_tcp && frame.get(47)? & 0x3f == SYN_AND_ACK).then(|| u16::from_be_bytes([frame[36], frame[37]]))
 }
 
+/// A node that serves a disk to `nqn.host`, and the name of its subsystem.
+fn serving() -> (Wired, String) {
+    let memory = Memory::new(32 * MIB);
+    let dimm = fake_machine::Dimm { base: BASE, memory, flags: 0, labels: None };
+    let hardware = Hardware { nfits: vec![nfit_of(&[dimm])], ..Hardware::default() }.memory(BASE, memory);
+    let mut wired = Wired::on(hardware, 1, "net0=10.0.2.15/24");
+    wired.booted.done("create-namespace");
+    let nqn = wired.booted.done("export pmem0s --nvme")["nqn"].as_str().expect("a name").to_owned();
+    wired.booted.done("allow nqn.host");
+    (wired, nqn)
+}
+
 /// Connects a host by name to a subsystem. Panics if it is refused.
 fn connect_host(wired: &mut Wired, nqn: &str, name: &str) -> (Client, SocketHandle) {
     let mut host = Client::new(PEER, wired.nics[0].clone());
@@ -345,13 +357,7 @@ fn connect_host(wired: &mut Wired, nqn: &str, name: &str) -> (Client, SocketHand
 #[test]
 fn a_setting_that_is_refused_or_changes_nothing_of_theirs_leaves_hosts_connected() {
     const SECRET: &str = "DHHC-1:00:MYrE3veovAyyPo/nmGBxhvD5qPbMMIwrJ/EOFEPZbEkXKOxe:";
-    let memory = Memory::new(32 * MIB);
-    let dimm = fake_machine::Dimm { base: BASE, memory, flags: 0, labels: None };
-    let hardware = Hardware { nfits: vec![nfit_of(&[dimm])], ..Hardware::default() }.memory(BASE, memory);
-    let mut wired = Wired::on(hardware, 1, "net0=10.0.2.15/24");
-    wired.booted.done("create-namespace");
-    let nqn = wired.booted.done("export pmem0s --nvme")["nqn"].as_str().expect("a name").to_owned();
-    wired.booted.done("allow nqn.host");
+    let (mut wired, nqn) = serving();
     let (mut host, handle) = connect_host(&mut wired, &nqn, "nqn.host");
     for (value, code) in [
         ("nvme.export pmem0s=x", "usage"),
@@ -383,13 +389,7 @@ fn a_setting_that_is_refused_or_changes_nothing_of_theirs_leaves_hosts_connected
 
 #[test]
 fn ten_thousand_half_open_connections_take_bounded_memory_and_an_allowed_host_connects_all_the_same() {
-    let memory = Memory::new(32 * MIB);
-    let dimm = fake_machine::Dimm { base: BASE, memory, flags: 0, labels: None };
-    let hardware = Hardware { nfits: vec![nfit_of(&[dimm])], ..Hardware::default() }.memory(BASE, memory);
-    let mut wired = Wired::on(hardware, 1, "net0=10.0.2.15/24");
-    wired.booted.done("create-namespace");
-    let nqn = wired.booted.done("export pmem0s --nvme")["nqn"].as_str().expect("a name").to_owned();
-    wired.booted.done("allow nqn.host");
+    let (mut wired, nqn) = serving();
     wired.run();
     let most = wired.booted.done("stats")["nvme"]["connections_max"].as_u64().expect("a bound");
     wired.nics[0].ends().room = 100_000;
