@@ -23,7 +23,8 @@ use spin::{Mutex, Once};
 
 use crate::persist;
 
-/// Returns nanoseconds since any moment; never goes back.
+/// Returns nanoseconds since any moment; never goes back. Who waits calls it again and again, so that a machine can do with
+/// each call what it has to do meanwhile.
 pub type NowNs = fn() -> u64;
 
 /// Waits until something holds, but no longer than `patience_ns`. Returns whether it does.

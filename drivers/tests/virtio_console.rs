@@ -250,6 +250,28 @@ fn a_peer_that_comes_anew_is_told_of_and_a_port_that_goes_is_closed() {
 }
 
 #[test]
+fn what_somebody_new_sends_is_not_taken_for_the_former_ones() {
+    let device = Device::with(|_| {});
+    let mut driver = device.open();
+    // It is told of after the driver has last looked.
+    device.state().send(RECEIVE, b"ab");
+    assert_eq!(driver.receive(), Some(b'a'));
+    device.state().tell(1, 6, 1, b"");
+    device.state().send(RECEIVE, b"new");
+    assert_eq!((driver.receive(), driver.receive(), driver.is_waiting()), (Some(b'b'), None, false));
+    assert!(!driver.rest() && driver.look() && !driver.look());
+    assert_eq!(received(&mut driver), b"new");
+    // And before.
+    device.state().send(RECEIVE, b"cd");
+    assert_eq!(driver.receive(), Some(b'c'));
+    device.state().tell(1, 6, 1, b"");
+    assert!(driver.look());
+    assert_eq!(received(&mut driver), b"", "the rest was the former one's");
+    device.state().send(RECEIVE, b"newer");
+    assert_eq!(received(&mut driver), b"newer");
+}
+
+#[test]
 fn a_cpu_halts_only_with_an_interrupt_wanted_and_nothing_waiting() {
     let device = Device::with(|_| {});
     let mut driver = device.open();

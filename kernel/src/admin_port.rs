@@ -75,7 +75,7 @@ impl ByteLink for AdminPort {
     }
 
     fn send(&mut self, bytes: &[u8]) {
-        if let Some(port) = PORT.lock().as_mut() {
+        if let Some(port) = PORT.lock().as_mut().filter(|port| !port.is_new) {
             port.device.send(bytes);
         }
     }
@@ -83,7 +83,8 @@ impl ByteLink for AdminPort {
 
 impl PartLink for AdminPort {
     fn send_part(&mut self, bytes: &[u8]) -> Option<usize> {
-        PORT.lock().as_mut()?.device.send_part(bytes)
+        // A reply to who was there before is none to somebody new.
+        PORT.lock().as_mut().filter(|port| !port.is_new)?.device.send_part(bytes)
     }
 }
 

@@ -79,6 +79,9 @@ const VECTOR: u16 = 0;
 /// The longest time that the waits of one message may take together.
 const PATIENCE_NS: u64 = 5_000_000_000;
 
+/// The time between two looks at a device that is waited for.
+const LOOK_NS: u64 = 1_000_000;
+
 /// Returns whether a function is such a device.
 #[must_use]
 pub fn is_virtio_console(function: &Function) -> bool {
@@ -244,9 +247,10 @@ pub struct ConsolePort<R> {
     taken: usize,
     /// The buffer that is gathered, and how many bytes are in it.
     gathered: Option<(u16, usize)>,
-    /// How long this message has waited for its peer, and since when it does.
+    /// How long this message has waited for its peer, since when it does, and when the device was last looked at meanwhile.
     waited_ns: u64,
     waits_since: Option<u64>,
+    looked_ns: Option<u64>,
     /// The rest of this message is dropped.
     drops: bool,
     /// The peer took nothing of the last message for too long, and nothing since.
@@ -286,6 +290,7 @@ impl<R: Registers> ConsolePort<R> {
             gathered: None,
             waited_ns: 0,
             waits_since: None,
+            looked_ns: None,
             drops: false,
             is_dead: false,
             is_new: false,
@@ -340,8 +345,19 @@ impl<R: Registers> ConsolePort<R> {
     }
 
     /// Takes in what the device says of its ports. Returns whether since the last call somebody new has come to its end of
-    /// ours: what was begun before is not theirs.
+    /// ours: what was begun before is not theirs, and what had come before is dropped.
     pub fn look(&mut self) -> bool {
+        if !self.is_new {
+            self.hear();
+            if self.is_new {
+                (self.taken, self.inbox) = (0, Vec::new());
+            }
+        }
+        core::mem::take(&mut self.is_new)
+    }
+
+    /// Takes in what the device says of its ports.
+    fn hear(&mut self) {
         if self.fault.is_none()
             && let Some(control) = &mut self.control
         {
@@ -350,7 +366,6 @@ impl<R: Registers> ConsolePort<R> {
                 Err(why) => self.fail(why),
             }
         }
-        core::mem::take(&mut self.is_new)
     }
 
     /// Takes the device out of use, for good. Its memory stays its own: it may write late.
@@ -364,6 +379,10 @@ impl<R: Registers> ConsolePort<R> {
     fn fill_inbox(&mut self) -> bool {
         // Empty buffers are no bytes; a device that sends nothing else is given up for this round.
         for _ in 0..RECEIVE_BUFFERS {
+            // Of somebody new: they are heard after `look`.
+            if self.is_new {
+                return false;
+            }
             if self.taken < self.inbox.len() {
                 return true;
             }
@@ -373,12 +392,13 @@ impl<R: Registers> ConsolePort<R> {
             self.taken = 0;
             self.inbox.clear();
             match self.incoming.take(&self.registers, &mut self.inbox) {
-                Ok(true) => {}
+                // The device tells of a peer before it sends that one's bytes.
+                Ok(true) => self.hear(),
                 Ok(false) => return false,
                 Err(why) => self.fail(why),
             }
         }
-        self.taken < self.inbox.len()
+        !self.is_new && self.taken < self.inbox.len()
     }
 
     /// Takes back buffers that were sent.
@@ -407,12 +427,16 @@ impl<R: Registers> ConsolePort<R> {
 
     /// Returns whether this message may wait on.
     fn may_wait(&mut self) -> bool {
-        if set_up::is_gone(&self.registers) {
-            self.fail(PortFault::Gone);
-        } else if set_up::needs_reset(&self.registers) {
-            self.fail(PortFault::Stopped);
-        }
         let now = (self.now_ns)();
+        // Each look exits to the hypervisor.
+        if self.looked_ns.is_none_or(|looked| now.saturating_sub(looked) >= LOOK_NS) {
+            self.looked_ns = Some(now);
+            if set_up::is_gone(&self.registers) {
+                self.fail(PortFault::Gone);
+            } else if set_up::needs_reset(&self.registers) {
+                self.fail(PortFault::Stopped);
+            }
+        }
         let since = *self.waits_since.get_or_insert(now);
         self.drops = self.is_dead || self.fault.is_some() || self.waited_ns + now.saturating_sub(since) > PATIENCE_NS;
         !self.drops
@@ -433,7 +457,7 @@ impl<R: Registers> ConsolePort<R> {
             self.outgoing.give(head, bytes, &self.registers);
         }
         self.is_dead |= core::mem::take(&mut self.drops);
-        (self.waited_ns, self.waits_since) = (0, None);
+        (self.waited_ns, self.waits_since, self.looked_ns) = (0, None, None);
     }
 
     /// Waits until the device has taken all that was sent, as long as a message may wait: before the power is turned off.

@@ -12,7 +12,7 @@ use drivers::cxl::config::is_memory_device;
 use drivers::dma::DmaPage;
 use drivers::flush::Flusher;
 use drivers::ivshmem::{Ivshmem, is_ivshmem};
-use drivers::pci::{Config, Function};
+use drivers::pci::{Config, Function, Message};
 use drivers::phys::PhysAddr;
 use drivers::shared::SharedWindow;
 use drivers::uart::{COM2, Uart};
@@ -24,7 +24,6 @@ use kernel::node::{BareMemory, FlushedRange};
 use nvdimm::error::{PciPlace, Place};
 use spin::Mutex;
 
-use crate::clock;
 use crate::cpu::{CpuIndex, Cpus, watchdog};
 use crate::firmware::Firmware;
 use crate::memory::{AddressSpace, PAGE_BYTES};
@@ -142,24 +141,16 @@ fn admin_port(
     is_one: bool,
 ) -> Option<ConsolePort<PciRegisters>> {
     let name = format!("virtio-console {}", function.address);
-    let wakes = || match (function.msix(config, space), cpus.wake_message_of_cpu_0()) {
-        (Ok(msix), Some(message)) => {
-            // SAFETY: the message is an interrupt to a CPU of ours, whose handler only returns.
-            unsafe { msix.send(0, message) };
-            true
-        }
-        (Ok(_), None) => false,
-        (Err(why), _) => {
-            log!("{name}: {why}: it is looked at every few milliseconds");
-            false
-        }
+    let wakes = || {
+        let message = cpus.wake_message_of_cpu_0();
+        message.is_some_and(|message| wakes(config, function, space, message, &name, "every few milliseconds"))
     };
     let start = || -> Result<ConsolePort<PciRegisters>, String> {
         if is_one {
             return Err("there is an admin port already".to_string());
         }
         let registers = PciRegisters::map(config, function, space).map_err(|why| why.to_string())?;
-        let device = ConsolePort::new(registers, &mut || spare_page(space), wakes(), clock::now_ns);
+        let device = ConsolePort::new(registers, &mut || spare_page(space), wakes(), watchdog::waiting_ns);
         device.map_err(|why| why.to_string())
     };
     match start() {
@@ -170,6 +161,28 @@ fn admin_port(
         Err(why) => {
             log!("{name}: left out: {why}");
             None
+        }
+    }
+}
+
+/// Has a device send its MSI-X message 0 to a CPU. Returns whether it will; if not, it is looked at so often.
+fn wakes(
+    config: &Config,
+    function: &Function,
+    space: &'static AddressSpace,
+    message: Message,
+    name: &str,
+    otherwise: &str,
+) -> bool {
+    match function.msix(config, space) {
+        Ok(msix) => {
+            // SAFETY: the message is an interrupt to a CPU of ours, whose handler only returns.
+            unsafe { msix.send(0, message) };
+            true
+        }
+        Err(why) => {
+            log!("{name}: {why}: it is looked at {otherwise}");
+            false
         }
     }
 }

@@ -12,7 +12,7 @@ use drivers::virtio::registers::PciRegisters;
 use kernel::node::network::NetworkDevice;
 use net::nic::Nic;
 
-use super::spare_page;
+use super::{spare_page, wakes};
 use crate::clock;
 use crate::cpu::Cpus;
 use crate::memory::AddressSpace;
@@ -56,17 +56,7 @@ pub(super) fn network(
 ) -> Option<NetworkDevice> {
     let name = format!("{} {}", kind.name(), function.address);
     let cpu = cpus.spread(number);
-    let wakes = || match function.msix(config, space) {
-        Ok(msix) => {
-            // SAFETY: the message is an interrupt to a CPU of ours, whose handler only returns.
-            unsafe { msix.send(0, cpus.wake_message(cpu)) };
-            true
-        }
-        Err(why) => {
-            log!("{name}: {why}: it is looked at each millisecond");
-            false
-        }
-    };
+    let wakes = || wakes(config, function, space, cpus.wake_message(cpu), &name, "each millisecond");
     let start = || -> Result<Box<dyn Nic>, String> {
         if number >= DEVICES_MAX {
             return Err(format!("there are {DEVICES_MAX} network devices already"));

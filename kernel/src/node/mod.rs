@@ -332,12 +332,18 @@ impl<M: Machine> Node<M> {
             let what = format_args!("stays disabled: enable-namespace serves it");
             self.tell(Severity::Info, Kind::Namespace, &slot.namespace.id, what);
         } else {
-            self.open(place);
+            self.attach_slot(place);
         }
     }
 
-    /// Opens a namespace that is not open.
+    /// Opens a namespace that is not open. Its findings have been told.
     fn open(&mut self, place: SlotPlace) {
+        self.attach_slot(place);
+        self.is_told();
+    }
+
+    /// Opens a namespace that is not open. The caller calls [`Node::is_told`] when all are.
+    fn attach_slot(&mut self, place: SlotPlace) {
         let region = &self.regions[place.region];
         let namespace = &region.namespaces[place.namespace].namespace;
         let start = self.machine.now_ns();
@@ -352,7 +358,6 @@ impl<M: Machine> Node<M> {
             self.unclean_shutdowns += 1;
         }
         self.regions[place.region].namespaces[place.namespace].state = state;
-        self.is_told();
     }
 
     fn at(&self, place: SlotPlace) -> &NamespaceSlot {

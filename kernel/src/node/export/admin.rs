@@ -55,8 +55,9 @@ impl<M: Machine> Node<M> {
     /// # Errors
     /// As [`ExportAdmin::export_nvme`].
     pub(in crate::node) fn serve_by_nvme(&self, dev: &str, nqn: Option<&str>) -> Result<NvmeExport, AdminError> {
-        self.check_served(dev, nqn)?;
-        let nqn = self.nvme.export(self.disk(dev)?, nqn)?.to_string();
+        let disk = self.disk(dev)?;
+        self.check_network(dev)?;
+        let nqn = self.nvme.export(disk, nqn)?.to_string();
         Ok(NvmeExport { dev: dev.into(), nqn, addresses: self.networks.addresses(), port: PORT })
     }
 
@@ -66,10 +67,15 @@ impl<M: Machine> Node<M> {
     /// Why it cannot, whatever else is served.
     pub(in crate::node) fn check_served(&self, dev: &str, nqn: Option<&str>) -> Result<(), AdminError> {
         let disk = self.disk(dev)?;
-        if self.networks.count() == 0 {
-            return Err(AdminError::failed(format!("{dev}: there is no network: run-qemu.sh --net NETDEV adds one")));
-        }
+        self.check_network(dev)?;
         Nvme::check(disk, nqn).map(|_| ())
+    }
+
+    fn check_network(&self, dev: &str) -> Result<(), AdminError> {
+        match self.networks.count() {
+            0 => Err(AdminError::failed(format!("{dev}: there is no network: run-qemu.sh --net NETDEV adds one"))),
+            _ => Ok(()),
+        }
     }
 
     /// Ends that.

@@ -133,6 +133,7 @@ impl<M: Machine> Node<M> {
         for region in &mut self.regions {
             region.namespaces.sort_by_key(|slot| slot.namespace.id);
         }
+        self.is_told();
     }
 }
 
