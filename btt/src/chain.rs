@@ -148,8 +148,7 @@ pub(crate) fn find_all<M: Medium>(media: &M, version: Version, parent: Uuid) -> 
     if remaining < ARENA_MIN_BYTES {
         return Err(OpenError::TooSmall { bytes });
     }
-    // Only the last arena is below 512 GiB on media as they are made. A few more do no harm; many would cost memory.
-    let most = bytes / ARENA_MAX_BYTES + 16;
+    let most = arenas_max(bytes);
     let mut all: Vec<FoundArena> = Vec::new();
     let mut at = start;
     loop {
@@ -203,8 +202,22 @@ pub(crate) fn find_all<M: Medium>(media: &M, version: Version, parent: Uuid) -> 
     }
 }
 
-/// Where the copy of an arena's lost info block is: in the arena's last page, which is 512 GiB on, or the namespace's
-/// last whole page.
+/// The most arenas of a medium that are followed. Only the last one is below 512 GiB on media as they are made: a few more do
+/// no harm, and many would cost memory.
+#[must_use]
+pub const fn arenas_max(bytes: u64) -> u64 {
+    bytes / ARENA_MAX_BYTES + 16
+}
+
+/// Where the copy of a lost info block is, of an arena at `at` with `remaining` bytes from there on, at least
+/// [`ARENA_MIN_BYTES`]: in the arena's last page, which is 512 GiB on, or the namespace's last whole page.
+#[must_use]
+pub const fn backup_at(at: NsOffset, remaining: u64) -> NsOffset {
+    let most = if remaining < ARENA_MAX_BYTES { remaining } else { ARENA_MAX_BYTES };
+    at.plus(most / PAGE_BYTES * PAGE_BYTES - PAGE_BYTES)
+}
+
+/// The sound copy of a lost info block, if there is one.
 fn find_backup<M: Medium>(
     media: &M,
     version: Version,
@@ -212,8 +225,7 @@ fn find_backup<M: Medium>(
     at: NsOffset,
     remaining: u64,
 ) -> Result<Option<NsOffset>, MediaError> {
-    let end = remaining.min(ARENA_MAX_BYTES) / PAGE_BYTES * PAGE_BYTES;
-    let copy = at.plus(end - PAGE_BYTES);
+    let copy = backup_at(at, remaining);
     match read_raw(media, copy) {
         Ok(raw) => Ok(InfoBlock::decode(&raw, version, parent, remaining).is_ok().then_some(copy)),
         // The copy is lost as well: the caller reports the primary.

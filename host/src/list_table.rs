@@ -76,13 +76,12 @@ fn table(heading: &[&str], rows: Vec<Vec<String>>) -> String {
     }
     let columns = (0..heading.len()).filter(|column| rows.iter().any(|row| !row[*column].is_empty()));
     let columns: Vec<usize> = columns.collect();
-    let width = |column: usize| {
-        let widest = rows.iter().map(|row| row[column].chars().count()).max();
-        widest.unwrap_or(0).max(heading[column].len())
-    };
     let heading: Vec<String> = heading.iter().map(|text| (*text).to_owned()).collect();
+    let width = |column: usize| std::iter::once(&heading).chain(&rows).map(|row| row[column].chars().count()).max();
+    let widths: Vec<usize> = columns.iter().map(|&column| width(column).unwrap_or(0)).collect();
     let line = |row: &Vec<String>| {
-        let line: String = columns.iter().map(|&column| format!("{:<1$}  ", row[column], width(column))).collect();
+        let cells = columns.iter().zip(&widths);
+        let line: String = cells.map(|(&column, width)| format!("{:<width$}  ", row[column])).collect();
         format!("{}\n", line.trim_end())
     };
     std::iter::once(&heading).chain(&rows).map(line).collect()

@@ -6,7 +6,6 @@
 use std::env;
 use std::fs;
 use std::io::{self, IsTerminal, Read, Write};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{self, Command, ExitCode, ExitStatus};
@@ -451,13 +450,8 @@ fn dump(it: &Ask, file: Option<&Path>) -> Result<u8, Failure> {
     })?;
     let text = format!("{dump:#}\n");
     let Some(file) = file else { return put(text.as_bytes()).map(|()| 0) };
-    let written = new(file).and_then(|mut out| out.write_all(text.as_bytes()));
+    let written = media_dump::new_file(file).and_then(|mut out| out.write_all(text.as_bytes()));
     written.map(|()| 0).map_err(|error| Failure(FAILED, format!("{}: {error}", file.display())))
-}
-
-/// A file that is not there yet, this user's alone.
-fn new(file: &Path) -> io::Result<fs::File> {
-    fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)
 }
 
 fn dump_media(media: &Path, label: Option<u64>, file: Option<&Path>) -> Result<u8, Failure> {
@@ -465,7 +459,7 @@ fn dump_media(media: &Path, label: Option<u64>, file: Option<&Path>) -> Result<u
     let medium = fs::File::open(media).map_err(|error| at(media, &error))?;
     let mut out: Box<dyn Write> = match file {
         None => Box::new(io::stdout().lock()),
-        Some(file) => Box::new(new(file).map_err(|error| at(file, &error))?),
+        Some(file) => Box::new(media_dump::new_file(file).map_err(|error| at(file, &error))?),
     };
     let mut out = io::BufWriter::new(&mut out);
     let written = media_dump::take(&medium, label, &mut out).map_err(|error| at(media, &error));

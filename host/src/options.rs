@@ -249,6 +249,12 @@ impl Ask {
         let mut others = Vec::new();
         let mut rest = words.drain(..);
         while let Some(word) = rest.next() {
+            if word == "--" {
+                // What follows are no options, whosever.
+                others.push(word);
+                others.extend(rest.by_ref());
+                break;
+            }
             let (name, value) = match word.split_once('=') {
                 Some((name, value)) => (name, Some(value.to_owned())),
                 None => (word.as_str(), None),
@@ -353,6 +359,7 @@ mod tests {
             ("config --socket=s save --timeout=3 -f", &["save", "-f"]),
             ("list -N --json --socket s --timeout 3", &["-N"]),
             ("admin --timeout 3 read --socket s pmem0s 0", &["read", "pmem0s", "0"]),
+            ("admin --socket s help --timeout 3 -- --timeout", &["help", "--", "--timeout"]),
         ] {
             let mut verb = Cli::try_parse_from(words(line)).unwrap().verb;
             let (Verb::Config { ask, words } | Verb::List { ask, options: words, .. } | Verb::Admin { ask, words }) =

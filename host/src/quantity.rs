@@ -8,7 +8,7 @@ use service::error::AdminError;
 
 /// The most that a size may be, in bytes: more than a PC can address is a slip, and sums of sizes stay far from an
 /// overflow.
-const BYTES_MAX: u64 = 1 << 50;
+pub(crate) const BYTES_MAX: u64 = 1 << 50;
 
 /// The name of what is read, for the grammar's errors: the command line names it already.
 const IT: &str = "it";

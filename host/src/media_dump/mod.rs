@@ -11,11 +11,15 @@
 //! |---|---|
 //! | first | an object of JSON: `untorn_media_dump` (1, the form), `untornctl`, `bytes` (the medium's), `label_bytes` (of these the label area's, at the end), `pieces` and `left_out`, for people |
 //! | `extent AT BYTES` | so many bytes of the medium follow, from byte AT on, and an LF |
+//! | `lost AT BYTES` | so many bytes from byte AT on could not be read, and are taken for zero |
 //! | `end COUNT` | the last one: there were so many extents |
 //!
 //! Extents come in any order, and have at most [`EXTENT_BYTES_MAX`] bytes each. What no extent has is zero.
 
+use std::fs::{File, OpenOptions};
 use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
 
 mod load;
 mod pieces;
@@ -31,11 +35,11 @@ const FORMAT: u64 = 1;
 /// The most bytes of an extent.
 pub const EXTENT_BYTES_MAX: u64 = 1 << 16;
 
-/// The most that the first line, and any other one, may have.
-const LINE_BYTES_MAX: u64 = 16 << 20;
+/// The most that the first line may have.
+const HEAD_BYTES_MAX: u64 = 16 << 20;
 
-/// The most bytes of a medium, as everywhere on the command line.
-const MEDIUM_BYTES_MAX: u64 = 1 << 50;
+/// The most that any other line may have.
+const LINE_BYTES_MAX: u64 = 64;
 
 /// Why a dump could not be made, or no medium be made of it.
 #[derive(Debug)]
@@ -77,6 +81,14 @@ impl std::fmt::Display for MediaDumpError {
 
 impl std::error::Error for MediaDumpError {}
 
+/// Makes a file that is not there yet, this user's alone.
+///
+/// # Errors
+/// The operating system's; one that is there is left alone.
+pub fn new_file(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
+}
+
 /// The operating system's error for a `what`.
 fn io(what: &'static str) -> impl FnOnce(io::Error) -> MediaDumpError {
     move |why| MediaDumpError::Io(what, why)
@@ -109,7 +121,7 @@ mod tests {
 
     #[test]
     fn a_dump_becomes_a_medium_and_a_damaged_one_does_not() {
-        let whole = format!("{HEAD}extent 4096 3\nabc\nextent 0 1\nz\nend 2\n");
+        let whole = format!("{HEAD}extent 4096 3\nabc\nlost 5000 512\nextent 0 1\nz\nend 2\n");
         let medium = loaded("whole", whole.as_bytes()).unwrap();
         assert_eq!((medium.len(), &medium[..2], &medium[4095..4100]), (8192, &b"z\0"[..], &b"\0abc\0"[..]));
         for cut in 0..whole.len() {
@@ -123,7 +135,10 @@ mod tests {
             (format!("{HEAD}extent 0 3\nabcend 1\n"), "longer than it says"),
             (format!("{HEAD}extend 0 3\nabc\nend 1\n"), "\"extend 0 3\""),
             (format!("{HEAD}end 0\nmore"), "something follows"),
+            (format!("{HEAD}lost 8190 3\nend 0\n"), "past the medium's end"),
+            (format!("{HEAD}extent 0 3{}\nabc\nend 1\n", " ".repeat(64)), "a line is too long"),
             ("{\"untorn_media_dump\":2}\n".into(), "form 2"),
+            ("{\"untorn_media_dump\":0}\n".into(), "begins otherwise"),
             ("{\"untorn_media_dump\":1,\"bytes\":1125899906842625}\n".into(), "too many bytes"),
             ("[]\nend 0\n".into(), "begins otherwise"),
             (String::new(), "it ends"),

@@ -4,25 +4,21 @@
 //! where data are: all of that arena but its info block is left out.
 
 use std::fs::File;
-use std::io;
 use std::os::unix::fs::FileExt as _;
 
+use btt::chain::{arenas_max, backup_at};
 use btt::info_block::{InfoBlock, Version};
-use btt::layout::{
-    ARENA_MAX_BYTES, ARENA_MIN_BYTES, FLOG_GROUP_BYTES, MAP_ENTRY_BYTES, PAGE_BYTES, RawInfoBlock, SIGNATURE,
-};
+use btt::layout::{ARENA_MIN_BYTES, FLOG_GROUP_BYTES, MAP_ENTRY_BYTES, PAGE_BYTES, RawInfoBlock, SIGNATURE};
+use btt::media::NsOffset;
 use nvdimm::finding::Findings;
 use nvdimm::identity::DeviceHandle;
-use nvdimm::label::{self, Claim, LabelError, LabelFlags, LabelSource, Labels};
+use nvdimm::label::{self, Claim, INDEX_SIGNATURE, LabelError, LabelFlags, LabelSource, Labels};
 use uuid::Uuid;
 use zerocopy::{FromZeros as _, IntoBytes as _};
 
 /// The sizes that a label area is looked for with: QEMU's least, in steps, to the most that is supported.
 const AREA_BYTES: std::ops::RangeInclusive<u64> = 128 << 10..=16 << 20;
 const AREA_STEP: usize = 4 << 10;
-
-/// How an index block begins.
-const INDEX_SIGNATURE: [u8; 16] = *b"NAMESPACE_INDEX\0";
 
 /// Any handle will do: a file is one DIMM.
 const DIMM: DeviceHandle = DeviceHandle(1);
@@ -51,14 +47,13 @@ pub struct Pieces {
 
 impl Pieces {
     /// Looks at a medium of so many bytes. Its label area is `label_bytes` large; without that it is looked for.
-    ///
-    /// # Errors
-    /// Those of the operating system. The label area is no larger than the medium.
-    pub fn of(file: &File, bytes: u64, label_bytes: Option<u64>) -> io::Result<Self> {
+    /// The label area is no larger than the medium. What cannot be read is not sound.
+    #[must_use]
+    pub fn of(file: &File, bytes: u64, label_bytes: Option<u64>) -> Self {
         let mut found = Self::default();
         let labels = match label_bytes {
             Some(area) => area_of(file, bytes, area),
-            None => look_for_labels(file, bytes)?,
+            None => look_for_labels(file, bytes),
         };
         found.label_bytes = labels.as_ref().map_or(0, |(area, _)| *area);
         let data = bytes - found.label_bytes;
@@ -67,7 +62,7 @@ impl Pieces {
         }
         match labels.map(|(_, labels)| labels) {
             None | Some(Labels::None | Labels::Blank { .. }) => {
-                if !found.add_btt(file, "namespace", 0..data, Version::V1_1)? {
+                if !found.add_btt(file, "namespace", 0..data, Version::V1_1) {
                     found.left_out.push("the medium: there is no BTT, so nothing tells what is no data".into());
                 }
             }
@@ -76,11 +71,11 @@ impl Pieces {
             }
             Some(Labels::Valid(set)) => {
                 for it in set.labels {
-                    found.add_namespace(file, data, &it)?;
+                    found.add_namespace(file, data, &it);
                 }
             }
         }
-        Ok(found)
+        found
     }
 
     fn add(&mut self, at: u64, bytes: u64, what: impl Into<String>) {
@@ -88,7 +83,7 @@ impl Pieces {
     }
 
     /// Adds what a label leads to.
-    fn add_namespace(&mut self, file: &File, data: u64, label: &label::Label) -> io::Result<()> {
+    fn add_namespace(&mut self, file: &File, data: u64, label: &label::Label) {
         let name = format!("namespace {}", label.uuid);
         let version = match label.claim {
             Claim::None | Claim::Btt => Some(Version::V1_1),
@@ -100,36 +95,34 @@ impl Pieces {
             _ if label.flags.contains(LabelFlags::LOCAL) => "it is behind windows, perhaps in several extents",
             _ if label.labels != 1 => "it is interleaved, and this is one of its DIMMs",
             _ if end > data => "its label leads past the medium's end",
-            Some(version) if self.add_btt(file, &name, label.dpa..end, version)? => return Ok(()),
+            Some(version) if self.add_btt(file, &name, label.dpa..end, version) => return,
             _ => "it has no BTT, so all of it may be data",
         };
         self.left_out.push(format!("{name}: {why}"));
-        Ok(())
     }
 
     /// Adds the BTT in a namespace; returns whether there is one.
-    fn add_btt(&mut self, file: &File, name: &str, space: std::ops::Range<u64>, version: Version) -> io::Result<bool> {
+    fn add_btt(&mut self, file: &File, name: &str, space: std::ops::Range<u64>, version: Version) -> bool {
         let bytes = space.end - space.start;
-        let most = bytes / ARENA_MAX_BYTES + 16;
         let mut at = version.initial_offset().0;
-        for arena in 0..most {
+        for arena in 0..arenas_max(bytes) {
             let left = bytes.saturating_sub(at);
             if left < ARENA_MIN_BYTES {
                 // Too small for one, or the end.
-                return Ok(arena > 0);
+                return arena > 0;
             }
             let start = space.start + at;
-            // As btt's own search has it: the arena's last page, or the namespace's last whole one.
-            let copy_at = start + left.min(ARENA_MAX_BYTES) / PAGE_BYTES * PAGE_BYTES - PAGE_BYTES;
-            let first = info_at(file, start)?;
+            let NsOffset(copy_at) = backup_at(NsOffset(start), left);
+            let first = info_at(file, start);
             // A damaged one may tell of a copy elsewhere.
-            let own_copy =
-                start.checked_add(first.info2off.get()).filter(|at| *at > start && *at <= space.end - PAGE_BYTES);
+            let is_elsewhere = |at: &u64| *at > start && *at <= space.end - PAGE_BYTES;
+            let own_copy = start.checked_add(first.info2off.get()).filter(is_elsewhere);
+            let own_copy = own_copy.filter(|_| first.signature == SIGNATURE);
             let mut places = vec![(start, first)];
-            for at in [Some(copy_at), own_copy].into_iter().flatten() {
-                places.push((at, info_at(file, at)?));
-            }
-            let sound = places.iter().find_map(|(_, raw)| decode(raw, version, left));
+            places.extend([Some(copy_at), own_copy].into_iter().flatten().map(|at| (at, info_at(file, at))));
+            // A copy is of this arena if it says that it stands there.
+            let is_of = |at: u64, info: &InfoBlock| at == start || start + info.geometry.info2off == at;
+            let sound = places.iter().find_map(|(at, raw)| decode(raw, version, left).filter(|info| is_of(*at, info)));
             let it = format!("{name}, arena {arena}");
             let Some(info) = sound else {
                 let before = self.pieces.len();
@@ -140,7 +133,7 @@ impl Pieces {
                 if is_one {
                     self.left_out.push(format!("{it}: neither info block is sound, so nothing tells where its map is"));
                 }
-                return Ok(is_one);
+                return is_one;
             };
             // Judged to lie in the arena and to share no byte.
             let geometry = info.geometry;
@@ -150,18 +143,22 @@ impl Pieces {
             self.add(start + geometry.logoff, flog * FLOG_GROUP_BYTES, format!("{it}: flog"));
             self.add(start + geometry.info2off, PAGE_BYTES, format!("{it}: info block's copy"));
             if geometry.nextoff == 0 {
-                break;
+                return true;
             }
             at += geometry.nextoff;
         }
-        Ok(true)
+        self.left_out.push(format!("{name}: it has more arenas than there is room for"));
+        true
     }
 }
 
-fn info_at(file: &File, at: u64) -> io::Result<RawInfoBlock> {
+/// The bytes where an info block is to be: zeroes, if they cannot be read.
+fn info_at(file: &File, at: u64) -> RawInfoBlock {
     let mut raw = RawInfoBlock::new_zeroed();
-    file.read_exact_at(raw.as_mut_bytes(), at)?;
-    Ok(raw)
+    match file.read_exact_at(raw.as_mut_bytes(), at) {
+        Ok(()) => raw,
+        Err(_) => RawInfoBlock::new_zeroed(),
+    }
 }
 
 /// The info block in these bytes, whosever it is.
@@ -177,19 +174,19 @@ fn area_of(file: &File, bytes: u64, area: u64) -> Option<(u64, Labels)> {
 }
 
 /// The label area at the medium's end, if one begins there that is sound.
-fn look_for_labels(file: &File, bytes: u64) -> io::Result<Option<(u64, Labels)>> {
+fn look_for_labels(file: &File, bytes: u64) -> Option<(u64, Labels)> {
     for area in AREA_BYTES.step_by(AREA_STEP).take_while(|area| *area < bytes) {
         let mut begins = [0; INDEX_SIGNATURE.len()];
-        file.read_exact_at(&mut begins, bytes - area)?;
+        let is_read = file.read_exact_at(&mut begins, bytes - area).is_ok();
         // Of the usual size, one whose first index block is damaged is found by its second one, too.
-        if begins != INDEX_SIGNATURE && area != *AREA_BYTES.start() {
+        if !(is_read && begins == *INDEX_SIGNATURE) && area != *AREA_BYTES.start() {
             continue;
         }
         if let Some(found @ (_, Labels::Valid(_))) = area_of(file, bytes, area) {
-            return Ok(Some(found));
+            return Some(found);
         }
     }
-    Ok(None)
+    None
 }
 
 /// A label area in a file.

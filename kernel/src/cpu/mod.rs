@@ -250,8 +250,8 @@ impl Idle {
         }
     }
 
-    /// Halts until there may be work: a UART or the admin port received a byte, a consumer rang, a frame came, work is due, or [`HALT_NS`] have
-    /// passed. An interrupt since the caller's last poll ends the halt at once.
+    /// Halts until there may be work: a UART or the admin port received a byte, a consumer rang, a frame came, work is due, or
+    /// [`HALT_NS`] have passed. An interrupt since the caller's last poll ends the halt at once.
     fn halt_briefly(&mut self) {
         let due = self.cpus.workers.background().map_or(u64::MAX, |background| background.due_ns(CpuIndex(0)));
         self.timer.end_halt_at(due.min(clock::now_ns() + self.cpus.halt_ns));

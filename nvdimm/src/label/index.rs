@@ -10,7 +10,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::fletcher::fletcher64;
 
-const SIGNATURE: &[u8; 16] = b"NAMESPACE_INDEX\0";
+/// How an index block begins.
+pub const SIGNATURE: &[u8; 16] = b"NAMESPACE_INDEX\0";
 /// Index blocks are multiples of this.
 const INDEX_ALIGN: u64 = 256;
 const HEADER_BYTES: u64 = 72;

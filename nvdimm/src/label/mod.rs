@@ -21,7 +21,7 @@ use core::fmt;
 
 pub use fault::Fault;
 pub(crate) use index::index_bytes;
-pub use index::{IndexBlock, IndexFault, LabelVersion};
+pub use index::{IndexBlock, IndexFault, LabelVersion, SIGNATURE as INDEX_SIGNATURE};
 pub use slot::{Claim, Label, LabelFault, LabelFlags};
 
 use crate::finding::{Findings, Place};
