@@ -1,5 +1,5 @@
 //! A socket at which programs ask a running appliance for commands: one at a time, and beside it, one after the other, those
-//! that only look. The client that has had the least of
+//! that only look, and those that are one step on another block device. The client that has had the least of
 //! the appliance's time is next, and of equal ones the first. A client that has asked for nothing for a while counts as one
 //! that has had as much as the client that was served last (start-time fair queueing), and a client that connects as one that
 //! has had as much as those that have gone. So what one client asks for again and again keeps another one waiting for one of
@@ -68,8 +68,8 @@ pub struct Request {
     pub line: String,
     /// Its id, which the reply has, too.
     id: Option<RequestId>,
-    /// Whether it changes nothing, and is soon done.
-    pub only_looks: bool,
+    /// What it may go beside.
+    pub beside: Beside,
     /// How it ends the machine when it is carried out, if it does.
     pub ends: Option<Ended>,
     stream: Arc<UnixStream>,
@@ -101,13 +101,73 @@ impl Request {
     }
 }
 
+/// Which commands under way a request may go beside (`service::console::beside`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Beside {
+    /// None: it waits for their end.
+    None,
+    /// Those that do not have this block device in hand: it is one step on that.
+    OtherDevices(String),
+    /// All of them: it only looks.
+    All,
+}
+
+impl Beside {
+    /// What this request may go beside, if we know what is asked for.
+    fn of(request: Option<&AnyRequest>) -> Self {
+        match request {
+            Some(request) if request.only_looks() => Self::All,
+            Some(request) => request.steps_on().map_or(Self::None, |device| Self::OtherDevices(device.into())),
+            None => Self::None,
+        }
+    }
+}
+
+/// What the appliance is busy with.
+#[derive(Debug)]
+pub struct Busy {
+    /// For those that wait.
+    pub why: String,
+    /// The command, if we know it.
+    pub command: Option<String>,
+    /// Whether a request that only looks may go beside it.
+    pub looks: bool,
+    /// Whether one that is one step may.
+    pub steps: bool,
+}
+
+impl Busy {
+    /// Whether the command may have that block device in hand, or others of its region: then the request would wait in the
+    /// appliance, and what comes after it here.
+    fn may_have_in_hand(&self, device: &str) -> bool {
+        let Some(command) = &self.command else { return true };
+        let words = command.split(|c: char| !c.is_ascii_alphanumeric());
+        words.filter_map(region_number).any(|number| Some(number) == region_number(device))
+    }
+
+    fn lets_pass(&self, request: &Request) -> bool {
+        match &request.beside {
+            Beside::None => false,
+            Beside::OtherDevices(device) => self.steps && !self.may_have_in_hand(device),
+            Beside::All => self.looks,
+        }
+    }
+}
+
+/// The number of the region in the name of a region, of a namespace or of a block device, as text: a word, then digits.
+fn region_number(name: &str) -> Option<&str> {
+    let digits = name.trim_start_matches(|c: char| c.is_ascii_alphabetic());
+    let end = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
+    (digits.len() < name.len() && end > 0).then_some(&digits[..end])
+}
+
 /// What the appliance is free for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub enum Free<'a> {
     /// Any request.
     All,
-    /// One that only looks: with this it is busy.
-    Looks(&'a str),
+    /// What may go beside this.
+    Beside(&'a Busy),
     /// None.
     Nothing(&'a str),
 }
@@ -145,7 +205,7 @@ impl Requests {
         self.collect();
         let may = |request: &Request| match free {
             Free::All => true,
-            Free::Looks(_) => request.only_looks,
+            Free::Beside(busy) => busy.lets_pass(request),
             Free::Nothing(_) => false,
         };
         let ready = self.waiting.iter().enumerate().filter(|(_, request)| may(request));
@@ -155,9 +215,13 @@ impl Requests {
             self.floor = request.spent;
             return Some(request);
         }
-        let (Free::Looks(busy) | Free::Nothing(busy)) = free else { return None };
+        let why = match free {
+            Free::All => return None,
+            Free::Beside(busy) => &busy.why,
+            Free::Nothing(why) => why,
+        };
         while let Some(request) = self.waiting.pop_front_if(|request| request.since.elapsed() >= self.patience) {
-            let why = format!("{busy}: nothing was done in {} s, please ask again", self.patience.as_secs_f64());
+            let why = format!("{why}: nothing was done in {} s, please ask again", self.patience.as_secs_f64());
             let reply = reply_of(request.mode, request.id.as_ref(), &Err(AdminError::busy(why)));
             let reply = ReplyText::parse(request.mode, reply.as_bytes()).ok();
             request.answer(reply);
@@ -431,11 +495,9 @@ impl Client<'_> {
     ) -> Option<Answer> {
         let (answer, answered) = sync_channel(1);
         let (since, stream) = (Instant::now(), Arc::clone(self.stream));
-        let only_looks = request.is_some_and(AnyRequest::only_looks);
+        let beside = Beside::of(request);
         let ends = request.and_then(AnyRequest::ends_machine);
-        self.sender
-            .send(Request { mode, line, id, only_looks, ends, stream, since, begun: None, spent, answer })
-            .ok()?;
+        self.sender.send(Request { mode, line, id, beside, ends, stream, since, begun: None, spent, answer }).ok()?;
         signal(self.wake);
         answered.recv().ok()
     }
@@ -534,7 +596,7 @@ mod tests {
     use std::thread::spawn;
     use std::time::Duration;
 
-    use super::{ADMIN_CLIENTS_MAX, Bounds, CHARGE_MAX, Free, ReplyText, Requests, listen_with};
+    use super::{ADMIN_CLIENTS_MAX, Beside, Bounds, Busy, CHARGE_MAX, Free, ReplyText, Requests, listen_with};
 
     /// A socket that is gone when the test is, and an appliance that answers each line with itself.
     fn socket(name: &str, idle: Duration) -> (PathBuf, Requests) {
@@ -743,14 +805,59 @@ mod tests {
         }
         collect(&mut requests, 4);
         let mut looked = Vec::new();
-        while let Some(request) = requests.next(Free::Looks("a check runs")) {
-            assert!(request.only_looks);
+        let check = busy("check-namespace namespace0.0");
+        while let Some(request) = requests.next(Free::Beside(&check)) {
+            assert_eq!(request.beside, Beside::All);
             looked.push(request.line);
         }
         looked.sort();
         assert_eq!(looked, ["stats --prometheus", "status"]);
         assert!(requests.next(Free::Nothing("it starts")).is_none());
         assert_eq!(answer(&mut requests, 2).len(), 2);
+    }
+
+    #[test]
+    fn a_command_may_have_the_devices_of_the_regions_that_it_names_in_hand() {
+        for (command, device) in [
+            ("bench pmem1s", "pmem1s"),
+            ("check-namespace namespace1.0 -R", "pmem1.2s"),
+            ("create-namespace -f -r region12", "ndblk12.0s"),
+            ("{\"command\":\"check-namespace\",\"namespace\":\"btt1.0\"}", "pmem1s"),
+        ] {
+            assert!(busy(command).may_have_in_hand(device), "{command}: {device}");
+            assert!(!busy(command).may_have_in_hand("pmem2s"), "{command}");
+        }
+        assert!(!busy("trim pmem1s 0x2 100000").may_have_in_hand("pmem100000s"), "numbers are none");
+        assert!(Busy { command: None, ..busy("") }.may_have_in_hand("pmem0s"), "typed by a person");
+    }
+
+    #[test]
+    fn a_step_on_a_device_of_another_region_passes_a_command_that_names_its_own() {
+        let (path, mut requests) = socket("steps", Duration::from_secs(60));
+        let lines = [
+            "write pmem0s 1 --fill 2",
+            "write pmem0.1s 1 --fill 2",
+            "write pmem1s 1 --fill 2",
+            "write pmem1s 1 --fill 2 --count 33",
+            "bench pmem1s",
+            "read pmem1s 0 32",
+            "read pmem1s 0 33",
+        ];
+        let mut clients: Vec<UnixStream> = lines.iter().map(|_| connect(&path)).collect();
+        for (client, line) in clients.iter_mut().zip(lines) {
+            client.write_all(format!("{line}\n").as_bytes()).unwrap();
+        }
+        collect(&mut requests, lines.len());
+        let mut passed = Vec::new();
+        let check = busy("check-namespace namespace0.0 -R");
+        assert!(requests.next(Free::Beside(&Busy { steps: false, ..busy("trim pmem0s 0 100000") })).is_none());
+        while let Some(request) = requests.next(Free::Beside(&check)) {
+            assert_eq!(request.beside, Beside::OtherDevices("pmem1s".into()));
+            passed.push(request.line);
+        }
+        passed.sort();
+        assert_eq!(passed, ["read pmem1s 0 32", "write pmem1s 1 --fill 2"]);
+        assert_eq!(answer(&mut requests, 5).len(), 5);
     }
 
     #[test]
@@ -764,6 +871,11 @@ mod tests {
         assert!(!request.is_abandoned(), "it waits for its reply");
         drop(client);
         assert!(request.is_abandoned());
+    }
+
+    /// A command is under way, and nothing beside it.
+    fn busy(command: &str) -> Busy {
+        Busy { why: "a command runs".into(), command: Some(command.into()), looks: true, steps: true }
     }
 
     /// Serves the request that is next, which takes all of the time that is charged. Returns it.
@@ -857,7 +969,7 @@ mod tests {
         let mut asked = Vec::new();
         let mut answer_until = |requests: &mut Requests, done: &dyn Fn(&[String]) -> bool| {
             while !done(&asked) {
-                while let Some(request) = requests.next(Free::Looks("it is busy")) {
+                while let Some(request) = requests.next(Free::Beside(&busy("bench pmem0s"))) {
                     let number = asked.len() + 1;
                     let event = concat!(
                         r#""time":1.5,"severity":"info","kind":"host","where":"nqn.x","what":"connected","#,

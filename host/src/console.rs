@@ -22,7 +22,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGWINCH};
 use signal_hook::flag;
 use signal_hook::low_level::pipe;
 
-use crate::admin::{Free, Request, Requests};
+use crate::admin::{Beside, Busy, Free, Request, Requests};
 use crate::appliance::{ApplianceError, ApplianceProcess};
 use crate::beside::{self, Replies};
 use crate::deadline::Deadline;
@@ -286,8 +286,7 @@ pub fn join(
             let free = match (&busy, &unsent) {
                 (_, Some(unsent)) => Free::Nothing(unsent),
                 (None, None) => Free::All,
-                (Some((busy, true)), None) => Free::Looks(busy),
-                (Some((busy, false)), None) => Free::Nothing(busy),
+                (Some(busy), None) => Free::Beside(busy),
             };
             if let Some(request) = requests.next(free) {
                 match by_port {
@@ -337,7 +336,9 @@ struct Work {
     typed: Option<Instant>,
     /// A program's request that is not answered.
     asked: Option<Asked>,
-    /// One beside it, that only looks.
+    /// One beside it, that is one step on a block device.
+    stepped: Option<Asked>,
+    /// One beside both, that only looks.
     looked: Option<Asked>,
     /// The number of the last one.
     number: u32,
@@ -395,21 +396,29 @@ impl Work {
         // 0 is nobody's.
         self.number = self.number.checked_add(1).unwrap_or(1);
         let bytes = beside::request(request.mode, self.number, &request.line);
-        let place = if request.only_looks { &mut self.looked } else { &mut self.asked };
+        let place = match request.beside {
+            Beside::None => &mut self.asked,
+            Beside::OtherDevices(_) => &mut self.stepped,
+            Beside::All => &mut self.looked,
+        };
         let line = request.line.clone();
         *place = Some(Asked { number: self.number, way, request: Some(request), line, since: Instant::now() });
         bytes
     }
 
+    /// The requests that are not answered.
+    fn unanswered(&self) -> impl Iterator<Item = &Asked> {
+        [&self.asked, &self.stepped, &self.looked].into_iter().flatten()
+    }
+
     /// The number of the request that is not answered for the longest time.
     fn oldest(&self) -> Option<u32> {
-        let asked = [&self.asked, &self.looked].into_iter().flatten();
-        asked.min_by_key(|asked| asked.since).map(|asked| asked.number)
+        self.unanswered().min_by_key(|asked| asked.since).map(|asked| asked.number)
     }
 
     /// Whether a request is not answered.
     fn is_asked(&self) -> bool {
-        self.asked.is_some() || self.looked.is_some()
+        self.unanswered().next().is_some()
     }
 
     fn answered(&mut self, reply: &[u8]) {
@@ -418,8 +427,8 @@ impl Work {
             // Of a line of which bytes were lost, its number perhaps. Lines are read in order: it is the older request's.
             None => (self.oldest(), reply),
         };
-        let is_it = |asked: &mut Asked| Some(asked.number) == number;
-        let asked = self.looked.take_if(is_it).or_else(|| self.asked.take_if(is_it));
+        let mut places = [&mut self.asked, &mut self.stepped, &mut self.looked].into_iter();
+        let asked = places.find_map(|place| place.take_if(|asked| Some(asked.number) == number));
         let Some(request) = asked.and_then(|asked| asked.request) else { return };
         let reply = ReplyText::parse(request.mode, reply).ok();
         if reply.as_ref().is_some_and(|reply| reply.exit_code == 0 && request.ends.is_some()) {
@@ -436,14 +445,16 @@ impl Work {
             let request = asked.request.take_if(|_| is_abandoned || asked.since.elapsed() >= COMMAND);
             request.map(|request| request.answer(None)).is_some()
         };
-        self.looked.as_mut().map(is_in_vain);
+        for beside in [&mut self.stepped, &mut self.looked] {
+            beside.as_mut().map(is_in_vain);
+        }
         let asked = self.asked.as_mut()?;
         is_in_vain(asked).then_some(asked.way)
     }
 
     /// Gives up what went such ways: nothing answers there any more.
     fn loses(&mut self, is_lost: impl Fn(Way) -> bool) {
-        for place in [&mut self.asked, &mut self.looked] {
+        for place in [&mut self.asked, &mut self.stepped, &mut self.looked] {
             let request = place.take_if(|asked| is_lost(asked.way)).and_then(|asked| asked.request);
             if let Some(request) = request {
                 request.answer(None);
@@ -451,20 +462,25 @@ impl Work {
         }
     }
 
-    /// The reason for which it cannot answer another request at once, and whether it can answer one that only looks.
-    fn busy(&self) -> Option<(String, bool)> {
+    /// The reason for which it cannot answer any other request at once.
+    fn busy(&self) -> Option<Busy> {
         let so_long = |since: Instant| format!("for {} s now", since.elapsed().as_secs());
         if !self.up {
-            return Some(("the appliance starts".into(), false));
+            return Some(Busy { why: "the appliance starts".into(), command: None, looks: false, steps: false });
         }
-        if let Some(Asked { line, since, .. }) = self.asked.as_ref().or(self.looked.as_ref()) {
-            let line: String = match line.char_indices().nth(SHOWN_CHARS) {
+        let (looks, steps) = (self.looked.is_none(), self.stepped.is_none());
+        if let Some(Asked { line, since, .. }) = self.unanswered().next() {
+            let shown: String = match line.char_indices().nth(SHOWN_CHARS) {
                 None => line.clone(),
                 Some((cut, _)) => format!("{}…", &line[..cut]),
             };
-            return Some((format!("`{line}` of another client runs, {}", so_long(*since)), self.looked.is_none()));
+            let why = format!("`{shown}` of another client runs, {}", so_long(*since));
+            return Some(Busy { why, command: Some(line.clone()), looks, steps });
         }
-        self.typed.map(|since| (format!("a command that was typed at the console runs, {}", so_long(since)), true))
+        self.typed.map(|since| {
+            let why = format!("a command that was typed at the console runs, {}", so_long(since));
+            Busy { why, command: None, looks, steps }
+        })
     }
 }
 

@@ -237,7 +237,7 @@ impl node::Machine for BareMachine {
     }
 }
 
-/// Replies to a request on `link` that only looks, while a command is carried out. Returns whether that command is to end.
+/// Carries out a request on `link` that goes beside the command under way. Returns whether that command is to end.
 fn attend_to(
     node: &AnyAppliance,
     link: &mut impl ByteLink,
@@ -252,9 +252,9 @@ fn attend_to(
             Some(Found::Request(request)) => {
                 // No line may come among the bytes of the reply.
                 let was_quiet = log::set_quiet(true);
-                let looked = service::console::look(request, link, node);
+                let replied = service::console::beside(request, link, node);
                 log::set_quiet(was_quiet);
-                match looked {
+                match replied {
                     // One at a time: then the command goes on.
                     Ok(()) => return false,
                     Err(request) => put_back(request),

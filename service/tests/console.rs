@@ -77,7 +77,7 @@ fn a_paste_of_many_lines_runs_them_in_order() {
     let output = terminal.say(paste.replace(&200.to_string(), "").as_bytes());
     assert_eq!(output.matches("1 sector written").count(), 200);
     for lba in 0..200 {
-        assert_eq!(terminal.machine.disk[lba * 512..][..512], [u8::try_from(lba).expect("a byte"); 512]);
+        assert_eq!(terminal.machine.disk.borrow()[lba * 512..][..512], [u8::try_from(lba).expect("a byte"); 512]);
     }
 }
 
@@ -419,7 +419,7 @@ fn bytes_that_are_no_text_are_named_and_nothing_is_run() {
         let output = terminal.say(bytes);
         assert!(output.ends_with(&format!("\r\nerror (usage): {message}\r\nuntorn> ")), "{output:?}");
     }
-    assert!(terminal.machine.disk.iter().all(|byte| *byte == 0));
+    assert!(terminal.machine.disk.borrow().iter().all(|byte| *byte == 0));
     // ^U and ^C forget the bad byte with its line.
     assert!(terminal.say(b"\x00\x03version\r").contains("untorn 0."));
     assert!(terminal.say(b"x\x00\x15version\r").contains("untorn 0."));
@@ -479,7 +479,10 @@ fn a_return_within_a_programs_line_makes_no_second_command() {
         let mut terminal = Terminal::in_mode(mode);
         let output = terminal.say(b"version\rwrite pmem0s 0 --fill 1\nversion\n");
         assert!(output.contains("byte 0x0d in column 8 is not text"), "{mode}: {output}");
-        assert!(output.contains(service::VERSION) && terminal.machine.disk.iter().all(|byte| *byte == 0), "{mode}");
+        assert!(
+            output.contains(service::VERSION) && terminal.machine.disk.borrow().iter().all(|byte| *byte == 0),
+            "{mode}"
+        );
     }
 }
 
@@ -491,7 +494,7 @@ fn a_line_of_which_bytes_were_lost_is_not_carried_out() {
             terminal.link.lost = true;
             let output = terminal.say(format!("{line}{end}").as_bytes());
             assert!(output.contains("lost bytes of this line: nothing was done"), "{mode}: {output}");
-            assert!(terminal.machine.disk.iter().all(|byte| *byte == 0), "{mode}");
+            assert!(terminal.machine.disk.borrow().iter().all(|byte| *byte == 0), "{mode}");
             assert!(
                 terminal.say(format!("version{end}").as_bytes()).contains(service::VERSION),
                 "{mode}: the next is whole"
@@ -523,7 +526,7 @@ fn a_program_asks_beside_a_person_who_sees_nothing_of_it() {
         assert!(output.starts_with("\x1b_{\"ok\":false") && output.ends_with("}\n\x1b\\"), "{output}");
         assert!(output.contains(answer) && output.matches("\x1b_").count() == 1, "{output}");
     }
-    assert!(terminal.machine.disk.iter().all(|byte| *byte == 0));
+    assert!(terminal.machine.disk.borrow().iter().all(|byte| *byte == 0));
     // One that is taken back has none.
     for taken_back in [b"\x1b_poweroff\x03", b"\x1b_poweroff\x18"] {
         assert_eq!(terminal.say(taken_back), "");
@@ -646,7 +649,7 @@ fn tell(terminal: &mut Terminal, what: &str) {
     let number = terminal.machine.newest_event() + 1;
     let (severity, kind) = (Severity::Warning, Kind::Host);
     let (at_ns, cpu, place, what) = (number * 1_500_000, 0, "nqn.x".into(), what.into());
-    terminal.machine.events.push(Event { number, at_ns, cpu, severity, kind, place, what });
+    terminal.machine.events.borrow_mut().push(Event { number, at_ns, cpu, severity, kind, place, what });
 }
 
 #[test]

@@ -147,13 +147,13 @@ fn sectors_written_in_base64_read_back_in_base64() {
     );
     let expected = format!(r#"{{"ok":true,"dev":"pmem0s","lba":5,"count":1,"sector_size":512,"data":"{data}"}}"#);
     assert_eq!(json(&mut terminal, "read pmem0s 5"), expected);
-    assert_eq!(&terminal.machine.disk[5 * 512..5 * 512 + 4], b"ABCA");
+    assert_eq!(&terminal.machine.disk.borrow()[5 * 512..5 * 512 + 4], b"ABCA");
 }
 
 #[test]
 fn a_read_is_a_mebibyte_at_most() {
     let mut terminal = Terminal::in_mode("json");
-    terminal.machine.disk = vec![0x5a; 512 * 4097];
+    terminal.machine.disk = vec![0x5a; 512 * 4097].into();
     let whole = json(&mut terminal, "read pmem0s 0 2048");
     assert_eq!(whole.len() - whole.find("Wlpa").expect("data"), (1_usize << 20).div_ceil(3) * 4 + 2);
     assert_eq!(
@@ -189,7 +189,7 @@ fn errors_change_nothing() {
     for line in ["bench pmem0s", "trim pmem0s 0 1", "inject-error pmem0s 0", "clear-errors pmem0s 0"] {
         assert!(json(&mut terminal, line).contains("read-only"), "{line}");
     }
-    assert!(terminal.machine.disk.iter().all(|byte| *byte == 0));
+    assert!(terminal.machine.disk.borrow().iter().all(|byte| *byte == 0));
     // What only reads goes on.
     assert!(json(&mut terminal, "bench pmem0s --verify").starts_with(r#"{"ok":true"#));
     assert!(json(&mut terminal, "bench pmem0s --seconds 1 --mix 0").starts_with(r#"{"ok":true"#));
@@ -277,9 +277,9 @@ fn a_command_looks_its_device_up_once() {
         "clear-errors pmem0s 0",
         "bench pmem0s --seconds 1 --verify",
     ] {
-        terminal.machine.lookups = 0;
+        terminal.machine.lookups.set(0);
         assert!(json(&mut terminal, line).starts_with(r#"{"ok":true"#), "{line}");
-        assert_eq!(terminal.machine.lookups, 1, "{line}");
+        assert_eq!(terminal.machine.lookups.get(), 1, "{line}");
     }
 }
 
@@ -290,9 +290,10 @@ fn a_long_fill_is_exact_at_both_ends() {
         json(&mut terminal, "write pmem0s 1 --fill 7 --count 1000"),
         r#"{"ok":true,"dev":"pmem0s","lba":1,"count":1000}"#
     );
-    let filled: Vec<usize> = (0..4096).filter(|lba| terminal.machine.disk[lba * 512..][..512] == [7; 512]).collect();
+    let filled: Vec<usize> =
+        (0..4096).filter(|lba| terminal.machine.disk.borrow()[lba * 512..][..512] == [7; 512]).collect();
     assert_eq!(filled, (1..=1000).collect::<Vec<_>>());
-    assert_eq!(terminal.machine.disk.iter().filter(|byte| **byte == 7).count(), 512_000);
+    assert_eq!(terminal.machine.disk.borrow().iter().filter(|byte| **byte == 7).count(), 512_000);
 }
 
 #[test]
@@ -314,10 +315,10 @@ fn damage_that_a_check_or_a_verification_finds_is_exit_status_4() {
         )
     );
     json(&mut terminal, "bench pmem0s --seconds 1");
-    terminal.machine.disk[100] ^= 1;
+    terminal.machine.disk.borrow_mut()[100] ^= 1;
     let reply = json(&mut terminal, "bench pmem0s --verify");
     assert!(reply.contains(r#""torn":1"#) && reply.ends_with(r#","exit":4}"#), "{reply}");
-    terminal.machine.disk[100] ^= 1;
+    terminal.machine.disk.borrow_mut()[100] ^= 1;
     terminal.say(b"mode text\n");
     assert_eq!(text(&mut terminal, "check-namespace namespace0.0").1, 4);
     assert_eq!(text(&mut terminal, "bench pmem0s --verify").1, 0);
@@ -464,7 +465,7 @@ fn texts_are_for_people_and_end_with_the_exit_status() {
     ] {
         assert_eq!(text(&mut terminal, line), (reply, status), "{line}");
     }
-    terminal.machine.bad_lba = Some(9);
+    terminal.machine.bad_lba.set(Some(9));
     assert_eq!(text(&mut terminal, "read pmem0s 8 4"), ("error (damaged): LBA 9: media error\n".into(), 4));
 }
 

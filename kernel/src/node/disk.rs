@@ -32,13 +32,24 @@ pub(super) struct BttDisk<N> {
     clock: Arc<dyn Clock>,
     /// Whether consumers' requests wait: see [`super::export::Exports::suspend`].
     suspended: AtomicBool,
+    /// Whether a command has it in hand: others that change it wait.
+    in_hand: AtomicBool,
+}
+
+/// A disk in the hands of a command.
+pub(super) struct InHand<'d, N>(&'d BttDisk<N>);
+
+impl<N> Drop for InHand<'_, N> {
+    fn drop(&mut self) {
+        self.0.in_hand.store(false, Ordering::Relaxed);
+    }
 }
 
 impl<N: Medium> BttDisk<N> {
     /// Makes the disk of that name, on a machine with `cpus` CPUs and this clock.
     pub(super) fn new(name: String, btt: Btt<N>, cpus: u32, clock: Arc<dyn Clock>) -> Self {
         let counters = (0..cpus.max(1)).map(|_| OfCpu::new()).collect();
-        Self { name, btt, counters, clock, suspended: AtomicBool::new(false) }
+        Self { name, btt, counters, clock, suspended: AtomicBool::new(false), in_hand: AtomicBool::new(false) }
     }
 
     /// Returns whether consumers' requests wait.
@@ -49,6 +60,20 @@ impl<N: Medium> BttDisk<N> {
     /// Sets whether consumers' requests wait. Only [`super::export::Exports::suspend`] and its guard call it.
     pub(super) fn set_suspended(&self, suspended: bool) {
         self.suspended.store(suspended, Ordering::Release);
+    }
+
+    /// Returns whether a command has it in hand.
+    pub(super) fn is_in_hand(&self) -> bool {
+        self.in_hand.load(Ordering::Relaxed)
+    }
+
+    /// Takes it in hand for a command. Commands are carried out on CPU 0, and those beside another one only on other disks.
+    ///
+    /// # Panics
+    /// A command has it in hand.
+    pub(super) fn take_in_hand(&self) -> InHand<'_, N> {
+        assert!(!self.in_hand.swap(true, Ordering::Relaxed), "{}: one command at a time", self.name);
+        InHand(self)
     }
 
     /// Returns the bytes of an external sector.

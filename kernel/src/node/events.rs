@@ -106,7 +106,7 @@ impl<M: Machine> EventAdmin for Node<M> {
         self.machine.last_boot()
     }
 
-    fn note_change(&mut self, by: Asker, command: &str, failed: Option<&AdminError>) {
+    fn note_change(&self, by: Asker, command: &str, failed: Option<&AdminError>) {
         let place = match by {
             Asker::Person => "console",
             Asker::Program | Asker::ProgramBeside | Asker::Elsewhere => "program",

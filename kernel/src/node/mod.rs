@@ -54,6 +54,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 use core::ops::ControlFlow;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use drivers::blk_window::BlkRegion;
 use drivers::copies::{self, CopyTimes};
@@ -102,6 +103,10 @@ pub struct Node<M: Machine> {
     config: Config,
     /// The watchdog's time in seconds.
     watchdog: Option<u32>,
+    /// Whether a command is under way that may close and open namespaces.
+    changes_namespaces: bool,
+    /// Whether what is carried out at this moment goes beside a command. CPU 0's alone.
+    is_beside: AtomicBool,
 }
 
 /// A region, mapped.
@@ -218,6 +223,8 @@ impl<M: Machine> Node<M> {
             metrics,
             config,
             watchdog: None,
+            changes_namespaces: false,
+            is_beside: AtomicBool::new(false),
         };
         node.regions = node.found.regions.iter().map(|region| node.slot(region)).collect();
         let namespaces = node.found.namespaces.clone();
@@ -370,16 +377,23 @@ impl<M: Machine> Node<M> {
 
     /// Attends to consumers, their bridge, who waits for a page and who asks at the console, between two steps of a long command
     /// on CPU 0. Returns whether the command is to end. The caller holds no lane of a disk, unless it has suspended the disk
-    /// ([`Exports::suspend`]), and no labels.
+    /// ([`Exports::suspend`]), and no labels. In a request that is carried out beside the command nothing is asked for.
     fn attend(&self) -> ControlFlow<()> {
         self.exports.attend(M::this_cpu());
         self.make_pages();
-        if self.machine.attend(self) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        if self.is_beside.swap(true, Ordering::Relaxed) {
+            return ControlFlow::Continue(());
+        }
+        let ends = self.machine.attend(self);
+        self.is_beside.store(false, Ordering::Relaxed);
+        if ends { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 
     /// Tells how far a long command is, and attends to others, as [`Node::attend`].
     fn goes_on(&self, what: core::fmt::Arguments<'_>, done: u64, total: u64, unit: &'static str) -> ControlFlow<()> {
-        self.machine.progress(&Progress { what: &what, done, total, unit });
+        if !self.is_beside.load(Ordering::Relaxed) {
+            self.machine.progress(&Progress { what: &what, done, total, unit });
+        }
         self.attend()
     }
 

@@ -36,6 +36,11 @@ pub trait Request<P: ?Sized>: fmt::Debug {
         None
     }
 
+    /// Returns it as one step of work on a block device, if it is no more.
+    fn as_step(&self) -> Option<&dyn Step<P>> {
+        None
+    }
+
     /// Whether it changes how the appliance is set up, and so is an event: not what consumers do as well, to read and write.
     fn is_change(&self) -> bool {
         self.as_look().is_none()
@@ -69,6 +74,19 @@ pub trait Look<P: ?Sized>: fmt::Debug {
     fn follow(&self) -> Option<Filter> {
         None
     }
+}
+
+/// A request that is one step of work on a block device: it may be carried out between two steps of another one, on another
+/// device.
+pub trait Step<P: ?Sized>: fmt::Debug {
+    /// The name of the device, as it was given.
+    fn device(&self) -> &str;
+
+    /// Carries it out. `None`: another command has the device in hand, and it waits for that one's end.
+    ///
+    /// # Errors
+    /// As [`Request::execute`].
+    fn step(&self, part: &P) -> Option<Result<Outcome, AdminError>>;
 }
 
 impl<P: ?Sized, L: Look<P>> Request<P> for L {

@@ -45,6 +45,14 @@ macro_rules! families {
                 }
             }
 
+            /// The block device that it changes in one step, if it does no more ([`Step`](super::request::Step)).
+            #[must_use]
+            pub fn steps_on(&self) -> Option<&str> {
+                match self {
+                    $(Self::$family(request) => request.as_step().map(|it| it.device()),)*
+                }
+            }
+
             /// Whether it is to be an event when it is carried out ([`Request::is_change`]).
             #[must_use]
             pub fn is_change(&self) -> bool {
@@ -111,22 +119,31 @@ impl AnyRequest {
         }
     }
 
-    /// Carries it out, if it only looks.
+    /// Carries it out beside a command that is under way, if it only looks, or if `may_change` and it is one step on a device
+    /// that the command does not have in hand.
     ///
     /// # Errors
     /// As [`Request::execute`].
     #[must_use]
-    pub fn look(&self, appliance: &AnyAppliance) -> Option<Result<Outcome, AdminError>> {
+    pub fn beside(&self, may_change: bool, appliance: &AnyAppliance) -> Option<Result<Outcome, AdminError>> {
         match self {
-            Self::Session(request) => request.as_look().map(|it| it.look(&Manual(specs().collect()))),
-            Self::Inventory(request) => request.as_look().map(|it| it.look(appliance)),
-            Self::Namespaces(request) => request.as_look().map(|it| it.look(appliance)),
-            Self::Sectors(request) => request.as_look().map(|it| it.look(appliance)),
-            Self::Exports(request) => request.as_look().map(|it| it.look(appliance)),
-            Self::Network(request) => request.as_look().map(|it| it.look(appliance)),
-            Self::Config(request) => request.as_look().map(|it| it.look(appliance)),
-            Self::Events(request) => request.as_look().map(|it| it.look(appliance)),
-            Self::Machine(request) => request.as_look().map(|it| it.look(appliance)),
+            Self::Session(request) => beside(&**request, may_change, &Manual(specs().collect())),
+            Self::Inventory(request) => beside(&**request, may_change, appliance),
+            Self::Namespaces(request) => beside(&**request, may_change, appliance),
+            Self::Sectors(request) => beside(&**request, may_change, appliance),
+            Self::Exports(request) => beside(&**request, may_change, appliance),
+            Self::Network(request) => beside(&**request, may_change, appliance),
+            Self::Config(request) => beside(&**request, may_change, appliance),
+            Self::Events(request) => beside(&**request, may_change, appliance),
+            Self::Machine(request) => beside(&**request, may_change, appliance),
         }
     }
+}
+
+/// As [`AnyRequest::beside`].
+fn beside<P: ?Sized>(request: &dyn Request<P>, may_change: bool, part: &P) -> Option<Result<Outcome, AdminError>> {
+    if let Some(look) = request.as_look() {
+        return Some(look.look(part));
+    }
+    request.as_step().filter(|_| may_change)?.step(part)
 }

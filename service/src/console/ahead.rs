@@ -1,5 +1,5 @@
 //! What arrives while a command is carried out. It is kept for the session, but for the byte that ends the command, and for
-//! requests of programs that only look: these are replied to between two steps of the command.
+//! requests of programs that are carried out between two steps of it ([`super::beside`]).
 //!
 //! | carried out for | ended by |
 //! |---|---|
@@ -27,19 +27,29 @@ const ESC: u8 = BESIDE_START[0];
 
 /// A whole request of a program beside a person, as it came.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FramedRequest(Vec<u8>);
+pub struct FramedRequest {
+    bytes: Vec<u8>,
+    /// Whether none that came before it waits for the session.
+    is_first: bool,
+}
 
 impl FramedRequest {
     /// The form of its reply.
     #[must_use]
     pub fn mode(&self) -> Mode {
-        if self.0.starts_with(BESIDE_START_TEXT) { Mode::Text } else { Mode::Json }
+        if self.bytes.starts_with(BESIDE_START_TEXT) { Mode::Text } else { Mode::Json }
     }
 
     /// Its line, with its end.
     #[must_use]
     pub fn line(&self) -> &[u8] {
-        &self.0[BESIDE_START.len()..]
+        &self.bytes[BESIDE_START.len()..]
+    }
+
+    /// Whether none that came before it waits for the session.
+    #[must_use]
+    pub const fn is_first(&self) -> bool {
+        self.is_first
     }
 }
 
@@ -48,7 +58,7 @@ impl FramedRequest {
 pub enum Found {
     /// The command that is carried out is to end.
     End,
-    /// A program asks for something. A request that does not only look is given back by [`ReadAhead::put_back`].
+    /// A program asks for something. One that has to wait is given back by [`ReadAhead::put_back`].
     Request(FramedRequest),
 }
 
@@ -98,7 +108,7 @@ impl ReadAhead {
 
     /// Keeps a request for the session.
     pub fn put_back(&mut self, request: FramedRequest) {
-        self.requests.extend(request.0);
+        self.requests.extend(request.bytes);
     }
 
     fn take(&mut self, byte: u8, asker: Asker) -> Option<Found> {
@@ -124,7 +134,8 @@ impl ReadAhead {
             }
             (_, b'\n') => {
                 self.begun.push_back(byte);
-                return Some(Found::Request(FramedRequest(core::mem::take(&mut self.begun).into())));
+                let bytes = core::mem::take(&mut self.begun).into();
+                return Some(Found::Request(FramedRequest { bytes, is_first: self.requests.is_empty() }));
             }
             (_, _) => self.begun.push_back(byte),
         }

@@ -47,8 +47,9 @@
 //! --progress`) gets lines of it before the reply ([`crate::progress`]).
 //!
 //! ^C ends a long command between two steps ([`ahead`]), and CAN one of a program beside a person; its reply says how far it
-//! came. Requests beside a person that only look (`status`, `list`, `health`, …) are replied to meanwhile, before it; all else
-//! waits for its end.
+//! came. Some requests beside a person are carried out meanwhile, and replied to before it ([`beside`]): those that only look
+//! (`status`, `list`, `health`, …), and those that are one step (`write` and the like, of at most 32 sectors) on a block device
+//! that the command does not have in hand, unless another request that waits came before. All else waits for its end.
 //!
 //! # While events are followed
 //! `events --follow` is no long command: the session sends events between two looks at its link. Any byte ends it, but those of
@@ -570,12 +571,22 @@ fn carry_out(
     asker: Asker,
     appliance: &mut AnyAppliance,
 ) -> Result<Outcome, AdminError> {
-    let change = request.is_change().then(|| secrets::left_out(line, COMMAND_CHARS_MAX));
+    let change = as_change(line, &request);
     let outcome = request.execute(appliance);
-    if let Some(command) = change {
-        appliance.note_change(asker, &command, outcome.as_ref().err());
-    }
+    note(change, asker, &outcome, appliance);
     outcome
+}
+
+/// The command as its event has it, if it is one that changes something.
+fn as_change(line: &str, request: &AnyRequest) -> Option<String> {
+    request.is_change().then(|| secrets::left_out(line, COMMAND_CHARS_MAX))
+}
+
+/// Keeps the event of a change.
+fn note(change: Option<String>, by: Asker, outcome: &Result<Outcome, AdminError>, appliance: &AnyAppliance) {
+    if let Some(command) = change {
+        appliance.note_change(by, &command, outcome.as_ref().err());
+    }
 }
 
 /// Carries out a request beside a person and sends its reply. The editor knows nothing of it.
@@ -606,19 +617,22 @@ fn reply_beside<L: ByteLink + ?Sized>(
     ends(&outcome)
 }
 
-/// Replies to a request that came while a command is carried out, if it only looks.
+/// Carries out a request that came while a command is carried out, and replies to it, if it only looks, or is one step on a
+/// block device that the command does not have in hand. Of two that change something none passes the other.
 ///
 /// # Errors
 /// The request itself, if it does more, or if there is something wrong with it: it waits for the session.
-pub fn look<L: ByteLink + ?Sized>(
+pub fn beside<L: ByteLink + ?Sized>(
     request: FramedRequest,
     link: &mut L,
     appliance: &AnyAppliance,
 ) -> Result<(), FramedRequest> {
     let text = words::text(request.line().trim_ascii_end());
     let Ok(line) = text.map(String::from) else { return Err(request) };
-    let looked = parse_with_id(&line[number_bytes(line.as_bytes())..]).1.ok().and_then(|it| it.look(appliance));
-    let Some(outcome) = looked else { return Err(request) };
+    let command = &line[number_bytes(line.as_bytes())..];
+    let Ok(parsed) = parse_with_id(command).1 else { return Err(request) };
+    let Some(outcome) = parsed.beside(request.is_first(), appliance) else { return Err(request) };
+    note(as_change(command, &parsed), Asker::ProgramBeside, &outcome, appliance);
     let _ = reply_beside(request.mode(), Ok(line), link, |_, _| outcome);
     Ok(())
 }

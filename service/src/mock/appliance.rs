@@ -7,6 +7,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
+use core::cell::{Cell, RefCell};
 
 use uuid::uuid;
 
@@ -50,7 +51,7 @@ pub struct FakeAppliance {
     /// Bytes of a sector.
     pub sector_size: u32,
     /// The device's sectors.
-    pub disk: Vec<u8>,
+    pub disk: RefCell<Vec<u8>>,
     /// Why the device takes no writes.
     pub read_only: Option<String>,
     /// Whether a consumer uses it.
@@ -60,7 +61,7 @@ pub struct FakeAppliance {
     /// Whether `errors` is ended before it is done.
     pub interrupts: bool,
     /// A sector that fails to read.
-    pub bad_lba: Option<u64>,
+    pub bad_lba: Cell<Option<u64>>,
     /// The findings of a check.
     pub findings: Vec<Finding>,
     /// The counters of two CPUs.
@@ -72,13 +73,15 @@ pub struct FakeAppliance {
     /// The faults that `status` shows.
     pub health: Health,
     /// How often a device was looked up.
-    pub lookups: u32,
+    pub lookups: Cell<u32>,
+    /// Whether a command has the device in hand.
+    pub in_hand: bool,
     /// The interfaces that `net` shows.
     pub interfaces: Vec<Interface>,
     /// The settings of `config`.
     pub layers: Layers,
     /// The events that there are; changes are added.
-    pub events: Vec<Event>,
+    pub events: RefCell<Vec<Event>>,
     /// Those of the boot before.
     pub last_boot: Option<LastBoot>,
 }
@@ -88,21 +91,22 @@ impl Default for FakeAppliance {
         Self {
             inventory: unlabelled(),
             sector_size: 512,
-            disk: vec![0; 512 * 4096],
+            disk: vec![0; 512 * 4096].into(),
             read_only: None,
             in_use: false,
             content: None,
             interrupts: false,
-            bad_lba: None,
+            bad_lba: Cell::new(None),
             findings: Vec::new(),
             counters: [const { OfCpu::new() }; 2],
             quiesced: 0,
             quiesce_error: None,
             health: Health::default(),
-            lookups: 0,
+            lookups: Cell::new(0),
+            in_hand: false,
             interfaces: vec![interface()],
             layers: Layers::default(),
-            events: Vec::new(),
+            events: RefCell::default(),
             last_boot: None,
         }
     }
@@ -136,23 +140,23 @@ impl FakeAppliance {
 
 impl EventAdmin for FakeAppliance {
     fn newest_event(&self) -> u64 {
-        self.events.last().map_or(0, |event| event.number)
+        self.events.borrow().last().map_or(0, |event| event.number)
     }
 
     fn events(&self, filter: &Filter) -> Vec<Event> {
-        self.events.iter().filter(|event| filter.takes(event)).cloned().collect()
+        self.events.borrow().iter().filter(|event| filter.takes(event)).cloned().collect()
     }
 
     fn last_boot(&self) -> Option<LastBoot> {
         self.last_boot.clone()
     }
 
-    fn note_change(&mut self, by: Asker, command: &str, failed: Option<&AdminError>) {
+    fn note_change(&self, by: Asker, command: &str, failed: Option<&AdminError>) {
         let what = failed.map_or_else(|| command.into(), |why| format!("{command}: {why}"));
         let place = if by == Asker::Person { "console" } else { "program" };
         let number = self.newest_event() + 1;
         let (severity, kind) = (Severity::Info, Kind::Admin);
-        self.events.push(Event {
+        self.events.borrow_mut().push(Event {
             number,
             at_ns: number * 1_500_000,
             cpu: 0,
@@ -312,12 +316,16 @@ impl NamespaceAdmin for FakeAppliance {
 }
 
 impl SectorAdmin for FakeAppliance {
-    fn device(&mut self, dev: &str) -> Result<Box<dyn BlockDevice + '_>, AdminError> {
-        self.lookups += 1;
+    fn device(&self, dev: &str) -> Result<Box<dyn BlockDevice + '_>, AdminError> {
+        self.lookups.set(self.lookups.get() + 1);
         if dev == "pmem0s" { Ok(Box::new(self)) } else { Err(no_such_device(dev)) }
     }
 
-    fn errors(&mut self, dev: Option<&str>) -> Result<Errors, AdminError> {
+    fn is_free(&self, dev: &str) -> bool {
+        dev != "pmem0s" || !self.in_hand
+    }
+
+    fn errors(&self, dev: Option<&str>) -> Result<Errors, AdminError> {
         if let Some(dev) = dev {
             self.device(dev)?;
         }
@@ -325,18 +333,18 @@ impl SectorAdmin for FakeAppliance {
             return Err(AdminError::interrupted("pmem0s: ended before all of its map was read"));
         }
         let bad = |lba| SectorErrors { dev: "pmem0s".into(), lba: Lba(lba), count: 1 };
-        Ok(Errors { errors: self.bad_lba.map(bad).into_iter().collect(), ..Errors::default() })
+        Ok(Errors { errors: self.bad_lba.get().map(bad).into_iter().collect(), ..Errors::default() })
     }
 }
 
 /// The device `pmem0s`.
-impl BlockDevice for &mut FakeAppliance {
+impl BlockDevice for &FakeAppliance {
     fn sector_bytes(&self) -> u32 {
         self.sector_size
     }
 
     fn sectors(&self) -> u64 {
-        self.disk.len() as u64 / u64::from(self.sector_size)
+        self.disk.borrow().len() as u64 / u64::from(self.sector_size)
     }
 
     fn read_only(&self) -> Option<String> {
@@ -354,16 +362,16 @@ impl BlockDevice for &mut FakeAppliance {
     fn read(&mut self, lba: Lba, into: &mut [u8]) -> Result<(), AdminError> {
         let range = self.range(lba, into.len());
         let sectors = lba.0..lba.0 + into.len() as u64 / u64::from(self.sector_size);
-        if let Some(bad) = self.bad_lba.filter(|bad| sectors.contains(bad)) {
+        if let Some(bad) = self.bad_lba.get().filter(|bad| sectors.contains(bad)) {
             return Err(AdminError::damaged(format!("LBA {bad}: media error")));
         }
-        into.copy_from_slice(&self.disk[range]);
+        into.copy_from_slice(&self.disk.borrow()[range]);
         Ok(())
     }
 
     fn write(&mut self, lba: Lba, from: &[u8]) -> Result<(), AdminError> {
         let range = self.range(lba, from.len());
-        self.disk[range].copy_from_slice(from);
+        self.disk.borrow_mut()[range].copy_from_slice(from);
         Ok(())
     }
 
@@ -377,12 +385,12 @@ impl BlockDevice for &mut FakeAppliance {
     }
 
     fn inject_error(&mut self, lba: Lba, _: u64, _: bool) -> Result<(), AdminError> {
-        self.bad_lba = Some(lba.0);
+        self.bad_lba.set(Some(lba.0));
         Ok(())
     }
 
     fn clear_errors(&mut self, _: Lba, _: u64) -> Result<(), AdminError> {
-        self.bad_lba = None;
+        self.bad_lba.set(None);
         Ok(())
     }
 
@@ -390,12 +398,12 @@ impl BlockDevice for &mut FakeAppliance {
         let sector = self.sector_size as usize;
         let seed = request.seed;
         if request.seconds > 0 {
-            for (lba, bytes) in (0..).map(Lba).zip(self.disk.chunks_exact_mut(sector).take(8)) {
+            for (lba, bytes) in (0..).map(Lba).zip(self.disk.borrow_mut().chunks_exact_mut(sector).take(8)) {
                 fill(bytes, Tag { lba, version: 2, seed });
             }
         }
         let mut verdicts = Verify::default();
-        for (lba, bytes) in (0..).map(Lba).zip(self.disk.chunks_exact(sector)) {
+        for (lba, bytes) in (0..).map(Lba).zip(self.disk.borrow().chunks_exact(sector)) {
             verdicts.count(lba, seed, Some(verify(bytes)));
         }
         Ok(Bench {

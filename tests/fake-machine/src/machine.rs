@@ -176,7 +176,7 @@ impl Machine for FakeMachine {
                 None => return false,
                 Some(Found::End) => return true,
                 Some(Found::Request(request)) => {
-                    if let Err(request) = console::look(request, &mut wire, node) {
+                    if let Err(request) = console::beside(request, &mut wire, node) {
                         ahead.put_back(request);
                     }
                 }

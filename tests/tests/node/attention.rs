@@ -10,13 +10,26 @@ use service::link::Asker;
 
 /// A node with a formatted namespace, and the console while a command is carried out.
 fn booted(asker: Asker) -> (Booted, Arc<Console>) {
-    let memory = Memory::new(96 * MIB);
-    let dimm = Dimm { base: BASE, memory, flags: 0, labels: None };
+    booted_with(asker, 1)
+}
+
+/// A node with as many DIMMs, each with a formatted namespace, and the console while a command is carried out.
+fn booted_with(asker: Asker, dimms: u64) -> (Booted, Arc<Console>) {
+    let dimms: Vec<Dimm> = (0..dimms)
+        .map(|dimm| Dimm {
+            base: BASE + dimm * 128 * MIB as u64,
+            memory: Memory::new(96 * MIB),
+            flags: 0,
+            labels: None,
+        })
+        .collect();
     let console = Arc::new(Console { asker, ..Console::default() });
-    let nfits = vec![nfit_of(&[dimm])];
+    let nfits = vec![nfit_of(&dimms)];
     let hardware = Hardware { nfits, console: Some(Arc::clone(&console)), ..Hardware::default() };
-    let mut node = hardware.memory(BASE, memory).boot();
-    node.done("create-namespace -l 512");
+    let mut node = dimms.iter().fold(hardware, |hardware, dimm| hardware.memory(dimm.base, dimm.memory)).boot();
+    for number in 0..dimms.len() {
+        node.done(&format!("create-namespace -r region{number} -l 512"));
+    }
     (node, console)
 }
 
@@ -147,10 +160,66 @@ fn requests_that_only_look_are_replied_to_during_a_long_command_and_others_wait_
         let numbers: Vec<_> = replies.iter().map(|(number, _)| number.parse::<usize>().expect("a number")).collect();
         assert_eq!(numbers, (0..8).collect::<Vec<_>>(), "{command}");
         assert!(replies.iter().all(|(_, reply)| reply["ok"] == true), "{replies:?}");
-        let ahead = &mut *console.ahead.lock().expect("no panic");
-        let kept: Vec<u8> = std::iter::from_fn(|| ahead.receive(&mut console.wire.clone())).collect();
-        let kept = String::from_utf8(kept).expect("text");
-        let lines = kept.lines().map(|line| line.split_once(' ').expect("a number").1);
-        assert_eq!(lines.collect::<Vec<_>>(), [&all[8..], &changing].concat(), "they wait for the session");
+        assert_eq!(waiting(&console), [&all[8..], &changing].concat(), "they wait for the session");
+    }
+}
+
+/// The requests that wait for the session, without their numbers.
+fn waiting(console: &Console) -> Vec<String> {
+    let ahead = &mut *console.ahead.lock().expect("no panic");
+    let kept: Vec<u8> = std::iter::from_fn(|| ahead.receive(&mut console.wire.clone())).collect();
+    let kept = String::from_utf8(kept).expect("text");
+    kept.lines().map(|line| line.split_once(' ').expect("a number").1.to_owned()).collect()
+}
+
+#[test]
+fn a_step_on_another_device_is_carried_out_during_a_long_command_and_one_on_its_own_waits() {
+    for command in LONG.into_iter().chain(["check-namespace namespace0.0 -R", "create-namespace -f -r region0 -l 512"])
+    {
+        let (mut node, console) = booted_with(Asker::Person, 2);
+        let own = ["write pmem0s 5 --fill 3", "trim pmem0s 0 1"];
+        let others =
+            ["write pmem1s 5 --fill 3 --count 32", "read pmem1s 36", "trim pmem1s 5 31", "inject-error pmem1s 4"];
+        // Of the disk that all of it is looked at: what stands there does not matter to it.
+        let none_is_in_hand = command == "errors pmem0s";
+        for (number, line) in others.iter().chain(&own).chain(&["read pmem1s 0"]).enumerate() {
+            console.wire.say(format!("\x1b_#{number} {line}\n").as_bytes());
+        }
+        let command = command.replace("1000", "1");
+        let reply = node.ask(&command);
+        assert_eq!(reply["ok"], true, "{command}: {reply}");
+        let replies = replies(&console);
+        let numbers: Vec<_> = replies.iter().map(|(number, _)| number.parse::<usize>().expect("a number")).collect();
+        if none_is_in_hand {
+            assert_eq!(numbers, (0..=6).collect::<Vec<_>>(), "{command}");
+            continue;
+        }
+        assert_eq!(numbers, (0..4).collect::<Vec<_>>(), "{command}");
+        assert!(replies.iter().all(|(_, reply)| reply["ok"] == true), "{replies:?}");
+        assert_eq!(replies[1].1["data"], node.done("read pmem1s 36")["data"], "it was written");
+        assert_eq!(waiting(&console), [&own[..], &["read pmem1s 0"]].concat(), "none passes another one that waits");
+        // It was carried out, and is an event as ever.
+        node.refused("read pmem1s 4", "damaged");
+        let events = node.done("events --kind admin");
+        assert!(events.to_string().contains("inject-error pmem1s 4"), "{events}");
+    }
+}
+
+#[test]
+fn more_than_a_step_waits_and_so_does_a_device_that_a_change_may_bring() {
+    let (mut node, console) = booted_with(Asker::Person, 2);
+    let waits = ["write pmem1s 5 --fill 3 --count 33", "read pmem1s 0 33", "bench pmem1s --seconds 0 --verify"];
+    for line in waits {
+        console.wire.say(format!("\x1b_#1 {line}\n").as_bytes());
+        node.done("trim pmem0s 0 1000");
+        assert_eq!((replies(&console), waiting(&console)), (Vec::new(), vec![line.to_owned()]));
+    }
+    for (command, is_answered) in [("trim pmem0s 0 1000", true), ("check-namespace namespace0.0 -R", false)] {
+        console.wire.say(b"\x1b_#1 read pmem7s 0\n");
+        node.done(command);
+        let codes: Vec<Value> =
+            replies(&console).into_iter().map(|(_, reply)| reply["error"]["code"].clone()).collect();
+        assert_eq!(codes, if is_answered { vec![json!("not-found")] } else { Vec::new() }, "{command}");
+        assert_eq!(waiting(&console).len(), usize::from(!is_answered), "{command}");
     }
 }

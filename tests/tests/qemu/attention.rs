@@ -1,4 +1,4 @@
-//! A long command on a running appliance: others look meanwhile, and it ends with who asked for it.
+//! A long command on a running appliance: others look meanwhile, and use other disks, and it ends with who asked for it.
 
 use std::process::Stdio;
 use std::thread::sleep;
@@ -21,12 +21,15 @@ fn is_busy(console: &Console) -> bool {
 fn a_long_command_holds_up_nobody_who_looks_and_ends_with_who_asked_for_it() {
     workspace::build();
     let _turn = workspace::machine_turn();
-    let dimm = Dimm::blank(64 * MIB);
-    let mut console = Console::start(&dimm, &[]);
+    let [dimm, other] = [64 * MIB; 2].map(Dimm::blank);
+    let [option, file] = other.option();
+    let mut console = Console::start(&dimm, &[&option, &file]);
     console.waits_for("untorn> ");
 
-    let made = console.ask("create-namespace");
-    assert!(made.status.success(), "{made:?}");
+    for region in ["region0", "region1"] {
+        let made = console.ask(&format!("create-namespace -r {region}"));
+        assert!(made.status.success(), "{made:?}");
+    }
 
     // A program's.
     let mut bench =
@@ -36,6 +39,8 @@ fn a_long_command_holds_up_nobody_who_looks_and_ends_with_who_asked_for_it() {
         let looked = console.ask(line);
         assert!(looked.status.success() && !looked.stdout.is_empty(), "{line}: {looked:?}");
     }
+    let wrote = console.ask("write pmem1s 0 --fill 7");
+    assert!(wrote.status.success(), "{wrote:?}");
     assert!(bench.try_wait().unwrap().is_none(), "it still runs");
     bench.kill().unwrap();
     bench.wait().unwrap();

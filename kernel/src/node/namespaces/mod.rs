@@ -52,7 +52,7 @@ impl<M: Machine> NamespaceAdmin for Node<M> {
     }
 
     fn create_namespace(&mut self, request: &CreateNamespace) -> Result<Namespace, AdminError> {
-        let place = self.create(request);
+        let place = self.changing(|node| node.create(request));
         self.look_at_configs();
         let place = place?;
         self.keep_disabled(&self.name_at(place), false);
@@ -88,7 +88,7 @@ impl<M: Machine> NamespaceAdmin for Node<M> {
 
     fn check_namespace(&mut self, request: &CheckNamespace) -> Result<Check, AdminError> {
         let place = self.place(&request.namespace)?;
-        self.check(place, request)
+        self.changing(|node| node.check(place, request))
     }
 }
 
@@ -103,6 +103,14 @@ impl<M: Machine> Node<M> {
             }
         }
         Err(AdminError::not_found(format!("no namespace \"{name}\": list -Ni shows what there is")))
+    }
+
+    /// Carries out a long change of namespaces, in which others are attended to.
+    fn changing<R>(&mut self, change: impl FnOnce(&mut Self) -> R) -> R {
+        self.changes_namespaces = true;
+        let result = change(self);
+        self.changes_namespaces = false;
+        result
     }
 
     fn name_at(&self, place: SlotPlace) -> String {

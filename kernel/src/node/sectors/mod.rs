@@ -13,27 +13,32 @@ use drivers::medium::AnyMedium;
 use drivers::raw::RawMedium as _;
 use service::admin::commands::sectors::bench::{Bench, BenchRequest};
 use service::admin::commands::sectors::errors::{Errors, MediaErrors, SectorErrors};
-use service::admin::commands::sectors::{BlockDevice, SectorAdmin, no_such_device};
+use service::admin::commands::sectors::{BlockDevice, STEP_SECTORS_MAX, SectorAdmin, no_such_device};
 use service::error::AdminError;
 use service::lba::Lba;
 
 use super::attach::State;
-use super::disk::{BttDisk, admin_error};
+use super::disk::{BttDisk, InHand, admin_error};
 use super::{Machine, Node};
-
-/// The number of sectors that a command changes before others have their turn.
-const SECTORS_A_STEP: u64 = 32;
 
 /// The bytes that a command reads before others have their turn.
 const READ_BYTES_A_STEP: usize = 128 << 10;
 
 impl<M: Machine> SectorAdmin for Node<M> {
-    fn device(&mut self, dev: &str) -> Result<Box<dyn BlockDevice + '_>, AdminError> {
-        let node = &*self;
-        Ok(Box::new(NodeDevice { disk: node.disk(dev)?, node }))
+    fn device(&self, dev: &str) -> Result<Box<dyn BlockDevice + '_>, AdminError> {
+        let disk = self.disk(dev)?;
+        Ok(Box::new(NodeDevice { node: self, disk, _in_hand: disk.take_in_hand() }))
     }
 
-    fn errors(&mut self, dev: Option<&str>) -> Result<Errors, AdminError> {
+    fn is_free(&self, dev: &str) -> bool {
+        match self.disk(dev) {
+            Ok(disk) => !disk.is_in_hand() && !disk.is_suspended(),
+            // It may be there when the change is done.
+            Err(_) => !self.changes_namespaces,
+        }
+    }
+
+    fn errors(&self, dev: Option<&str>) -> Result<Errors, AdminError> {
         let only = dev.map(|dev| self.disk(dev).map(|disk| &*disk.name)).transpose()?;
         let mut all = Errors::default();
         for slot in self.slots() {
@@ -100,6 +105,7 @@ const fn external(lba: Lba) -> ExternalLba {
 struct NodeDevice<'node, M: Machine> {
     node: &'node Node<M>,
     disk: &'node BttDisk<AnyMedium>,
+    _in_hand: InHand<'node, AnyMedium>,
 }
 
 impl<M: Machine> NodeDevice<'_, M> {
@@ -131,7 +137,7 @@ impl<M: Machine> NodeDevice<'_, M> {
         let ExternalLba(first) = external(first);
         let mut done = 0;
         while done < count {
-            let now = SECTORS_A_STEP.min(count - done);
+            let now = STEP_SECTORS_MAX.min(count - done);
             change(self.disk, ExternalLba(first + done), now).map_err(|why| self.error(&why))?;
             done += now;
             let what = format_args!("{}: done", self.disk.name);

@@ -34,7 +34,7 @@ pub trait EventAdmin {
     fn last_boot(&self) -> Option<LastBoot>;
 
     /// Keeps an event: a command that changes something was carried out for `by`, or failed. `command` has no secrets.
-    fn note_change(&mut self, by: Asker, command: &str, failed: Option<&AdminError>);
+    fn note_change(&self, by: Asker, command: &str, failed: Option<&AdminError>);
 }
 
 /// The part of the appliance that the commands are for.

@@ -22,7 +22,7 @@ use crate::admin::grammar::{Arguments, CommandSpec, DEV, OptionSpec, WordSpec};
 use crate::admin::grammar::{flag, long_flag, long_option, optional, word};
 use crate::admin::hexdump::hexdump;
 use crate::admin::reply::{Object, Outcome, Reply};
-use crate::admin::request::{Command, Request};
+use crate::admin::request::{Command, Request, Step};
 use crate::admin::{text, values};
 use crate::error::AdminError;
 use crate::lba::Lba;
@@ -36,6 +36,9 @@ pub const READ_BYTES_MAX: u64 = 1 << 20;
 /// The most that `write --fill` stores at once, bytes.
 const FILL_CHUNK_BYTES: u64 = 64 << 10;
 
+/// The most sectors of a request that is one step: as many as a long command changes before others have their turn.
+pub const STEP_SECTORS_MAX: u64 = 32;
+
 /// The block devices.
 pub trait SectorAdmin {
     /// The block device of that name.
@@ -43,13 +46,16 @@ pub trait SectorAdmin {
     /// # Errors
     /// Not found: there is no such device, or it has no sectors (for an unformatted namespace, the message names
     /// create-namespace); damaged or failed, where its namespace cannot be opened.
-    fn device(&mut self, dev: &str) -> Result<Box<dyn BlockDevice + '_>, AdminError>;
+    fn device(&self, dev: &str) -> Result<Box<dyn BlockDevice + '_>, AdminError>;
+
+    /// Whether no command has the block device of that name in hand.
+    fn is_free(&self, dev: &str) -> bool;
 
     /// What is known to be lost, of all devices or of one.
     ///
     /// # Errors
     /// Not found; damaged, if a map could not be read.
-    fn errors(&mut self, dev: Option<&str>) -> Result<Errors, AdminError>;
+    fn errors(&self, dev: Option<&str>) -> Result<Errors, AdminError>;
 }
 
 /// A block device in the hands of one command.
@@ -133,7 +139,7 @@ pub static COMMANDS: &[Command<Part>] = &[
             options: &[],
             details: "Whole external sectors, their metadata bytes last; at most 1 MiB.\n",
         },
-        parse: |line| Ok(Box::new(Read(SectorRange::parse(line)?))),
+        parse: |line| Ok(Box::new(OnDevice(Read(SectorRange::parse(line)?)))),
     },
     Command {
         spec: CommandSpec {
@@ -148,7 +154,7 @@ pub static COMMANDS: &[Command<Part>] = &[
             ],
             details: "Either --data or --fill.\n",
         },
-        parse: |line| Ok(Box::new(Write::parse(line)?)),
+        parse: |line| Ok(Box::new(OnDevice(Write::parse(line)?))),
     },
     Command {
         spec: CommandSpec {
@@ -159,7 +165,7 @@ pub static COMMANDS: &[Command<Part>] = &[
             details: "Writes zeroes over what is not zero, or marks the sectors in the map where the namespace was made with\n\
                       --zero-entries. Durable when the reply is sent.\n",
         },
-        parse: |line| Ok(Box::new(Trim { range: SectorRange::parse(line)?, force: line.flag("force") })),
+        parse: |line| Ok(Box::new(OnDevice(Trim { range: SectorRange::parse(line)?, force: line.flag("force") }))),
     },
     Command {
         spec: CommandSpec {
@@ -177,7 +183,7 @@ pub static COMMANDS: &[Command<Part>] = &[
         },
         parse: |line| {
             let (range, force) = (SectorRange::parse(line)?, line.flag("force"));
-            Ok(Box::new(InjectError { range, media: line.flag("media"), force }))
+            Ok(Box::new(OnDevice(InjectError { range, media: line.flag("media"), force })))
         },
     },
     Command {
@@ -188,7 +194,9 @@ pub static COMMANDS: &[Command<Part>] = &[
             options: &[OVER_CONSUMERS],
             details: "Sectors without an error keep what they hold. Writing a sector clears its error, too.\n",
         },
-        parse: |line| Ok(Box::new(ClearErrors { range: SectorRange::parse(line)?, force: line.flag("force") })),
+        parse: |line| {
+            Ok(Box::new(OnDevice(ClearErrors { range: SectorRange::parse(line)?, force: line.flag("force") })))
+        },
     },
     Command {
         spec: CommandSpec {
@@ -221,7 +229,7 @@ pub static COMMANDS: &[Command<Part>] = &[
 ];
 
 /// Sectors of a block device that follow one another.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub struct SectorRange {
     /// The block device.
     pub dev: String,
@@ -284,6 +292,11 @@ impl SectorRange {
         })
     }
 
+    /// Whether they are no more than a step.
+    const fn is_step(&self) -> bool {
+        self.count <= STEP_SECTORS_MAX
+    }
+
     /// Refuses sectors that are not all on the device.
     fn check(&self, device: &dyn BlockDevice) -> Result<(), AdminError> {
         let (Self { dev, lba: Lba(lba), count }, sectors) = (self, device.sectors());
@@ -296,7 +309,7 @@ impl SectorRange {
     }
 
     /// Its device, if the sectors are all on it and may be written.
-    fn open<'a>(&self, part: &'a mut Part, force: bool) -> Result<Box<dyn BlockDevice + 'a>, AdminError> {
+    fn open<'a>(&self, part: &'a Part, force: bool) -> Result<Box<dyn BlockDevice + 'a>, AdminError> {
         let device = part.device(&self.dev)?;
         self.check(&*device)?;
         check_writable(&self.dev, &*device, force)?;
@@ -315,13 +328,63 @@ fn check_writable(dev: &str, device: &dyn BlockDevice, force: bool) -> Result<()
     }
 }
 
-impl Request<Part> for Read {
-    fn is_change(&self) -> bool {
-        false
+/// What is done to sectors of one device.
+pub trait Work: fmt::Debug {
+    /// As [`Request::is_change`].
+    const IS_CHANGE: bool = false;
+
+    /// The device's name.
+    fn dev(&self) -> &str;
+
+    /// Whether it is no more than a step.
+    fn is_step(&self) -> bool;
+
+    /// Does it.
+    ///
+    /// # Errors
+    /// As [`Request::execute`].
+    fn carry_out(&self, part: &Part) -> Result<Outcome, AdminError>;
+}
+
+/// The request for it.
+#[derive(Debug)]
+pub struct OnDevice<W>(pub W);
+
+impl<W: Work> Request<Part> for OnDevice<W> {
+    fn execute(self: Box<Self>, part: &mut Part) -> Result<Outcome, AdminError> {
+        self.0.carry_out(part)
     }
 
-    fn execute(self: Box<Self>, part: &mut Part) -> Result<Outcome, AdminError> {
-        let Self(range) = *self;
+    fn as_step(&self) -> Option<&dyn Step<Part>> {
+        self.0.is_step().then_some(self)
+    }
+
+    fn is_change(&self) -> bool {
+        W::IS_CHANGE
+    }
+}
+
+impl<W: Work> Step<Part> for OnDevice<W> {
+    fn device(&self) -> &str {
+        self.0.dev()
+    }
+
+    fn step(&self, part: &Part) -> Option<Result<Outcome, AdminError>> {
+        part.is_free(self.0.dev()).then(|| self.0.carry_out(part))
+    }
+}
+
+impl Work for Read {
+    fn dev(&self) -> &str {
+        &self.0.dev
+    }
+
+    fn is_step(&self) -> bool {
+        self.0.is_step()
+    }
+
+    fn carry_out(&self, part: &Part) -> Result<Outcome, AdminError> {
+        let Self(range) = self;
         let mut device = part.device(&range.dev)?;
         range.check(&*device)?;
         let sector_size = device.sector_bytes();
@@ -336,25 +399,32 @@ impl Request<Part> for Read {
             .map_err(|_| AdminError::failed(format!("no memory for {bytes} bytes: read fewer sectors at once")))?;
         data.resize(bytes, 0);
         device.read(range.lba, &mut data)?;
-        Ok(Data { range, sector_size, bytes: data }.into())
+        Ok(Data { range: range.clone(), sector_size, bytes: data }.into())
     }
 }
 
-impl Request<Part> for Write {
-    fn is_change(&self) -> bool {
-        false
+impl Work for Write {
+    fn dev(&self) -> &str {
+        &self.dev
     }
 
-    fn execute(self: Box<Self>, part: &mut Part) -> Result<Outcome, AdminError> {
+    fn is_step(&self) -> bool {
+        match &self.data {
+            // A line has no room for more bytes than a step moves.
+            WriteData::Bytes(_) => true,
+            WriteData::Fill { count, .. } => *count <= STEP_SECTORS_MAX,
+        }
+    }
+
+    fn carry_out(&self, part: &Part) -> Result<Outcome, AdminError> {
         let mut device = part.device(&self.dev)?;
         let count = self.count(device.sector_bytes().into())?;
-        let Self { dev, lba, data, force } = *self;
-        let range = SectorRange { dev, lba, count };
+        let range = SectorRange { dev: self.dev.clone(), lba: self.lba, count };
         range.check(&*device)?;
-        check_writable(&range.dev, &*device, force)?;
-        match data {
-            WriteData::Bytes(bytes) => device.write(lba, &bytes)?,
-            WriteData::Fill { byte, .. } => fill(&mut *device, &range, byte)?,
+        check_writable(&range.dev, &*device, self.force)?;
+        match &self.data {
+            WriteData::Bytes(bytes) => device.write(self.lba, bytes)?,
+            WriteData::Fill { byte, .. } => fill(&mut *device, &range, *byte)?,
         }
         Ok(Done { range, state: "written" }.into())
     }
@@ -379,31 +449,55 @@ fn fill(device: &mut dyn BlockDevice, range: &SectorRange, byte: u8) -> Result<(
     Ok(())
 }
 
-impl Request<Part> for Trim {
-    fn is_change(&self) -> bool {
-        false
+impl Work for Trim {
+    fn dev(&self) -> &str {
+        &self.range.dev
     }
 
-    fn execute(self: Box<Self>, part: &mut Part) -> Result<Outcome, AdminError> {
-        let Self { range, force } = *self;
-        range.open(part, force)?.trim(range.lba, range.count)?;
-        Ok(Done { range, state: "trimmed" }.into())
+    fn is_step(&self) -> bool {
+        self.range.is_step()
     }
-}
 
-impl Request<Part> for InjectError {
-    fn execute(self: Box<Self>, part: &mut Part) -> Result<Outcome, AdminError> {
-        let Self { range, media, force } = *self;
-        range.open(part, force)?.inject_error(range.lba, range.count, media)?;
-        Ok(Done { range, state: "in error" }.into())
+    fn carry_out(&self, part: &Part) -> Result<Outcome, AdminError> {
+        let Self { range, force } = self;
+        range.open(part, *force)?.trim(range.lba, range.count)?;
+        Ok(Done { range: range.clone(), state: "trimmed" }.into())
     }
 }
 
-impl Request<Part> for ClearErrors {
-    fn execute(self: Box<Self>, part: &mut Part) -> Result<Outcome, AdminError> {
-        let Self { range, force } = *self;
-        range.open(part, force)?.clear_errors(range.lba, range.count)?;
-        Ok(Done { range, state: "without errors" }.into())
+impl Work for InjectError {
+    const IS_CHANGE: bool = true;
+
+    fn dev(&self) -> &str {
+        &self.range.dev
+    }
+
+    fn is_step(&self) -> bool {
+        self.range.is_step()
+    }
+
+    fn carry_out(&self, part: &Part) -> Result<Outcome, AdminError> {
+        let Self { range, media, force } = self;
+        range.open(part, *force)?.inject_error(range.lba, range.count, *media)?;
+        Ok(Done { range: range.clone(), state: "in error" }.into())
+    }
+}
+
+impl Work for ClearErrors {
+    const IS_CHANGE: bool = true;
+
+    fn dev(&self) -> &str {
+        &self.range.dev
+    }
+
+    fn is_step(&self) -> bool {
+        self.range.is_step()
+    }
+
+    fn carry_out(&self, part: &Part) -> Result<Outcome, AdminError> {
+        let Self { range, force } = self;
+        range.open(part, *force)?.clear_errors(range.lba, range.count)?;
+        Ok(Done { range: range.clone(), state: "without errors" }.into())
     }
 }
 
