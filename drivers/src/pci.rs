@@ -420,6 +420,8 @@ impl Msix {
         if vector >= self.vectors {
             return;
         }
+        // Masked meanwhile (PCI Local Bus Specification 3.0, 6.8.2): none is sent with half of another's address.
+        self.word(vector, 3).write(1);
         let [a, b, c, d, e, f, g, h] = message.address.to_le_bytes();
         self.word(vector, 0).write(u32::from_le_bytes([a, b, c, d]));
         self.word(vector, 1).write(u32::from_le_bytes([e, f, g, h]));

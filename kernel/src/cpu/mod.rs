@@ -210,9 +210,14 @@ impl Cpus {
         apic::wake_message(self.workers.ids().nth(cpu.0).expect("a CPU that is up"))
     }
 
+    /// Returns the message by which a device wakes this CPU, if one can.
+    pub(crate) fn message_to(&self, cpu: CpuIndex) -> Option<Message> {
+        self.workers.ids().nth(cpu.0).filter(|id| apic::takes_messages(*id)).map(apic::wake_message)
+    }
+
     /// Returns the message by which a device wakes CPU 0, if one can.
     pub(crate) fn wake_message_of_cpu_0(&self) -> Option<Message> {
-        self.workers.ids().next().filter(|id| apic::takes_messages(*id)).map(apic::wake_message)
+        self.message_to(CpuIndex(0))
     }
 }
 

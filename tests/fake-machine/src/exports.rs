@@ -1,5 +1,6 @@
 //! What exports need: a consumer's memory, and a clock that stands still.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -50,6 +51,8 @@ pub struct FakeConsumer {
     pub ring_ns: AtomicU64,
     /// Whoever holds it keeps a CPU that interrupts the consumer within its step.
     pub held: Mutex<()>,
+    /// The vectors whose kicks wake another CPU than at first.
+    pub moved: Mutex<BTreeMap<u16, CpuIndex>>,
     id: MemoryId,
     clock: Arc<StillClock>,
     cpus: u32,
@@ -68,7 +71,7 @@ impl FakeConsumer {
         // SAFETY: the memory is never freed, and only pointers lead there.
         let window = unsafe { SharedWindow::new(memory.start, memory.bytes) };
         let (rung, ring_ns, held) = (Mutex::default(), AtomicU64::new(0), Mutex::default());
-        Self { window, rung, ring_ns, held, id, clock: Arc::clone(clock), cpus }
+        Self { window, rung, ring_ns, held, moved: Mutex::default(), id, clock: Arc::clone(clock), cpus }
     }
 }
 
@@ -85,7 +88,12 @@ impl Consumer for FakeConsumer {
         *self.clock.now_ns.lock().expect("no panic") += self.ring_ns.load(Ordering::Relaxed);
     }
     fn cpu(&self, vector: u16) -> CpuIndex {
-        CpuIndex(u32::from(vector) % self.cpus)
+        let moved = self.moved.lock().expect("no panic").get(&vector).copied();
+        moved.unwrap_or(CpuIndex(u32::from(vector) % self.cpus))
+    }
+    fn set_cpu(&self, vector: u16, cpu: CpuIndex) -> bool {
+        self.moved.lock().expect("no panic").insert(vector, cpu);
+        true
     }
 }
 

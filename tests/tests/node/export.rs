@@ -636,6 +636,100 @@ fn a_consumer_has_its_turn_whatever_another_one_on_its_cpu_asks_for() {
     assert_eq!(bridge.answer(), Some(0), "sixteen steps are four times the request");
 }
 
+/// A driver of the bridge's consumer and one of its neighbour, each with a request at a time for CPU 1.
+struct Pair {
+    bridge: Bridge,
+    neighbour: Arc<FakeConsumer>,
+    driver: Driver,
+}
+
+impl Pair {
+    /// Requests of the bridge's consumer take a millisecond.
+    fn new() -> Self {
+        let (mut bridge, neighbour) = with_neighbour(4);
+        bridge.start(1);
+        bridge.consumer.ring_ns.store(1_000_000, Ordering::Relaxed);
+        Self { bridge, neighbour, driver: Driver::new(RINGS, 0) }
+    }
+
+    fn start_neighbour(&mut self) {
+        self.bridge.ask(Bridge::start_of(ExportIndex(1), 1, RINGS), Outcome::Ok);
+    }
+
+    /// For so many milliseconds CPU 1 serves a request after the other.
+    fn load(&mut self, milliseconds: u64, with_neighbour: bool) {
+        for _ in 0..milliseconds {
+            self.bridge.submit(0, 0, 0x20000, 512);
+            if with_neighbour {
+                submit(&self.neighbour, &mut self.driver, 0, 0, 0x20000, 512);
+                // A round may have no time for both.
+                self.bridge.booted.node.exports().poll(CpuIndex(1));
+            }
+            self.bridge.booted.node.exports().poll(CpuIndex(1));
+            assert_eq!(self.bridge.answer(), Some(0));
+            assert_eq!(self.neighbour_answers(), with_neighbour.then_some(0));
+        }
+        self.bridge.hear();
+    }
+
+    fn neighbour_answers(&mut self) -> Option<u8> {
+        answer(&self.neighbour, &mut self.driver)
+    }
+
+    /// The CPUs that have the queues, of both exports in turn.
+    fn cpus(&mut self) -> Vec<u64> {
+        let stats = self.bridge.booted.done("stats");
+        let queues = stats["queues"].as_array().expect("an array");
+        let mut of_export: Vec<_> = queues.iter().map(|it| (it["export"].as_u64(), it["cpu"].as_u64())).collect();
+        of_export.sort_unstable();
+        of_export.into_iter().map(|(_, cpu)| cpu.expect("a number")).collect()
+    }
+}
+
+#[test]
+fn a_busy_cpu_gives_queues_to_an_idle_one_where_they_go_on() {
+    let mut pair = Pair::new();
+    pair.start_neighbour();
+    assert_eq!(pair.cpus(), [1, 1]);
+    pair.load(99, true);
+    assert_eq!(pair.cpus(), [1, 1], "it is too early to tell");
+    pair.bridge.woken();
+    pair.load(1, true);
+    let cpus = pair.cpus();
+    assert!([[0, 1], [1, 0]].contains(&[cpus[0], cpus[1]]), "{cpus:?}");
+    assert!(pair.bridge.woken().contains(&CpuIndex(0)), "a kick may have woken the other one");
+    let trace = pair.bridge.booted.done("trace").to_string();
+    assert!(trace.contains("comes from another CPU"), "{trace}");
+    // Each is served by its own CPU, and by that one alone.
+    pair.bridge.submit(0, 0, 0x20000, 512);
+    submit(&pair.neighbour, &mut pair.driver, 0, 0, 0x20000, 512);
+    for cpu in [0, 1] {
+        pair.bridge.booted.node.exports().poll(CpuIndex(cpu));
+        let served = [pair.bridge.answer(), pair.neighbour_answers()];
+        let own = cpus.iter().position(|it| *it == u64::from(cpu)).expect("one of them");
+        assert_eq!((served[own], served[1 - own]), (Some(0), None), "CPU {cpu}");
+    }
+    // What is asked for finds it there, and its kicks wake that CPU.
+    let moved = cpus.iter().position(|cpu| *cpu == 0).expect("one of them");
+    let (export, consumer) = ([ExportIndex(0), ExportIndex(1)][moved], [&pair.bridge.consumer, &pair.neighbour][moved]);
+    assert_eq!(*consumer.moved.lock().expect("no panic"), [(1, CpuIndex(0))].into());
+    let stop = Request::Stop { export, queue: QueueIndex(1) };
+    assert_eq!(pair.bridge.say(stop), [Report::Stopped { base: 101 }]);
+}
+
+#[test]
+fn a_queue_that_keeps_a_cpu_busy_alone_stays_and_a_new_one_begins_elsewhere() {
+    let mut pair = Pair::new();
+    pair.load(300, false);
+    assert_eq!(pair.cpus(), [1], "nobody would gain");
+    pair.start_neighbour();
+    assert_eq!(pair.cpus(), [1, 0]);
+    // Another queue by the same vector is served where the vector wakes a CPU.
+    let Request::Start(start) = Bridge::start_of(ExportIndex(1), 2, RINGS) else { panic!("a Start") };
+    pair.bridge.ask(Request::Start(Start { kick_vector: 1, ..start }), Outcome::Ok);
+    assert_eq!(pair.cpus(), [1, 0, 0]);
+}
+
 #[test]
 fn a_cpu_in_a_step_keeps_only_the_request_waiting_that_needs_it() {
     let mut bridge = Bridge::new(512);

@@ -23,7 +23,9 @@ use service::memory::{MemoryOffset, MemoryTable, SharedMemory};
 use service::stats::ConsumerStats;
 use service::virtqueue::{Layout, QUEUE_SIZE_MAX};
 
+use super::balance::Balance;
 use super::queues::{Counts, Running};
+use super::station::Station;
 use super::trace::Name;
 use super::{Asked, Consumer, Exports};
 use crate::node::disk::BttDisk;
@@ -52,6 +54,7 @@ pub(super) struct Control {
     /// The request that is being carried out. Until it is done no other one is begun, but for Hello and Ping: the bridge
     /// repeats it.
     pending: Option<Pending>,
+    balance: Balance,
 }
 
 /// A request whose reply waits for CPUs that have queues: for a step at most.
@@ -113,7 +116,12 @@ impl Attached {
 }
 
 impl Control {
-    pub(super) fn new(link: Option<Box<dyn ByteLink + Send>>, consumers: Vec<Arc<dyn Consumer>>, boot: u64) -> Self {
+    pub(super) fn new(
+        link: Option<Box<dyn ByteLink + Send>>,
+        consumers: Vec<Arc<dyn Consumer>>,
+        cpus: u32,
+        boot: u64,
+    ) -> Self {
         Self {
             link,
             deframer: Deframer::new(),
@@ -122,6 +130,7 @@ impl Control {
             offers: Vec::new(),
             attached: BTreeMap::new(),
             pending: None,
+            balance: Balance::new(cpus.max(1) as usize),
         }
     }
 
@@ -134,6 +143,7 @@ impl Control {
             link.send(&hello.encode(0));
         }
         self.go_on(exports, link.as_mut());
+        self.balance(exports, now);
         for _ in 0..BYTES_A_POLL {
             let Some(byte) = link.receive() else { break };
             worked = true;
@@ -347,10 +357,12 @@ impl Control {
         let [desc, avail, used] = [start.desc, start.avail, start.used].map(MemoryOffset);
         let layout = Layout::new(start.size, desc, avail, used, memory.len_bytes()).map_err(|_| Outcome::BadQueue)?;
         let ring = BlkQueue::start(layout, attached.device.features(), memory).map_err(|_| Outcome::BadQueue)?;
-        let cpu = consumer.cpu(start.kick_vector);
+        let cpu = self.cpu_of(&consumer, start.kick_vector);
+        let attached = self.attached.get_mut(&start.export.0).ok_or(Outcome::NoSuchExport)?;
         let mut running = Running {
             name: Name(start.export, start.queue),
             consumer,
+            kick_vector: start.kick_vector,
             call: start.call,
             device: attached.device,
             table: Arc::clone(&attached.table),
@@ -359,11 +371,53 @@ impl Control {
             disk: offer.disk.clone().filter(|_| offer.is_disk_of(&attached.device)),
             resting: false,
             counts: Counts::default(),
+            steps: 0,
         };
         running.ring_driver();
         attached.queues.insert(start.queue.0, QueueRecord { start, cpu, stopped: None });
         let asked = exports.ask(cpu, move |queues, exports| queues.add(exports.clock.now_ns(), running));
         Ok(Err(Work::Change(asked)))
+    }
+
+    /// Returns the CPU that is to serve a new queue: with others of its vector, else the one that the vector wakes, unless that
+    /// one is busy and another one idle.
+    fn cpu_of(&self, consumer: &Arc<dyn Consumer>, vector: u16) -> CpuIndex {
+        let cpu = consumer.cpu(vector);
+        let of_vector = |attached: &&Attached| attached.consumer.id() == consumer.id();
+        let mut queues = self.attached.values().filter(of_vector).flat_map(|attached| attached.queues.values());
+        let better = self.balance.better_than(cpu);
+        if queues.any(|queue| queue.stopped.is_none() && queue.start.kick_vector == vector)
+            || better == cpu
+            || !consumer.set_cpu(vector, better)
+        {
+            return cpu;
+        }
+        better
+    }
+
+    /// Moves queues from the busiest CPU to the idlest one, from time to time, if that is a gain. Both CPUs' queues are in our
+    /// hands meanwhile: whoever asks for something next finds them at the new one.
+    fn balance(&mut self, exports: &Exports, now_ns: u64) {
+        let Some((from, to)) = self.balance.look(now_ns, exports.stations.iter().map(Station::busy_ns)) else { return };
+        // A pending request may be for a queue that would move.
+        if self.pending.is_some() {
+            return;
+        }
+        let Some(mut giver) = exports.station(from).take(exports) else { return };
+        let Some(mut taker) = exports.station(to).take(exports) else { return };
+        let Some((consumer, vector, queues)) = giver.queues.give(now_ns) else { return };
+        if !consumer.set_cpu(vector, to) {
+            return giver.queues.put(now_ns, queues);
+        }
+        for Name(export, queue) in queues.iter().map(|queue| queue.name) {
+            let attached =
+                self.attached.get_mut(&export.0).expect("a queue that runs is of an export that is attached");
+            attached.queues.get_mut(&queue.0).expect("a queue that runs was started").cpu = to;
+        }
+        taker.queues.put(now_ns, queues);
+        drop((giver, taker));
+        // A kick may have woken the other one.
+        exports.waker.wake(to);
     }
 
     fn stop(&mut self, exports: &Exports, export: ExportIndex, queue: QueueIndex) -> Begun {

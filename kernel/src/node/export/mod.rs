@@ -7,6 +7,7 @@
 //! | `control` | carries out what the bridge requests over the control link | CPU 0 |
 //! | `station` | a CPU's queues: who has them, and what is asked for | that CPU, or the keeper of the watch |
 //! | `queues` | serves them step by step, each consumer in its turn | the same |
+//! | `balance` | tells which CPU is better off with fewer queues | CPU 0 |
 //! | `mailbox` | what a CPU is asked to do with them | every CPU |
 //! | `backend` | carries out a request on a disk | the CPU that polls its queue |
 //! | `watch` | chooses the CPU that polls all queues while the others halt | every CPU |
@@ -18,18 +19,21 @@
 //! | a CPU's queues | who has them: the CPU in a poll, or the keeper of the watch; while none polls, who asks for something | the same | lock, which only the two wait for |
 //! | letters to it | CPU 0, to add, change and remove queues | who has the queues | lock, held to post or to take one |
 //! | the keeper of the watch | that CPU | every CPU before it halts | release, acquire: see `watch` |
+//! | how long a CPU's queues were served | who has them | CPU 0 | relaxed: it is a measure |
 //! | a disk's `suspended` | CPU 0, for a check | who has the queues | release, acquire: see `Exports::suspend` |
 //! | `lease_until_ns` | control | every CPU before it touches a consumer's memory | release, acquire |
 //! | `reports` | a CPU that found a broken queue | control | lock |
 //!
-//! Order of locks: control → station → a disk's own (invariant 9); letters, a reply or `reports`, and nothing below it. Control
-//! waits for no station: it asks, and replies to the bridge when it has the reply, which takes a step at most. After a queue was
-//! removed no CPU touches it. A request that a poll has taken is complete by then, or is one that it has carried out in
-//! part: that one is not in the used ring, and is carried out from its beginning by whatever serves the queue next.
+//! Order of locks: control → station → another station, which is only tried → a disk's own (invariant 9); letters, a reply or
+//! `reports`, and nothing below it. Control waits for no station: it asks, and replies to the bridge when it has the reply, which
+//! takes a step at most. After a queue was removed no CPU touches it. A request that a poll has taken is complete by then, or is
+//! one that it has carried out in part: that one is not in the used ring, and is carried out from its beginning by whatever
+//! serves the queue next.
 
 mod admin;
 mod attended;
 mod backend;
+mod balance;
 mod control;
 mod mailbox;
 mod queues;
@@ -79,8 +83,11 @@ pub trait Consumer: Send + Sync {
     /// Interrupts a peer: `peer << 16 | vector`.
     fn ring(&self, doorbell: u32);
 
-    /// Returns the CPU that serves a queue whose kicks come by this vector: they wake it.
+    /// Returns the CPU that kicks by this vector wake: it serves their queues.
     fn cpu(&self, vector: u16) -> CpuIndex;
+
+    /// Has this vector's kicks wake that CPU from now on. Returns false, with nothing changed, if they cannot.
+    fn set_cpu(&self, vector: u16, cpu: CpuIndex) -> bool;
 }
 
 /// Refuses to take a disk away that consumers or hosts may have: an offer shares it.
@@ -169,7 +176,7 @@ impl Exports {
             stations: (0..cpus.max(1)).map(|_| Station::new()).collect(),
             watch: Watch::new(),
             lease_until_ns: AtomicU64::new(0),
-            control: Mutex::new(Control::new(services.link, services.consumers, boot)),
+            control: Mutex::new(Control::new(services.link, services.consumers, cpus, boot)),
             networks,
             journal,
             reports: Mutex::new(Vec::new()),

@@ -3,6 +3,7 @@
 //! A step is for one consumer, and then the next consumer has its turn: one with many queues, or with large requests, waits as
 //! long as one with a single queue and small requests. Within a consumer its queues have their turns.
 
+use alloc::collections::BTreeMap;
 use alloc::string::ToString;
 use alloc::sync::Arc;
 use alloc::vec;
@@ -18,6 +19,7 @@ use service::stats::QueueStats;
 use service::virtqueue::QueueError;
 
 use super::backend::DiskBackend;
+use super::balance::LOOK_NS;
 use super::trace::{Event, Name, Ring};
 use super::{Consumer, Exports};
 use crate::node::disk::BttDisk;
@@ -27,6 +29,8 @@ use crate::watchdog::Serving;
 pub(super) struct Running {
     pub(super) name: Name,
     pub(super) consumer: Arc<dyn Consumer>,
+    /// The vector by which its kicks come: it wakes the CPU that has the queue.
+    pub(super) kick_vector: u16,
     pub(super) call: Option<Call>,
     pub(super) device: BlkDevice,
     pub(super) table: Arc<MemoryTable>,
@@ -37,6 +41,8 @@ pub(super) struct Running {
     /// Its driver was asked for a kick, and no request has come since.
     pub(super) resting: bool,
     pub(super) counts: Counts,
+    /// The steps in which it had work, since [`Queues::give`] looked last.
+    pub(super) steps: u32,
 }
 
 /// What a queue has done since it was started.
@@ -111,12 +117,14 @@ pub(super) struct Queues {
     consumers: Vec<OfConsumer>,
     /// The consumer whose turn it is.
     turn: usize,
+    /// Since when steps are counted.
+    counted_since_ns: u64,
     trace: Ring,
 }
 
 impl Queues {
     pub(super) fn new() -> Self {
-        Self { consumers: Vec::new(), turn: 0, trace: Ring::new() }
+        Self { consumers: Vec::new(), turn: 0, counted_since_ns: 0, trace: Ring::new() }
     }
 
     /// Returns how many queues there are.
@@ -154,6 +162,7 @@ impl Queues {
                 exports.report(queue.broken(why));
             }
             if progress.served > 0 || progress.more {
+                queue.steps = queue.steps.saturating_add(1);
                 return progress.served + u32::from(progress.more);
             }
         }
@@ -188,6 +197,10 @@ impl Queues {
     /// Adds a queue.
     pub(super) fn add(&mut self, now_ns: u64, queue: Running) {
         self.trace.push(now_ns, Event::Started { queue: queue.name, base: queue.ring.base() });
+        self.insert(queue);
+    }
+
+    fn insert(&mut self, queue: Running) {
         let memory = queue.consumer.id();
         match self.consumers.iter_mut().find(|consumer| consumer.memory == memory) {
             Some(consumer) => consumer.queues.push(queue),
@@ -198,6 +211,42 @@ impl Queues {
     /// Removes a queue and returns the index at which it stopped. Its memory is not touched afterwards; without a
     /// `lease` it is not touched here either.
     pub(super) fn remove(&mut self, now_ns: u64, name: Name, lease: bool) -> Option<u16> {
+        let Running { ring, consumer, .. } = self.take(name)?;
+        let base = if lease { ring.stop(consumer.memory()) } else { ring.base() };
+        self.trace.push(now_ns, Event::Stopped { queue: name, base });
+        Some(base)
+    }
+
+    /// Takes the queues out that are better off with another CPU: those of one kick vector, the ones with the most steps of
+    /// those that have no more than half of them all. The caller puts them where that vector will wake a CPU ([`Queues::put`]).
+    /// `None`: there are none, or steps have been counted for too long to tell how it is now.
+    pub(super) fn give(&mut self, now_ns: u64) -> Option<(Arc<dyn Consumer>, u16, Vec<Running>)> {
+        let is_recent = now_ns.saturating_sub(core::mem::replace(&mut self.counted_since_ns, now_ns)) <= 3 * LOOK_NS;
+        let mut groups = BTreeMap::new();
+        let mut all = 0;
+        for queue in self.iter_mut() {
+            let steps = u64::from(core::mem::take(&mut queue.steps));
+            let (of_group, names) = groups.entry((queue.consumer.id(), queue.kick_vector)).or_insert((0, Vec::new()));
+            *of_group += steps;
+            names.push(queue.name);
+            all += steps;
+        }
+        let may = groups.into_values().filter(|(steps, _)| is_recent && *steps > 0 && steps * 2 <= all);
+        let (_, names) = may.max_by_key(|(steps, _)| *steps)?;
+        let taken: Vec<Running> = names.into_iter().filter_map(|name| self.take(name)).collect();
+        let first = taken.first()?;
+        Some((Arc::clone(&first.consumer), first.kick_vector, taken))
+    }
+
+    /// Adds queues of another CPU, or those that were taken out.
+    pub(super) fn put(&mut self, now_ns: u64, queues: Vec<Running>) {
+        for queue in queues {
+            self.trace.push(now_ns, Event::Moved { queue: queue.name });
+            self.insert(queue);
+        }
+    }
+
+    fn take(&mut self, name: Name) -> Option<Running> {
         let mut found = None;
         for (at, consumer) in self.consumers.iter_mut().enumerate() {
             let Some(queue) = consumer.queues.iter().position(|queue| queue.name == name) else { continue };
@@ -208,7 +257,7 @@ impl Queues {
                 consumer.turn = 0;
             }
         }
-        let (at, Running { ring, consumer, .. }) = found?;
+        let (at, queue) = found?;
         if self.consumers[at].queues.is_empty() {
             self.consumers.remove(at);
             self.turn -= usize::from(at < self.turn);
@@ -216,9 +265,7 @@ impl Queues {
                 self.turn = 0;
             }
         }
-        let base = if lease { ring.stop(consumer.memory()) } else { ring.base() };
-        self.trace.push(now_ns, Event::Stopped { queue: name, base });
-        Some(base)
+        Some(queue)
     }
 
     /// Returns the queue of that name, if it is here.

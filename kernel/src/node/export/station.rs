@@ -2,12 +2,12 @@
 //!
 //! The lock of `queues` says who has them: their own CPU, or the keeper of the watch while that CPU halts. It is held for a
 //! round, which ends after [`ROUND_NS`] at the latest, give or take a step, and nobody but these two waits for it. All
-//! others ask: what they want is done between two steps.
+//! others ask: what they want is done between two steps. Only who moves queues to another CPU tries to have both CPUs'.
 
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use btt::CpuIndex;
-use spin::Mutex;
+use spin::{Mutex, MutexGuard};
 
 use super::Exports;
 use super::mailbox::{Mailbox, Reply};
@@ -17,23 +17,61 @@ use super::queues::Queues;
 /// next consumer.
 const ROUND_NS: u64 = 500_000;
 
+/// How long is tried to have the queues between two rounds.
+const TRY_NS: u64 = 2 * ROUND_NS;
+
 /// A CPU's queues.
 pub(super) struct Station {
     queues: Mutex<Queues>,
     mailbox: Mailbox<Queues, Exports>,
     /// How many queues there are, readable without the lock.
     count: AtomicUsize,
+    /// How long its queues have been served, without the looks that found nothing.
+    busy_ns: AtomicU64,
+}
+
+/// A CPU's queues in the hands of who moves some of them. What was asked for before is done.
+pub(super) struct Taken<'s> {
+    station: &'s Station,
+    pub(super) queues: MutexGuard<'s, Queues>,
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        self.station.count.store(self.queues.count(), Ordering::Release);
+    }
 }
 
 impl Station {
     pub(super) fn new() -> Self {
-        Self { queues: Mutex::new(Queues::new()), mailbox: Mailbox::new(), count: AtomicUsize::new(0) }
+        let (queues, mailbox) = (Mutex::new(Queues::new()), Mailbox::new());
+        Self { queues, mailbox, count: AtomicUsize::new(0), busy_ns: AtomicU64::new(0) }
     }
 
     /// Returns whether it has no queues. A queue that was just asked to be added is missed: who asks wakes the CPU when there
     /// is a reply.
     pub(super) fn is_empty(&self) -> bool {
         self.count.load(Ordering::Acquire) == 0
+    }
+
+    /// Returns how long its queues have been served so far.
+    pub(super) fn busy_ns(&self) -> u64 {
+        self.busy_ns.load(Ordering::Relaxed)
+    }
+
+    /// Tries to take the queues, for as long as a round lasts: a CPU lets go of them between two.
+    pub(super) fn take(&self, exports: &Exports) -> Option<Taken<'_>> {
+        let until = exports.clock.now_ns().saturating_add(TRY_NS);
+        loop {
+            if let Some(mut queues) = self.queues.try_lock() {
+                self.carry_out_on(&mut queues, exports);
+                return Some(Taken { station: self, queues });
+            }
+            if exports.clock.now_ns() >= until {
+                return None;
+            }
+            core::hint::spin_loop();
+        }
     }
 
     /// Has something done with the queues, between two steps. The reply may be there at once; until it is, the caller looks
@@ -77,14 +115,21 @@ impl Station {
     /// more for each queue that has more. Does nothing if another CPU has the queues.
     pub(super) fn poll(&self, exports: &Exports, cpu: CpuIndex) -> u32 {
         let Some(mut queues) = self.queues.try_lock() else { return 0 };
-        let until = exports.clock.now_ns().saturating_add(ROUND_NS);
+        let begun_ns = exports.clock.now_ns();
+        let mut now_ns = begun_ns;
         let mut found = 0;
         for _ in 0..queues.consumers() {
             self.carry_out_on(&mut queues, exports);
             found += queues.step(exports, cpu);
-            if exports.clock.now_ns() >= until {
+            now_ns = exports.clock.now_ns();
+            if now_ns >= begun_ns.saturating_add(ROUND_NS) {
                 break;
             }
+        }
+        if found > 0 {
+            // Only the holder of the queues stores it.
+            let busy_ns = self.busy_ns.load(Ordering::Relaxed) + now_ns.saturating_sub(begun_ns);
+            self.busy_ns.store(busy_ns, Ordering::Relaxed);
         }
         found
     }

@@ -21,6 +21,8 @@ pub(super) enum Event {
     Rests { queue: Name },
     /// It is served from now on, from this index.
     Started { queue: Name, base: u16 },
+    /// It is served by this CPU from now on, which has less to do than the one before.
+    Moved { queue: Name },
     /// It is not served any more.
     Stopped { queue: Name, base: u16 },
 }
@@ -47,6 +49,7 @@ impl fmt::Display for Event {
             }
             Self::Rests { queue } => write!(f, "{queue}: rests"),
             Self::Started { queue, base } => write!(f, "{queue}: started at {base}"),
+            Self::Moved { queue } => write!(f, "{queue}: comes from another CPU"),
             Self::Stopped { queue, base } => write!(f, "{queue}: stopped at {base}"),
         }
     }
