@@ -78,6 +78,8 @@ need_tests() {
     need e2fsprogs command -v mkfs.ext4
     need fio command -v fio
     need nvme-cli command -v nvme
+    # It needs more libraries than mdadm, which is fetched and not installed.
+    need lvm2 command -v lvm
     # A browser for the page of metrics. Ubuntu has it as a snap only: the tests do without there.
     need chromium sh -c 'command -v chromium || ! grep -q "^ID=debian" /etc/os-release'
 }

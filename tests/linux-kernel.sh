@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 #: tests/linux-kernel.sh FOLDER: fetches the distribution's own kernel, unpacked and not installed, into FOLDER:
 #: vmlinuz, and modules/ with those of its modules that NVDIMMs, CXL memory, virtio disks and networks, NVMe/TCP (of both
-#: ends), RAID and ext4 need; and mdadm,
-#: which would look for this machine's own arrays if it were installed. Does nothing if they are there already.
+#: ends), RAID, LVM's RAID and ext4 need; and mdadm, which would look for this machine's own arrays if it were installed.
+#: Does nothing if they are there already.
 #:
 #: Works on Debian and Ubuntu, as any user; root is needed only where apt has no package lists yet.
 set -euo pipefail
@@ -52,7 +52,9 @@ for package in "$folder"/packages/*.deb; do
         '*/kernel/drivers/net/virtio_net.ko*' '*/kernel/drivers/net/net_failover.ko*' '*/kernel/net/core/failover.ko*' \
         '*/kernel/drivers/nvme/*' '*/kernel/fs/configfs/*' '*/kernel/block/t10-pi.ko*' \
         '*/kernel/lib/crc*.ko*' '*/kernel/crypto/crc*.ko*' \
-        '*/kernel/drivers/md/md-mod.ko*' '*/kernel/drivers/md/raid1.ko*' \
+        '*/kernel/drivers/md/md-mod.ko*' '*/kernel/drivers/md/raid*.ko*' \
+        '*/kernel/drivers/md/dm-mod.ko*' '*/kernel/drivers/md/dm-raid.ko*' \
+        '*/kernel/crypto/async_tx/*' '*/kernel/crypto/xor.ko*' '*/kernel/lib/raid6/*' \
         '*/kernel/fs/ext4/*' '*/kernel/fs/jbd2/*' '*/kernel/fs/mbcache.ko*' '*/kernel/lib/libcrc32c.ko*' 2>/dev/null ||
         true # a package has some of these only
 done

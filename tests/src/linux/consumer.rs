@@ -1,6 +1,6 @@
 //! An unmodified Linux as a consumer of disks, or as a host of NVMe/TCP: `consumer.sh` is all there is in it, beside the
-//! distribution's own kernel, busybox, fio, e2fsprogs and mdadm. It never runs code that lies on the disks: under TCG a page
-//! that another machine writes would not be noticed as code.
+//! distribution's own kernel, busybox, fio, e2fsprogs, mdadm and LVM. It never runs code that lies on the disks: under TCG a
+//! page that another machine writes would not be noticed as code.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
@@ -126,6 +126,24 @@ impl Consumer {
     pub fn boot_on_networks(netdevs: &[&str], cpus: u16, ram: &Path, mebibytes: u64) -> Self {
         static MADE: OnceLock<PathBuf> = OnceLock::new();
         let initrd = MADE.get_or_init(|| initrd("initiator", None, &NETWORK_MODULES));
+        Self::boot_initiator(initrd, netdevs, cpus, ram, mebibytes)
+    }
+
+    /// As [`Consumer::boot_on_networks`]; it has LVM, too.
+    ///
+    /// # Panics
+    /// As [`Consumer::boot`].
+    #[must_use]
+    pub fn boot_with_lvm(netdevs: &[&str], cpus: u16, ram: &Path, mebibytes: u64) -> Self {
+        let initrd = initrd("initiator-with-lvm", None, &[&NETWORK_MODULES[..], &["dm_raid"]].concat());
+        let mut host = Self::boot_initiator(&initrd, netdevs, cpus, ram, mebibytes);
+        for name in ["vgcreate", "lvcreate", "lvchange", "lvs"] {
+            host.run(&format!("ln -s lvm /bin/{name}"));
+        }
+        host
+    }
+
+    fn boot_initiator(initrd: &Path, netdevs: &[&str], cpus: u16, ram: &Path, mebibytes: u64) -> Self {
         let mut host = Self::boot_machine(&Machine { netdevs, ..Machine::new(initrd, cpus, ram, mebibytes) });
         host.run("ip link set lo up");
         for number in 0..netdevs.len() {
@@ -370,6 +388,10 @@ fn initrd(name: &str, program: Option<&Path>, modules: &[&str]) -> PathBuf {
     }
     if modules.contains(&"nvme_tcp") {
         initramfs.program("bin/nvme", &initramfs::program("nvme"));
+    }
+    if modules.contains(&"dm_raid") {
+        initramfs.program("bin/lvm", &initramfs::program("lvm"));
+        initramfs.file("etc/lvm/lvm.conf", include_bytes!("lvm.conf"));
     }
     // ext4 and RAID bitmaps ask for this one by what it does.
     initramfs.modules("modules", &["crc32c_generic", "virtio_pci", "virtio_blk", "ext4", "raid1"]);

@@ -1,6 +1,8 @@
 //! An unmodified Linux as a host of NVMe/TCP: against the appliance over a link of their own, and against `untorn-target`,
 //! which is the appliance's crates as a process.
 
+mod lvm;
+
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -207,39 +209,60 @@ fn host_and_target_prove_who_they_are_if_the_hosts_kernel_can() {
 const APPLIANCE: &str = "10.0.2.2";
 
 /// A link between a host and an appliance, which may come and go.
-struct Link(PathBuf);
+struct Link {
+    socket: PathBuf,
+    /// The appliance's address on it.
+    address: &'static str,
+}
 
 impl Link {
+    fn new(place: &Place) -> Self {
+        Self { socket: place.at("link"), address: APPLIANCE }
+    }
+
+    /// The host's end.
+    fn netdev(&self) -> String {
+        format!("stream,server=on,addr.type=unix,addr.path={}", self.socket.display())
+    }
+
     fn host(&self, place: &Place) -> Consumer {
-        let netdev = format!("stream,server=on,addr.type=unix,addr.path={}", self.0.display());
-        Consumer::boot_on_network(&netdev, 2, &place.at("ram"), 512)
+        Consumer::boot_on_network(&self.netdev(), 2, &place.at("ram"), 512)
     }
 
     /// An appliance on it, with these words on its command line.
     fn appliance(&self, dimm: &Dimm, words: &str) -> ApplianceBuilder {
-        let netdev = format!("stream,server=off,addr.type=unix,addr.path={}", self.0.display());
-        let words = format!("net0={APPLIANCE}/24 {words}");
+        let netdev = format!("stream,server=off,addr.type=unix,addr.path={}", self.socket.display());
+        let words = format!("net0={}/24 {words}", self.address);
         ApplianceBuilder::new().dimm(dimm).with(&["--net", &netdev, "--append", &words])
     }
 }
 
-/// Serves the disk to one host, and returns its subsystem's name.
-fn serve(appliance: &mut Running) -> String {
+/// Serves the disk to one host at this address, and returns its subsystem's name.
+fn serve(appliance: &mut Running, address: &str) -> String {
     let served = appliance.ask("export pmem0s --nvme");
-    assert_eq!((&served["port"], &served["addresses"]), (&json!(4420), &json!([APPLIANCE])), "{served}");
+    assert_eq!((&served["port"], &served["addresses"]), (&json!(4420), &json!([address])), "{served}");
     let nqn = served["nqn"].as_str().expect("a name").to_owned();
     appliance.ask(&format!("allow {HOST_NQN}"));
     nqn
 }
 
+/// Connects to an appliance's disk, as soon as it is served. When the appliance is gone, the host knows within seconds; when it
+/// is back, too.
+fn connect(linux: &mut Consumer, address: &str, nqn: &str) {
+    linux.run(&format!(
+        "for i in $(seq 50); do nvme connect -t tcp -a {address} -s 4420 -n {nqn} --reconnect-delay=1 --keep-alive-tmo=2 \
+         && exit 0; sleep 0.2; done; exit 1"
+    ));
+}
+
 #[test]
 fn linux_uses_an_appliances_disk_over_the_network() {
     let (place, dimm) = (Place::new(), Dimm::blank(96 * MIB));
-    let link = Link(place.at("link"));
+    let link = Link::new(&place);
     let mut linux = link.host(&place);
     let mut appliance = link.appliance(&dimm, "").boot();
     appliance.ask("create-namespace -l 4096");
-    let nqn = serve(&mut appliance);
+    let nqn = serve(&mut appliance, APPLIANCE);
     // A node that serves nothing listens on no port; it has seen within a second that it serves now.
     let address = format!("-t tcp -a {APPLIANCE} -s 4420");
     linux.run(&format!(
@@ -296,15 +319,12 @@ fn linux_uses_an_appliances_disk_over_the_network() {
 #[test]
 fn an_appliance_that_loses_its_power_under_a_hosts_load_keeps_what_it_acknowledged() {
     let (place, dimm) = (Place::new(), Dimm::blank(96 * MIB));
-    let link = Link(place.at("link"));
+    let link = Link::new(&place);
     let mut linux = link.host(&place);
     let mut appliance = link.appliance(&dimm, "").boot();
     appliance.ask("create-namespace -l 4096");
-    let nqn = serve(&mut appliance);
-    linux.run(&format!(
-        "for i in $(seq 50); do nvme connect -t tcp -a {APPLIANCE} -s 4420 -n {nqn} --reconnect-delay=1 --keep-alive-tmo=2 \
-         && exit 0; sleep 0.2; done; exit 1"
-    ));
+    let nqn = serve(&mut appliance, APPLIANCE);
+    connect(&mut linux, APPLIANCE, &nqn);
     let name = disk(&mut linux);
     // What it serves, and to whom, is on its command line from the start.
     let words = format!("nvme.export=pmem0s nvme.allow={HOST_NQN}");
@@ -320,11 +340,22 @@ fn an_appliance_that_loses_its_power_under_a_hosts_load_keeps_what_it_acknowledg
 }
 
 /// The controller of a subsystem, once its disk is there.
-fn controller(linux: &mut Consumer, target: &Target) -> String {
-    let find = format!("grep -lx {} /sys/class/nvme/nvme*/subsysnqn | cut -d/ -f5", target.nqn);
+fn controller(linux: &mut Consumer, nqn: &str) -> String {
+    let find = format!("grep -lx {nqn} /sys/class/nvme/nvme*/subsysnqn | cut -d/ -f5");
     linux.run(&format!(
         "for i in $(seq 300); do c=$({find}); [ -b /dev/${{c}}n1 ] && echo $c && exit 0; sleep 0.1; done; exit 1"
     ))
+}
+
+/// Has a mirror go on without this controller's disk: otherwise it waits for it as long as the host tries to reach it.
+fn fail_soon(linux: &mut Consumer, controller: &str) {
+    linux.run(&format!("echo 2 >/sys/class/nvme/{controller}/fast_io_fail_tmo"));
+}
+
+/// Waits until the host has reached a controller again.
+fn wait_for(linux: &mut Consumer, controller: &str) {
+    let live = format!("grep -qx live /sys/class/nvme/{controller}/state");
+    linux.run(&format!("for i in $(seq 600); do {live} && exit 0; sleep 0.1; done; exit 1"));
 }
 
 #[test]
@@ -335,9 +366,8 @@ fn a_raid_over_two_targets_outlives_one_of_them() {
     let mut controllers = Vec::new();
     for target in &targets {
         linux.run(&format!("nvme connect {} -n {} --reconnect-delay=1", target.address(), target.nqn));
-        let name = controller(&mut linux, target);
-        // Otherwise the RAID waits for its half as long as the host tries to reach it.
-        linux.run(&format!("echo 2 >/sys/class/nvme/{name}/fast_io_fail_tmo"));
+        let name = controller(&mut linux, &target.nqn);
+        fail_soon(&mut linux, &name);
         controllers.push(name);
     }
     let [first, second] = [0, 1].map(|at| format!("/dev/{}n1", controllers[at]));
@@ -357,8 +387,7 @@ fn a_raid_over_two_targets_outlives_one_of_them() {
 
     // It comes back, is added again, and gets what it missed, by the bitmap.
     targets[0].restart();
-    let live = format!("grep -qx live /sys/class/nvme/{}/state", controllers[0]);
-    linux.run(&format!("for i in $(seq 600); do {live} && exit 0; sleep 0.1; done; exit 1"));
+    wait_for(&mut linux, &controllers[0]);
     linux.run(&format!("mdadm /dev/md0 --remove {first} && mdadm /dev/md0 --re-add {first}"));
     eventually("it has what it missed", || missing(&mut linux) == "0");
     // Both halves are the same, and each alone has it all.
