@@ -86,6 +86,7 @@ fn linux_connects_reads_and_disconnects() {
         assert_eq!(ns[at..at + 8], SECTORS.to_le_bytes());
     }
     assert_eq!((ns[25], ns[26], ns[33], ns[99]), (0, 0, 1, 0));
+    assert_eq!(ns[34..48], [0; 14], "NAWUN, NAWUPF, NACWU, and no boundaries");
     assert_eq!(&ns[104..120], UUID.as_bytes());
     assert_eq!(ns[128..132], [0, 0, 9, 0]);
 

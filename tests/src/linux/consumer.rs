@@ -143,6 +143,16 @@ impl Consumer {
         host
     }
 
+    /// As [`Consumer::boot_on_network`]; it has a program of ours, too, which it knows as `program`.
+    ///
+    /// # Panics
+    /// As [`Consumer::boot`].
+    #[must_use]
+    pub fn boot_on_network_with(program: &Path, netdev: &str, cpus: u16, ram: &Path, mebibytes: u64) -> Self {
+        let initrd = initrd("initiator-with-program", Some(program), &NETWORK_MODULES);
+        Self::boot_initiator(&initrd, &[netdev], cpus, ram, mebibytes)
+    }
+
     fn boot_initiator(initrd: &Path, netdevs: &[&str], cpus: u16, ram: &Path, mebibytes: u64) -> Self {
         let mut host = Self::boot_machine(&Machine { netdevs, ..Machine::new(initrd, cpus, ram, mebibytes) });
         host.run("ip link set lo up");

@@ -1,6 +1,7 @@
 //! An unmodified Linux as a host of NVMe/TCP: against the appliance over a link of their own, and against `untorn-target`,
 //! which is the appliance's crates as a process.
 
+mod atomic;
 mod lvm;
 
 use std::fs::File;
@@ -34,16 +35,16 @@ struct Target {
 impl Target {
     /// Serves a file, which is made if it is not there, to these hosts.
     fn start(file: &Path, allow: &str, port: u16) -> Self {
-        Self::start_with(file, port, &["--allow", allow])
+        Self::start_with(file, port, 4096, &["--allow", allow])
     }
 
-    /// The same, with these options.
-    fn start_with(file: &Path, port: u16, options: &[&str]) -> Self {
+    /// The same, with sectors of so many bytes and these options.
+    fn start_with(file: &Path, port: u16, sector_bytes: u32, options: &[&str]) -> Self {
         if !file.exists() {
             File::create(file).and_then(|made| made.set_len(96 << 20)).expect("a file is made");
         }
         let mut command = Command::new(workspace::untorn_target());
-        command.args(["--format", "4096", "--listen", &format!("127.0.0.1:{port}")]).args(options);
+        command.args(["--format", &sector_bytes.to_string(), "--listen", &format!("127.0.0.1:{port}")]).args(options);
         command.arg("--advertise").arg(format!("{US}:{port}")).arg(file).stdout(Stdio::piped());
         die_with_parent(&mut command);
         let mut process = command.spawn().expect("the target starts");
@@ -181,7 +182,7 @@ fn host_and_target_prove_who_they_are_if_the_hosts_kernel_can() {
     let (place, turn) = (Place::new(), workspace::machine_turn());
     const OWN: &str = "DHHC-1:00:ia6zGodOr4SEG0Zzaw398rpY0wqipUWj4jWjUh4HWUz6aQ2n:";
     let proofs = ["--allow", HOST_NQN, "--secret", SECRET, "--controller-secret", OWN];
-    let target = Target::start_with(&place.at("disk"), free_port(), &proofs);
+    let target = Target::start_with(&place.at("disk"), free_port(), 4096, &proofs);
     let mut linux = initiator(&place);
     let connect = format!("nvme connect {} -n {}", target.address(), target.nqn);
     assert_ne!(linux.try_run(&connect).0, 0, "without a secret");
