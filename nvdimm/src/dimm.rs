@@ -14,6 +14,8 @@ pub struct Dimm {
     pub physical_id: u16,
     /// Whether it is a CXL device, and no DIMM of an NFIT.
     pub is_cxl: bool,
+    /// A CXL device's serial number, if it has one.
+    pub cxl_serial: Option<u64>,
     /// Its identity in its control region; of several, the one with block windows.
     pub identity: Option<Identity>,
     /// Its state, by any of its mappings.
@@ -39,6 +41,7 @@ pub fn dimms(nfit: &Nfit) -> Vec<Dimm> {
                         handle: mapping.device,
                         physical_id: mapping.physical_id,
                         is_cxl: false,
+                        cxl_serial: None,
                         identity: None,
                         flags: MappingFlags::empty(),
                         flush_hints: hints.map_or_else(Vec::new, |(_, it)| it.addresses.clone()),

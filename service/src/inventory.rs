@@ -61,7 +61,7 @@ pub struct Dimm {
     /// `nmem<k>`.
     pub dev: String,
     /// Linux's unique id, from the control region: vendor, (location and date,) serial, in the table's byte order:
-    /// `8680-56341200`. None without a control region.
+    /// `8680-56341200`. Of a CXL device its serial number, in decimal, as Linux 6.12 has it. None without either.
     pub id: Option<String>,
     /// The NFIT device handle; none of a CXL device.
     pub handle: Option<u32>,

@@ -231,9 +231,10 @@ impl<M: Machine> Node<M> {
 
     fn dimm(&self, number: usize, dimm: &Dimm) -> out::Dimm {
         let has = |flag| dimm.flags.contains(flag);
+        let of_cxl = || dimm.cxl_serial.map(|serial| serial.to_string());
         out::Dimm {
             dev: format!("nmem{number}"),
-            id: dimm.identity.map(|identity| identity.to_string()),
+            id: dimm.identity.map(|identity| identity.to_string()).or_else(of_cxl),
             handle: (!dimm.is_cxl).then_some(dimm.handle.0),
             phys_id: (!dimm.is_cxl).then_some(dimm.physical_id),
             // Linux's driver takes every DIMM, with a label area or without.

@@ -122,7 +122,8 @@ fn join(device: CxlDevice, dimms: &mut Vec<Dimm>) {
     let place = dimms.binary_search_by_key(&handle, |dimm| dimm.handle);
     let place = place.expect_err("a CXL device's handle is its own");
     let flags = MappingFlags::empty();
-    let dimm = Dimm { handle, physical_id: 0, is_cxl: true, identity: None, flags, flush_hints: Vec::new() };
+    let (cxl_serial, flush_hints) = (device.serial, Vec::new());
+    let dimm = Dimm { handle, physical_id: 0, is_cxl: true, cxl_serial, identity: None, flags, flush_hints };
     dimms.insert(place, dimm);
 }
 
