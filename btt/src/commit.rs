@@ -16,7 +16,7 @@
 
 use crate::error::BttError;
 use crate::guard::LaneGuard;
-use crate::map::{MapGuard, MapLine, MapLocks};
+use crate::map::{MapGuard, MapLine, MapLocks, STRIPES_MOST_HUGE};
 use crate::media::{Medium, SectorSource};
 use crate::units::{ExternalLba, PremapAba, RUN_MAX};
 use crate::write::Run;
@@ -95,9 +95,10 @@ struct Scattered {
 
 #[derive(Clone, Copy)]
 struct Place {
-    stripe: usize,
-    index: u32,
+    stripe: u16,
+    index: u16,
 }
+const _: () = assert!(STRIPES_MOST_HUGE <= 1 << 16 && RUN_MAX <= 1 << 16);
 
 impl Scattered {
     fn new() -> Self {
@@ -106,18 +107,23 @@ impl Scattered {
     }
 
     /// Adds a sector to a run that is not full, unless the run ends before it.
+    #[inline(always)]
+    #[allow(clippy::cast_possible_truncation)] // both are below, see `Place`
     fn take(&mut self, locks: &MapLocks, premap: PremapAba) -> bool {
         let (line, count) = (MapLine::of(premap), self.count as usize);
-        let stripe = locks.stripe_of(line);
-        let at = self.by_stripe[..count].partition_point(|place| place.stripe <= stripe);
-        for same in self.by_stripe[..at].iter().rev().take_while(|place| place.stripe == stripe) {
-            let other = self.premaps[same.index as usize];
+        let stripe = locks.stripe_of(line) as u16;
+        for same in self.by_stripe[..count].iter().filter(|place| place.stripe == stripe) {
+            let other = self.premaps[usize::from(same.index)];
             if other == premap || MapLine::of(other) != line {
                 return false;
             }
         }
-        self.by_stripe[at..=count].rotate_right(1);
-        self.by_stripe[at] = Place { stripe, index: self.count };
+        let mut at = count;
+        while at > 0 && self.by_stripe[at - 1].stripe > stripe {
+            self.by_stripe[at] = self.by_stripe[at - 1];
+            at -= 1;
+        }
+        self.by_stripe[at] = Place { stripe, index: self.count as u16 };
         self.premaps[count] = premap;
         self.count += 1;
         true
@@ -129,11 +135,11 @@ impl Run<RUN_MAX, RUN_MAX> for Scattered {
         self.premaps[index]
     }
 
-    fn lock<'a>(&self, locks: &'a MapLocks, count: u32) -> MapGuard<'a, RUN_MAX> {
-        let places = self.by_stripe[..self.count as usize].iter().filter(|place| place.index < count);
+    fn lock<'a>(&self, locks: &'a MapLocks, count: u32, guard: &mut MapGuard<'a, RUN_MAX>) {
+        let places = self.by_stripe[..self.count as usize].iter().filter(|place| u32::from(place.index) < count);
         let mut last = None;
         // Sectors of one stripe are of one line.
         let first_of_each = places.filter(move |place| last.replace(place.stripe) != Some(place.stripe));
-        locks.lock_lines(first_of_each.map(|place| MapLine::of(self.premaps[place.index as usize])))
+        guard.lock_lines(locks, first_of_each.map(|place| MapLine::of(self.premaps[usize::from(place.index)])));
     }
 }

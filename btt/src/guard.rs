@@ -62,7 +62,7 @@ impl<'a, M: Medium> LaneGuard<'a, M> {
     /// Crash before it: this run's data are wholly or partly on the medium, in blocks that no map entry names once
     /// recovery has finished the run before: old sectors stand. Crash after it: the same, and nothing waits for
     /// recovery.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn fence_data(&mut self) -> Result<DataDurable, MediaError> {
         let media = self.btt.media();
         for line in &self.state.unfenced {
@@ -76,7 +76,7 @@ impl<'a, M: Medium> LaneGuard<'a, M> {
         Ok(DataDurable(()))
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn fence(&mut self) -> Result<(), MediaError> {
         self.state.counters.fences += 1;
         self.btt.fence()
@@ -100,12 +100,13 @@ impl<M: Medium> Btt<M> {
     /// A later fence proves nothing then: the medium may have dropped the stores that the failed fence was for,
     /// although they read back. The next record of a flog group would build on a record, or on a map entry, that a
     /// power cut takes away.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn fence(&self) -> Result<(), MediaError> {
         self.media().fence().inspect_err(|why| self.stop_if_not_durable(*why))
     }
 
     /// Turns all arenas read-only, if this is a failure for good.
+    #[cold]
     pub(crate) fn stop_if_not_durable(&self, why: MediaError) {
         if let MediaError::NotDurable(fault) = why {
             for arena in &self.arenas {

@@ -22,7 +22,7 @@ const STRIPES_LEAST: usize = sized(64, 2);
 const STRIPES_MOST: usize = sized(1024, 2);
 /// The most of an arena that is huge, or that many lanes write. Where 64 CPUs write all the time, one finds its stripe
 /// taken about once in 40 runs with 1024 stripes, and once in 160 with these.
-const STRIPES_MOST_HUGE: usize = sized(4096, 2);
+pub(crate) const STRIPES_MOST_HUGE: usize = sized(4096, 2);
 /// An arena of so many bytes is huge.
 const HUGE_BYTES: u64 = 64 << 30;
 /// More lanes than these are many.
@@ -184,31 +184,10 @@ impl MapLocks {
         self.stripe(line).version.load(Ordering::Relaxed) == version
     }
 
-    /// Locks the stripes of the `count` entries from `first` on, in ascending order of stripes.
-    // Invariant 9: lane → a slow reader's turn → stripes, ascending; never the reverse. A lane that holds a stripe never
-    // waits for readers.
-    #[inline]
+    /// Locks the stripes of the `count` entries from `first` on.
     pub(crate) fn lock(&self, first: PremapAba, count: u32) -> MapGuard<'_, LINES_MOST> {
-        let (begin, end) = (MapLine::of(first).0, MapLine::of(PremapAba(first.0 + count - 1)).0 + 1);
-        // Ascending lines are not ascending stripes, because the hash wraps once; a run is too short to wrap twice, so
-        // no stripe comes up two times.
-        let wrap = (begin..end).find(|&line| self.stripe_of(MapLine(line)) == 0).unwrap_or(begin);
-        self.lock_lines((wrap..end).chain(begin..wrap).map(MapLine))
-    }
-
-    /// Locks the stripe of one line.
-    #[inline(always)]
-    pub(crate) fn lock_line(&self, line: MapLine) -> MapGuard<'_, 1> {
-        MapGuard([Some(self.stripe(line).lock(line))])
-    }
-
-    /// Locks the stripes of at most `LINES` lines, which come in ascending order of their stripes, all different.
-    #[inline]
-    pub(crate) fn lock_lines<const LINES: usize>(&self, lines: impl Iterator<Item = MapLine>) -> MapGuard<'_, LINES> {
-        let mut guard = MapGuard([const { None }; LINES]);
-        for (slot, line) in guard.0.iter_mut().zip(lines) {
-            *slot = Some(self.stripe(line).lock(line));
-        }
+        let mut guard = MapGuard::new();
+        guard.lock_run(self, first, count);
         guard
     }
 }
@@ -252,7 +231,35 @@ struct Locked<'a> {
 /// The stripes of one run, locked: one for each of its map lines.
 pub(crate) struct MapGuard<'a, const LINES: usize>([Option<Locked<'a>>; LINES]);
 
-impl<const LINES: usize> MapGuard<'_, LINES> {
+impl<'a> MapGuard<'a, LINES_MOST> {
+    /// Locks the stripes of the `count` entries from `first` on, in ascending order of stripes.
+    #[inline]
+    pub(crate) fn lock_run(&mut self, locks: &'a MapLocks, first: PremapAba, count: u32) {
+        let (begin, end) = (MapLine::of(first).0, MapLine::of(PremapAba(first.0 + count - 1)).0 + 1);
+        // Ascending lines are not ascending stripes, because the hash wraps once; a run is too short to wrap twice, so
+        // no stripe comes up two times.
+        let wrap = (begin..end).find(|&line| locks.stripe_of(MapLine(line)) == 0).unwrap_or(begin);
+        self.lock_lines(locks, (wrap..end).chain(begin..wrap).map(MapLine));
+    }
+}
+
+impl<'a, const LINES: usize> MapGuard<'a, LINES> {
+    /// A guard without stripes. (It is filled where it is: to move it would cost more than the locks of a short run.)
+    #[inline(always)]
+    pub(crate) fn new() -> Self {
+        Self([const { None }; LINES])
+    }
+
+    /// Locks the stripes of at most `LINES` lines, which come in ascending order of their stripes, all different.
+    // Invariant 9: lane → a slow reader's turn → stripes, ascending; never the reverse. A lane that holds a stripe never
+    // waits for readers.
+    #[inline(always)]
+    pub(crate) fn lock_lines(&mut self, locks: &'a MapLocks, lines: impl Iterator<Item = MapLine>) {
+        for (slot, line) in self.0.iter_mut().zip(lines) {
+            *slot = Some(locks.stripe(line).lock(line));
+        }
+    }
+
     /// Counts that entries of these lines have changed their blocks. Called after they have, and before the stripes are let go: a
     /// reader that sees the new version sees the new entries.
     #[inline]

@@ -31,8 +31,8 @@ pub(crate) trait Run<const LINES: usize, const SECTORS: usize> {
     /// The run's sector `index`.
     fn premap(&self, index: usize) -> PremapAba;
 
-    /// Locks the stripes of the first `count` sectors, in ascending order (invariant 9).
-    fn lock<'a>(&self, locks: &'a MapLocks, count: u32) -> MapGuard<'a, LINES>;
+    /// Locks the stripes of the first `count` sectors, in ascending order (invariant 9), for a guard that has none.
+    fn lock<'a>(&self, locks: &'a MapLocks, count: u32, guard: &mut MapGuard<'a, LINES>);
 }
 
 /// Sectors that follow one another: their lines do, too, and are few.
@@ -48,8 +48,8 @@ impl Run<LINES_MOST, RUN_MAX> for Contiguous {
     }
 
     #[inline]
-    fn lock<'a>(&self, locks: &'a MapLocks, count: u32) -> MapGuard<'a, LINES_MOST> {
-        locks.lock(self.first, count)
+    fn lock<'a>(&self, locks: &'a MapLocks, count: u32, guard: &mut MapGuard<'a, LINES_MOST>) {
+        guard.lock_run(locks, self.first, count);
     }
 }
 
@@ -63,8 +63,8 @@ impl Run<1, 1> for Single {
     }
 
     #[inline(always)]
-    fn lock<'a>(&self, locks: &'a MapLocks, _: u32) -> MapGuard<'a, 1> {
-        locks.lock_line(MapLine::of(self.0))
+    fn lock<'a>(&self, locks: &'a MapLocks, _: u32, guard: &mut MapGuard<'a, 1>) {
+        guard.lock_lines(locks, [MapLine::of(self.0)].into_iter());
     }
 }
 
@@ -79,18 +79,31 @@ impl<M: Medium> LaneGuard<'_, M> {
     /// # Errors
     /// [`BttError::OutOfRange`] before anything is done; otherwise the sectors before the failing run are written,
     /// those after it are not, and each one of that run is old or new.
+    #[inline]
     pub fn write(
         &mut self,
         lba: ExternalLba,
         count: u64,
         source: &(impl SectorSource<M> + ?Sized),
     ) -> Result<(), BttError> {
+        self.btt.check_range(lba, count)?;
+        if count == 1 { self.write_one(lba, source) } else { self.write_runs(lba, count, source) }
+    }
+
+    /// Writes a sector that exists.
+    fn write_one(&mut self, lba: ExternalLba, source: &(impl SectorSource<M> + ?Sized)) -> Result<(), BttError> {
+        let (arena, premap) = self.btt.locate(lba);
+        self.commit_run(arena, &Single(premap), 1, 0, source, |_| true).map(|_| ())
+    }
+
+    /// Writes sectors that exist.
+    fn write_runs(
+        &mut self,
+        lba: ExternalLba,
+        count: u64,
+        source: &(impl SectorSource<M> + ?Sized),
+    ) -> Result<(), BttError> {
         let btt = self.btt;
-        btt.check_range(lba, count)?;
-        if count == 1 {
-            let (arena, premap) = btt.locate(lba);
-            return self.commit_run(arena, &Single(premap), 1, 0, source, |_| true).map(|_| ());
-        }
         let mut done = 0;
         while done < count {
             let (arena, first) = btt.locate(ExternalLba(lba.0 + done));
@@ -138,14 +151,18 @@ impl<M: Medium> LaneGuard<'_, M> {
         source: &(impl SectorSource<M> + ?Sized),
         replaces: impl Fn(MapEntry) -> bool,
     ) -> Result<u32, BttError> {
+        // A sector alone is known to be one while this is compiled: nothing below is a loop then.
+        let one_or = |count: u32| if SECTORS == 1 { 1 } else { count };
+        let count = one_or(count);
         arena.check_writable()?;
         self.fetch_lines(arena, run, count);
         let data_failed = |why| BttError::Data { lba: arena.lba(run.premap(0)), why };
-        let count = self.place_data(arena, count, done, source).map_err(data_failed)?;
+        let count = one_or(self.place_data(arena, count, done, source).map_err(data_failed)?);
         let data = self.fence_data().map_err(data_failed)?;
 
         let media = self.btt.media();
-        let mut guard = run.lock(&arena.locks, count);
+        let mut guard = MapGuard::new();
+        run.lock(&arena.locks, count, &mut guard);
         // Again, under the locks: the lane that turned the arena read-only meanwhile may have left a record of one of these
         // sectors without its map change. A second one would free the same block, and no flog can explain that.
         arena.check_writable()?;
@@ -202,8 +219,24 @@ impl<M: Medium> LaneGuard<'_, M> {
         // between the map changes of this lane's last run and the data of this one.
         self.btt.media().order_stores();
         arena.slow_readers.wait();
-        for tries_left in (0..self.state.entries(arena.index).len()).rev() {
-            let Err((stored, why)) = self.store_data(arena, count, done, source) else { break };
+        match self.store_data(arena, count, done, source) {
+            Ok(()) => Ok(count),
+            Err(refused) => self.place_elsewhere(arena, count, done, source, refused),
+        }
+    }
+
+    /// Goes on with [`LaneGuard::place_data`] where the medium has `refused` a block, or the source its data.
+    #[cold]
+    fn place_elsewhere(
+        &mut self,
+        arena: &Arena,
+        count: u32,
+        done: u64,
+        source: &(impl SectorSource<M> + ?Sized),
+        mut refused: (usize, MediaError),
+    ) -> Result<u32, MediaError> {
+        for _ in 0..self.state.entries(arena.index).len() {
+            let (stored, why) = refused;
             self.btt.stop_if_not_durable(why);
             if matches!(why, MediaError::CallersMemory | MediaError::NotDurable(_)) {
                 // Another block would not help: the next run begins with that sector, and fails.
@@ -214,11 +247,12 @@ impl<M: Medium> LaneGuard<'_, M> {
             if stored > 0 {
                 return Ok(u32::try_from(stored).expect("below count"));
             }
-            if tries_left == 0 {
-                return Err(why);
+            match self.store_data(arena, count, done, source) {
+                Ok(()) => return Ok(count),
+                Err(next) => refused = next,
             }
         }
-        Ok(count)
+        Err(refused.1)
     }
 
     /// Streams the data of `count` sectors to the lane's first free blocks.
@@ -236,18 +270,36 @@ impl<M: Medium> LaneGuard<'_, M> {
         let media = self.btt.media();
         let entries = &self.state.entries(arena.index)[..count as usize];
         for (index, entry) in entries.iter().enumerate() {
-            let block = entry.free;
             let sector = usize::try_from(done).expect("a request's sectors are in memory") + index;
-            let store = || source.store(sector, media, arena.block_at(block));
-            let fresh = || if entry.suspect { self.scrub(arena, block) } else { Ok(()) };
-            match fresh().and_then(|()| store()) {
-                // The block has lost a line that the sector would write in part only.
-                Err(MediaError::Poisoned { .. }) => self.scrub(arena, block).and_then(|()| store()),
-                result => result,
+            let mut failed = None;
+            if !entry.suspect {
+                match source.store(sector, media, arena.block_at(entry.free)) {
+                    Ok(()) => continue,
+                    Err(why) => failed = Some(why),
+                }
             }
-            .map_err(|why| (index, why))?;
+            self.store_again(arena, entry.free, sector, source, failed).map_err(|why| (index, why))?;
         }
         Ok(())
+    }
+
+    /// Stores a sector to a block that is suspect, or that has `failed` to take it: if the block has lost a line that the
+    /// sector would write in part only, after the rest of the block.
+    #[cold]
+    fn store_again(
+        &self,
+        arena: &Arena,
+        block: PostmapAba,
+        sector: usize,
+        source: &(impl SectorSource<M> + ?Sized),
+        failed: Option<MediaError>,
+    ) -> Result<(), MediaError> {
+        let store = || source.store(sector, self.btt.media(), arena.block_at(block));
+        let scrubbed = || self.scrub(arena, block).and_then(|()| store());
+        match failed.map_or_else(scrubbed, Err) {
+            Err(MediaError::Poisoned { .. }) => scrubbed(),
+            result => result,
+        }
     }
 
     /// Zeroes a whole internal block: media forget that they lost bytes once these are written in whole lines, and a
@@ -289,7 +341,7 @@ impl<M: Medium> LaneGuard<'_, M> {
     #[inline(always)]
     fn commit_records(&mut self, arena: &Arena, moves: &[Move], _data: DataDurable) -> Result<Committed, MediaError> {
         let media = self.btt.media();
-        let entries = self.state.entries(arena.index);
+        let entries = &self.state.entries(arena.index)[..moves.len()];
         let pairs = || entries.iter().zip(moves);
         if media.keeps_line_order() {
             // Both halves lie in one line, which persists in program order: the sequence number is never there without
@@ -330,11 +382,14 @@ impl<M: Medium> LaneGuard<'_, M> {
     ) -> Result<(), MediaError> {
         let media = self.btt.media();
         let entries = self.state.entries_mut(arena.index);
-        let moved = entries.iter_mut().zip(moves).try_for_each(|(entry, change)| {
-            media.store_u32(arena.found.entry_at(change.lba), MapEntry::Normal(entry.free).encode())?;
+        let mut moved = Ok(());
+        for (entry, change) in entries[..moves.len()].iter_mut().zip(moves) {
+            moved = media.store_u32(arena.found.entry_at(change.lba), MapEntry::Normal(entry.free).encode());
+            if moved.is_err() {
+                break;
+            }
             entry.advance(change.old);
-            Ok(())
-        });
+        }
         // After the entries, also where not all of them could be stored.
         guard.count_change();
         moved?;

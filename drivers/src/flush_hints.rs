@@ -43,15 +43,21 @@ impl FlushHints {
     /// Waits until all that this CPU streamed, started to write back or stored uncached is durable. Writes the hints
     /// whatever the platform's capabilities say about its memory controller, as Linux's `nvdimm_flush` does. The first
     /// fence makes earlier stores reach the controller before the hint does, the second one waits for the hints.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn fence(&self) {
         persist::fence();
         if !self.0.is_empty() {
-            for hint in &*self.0 {
-                // SAFETY: the register is mapped for good and aligned; any value written flushes.
-                unsafe { ptr::write_volatile(hint.0.as_ptr(), 1) };
-            }
-            persist::fence();
+            self.write_all();
         }
+    }
+
+    /// Writes the hints, and waits for them.
+    #[cold]
+    fn write_all(&self) {
+        for hint in &*self.0 {
+            // SAFETY: the register is mapped for good and aligned; any value written flushes.
+            unsafe { ptr::write_volatile(hint.0.as_ptr(), 1) };
+        }
+        persist::fence();
     }
 }

@@ -436,7 +436,7 @@ impl Medium for Pmem {
     }
 
     /// Also writes the flush hints, or is a FLUSH.
-    #[inline]
+    #[inline(always)]
     fn fence(&self) -> Result<(), MediaError> {
         match &self.0.durable {
             Durable::WriteBacks(hints) => {
