@@ -227,11 +227,11 @@ pub(crate) struct FlogEntry {
     /// Whether the block belonged to a sector that was marked as an error: the medium may have lost what it holds.
     pub(crate) suspect: bool,
     /// The next record's sequence number.
-    next_seq: u32,
+    next_seq: u8,
     /// The next record's slot in the group.
-    next_slot: usize,
-    /// The other slot in use.
-    other_slot: usize,
+    next_slot: u8,
+    /// The sum of the two slots in use: what is left of it is the other one.
+    both_slots: u8,
 }
 
 /// A record to be written: the sector moves from `old` to the entry's free block.
@@ -242,6 +242,7 @@ pub(crate) struct Move {
 }
 
 impl FlogEntry {
+    #[allow(clippy::cast_possible_truncation)] // slots and sequence numbers are at most 3
     pub(crate) fn new(at: NsOffset, slots: Slots, newest: &Record) -> Self {
         let indices = slots.indices();
         let current = usize::from(newest.slot);
@@ -249,28 +250,46 @@ impl FlogEntry {
             at,
             free: newest.old,
             suspect: newest.old_had_error,
-            next_seq: next_seq(newest.seq),
-            next_slot: indices[1 - current],
-            other_slot: indices[current],
+            next_seq: next_seq(newest.seq) as u8,
+            next_slot: indices[1 - current] as u8,
+            both_slots: (indices[0] + indices[1]) as u8,
         }
     }
 
     #[inline]
     fn slot_at(&self) -> NsOffset {
-        self.at.plus(self.next_slot as u64 * FLOG_SLOT_BYTES)
+        self.at.plus(u64::from(self.next_slot) * FLOG_SLOT_BYTES)
+    }
+
+    #[inline(always)]
+    fn body(record: Move) -> u64 {
+        let old = match record.old {
+            MapEntry::Error(_) => record.old.encode(),
+            old => old.block().0,
+        };
+        u64::from(record.lba.0) | u64::from(old) << 32
+    }
+
+    #[inline(always)]
+    fn commit(&self) -> u64 {
+        u64::from(self.free.0) | u64::from(self.next_seq) << 32
+    }
+
+    /// Stores the record, its second half after the first: for a medium on which a line's stores persist in order.
+    ///
+    /// # Errors
+    /// The medium's error.
+    #[inline(always)]
+    pub(crate) fn store_record<M: Medium>(&self, media: &M, record: Move) -> Result<(), MediaError> {
+        media.store_pair(self.slot_at(), [Self::body(record), self.commit()])
     }
 
     /// Stores the first half of the record: the slot stays the older one.
     ///
     /// # Errors
     /// The medium's error.
-    #[inline(always)]
     pub(crate) fn store_body<M: Medium>(&self, media: &M, record: Move) -> Result<(), MediaError> {
-        let mut old = record.old.block().0;
-        if matches!(record.old, MapEntry::Error(_)) {
-            old = record.old.encode();
-        }
-        media.store_u64(self.slot_at(), u64::from(record.lba.0) | u64::from(old) << 32)
+        media.store_u64(self.slot_at(), Self::body(record))
     }
 
     /// Stores the first half of a record that moves nothing: sector 0, from the free block to itself.
@@ -284,16 +303,15 @@ impl FlogEntry {
 
     /// Whether the newest record is as a group's very first one: sequence 1, in the group's first slot.
     pub(crate) const fn is_first_record(&self) -> bool {
-        self.other_slot == 0 && self.next_seq == next_seq(1)
+        self.next_slot == self.both_slots && self.next_seq as u32 == next_seq(1)
     }
 
     /// Stores the second half, which commits: with it the slot becomes the newer one.
     ///
     /// # Errors
     /// The medium's error.
-    #[inline(always)]
     pub(crate) fn store_commit<M: Medium>(&self, media: &M) -> Result<(), MediaError> {
-        media.store_u64(self.slot_at().plus(8), u64::from(self.free.0) | u64::from(self.next_seq) << 32)
+        media.store_u64(self.slot_at().plus(8), self.commit())
     }
 
     /// Starts to write the record back.
@@ -307,11 +325,12 @@ impl FlogEntry {
 
     /// The record is durable: the block that the sector left is the free one now.
     #[inline]
+    #[allow(clippy::cast_possible_truncation)] // sequence numbers are at most 3
     pub(crate) fn advance(&mut self, freed: MapEntry) {
         self.free = freed.block();
         self.suspect = matches!(freed, MapEntry::Error(_));
-        self.next_seq = next_seq(self.next_seq);
-        core::mem::swap(&mut self.next_slot, &mut self.other_slot);
+        self.next_seq = next_seq(u32::from(self.next_seq)) as u8;
+        self.next_slot = self.both_slots - self.next_slot;
     }
 }
 

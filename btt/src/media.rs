@@ -184,6 +184,16 @@ pub trait Medium {
     /// As [`Medium::write`], and [`MediaError::Misaligned`].
     fn store_u64(&self, at: NsOffset, value: u64) -> Result<(), MediaError>;
 
+    /// Stores two double words that follow one another in a line, as [`Medium::store_u64`] does each: the second one after
+    /// the first.
+    ///
+    /// # Errors
+    /// As [`Medium::store_u64`]. Where the first is stored and the second is not, it stays.
+    fn store_pair(&self, at: NsOffset, [first, second]: [u64; 2]) -> Result<(), MediaError> {
+        self.store_u64(at, first)?;
+        self.store_u64(at.plus(8), second)
+    }
+
     /// Starts to write back the cache lines that hold `bytes` bytes from `at` on. The next fence on this CPU waits
     /// for them, whichever CPU stored to them.
     ///
@@ -250,6 +260,9 @@ impl<M: Medium + ?Sized> Medium for &M {
     }
     fn store_u64(&self, at: NsOffset, value: u64) -> Result<(), MediaError> {
         (**self).store_u64(at, value)
+    }
+    fn store_pair(&self, at: NsOffset, pair: [u64; 2]) -> Result<(), MediaError> {
+        (**self).store_pair(at, pair)
     }
     fn start_write_back(&self, at: NsOffset, bytes: u64) -> Result<(), MediaError> {
         (**self).start_write_back(at, bytes)

@@ -19,7 +19,7 @@
 use crate::arena::Arena;
 use crate::bytes::ZEROES;
 use crate::error::BttError;
-use crate::flog::Move;
+use crate::flog::{FlogEntry, Move};
 use crate::guard::{DataDurable, LaneGuard};
 use crate::map::{LINES_MOST, MapEntry, MapGuard, MapLine, MapLocks, Unfenced};
 use crate::media::{LINE_BYTES, MediaError, Medium, SectorSource};
@@ -161,6 +161,9 @@ impl<M: Medium> LaneGuard<'_, M> {
         let data = self.fence_data().map_err(data_failed)?;
 
         let media = self.btt.media();
+        // Of a sector alone what its record needs is at hand before the lock. What comes between the lock, which waits for the
+        // data fence, and the record's write-back is waited for in full; all else overlaps with a fence.
+        let alone = if SECTORS == 1 { self.state.entries(arena.index).first().copied() } else { None };
         let mut guard = MapGuard::new();
         run.lock(&arena.locks, count, &mut guard);
         // Again, under the locks: the lane that turned the arena read-only meanwhile may have left a record of one of these
@@ -177,7 +180,7 @@ impl<M: Medium> LaneGuard<'_, M> {
         let moves = &moves[..count as usize];
         let failed = |why| arena.metadata_failed(why);
         self.settle(&mut guard).map_err(failed)?;
-        let committed = self.commit_records(arena, moves, data).map_err(failed)?;
+        let committed = self.commit_records(arena, alone, moves, data).map_err(failed)?;
         self.update_map(arena, moves, &mut guard, &committed).map_err(failed)?;
         self.state.counters.sectors_written += u64::from(count);
         self.state.counters.commits += 1;
@@ -337,18 +340,27 @@ impl<M: Medium> LaneGuard<'_, M> {
         Ok(())
     }
 
-    /// Stores the flog records of a run and makes them durable. `_data` proves that their data are (invariant 3).
+    /// Stores the flog records of a run and makes them durable. `_data` proves that their data are (invariant 3). The entry of a
+    /// sector `alone` is given.
     #[inline(always)]
-    fn commit_records(&mut self, arena: &Arena, moves: &[Move], _data: DataDurable) -> Result<Committed, MediaError> {
+    fn commit_records(
+        &mut self,
+        arena: &Arena,
+        alone: Option<FlogEntry>,
+        moves: &[Move],
+        _data: DataDurable,
+    ) -> Result<Committed, MediaError> {
         let media = self.btt.media();
-        let entries = &self.state.entries(arena.index)[..moves.len()];
+        let entries = match &alone {
+            Some(entry) => core::slice::from_ref(entry),
+            None => &self.state.entries(arena.index)[..moves.len()],
+        };
         let pairs = || entries.iter().zip(moves);
         if media.keeps_line_order() {
             // Both halves lie in one line, which persists in program order: the sequence number is never there without
             // the body.
             for (entry, change) in pairs() {
-                entry.store_body(media, *change)?;
-                entry.store_commit(media)?;
+                entry.store_record(media, *change)?;
                 entry.start_write_back(media)?;
             }
         } else {

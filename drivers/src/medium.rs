@@ -107,6 +107,11 @@ impl Medium for AnyMedium {
     }
 
     #[inline]
+    fn store_pair(&self, at: NsOffset, pair: [u64; 2]) -> Result<(), MediaError> {
+        each!(self, medium => medium.store_pair(at, pair))
+    }
+
+    #[inline]
     fn start_write_back(&self, at: NsOffset, bytes: u64) -> Result<(), MediaError> {
         each!(self, medium => medium.start_write_back(at, bytes))
     }

@@ -403,6 +403,23 @@ impl Medium for Pmem {
         Ok(())
     }
 
+    /// With one look at the range, and at what is lost of it.
+    #[inline(always)]
+    fn store_pair(&self, at: NsOffset, [first, second]: [u64; 2]) -> Result<(), MediaError> {
+        self.writable()?;
+        if !at.0.is_multiple_of(8) {
+            return Err(MediaError::Misaligned { at });
+        }
+        let words = self.locate(at, 16)?.cast::<u64>();
+        self.mends_lines(at, 16)?;
+        // SAFETY: as in `store_u64`, for each of the two.
+        unsafe {
+            AtomicU64::from_ptr(words).store(first.to_le(), Ordering::Release);
+            AtomicU64::from_ptr(words.add(1)).store(second.to_le(), Ordering::Release);
+        }
+        Ok(())
+    }
+
     #[inline(always)]
     fn start_write_back(&self, at: NsOffset, bytes: u64) -> Result<(), MediaError> {
         let length = usize::try_from(bytes).map_err(|_| MediaError::OutOfRange { at, bytes })?;
