@@ -98,7 +98,7 @@ pub fn judge(dimms: &[&Dimm], job: &Job, guest: &str) -> Vec<Report> {
 pub fn assert_within(linux: &Value, ours: &Value, place: &str) {
     match (linux, ours) {
         (Value::Object(linux), Value::Object(ours)) => linux.iter().for_each(|(key, value)| {
-            let own = ours.get(key).unwrap_or_else(|| panic!("{place}.{key} is not listed: {ours:?}"));
+            let own = ours.get(key).unwrap_or_else(|| panic!("{place}.{key} is not listed beside {linux:?}: {ours:?}"));
             assert_within(value, own, &format!("{place}.{key}"));
         }),
         (Value::Array(linux), Value::Array(ours)) => {
