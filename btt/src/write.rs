@@ -238,7 +238,8 @@ impl<M: Medium> LaneGuard<'_, M> {
         source: &(impl SectorSource<M> + ?Sized),
         mut refused: (usize, MediaError),
     ) -> Result<u32, MediaError> {
-        for _ in 0..self.state.entries(arena.index).len() {
+        let mut left = self.state.entries(arena.index).len();
+        loop {
             let (stored, why) = refused;
             self.btt.stop_if_not_durable(why);
             if matches!(why, MediaError::CallersMemory | MediaError::NotDurable(_)) {
@@ -250,12 +251,15 @@ impl<M: Medium> LaneGuard<'_, M> {
             if stored > 0 {
                 return Ok(u32::try_from(stored).expect("below count"));
             }
+            left -= 1;
+            if left == 0 {
+                return Err(why);
+            }
             match self.store_data(arena, count, done, source) {
                 Ok(()) => return Ok(count),
                 Err(next) => refused = next,
             }
         }
-        Err(refused.1)
     }
 
     /// Streams the data of `count` sectors to the lane's first free blocks.
