@@ -412,7 +412,7 @@ fn free_lists_that_would_take_the_memory_of_all_are_left_out_and_told() {
     };
     assert_eq!(boot(192 << 20).done("list")["result"].as_array().map(Vec::len), Some(5));
     // Room for two of them beside the memory that opening takes for a while.
-    let mut node = boot(8 << 20);
+    let mut node = boot(6 << 20);
     let states: Vec<_> = node.done("status")["namespaces"]
         .as_array()
         .expect("a list")
