@@ -149,8 +149,8 @@ pub struct Inputs {
 /// and is shown; else it boots, and everything is shown as it comes.
 ///
 /// The end of a standard input that is no terminal ends nothing: a service may have none. Requests of programs are sent
-/// by the admin port, if the appliance answers there, or else beside what is typed: those that only look at any time, others
-/// while no command runs. The person sees nothing of them.
+/// by the admin port, if the appliance answers there, or else beside what is typed: those that may go beside a command at any
+/// time, others while no command runs. The person sees nothing of them.
 ///
 /// # Errors
 /// When the terminal or the stream fails.
@@ -468,7 +468,9 @@ impl Work {
         if !self.up {
             return Some(Busy { why: "the appliance starts".into(), command: None, looks: false, steps: false });
         }
-        let (looks, steps) = (self.looked.is_none(), self.stepped.is_none());
+        // Only a command that may be long is passed: what else is under way is soon done, and then all have their turn.
+        let is_passed = self.asked.is_some() || self.typed.is_some();
+        let (looks, steps) = (is_passed && self.looked.is_none(), is_passed && self.stepped.is_none());
         if let Some(Asked { line, since, .. }) = self.unanswered().next() {
             let shown: String = match line.char_indices().nth(SHOWN_CHARS) {
                 None => line.clone(),
@@ -539,5 +541,33 @@ impl Drop for RawTerminal {
         // Without a wait for what it has not shown yet: a person may have stopped it. Nothing to be done if it is gone.
         let _ = tcsetattr(io::stdin(), SetArg::TCSANOW, &self.before);
         let _ = tcflush(io::stdin(), FlushArg::TCIFLUSH);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked() -> Option<Asked> {
+        Some(Asked { number: 1, way: Way::Port, request: None, line: "status".into(), since: Instant::now() })
+    }
+
+    #[test]
+    fn requests_pass_a_command_and_not_one_another() {
+        let up = || Work { up: true, ..Work::default() };
+        assert!(up().busy().is_none());
+        for (work, passed) in [
+            (Work { asked: asked(), ..up() }, (true, true)),
+            (Work { typed: Some(Instant::now()), ..up() }, (true, true)),
+            (Work { asked: asked(), looked: asked(), ..up() }, (false, true)),
+            (Work { asked: asked(), stepped: asked(), ..up() }, (true, false)),
+            // A command that waits would wait for ever if these took turns.
+            (Work { looked: asked(), ..up() }, (false, false)),
+            (Work { stepped: asked(), ..up() }, (false, false)),
+            (Work { asked: asked(), ..Work::default() }, (false, false)),
+        ] {
+            let busy = work.busy().expect("it is");
+            assert_eq!((busy.looks, busy.steps), passed, "{work:?}");
+        }
     }
 }

@@ -97,8 +97,9 @@ pub trait Machine: Sync + 'static {
         ExportServices::none()
     }
 
-    /// Attends to who asks at the console, between two steps of a long command on CPU 0: requests that only look are carried
-    /// out on `node`, which is in the midst of the command. Returns whether the command is to end.
+    /// Attends to who asks at the console, between two steps of a long command on CPU 0: requests that may go beside the
+    /// command (`service::console::beside`) are carried out on `node`, which is in the midst of it. Returns whether the command
+    /// is to end.
     fn attend(&self, node: &AnyAppliance) -> bool;
 
     /// Shows who waits for a long command how far it is. Called on CPU 0 between two steps.

@@ -45,7 +45,7 @@ macro_rules! families {
                 }
             }
 
-            /// The block device that it changes in one step, if it does no more ([`Step`](super::request::Step)).
+            /// The block device that it reads or changes in one step, if it does no more ([`Step`](super::request::Step)).
             #[must_use]
             pub fn steps_on(&self) -> Option<&str> {
                 match self {
