@@ -52,8 +52,8 @@ struct BareMachine {
     hardware: Hardware,
     random: Mutex<Random>,
     labels: Mutex<Labels>,
-    /// When the console was last looked at while a command was carried out.
-    looked_at_ns: AtomicU64,
+    /// When the console is to be looked at next while a command is carried out.
+    look_at_ns: AtomicU64,
     /// The node's, once it is there.
     exports: Once<Arc<Exports>>,
     /// The boot before.
@@ -194,10 +194,9 @@ impl node::Machine for BareMachine {
     fn attend(&self, node: &AnyAppliance) -> bool {
         let now = self.hardware.clock.now_ns();
         // Reading a UART register exits to the hypervisor.
-        if now.saturating_sub(self.looked_at_ns.load(Ordering::Relaxed)) < LOOK_NS {
+        if now < self.look_at_ns.load(Ordering::Relaxed) {
             return false;
         }
-        self.looked_at_ns.store(now, Ordering::Relaxed);
         let Some(exports) = self.exports.get() else { return false };
         let exports = || Arc::clone(exports);
         let mut console = AttendedLink { link: self.hardware.console, exports: exports(), cpu: Self::this_cpu() };
@@ -205,6 +204,9 @@ impl node::Machine for BareMachine {
         let ends = attend_to(node, &mut console, console::look_ahead, console::put_back);
         let ends = ends | attend_to(node, &mut port, admin_port::look_ahead, admin_port::put_back);
         admin_port::flush();
+        // The command goes on for as long as others took.
+        let done = self.hardware.clock.now_ns();
+        self.look_at_ns.store(done + LOOK_NS.max(done.saturating_sub(now)), Ordering::Relaxed);
         ends
     }
 
@@ -294,7 +296,8 @@ impl Consumer for IvshmemConsumer {
     }
 
     fn set_cpu(&self, vector: u16, cpu: btt::CpuIndex) -> bool {
-        let Some(message) = self.cpus.message_to(cpu::CpuIndex(cpu.0 as usize)) else { return false };
+        let message = self.cpus.message_to(cpu::CpuIndex(cpu.0 as usize)).filter(|_| vector < self.device.vectors());
+        let Some(message) = message else { return false };
         // SAFETY: the message is an interrupt to a CPU of ours, whose handler only returns.
         unsafe { self.device.wake(vector, message) };
         self.moved.lock().insert(vector, cpu);
@@ -382,10 +385,10 @@ pub(crate) fn run(mut hardware: Hardware) -> ! {
     let dimms = mailbox(&hardware);
     let labels = Mutex::new(Labels { dimms, cxl: hardware.devices.cxl_labels.take(), none: NoLabels });
     let random = Mutex::new(hardware.random);
-    let (looked_at_ns, of_node) = (AtomicU64::new(0), Once::new());
+    let (look_at_ns, of_node) = (AtomicU64::new(0), Once::new());
     let Kept { last: last_boot, lines } = log::keep_over_reset();
     hardware.devices.admin_port.get_mut().take().into_iter().for_each(admin_port::init);
-    let machine = BareMachine { hardware, random, labels, looked_at_ns, exports: of_node, last_boot };
+    let machine = BareMachine { hardware, random, labels, look_at_ns, exports: of_node, last_boot };
     let mut node = Node::assemble(machine);
     node.look_around();
     let what = format_args!("ready in {} ms", clock.now_ns() / 1_000_000);

@@ -57,7 +57,7 @@ pub(crate) fn find(space: &'static AddressSpace, firmware: &Firmware, cpus: &Cpu
         log!("pci: {} functions, reached {config}", functions.len());
         for function in &functions {
             if is_ivshmem(function) {
-                found.consumers.extend(ivshmem(&config, function, space, cpus, found.consumers.len()));
+                found.consumers.extend(ivshmem(&config, function, space));
             } else if is_virtio_pmem(function) {
                 found.pmem.push(virtio_pmem(&config, function, space));
             } else if is_virtio_console(function) {
@@ -80,14 +80,9 @@ pub(crate) fn find(space: &'static AddressSpace, firmware: &Firmware, cpus: &Cpu
     found
 }
 
-/// Sets an ivshmem device up, the `number`th one. Each vector wakes a CPU of its own, if there are enough CPUs.
-fn ivshmem(
-    config: &Config,
-    function: &Function,
-    space: &'static AddressSpace,
-    cpus: &Cpus,
-    number: usize,
-) -> Option<Ivshmem> {
+/// Sets an ivshmem device up. A vector wakes nobody until a queue starts whose kicks come by it: QEMU under KVM takes none that
+/// it has no descriptor for yet.
+fn ivshmem(config: &Config, function: &Function, space: &'static AddressSpace) -> Option<Ivshmem> {
     // SAFETY: it is one, by its ids; every function is in the list once, and `find` runs once.
     let device = match unsafe { Ivshmem::new(config, function, space) } {
         Ok(device) => device,
@@ -96,11 +91,6 @@ fn ivshmem(
             return None;
         }
     };
-    for vector in 0..device.vectors() {
-        let message = cpus.wake_message(cpu_of(cpus, number, vector));
-        // SAFETY: the message is an interrupt to a CPU of ours, whose handler only returns.
-        unsafe { device.wake(vector, message) };
-    }
     log!("{device}");
     Some(device)
 }

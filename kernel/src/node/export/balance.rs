@@ -8,15 +8,17 @@ use alloc::vec;
 
 use btt::CpuIndex;
 
+use super::CONTROL_CPU;
+
 /// The time between two looks.
 pub(super) const LOOK_NS: u64 = 100_000_000;
 
 /// From this load on a CPU is busy, percent.
 const BUSY_PERCENT: u64 = 70;
 
-/// By how much the load of a CPU that gives queues is above what the other one may have with them, percent. So no queue goes
-/// to and fro: at most half of the load goes ([`super::queues::Queues::give`]).
-const GAIN_PERCENT: u64 = 20;
+/// By how much the load of a CPU that gives queues is above twice the other one's, percent. At most half of it goes
+/// ([`super::queues::Queues::give`]): so the other one has less then than this one had, and no queue goes to and fro.
+const GAP_PERCENT: u64 = 20;
 
 /// The loads of all CPUs.
 #[derive(Debug)]
@@ -53,8 +55,10 @@ impl Balance {
     /// Returns the CPU that is to have a new queue whose kicks would wake this one.
     pub(super) fn better_than(&self, cpu: CpuIndex) -> CpuIndex {
         let Some((_, load)) = self.loads().find(|(it, _)| *it == cpu) else { return cpu };
-        let Some((idlest, least)) = self.loads().min_by_key(|(_, percent)| *percent) else { return cpu };
-        if load >= BUSY_PERCENT && 2 * least + GAIN_PERCENT <= load { idlest } else { cpu }
+        // CPU 0, which has the console and the commands, comes last of equal ones.
+        let by_load = |(cpu, percent): &(CpuIndex, u64)| (*percent, *cpu == CONTROL_CPU);
+        let Some((idlest, least)) = self.loads().min_by_key(by_load) else { return cpu };
+        if load >= BUSY_PERCENT && 2 * least + GAP_PERCENT <= load { idlest } else { cpu }
     }
 
     fn loads(&self) -> impl Iterator<Item = (CpuIndex, u64)> {
@@ -83,6 +87,7 @@ mod tests {
             ([70, 30, 20], Some((0, 2))),
             ([40, 100, 41], Some((1, 0))),
             ([41, 100, 41], None),
+            ([0, 100, 0], Some((1, 2))),
             ([100, 100, 100], None),
         ] {
             let found = look(&mut balance, percent);

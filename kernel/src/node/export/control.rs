@@ -175,9 +175,10 @@ impl Control {
         }
         let begun = match request {
             Request::Hello { session } => {
-                // What an earlier Hello waits for, this one waits for, too. Any other request is one of a bridge that is gone.
+                // What an earlier Hello waits for, this one waits for, too, and for queues of an export that is gone. Any other
+                // request is one of a bridge that is gone.
                 let mut asked = match self.pending.take().map(|it| it.work) {
-                    Some(Work::Hello(asked)) => asked,
+                    Some(Work::Hello(asked) | Work::Detach(asked)) => asked,
                     _ => Vec::new(),
                 };
                 if self.greeting.is_new(session) {
@@ -371,7 +372,7 @@ impl Control {
             disk: offer.disk.clone().filter(|_| offer.is_disk_of(&attached.device)),
             resting: false,
             counts: Counts::default(),
-            steps: 0,
+            busy_ns: 0,
         };
         running.ring_driver();
         attached.queues.insert(start.queue.0, QueueRecord { start, cpu, stopped: None });
@@ -380,19 +381,21 @@ impl Control {
     }
 
     /// Returns the CPU that is to serve a new queue: with others of its vector, else the one that the vector wakes, unless that
-    /// one is busy and another one idle.
+    /// one is busy and another one idle. The vector wakes it from now on.
     fn cpu_of(&self, consumer: &Arc<dyn Consumer>, vector: u16) -> CpuIndex {
         let cpu = consumer.cpu(vector);
         let of_vector = |attached: &&Attached| attached.consumer.id() == consumer.id();
         let mut queues = self.attached.values().filter(of_vector).flat_map(|attached| attached.queues.values());
         let better = self.balance.better_than(cpu);
-        if queues.any(|queue| queue.stopped.is_none() && queue.start.kick_vector == vector)
-            || better == cpu
-            || !consumer.set_cpu(vector, better)
-        {
+        if queues.any(|queue| queue.stopped.is_none() && queue.start.kick_vector == vector) {
             return cpu;
         }
-        better
+        if consumer.set_cpu(vector, better) {
+            return better;
+        }
+        // Without a message the CPU looks by its timer.
+        consumer.set_cpu(vector, cpu);
+        cpu
     }
 
     /// Moves queues from the busiest CPU to the idlest one, from time to time, if that is a gain. Both CPUs' queues are in our
@@ -407,7 +410,7 @@ impl Control {
         let Some(mut taker) = exports.station(to).take(exports) else { return };
         let Some((consumer, vector, queues)) = giver.queues.give(now_ns) else { return };
         if !consumer.set_cpu(vector, to) {
-            return giver.queues.put(now_ns, queues);
+            return giver.queues.put_back(queues);
         }
         for Name(export, queue) in queues.iter().map(|queue| queue.name) {
             let attached =

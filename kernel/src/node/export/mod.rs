@@ -16,7 +16,7 @@
 //! | what | written by | read by | how |
 //! |---|---|---|---|
 //! | the control state | the holder of its lock | the same | lock |
-//! | a CPU's queues | who has them: the CPU in a poll, or the keeper of the watch; while none polls, who asks for something | the same | lock, which only the two wait for |
+//! | a CPU's queues | who has them: the CPU in a poll, or the keeper of the watch; while none polls, who asks for something | the same | lock, which only the two wait for, and, for two rounds at most, who moves queues |
 //! | letters to it | CPU 0, to add, change and remove queues | who has the queues | lock, held to post or to take one |
 //! | the keeper of the watch | that CPU | every CPU before it halts | release, acquire: see `watch` |
 //! | how long a CPU's queues were served | who has them | CPU 0 | relaxed: it is a measure |
@@ -25,8 +25,8 @@
 //! | `reports` | a CPU that found a broken queue | control | lock |
 //!
 //! Order of locks: control → station → another station, which is only tried → a disk's own (invariant 9); letters, a reply or
-//! `reports`, and nothing below it. Control waits for no station: it asks, and replies to the bridge when it has the reply, which
-//! takes a step at most. After a queue was removed no CPU touches it. A request that a poll has taken is complete by then, or is
+//! `reports`, and nothing below it. Control waits for no station, but for two rounds where it moves queues: it asks, and replies
+//! to the bridge when it has the reply, which takes a step at most. After a queue was removed no CPU touches it. A request that a poll has taken is complete by then, or is
 //! one that it has carried out in part: that one is not in the used ring, and is carried out from its beginning by whatever
 //! serves the queue next.
 

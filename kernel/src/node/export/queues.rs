@@ -41,8 +41,8 @@ pub(super) struct Running {
     /// Its driver was asked for a kick, and no request has come since.
     pub(super) resting: bool,
     pub(super) counts: Counts,
-    /// The steps in which it had work, since [`Queues::give`] looked last.
-    pub(super) steps: u32,
+    /// How long its steps took, since [`Queues::give`] looked last.
+    pub(super) busy_ns: u64,
 }
 
 /// What a queue has done since it was started.
@@ -117,14 +117,16 @@ pub(super) struct Queues {
     consumers: Vec<OfConsumer>,
     /// The consumer whose turn it is.
     turn: usize,
-    /// Since when steps are counted.
+    /// The consumer and the queue that had work in the last step that had any.
+    stepped: (usize, usize),
+    /// Since when [`Running::busy_ns`] is counted.
     counted_since_ns: u64,
     trace: Ring,
 }
 
 impl Queues {
     pub(super) fn new() -> Self {
-        Self { consumers: Vec::new(), turn: 0, counted_since_ns: 0, trace: Ring::new() }
+        Self { consumers: Vec::new(), turn: 0, stepped: (0, 0), counted_since_ns: 0, trace: Ring::new() }
     }
 
     /// Returns how many queues there are.
@@ -140,12 +142,13 @@ impl Queues {
     /// Does a step for the consumer whose turn it is: with the first of its queues that has work. Returns how many requests
     /// were served, and one more if the queue has more.
     pub(super) fn step(&mut self, exports: &Exports, cpu: CpuIndex) -> u32 {
-        let consumers = self.consumers.len();
-        let Some(consumer) = self.consumers.get_mut(self.turn) else { return 0 };
+        let (consumers, at) = (self.consumers.len(), self.turn);
+        let Some(consumer) = self.consumers.get_mut(at) else { return 0 };
         self.turn = (self.turn + 1) % consumers;
         let queues = consumer.queues.len();
         for _ in 0..queues {
-            let queue = &mut consumer.queues[consumer.turn];
+            let queue_at = consumer.turn;
+            let queue = &mut consumer.queues[queue_at];
             consumer.turn = (consumer.turn + 1) % queues;
             if queue.is_suspended() {
                 continue;
@@ -162,11 +165,17 @@ impl Queues {
                 exports.report(queue.broken(why));
             }
             if progress.served > 0 || progress.more {
-                queue.steps = queue.steps.saturating_add(1);
+                self.stepped = (at, queue_at);
                 return progress.served + u32::from(progress.more);
             }
         }
         0
+    }
+
+    /// Charges the queue that had work in the step that was just done.
+    pub(super) fn charge(&mut self, took_ns: u64) {
+        let (consumer, queue) = self.stepped;
+        self.consumers[consumer].queues[queue].busy_ns += took_ns;
     }
 
     /// Asks every driver for a kick, but those of suspended disks, whose CPUs are woken when the suspension ends.
@@ -217,33 +226,38 @@ impl Queues {
         Some(base)
     }
 
-    /// Takes the queues out that are better off with another CPU: those of one kick vector, the ones with the most steps of
-    /// those that have no more than half of them all. The caller puts them where that vector will wake a CPU ([`Queues::put`]).
-    /// `None`: there are none, or steps have been counted for too long to tell how it is now.
+    /// Takes the queues out that are better off with another CPU: those of one kick vector, the ones that took most time of
+    /// those that took no more than half of it. The caller puts them where that vector will wake a CPU ([`Queues::put`]).
+    /// `None`: there are none, or the time has been counted for too long to tell how it is now.
     pub(super) fn give(&mut self, now_ns: u64) -> Option<(Arc<dyn Consumer>, u16, Vec<Running>)> {
         let is_recent = now_ns.saturating_sub(core::mem::replace(&mut self.counted_since_ns, now_ns)) <= 3 * LOOK_NS;
         let mut groups = BTreeMap::new();
         let mut all = 0;
         for queue in self.iter_mut() {
-            let steps = u64::from(core::mem::take(&mut queue.steps));
+            let busy_ns = core::mem::take(&mut queue.busy_ns);
             let (of_group, names) = groups.entry((queue.consumer.id(), queue.kick_vector)).or_insert((0, Vec::new()));
-            *of_group += steps;
+            *of_group += busy_ns;
             names.push(queue.name);
-            all += steps;
+            all += busy_ns;
         }
-        let may = groups.into_values().filter(|(steps, _)| is_recent && *steps > 0 && steps * 2 <= all);
-        let (_, names) = may.max_by_key(|(steps, _)| *steps)?;
+        let may = groups.into_values().filter(|(busy_ns, _)| is_recent && *busy_ns > 0 && busy_ns * 2 <= all);
+        let (_, names) = may.max_by_key(|(busy_ns, _)| *busy_ns)?;
         let taken: Vec<Running> = names.into_iter().filter_map(|name| self.take(name)).collect();
         let first = taken.first()?;
         Some((Arc::clone(&first.consumer), first.kick_vector, taken))
     }
 
-    /// Adds queues of another CPU, or those that were taken out.
+    /// Adds queues of another CPU.
     pub(super) fn put(&mut self, now_ns: u64, queues: Vec<Running>) {
         for queue in queues {
             self.trace.push(now_ns, Event::Moved { queue: queue.name });
             self.insert(queue);
         }
+    }
+
+    /// Adds queues that were taken out in vain.
+    pub(super) fn put_back(&mut self, queues: Vec<Running>) {
+        queues.into_iter().for_each(|queue| self.insert(queue));
     }
 
     fn take(&mut self, name: Name) -> Option<Running> {

@@ -2,7 +2,8 @@
 //!
 //! The lock of `queues` says who has them: their own CPU, or the keeper of the watch while that CPU halts. It is held for a
 //! round, which ends after [`ROUND_NS`] at the latest, give or take a step, and nobody but these two waits for it. All
-//! others ask: what they want is done between two steps. Only who moves queues to another CPU tries to have both CPUs'.
+//! others ask: what they want is done between two steps. Only who moves queues to another CPU has both CPUs' for a moment, if
+//! it can have them within [`TRY_NS`].
 
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -59,7 +60,7 @@ impl Station {
         self.busy_ns.load(Ordering::Relaxed)
     }
 
-    /// Tries to take the queues, for as long as a round lasts: a CPU lets go of them between two.
+    /// Tries to take the queues, for as long as two rounds last: a CPU lets go of them between two.
     pub(super) fn take(&self, exports: &Exports) -> Option<Taken<'_>> {
         let until = exports.clock.now_ns().saturating_add(TRY_NS);
         loop {
@@ -70,6 +71,7 @@ impl Station {
             if exports.clock.now_ns() >= until {
                 return None;
             }
+            exports.waker.turn();
             core::hint::spin_loop();
         }
     }
@@ -120,8 +122,12 @@ impl Station {
         let mut found = 0;
         for _ in 0..queues.consumers() {
             self.carry_out_on(&mut queues, exports);
-            found += queues.step(exports, cpu);
-            now_ns = exports.clock.now_ns();
+            let of_step = queues.step(exports, cpu);
+            let done_ns = exports.clock.now_ns();
+            if of_step > 0 {
+                queues.charge(done_ns.saturating_sub(now_ns));
+            }
+            (found, now_ns) = (found + of_step, done_ns);
             if now_ns >= begun_ns.saturating_add(ROUND_NS) {
                 break;
             }
