@@ -49,7 +49,8 @@
 //! ^C ends a long command between two steps ([`ahead`]), and CAN one of a program beside a person; its reply says how far it
 //! came. Some requests beside a person are carried out meanwhile, and replied to before it ([`beside`]): those that only look
 //! (`status`, `list`, `health`, …), and those that are one step (`write` and the like, of at most 32 sectors or with their
-//! data in the line) on a block device that the command does not have in hand, unless another request that waits came before. All else waits for its end.
+//! data in the line) on a block device that the command does not have in hand, unless another request that waits came before.
+//! All else waits for its end.
 //!
 //! # While events are followed
 //! `events --follow` is no long command: the session sends events between two looks at its link. Any byte ends it, but those of

@@ -25,10 +25,10 @@
 //! | `reports` | a CPU that found a broken queue | control | lock |
 //!
 //! Order of locks: control → station → another station, which is only tried → a disk's own (invariant 9); letters, a reply or
-//! `reports`, and nothing below it. Control waits for no station, but for two rounds where it moves queues: it asks, and replies
-//! to the bridge when it has the reply, which takes a step at most. After a queue was removed no CPU touches it. A request that a poll has taken is complete by then, or is
-//! one that it has carried out in part: that one is not in the used ring, and is carried out from its beginning by whatever
-//! serves the queue next.
+//! `reports`, and nothing below it. Control waits for no station, but for two rounds where it moves queues: it asks, and
+//! replies to the bridge when it has the reply, which takes a step at most. After a queue was removed no CPU touches it. A
+//! request that a poll has taken is complete by then, or is one that it has carried out in part: that one is not in the used
+//! ring, and is carried out from its beginning by whatever serves the queue next.
 
 mod admin;
 mod attended;
