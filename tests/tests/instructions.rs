@@ -203,11 +203,14 @@ fn the_image_holds_the_same_instructions() {
     const STREAM: &[Mnemonic] = &[Mnemonic::Vmovntdq, Mnemonic::Movntdq, Mnemonic::Movnti];
     workspace::build();
     let image = Image::read(&fs::read(workspace::target().join("release/untorn")).unwrap()).unwrap();
-    let table: [(&[&str], &[Mnemonic]); 7] = [
-        (&["btt5guard", "10fence_data"], WRITE_BACK),
-        // Its parts are inlined: data, what other lanes left, records.
-        (&["btt5write", "LaneGuard", "5write17h"], WRITE_BACK),
-        (&["btt5write", "LaneGuard", "5write17h"], STREAM),
+    let table: [(&[&str], &[Mnemonic]); 10] = [
+        (&["btt5guard", "LaneGuard", "5drain17h"], WRITE_BACK),
+        // Their parts are inlined: data, the fence behind them, what other lanes left, records.
+        (&["btt5write", "LaneGuard", "9write_one17h"], WRITE_BACK),
+        (&["btt5write", "LaneGuard", "9write_one17h"], STREAM),
+        (&["btt5write", "LaneGuard", "10write_runs17h"], WRITE_BACK),
+        (&["btt5write", "LaneGuard", "10write_runs17h"], STREAM),
+        (&["btt6commit", "LaneGuard", "11commit_each17h"], WRITE_BACK),
         (&["btt7recover", "6finish"], WRITE_BACK),
         (&["btt6format6format"], WRITE_BACK),
         (&["btt6format6format"], STREAM),
