@@ -118,7 +118,8 @@ fn power_on(place: &Place, media: &[std::path::PathBuf; 2], options: &Options) {
     for _ in 0..options.rounds {
         for peer in Peer::ALL {
             let taken = power_on::time(peer, place, &media[peer as usize], options.cpus, machines::MEBIBYTES, PATIENCE);
-            seconds[peer as usize].push(taken.expect("it serves with all its memory").as_secs_f64());
+            let taken = taken.unwrap_or_else(|| panic!("{peer:?} does not serve with all its memory"));
+            seconds[peer as usize].push(taken.as_secs_f64());
         }
     }
     let [ours, theirs] = seconds.map(|seconds| spread(seconds.into_iter(), 2));
