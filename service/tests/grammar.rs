@@ -8,9 +8,7 @@ use service::admin::commands::namespaces::labels::{InitLabels, LabelFormat};
 use service::admin::commands::namespaces::{DestroyNamespace, DisableNamespace, EnableNamespace};
 use service::admin::commands::sectors::bench::BenchRequest;
 use service::admin::commands::sectors::write::{Write, WriteData};
-use service::admin::commands::sectors::{
-    self, ClearErrors, InjectError, OnDevice, Read, SectorRange, ShowErrors, Trim,
-};
+use service::admin::commands::sectors::{self, Change, ChangeKind, OnDevice, Read, SectorRange, ShowErrors};
 use service::admin::commands::session::{ChangeMode, Help};
 use service::admin::commands::{inventory, machine, namespaces, session};
 use service::admin::list::ListRequest;
@@ -36,6 +34,10 @@ fn of_namespaces(request: impl Request<namespaces::Part> + 'static) -> AnyReques
 
 fn of_sectors(request: impl Request<sectors::Part> + 'static) -> AnyRequest {
     AnyRequest::Sectors(Box::new(request))
+}
+
+fn change(range: SectorRange, what: ChangeKind, force: bool) -> AnyRequest {
+    of_sectors(OnDevice(Change { range, what, force }))
 }
 
 fn of_machine(request: impl Request<machine::Part> + 'static) -> AnyRequest {
@@ -78,8 +80,8 @@ fn lines_mean_what_they_say() {
         ("write --fill=0xff pmem0s 7", write(WriteData::Fill { byte: 255, count: 1 }, false)),
         ("write pmem0s --count 9 7 --fill 1", write(WriteData::Fill { byte: 1, count: 9 }, false)),
         ("write -f pmem0s 7 --fill 1", write(WriteData::Fill { byte: 1, count: 1 }, true)),
-        ("trim pmem0s 1 2", of_sectors(OnDevice(Trim { range: range(1, 2), force: false }))),
-        ("trim --force pmem0s 1 2", of_sectors(OnDevice(Trim { range: range(1, 2), force: true }))),
+        ("trim pmem0s 1 2", change(range(1, 2), ChangeKind::Trim, false)),
+        ("trim --force pmem0s 1 2", change(range(1, 2), ChangeKind::Trim, true)),
         ("list", of_inventory(ListRequest::default())),
         ("list -BDRNiH", of_inventory(everything.clone())),
         ("list --buses --dimms --regions --namespaces --idle --health", of_inventory(everything.clone())),
@@ -217,12 +219,12 @@ fn wrong_lines_are_told_what_is_wrong_and_how_it_is_written() {
 
 #[test]
 fn error_commands_name_sectors_and_say_where_the_fault_lies() {
-    let inject = |range, media, force| of_sectors(OnDevice(InjectError { range, media, force }));
+    let inject = |range, media, force| change(range, ChangeKind::InjectError { media }, force);
     means("inject-error pmem0s 3", inject(range(3, 1), false, false));
     means("inject-error --media pmem0s 3 2", inject(range(3, 2), true, false));
     means("inject-error pmem0s 1 2 -f", inject(range(1, 2), false, true));
-    means("clear-errors pmem0s 0 0x10", of_sectors(OnDevice(ClearErrors { range: range(0, 16), force: false })));
-    means("clear-errors -f pmem0s 1 2", of_sectors(OnDevice(ClearErrors { range: range(1, 2), force: true })));
+    means("clear-errors pmem0s 0 0x10", change(range(0, 16), ChangeKind::ClearErrors, false));
+    means("clear-errors -f pmem0s 1 2", change(range(1, 2), ChangeKind::ClearErrors, true));
     means("errors", of_sectors(ShowErrors { dev: None }));
     means("errors pmem0s", of_sectors(ShowErrors { dev: Some("pmem0s".into()) }));
 }

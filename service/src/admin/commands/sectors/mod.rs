@@ -22,7 +22,7 @@ use crate::admin::grammar::{Arguments, CommandSpec, DEV, OptionSpec, WordSpec};
 use crate::admin::grammar::{flag, long_flag, long_option, optional, word};
 use crate::admin::hexdump::hexdump;
 use crate::admin::reply::{Object, Outcome, Reply};
-use crate::admin::request::{Command, Request, Step};
+use crate::admin::request::{Command, Parsed, Request, Step};
 use crate::admin::{text, values};
 use crate::error::AdminError;
 use crate::lba::Lba;
@@ -165,7 +165,7 @@ pub static COMMANDS: &[Command<Part>] = &[
             details: "Writes zeroes over what is not zero, or marks the sectors in the map where the namespace was made with\n\
                       --zero-entries. Durable when the reply is sent.\n",
         },
-        parse: |line| Ok(Box::new(OnDevice(Trim { range: SectorRange::parse(line)?, force: line.flag("force") }))),
+        parse: |line| SectorRange::parse_change(line, ChangeKind::Trim),
     },
     Command {
         spec: CommandSpec {
@@ -181,10 +181,7 @@ pub static COMMANDS: &[Command<Part>] = &[
             ],
             details: "Marks the sectors as errors in the map, which Linux understands and which a restart keeps.\n",
         },
-        parse: |line| {
-            let (range, force) = (SectorRange::parse(line)?, line.flag("force"));
-            Ok(Box::new(OnDevice(InjectError { range, media: line.flag("media"), force })))
-        },
+        parse: |line| SectorRange::parse_change(line, ChangeKind::InjectError { media: line.flag("media") }),
     },
     Command {
         spec: CommandSpec {
@@ -194,9 +191,7 @@ pub static COMMANDS: &[Command<Part>] = &[
             options: &[OVER_CONSUMERS],
             details: "Sectors without an error keep what they hold. Writing a sector clears its error, too.\n",
         },
-        parse: |line| {
-            Ok(Box::new(OnDevice(ClearErrors { range: SectorRange::parse(line)?, force: line.flag("force") })))
-        },
+        parse: |line| SectorRange::parse_change(line, ChangeKind::ClearErrors),
     },
     Command {
         spec: CommandSpec {
@@ -243,33 +238,29 @@ pub struct SectorRange {
 #[derive(Debug)]
 pub struct Read(pub SectorRange);
 
-/// `trim`.
+/// `trim`, `inject-error`, `clear-errors`.
 #[derive(Debug)]
-pub struct Trim {
+pub struct Change {
     /// The sectors.
     pub range: SectorRange,
+    /// What is done to them.
+    pub what: ChangeKind,
     /// `-f`.
     pub force: bool,
 }
 
-/// `inject-error`.
-#[derive(Debug)]
-pub struct InjectError {
-    /// The sectors.
-    pub range: SectorRange,
-    /// `--media`: the medium fails, not the map.
-    pub media: bool,
-    /// `-f`.
-    pub force: bool,
-}
-
-/// `clear-errors`.
-#[derive(Debug)]
-pub struct ClearErrors {
-    /// The sectors.
-    pub range: SectorRange,
-    /// `-f`.
-    pub force: bool,
+/// What is done to sectors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChangeKind {
+    /// They read as zeroes.
+    Trim,
+    /// They fail to read.
+    InjectError {
+        /// `--media`: the medium fails, not the map.
+        media: bool,
+    },
+    /// They fail no more.
+    ClearErrors,
 }
 
 /// `errors`.
@@ -290,6 +281,12 @@ impl SectorRange {
                 None => 1,
             },
         })
+    }
+
+    /// The words DEV LBA [COUNT] and `-f`, of a command that changes the sectors.
+    fn parse_change(line: &Arguments<'_>, what: ChangeKind) -> Parsed<Part> {
+        let (range, force) = (Self::parse(line)?, line.flag("force"));
+        Ok(Box::new(OnDevice(Change { range, what, force })))
     }
 
     /// Whether they are no more than a step.
@@ -330,14 +327,16 @@ fn check_writable(dev: &str, device: &dyn BlockDevice, force: bool) -> Result<()
 
 /// What is done to sectors of one device.
 pub trait Work: fmt::Debug {
-    /// As [`Request::is_change`].
-    const IS_CHANGE: bool = false;
-
     /// The device's name.
     fn dev(&self) -> &str;
 
     /// Whether it is no more than a step.
     fn is_step(&self) -> bool;
+
+    /// As [`Request::is_change`].
+    fn is_change(&self) -> bool {
+        false
+    }
 
     /// Does it.
     ///
@@ -360,7 +359,7 @@ impl<W: Work> Request<Part> for OnDevice<W> {
     }
 
     fn is_change(&self) -> bool {
-        W::IS_CHANGE
+        self.0.is_change()
     }
 }
 
@@ -449,7 +448,7 @@ fn fill(device: &mut dyn BlockDevice, range: &SectorRange, byte: u8) -> Result<(
     Ok(())
 }
 
-impl Work for Trim {
+impl Work for Change {
     fn dev(&self) -> &str {
         &self.range.dev
     }
@@ -458,46 +457,20 @@ impl Work for Trim {
         self.range.is_step()
     }
 
-    fn carry_out(&self, part: &Part) -> Result<Outcome, AdminError> {
-        let Self { range, force } = self;
-        range.open(part, *force)?.trim(range.lba, range.count)?;
-        Ok(Done { range: range.clone(), state: "trimmed" }.into())
-    }
-}
-
-impl Work for InjectError {
-    const IS_CHANGE: bool = true;
-
-    fn dev(&self) -> &str {
-        &self.range.dev
-    }
-
-    fn is_step(&self) -> bool {
-        self.range.is_step()
+    fn is_change(&self) -> bool {
+        self.what != ChangeKind::Trim
     }
 
     fn carry_out(&self, part: &Part) -> Result<Outcome, AdminError> {
-        let Self { range, media, force } = self;
-        range.open(part, *force)?.inject_error(range.lba, range.count, *media)?;
-        Ok(Done { range: range.clone(), state: "in error" }.into())
-    }
-}
-
-impl Work for ClearErrors {
-    const IS_CHANGE: bool = true;
-
-    fn dev(&self) -> &str {
-        &self.range.dev
-    }
-
-    fn is_step(&self) -> bool {
-        self.range.is_step()
-    }
-
-    fn carry_out(&self, part: &Part) -> Result<Outcome, AdminError> {
-        let Self { range, force } = self;
-        range.open(part, *force)?.clear_errors(range.lba, range.count)?;
-        Ok(Done { range: range.clone(), state: "without errors" }.into())
+        let Self { range, what, force } = self;
+        let mut device = range.open(part, *force)?;
+        let (lba, count) = (range.lba, range.count);
+        let state = match *what {
+            ChangeKind::Trim => device.trim(lba, count).map(|()| "trimmed"),
+            ChangeKind::InjectError { media } => device.inject_error(lba, count, media).map(|()| "in error"),
+            ChangeKind::ClearErrors => device.clear_errors(lba, count).map(|()| "without errors"),
+        }?;
+        Ok(Done { range: range.clone(), state }.into())
     }
 }
 
