@@ -1,7 +1,6 @@
 //! Serving: the node on this machine, and the polling loop of its admin console.
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -180,8 +179,7 @@ impl node::Machine for BareMachine {
     fn export_services(&self) -> ExportServices {
         let cpus = self.hardware.cpus;
         let consumers = self.hardware.devices.consumers.iter().zip(0..).map(|(device, number)| {
-            Arc::new(IvshmemConsumer { device: device.clone(), number, cpus, moved: Mutex::default() })
-                as Arc<dyn Consumer>
+            Arc::new(IvshmemConsumer { device: device.clone(), number, cpus }) as Arc<dyn Consumer>
         });
         ExportServices {
             clock: Arc::new(self.hardware.clock),
@@ -273,8 +271,6 @@ struct IvshmemConsumer {
     device: Ivshmem,
     number: usize,
     cpus: Cpus,
-    /// The vectors that wake another CPU than at first.
-    moved: Mutex<BTreeMap<u16, btt::CpuIndex>>,
 }
 
 impl Consumer for IvshmemConsumer {
@@ -291,16 +287,14 @@ impl Consumer for IvshmemConsumer {
     }
 
     fn cpu(&self, vector: u16) -> btt::CpuIndex {
-        let moved = self.moved.lock().get(&vector).copied();
-        moved.unwrap_or_else(|| index(devices::cpu_of(&self.cpus, self.number, vector)))
+        index(devices::cpu_of(&self.cpus, self.number, vector))
     }
 
-    fn set_cpu(&self, vector: u16, cpu: btt::CpuIndex) -> bool {
-        let message = self.cpus.message_to(cpu::CpuIndex(cpu.0 as usize)).filter(|_| vector < self.device.vectors());
+    fn wakes(&self, vector: u16, cpu: btt::CpuIndex) -> bool {
+        let message = self.cpus.wake_message(cpu::CpuIndex(cpu.0 as usize)).filter(|_| vector < self.device.vectors());
         let Some(message) = message else { return false };
         // SAFETY: the message is an interrupt to a CPU of ours, whose handler only returns.
         unsafe { self.device.wake(vector, message) };
-        self.moved.lock().insert(vector, cpu);
         true
     }
 }

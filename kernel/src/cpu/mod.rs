@@ -205,19 +205,9 @@ impl Cpus {
         able.get((number + 1) % able.len().max(1)).copied().unwrap_or(CpuIndex(0))
     }
 
-    /// Returns the message by which a device wakes a CPU that [`Cpus::spread`] returned.
-    pub(crate) fn wake_message(&self, cpu: CpuIndex) -> Message {
-        apic::wake_message(self.workers.ids().nth(cpu.0).expect("a CPU that is up"))
-    }
-
     /// Returns the message by which a device wakes this CPU, if one can.
-    pub(crate) fn message_to(&self, cpu: CpuIndex) -> Option<Message> {
+    pub(crate) fn wake_message(&self, cpu: CpuIndex) -> Option<Message> {
         self.workers.ids().nth(cpu.0).filter(|id| apic::takes_messages(*id)).map(apic::wake_message)
-    }
-
-    /// Returns the message by which a device wakes CPU 0, if one can.
-    pub(crate) fn wake_message_of_cpu_0(&self) -> Option<Message> {
-        self.message_to(CpuIndex(0))
     }
 }
 

@@ -131,10 +131,8 @@ fn admin_port(
     is_one: bool,
 ) -> Option<ConsolePort<PciRegisters>> {
     let name = format!("virtio-console {}", function.address);
-    let wakes = || {
-        let message = cpus.wake_message_of_cpu_0();
-        message.is_some_and(|message| wakes(config, function, space, message, &name, "every few milliseconds"))
-    };
+    let message = cpus.wake_message(CpuIndex(0));
+    let wakes = || wakes(config, function, space, message, &name, "every few milliseconds");
     let start = || -> Result<ConsolePort<PciRegisters>, String> {
         if is_one {
             return Err("there is an admin port already".to_string());
@@ -155,15 +153,17 @@ fn admin_port(
     }
 }
 
-/// Has a device send its MSI-X message 0 to a CPU. Returns whether it will; if not, it is looked at so often.
+/// Has a device send its MSI-X message 0, if there is one that a CPU takes. Returns whether it will; if not, it is looked at so
+/// often.
 fn wakes(
     config: &Config,
     function: &Function,
     space: &'static AddressSpace,
-    message: Message,
+    message: Option<Message>,
     name: &str,
     otherwise: &str,
 ) -> bool {
+    let Some(message) = message else { return false };
     match function.msix(config, space) {
         Ok(msix) => {
             // SAFETY: the message is an interrupt to a CPU of ours, whose handler only returns.

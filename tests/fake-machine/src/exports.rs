@@ -51,8 +51,8 @@ pub struct FakeConsumer {
     pub ring_ns: AtomicU64,
     /// Whoever holds it keeps a CPU that interrupts the consumer within its step.
     pub held: Mutex<()>,
-    /// The vectors whose kicks wake another CPU than at first.
-    pub moved: Mutex<BTreeMap<u16, CpuIndex>>,
+    /// The CPUs that kicks wake, by their vectors.
+    pub woken_by: Mutex<BTreeMap<u16, CpuIndex>>,
     id: MemoryId,
     clock: Arc<StillClock>,
     cpus: u32,
@@ -71,7 +71,7 @@ impl FakeConsumer {
         // SAFETY: the memory is never freed, and only pointers lead there.
         let window = unsafe { SharedWindow::new(memory.start, memory.bytes) };
         let (rung, ring_ns, held) = (Mutex::default(), AtomicU64::new(0), Mutex::default());
-        Self { window, rung, ring_ns, held, moved: Mutex::default(), id, clock: Arc::clone(clock), cpus }
+        Self { window, rung, ring_ns, held, woken_by: Mutex::default(), id, clock: Arc::clone(clock), cpus }
     }
 }
 
@@ -88,11 +88,10 @@ impl Consumer for FakeConsumer {
         *self.clock.now_ns.lock().expect("no panic") += self.ring_ns.load(Ordering::Relaxed);
     }
     fn cpu(&self, vector: u16) -> CpuIndex {
-        let moved = self.moved.lock().expect("no panic").get(&vector).copied();
-        moved.unwrap_or(CpuIndex(u32::from(vector) % self.cpus))
+        CpuIndex(u32::from(vector) % self.cpus)
     }
-    fn set_cpu(&self, vector: u16, cpu: CpuIndex) -> bool {
-        self.moved.lock().expect("no panic").insert(vector, cpu);
+    fn wakes(&self, vector: u16, cpu: CpuIndex) -> bool {
+        self.woken_by.lock().expect("no panic").insert(vector, cpu);
         true
     }
 }

@@ -719,7 +719,7 @@ fn a_busy_cpu_gives_queues_to_an_idle_one_where_they_go_on() {
     // What is asked for finds it there, and its kicks wake that CPU.
     let moved = cpus.iter().position(|cpu| *cpu == 2).expect("one of them");
     let (export, consumer) = ([ExportIndex(0), ExportIndex(1)][moved], [&pair.bridge.consumer, &pair.neighbour][moved]);
-    assert_eq!(*consumer.moved.lock().expect("no panic"), [(1, CpuIndex(2))].into());
+    assert_eq!(*consumer.woken_by.lock().expect("no panic"), [(1, CpuIndex(2))].into());
     let stop = Request::Stop { export, queue: QueueIndex(1) };
     assert_eq!(pair.bridge.say(stop), [Report::Stopped { base: 101 }]);
 }
@@ -737,8 +737,8 @@ fn a_queue_that_keeps_a_cpu_busy_alone_stays_and_a_new_one_begins_elsewhere() {
     assert_eq!(pair.cpus(), [1, 2, 2]);
 }
 
-#[test]
-fn a_cpu_in_a_step_keeps_only_the_request_waiting_that_needs_it() {
+/// Does something while CPU 1 is in a step of queue 1 of a new bridge, and then lets the step end.
+fn within_a_step(does: impl FnOnce(&mut Bridge)) -> Bridge {
     let mut bridge = Bridge::new(512);
     bridge.attach();
     bridge.start(1);
@@ -752,22 +752,47 @@ fn a_cpu_in_a_step_keeps_only_the_request_waiting_that_needs_it() {
         while bridge.answer().is_none() {
             std::thread::yield_now();
         }
-        let stop = || Request::Stop { export: ExportIndex(0), queue: QueueIndex(1) };
-        bridge.wire.say(&stop().encode(7));
-        for _ in 0..100 {
-            exports.poll_control();
-        }
-        bridge.wire.say(&Request::Ping { lease_ms: 5000, boot: bridge.boot }.encode(8));
-        bridge.wire.say(&stop().encode(7)); // sent again, as nothing was heard
-        for _ in 0..100 {
-            exports.poll_control();
-        }
-        assert_eq!(replies(&bridge), [(8, Report::Done(Outcome::Ok))], "it is not stopped yet");
+        does(&mut bridge);
         drop(held);
         assert!(cpu.join().expect("no panic"));
-        exports.poll_control();
-        assert_eq!(replies(&bridge), [(7, Report::Stopped { base: 1 })]);
     });
+    exports.poll_control();
+    bridge
+}
+
+/// The bridge says this, and the appliance has much time for it.
+fn say_within_a_step(bridge: &Bridge, request: &Request, sequence: u16) {
+    bridge.wire.say(&request.encode(sequence));
+    for _ in 0..100 {
+        bridge.booted.node.exports().poll_control();
+    }
+}
+
+#[test]
+fn a_cpu_in_a_step_keeps_only_the_request_waiting_that_needs_it() {
+    let bridge = within_a_step(|bridge| {
+        let stop = Request::Stop { export: ExportIndex(0), queue: QueueIndex(1) };
+        say_within_a_step(bridge, &stop, 7);
+        bridge.wire.say(&Request::Ping { lease_ms: 5000, boot: bridge.boot }.encode(8));
+        say_within_a_step(bridge, &stop, 7); // again, as nothing was heard
+        assert_eq!(replies(bridge), [(8, Report::Done(Outcome::Ok))], "it is not stopped yet");
+    });
+    assert_eq!(replies(&bridge), [(7, Report::Stopped { base: 1 })]);
+}
+
+#[test]
+fn a_new_bridge_is_answered_when_no_cpu_has_a_queue_of_the_old_one() {
+    for detached in [false, true] {
+        let bridge = within_a_step(|bridge| {
+            if detached {
+                say_within_a_step(bridge, &Request::Detach { export: ExportIndex(0) }, 7);
+            }
+            say_within_a_step(bridge, &Request::Hello { session: 2 }, 8);
+            assert_eq!(replies(bridge), [], "a step of its queue is under way");
+        });
+        let replies = replies(&bridge);
+        assert!(matches!(replies[..], [(8, Report::Hello { .. }), ..]), "{replies:?}");
+    }
 }
 
 /// What the node has sent, with the numbers of the requests.

@@ -380,22 +380,22 @@ impl Control {
         Ok(Err(Work::Change(asked)))
     }
 
-    /// Returns the CPU that is to serve a new queue: with others of its vector, else the one that the vector wakes, unless that
-    /// one is busy and another one idle. The vector wakes it from now on.
+    /// Returns the CPU that is to serve a new queue: with others of its vector, else the vector's own, unless that is busy and
+    /// another one idle. The vector wakes it from now on.
     fn cpu_of(&self, consumer: &Arc<dyn Consumer>, vector: u16) -> CpuIndex {
-        let cpu = consumer.cpu(vector);
-        let of_vector = |attached: &&Attached| attached.consumer.id() == consumer.id();
-        let mut queues = self.attached.values().filter(of_vector).flat_map(|attached| attached.queues.values());
-        let better = self.balance.better_than(cpu);
-        if queues.any(|queue| queue.stopped.is_none() && queue.start.kick_vector == vector) {
-            return cpu;
+        let of_consumer = |attached: &&Attached| attached.consumer.id() == consumer.id();
+        let mut queues = self.attached.values().filter(of_consumer).flat_map(|attached| attached.queues.values());
+        if let Some(other) = queues.find(|queue| queue.stopped.is_none() && queue.start.kick_vector == vector) {
+            return other.cpu;
         }
-        if consumer.set_cpu(vector, better) {
+        let own = consumer.cpu(vector);
+        let better = self.balance.better_than(own);
+        if consumer.wakes(vector, better) {
             return better;
         }
         // Without a message the CPU looks by its timer.
-        consumer.set_cpu(vector, cpu);
-        cpu
+        consumer.wakes(vector, own);
+        own
     }
 
     /// Moves queues from the busiest CPU to the idlest one, from time to time, if that is a gain. Both CPUs' queues are in our
@@ -409,7 +409,7 @@ impl Control {
         let Some(mut giver) = exports.station(from).take(exports) else { return };
         let Some(mut taker) = exports.station(to).take(exports) else { return };
         let Some((consumer, vector, queues)) = giver.queues.give(now_ns) else { return };
-        if !consumer.set_cpu(vector, to) {
+        if !consumer.wakes(vector, to) {
             return giver.queues.put_back(queues);
         }
         for Name(export, queue) in queues.iter().map(|queue| queue.name) {

@@ -83,11 +83,11 @@ pub trait Consumer: Send + Sync {
     /// Interrupts a peer: `peer << 16 | vector`.
     fn ring(&self, doorbell: u32);
 
-    /// Returns the CPU that kicks by this vector wake: it serves their queues.
+    /// Returns the CPU to serve the queues whose kicks come by this vector, as long as none is busy.
     fn cpu(&self, vector: u16) -> CpuIndex;
 
     /// Has this vector's kicks wake that CPU from now on. Returns false, with nothing changed, if they cannot.
-    fn set_cpu(&self, vector: u16, cpu: CpuIndex) -> bool;
+    fn wakes(&self, vector: u16, cpu: CpuIndex) -> bool;
 }
 
 /// Refuses to take a disk away that consumers or hosts may have: an offer shares it.
