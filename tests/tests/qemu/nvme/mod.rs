@@ -256,14 +256,20 @@ fn connect(linux: &mut Consumer, address: &str, nqn: &str) {
     ));
 }
 
+/// An appliance that serves a new disk, and the disk's NQN.
+fn serving(link: &Link, dimm: &Dimm) -> (Running, String) {
+    let mut appliance = link.appliance(dimm, "").boot();
+    appliance.ask("create-namespace -l 4096");
+    let nqn = serve(&mut appliance, APPLIANCE);
+    (appliance, nqn)
+}
+
 #[test]
 fn linux_uses_an_appliances_disk_over_the_network() {
     let (place, dimm) = (Place::new(), Dimm::blank(96 * MIB));
     let link = Link::new(&place);
     let mut linux = link.host(&place);
-    let mut appliance = link.appliance(&dimm, "").boot();
-    appliance.ask("create-namespace -l 4096");
-    let nqn = serve(&mut appliance, APPLIANCE);
+    let (mut appliance, nqn) = serving(&link, &dimm);
     // A node that serves nothing listens on no port; it has seen within a second that it serves now.
     let address = format!("-t tcp -a {APPLIANCE} -s 4420");
     linux.run(&format!(
@@ -322,9 +328,7 @@ fn an_appliance_that_loses_its_power_under_a_hosts_load_keeps_what_it_acknowledg
     let (place, dimm) = (Place::new(), Dimm::blank(96 * MIB));
     let link = Link::new(&place);
     let mut linux = link.host(&place);
-    let mut appliance = link.appliance(&dimm, "").boot();
-    appliance.ask("create-namespace -l 4096");
-    let nqn = serve(&mut appliance, APPLIANCE);
+    let (appliance, nqn) = serving(&link, &dimm);
     connect(&mut linux, APPLIANCE, &nqn);
     let name = disk(&mut linux);
     // What it serves, and to whom, is on its command line from the start.
