@@ -402,8 +402,8 @@ impl Control {
     /// hands meanwhile: whoever asks for something next finds them at the new one.
     fn balance(&mut self, exports: &Exports, now_ns: u64) {
         let Some((from, to)) = self.balance.look(now_ns, exports.stations.iter().map(Station::busy_ns)) else { return };
-        // A pending request may be for a queue that would move.
-        if self.pending.is_some() {
+        // A pending request may be for a queue that would move; a queue alone would take the load with it.
+        if self.pending.is_some() || exports.station(from).is_single() {
             return;
         }
         let Some(mut giver) = exports.station(from).take(exports) else { return };

@@ -55,6 +55,11 @@ impl Station {
         self.count.load(Ordering::Acquire) == 0
     }
 
+    /// Returns whether it has a single queue, as [`Station::is_empty`] does.
+    pub(super) fn is_single(&self) -> bool {
+        self.count.load(Ordering::Acquire) == 1
+    }
+
     /// Returns how long its queues have been served so far.
     pub(super) fn busy_ns(&self) -> u64 {
         self.busy_ns.load(Ordering::Relaxed)
