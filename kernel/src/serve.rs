@@ -329,7 +329,7 @@ impl BackgroundWork for Serve {
     fn poll(&self, cpu: cpu::CpuIndex) -> bool {
         let served = self.exports.poll(index(cpu));
         watchdog::serves(Serving::Network);
-        served | self.networks.poll(index(cpu), clock::now_ns())
+        served | self.exports.poll_networks(index(cpu))
     }
 
     fn keeps_watch(&self, cpu: cpu::CpuIndex) -> bool {

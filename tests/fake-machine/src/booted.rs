@@ -74,13 +74,19 @@ pub fn boot(dimms: &[Dimm]) -> Booted {
 /// When it does not come up.
 #[must_use]
 pub fn boot_with(dimms: &[Dimm], services: ExportServices) -> Booted {
-    let nfits = if dimms.is_empty() { vec![] } else { vec![nfit_of(dimms)] };
-    let map = Map(dimms.iter().map(|dimm| (dimm.base, dimm.memory.bytes as u64, dimm.memory.start)).collect());
-    let areas = (1..).zip(dimms).filter_map(|(handle, dimm)| Some((handle, dimm.labels?)));
-    Hardware { map, nfits, areas: areas.collect(), services, ..Hardware::default() }.boot()
+    Hardware::with_dimms(dimms, services).boot()
 }
 
 impl Hardware {
+    /// These DIMMs, and what exports need.
+    #[must_use]
+    pub fn with_dimms(dimms: &[Dimm], services: ExportServices) -> Self {
+        let nfits = if dimms.is_empty() { vec![] } else { vec![nfit_of(dimms)] };
+        let map = Map(dimms.iter().map(|dimm| (dimm.base, dimm.memory.bytes as u64, dimm.memory.start)).collect());
+        let areas = (1..).zip(dimms).filter_map(|(handle, dimm)| Some((handle, dimm.labels?)));
+        Self { map, nfits, areas: areas.collect(), services, ..Self::default() }
+    }
+
     /// Boots it into machine mode.
     ///
     /// # Panics

@@ -8,6 +8,10 @@ use fake_machine::exports::{FakeConsumer, MEMORY, StillClock, services};
 use fake_machine::nfit::Table;
 use fake_machine::{BASE, Booted, Dimm, Hardware, MIB, Memory, Wire, boot_with};
 use kernel::node::export::{AttendedLink, ExportServices};
+use kernel::node::network::NetworkDevice;
+use net::mock::FakeNic;
+use net::nic::Mac;
+use net::tcp::{Service, Tcp};
 use service::blk::STEP_BYTES;
 use service::control::{
     Attach, Deframer, DiskIndex, ExportIndex, MemoryId, MemoryRegion, Outcome, QueueIndex, Report, Request, Start,
@@ -735,6 +739,55 @@ fn a_queue_that_keeps_a_cpu_busy_alone_stays_and_a_new_one_begins_elsewhere() {
     let Request::Start(start) = Bridge::start_of(ExportIndex(1), 2, RINGS) else { panic!("a Start") };
     pair.bridge.ask(Request::Start(Start { kick_vector: 1, ..start }), Outcome::Ok);
     assert_eq!(pair.cpus(), [1, 2, 2]);
+}
+
+/// A service that keeps its CPU for so long at each frame.
+#[derive(Debug)]
+struct Slow {
+    clock: Arc<StillClock>,
+    ns: u64,
+}
+
+impl Service for Slow {
+    fn serve(&mut self, _: &mut Tcp<'_>, _: u64) -> u64 {
+        *self.clock.now_ns.lock().expect("no panic") += self.ns;
+        u64::MAX
+    }
+}
+
+#[test]
+fn a_queue_leaves_a_cpu_that_its_network_keeps_busy() {
+    let nic = FakeNic::new(Mac([0x52, 0x54, 0, 0x75, 0x6e, 0]));
+    let memory = Memory::new(32 * MIB);
+    let mut bridge = Bridge::on(512, |services, clock| {
+        let dimm = Dimm { base: BASE, memory, flags: 0, labels: None };
+        let network = vec![NetworkDevice { nic: Box::new(nic.clone()), cpu: CpuIndex(1) }];
+        let command_line = "net0=10.0.2.15/24".into();
+        let booted = Hardware { network, command_line, ..Hardware::with_dimms(&[dimm], services) }.boot();
+        booted.node.networks().serve_by(0, Box::new(Slow { clock: Arc::clone(clock), ns: 1_500_000 }));
+        booted
+    });
+    bridge.attach();
+    bridge.start(1);
+    bridge.consumer.ring_ns.store(500_000, Ordering::Relaxed);
+    let cpu = |bridge: &mut Bridge| bridge.booted.done("stats")["queues"][0]["cpu"].as_u64();
+    // CPU 1 serves a request in half a millisecond, and a frame in three times that.
+    let load = |bridge: &mut Bridge, with_network: bool| {
+        for _ in 0..if with_network { 50 } else { 200 } {
+            bridge.submit(0, 0, 0x20000, 512);
+            bridge.booted.node.exports().poll(CpuIndex(1));
+            assert_eq!(bridge.answer(), Some(0));
+            if with_network {
+                nic.ends().to_nic.push_back(vec![0; 60]);
+                assert!(bridge.booted.node.exports().poll_networks(CpuIndex(1)));
+            }
+        }
+        bridge.hear();
+    };
+    (0..3).for_each(|_| load(&mut bridge, false));
+    assert_eq!(cpu(&mut bridge), Some(1), "nobody would gain");
+    (0..2).for_each(|_| load(&mut bridge, true));
+    assert_eq!(cpu(&mut bridge), Some(2));
 }
 
 /// Does something while CPU 1 is in a step of queue 1 of a new bridge, and then lets the step end.

@@ -1,7 +1,7 @@
 //! Which CPU is so busy with its queues, and which so idle, that some queues are better off with the other one.
 //!
-//! A CPU's load is the part of the time in which it served its queues, of the last [`LOOK_NS`]. What it does besides is not
-//! counted. Queues whose kicks come by one vector stay together: the vector wakes the CPU that has them.
+//! A CPU's load is the part of the time in which it served its queues and network interfaces, of the last [`LOOK_NS`]. What
+//! else it does is not counted. Queues whose kicks come by one vector stay together: the vector wakes the CPU that has them.
 
 use alloc::boxed::Box;
 use alloc::vec;

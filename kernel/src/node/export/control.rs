@@ -402,13 +402,14 @@ impl Control {
     /// hands meanwhile: whoever asks for something next finds them at the new one.
     fn balance(&mut self, exports: &Exports, now_ns: u64) {
         let Some((from, to)) = self.balance.look(now_ns, exports.stations.iter().map(Station::busy_ns)) else { return };
-        // A pending request may be for a queue that would move; a queue alone would take the load with it.
-        if self.pending.is_some() || exports.station(from).is_single() {
+        // A pending request may be for a queue that would move.
+        if self.pending.is_some() || exports.station(from).has_one_load() {
             return;
         }
         let Some(mut giver) = exports.station(from).take(exports) else { return };
         let Some(mut taker) = exports.station(to).take(exports) else { return };
-        let Some((consumer, vector, queues)) = giver.queues.give(now_ns) else { return };
+        let load = exports.station(from).busy_ns();
+        let Some((consumer, vector, queues)) = giver.queues.give(now_ns, load) else { return };
         if !consumer.wakes(vector, to) {
             return giver.queues.put_back(queues);
         }

@@ -293,13 +293,24 @@ impl Exports {
         self.control.lock().poll(self)
     }
 
+    /// Makes a step of each of this CPU's network interfaces. Its time counts as the CPU's load. Returns whether there was
+    /// anything to do.
+    pub fn poll_networks(&self, cpu: CpuIndex) -> bool {
+        let begun_ns = self.clock.now_ns();
+        let worked = self.networks.poll(cpu, begun_ns);
+        if worked {
+            self.station(cpu).count_networks(self.clock.now_ns().saturating_sub(begun_ns));
+        }
+        worked
+    }
+
     /// Does what cannot wait until a long command is over: polls this CPU's queues and network interfaces and, on CPU 0, the
     /// bridge. The caller holds no lane of a disk that consumers use, unless it has suspended the disk
     /// ([`Exports::suspend`]).
     pub(super) fn attend(&self, cpu: CpuIndex) {
         self.waker.turn();
         self.poll(cpu);
-        self.networks.poll(cpu, self.clock.now_ns());
+        self.poll_networks(cpu);
         if cpu == CONTROL_CPU {
             self.poll_control();
         }

@@ -119,14 +119,14 @@ pub(super) struct Queues {
     turn: usize,
     /// The consumer and the queue that had work in the last step that had any.
     stepped: (usize, usize),
-    /// Since when [`Running::busy_ns`] is counted.
-    counted_since_ns: u64,
+    /// Since when [`Running::busy_ns`] is counted, and how long the CPU had been busy by then, in nanoseconds since boot.
+    counted_since: (u64, u64),
     trace: Ring,
 }
 
 impl Queues {
     pub(super) fn new() -> Self {
-        Self { consumers: Vec::new(), turn: 0, stepped: (0, 0), counted_since_ns: 0, trace: Ring::new() }
+        Self { consumers: Vec::new(), turn: 0, stepped: (0, 0), counted_since: (0, 0), trace: Ring::new() }
     }
 
     /// Returns how many queues there are.
@@ -227,20 +227,21 @@ impl Queues {
     }
 
     /// Takes the queues out that are better off with another CPU: those of one kick vector, the ones that took most time of
-    /// those that took no more than half of it. The caller puts them where that vector will wake a CPU ([`Queues::put`]).
-    /// `None`: there are none, or the time has been counted for too long to tell how it is now.
-    pub(super) fn give(&mut self, now_ns: u64) -> Option<(Arc<dyn Consumer>, u16, Vec<Running>)> {
-        let is_recent = now_ns.saturating_sub(core::mem::replace(&mut self.counted_since_ns, now_ns)) <= 3 * LOOK_NS;
+    /// those that took no more than half of what the CPU was busy, which by now is `busy_ns` since boot. The caller puts them
+    /// where that vector will wake a CPU ([`Queues::put`]). `None`: there are none, or the time has been counted for too long
+    /// to tell how it is now.
+    pub(super) fn give(&mut self, now_ns: u64, busy_ns: u64) -> Option<(Arc<dyn Consumer>, u16, Vec<Running>)> {
+        let (since_ns, before_ns) = core::mem::replace(&mut self.counted_since, (now_ns, busy_ns));
+        let is_recent = now_ns.saturating_sub(since_ns) <= 3 * LOOK_NS;
+        let all_ns = busy_ns.saturating_sub(before_ns);
         let mut groups = BTreeMap::new();
-        let mut all = 0;
         for queue in self.iter_mut() {
             let busy_ns = core::mem::take(&mut queue.busy_ns);
             let (of_group, names) = groups.entry((queue.consumer.id(), queue.kick_vector)).or_insert((0, Vec::new()));
             *of_group += busy_ns;
             names.push(queue.name);
-            all += busy_ns;
         }
-        let may = groups.into_values().filter(|(busy_ns, _)| is_recent && *busy_ns > 0 && busy_ns * 2 <= all);
+        let may = groups.into_values().filter(|(busy_ns, _)| is_recent && *busy_ns > 0 && busy_ns * 2 <= all_ns);
         let (_, names) = may.max_by_key(|(busy_ns, _)| *busy_ns)?;
         let taken: Vec<Running> = names.into_iter().filter_map(|name| self.take(name)).collect();
         let first = taken.first()?;

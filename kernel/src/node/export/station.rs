@@ -28,7 +28,9 @@ pub(super) struct Station {
     /// How many queues there are, readable without the lock.
     count: AtomicUsize,
     /// How long its queues have been served, without the looks that found nothing.
-    busy_ns: AtomicU64,
+    queues_ns: AtomicU64,
+    /// The same of the CPU's network interfaces.
+    networks_ns: AtomicU64,
 }
 
 /// A CPU's queues in the hands of who moves some of them. What was asked for before is done.
@@ -46,7 +48,8 @@ impl Drop for Taken<'_> {
 impl Station {
     pub(super) fn new() -> Self {
         let (queues, mailbox) = (Mutex::new(Queues::new()), Mailbox::new());
-        Self { queues, mailbox, count: AtomicUsize::new(0), busy_ns: AtomicU64::new(0) }
+        let (queues_ns, networks_ns) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { queues, mailbox, count: AtomicUsize::new(0), queues_ns, networks_ns }
     }
 
     /// Returns whether it has no queues. A queue that was just asked to be added is missed: who asks wakes the CPU when there
@@ -55,14 +58,19 @@ impl Station {
         self.count.load(Ordering::Acquire) == 0
     }
 
-    /// Returns whether it has a single queue, as [`Station::is_empty`] does.
-    pub(super) fn is_single(&self) -> bool {
-        self.count.load(Ordering::Acquire) == 1
+    /// Returns how long its queues and its CPU's network interfaces have been served so far.
+    pub(super) fn busy_ns(&self) -> u64 {
+        self.queues_ns.load(Ordering::Relaxed) + self.networks_ns.load(Ordering::Relaxed)
     }
 
-    /// Returns how long its queues have been served so far.
-    pub(super) fn busy_ns(&self) -> u64 {
-        self.busy_ns.load(Ordering::Relaxed)
+    /// Counts the time of a step of the CPU's network interfaces.
+    pub(super) fn count_networks(&self, ns: u64) {
+        self.networks_ns.fetch_add(ns, Ordering::Relaxed);
+    }
+
+    /// Returns whether all that keeps the CPU busy is one queue, which would take its load with it.
+    pub(super) fn has_one_load(&self) -> bool {
+        self.count.load(Ordering::Acquire) == 1 && self.networks_ns.load(Ordering::Relaxed) == 0
     }
 
     /// Tries to take the queues, for as long as two rounds last: a CPU lets go of them between two.
@@ -139,8 +147,8 @@ impl Station {
         }
         if found > 0 {
             // Only the holder of the queues stores it.
-            let busy_ns = self.busy_ns.load(Ordering::Relaxed) + now_ns.saturating_sub(begun_ns);
-            self.busy_ns.store(busy_ns, Ordering::Relaxed);
+            let queues_ns = self.queues_ns.load(Ordering::Relaxed) + now_ns.saturating_sub(begun_ns);
+            self.queues_ns.store(queues_ns, Ordering::Relaxed);
         }
         found
     }
