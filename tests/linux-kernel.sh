@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-#: tests/linux-kernel.sh FOLDER: fetches the distribution's own kernel, unpacked and not installed, into FOLDER:
-#: vmlinuz, and modules/ with those of its modules that NVDIMMs, CXL memory, virtio disks and networks, NVMe/TCP (of both
-#: ends), RAID, LVM's RAID and ext4 need; and mdadm, which would look for this machine's own arrays if it were installed.
+#: tests/linux-kernel.sh FOLDER: fetches the distribution's own kernel, unpacked and not installed, into FOLDER: vmlinuz;
+#: vmlinux, to which it unpacks itself when it boots; modules/ with those of its modules that NVDIMMs, CXL memory, virtio
+#: disks and networks, NVMe/TCP (of both ends), RAID, LVM's RAID and ext4 need; and mdadm, which would look for this
+#: machine's own arrays if it were installed.
 #: Does nothing if they are there already.
 #:
 #: Works on Debian and Ubuntu, as any user; root is needed only where apt has no package lists yet.
@@ -59,6 +60,18 @@ for package in "$folder"/packages/*.deb; do
         true # a package has some of these only
 done
 mv "$folder"/packages/boot/vmlinuz-* "$folder/vmlinuz" || fail "there is no kernel in ${packages[*]}"
+# vmlinux is an ELF file that QEMU starts by its PVH note: to unpack it takes an emulated machine longer than the rest of a
+# boot. The header of Linux's boot protocol has how many sectors stand before it, and where it lies behind them; its last
+# four bytes are its length.
+field() { od -An -v -t "u$2" -j "$1" -N "$2" "$folder/vmlinuz" | tr -d ' '; }
+begin=$((($(field 0x1f1 1) + 1) * 512 + $(field 0x248 4))) length=$(($(field 0x24c 4) - 4))
+packed() { dd if="$folder/vmlinuz" iflag=skip_bytes,count_bytes skip="$begin" count="$length" bs=1M status=none; }
+case $(packed | head -c 4 | od -An -v -t x1) in
+' fd 37 7a 58') unpack=(xz -dc) ;;
+' 28 b5 2f fd') unpack=(zstd -q -dc) ;;
+*) fail "the kernel of ${packages[*]} is packed neither by xz nor by zstd" ;;
+esac
+packed | "${unpack[@]}" >"$folder/vmlinux" || fail "the kernel of ${packages[*]} cannot be unpacked"
 mkdir "$folder/modules"
 find "$folder/packages" -path '*/kernel/*' -name '*.ko*' -exec mv -t "$folder/modules" {} +
 for module in "$folder"/modules/*; do

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use host::appliance::die_with_parent;
 
+use super::COMMAND_LINE;
 use super::initramfs::{self, Initramfs};
 use crate::workspace;
 
@@ -230,7 +231,7 @@ impl Consumer {
         let memory = format!("memory-backend-file,id=mem,share=on,size={mebibytes}M,mem-path={}", ram.display());
         command.args(["-object", &memory, "-serial", "stdio", "-serial", &format!("file:{}", console.display())]);
         command.arg("-kernel").arg(linux_kernel()).arg("-initrd").arg(initrd);
-        command.args(["-append", &format!("console=ttyS1 panic=-1 quiet no_timer_check {words}")]);
+        command.args(["-append", &format!("{} {words}", COMMAND_LINE)]);
         for (number, disk) in disks.iter().enumerate() {
             command.args(["-chardev", &format!("socket,id=c{number},path={},reconnect=1", disk.socket.display())]);
             let queues = disk.queues;
@@ -361,10 +362,10 @@ impl Drop for Consumer {
     }
 }
 
-/// The kernel that they all boot.
+/// The kernel that they all boot, unpacked: the distribution's `vmlinuz` stands beside it.
 #[must_use]
 pub fn linux_kernel() -> PathBuf {
-    initramfs::kernel().join("vmlinuz")
+    initramfs::kernel().join("vmlinux")
 }
 
 /// What [`Consumer::boot_target`] boots from, beside [`linux_kernel`].

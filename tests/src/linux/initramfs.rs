@@ -10,7 +10,7 @@ use nix::unistd::{AccessFlags, access};
 use crate::cpio::Archive;
 use crate::workspace;
 
-/// The folder with the kernel, which is fetched if need be: `vmlinuz`, `modules/`, and `mdadm`.
+/// The folder with the kernel, which is fetched if need be: `vmlinux`, `vmlinuz`, `modules/`, and `mdadm`.
 pub(super) fn kernel() -> PathBuf {
     workspace::set_up("tests");
     let folder = workspace::folder("linux").join("kernel");

@@ -145,6 +145,6 @@ fn sizes(place: &Place) {
     let whole = workspace::target().join("release/untorn");
     workspace::run(std::process::Command::new("strip").arg("-o").arg(&image).arg(whole));
     let ours = packed(&image);
-    let (kernel, initrd) = (packed(&linux_kernel()), packed(&linux_target()));
+    let (kernel, initrd) = (packed(&linux_kernel().with_file_name("vmlinuz")), packed(&linux_target()));
     println!("| image, MiB (by gzip) | {ours} | kernel {kernel}, initramfs {initrd} |\n");
 }
