@@ -1,6 +1,6 @@
 //! Physical memory of a machine on a host: bytes that outlive the node.
 
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
 
 use drivers::phys::{Attribute, MapError, PhysAddr, PhysMap};
 
@@ -20,12 +20,18 @@ unsafe impl Send for Memory {}
 unsafe impl Sync for Memory {}
 
 impl Memory {
-    /// Zeroed memory, never freed.
+    /// Zeroed memory, never freed. Pages that nothing is stored in take none of the host's.
+    ///
+    /// # Panics
+    /// When the host has no room for it.
     #[must_use]
     #[allow(clippy::new_ret_no_self, reason = "never freed")]
     pub fn new(bytes: usize) -> &'static Self {
-        let pages: Vec<Page> = std::iter::repeat_with(|| Page([0; 4096])).take(bytes / 4096).collect();
-        let start = NonNull::from(pages.leak()).cast();
+        let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+        // SAFETY: pages of their own, where there are none.
+        let start = unsafe { libc::mmap(ptr::null_mut(), bytes, protection, flags | libc::MAP_NORESERVE, -1, 0) };
+        assert_ne!(start, libc::MAP_FAILED, "room for {bytes} bytes");
+        let start = NonNull::new(start.cast()).expect("no mapping begins at 0");
         Box::leak(Box::new(Self { start, bytes }))
     }
 
@@ -54,10 +60,6 @@ impl Memory {
         unsafe { self.start.as_ptr().write_bytes(0, self.bytes) };
     }
 }
-
-#[repr(align(4096))]
-#[expect(dead_code, reason = "only its address is used")]
-struct Page([u8; 4096]);
 
 /// Physical memory: what begins where, how long it is, and where the host has it.
 #[derive(Debug, Default)]
