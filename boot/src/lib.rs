@@ -13,7 +13,7 @@
 //! | [`handoff`] | makes `BootInfo` from a firmware memory map, and starts the kernel |
 //! | `trampoline` | takes the other CPUs from real mode to 64-bit Rust |
 //! | [`image`] | the places of the image's parts |
-//! | `runtime` | the symbols that a program without a C library must define |
+//! | `runtime`, `compare` | the symbols that a program without a C library must define; what `memcmp` does |
 //!
 //! Another protocol is one more file beside [`pvh`]: an entry that names its reader to `entry`, and a reader that fills
 //! a [`loader::LoaderInfo`]. The readers are free of hardware and tested on a host; the entries are there only with the
@@ -50,6 +50,8 @@ pub mod pe;
 pub mod pvh;
 pub mod root_pointer;
 
+#[cfg(any(test, feature = "image", feature = "stub"))]
+mod compare;
 #[cfg(all(feature = "image", not(test)))]
 pub mod entry;
 #[cfg(all(feature = "image", not(test)))]

@@ -9,6 +9,8 @@
 
 use core::arch::asm;
 
+use crate::compare::compare;
+
 /// Copies `count` bytes forwards.
 ///
 /// # Safety
@@ -67,14 +69,8 @@ pub unsafe extern "C" fn memset(to: *mut u8, byte: i32, count: usize) -> *mut u8
 /// As C's `memcmp`: both ranges are valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn memcmp(a: *const u8, b: *const u8, count: usize) -> i32 {
-    for at in 0..count {
-        // SAFETY: the caller vouches for both ranges, and `at < count`.
-        let (a, b) = unsafe { (a.add(at).read_volatile(), b.add(at).read_volatile()) };
-        if a != b {
-            return i32::from(a) - i32::from(b);
-        }
-    }
-    0
+    // SAFETY: the caller vouches for both ranges.
+    unsafe { compare(a, b, count) }
 }
 
 /// Compares `count` bytes for equality.
