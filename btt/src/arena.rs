@@ -7,7 +7,7 @@ use crate::error::{BttError, ReadOnlyReason};
 use crate::flog::Slots;
 use crate::geometry::Area;
 use crate::info_block::{self, InfoBlock};
-use crate::map::{MapEntry, MapLocks, stripe_count};
+use crate::map::{MapEntry, MapLocks};
 use crate::media::{LINE_BYTES, MediaError, Medium, NsOffset};
 use crate::recover::{Pending, Recovery, Unknown};
 use crate::slow_readers::SlowReaders;
@@ -50,7 +50,7 @@ impl Arena {
         found: FoundArena,
         first_lba: ExternalLba,
         slots: Slots,
-        lanes: u32,
+        stripes: usize,
         overlay: Overlay,
         read_only: Option<ReadOnlyReason>,
     ) -> Self {
@@ -59,7 +59,7 @@ impl Arena {
             found,
             first_lba,
             slots,
-            locks: MapLocks::new(stripes(&found, lanes)),
+            locks: MapLocks::new(stripes),
             slow_readers: SlowReaders::new(),
             overlay,
             read_only: Once::new(),
@@ -71,10 +71,9 @@ impl Arena {
         arena
     }
 
-    /// Bytes of memory that an arena takes beside its free lists, for so many lanes.
-    pub(crate) const fn memory_bytes(found: &FoundArena, lanes: u32) -> u64 {
-        let locks = MapLocks::memory_bytes(stripes(found, lanes));
-        (size_of::<Self>() + size_of::<Recovery>() + locks) as u64
+    /// Bytes of memory that an arena with so many stripes takes beside its free lists.
+    pub(crate) const fn memory_bytes(stripes: usize) -> u64 {
+        (size_of::<Self>() + size_of::<Recovery>() + MapLocks::memory_bytes(stripes)) as u64
     }
 
     /// Where a block is.
@@ -190,11 +189,6 @@ impl Arena {
     pub(crate) fn metadata_failed(&self, why: MediaError) -> BttError {
         self.turn_read_only(ReadOnlyReason::Metadata(why))
     }
-}
-
-const fn stripes(found: &FoundArena, lanes: u32) -> usize {
-    let geometry = &found.info.geometry;
-    stripe_count(geometry.external_nlba, geometry.info2off, lanes)
 }
 
 /// Why an arena with this info block could not be written, before anything has gone wrong.

@@ -33,6 +33,12 @@ pub(crate) struct FoundArena {
 }
 
 impl FoundArena {
+    /// How many stripes it has as one of so many arenas, for so many lanes.
+    pub(crate) fn stripes(&self, arenas: usize, lanes: u32) -> usize {
+        let geometry = &self.info.geometry;
+        map::stripe_count(geometry.external_nlba, geometry.info2off, arenas, lanes)
+    }
+
     /// Where the map is.
     #[inline]
     pub(crate) fn map_at(&self) -> NsOffset {

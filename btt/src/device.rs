@@ -95,7 +95,8 @@ impl<M: Medium> Btt<M> {
         memory_bytes: u64,
     ) -> Result<Self, OpenError> {
         let mut states: Vec<LaneState> = (0..lanes).map(|_| LaneState::new(lanes)).collect();
-        let mut arenas = Vec::with_capacity(inspected.len());
+        let count = inspected.len();
+        let mut arenas = Vec::with_capacity(count);
         let mut capacity = 0_u64;
         let mut recovered = 0;
         for (index, (found, recovery)) in (0..).zip(inspected) {
@@ -112,8 +113,9 @@ impl<M: Medium> Btt<M> {
             let pending = if read_only.is_some() { recovery.pending } else { Vec::new() };
             let overlay = Overlay { pending, unknown: recovery.unknown };
             let first_lba = ExternalLba(capacity);
+            let stripes = found.stripes(count, lanes);
             capacity += u64::from(found.info.geometry.external_nlba);
-            arenas.push(Arena::new(ArenaIndex(index), found, first_lba, recovery.slots, lanes, overlay, read_only));
+            arenas.push(Arena::new(ArenaIndex(index), found, first_lba, recovery.slots, stripes, overlay, read_only));
         }
         let lanes = states.into_iter().map(Lane::new).collect();
         Ok(Self { media, arenas, lanes, capacity, recovered, memory_bytes })
@@ -226,7 +228,7 @@ impl Memory {
         let nfree = |one: &FoundArena| u64::from(one.info.geometry.nfree);
         let groups: u64 = found.iter().map(nfree).sum();
         let most: u64 = found.iter().map(nfree).max().unwrap_or(0);
-        let arenas: u64 = found.iter().map(|one| Arena::memory_bytes(one, cpus)).sum();
+        let arenas: u64 = found.iter().map(|one| Arena::memory_bytes(one.stripes(found.len(), cpus))).sum();
         let kept_bytes = groups * KEPT_BYTES as u64 + arenas + u64::from(cpus) * Lane::memory_bytes(cpus);
         // One arena at a time is looked at; and then each lane takes its share of an arena's entries.
         let peak_bytes = kept_bytes + most * (LOOK_BYTES + KEPT_BYTES) as u64;

@@ -20,25 +20,28 @@ use crate::units::{LaneIndex, PostmapAba, PremapAba, RUN_MAX};
 const STRIPES_LEAST: usize = sized(64, 2);
 /// The most of an arena that few CPUs use.
 const STRIPES_MOST: usize = sized(1024, 2);
-/// The most of an arena that is huge, or that many lanes write. Where 64 CPUs write all the time, one finds its stripe
-/// taken about once in 40 runs with 1024 stripes, and once in 160 with these.
+/// The most of an arena that many lanes write, and of a BTT's huge arenas together. Where 64 CPUs write all the time, one finds
+/// its stripe taken about once in 40 runs with 1024 stripes, and once in 160 with these. For few CPUs more stripes only
+/// lengthen commits of scattered sectors, which end where two lines share one. Sectors that are scattered over several arenas
+/// are not in one commit, so there it does not pay to touch so many lines for each arena whenever the BTT is opened.
 pub(crate) const STRIPES_MOST_HUGE: usize = sized(4096, 2);
 /// An arena of so many bytes is huge.
 const HUGE_BYTES: u64 = 64 << 30;
 /// More lanes than these are many.
 const LANES_FEW: u32 = 32;
 
-/// How many stripes an arena of so many sectors and bytes has: as many as its map has lines, rounded down to a power of
-/// two, within bounds.
-pub(crate) const fn stripe_count(sectors: u32, arena_bytes: u64, lanes: u32) -> usize {
+/// How many stripes an arena of so many sectors and bytes has, one of so many arenas: as many as its map has lines, rounded
+/// down to a power of two, within bounds.
+pub(crate) fn stripe_count(sectors: u32, arena_bytes: u64, arenas: usize, lanes: u32) -> usize {
     let lines = sectors.div_ceil(LINE_ENTRIES);
-    let many = arena_bytes >= HUGE_BYTES || lanes > LANES_FEW;
-    let most = if many { STRIPES_MOST_HUGE } else { STRIPES_MOST };
-    match 1_usize << lines.ilog2() {
-        count if count < STRIPES_LEAST => STRIPES_LEAST,
-        count if count > most => most,
-        count => count,
-    }
+    let most = if lanes > LANES_FEW {
+        STRIPES_MOST_HUGE
+    } else if arena_bytes >= HUGE_BYTES {
+        STRIPES_MOST.max(STRIPES_MOST_HUGE / arenas)
+    } else {
+        STRIPES_MOST
+    };
+    1 << (lines as usize).clamp(STRIPES_LEAST, most).ilog2()
 }
 
 /// A map entry's meaning. On the medium: bit 31 Z, bit 30 E, bits 29 to 0 the block.
@@ -317,13 +320,15 @@ mod tests {
     #[cfg(not(any(feature = "loom", feature = "shuttle")))] // theirs have two, whatever the arena
     fn an_arena_has_as_many_stripes_as_lines_within_bounds() {
         let (small, huge) = (16 << 20, 64 << 30);
-        assert_eq!(stripe_count(1, small, 1), 64);
-        assert_eq!(stripe_count(64 * 16 + 1, small, 1), 64, "one line more");
-        assert_eq!(stripe_count(128 * 16, small, 1), 128);
-        assert_eq!(stripe_count(4096 * 16, small, 32), 1024);
-        assert_eq!(stripe_count(4096 * 16, small, 33), 4096);
-        assert_eq!(stripe_count(1 << 24, huge, 1), 4096);
-        assert_eq!(stripe_count(u32::MAX, huge - 1, 1), 1024);
+        assert_eq!(stripe_count(1, small, 1, 1), 64);
+        assert_eq!(stripe_count(64 * 16 + 1, small, 1, 1), 64, "one line more");
+        assert_eq!(stripe_count(128 * 16, small, 1, 1), 128);
+        assert_eq!(stripe_count(4096 * 16, small, 1, 32), 1024);
+        assert_eq!(stripe_count(4096 * 16, small, 3, 33), 4096);
+        assert_eq!(stripe_count(u32::MAX, huge - 1, 1, 1), 1024);
+        let of_arenas = [1, 2, 3, 4, 5, 1000].map(|arenas| stripe_count(1 << 24, huge, arenas, 1));
+        assert_eq!(of_arenas, [4096, 2048, 1024, 1024, 1024, 1024], "huge arenas share them");
+        assert_eq!(stripe_count(1 << 24, huge, 1000, 33), 4096, "but not where many lanes write");
     }
 
     #[test]
