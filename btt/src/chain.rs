@@ -4,12 +4,12 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use uuid::Uuid;
-use zerocopy::IntoBytes;
+use zerocopy::{FromZeros, IntoBytes};
 
 use crate::flog::FlogError;
 use crate::geometry::{GeometryError, NFREE_MAX, SECTOR_SIZES};
 use crate::info_block::{InfoBlock, InfoBlockError, Version, read_raw};
-use crate::layout::{ARENA_MAX_BYTES, ARENA_MIN_BYTES, PAGE_BYTES};
+use crate::layout::{ARENA_MAX_BYTES, ARENA_MIN_BYTES, PAGE_BYTES, RawInfoBlock};
 use crate::map;
 use crate::media::{MediaError, Medium, NsOffset};
 use crate::units::{ArenaIndex, PremapAba};
@@ -157,15 +157,17 @@ pub(crate) fn find_all<M: Medium>(media: &M, version: Version, parent: Uuid) -> 
     let most = arenas_max(bytes);
     let mut all: Vec<FoundArena> = Vec::new();
     let mut at = start;
+    // A block and its copy: pages, that are made once and not moved.
+    let (mut raw, mut copy) = (RawInfoBlock::new_zeroed(), RawInfoBlock::new_zeroed());
     loop {
         let index = ArenaIndex(u32::try_from(all.len()).map_err(|_| OpenError::TooManyArenas)?);
-        let block = match read_raw(media, at) {
-            Ok(raw) => InfoBlock::decode(&raw, version, parent, remaining).map(|info| (info, raw)),
+        let block = match media.read(at, raw.as_mut_bytes()) {
+            Ok(()) => InfoBlock::decode(&raw, version, parent, remaining),
             Err(MediaError::Poisoned { .. }) => Err(InfoBlockError::Lost),
             Err(why) => return Err(why.into()),
         };
-        let (info, raw) = match block {
-            Ok(block) => block,
+        let info = match block {
+            Ok(info) => info,
             // The later arenas are to be like the first one.
             Err(InfoBlockError::Geometry(GeometryError::SectorSize { found })) if index.0 == 0 => {
                 return Err(OpenError::SectorSize { found });
@@ -179,8 +181,8 @@ pub(crate) fn find_all<M: Medium>(media: &M, version: Version, parent: Uuid) -> 
                 return Err(OpenError::InfoBlock { arena: index, at, why, backup });
             }
         };
-        let backup_agrees = match read_raw(media, at.plus(info.geometry.info2off)) {
-            Ok(copy) => copy.as_bytes() == raw.as_bytes(),
+        let backup_agrees = match media.read(at.plus(info.geometry.info2off), copy.as_mut_bytes()) {
+            Ok(()) => copy.as_bytes() == raw.as_bytes(),
             Err(MediaError::Poisoned { .. }) => false,
             Err(why) => return Err(why.into()),
         };

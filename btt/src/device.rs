@@ -13,7 +13,7 @@ use crate::geometry::SectorSize;
 use crate::info_block::{InfoBlock, Version};
 use crate::lane::{Counters, Lane, LaneState};
 use crate::media::{Medium, NsOffset};
-use crate::recover::{KEPT_BYTES, LOOK_BYTES, Recovery};
+use crate::recover::{KEPT_BYTES, LOOK_BYTES, Recovery, with_capacity};
 use crate::units::{ArenaIndex, ExternalLba, PremapAba};
 
 /// A namespace in sector mode.
@@ -80,12 +80,15 @@ impl<M: Medium> Btt<M> {
             return Err(OpenError::OverBudget { free_blocks, needed: memory.peak_bytes, most: most_bytes });
         }
         let mut inspected = Vec::with_capacity(found.len());
+        let nfree = || found.iter().map(|one| one.info.geometry.nfree);
+        // Room for the longest flog: none is made twice.
+        let mut groups = with_capacity(nfree().max().unwrap_or(0))?;
         for (index, one) in (0..).zip(&found) {
-            let recovery = Recovery::inspect(&media, ArenaIndex(index), one.at, &one.info)?;
+            let recovery = Recovery::inspect(&media, ArenaIndex(index), one.at, &one.info, &mut groups)?;
             inspected.push((*one, recovery));
         }
-        let nfree = found.iter().map(|one| one.info.geometry.nfree).min().expect("the chain has a first arena");
-        Self::assemble(media, inspected, nfree.min(cpus), memory.kept_bytes)
+        let least = nfree().min().expect("the chain has a first arena");
+        Self::assemble(media, inspected, least.min(cpus), memory.kept_bytes)
     }
 
     fn assemble(

@@ -174,7 +174,7 @@ pub(crate) fn newest(
     external_nlba: u32,
     internal_nlba: u32,
 ) -> Result<Record, FlogError> {
-    let [first, second] = slots.indices().map(|i| group[i]);
+    let [first, second] = slots.indices().map(|i| &group[i]);
     let (a, b) = (first.seq.get(), second.seq.get());
     let slot = match (a, b) {
         // Beside a slot that was never completed only the initial entry can stand: first slot, sequence 1.
@@ -196,13 +196,12 @@ pub(crate) fn newest(
         let block = word & MapEntry::BLOCK;
         if block < internal_nlba { Ok(PostmapAba(block)) } else { Err(FlogError::BlockOutOfBounds { found: word }) }
     };
-    // Linux leaves E alone in old_map where the entry it replaced was an error entry; E and Z together are "normal".
-    let old_had_error =
-        MapEntry::decode(newer.old_map.get(), PremapAba(lba)) == MapEntry::Error(block(newer.old_map.get())?);
+    let old = newer.old_map.get();
     Ok(Record {
         lba: PremapAba(lba),
-        old: block(newer.old_map.get())?,
-        old_had_error,
+        old: block(old)?,
+        // Linux leaves E alone in old_map where the entry it replaced was an error entry; E and Z together are "normal".
+        old_had_error: matches!(MapEntry::decode(old, PremapAba(lba)), MapEntry::Error(_)),
         new: block(newer.new_map.get())?,
         seq: newer.seq.get(),
         slot,
@@ -335,6 +334,7 @@ impl FlogEntry {
 }
 
 /// Where group `index` of a flog at `flog` is.
+#[inline]
 pub(crate) fn group_at(flog: NsOffset, index: u32) -> NsOffset {
     flog.plus(u64::from(index) * FLOG_GROUP_BYTES)
 }

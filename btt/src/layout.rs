@@ -102,7 +102,8 @@ impl RawFlogSlot {
     /// Whether all four words are zero.
     #[must_use]
     pub fn is_padding(&self) -> bool {
-        *self == Self::default()
+        let [first, second]: [U64; 2] = zerocopy::transmute!(*self);
+        first.get() | second.get() == 0
     }
 }
 

@@ -21,7 +21,7 @@
 
 use alloc::vec::Vec;
 
-use zerocopy::{FromZeros, IntoBytes};
+use zerocopy::IntoBytes;
 
 use crate::chain::OpenError;
 use crate::flog::{self, FlogEntry, FlogError, Record, Slots};
@@ -73,7 +73,8 @@ pub(crate) const LOOK_BYTES: usize =
 pub(crate) const KEPT_BYTES: usize = size_of::<FlogEntry>() + size_of::<Pending>() + 2 * size_of::<PremapAba>();
 
 impl Recovery {
-    /// Reads the flog and the map entries that it names. Writes nothing.
+    /// Reads the flog and the map entries that it names. Writes nothing. `groups` is room for the flog, which grows if it is
+    /// too small: a caller that looks at several arenas lends the same.
     ///
     /// # Errors
     /// The first group that writes and cuts cannot explain, or a block with two owners among those seen here; a flog that
@@ -83,16 +84,21 @@ impl Recovery {
         arena: ArenaIndex,
         base: NsOffset,
         info: &InfoBlock,
+        groups: &mut Vec<RawFlogGroup>,
     ) -> Result<Self, OpenError> {
         let geometry = &info.geometry;
         let flog = base.plus(geometry.logoff);
         let map = base.plus(geometry.mapoff);
         let fault = |(group, why)| OpenError::Flog { arena, group, at: flog::group_at(flog, group), why };
 
-        let mut groups: Vec<RawFlogGroup> = with_capacity(geometry.nfree)?;
-        groups.resize_with(geometry.nfree as usize, RawFlogGroup::new_zeroed);
-        media.read(flog, groups.as_mut_slice().as_mut_bytes())?;
-        let slots = flog::find_slots(&groups).map_err(fault)?;
+        let nfree = geometry.nfree as usize;
+        if groups.len() < nfree {
+            groups.try_reserve_exact(nfree - groups.len()).map_err(|_| OpenError::OutOfMemory)?;
+            groups.resize(nfree, RawFlogGroup::default());
+        }
+        let groups = &mut groups[..nfree];
+        media.read(flog, groups.as_mut_bytes())?;
+        let slots = flog::find_slots(groups).map_err(fault)?;
 
         let mut entries = with_capacity(geometry.nfree)?;
         let mut pending = with_capacity(geometry.nfree)?;
@@ -100,7 +106,7 @@ impl Recovery {
         // Each group's free block, and the block of the sector that it names.
         let mut owners: Vec<(PostmapAba, u32)> = with_capacity(2 * geometry.nfree)?;
         let mut named: Vec<(PremapAba, PostmapAba, u32)> = with_capacity(geometry.nfree)?;
-        for (group, raw) in (0..).zip(&groups) {
+        for (group, raw) in (0..).zip(&*groups) {
             let record = flog::newest(raw, slots, geometry.external_nlba, geometry.internal_nlba)
                 .map_err(|why| fault((group, why)))?;
             entries.push(FlogEntry::new(flog::group_at(flog, group), slots, &record));

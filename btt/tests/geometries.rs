@@ -358,6 +358,37 @@ fn free_lists_keep_to_the_memory_that_is_allowed_for_them() {
     assert!(btt.memory_bytes() > free_blocks * 16 + stripes, "{}", btt.memory_bytes());
 }
 
+/// Arenas of one BTT may have more and fewer free blocks. One flog at a time is looked at, and none for another.
+#[test]
+fn arenas_with_different_numbers_of_free_blocks_are_each_read_to_their_own_length() {
+    const NFREE: [u32; 3] = [256, 5, 300];
+    let linux = [Area::Data, Area::Map, Area::Flog];
+    let sim = Sim::new(PAGE_BYTES + 3 * ARENA);
+    let geometries = [0, 1, 2].map(|arena| {
+        let nextoff = if arena < 2 { ARENA } else { 0 };
+        Geometry { nextoff, ..laid_out(linux, 512, 512, NFREE[arena], 0) }
+    });
+    let at = |arena: usize| PAGE_BYTES + arena as u64 * ARENA;
+    for (arena, geometry) in geometries.iter().enumerate() {
+        put(&sim, at(arena), *geometry);
+    }
+    let btt = Btt::open(&sim, PLACEMENT, 64).expect("sound");
+    assert_eq!(btt.arenas().map(|arena| arena.info.geometry.nfree).collect::<Vec<_>>(), NFREE);
+    assert_eq!(btt.lane_count(), 5, "each lane has a free block of every arena");
+    // The last group of each arena is looked at, and nothing behind it.
+    for (arena, geometry) in geometries.iter().enumerate() {
+        let group = NsOffset(at(arena) + geometry.logoff + 64 * u64::from(NFREE[arena] - 1));
+        let mut sound = [0; 64];
+        sim.read(group, &mut sound).expect("in range");
+        sim.write(group, &[0xff; 64]).expect("in range");
+        let why = Btt::open(&sim, PLACEMENT, 4).map(|_| ()).expect_err("a damaged flog");
+        let OpenError::Flog { arena: in_arena, group: number, .. } = why else { panic!("{why}") };
+        assert_eq!((in_arena.0 as usize, number), (arena, NFREE[arena] - 1));
+        sim.write(group, &sound).expect("in range");
+        Btt::open(&sim, PLACEMENT, 4).expect("sound again");
+    }
+}
+
 /// Sectors of new namespaces, computed apart from this project's code, from btt.c's description in words.
 #[test]
 fn new_namespaces_have_exactly_as_many_sectors_as_linux_gives_them() {

@@ -5,6 +5,8 @@
 //! in slot 0 with sequence 1, as the very first record of a group does; then the other slot is cleared, its commit half
 //! first. A group with one slot fits both layouts, so a cut between any two stores leaves a flog that all readers accept.
 
+use alloc::vec::Vec;
+
 use crate::chain::FoundArena;
 use crate::flog::{FlogEntry, Slots, group_at};
 use crate::map::MapEntry;
@@ -18,7 +20,7 @@ use crate::units::ArenaIndex;
 /// # Errors
 /// The medium's error, or what is wrong with the flog: then nothing is written.
 pub(super) fn single_slot_groups<M: Medium>(media: &M, one: &FoundArena) -> Result<(), Failure> {
-    let Ok(recovery) = Recovery::inspect(media, ArenaIndex(0), one.at, &one.info) else {
+    let Ok(recovery) = Recovery::inspect(media, ArenaIndex(0), one.at, &one.info, &mut Vec::new()) else {
         // The second look reports it.
         return Ok(());
     };
