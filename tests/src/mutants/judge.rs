@@ -33,8 +33,9 @@ const WHOLE: &str = "tests";
 const NO_PROGRAMS: &str = "--no-default-features";
 
 /// All judges, cheapest first. Each is built only when it is asked.
-pub const JUDGES: [Judge; 25] = [
+pub const JUDGES: [Judge; 26] = [
     judge("btt", "btt", &["--lib"]),
+    judge("letters", "kernel-loom", &["--test", "letters"]),
     judge("readers", "btt", &["--test", "readers"]),
     judge("cpus", "btt", &["--test", "cpus"]),
     judge("damage", "btt", &["--test", "damage"]),

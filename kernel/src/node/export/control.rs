@@ -409,16 +409,16 @@ impl Control {
         let Some(mut giver) = exports.station(from).take(exports) else { return };
         let Some(mut taker) = exports.station(to).take(exports) else { return };
         let load = exports.station(from).busy_ns();
-        let Some((consumer, vector, queues)) = giver.queues.give(now_ns, load) else { return };
+        let Some((consumer, vector, queues)) = giver.give(now_ns, load) else { return };
         if !consumer.wakes(vector, to) {
-            return giver.queues.put_back(queues);
+            return giver.put_back(queues);
         }
         for Name(export, queue) in queues.iter().map(|queue| queue.name) {
             let attached =
                 self.attached.get_mut(&export.0).expect("a queue that runs is of an export that is attached");
             attached.queues.get_mut(&queue.0).expect("a queue that runs was started").cpu = to;
         }
-        taker.queues.put(now_ns, queues);
+        taker.put(now_ns, queues);
         drop((giver, taker));
         // A kick may have woken the other one.
         exports.waker.wake(to);

@@ -5,10 +5,12 @@
 //! | `admin` | the commands `export` and `unexport` | CPU 0 |
 //! | `attended` | sends a reply, and attends to consumers meanwhile | CPU 0 |
 //! | `control` | carries out what the bridge requests over the control link | CPU 0 |
-//! | `station` | a CPU's queues: who has them, and what is asked for | that CPU, or the keeper of the watch |
+//! | `station` | a CPU's queues, which it serves in rounds | that CPU, or the keeper of the watch |
 //! | `queues` | serves them step by step, each consumer in its turn | the same |
 //! | `balance` | tells which CPU is better off with fewer queues | CPU 0 |
+//! | `held` | who has them, and how others ask for something | every CPU |
 //! | `mailbox` | what a CPU is asked to do with them | every CPU |
+//! | `sync` | locks and atomics of these two | every CPU |
 //! | `backend` | carries out a request on a disk | the CPU that polls its queue |
 //! | `watch` | chooses the CPU that polls all queues while the others halt | every CPU |
 //! | `trace` | keeps the latest steps of queues | every CPU |
@@ -35,9 +37,11 @@ mod attended;
 mod backend;
 mod balance;
 mod control;
+mod held;
 mod mailbox;
 mod queues;
 mod station;
+mod sync;
 mod trace;
 mod watch;
 
@@ -193,7 +197,7 @@ impl Exports {
             return false;
         }
         if !self.has_lease_now() {
-            self.station(cpu).carry_out(self);
+            self.station(cpu).queues.carry_out(self);
             return false;
         }
         let mut found = self.serve(self.station(cpu), cpu);
@@ -255,26 +259,24 @@ impl Exports {
         of: CpuIndex,
         what: impl FnOnce(&mut Queues, &Self) -> R + Send + 'static,
     ) -> Asked<R> {
-        Asked { of, reply: self.station(of).ask(self, what) }
+        Asked { of, reply: self.station(of).queues.ask(self, what) }
     }
 
-    /// Has something done with the queues of every CPU that has any.
+    /// Has something done with the queues of every CPU: one that has none may have been asked for one just now.
     fn ask_all<R: Send + 'static>(
         &self,
         what: impl Fn(&mut Queues, &Self, CpuIndex) -> R + Clone + Send + 'static,
     ) -> Vec<Asked<R>> {
-        let asked = (0..).map(CpuIndex).zip(&self.stations).filter(|(_, station)| !station.is_empty());
-        asked
-            .map(|(of, _)| {
-                let what = what.clone();
-                self.ask(of, move |queues, exports| what(queues, exports, of))
-            })
-            .collect()
+        let ask = |of| {
+            let what = what.clone();
+            self.ask(of, move |queues, exports| what(queues, exports, of))
+        };
+        (0..).map(CpuIndex).take(self.stations.len()).map(ask).collect()
     }
 
     /// Returns a reply, if it is there.
     fn reply<R>(&self, asked: &Asked<R>) -> Option<R> {
-        self.station(asked.of).reply(self, &asked.reply)
+        self.station(asked.of).queues.reply(self, &asked.reply)
     }
 
     /// Waits for replies: for a step at most, if all CPUs run. The caller is CPU 0, and holds no lock.
@@ -391,9 +393,7 @@ impl Exports {
 
     /// Returns the latest steps of all queues.
     pub(super) fn trace(&self) -> Vec<TraceEvent> {
-        // Also of CPUs that have no queues any more.
-        let cpus = (0..).map(CpuIndex).take(self.stations.len());
-        let asked = cpus.map(|cpu| self.ask(cpu, move |queues, _| queues.trace(cpu.0))).collect();
+        let asked = self.ask_all(|queues, _, cpu| queues.trace(cpu.0));
         self.wait_for(asked).into_iter().flatten().collect()
     }
 

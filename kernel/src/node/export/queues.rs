@@ -20,6 +20,7 @@ use service::virtqueue::QueueError;
 
 use super::backend::DiskBackend;
 use super::balance::LOOK_NS;
+use super::held::Count;
 use super::trace::{Event, Name, Ring};
 use super::{Consumer, Exports};
 use crate::node::disk::BttDisk;
@@ -124,14 +125,15 @@ pub(super) struct Queues {
     trace: Ring,
 }
 
+impl Count for Queues {
+    fn count(&self) -> usize {
+        self.consumers.iter().map(|consumer| consumer.queues.len()).sum()
+    }
+}
+
 impl Queues {
     pub(super) fn new() -> Self {
         Self { consumers: Vec::new(), turn: 0, stepped: (0, 0), counted_since: (0, 0), trace: Ring::new() }
-    }
-
-    /// Returns how many queues there are.
-    pub(super) fn count(&self) -> usize {
-        self.consumers.iter().map(|consumer| consumer.queues.len()).sum()
     }
 
     /// Returns how many consumers there are: as many steps are a round.

@@ -5,13 +5,12 @@
 //! others ask: what they want is done between two steps. Only who moves queues to another CPU has both CPUs' for a moment, if
 //! it can have them within [`TRY_NS`].
 
-use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use btt::CpuIndex;
-use spin::{Mutex, MutexGuard};
 
 use super::Exports;
-use super::mailbox::{Mailbox, Reply};
+use super::held::{Held, Taken};
 use super::queues::Queues;
 
 /// A round of steps ends after this time, so that the console and the bridge have their turn; the next round goes on with the
@@ -23,39 +22,23 @@ const TRY_NS: u64 = 2 * ROUND_NS;
 
 /// A CPU's queues.
 pub(super) struct Station {
-    queues: Mutex<Queues>,
-    mailbox: Mailbox<Queues, Exports>,
-    /// How many queues there are, readable without the lock.
-    count: AtomicUsize,
+    pub(super) queues: Held<Queues, Exports>,
     /// How long its queues have been served, without the looks that found nothing.
     queues_ns: AtomicU64,
     /// The same of the CPU's network interfaces.
     networks_ns: AtomicU64,
 }
 
-/// A CPU's queues in the hands of who moves some of them. What was asked for before is done.
-pub(super) struct Taken<'s> {
-    station: &'s Station,
-    pub(super) queues: MutexGuard<'s, Queues>,
-}
-
-impl Drop for Taken<'_> {
-    fn drop(&mut self) {
-        self.station.count.store(self.queues.count(), Ordering::Release);
-    }
-}
-
 impl Station {
     pub(super) fn new() -> Self {
-        let (queues, mailbox) = (Mutex::new(Queues::new()), Mailbox::new());
         let (queues_ns, networks_ns) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { queues, mailbox, count: AtomicUsize::new(0), queues_ns, networks_ns }
+        Self { queues: Held::new(Queues::new()), queues_ns, networks_ns }
     }
 
     /// Returns whether it has no queues. A queue that was just asked to be added is missed: who asks wakes the CPU when there
     /// is a reply.
     pub(super) fn is_empty(&self) -> bool {
-        self.count.load(Ordering::Acquire) == 0
+        self.queues.count() == 0
     }
 
     /// Returns how long its queues and its CPU's network interfaces have been served so far.
@@ -70,16 +53,16 @@ impl Station {
 
     /// Returns whether all that keeps the CPU busy is one queue, which would take its load with it.
     pub(super) fn has_one_load(&self) -> bool {
-        self.count.load(Ordering::Acquire) == 1 && self.networks_ns.load(Ordering::Relaxed) == 0
+        self.queues.count() == 1 && self.networks_ns.load(Ordering::Relaxed) == 0
     }
 
     /// Tries to take the queues, for as long as two rounds last: a CPU lets go of them between two.
-    pub(super) fn take(&self, exports: &Exports) -> Option<Taken<'_>> {
+    pub(super) fn take(&self, exports: &Exports) -> Option<Taken<'_, Queues, Exports>> {
         let until = exports.clock.now_ns().saturating_add(TRY_NS);
         loop {
-            if let Some(mut queues) = self.queues.try_lock() {
-                self.carry_out_on(&mut queues, exports);
-                return Some(Taken { station: self, queues });
+            let taken = self.queues.try_take(exports);
+            if taken.is_some() {
+                return taken;
             }
             if exports.clock.now_ns() >= until {
                 return None;
@@ -89,52 +72,15 @@ impl Station {
         }
     }
 
-    /// Has something done with the queues, between two steps. The reply may be there at once; until it is, the caller looks
-    /// for it with [`Station::reply`].
-    pub(super) fn ask<R: Send + 'static>(
-        &self,
-        exports: &Exports,
-        what: impl FnOnce(&mut Queues, &Exports) -> R + Send + 'static,
-    ) -> Reply<R> {
-        let reply = self.mailbox.post(what);
-        self.carry_out(exports);
-        reply
-    }
-
-    /// Returns a reply, if it is there, or can be had now: a CPU that let go of the queues as the letter was posted may not
-    /// have seen it.
-    pub(super) fn reply<R>(&self, exports: &Exports, reply: &Reply<R>) -> Option<R> {
-        reply.take().or_else(|| {
-            self.carry_out(exports);
-            reply.take()
-        })
-    }
-
-    /// Carries out what was asked for, unless a CPU has the queues: that one does it.
-    pub(super) fn carry_out(&self, exports: &Exports) {
-        if self.mailbox.has_any()
-            && let Some(mut queues) = self.queues.try_lock()
-        {
-            self.carry_out_on(&mut queues, exports);
-        }
-    }
-
-    fn carry_out_on(&self, queues: &mut Queues, exports: &Exports) {
-        if self.mailbox.has_any() {
-            self.mailbox.carry_out(queues, exports);
-            self.count.store(queues.count(), Ordering::Release);
-        }
-    }
-
     /// Does a round of steps: one for each consumer, as far as the time allows. Returns how many requests were served, and one
     /// more for each queue that has more. Does nothing if another CPU has the queues.
     pub(super) fn poll(&self, exports: &Exports, cpu: CpuIndex) -> u32 {
-        let Some(mut queues) = self.queues.try_lock() else { return 0 };
+        let Some(mut queues) = self.queues.try_hold() else { return 0 };
         let begun_ns = exports.clock.now_ns();
         let mut now_ns = begun_ns;
         let mut found = 0;
         for _ in 0..queues.consumers() {
-            self.carry_out_on(&mut queues, exports);
+            queues.carry_out(exports);
             let of_step = queues.step(exports, cpu);
             let done_ns = exports.clock.now_ns();
             if of_step > 0 {
@@ -156,12 +102,12 @@ impl Station {
     /// Asks every driver for a kick, if it may ([`Queues::may_rest`]). Returns false if a request waits already.
     pub(super) fn may_rest(&self, exports: &Exports) -> bool {
         let mut queues = loop {
-            if let Some(queues) = self.queues.try_lock() {
+            if let Some(queues) = self.queues.try_hold() {
                 break queues;
             }
             exports.waker.turn();
         };
-        self.carry_out_on(&mut queues, exports);
+        queues.carry_out(exports);
         queues.may_rest(exports)
     }
 }
