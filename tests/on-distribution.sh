@@ -47,16 +47,33 @@ find_archive() {
     fail "there is no $suite of Debian or Ubuntu in ${archives//$'\n'/, }; please name an archive that has it: ARCHIVE=URL"
 }
 
+# Finds the keys of the suite's archive. Ubuntu's are in a package that Debian 12 has among its backports only.
+find_keys() {
+    keys=/usr/share/keyrings/${origin,,}-archive-keyring.gpg
+    [ ! -f "$keys" ] || return 0
+    keys=$folder/keys/archive-keyring.gpg
+    local apt=$folder/keys/apt debian release options
+    debian=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | grep -m 1 '/debian/*$') &&
+        release=$(. /etc/os-release && echo "$VERSION_CODENAME") || fail "this machine's apt has no archive with $origin's keys"
+    mkdir -p "$apt"/{lists,cache/archives}/partial
+    echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $debian $release-backports main" >"$apt/sources.list"
+    options=(-q -o Dir::Etc::SourceList="$apt/sources.list" -o Dir::Etc::SourceParts=/dev/null
+        -o Dir::State::Lists="$apt/lists" -o Dir::Cache="$apt/cache")
+    { apt-get "${options[@]}" update && (cd "$apt" && apt-get "${options[@]}" download ubuntu-keyring); } >&2 &&
+        dpkg --fsys-tarfile "$apt"/ubuntu-keyring_*.deb | tar -xO ./usr/share/keyrings/ubuntu-archive-keyring.gpg >"$keys" ||
+        fail "$origin's keys are not in $debian either"
+}
+
 make_root() {
-    local components=main like=sid keyring=debian
-    [ "$origin" = Debian ] || components=main,universe like=gutsy keyring=ubuntu
+    local components=main like=sid
+    [ "$origin" = Debian ] || components=main,universe like=gutsy
     # A suite that is newer than debootstrap is made like others of its distribution.
     [ -f "/usr/share/debootstrap/scripts/$suite" ] && like=$suite
     echo "tests/on-distribution.sh: making a root of $origin $suite" >&2
     rm -rf "$root"
     # Only certificates are added: no machine got its rustup without.
     debootstrap --variant=minbase --components=$components --include=ca-certificates --force-check-gpg \
-        --keyring=/usr/share/keyrings/$keyring-archive-keyring.gpg "$suite" "$root" "$archive" "$like" >&2 ||
+        --keyring="$keys" "$suite" "$root" "$archive" "$like" >&2 ||
         fail "debootstrap could not make a root of $suite from $archive: see above, and $root/debootstrap/debootstrap.log"
 }
 
@@ -81,7 +98,8 @@ if [ -z "${UNTORN_APART-}" ]; then
         rm -f "$folder/complete"
         find_archive
         "$top/host/setup.sh" "${origin,,}" || exit
-        export archive origin version
+        find_keys
+        export archive origin keys version
     fi
     # Below here mounts and processes are in namespaces that end with their first process; that ends with unshare, and unshare
     # with this one. Not exec: unshare ignores the signals that end this one.
