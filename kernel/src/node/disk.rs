@@ -13,6 +13,8 @@ use btt::commit::Writes;
 use btt::guard::LaneGuard;
 use btt::media::{MediaError, Medium, SectorSink, SectorSource};
 use btt::{ArenaInfo, Btt, BttError, CpuIndex, ExternalLba, ReadOnlyReason};
+use drivers::medium::AnyMedium;
+use drivers::raw::RawMedium as _;
 use service::error::AdminError;
 use service::latency::Histogram;
 use service::pattern::{self, Verdict};
@@ -281,7 +283,7 @@ impl<N: Medium> BttDisk<N> {
         counters.add(Counter::Commits, done.commits);
     }
 
-    /// Returns the counters since boot. The caller is CPU 0. While the disk is suspended, and who suspended it may have all
+    /// Returns the counters since it was opened. The caller is CPU 0. While the disk is suspended, and who suspended it may have all
     /// lanes, without what its lanes have done for no request.
     pub(super) fn stats(&self) -> DeviceStats {
         // Map entries that were drained, and edits.
@@ -302,6 +304,13 @@ impl<N: Medium> BttDisk<N> {
     /// Returns whether none of its arenas takes writes.
     pub(super) fn all_read_only(&self) -> bool {
         self.btt.arenas().all(|arena| arena.read_only.is_some())
+    }
+}
+
+impl BttDisk<AnyMedium> {
+    /// Returns how many bytes of it the medium is known to have lost.
+    pub(super) fn lost_bytes(&self) -> u64 {
+        self.btt.media().lost().iter().map(|(_, bytes)| bytes).sum()
     }
 }
 

@@ -361,7 +361,7 @@ impl<M: Machine> Node<M> {
         let took_us = self.machine.now_ns().saturating_sub(start) / 1000;
         let (severity, kind) = state.as_event();
         self.tell(severity, kind, &namespace.id, format_args!("{state}; looked at in {took_us} us"));
-        if kind == Kind::Recovery {
+        if matches!(&state, State::Sector(disk) if disk.btt.recovered_writes() > 0) {
             self.unclean_shutdowns += 1;
         }
         self.regions[place.region].namespaces[place.namespace].state = state;

@@ -86,7 +86,7 @@ fn namespace_stats(slot: &NamespaceSlot) -> NamespaceStats {
             stats.arenas += 1;
             stats.read_only_arenas += u64::from(arena.read_only.is_some());
         }
-        stats.lost_bytes = disk.btt.media().lost().iter().map(|(_, bytes)| bytes).sum();
+        stats.lost_bytes = disk.lost_bytes();
     }
     stats
 }

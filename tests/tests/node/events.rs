@@ -65,6 +65,21 @@ fn what_goes_wrong_at_run_time_is_told_once() {
 }
 
 #[test]
+fn a_loss_is_told_also_if_the_namespace_is_opened_anew_before_it_is_looked_at() {
+    let mut node = boot_one(Memory::new(32 * MIB));
+    node.done("create-namespace");
+    looked(&mut node);
+    for line in ["inject-error --media pmem0s 3", "disable-namespace namespace0.0", "enable-namespace namespace0.0"] {
+        node.done(line);
+    }
+    looked(&mut node);
+    let told = events(&mut node, "media");
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert_eq!((told[0].0.as_str(), told[0].1.as_str()), ("error", "namespace0.0"));
+    assert!(told[0].2.contains("; the medium has lost 4096 bytes: errors shows where; looked at in"), "{told:?}");
+}
+
+#[test]
 fn what_was_wrong_from_the_start_is_told_at_boot_with_its_severity() {
     let memory = Memory::new(32 * MIB);
     boot_one(memory).done("create-namespace");
