@@ -301,7 +301,7 @@ pub struct NetworkStats {
 /// All counters.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Stats {
-    /// Counters since boot, per device.
+    /// Counters per device, since it was opened.
     pub devices: Vec<DeviceStats>,
     /// Counters of consumers' queues, since each was started.
     pub queues: Vec<QueueStats>,

@@ -92,7 +92,7 @@ fn number(out: &mut dyn fmt::Write, value: impl fmt::Display) -> fmt::Result {
 
 fn disks(stats: &Stats, out: &mut dyn fmt::Write) -> fmt::Result {
     let columns =
-        ["disk", "since boot", ">requests", ">failed", ">data", ">median", ">99 %", ">commits", ">collisions"];
+        ["disk", "since it was opened", ">requests", ">failed", ">data", ">median", ">99 %", ">commits", ">collisions"];
     begin(out, "disks", "Disks", &columns)?;
     let time = |of: &Latencies, per_mille| {
         of.quantile_ns(per_mille).map_or("–".into(), |ns| Time(ns).to_string().replace("us", "\u{b5}s"))

@@ -39,17 +39,24 @@ pub static COMMANDS: &[Command<Part>] = &[
     Command {
         spec: CommandSpec {
             name: "stats",
-            summary: "counters since boot",
+            summary: "counters",
             words: &[],
             options: &[long_flag("prometheus", "in Prometheus's text format")],
-            details: "latency: from when the appliance begins a request until it is done.\n\
+            details: "A disk's since it was opened, a queue's since it was started, all others since boot.\n\
+                      latency: from when the appliance begins a request until it is done.\n\
                       tried again: reads whose sector was written meanwhile; writes whose free block the medium refused.\n\
                       by CPU: those that have done anything.\n",
         },
         parse: |line| Ok(Box::new(ShowStats { prometheus: line.flag("prometheus") })),
     },
     Command {
-        spec: CommandSpec { name: "trace", summary: "the newest events", words: &[], options: &[], details: "" },
+        spec: CommandSpec {
+            name: "trace",
+            summary: "the newest steps of queues, and events",
+            words: &[],
+            options: &[],
+            details: "",
+        },
         parse: |_| Ok(Box::new(ShowTrace)),
     },
     Command {
