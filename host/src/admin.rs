@@ -434,11 +434,16 @@ impl Client<'_> {
                         continue;
                     }
                     match request.as_ref().and_then(AnyRequest::mode) {
-                        Some(admin::Mode::Console) => {
+                        Some((admin::Mode::Console, _)) => {
                             let error = AdminError::usage("this socket has mode json and mode text");
                             reply_of(mode, id.as_ref(), &Err(error))
                         }
-                        Some(wanted) => {
+                        Some((_, true)) => {
+                            let error =
+                                AdminError::usage("this socket tells of no progress: the console and --exec do");
+                            reply_of(mode, id.as_ref(), &Err(error))
+                        }
+                        Some((wanted, false)) => {
                             mode = if wanted == admin::Mode::Json { ReplyForm::Json } else { ReplyForm::Text };
                             reply_of(mode, id.as_ref(), &Ok(Outcome::Mode { mode: wanted, progress: false }))
                         }
@@ -654,10 +659,10 @@ mod tests {
         for line in ["a\rwrite pmem0s 0 --fill 1\n", "status \0\n", &format!("{long}write pmem0s 0 --fill 1\n")] {
             client.write_all(line.as_bytes()).unwrap();
         }
-        client.write_all(b"status \xff\n\nmode console\n\"mode\" text\nlast\r\n").unwrap();
+        client.write_all(b"status \xff\n\nmode console\nmode json --progress\n\"mode\" text\nlast\r\n").unwrap();
         let lines = answer(&mut requests, 3);
         assert!(["whole", "", "last"].iter().all(|line| lines.iter().any(|it| it == line)), "{lines:?}");
-        let replies: Vec<String> = BufReader::new(client).lines().take(8).map(Result::unwrap).collect();
+        let replies: Vec<String> = BufReader::new(client).lines().take(9).map(Result::unwrap).collect();
         for (reply, part) in replies.iter().zip([
             "byte 0x0d in column 2",
             "byte 0x00 in column 8",
@@ -665,6 +670,7 @@ mod tests {
             "byte 0xff in column 8",
             "",
             "this socket has mode json and mode text",
+            "this socket tells of no progress",
             "\x1e0",
             "last",
         ]) {

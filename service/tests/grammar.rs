@@ -231,8 +231,12 @@ fn error_commands_name_sectors_and_say_where_the_fault_lies() {
 
 #[test]
 fn only_the_mode_command_asks_for_a_mode() {
-    for (line, mode) in [("mode console", Some(Mode::Console)), ("'mode' text", Some(Mode::Text)), ("help mode", None)]
-    {
+    for (line, mode) in [
+        ("mode console", Some((Mode::Console, false))),
+        ("'mode' text", Some((Mode::Text, false))),
+        ("mode json --progress", Some((Mode::Json, true))),
+        ("help mode", None),
+    ] {
         assert_eq!(parse(line).expect(line).mode(), mode, "{line}");
     }
 }

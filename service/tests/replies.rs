@@ -587,7 +587,10 @@ fn help_lists_every_command_and_explains_each() {
             r#""arguments":[{"name":"NS","required":true,"help":"a namespace: namespace0.0"}],"details":""}"#
         )
     );
-    assert!(json(&mut terminal, "help").contains(r#"{"name":"trace","usage":"trace","summary":"the newest steps of queues, and events"}"#));
+    assert!(
+        json(&mut terminal, "help")
+            .contains(r#"{"name":"trace","usage":"trace","summary":"the newest steps of queues, and events"}"#)
+    );
 }
 
 #[test]

@@ -3,7 +3,6 @@
 use alloc::string::ToString as _;
 use alloc::vec::Vec;
 
-use drivers::raw::RawMedium as _;
 use service::admin::commands::events::EventAdmin as _;
 use service::admin::commands::inventory::{InventoryAdmin as _, NamespaceStatus};
 use service::admin::commands::machine::{MachineAdmin, Trace};

@@ -51,8 +51,8 @@ pub trait Request<P: ?Sized>: fmt::Debug {
         None
     }
 
-    /// The mode that it asks for, if it is `mode`.
-    fn mode(&self) -> Option<Mode> {
+    /// The mode that it asks for, and whether with progress, if it is `mode`.
+    fn mode(&self) -> Option<(Mode, bool)> {
         None
     }
 

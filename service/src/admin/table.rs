@@ -69,9 +69,9 @@ macro_rules! families {
                 }
             }
 
-            /// The mode that it asks for, if it is `mode`.
+            /// The mode that it asks for, and whether with progress, if it is `mode`.
             #[must_use]
-            pub fn mode(&self) -> Option<Mode> {
+            pub fn mode(&self) -> Option<(Mode, bool)> {
                 match self {
                     $(Self::$family(request) => request.mode(),)*
                 }

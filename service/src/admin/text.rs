@@ -1,7 +1,7 @@
 //! Text for people: aligned lines, counts with units.
 
 use alloc::format;
-use alloc::string::{String, ToString as _};
+use alloc::string::String;
 use core::fmt;
 
 /// Writes one line: a name and its value, aligned.
@@ -17,7 +17,7 @@ pub(super) fn sectors(count: u64) -> String {
     if count == 1 { "1 sector".into() } else { format!("{count} sectors") }
 }
 
-/// A count of bytes with a unit where one fits: `268435456 (256.0 MiB)`.
+/// A count of bytes with a unit: `268435456 (256.0 MiB)`, `512 bytes`.
 pub(super) fn bytes(count: u64) -> String {
     const UNITS: [(u32, &str); 4] = [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")];
     match UNITS.into_iter().find(|(shift, _)| count >> shift > 0) {
@@ -25,6 +25,6 @@ pub(super) fn bytes(count: u64) -> String {
             let tenths = (u128::from(count) * 10) >> shift;
             format!("{count} ({}.{} {unit})", tenths / 10, tenths % 10)
         }
-        None => count.to_string(),
+        None => format!("{count} bytes"),
     }
 }

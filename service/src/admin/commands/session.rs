@@ -157,8 +157,8 @@ impl Request<Part> for ChangeMode {
         Ok(Outcome::Mode { mode: self.mode, progress: self.progress })
     }
 
-    fn mode(&self) -> Option<Mode> {
-        Some(self.mode)
+    fn mode(&self) -> Option<(Mode, bool)> {
+        Some((self.mode, self.progress))
     }
 }
 
