@@ -1,20 +1,23 @@
 //! The image's command line: `KEY=VALUE` words between blanks. `service::config::keys` has the keys.
 
+use alloc::string::String;
 use core::fmt;
 
 use service::config::Key;
 use service::config::hosts::has_secret;
+use service::config::keys::meant;
 
 /// Returns the values of a key, in order.
 pub fn values<'a>(line: &'a str, key: &str) -> impl DoubleEndedIterator<Item = &'a str> {
     words(line).filter_map(move |(found, value)| (found == key).then_some(value))
 }
 
-/// Returns the keys that look like ours and are none: slips. Others are a loader's or another system's, and Firecracker has
-/// some of Linux's by default.
-pub fn slips(line: &str) -> impl Iterator<Item = &str> {
-    let is_ours = |key: &&str| key.starts_with("pmem.") || key.starts_with("nvme.");
-    words(line).map(|(key, _)| key).filter(is_ours).filter(|key| Key::named(key).is_none())
+/// Returns the keys that look like ours and are none, each with the one that was meant, if one is near: slips. Others are a
+/// loader's or another system's, and Firecracker has some of Linux's by default.
+pub fn slips(line: &str) -> impl Iterator<Item = (&str, Option<String>)> {
+    let unknown = words(line).map(|(key, _)| key).filter(|key| Key::named(key).is_none());
+    let is_ours = |key: &str| key.starts_with("pmem.") || key.starts_with("nvme.");
+    unknown.map(|key| (key, meant(key))).filter(move |(key, meant)| is_ours(key) || meant.is_some())
 }
 
 /// Returns the words, each with its key and its value.
@@ -65,6 +68,8 @@ mod tests {
         assert_eq!(values(line, "net10").next_back(), Some("dhcp"));
         assert_eq!(values(line, "net3").next(), None);
         assert_eq!(values(line, "nvme.allow").collect::<Vec<_>>(), ["a=b,c"]);
-        assert_eq!(slips(line).collect::<Vec<_>>(), ["nvme.exports"]);
+        let found: Vec<_> = slips(line).collect();
+        let meant = |key: &str| Some(key.into());
+        assert_eq!(found, [("net", meant("net0")), ("net0x", meant("net0")), ("nvme.exports", meant("nvme.export"))]);
     }
 }

@@ -33,7 +33,7 @@ pub mod reply;
 pub mod request;
 mod request_id;
 mod schema;
-mod suggest;
+pub(crate) mod suggest;
 pub mod table;
 mod text;
 pub mod values;

@@ -17,7 +17,7 @@ pub(super) fn what_there_is<'s>(name: &str, names: impl Iterator<Item = &'s str>
 
 /// Returns the one of `known` that is nearest to `word`, if it is near enough to be meant: a third of its letters may be
 /// wrong, missing, too many, or in each other's place, and at least one.
-pub(super) fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
+pub(crate) fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
     if word.is_empty() || word.chars().count() > CHARS_MAX {
         return None;
     }

@@ -2,6 +2,8 @@
 
 use alloc::string::String;
 
+use crate::admin::suggest::nearest;
+
 /// A key that means something.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Key {
@@ -124,6 +126,17 @@ impl Key {
     }
 }
 
+/// Returns the key that was meant by a name of none: one that is near to it, whatever its case.
+#[must_use]
+pub fn meant(name: &str) -> Option<String> {
+    let small = name.to_ascii_lowercase();
+    match interface(&small) {
+        Some(_) => Some(small),
+        None => nearest(&small, KEYS.iter().map(|key| if key.name == INTERFACE { "net0" } else { key.name }))
+            .map(Into::into),
+    }
+}
+
 /// Returns the number of the interface that a key is for: 7 for `net7`. One that is too long is no interface's either.
 #[must_use]
 pub fn interface(name: &str) -> Option<usize> {
@@ -172,6 +185,35 @@ mod tests {
             assert_eq!(Key::named(no_key), None, "{no_key}");
         }
         assert_eq!(interface("net99999999999999999999999"), Some(usize::MAX));
+    }
+
+    #[test]
+    fn a_slip_is_near_to_a_key_and_other_systems_words_are_not() {
+        for (slip, key) in [
+            ("watchdg", "watchdog"),
+            ("metrcs", "metrics"),
+            ("net", "net0"),
+            ("netO", "net0"),
+            ("net00", "net0"),
+            ("netN", "net0"),
+            ("NET12", "net12"),
+            ("console.colour", "console.color"),
+            ("CONSOLE.PAGER", "console.pager"),
+            ("nvme.alow", "nvme.allow"),
+            ("Export", "export"),
+        ] {
+            assert_eq!(meant(slip).as_deref(), Some(key), "{slip}");
+        }
+        // What GRUB, Firecracker, dracut and people who come from Linux write.
+        for word in "BOOT_IMAGE root rootfstype rootflags init initrd panic reboot pci acpi apic ip rd.luks.uuid resume mem \
+                     memmap maxcpus nr_cpus nohz isolcpus loglevel consoleblank earlycon earlyprintk nmi_watchdog vga video \
+                     tsc clocksource iommu intel_iommu idle mitigations net.ifnames netdev netroot nfsroot nameserver \
+                     virtio_mmio.device i8042.noaux 8250.nr_uarts nvme_core.multipath memhp_default_state selinux audit \
+                     systemd.unit modules crashkernel hugepages default_hugepagesz rw edd x nosuchword pmem.other"
+            .split_whitespace()
+        {
+            assert_eq!(meant(word), None, "{word}");
+        }
     }
 
     #[test]

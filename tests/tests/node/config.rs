@@ -164,6 +164,13 @@ fn wrong_settings_change_nothing_and_say_what_is_wrong() {
     ] {
         node.refused(line, code);
     }
+    for (line, wrong) in [
+        ("config set watchdg 5", "no key \"watchdg\": did you mean watchdog? config shows what there is"),
+        ("config unset Net0", "no key \"Net0\": did you mean net0? config shows what there is"),
+        ("config unset nothing", "no key \"nothing\": config shows what there is"),
+    ] {
+        assert_eq!(node.refused(line, "not-found"), wrong);
+    }
     assert_eq!(key(&mut node, "net0"), pair("10.0.0.2/24", "set"));
     assert_eq!(node.done("net")["result"][0]["config"], "10.0.0.2/24");
     let status = node.done("status");

@@ -97,7 +97,8 @@ fn a_machine_without_a_network_has_no_interface_and_nothing_to_do() {
 
 #[test]
 fn interfaces_have_the_addresses_of_their_keys_and_dhcp_by_default() {
-    let line = "pmem.type12=maybe net0=10.0.2.15/24,gateway=10.0.2.2 net2=off net3=10.0.0/8 net4=dhcp net99999999999999999999=off netx=1 pmem.typo=on";
+    let line = "pmem.type12=maybe net0=10.0.2.15/24,gateway=10.0.2.2 net2=off net3=10.0.0/8 net4=dhcp \
+                net99999999999999999999=off NET2=dhcp pmem.typo=on nvme.x=1 watchdg=5 BOOT_IMAGE=/untorn";
     let mut wired = Wired::new(4, line);
     let shown = wired.net();
     assert_eq!(
@@ -118,13 +119,16 @@ fn interfaces_have_the_addresses_of_their_keys_and_dhcp_by_default() {
         "command line: net3: its setting is wrong, and it stays off: '10.0.0/8' has no address before its /",
         "command line: net4: there is no such interface: net shows those that are there",
         "command line: net99999999999999999999: there is no such interface: net shows those that are there",
-        "command line: pmem.typo: there is no such key: it is left alone",
+        "command line: pmem.typo: there is no such key: it is left alone: did you mean pmem.type12?",
+        "command line: nvme.x: there is no such key: it is left alone",
+        "command line: watchdg: there is no such key: it is left alone: did you mean watchdog?",
+        "command line: NET2: there is no such key: it is left alone: did you mean net2?",
         "command line: pmem.type12=maybe is neither on nor off: memory of type 12 is left alone",
     ] {
         assert_eq!(wired.logged(line), 1, "{line}: {:?}", wired.booted.node.machine().logged());
     }
     let places: Vec<_> = wired.health().into_iter().map(|(place, _)| place).collect();
-    assert_eq!(places, ["command line"; 5]);
+    assert_eq!(places, ["command line"; 8]);
 }
 
 #[test]

@@ -18,7 +18,7 @@ use service::inventory::RegionType;
 
 use super::room::NAMESPACE;
 use super::store::{Copies, SaveError, save};
-use super::{Known, Place, force};
+use super::{Known, Place, force, no_key};
 use crate::node::{Machine, Node};
 
 /// The least size of the namespace that keeps the configuration: Linux aligns namespaces to it.
@@ -51,9 +51,7 @@ impl<M: Machine> ConfigAdmin for Node<M> {
         match Key::named(key) {
             Some(known) if self.has_force(key) => self.put_in_force(key, known.default)?,
             Some(_) => {}
-            None if self.config.layers.value(key).is_empty() => {
-                return Err(AdminError::not_found(format!("no key \"{key}\": config shows what there is")));
-            }
+            None if self.config.layers.value(key).is_empty() => return Err(no_key(key)),
             None => {}
         }
         self.config.layers.unset(key);

@@ -15,6 +15,7 @@ use service::config::keys::{self, Form, Key, When, interface, items};
 use service::error::{AdminError, ErrorCode};
 use service::events::{Kind, Severity};
 
+use super::no_key;
 use crate::node::{Machine, Node};
 use crate::{memory_map, watchdog};
 
@@ -107,7 +108,7 @@ impl<M: Machine> Node<M> {
     /// Why it cannot be: then what was in force is so still, or what could not be undone is said.
     pub(super) fn put_in_force(&mut self, name: &str, value: &str) -> Result<(), AdminError> {
         let Some(key) = Key::named(name) else {
-            return Err(AdminError::not_found(format!("no key \"{name}\": config shows what there is")));
+            return Err(no_key(name));
         };
         match key.when {
             When::AtOnce => {}

@@ -157,6 +157,12 @@ impl Config {
     }
 }
 
+/// The error for a name that is no key's.
+fn no_key(name: &str) -> AdminError {
+    let meant = keys::meant(name).map(|meant| format!("did you mean {meant}? ")).unwrap_or_default();
+    AdminError::not_found(format!("no key \"{name}\": {meant}config shows what there is"))
+}
+
 /// Returns the place for copies that a namespace has, if it has one.
 fn place(mapped: &Mapped, namespace: &Namespace) -> Option<Place> {
     if !matches!(mapped, Mapped::Pmem(_)) {
@@ -207,8 +213,9 @@ impl<M: Machine> Node<M> {
         let (sequence, stored) = newest.unwrap_or_default();
         config.sequence = sequence;
         let mut slips: Vec<String> = Vec::new();
-        for key in command_line::slips(line) {
-            slips.push(format!("{key}: there is no such key: it is left alone"));
+        for (key, meant) in command_line::slips(line) {
+            let meant = meant.map(|meant| format!(": did you mean {meant}?")).unwrap_or_default();
+            slips.push(format!("{key}: there is no such key: it is left alone{meant}"));
         }
         config.layers = Layers::new(command_line::words(line), stored, |why| slips.push(why.to_string()));
         slips.into_iter().for_each(|what| config.slip(&self.machine, "command line", what));
