@@ -27,7 +27,20 @@ impl Nqn {
     /// It is none.
     pub fn new(text: &str) -> Result<Self, InvalidNqn> {
         let fits = (1..=NQN_BYTES_MAX).contains(&text.len());
-        if fits && !text.chars().any(char::is_control) { Ok(Self(text.to_owned())) } else { Err(InvalidNqn) }
+        if fits && !text.chars().any(char::is_control) { Ok(Self(text.to_owned())) } else { Err(InvalidNqn::Text) }
+    }
+
+    /// The name that a person writes (Base 2.0, section 4.5): others are slips, though a host may call itself anything.
+    ///
+    /// # Errors
+    /// It is none, does not begin as names do, or has what stands between names where several are written.
+    pub fn written(text: &str) -> Result<Self, InvalidNqn> {
+        let name = Self::new(text)?;
+        match text.chars().find(|it| !it.is_ascii_graphic() || [',', '='].contains(it)) {
+            Some(odd) => Err(InvalidNqn::Character(odd)),
+            None if text.starts_with("nqn.") => Ok(name),
+            None => Err(InvalidNqn::Beginning),
+        }
     }
 
     /// The name of the subsystem of a BTT of that uuid: the same after every start, and different on every node.
@@ -41,8 +54,8 @@ impl Nqn {
     /// # Errors
     /// There is no name in it.
     pub fn from_field(field: &[u8; NQN_FIELD_BYTES]) -> Result<Self, InvalidNqn> {
-        let end = field.iter().position(|byte| *byte == 0).ok_or(InvalidNqn)?;
-        core::str::from_utf8(&field[..end]).map_err(|_| InvalidNqn).and_then(Self::new)
+        let end = field.iter().position(|byte| *byte == 0).ok_or(InvalidNqn::Text)?;
+        core::str::from_utf8(&field[..end]).map_err(|_| InvalidNqn::Text).and_then(Self::new)
     }
 
     /// The name's text.
@@ -66,11 +79,22 @@ impl fmt::Debug for Nqn {
 
 /// The text is no NVMe Qualified Name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct InvalidNqn;
+pub enum InvalidNqn {
+    /// It is too long, or not text.
+    Text,
+    /// A person's has this in it.
+    Character(char),
+    /// A person's does not begin with `nqn.`.
+    Beginning,
+}
 
 impl fmt::Display for InvalidNqn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "an NQN has 1 to {NQN_BYTES_MAX} bytes, and no control characters")
+        match self {
+            Self::Text => write!(f, "an NQN has 1 to {NQN_BYTES_MAX} bytes, and no control characters"),
+            Self::Character(odd) => write!(f, "a name with {odd:?} is not taken: printable ASCII without , and ="),
+            Self::Beginning => f.write_str("no NQN: these begin with nqn."),
+        }
     }
 }
 
@@ -101,8 +125,11 @@ mod tests {
             assert_eq!(Nqn::from_field(&field(good)).expect("a name").as_str().as_bytes(), good);
         }
         for bad in [b"".as_slice(), &[b'n'; NQN_BYTES_MAX + 1], &[b'n'; 256], b"nqn\x07", b"\xff"] {
-            assert_eq!(Nqn::from_field(&field(bad)), Err(InvalidNqn), "{bad:?}");
+            assert_eq!(Nqn::from_field(&field(bad)), Err(InvalidNqn::Text), "{bad:?}");
         }
+        assert_eq!((Nqn::written("nqn.x").is_ok(), Nqn::written("foo")), (true, Err(InvalidNqn::Beginning)));
+        assert_eq!(Nqn::written("nqn.a,nqn.b"), Err(InvalidNqn::Character(',')));
+        assert!(Nqn::from_field(&field(b"foo")).is_ok(), "a host may call itself anything");
     }
 
     #[test]

@@ -61,7 +61,7 @@ impl Options {
 }
 
 fn allowed(text: &str) -> Result<Allowed, String> {
-    if text == "any" { Ok(Allowed::Any) } else { Nqn::new(text).map(Allowed::Host).map_err(|why| why.to_string()) }
+    if text == "any" { Ok(Allowed::Any) } else { Nqn::written(text).map(Allowed::Host).map_err(|why| why.to_string()) }
 }
 
 fn sector(text: &str) -> Result<SectorBytes, String> {

@@ -246,7 +246,13 @@ fn files_that_cannot_be_served_are_refused_with_the_reason() {
     let before = fs::read(&image.0).unwrap();
     assert_eq!(run(&image, &["--format", "4096"]).status.code(), Some(1));
     assert!(fs::read(&image.0).unwrap() == before);
-    for wrong in [&["--format", "520"][..], &["--allow", ""], &["--listen", "nowhere"]] {
+    for wrong in [
+        &["--format", "520"][..],
+        &["--allow", ""],
+        &["--allow", "foo"],
+        &["--allow", "nqn.a,nqn.b"],
+        &["--listen", "nowhere"],
+    ] {
         assert_eq!(run(&image, wrong).status.code(), Some(2), "{wrong:?}");
     }
 }

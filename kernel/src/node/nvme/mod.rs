@@ -25,7 +25,9 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use btt::CpuIndex;
 use drivers::medium::AnyMedium;
 use net::tcp::Service;
-use nvmf::{Allowed, DiskId, Millis, Namespace, Nqn, Refusal, Secret, Secrets, SectorBytes, Settings, Target};
+use nvmf::{
+    Allowed, DiskId, InvalidNqn, Millis, Namespace, Nqn, Refusal, Secret, Secrets, SectorBytes, Settings, Target,
+};
 use service::admin::commands::exports::HostRule;
 use service::admin::commands::inventory::NvmeStatus;
 use service::config::hosts::{SecretTexts, has_secret};
@@ -266,23 +268,16 @@ fn subsystem_name(text: &str) -> Result<Nqn, AdminError> {
     nqn("--nqn", text)
 }
 
-/// A name as people write it (Base 2.0, section 4.5): others are slips. A host may call itself anything.
+/// A name as people write it.
 fn nqn(what: &str, text: &str) -> Result<Nqn, AdminError> {
-    let name = Nqn::new(text).map_err(|why| AdminError::usage(format!("{what}: {why}")))?;
-    // The configuration keeps names between commas and =.
-    if let Some(odd) = text.chars().find(|it| !it.is_ascii_graphic() || [',', '='].contains(it)) {
-        return Err(AdminError::usage(format!(
-            "{what}: a name with {odd:?} is not taken: printable ASCII without , and ="
-        )));
-    }
-    match text.starts_with("nqn.") {
-        true => Ok(name),
-        // A secret in the wrong place is not shown, either.
-        false if has_secret(text) => {
-            Err(AdminError::usage(format!("{what}: a secret is no NQN: these begin with nqn.")))
-        }
-        false => Err(AdminError::usage(format!("{what}: \"{text}\" is no NQN: these begin with nqn."))),
-    }
+    Nqn::written(text).map_err(|why| {
+        AdminError::usage(match why {
+            // A secret in the wrong place is not shown, either.
+            InvalidNqn::Beginning if has_secret(text) => format!("{what}: a secret is {why}"),
+            InvalidNqn::Beginning => format!("{what}: \"{text}\" is {why}"),
+            _ => format!("{what}: {why}"),
+        })
+    })
 }
 
 fn no_such_subsystem(rule: &HostRule) -> AdminError {
