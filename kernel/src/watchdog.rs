@@ -19,9 +19,9 @@ pub const SECONDS_MAX: u32 = 3600;
 /// Returns the seconds of the key `watchdog`: `None` for off.
 ///
 /// # Errors
-/// What a value may be.
+/// What it is not.
 pub fn parse(value: &str) -> Result<Option<u32>, &'static str> {
-    const HOW: &str = "it is off, or from 5 to 3600 seconds";
+    const HOW: &str = "neither off nor from 5 to 3600 seconds";
     match value {
         "off" => Ok(None),
         // parse would take a sign.

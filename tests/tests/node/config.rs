@@ -179,6 +179,39 @@ fn wrong_settings_change_nothing_and_say_what_is_wrong() {
 }
 
 #[test]
+fn a_wrong_value_is_told_with_its_key_once_at_the_console_and_at_the_command_line() {
+    const VALUES: [(&str, &str, &str); 9] = [
+        ("console", "loud", "\"loud\" is none of person, text and json"),
+        ("console.color", "red", "\"red\" is not on or off"),
+        ("export", "pmem9s", "no block device \"pmem9s\""),
+        ("metrics", "abc", "\"abc\" is no TCP port and not off"),
+        ("metrics", "4420", "4420 is a port of NVMe/TCP"),
+        ("net0", "1.2.3", "'1.2.3'"),
+        ("nvme.allow", "bob", "HOSTNQN: \"bob\" is no NQN: these begin with nqn."),
+        ("nvme.export", "pmem9s", "no block device \"pmem9s\": list shows what there is"),
+        ("watchdog", "1", "\"1\" is neither off nor from 5 to 3600 seconds"),
+    ];
+    let memory = plain(Memory::new(32 * MIB));
+    let mut node = started(&memory, "");
+    for (key, value, why) in VALUES {
+        let line = format!("config set {key} {value}");
+        let wrong = node.ask(&line)["error"]["message"].as_str().expect("an error").to_owned();
+        assert!(wrong.starts_with(&format!("{key}: {why}")) && wrong.matches(key).count() == 1, "{line}: {wrong}");
+    }
+    node.done("config set nvme.allow nqn.a");
+    let wrong = node.refused("config set nvme.allow nqn.a,nqn.a", "usage");
+    assert_eq!(wrong, "nvme.allow: nqn.a is there twice");
+    drop(node);
+    // A device that is not there may come, and be offered then; and an interface's wrong setting has a consequence of its own.
+    for (key, value, why) in VALUES.into_iter().filter(|(key, ..)| !["export", "net0"].contains(key)) {
+        let mut node = started(&memory, &format!("{key}={value}"));
+        let health = node.done("health");
+        let finding = &health["findings"][0];
+        assert_eq!((&finding["where"], &finding["what"]), (&json!("command line"), &json!(format!("{key}: {why}"))));
+    }
+}
+
+#[test]
 fn labelled_media_keep_it_in_a_namespace_of_its_own() {
     let dimm = labelled(64);
     let mut node = boot(&[dimm]);

@@ -123,7 +123,7 @@ fn interfaces_have_the_addresses_of_their_keys_and_dhcp_by_default() {
         "command line: nvme.x: there is no such key: it is left alone",
         "command line: watchdg: there is no such key: it is left alone: did you mean watchdog?",
         "command line: NET2: there is no such key: it is left alone: did you mean net2?",
-        "command line: pmem.type12=maybe is neither on nor off: memory of type 12 is left alone",
+        "command line: pmem.type12: \"maybe\" is not on or off: memory of type 12 is left alone",
     ] {
         assert_eq!(wired.logged(line), 1, "{line}: {:?}", wired.booted.node.machine().logged());
     }

@@ -18,7 +18,7 @@ use service::inventory::RegionType;
 
 use super::room::NAMESPACE;
 use super::store::{Copies, SaveError, save};
-use super::{Known, Place, force, no_key};
+use super::{Known, Place, force, no_key, of_key};
 use crate::node::{Machine, Node};
 
 /// The least size of the namespace that keeps the configuration: Linux aligns namespaces to it.
@@ -36,8 +36,8 @@ impl<M: Machine> ConfigAdmin for Node<M> {
     }
 
     fn set_config(&mut self, key: &str, value: &str) -> Result<Entry, AdminError> {
-        let value = self.with_secrets(key, value)?;
-        check_items(key, &value)?;
+        let value = self.with_secrets(key, value).map_err(|why| of_key(key, why))?;
+        check_items(key, &value).map_err(|why| of_key(key, why))?;
         let unkept = |why: SettingsError| AdminError::usage(why.to_string());
         // Whether it can be kept is found out before anything changes.
         self.config.layers.clone().set(key, &value).map_err(unkept)?;

@@ -15,7 +15,7 @@ use service::config::keys::{self, Form, Key, When, interface, items};
 use service::error::{AdminError, ErrorCode};
 use service::events::{Kind, Severity};
 
-use super::no_key;
+use super::{no_key, of_key};
 use crate::node::{Machine, Node};
 use crate::{memory_map, watchdog};
 
@@ -68,7 +68,7 @@ impl<M: Machine> Node<M> {
     pub(in crate::node) fn put_all_in_force(&mut self, line: &str) {
         // The kernel has read it before there was a node.
         if let Err(value) = memory_map::wants_legacy(line) {
-            let what = format!("pmem.type12={value} is neither on nor off: memory of type 12 is left alone");
+            let what = format!("pmem.type12: \"{value}\" is not on or off: memory of type 12 is left alone");
             self.config.slip(&self.machine, "command line", what);
         }
         let mut names = self.config_names();
@@ -119,14 +119,16 @@ impl<M: Machine> Node<M> {
             When::BySave => return Err(AdminError::usage(format!("{name} is set by config save"))),
         }
         let before = String::from(self.config.layers.value(name));
-        match (key.form, name) {
+        let result = match (key.form, name) {
             (_, keys::EXPORT) => self.put_offers_in_force(&before, value),
             (_, keys::NVME_EXPORT) => self.put_served_in_force(&before, value),
             (Form::Items, _) => self.put_items_in_force(name, &before, value),
             (Form::One, _) => self.put_one_in_force(name, value),
-        }
+        };
+        result.map_err(|why| of_key(name, why))
     }
 
+    /// Puts the value of a key of one value in force. Errors do not name the key: the caller does.
     fn put_one_in_force(&mut self, name: &str, value: &str) -> Result<(), AdminError> {
         if let Some(number) = interface(name) {
             let setting = Setting::parse(value).map_err(|why| AdminError::usage(why.to_string()))?;
@@ -149,19 +151,20 @@ impl<M: Machine> Node<M> {
                     text => match text.parse() {
                         // parse would take a sign.
                         Ok(port) if port != 0 && text.bytes().all(|byte| byte.is_ascii_digit()) => Some(port),
-                        _ => return Err(AdminError::usage(format!("metrics: \"{text}\" is no TCP port and not off"))),
+                        _ => return Err(AdminError::usage(format!("\"{text}\" is no TCP port and not off"))),
                     },
                 };
                 self.serve_metrics(port)
             }
             keys::WATCHDOG => {
-                let seconds = watchdog::parse(value).map_err(|why| AdminError::usage(format!("\"{value}\": {why}")))?;
+                let seconds =
+                    watchdog::parse(value).map_err(|why| AdminError::usage(format!("\"{value}\" is {why}")))?;
                 self.set_watchdog(seconds);
                 Ok(())
             }
             keys::CONSOLE_COLOR | keys::CONSOLE_PAGER => match value {
                 "on" | "off" => Ok(()),
-                _ => Err(AdminError::usage(format!("{name}: \"{value}\" is not on or off"))),
+                _ => Err(AdminError::usage(format!("\"{value}\" is not on or off"))),
             },
             _ => unreachable!("{name} is a key of one value"),
         }

@@ -157,6 +157,11 @@ impl Config {
     }
 }
 
+/// The error about a key's value, with the key's name before it.
+fn of_key(key: &str, why: AdminError) -> AdminError {
+    AdminError::new(why.code, format!("{key}: {}", why.message))
+}
+
 /// The error for a name that is no key's.
 fn no_key(name: &str) -> AdminError {
     let meant = keys::meant(name).map(|meant| format!("did you mean {meant}? ")).unwrap_or_default();
