@@ -22,7 +22,7 @@ const PLACEMENT: Placement = Placement { version: Version::V1_1, parent_uuid: Uu
 const USAGE: &str = "usage: file FILE [SECTOR_SIZE [UUID [MAXLANE]]]
 
 Lays a BTT on FILE, unless it holds one, and copies standard input into its first sectors; with an empty input it says
-what it is. FILE is there already (truncate -s 32M FILE makes one), of 16M or more. SECTOR_SIZE: 512 (default), 520, 528,
+what it is. FILE is there already (truncate -s 32M FILE makes one), of more than 16M. SECTOR_SIZE: 512 (default), 520, 528,
 4096, 4104, 4160 or 4224. UUID: of a new BTT (default: a random one). MAXLANE: the most writers at once (default: 4).";
 
 fn main() -> ExitCode {
@@ -78,7 +78,8 @@ fn run(arguments: Vec<String>) -> Result<(), Box<dyn Error>> {
     io::stdin().read_to_end(&mut input)?;
     if input.is_empty() {
         let (sectors, lanes) = (btt.capacity_sectors(), btt.lane_count());
-        println!("{}: {sectors} sectors of {bytes} bytes, {lanes} lanes", btt.uuid());
+        let lane = if lanes == 1 { "lane" } else { "lanes" };
+        println!("{}: {sectors} sectors of {bytes} bytes, {lanes} {lane}", btt.uuid());
         return Ok(());
     }
     input.resize(input.len().next_multiple_of(bytes), 0);
@@ -87,7 +88,9 @@ fn run(arguments: Vec<String>) -> Result<(), Box<dyn Error>> {
     let mut back = vec![0; input.len()];
     let mut sink = SectorsMut::new(&mut back, btt.sector_size()).ok_or("not whole sectors")?;
     btt.reader(CpuIndex(0)).read(ExternalLba(0), (input.len() / bytes) as u64, &mut sink)?;
-    println!("{} sectors written, read back {}", sectors.count(), if back == input { "the same" } else { "DIFFERENT" });
+    let sector = if sectors.count() == 1 { "sector" } else { "sectors" };
+    let same = if back == input { "the same" } else { "DIFFERENT" };
+    println!("{} {sector} written, read back {same}", sectors.count());
     btt.close()?;
     Ok(())
 }

@@ -63,8 +63,8 @@ impl FoundArena {
 pub enum OpenError {
     /// There is no BTT: neither an info block nor a copy of one.
     NotABtt,
-    /// The namespace has `bytes` bytes, too few to hold one.
-    TooSmall { bytes: u64 },
+    /// The namespace has `bytes` bytes, and one takes `least`.
+    TooSmall { bytes: u64, least: u64 },
     /// There is a BTT, whose sectors have `found` bytes: none of [`crate::geometry::SECTOR_SIZES`]. Nothing else is known to
     /// be wrong with it.
     SectorSize { found: u32 },
@@ -113,7 +113,7 @@ impl fmt::Display for OpenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotABtt => write!(f, "no BTT"),
-            Self::TooSmall { bytes } => write!(f, "{bytes} bytes are too small for a BTT"),
+            Self::TooSmall { bytes, least } => write!(f, "too small for a BTT: {bytes} of {least} bytes"),
             Self::SectorSize { found } => {
                 write!(f, "a BTT with sectors of {found} bytes: those of {SECTOR_SIZES:?} are supported")
             }
@@ -152,7 +152,7 @@ pub(crate) fn find_all<M: Medium>(media: &M, version: Version, parent: Uuid) -> 
     let start = version.initial_offset();
     let mut remaining = bytes.saturating_sub(start.0);
     if remaining < ARENA_MIN_BYTES {
-        return Err(OpenError::TooSmall { bytes });
+        return Err(OpenError::TooSmall { bytes, least: start.0 + ARENA_MIN_BYTES });
     }
     let most = arenas_max(bytes);
     let mut all: Vec<FoundArena> = Vec::new();

@@ -14,7 +14,7 @@ use crate::bytes::{ZEROES, is_all};
 use crate::flog::initial_group;
 use crate::geometry::{Geometry, GeometryError, SectorSize, arena_sizes};
 use crate::info_block::{InfoBlock, Version};
-use crate::layout::{RawInfoBlock, SIGNATURE};
+use crate::layout::{ARENA_MIN_BYTES, RawInfoBlock, SIGNATURE};
 use crate::media::{MediaError, Medium, NsOffset};
 
 /// What to make.
@@ -45,6 +45,13 @@ const PAGE: usize = size_of::<RawInfoBlock>();
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FormatError {
     /// There is no room for an arena.
+    TooSmall {
+        /// The medium's bytes.
+        bytes: u64,
+        /// The fewest that hold a BTT.
+        least: u64,
+    },
+    /// An arena would not be as arenas are.
     Geometry(GeometryError),
     /// The medium failed; the namespace holds no BTT.
     Media(MediaError),
@@ -59,6 +66,7 @@ impl From<MediaError> for FormatError {
 impl fmt::Display for FormatError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::TooSmall { bytes, least } => write!(f, "too small for a BTT: {bytes} of {least} bytes"),
             Self::Geometry(why) => why.fmt(f),
             Self::Media(why) => why.fmt(f),
         }
@@ -71,7 +79,7 @@ impl core::error::Error for FormatError {}
 /// `progress` gets the bytes done and the bytes of all.
 ///
 /// # Errors
-/// [`FormatError::Geometry`] before anything is written; otherwise the medium's error.
+/// [`FormatError::TooSmall`] and [`FormatError::Geometry`] before anything is written; otherwise the medium's error.
 pub fn format<M: Medium>(
     media: &M,
     options: &FormatOptions,
@@ -108,7 +116,7 @@ fn plan(bytes: u64, options: &FormatOptions) -> Result<Vec<(NsOffset, InfoBlock)
     let room = bytes.saturating_sub(at.0);
     let sizes: Vec<u64> = arena_sizes(room).collect();
     if sizes.is_empty() {
-        return Err(FormatError::Geometry(GeometryError::TooSmall { bytes: room }));
+        return Err(FormatError::TooSmall { bytes, least: at.0 + ARENA_MIN_BYTES });
     }
     let mut arenas = Vec::with_capacity(sizes.len());
     for (index, size) in sizes.iter().enumerate() {

@@ -75,8 +75,10 @@ fn refused(sim: &Sim) -> OpenError {
 #[test]
 fn a_blank_namespace_is_not_a_btt() {
     assert_eq!(refused(&Sim::new(BYTES)), OpenError::NotABtt);
-    assert_eq!(refused(&Sim::new(1 << 20)), OpenError::TooSmall { bytes: 1 << 20 });
-    assert_eq!(refused(&Sim::new(0)), OpenError::TooSmall { bytes: 0 });
+    let least = PLACEMENT.version.initial_offset().0 + (16 << 20);
+    for bytes in [0, 1 << 20, least - 1] {
+        assert_eq!(refused(&Sim::new(bytes)), OpenError::TooSmall { bytes, least });
+    }
 }
 
 #[test]

@@ -34,7 +34,10 @@ impl ConsumerRam {
 
     fn checked(file: &str, size: &str) -> Result<Self, String> {
         let bytes = quantity::bytes(size).map_err(|why| format!("size: {why}"))?;
-        if bytes == 0 || !bytes.is_multiple_of(1 << 20) {
+        if bytes < 1 << 20 {
+            return Err(format!("size: {bytes} is too small: at least 1M"));
+        }
+        if !bytes.is_multiple_of(1 << 20) {
             return Err(format!("size: {bytes} bytes are not a multiple of 1M"));
         }
         Ok(Self { file: file.into(), bytes })
@@ -132,8 +135,9 @@ mod tests {
             ("a,ram=b", "both"),
             ("a,size=1M", "both"),
             ("a,ram=b,size=x", "\"x\" is not a size"),
-            ("a,ram=b,size=1000", "multiple of 1M"),
-            ("a,ram=b,size=0", "multiple of 1M"),
+            ("a,ram=b,size=1025K", "1049600 bytes are not a multiple of 1M"),
+            ("a,ram=b,size=1", "size: 1 is too small: at least 1M"),
+            ("a,ram=b,size=0", "size: 0 is too small: at least 1M"),
             ("a,ram=b,size=1M,c", "'c' is none of"),
             ("a,dev=", "'dev=' is none of"),
             ("a,trusted=yes", "'trusted=yes' is none of"),

@@ -58,7 +58,7 @@ fn every_command_explains_itself_and_a_slip_is_met_with_what_was_meant() {
         ("lits", "no command \"lits\": did you mean list? help lists the commands"),
         ("help staus", "no command \"staus\": did you mean status? help lists the commands"),
         ("disable-namespce x", "did you mean disable-namespace?"),
-        ("list --namespacs", "no option --namespacs: did you mean --namespaces?; usage: list"),
+        ("list --namespacs", "no option --namespacs: did you mean --namespaces? usage: list"),
         ("create-namespace --regoin=region0", "no option --regoin: did you mean --region?"),
         ("create-namespace --name -h", "no region has room"),
     ] {

@@ -182,7 +182,7 @@ fn wrong_lines_are_told_what_is_wrong_and_how_it_is_written() {
         ("read pmem0s",                "LBA is missing; usage: read DEV LBA [COUNT]"),
         ("read pmem0s 1 2 3",          "\"3\" is a word too many; usage: read DEV LBA [COUNT]"),
         ("read pmem0s one",            "LBA: \"one\" is not a number (a number is decimal, or hexadecimal after 0x); usage: read DEV LBA [COUNT]"),
-        ("read pmem0s 1 0",            "COUNT: 0 is not from 1 to 18446744073709551615; usage: read DEV LBA [COUNT]"),
+        ("read pmem0s 1 0",            "COUNT: 0 is not at least 1; usage: read DEV LBA [COUNT]"),
         ("read pmem0s -1",             "no option -1; usage: read DEV LBA [COUNT]"),
         ("status --all",               "no option --all; usage: status"),
         ("list -Bx",                   "no option -x; usage: list [-B] [-D] [-R] [-N] [-i] [-H] [-M] [-u] [-n NS] [-r REGION] [-d DIMM] [-v]"),

@@ -151,7 +151,7 @@ impl fmt::Display for DiskError {
             Fault::InUse => f.write_str("another process serves it"),
             Fault::Blank => f.write_str("the file is blank (--format 4096 lays a BTT on it)"),
             Fault::Open(why) => why.fmt(f),
-            Fault::Format(why) => write!(f, "no BTT fits it: {why}"),
+            Fault::Format(why) => why.fmt(f),
             Fault::SectorBytes(bytes) => write!(f, "hosts take sectors of 512 or 4096 bytes, and these have {bytes}"),
         }
     }

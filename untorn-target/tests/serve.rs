@@ -234,7 +234,8 @@ fn a_file_keeps_its_name_and_serves_one_process() {
 
 #[test]
 fn files_that_cannot_be_served_are_refused_with_the_reason() {
-    for (options, reason) in [(&[][..], "--format 4096 lays a BTT on it"), (&["--format", "4096"], "no BTT fits it")] {
+    let small = "too small for a BTT: 1048576 of 16781312 bytes";
+    for (options, reason) in [(&[][..], "--format 4096 lays a BTT on it"), (&["--format", "4096"], small)] {
         let image = Image::new("small", 1);
         let output = run(&image, options);
         assert_eq!(output.status.code(), Some(1));

@@ -222,7 +222,10 @@ impl Dimm {
             (Ok(There::Nothing), None) => return fail("there is no such file; with size=S it is made".into()),
         };
         let unit = words.kind.unit_bytes();
-        if bytes == 0 || !bytes.is_multiple_of(unit) {
+        if bytes < unit {
+            return fail(format!("a size of {bytes} is too small: at least {unit} bytes"));
+        }
+        if !bytes.is_multiple_of(unit) {
             return fail(format!("{bytes} bytes are not a multiple of {unit}"));
         }
         if let Some(label) = words.label.filter(|_| words.kind == Kind::Nvdimm)
@@ -478,8 +481,9 @@ mod tests {
             ("x.img,lable=128K", "lable=128K"),
             ("x.img,unarmed=on", "unarmed=on"),
             ("/nowhere/x.img", "with size=S it is made"),
-            ("x.img,size=0", "multiple of 4096"),
-            ("x.img,size=100", "multiple of 4096"),
+            ("x.img,size=0", "a size of 0 is too small: at least 4096 bytes"),
+            ("x.img,size=1", "a size of 1 is too small: at least 4096 bytes"),
+            ("x.img,size=5000", "5000 bytes are not a multiple of 4096"),
             ("x.img,size=1M,label=4K", "128K"),
             ("x.img,size=128K,label=128K", "label area"),
             ("x.img,size=1M,label=131073", "label area"),
@@ -493,7 +497,7 @@ mod tests {
             ("x.img,size=2M,label=128K", "label=128K"),
             ("x.img,size=2M,unarmed", "unarmed"),
             ("x.img,size=3M", "--virtio-pmem x.img: 3145728 bytes are not a multiple of 2097152"),
-            ("x.img,size=0", "multiple of 2097152"),
+            ("x.img,size=0", "a size of 0 is too small: at least 2097152 bytes"),
         ] {
             let refused = DimmWords::parse_virtio_pmem(words).and_then(|words| Dimm::look(&words)).unwrap_err();
             assert!(refused.contains(why), "{words}: {refused}");
@@ -501,7 +505,7 @@ mod tests {
         for (words, why) in [
             ("x.img", "with size=S it is made"),
             ("x.img,size=256M,unarmed", "'unarmed' is none of size=S, label=S and reserve"),
-            ("x.img,size=128M", "--cxl x.img: 134217728 bytes are not a multiple of 268435456"),
+            ("x.img,size=128M", "--cxl x.img: a size of 134217728 is too small: at least 268435456 bytes"),
             ("x.img,size=256M,label=64K", "--cxl x.img: label storage of 65536 bytes: it takes 128K to 16M"),
             ("x.img,size=256M,label=16388K", "--cxl x.img: label storage of 16781312 bytes: it takes 128K to 16M"),
             ("x.img,size=256M,label=131073", "--cxl x.img.lsa: 131073 bytes are not a multiple of 4096"),

@@ -116,7 +116,11 @@ impl fmt::Display for State {
         match self {
             Self::Sector(disk) => {
                 let (count, size) = (disk.btt.capacity_sectors(), disk.btt.sector_size().bytes());
-                write!(f, "{}, {count} sectors of {size} bytes, {} lanes", disk.name, disk.btt.lane_count())?;
+                write!(f, "{}, {count} sectors of {size} bytes, ", disk.name)?;
+                match disk.btt.lane_count() {
+                    1 => write!(f, "1 lane")?,
+                    n => write!(f, "{n} lanes")?,
+                }
                 match disk.btt.recovered_writes() {
                     0 => {}
                     1 => write!(f, ", an interrupted write finished")?,

@@ -265,7 +265,9 @@ impl<'line> Arguments<'line> {
 
     /// A usage error of this command: what is wrong, then how it is written.
     pub(super) fn usage(&self, wrong: impl core::fmt::Display) -> AdminError {
-        AdminError::usage(format!("{wrong}; usage: {}", self.spec.synopsis()))
+        let wrong = wrong.to_string();
+        let mark = if wrong.ends_with('?') { "" } else { ";" };
+        AdminError::usage(format!("{wrong}{mark} usage: {}", self.spec.synopsis()))
     }
 
     /// Appends the command's synopsis to a value's error.

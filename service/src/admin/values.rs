@@ -35,16 +35,17 @@ pub fn number(name: &str, text: &str) -> Result<u64, AdminError> {
     u64::from_str_radix(digits, radix).map_err(|_| AdminError::usage(format!("{name}: {text} does not fit in 64 bits")))
 }
 
-/// A number from `least` to `most`.
+/// A number from `least` to `most`; the greatest of 64 bits is no bound to tell of.
 ///
 /// # Errors
 /// Usage: not a number, or not in that range.
 pub fn number_in<N>(name: &str, text: &str, least: N, most: N) -> Result<N, AdminError>
 where
-    N: TryFrom<u64> + PartialOrd + core::fmt::Display,
+    N: TryFrom<u64> + Into<u64> + Copy + PartialOrd + core::fmt::Display,
 {
     match N::try_from(number(name, text)?) {
         Ok(value) if least <= value && value <= most => Ok(value),
+        _ if most.into() == u64::MAX => Err(AdminError::usage(format!("{name}: {text} is not at least {least}"))),
         _ => Err(AdminError::usage(format!("{name}: {text} is not from {least} to {most}"))),
     }
 }
@@ -115,7 +116,7 @@ mod tests {
         );
         assert_eq!(
             number_in::<u64>("COUNT", "0", 1, u64::MAX).expect_err("zero").message,
-            "COUNT: 0 is not from 1 to 18446744073709551615"
+            "COUNT: 0 is not at least 1"
         );
     }
 

@@ -3,7 +3,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use fake_machine::nfit::{Control, Kind, Mapping, Range, Table};
-use fake_machine::{BASE, Dimm, Hardware, MIB, Memory, boot, boot_one};
+use fake_machine::{BASE, Dimm, Hardware, MIB, Memory, boot, boot_one, nfit_of};
 
 use super::checked;
 
@@ -24,6 +24,19 @@ fn what_is_created_and_written_is_there_after_a_reboot() {
         assert_eq!(node.done("check-namespace namespace0.0")["findings"], serde_json::json!([]));
         assert_eq!(node.done("list")["result"][0]["btt"]["lanes"], 4);
     }
+}
+
+#[test]
+fn one_lane_and_one_byte_are_told_as_one() {
+    let memory = Memory::new(32 * MIB);
+    boot_one(memory).done("create-namespace");
+    let dimm = Dimm { base: BASE, memory, flags: 0, labels: None };
+    let hardware = Hardware { nfits: vec![nfit_of(&[dimm])], cpus: 1, ..Hardware::default() };
+    let mut node = hardware.memory(BASE, memory).boot();
+    let logged = node.node.machine().logged();
+    assert!(logged.iter().any(|line| line.contains("sectors of 4096 bytes, 1 lane; looked at")), "{logged:?}");
+    let wrong = node.refused("write pmem0s 0 --data AA==", "usage");
+    assert_eq!(wrong, "--data: a length of 1 is not whole sectors; pmem0s has sectors of 4096 bytes");
 }
 
 #[test]

@@ -437,7 +437,7 @@ fn as_if_labelled(labels: &LabelsByDimm, blank: &[(DeviceHandle, u64)], version:
 
 fn not_formatted(name: &str, why: &FormatError) -> AdminError {
     match why {
-        FormatError::Geometry(_) => AdminError::failed(format!("{name}: {why}")),
+        FormatError::TooSmall { .. } | FormatError::Geometry(_) => AdminError::failed(format!("{name}: {why}")),
         _ => AdminError::failed(format!("{name} was not formatted: {why}")),
     }
 }

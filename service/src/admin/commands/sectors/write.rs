@@ -69,7 +69,8 @@ impl Write {
             WriteData::Bytes(bytes) => {
                 let length = bytes.len() as u64;
                 if length == 0 || !length.is_multiple_of(sector_bytes) {
-                    let message = format!("--data: {length} bytes are not whole sectors; {} has sectors of", self.dev);
+                    let message =
+                        format!("--data: a length of {length} is not whole sectors; {} has sectors of", self.dev);
                     return Err(AdminError::usage(format!("{message} {sector_bytes} bytes")));
                 }
                 Ok(length / sector_bytes)
