@@ -246,6 +246,8 @@ fn an_unknown_command_is_its_own_error() {
     let error = parse("format pmem0s").expect_err("no such command");
     assert_eq!(error.code, ErrorCode::UnknownCommand);
     assert_eq!(error.message, "no command \"format\": help lists the commands");
+    let error = parse("status; version").expect_err("two commands");
+    assert_eq!(error.message, "no command \"status;\": a line has one command here");
 }
 
 #[test]

@@ -21,8 +21,9 @@ pub fn parse(line: &str) -> Result<AnyRequest, AdminError> {
 
 /// The error for a name that names no command.
 pub(super) fn no_command(name: &str) -> AdminError {
-    AdminError::new(
-        ErrorCode::UnknownCommand,
-        format!("no command \"{name}\": {}", what_there_is(name, table::specs().map(|spec| spec.name))),
-    )
+    let how = match name.contains(';') {
+        true => "a line has one command here".into(),
+        false => what_there_is(name, table::specs().map(|spec| spec.name)),
+    };
+    AdminError::new(ErrorCode::UnknownCommand, format!("no command \"{name}\": {how}"))
 }
