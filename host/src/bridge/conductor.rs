@@ -277,11 +277,15 @@ impl Conductor {
             {
                 machine.present = true;
                 state.served = machine.number;
-                let offered: Vec<&str> = state.offered.values().map(String::as_str).collect();
-                let others = if offered.is_empty() { "no disk".into() } else { offered.join(", ") };
+                let offered: Vec<String> = state.offered.values().cloned().collect();
                 for it in state.exports.iter_mut().filter(|it| !it.offered) {
                     it.withdrawn = true;
-                    shared.say(&format!("the appliance does not offer {} yet: it offers {others}", it.label()));
+                    let others = match (&it.dev, offered.as_slice()) {
+                        (None, []) => String::new(),
+                        (Some(_), []) => ": it offers none".into(),
+                        (_, others) => format!(": it offers {}", others.join(", ")),
+                    };
+                    shared.say(&format!("the appliance does not offer {} yet{others}", it.label()));
                 }
             }
         }

@@ -144,7 +144,15 @@ fn a_disk_that_is_not_offered_is_waited_for_and_told_with_those_that_are() {
     assert_eq!(place.consumer(1).capacity(), SECTORS);
     appliance.kill();
     let _appliance = FakeAppliance::start(place.bridge().machine().unwrap(), Vec::new(), &place.medium, 2);
-    place.hears("the appliance does not offer pmem1s yet: it offers no disk");
+    place.hears("the appliance does not offer pmem1s yet: it offers none");
+}
+
+#[test]
+fn an_appliance_without_disks_is_told_of_once() {
+    let place = Place::new(LONG);
+    let _appliance = FakeAppliance::start(place.bridge().machine().unwrap(), Vec::new(), &place.medium, 1);
+    place.hears("the appliance does not offer any disk yet");
+    assert!(place.said.lock().unwrap().iter().all(|line| !line.contains("yet: ")));
 }
 
 #[test]
