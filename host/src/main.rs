@@ -228,7 +228,7 @@ fn bridge(launch: &mut Launch) -> Result<Option<Bridge>, Failure> {
     let rams: Vec<Backing> =
         bridge.windows().map(|ram| Backing { path: ram.path().to_owned(), bytes: ram.file_bytes() }).collect();
     if launch.control_fd.is_none() || launch.ivshmem_fds.len() != rams.len() {
-        let why = format!("--vhost-user takes --control-fd, and --ivshmem-fd for each of {} RAM files", rams.len());
+        let why = format!("--vhost-user takes --control-fd, and --ivshmem-fd for each RAM file: {}", rams.len());
         return Err(Failure(USAGE, why));
     }
     rams.iter().filter_map(Backing::warning).for_each(|warning| say(&warning));

@@ -690,14 +690,14 @@ fn what_a_bridge_cannot_serve_has_its_status_and_its_reason_and_is_left_as_it_is
         (vec![disk("nowhere/a", "ram", "4M")], 1, "there is no folder"),
         (vec![disk("a", "small", "4M")], 1, "has 22 bytes, not the 8388608 of this consumer, and is left as it is"),
         (vec![disk("a", "", "4M")], 1, "is no plain file"),
-        (vec![disk("a", "ram", "5000")], 2, "not a multiple of 1M"),
+        (vec![disk("a", "ram", "1025K")], 2, "not a multiple of 1M"),
         (vec![disk("a", "ram", "128T")], 1, "at most 64T"),
         (vec![disk("a", "ram", "4M"), disk("a", "ram", "4M")], 2, "is given twice"),
         (vec![disk("a", "ram", "4M"), disk("b", "ram", "8M")], 2, "is given with two sizes"),
         (vec![disk("a", "ram", "4X")], 2, "\"4X\""),
         (vec![path("a,size=4M")], 2, "both ram=FILE and size=S"),
         (vec![path("a,ram=r")], 2, "both ram=FILE and size=S"),
-        (vec![disk("a", "ram", "4M")], 2, "--vhost-user takes --control-fd, and --ivshmem-fd for each of 1 RAM files"),
+        (vec![disk("a", "ram", "4M")], 2, "--vhost-user takes --control-fd, and --ivshmem-fd for each RAM file: 1"),
     ] {
         let options: Vec<&str> = disks.iter().flat_map(|disk| ["--vhost-user", disk.as_str()]).collect();
         let (status, _, err) = exec(&options, "status", "");

@@ -126,7 +126,7 @@ fn a_wrong_word_is_a_usage_error() {
         ("--vhost-user ,ram=r,size=1G", "names no socket"),
         ("--vhost-user s,ram=r", "both ram=FILE and size=S"),
         ("--vhost-user s,size=1000", "both ram=FILE and size=S"),
-        ("--vhost-user s,ram=r,size=1000", "multiple of 1M"),
+        ("--vhost-user s,ram=r,size=1025K", "multiple of 1M"),
         ("--vhost-user s,disk=d", "disk=d"),
         ("--vhost-user s,ram=r,size=1G --consumer-ram r,size=1G", "--consumer-ram"),
         ("--vhost-user s --consumer-ram r,size=1G --consumer-ram q,size=1G", "--consumer-ram"),
