@@ -90,7 +90,8 @@ need_debian() {
 need_ubuntu() {
     need debootstrap command -v debootstrap
     # Debian 12 has no such package: tests/on-distribution.sh finds the keys then.
-    need ubuntu-keyring sh -c 'test -f /usr/share/keyrings/ubuntu-archive-keyring.gpg || [ -z "$(apt-cache madison ubuntu-keyring)" ]'
+    [ -z "$(apt-cache madison ubuntu-keyring)" ] ||
+        need ubuntu-keyring test -f /usr/share/keyrings/ubuntu-archive-keyring.gpg
 }
 
 for what in "${@:-}"; do
