@@ -8,7 +8,7 @@ use std::fmt;
 use std::fs;
 use std::ops::ControlFlow;
 use std::os::unix::fs::FileExt as _;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use btt::bytes::SectorsMut;
 use btt::check::check;
@@ -30,8 +30,9 @@ use crate::monitor;
 pub(super) const DIMM_BYTES: u64 = 32 * MIB;
 const PLACEMENT: Placement = Placement { version: Version::V1_1, parent_uuid: Uuid::nil() };
 const WINDOW_BLOCKS: u32 = 1 << 20;
-/// For how long a machine is stopped and let go on, to see whether its flog is in the state that is wanted.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How often a machine is stopped and let go on, to see whether its flog is in the state that is wanted. Not for how long: where
+/// much else runs, each look takes longer.
+const LOOKS: u32 = 2000;
 
 /// How the cut comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -195,7 +196,7 @@ pub fn cut(media: &Media, plan: &Plan) -> Result<Left, String> {
 }
 
 /// Stops the machine now and then, until a flog of it is as wanted; then it stays stopped. Not every state comes up on
-/// every machine in time: the cut then strikes where it is.
+/// every machine: the cut then strikes where it is.
 pub(super) fn wait_for(how: How, appliance: &Running, dimms: &[&Dimm]) {
     if how.holds(0, 0) {
         return;
@@ -211,15 +212,14 @@ pub(super) fn wait_for(how: How, appliance: &Running, dimms: &[&Dimm]) {
             looked.is_ok_and(|(pending, begun)| how.holds(pending, begun))
         })
     };
-    let end = Instant::now() + PATIENCE;
-    loop {
+    for look in 1..=LOOKS {
         appliance.signal_machine(Signal::SIGSTOP);
         // Its threads may stop a little later.
         let holds = is_as_wanted() && {
             std::thread::sleep(Duration::from_millis(2));
             is_as_wanted()
         };
-        if holds || Instant::now() > end {
+        if holds || look == LOOKS {
             return;
         }
         appliance.signal_machine(Signal::SIGCONT);
