@@ -199,9 +199,11 @@ impl Requests {
         !self.waiting.is_empty()
     }
 
-    /// The next request that the appliance is free for. Those that have waited for too long are told with what it is busy.
+    /// The next request that the appliance is free for. Those that have waited for too long are told with what it is busy; those
+    /// that waited, and whose clients have gone, are dropped, and leave their places to others.
     pub fn next(&mut self, free: Free<'_>) -> Option<Request> {
         let _ = (&*self.wake).read(&mut [0; 8]);
+        self.waiting.retain(|request| !request.is_abandoned());
         self.collect();
         let may = |request: &Request| match free {
             Free::All => true,
@@ -877,6 +879,28 @@ mod tests {
         assert!(!request.is_abandoned(), "it waits for its reply");
         drop(client);
         assert!(request.is_abandoned());
+    }
+
+    #[test]
+    fn clients_that_have_gone_keep_no_places_and_what_they_waited_for_is_not_done() {
+        let (path, mut requests) = socket("places", Duration::from_secs(60));
+        let check = busy("check-namespace namespace0.0");
+        let crowd: Vec<UnixStream> = (0..ADMIN_CLIENTS_MAX).map(|_| connect(&path)).collect();
+        for mut client in &crowd {
+            client.write_all(b"write pmem0s 0 --fill 1\n").unwrap();
+        }
+        collect(&mut requests, ADMIN_CLIENTS_MAX);
+        assert!(requests.next(Free::Beside(&check)).is_none());
+        drop(crowd);
+        assert!(requests.next(Free::Beside(&check)).is_none());
+        let begun = std::time::Instant::now();
+        while !requests.clients.lock().is_empty() {
+            assert!(begun.elapsed() < Duration::from_secs(10), "their places are free");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let mut client = connect(&path);
+        client.write_all(b"status\n").unwrap();
+        assert_eq!(answer(&mut requests, 1), ["status"]);
     }
 
     /// A command is under way, and nothing beside it.
