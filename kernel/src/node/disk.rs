@@ -283,8 +283,8 @@ impl<N: Medium> BttDisk<N> {
         counters.add(Counter::Commits, done.commits);
     }
 
-    /// Returns the counters since it was opened. The caller is CPU 0. While the disk is suspended, and who suspended it may have all
-    /// lanes, without what its lanes have done for no request.
+    /// Returns the counters since it was opened. The caller is CPU 0. While the disk is suspended, and who suspended it may have
+    /// all lanes, without what its lanes have done for no request.
     pub(super) fn stats(&self) -> DeviceStats {
         // Map entries that were drained, and edits.
         for (cpu, of_cpu) in (0..).map(CpuIndex).zip(&self.counters).filter(|_| !self.is_suspended()) {

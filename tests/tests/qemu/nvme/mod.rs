@@ -363,6 +363,14 @@ fn wait_for(linux: &mut Consumer, controller: &str) {
     linux.run(&format!("for i in $(seq 600); do {live} && exit 0; sleep 0.1; done; exit 1"));
 }
 
+/// Whether this Linux's md breaks connections by its bitmap: it writes pages beyond it, up to the optimal size that a disk names,
+/// and nvme-tcp cannot send these. From 6.5, which sends pages without a copy, until 6.11 (commit ab99a87542f1).
+fn breaks_by_bitmaps(linux: &mut Consumer) -> bool {
+    let release = linux.run("uname -r");
+    let mut numbers = release.split('.').map(|number| number.parse::<u32>().unwrap_or(0));
+    ((6, 5)..(6, 11)).contains(&(numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)))
+}
+
 #[test]
 fn a_raid_over_two_targets_outlives_one_of_them() {
     let (place, turn) = (Place::new(), workspace::machine_turn());
@@ -376,9 +384,11 @@ fn a_raid_over_two_targets_outlives_one_of_them() {
         controllers.push(name);
     }
     let [first, second] = [0, 1].map(|at| format!("/dev/{}n1", controllers[at]));
+    // Without a bitmap a half that comes back gets everything.
+    let (bitmap, add) = if breaks_by_bitmaps(&mut linux) { ("none", "--add") } else { ("internal", "--re-add") };
     // Both are blank, hence alike.
     linux.run(&format!(
-        "mdadm --create /dev/md0 --run --level=1 --raid-devices=2 --bitmap=internal --assume-clean {first} {second} \
+        "mdadm --create /dev/md0 --run --level=1 --raid-devices=2 --bitmap={bitmap} --assume-clean {first} {second} \
          && mkfs.ext4 -q /dev/md0 && mount /dev/md0 /mnt"
     ));
     let load = format!("fio {VERIFY} --rw=randwrite --bs=4k --size=12M --directory=/mnt --numjobs=2");
@@ -390,10 +400,10 @@ fn a_raid_over_two_targets_outlives_one_of_them() {
     let missing = |linux: &mut Consumer| linux.run("cat /sys/block/md0/md/degraded");
     assert_eq!(missing(&mut linux), "1", "the array goes on with the other half");
 
-    // It comes back, is added again, and gets what it missed, by the bitmap.
+    // It comes back, is added again, and gets what it missed.
     targets[0].restart();
     wait_for(&mut linux, &controllers[0]);
-    linux.run(&format!("mdadm /dev/md0 --remove {first} && mdadm /dev/md0 --re-add {first}"));
+    linux.run(&format!("mdadm /dev/md0 --remove {first} && mdadm /dev/md0 {add} {first}"));
     eventually("it has what it missed", || missing(&mut linux) == "0");
     // Both halves are the same, and each alone has it all.
     linux.run("sync; echo check >/sys/block/md0/md/sync_action; mdadm --wait /dev/md0 || true");
