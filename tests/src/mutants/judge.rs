@@ -33,7 +33,7 @@ const WHOLE: &str = "tests";
 const NO_PROGRAMS: &str = "--no-default-features";
 
 /// All judges, cheapest first. Each is built only when it is asked.
-pub const JUDGES: [Judge; 26] = [
+pub const JUDGES: [Judge; 27] = [
     judge("btt", "btt", &["--lib"]),
     judge("letters", "kernel-loom", &["--test", "letters"]),
     judge("readers", "btt", &["--test", "readers"]),
@@ -46,6 +46,7 @@ pub const JUDGES: [Judge; 26] = [
     judge("crash", "btt", &["--test", "crash"]),
     judge("drivers", "drivers", &["--lib", "--test", "pmem"]),
     judge("lost", "drivers", &["--test", "lost"]),
+    judge("virtio-pmem", "drivers", &["--test", "virtio_pmem"]),
     judge("queue", "service", &["--test", "blk", "--test", "virtqueue"]),
     judge("labels", "nvdimm", &["--test", "labels"]),
     judge("change", "nvdimm", &["--test", "change"]),
