@@ -99,7 +99,7 @@ impl State {
     /// Returns how bad it is to find a namespace so, and what about it.
     pub(super) fn as_event(&self) -> (Severity, Kind) {
         match self {
-            Self::Sector(disk) if disk.lost_bytes() > 0 => (Severity::Error, Kind::Media),
+            Self::Sector(disk) if disk.loss().is_some() => (Severity::Error, Kind::Media),
             Self::Sector(disk) if disk.btt.recovered_writes() > 0 => (Severity::Info, Kind::Recovery),
             Self::Sector(disk) if disk.read_only().is_some() => (Severity::Warning, Kind::Namespace),
             Self::Sector(_) | Self::Disabled => (Severity::Info, Kind::Namespace),
@@ -129,9 +129,9 @@ impl fmt::Display for State {
                 if let Some(why) = disk.read_only() {
                     write!(f, ", read-only: {why}")?;
                 }
-                match disk.lost_bytes() {
-                    0 => Ok(()),
-                    bytes => write!(f, "; the medium has lost {bytes} bytes: errors shows where"),
+                match disk.loss() {
+                    Some(loss) => write!(f, "; {loss}"),
+                    None => Ok(()),
                 }
             }
             Self::Raw(content) => write!(f, "no BTT, {content}"),

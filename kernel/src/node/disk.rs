@@ -312,6 +312,12 @@ impl BttDisk<AnyMedium> {
     pub(super) fn lost_bytes(&self) -> u64 {
         self.btt.media().lost().iter().map(|(_, bytes)| bytes).sum()
     }
+
+    /// Returns what is to be told of that, if anything is lost.
+    pub(super) fn loss(&self) -> Option<String> {
+        let bytes = self.lost_bytes();
+        (bytes > 0).then(|| format!("the medium has lost {bytes} bytes: errors shows where"))
+    }
 }
 
 /// What a write counts as.

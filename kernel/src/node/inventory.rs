@@ -215,9 +215,8 @@ fn disk_health(disk: &BttDisk<AnyMedium>, mut add: impl FnMut(String, Severity))
             add(format!("arena {}: the info block and its copy differ", arena.index), Severity::Warning);
         }
     }
-    let bytes = disk.lost_bytes();
-    if bytes > 0 {
-        add(format!("the medium has lost {bytes} bytes: errors shows where"), Severity::Error);
+    if let Some(loss) = disk.loss() {
+        add(loss, Severity::Error);
     }
 }
 
