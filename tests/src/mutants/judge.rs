@@ -1,4 +1,4 @@
-//! Who may notice a defect: test binaries, built and run in the copy.
+//! Who may notice a defect: test binaries, built and run in the copy, one after the other.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use super::copy::Copy;
 /// The longest that any judge may take: beyond it, the code does not come to an end.
 pub const PATIENCE: Duration = Duration::from_secs(400);
 
-/// A test binary.
+/// One or more test binaries of a package.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Judge {
     /// What it is called in patches and in verdicts.
@@ -33,7 +33,7 @@ const WHOLE: &str = "tests";
 const NO_PROGRAMS: &str = "--no-default-features";
 
 /// All judges, cheapest first. Each is built only when it is asked.
-pub const JUDGES: [Judge; 27] = [
+pub const JUDGES: [Judge; 26] = [
     judge("btt", "btt", &["--lib"]),
     judge("letters", "kernel-loom", &["--test", "letters"]),
     judge("readers", "btt", &["--test", "readers"]),
@@ -44,9 +44,8 @@ pub const JUDGES: [Judge; 27] = [
     judge("commit", "btt", &["--test", "commit"]),
     judge("errors", "btt", &["--test", "errors"]),
     judge("crash", "btt", &["--test", "crash"]),
-    judge("drivers", "drivers", &["--lib", "--test", "pmem"]),
+    judge("drivers", "drivers", &["--lib", "--test", "pmem", "--test", "virtio_pmem"]),
     judge("lost", "drivers", &["--test", "lost"]),
-    judge("virtio-pmem", "drivers", &["--test", "virtio_pmem"]),
     judge("queue", "service", &["--test", "blk", "--test", "virtqueue"]),
     judge("labels", "nvdimm", &["--test", "labels"]),
     judge("change", "nvdimm", &["--test", "change"]),
@@ -81,11 +80,11 @@ impl Judge {
         self.package == WHOLE
     }
 
-    /// Builds the tests and runs them until one fails, for no longer than `patience`.
+    /// Builds the tests and runs them until one fails, each binary for no longer than `patience`.
     #[must_use]
     pub fn ask(&self, copy: &Copy, patience: Duration) -> Verdict {
         match self.build(copy) {
-            Ok((binary, folder)) => match fails(&binary, &folder, patience) {
+            Ok(binaries) => match binaries.iter().find_map(|(binary, folder)| fails(binary, folder, patience)) {
                 Some(how) => Verdict::Noticed(format!("{}: {how}", self.name)),
                 None => Verdict::Passed,
             },
@@ -93,8 +92,8 @@ impl Judge {
         }
     }
 
-    /// Where the test binary is, and where it wants to run.
-    fn build(&self, copy: &Copy) -> Result<(PathBuf, PathBuf), String> {
+    /// Where each test binary is, and where it wants to run.
+    fn build(&self, copy: &Copy) -> Result<Vec<(PathBuf, PathBuf)>, String> {
         let arguments = ["test", "--locked", "--no-run", "--message-format=json", "-p", self.package];
         let output = copy.cargo().args(arguments).args(self.target).output().map_err(|error| error.to_string())?;
         let messages = || output.stdout.split(|byte| *byte == b'\n').flat_map(serde_json::from_slice::<Value>);
@@ -111,7 +110,13 @@ impl Judge {
             let folder = Path::new(message["manifest_path"].as_str()?).parent()?.to_owned();
             Some((PathBuf::from(message["executable"].as_str()?), folder))
         };
-        messages().filter_map(binary).next_back().ok_or_else(|| "cargo names no test binary".to_owned())
+        let binaries: Vec<_> = messages().filter_map(binary).collect();
+        let wanted = self.target.iter().filter(|it| matches!(**it, "--lib" | "--test")).count();
+        if binaries.len() == wanted {
+            Ok(binaries)
+        } else {
+            Err(format!("cargo names {} of {wanted} test binaries", binaries.len()))
+        }
     }
 }
 
