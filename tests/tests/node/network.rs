@@ -438,20 +438,27 @@ fn what_is_served_over_it_from_the_start_is_on_the_command_line() {
         Wired::on(hardware.memory(BASE, memory), 1, &format!("net0=10.0.2.15/24 {words}"))
     };
     boot("").booted.done("create-namespace");
-    let mut wired = boot("nvme.export=pmem0s nvme.export=pmem9s nvme.allow=nqn.host,nonsense nvme.exports=pmem0s");
+    let mut wired = boot(
+        "nvme.export=pmem0s nvme.export=pmem9s nvme.allow=nqn.host,nonsense nvme.exports=pmem0s names=pmem0s:x \
+         export=all,-pmem0s,-pmem8s,pmem7s disabled=none,namespace6.0",
+    );
     assert_eq!(wired.booted.done("status")["nvme"][0]["dev"], "pmem0s");
     let logged = wired.booted.node.machine().logged();
     let slips = |wired: &mut Wired| {
         let found = wired.booted.done("health");
         found["findings"].as_array().expect("a list").iter().filter(|it| it["where"] == "command line").count()
     };
-    assert_eq!(slips(&mut wired), 3);
+    assert_eq!(slips(&mut wired), 7);
     wired.booted.done("deny nqn.host");
-    assert_eq!(slips(&mut wired), 2, "the hosts are what a command made them");
+    assert_eq!(slips(&mut wired), 6, "the hosts are what a command made them");
     for part in [
         "pmem0s: served by NVMe/TCP as nqn.",
         "command line: nvme.export: no block device \"pmem9s\"",
         "command line: nvme.allow: HOSTNQN",
+        "command line: names: only config save sets it",
+        "command line: export: there is no \"-pmem8s\": list shows what there is",
+        "command line: export: there is no \"pmem7s\": list",
+        "command line: disabled: there is no \"namespace6.0\": list",
     ] {
         assert!(logged.iter().any(|line| line.contains(part)), "{part}: {logged:?}");
     }

@@ -16,7 +16,7 @@ use service::error::{AdminError, ErrorCode};
 use service::events::{Kind, Severity};
 
 use super::{no_key, of_key};
-use crate::node::{Machine, Node};
+use crate::node::{Machine, NamespaceSlot, Node};
 use crate::{memory_map, watchdog};
 
 /// The item of `export` that stands for all devices.
@@ -79,9 +79,13 @@ impl<M: Machine> Node<M> {
             let (value, place) = (String::from(value), source.place());
             let slips: Vec<String> = match Key::named(&name) {
                 None => Vec::from([format!("{name}: there is no such key: it is kept, and does nothing")]),
-                // Namespaces have been opened by one of these, and are offered by the other.
-                Some(_) if name == keys::DISABLED || name == keys::EXPORT => Vec::new(),
                 Some(key) if key.when != When::AtOnce => Vec::new(),
+                // Namespaces have been opened by one of these, and are offered by the other.
+                Some(_) if name == keys::DISABLED || name == keys::EXPORT => {
+                    let is_all = |item: &str| name == keys::EXPORT && item == ALL;
+                    let missing = items(&value).filter(|item| !is_all(item) && !self.is_there(item));
+                    missing.map(|item| format!("{name}: there is no \"{item}\": list shows what there is")).collect()
+                }
                 Some(key) if key.form == Form::Items => {
                     let begun = items(&value).map(|item| match self.check_name(&name, item) {
                         Ok(()) => self.begin(&name, item),
@@ -222,6 +226,18 @@ impl<M: Machine> Node<M> {
             // These begin before others end.
             _ => Ok(()),
         }
+    }
+
+    /// Returns whether an item of `disabled` or `export` is about a namespace that is there, by a name or by what the name stood
+    /// for.
+    fn is_there(&self, item: &str) -> bool {
+        let name = item.strip_prefix('-').unwrap_or(item);
+        let saved = self.config.uuid_of(name);
+        let is_it = |slot: &NamespaceSlot| {
+            let uuid = slot.namespace.labelling.as_ref().map(|labelling| labelling.uuid);
+            slot.is_called(name) || (saved.is_some() && saved == uuid)
+        };
+        self.slots().any(is_it)
     }
 
     /// Serves other devices by NVMe/TCP. Hosts that may use a subsystem that stays, or comes again, may do so as before.

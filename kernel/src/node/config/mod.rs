@@ -222,7 +222,12 @@ impl<M: Machine> Node<M> {
             let meant = meant.map(|meant| format!(": did you mean {meant}?")).unwrap_or_default();
             slips.push(format!("{key}: there is no such key: it is left alone{meant}"));
         }
-        config.layers = Layers::new(command_line::words(line), stored, |why| slips.push(why.to_string()));
+        // Names stand for what they stood for when the configuration was saved, and for nothing else.
+        if command_line::values(line, keys::NAMES).next().is_some() {
+            slips.push(format!("{}: only config save sets it: it is left alone", keys::NAMES));
+        }
+        let words = command_line::words(line).filter(|(key, _)| *key != keys::NAMES);
+        config.layers = Layers::new(words, stored, |why| slips.push(why.to_string()));
         slips.into_iter().for_each(|what| config.slip(&self.machine, "command line", what));
         let faults: Vec<String> = config.faults().map(|(name, what)| format!("{name}: {what}")).collect();
         for what in &faults {
