@@ -4,6 +4,8 @@ use std::fmt;
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use service::admin::line::check;
 use service::error::AdminError;
@@ -11,6 +13,9 @@ use service::error::AdminError;
 use crate::deadline::Deadline;
 use crate::limits::COMMAND;
 use crate::session::{AdminStream, ReplyForm, ReplyText, SessionError, request};
+
+/// How long we wait before we ask again. The appliance's end has had us wait before it told that it is busy.
+const AGAIN: Duration = Duration::from_millis(50);
 
 /// Why there is no reply.
 #[derive(Debug)]
@@ -51,7 +56,8 @@ impl fmt::Display for ClientError {
 
 impl std::error::Error for ClientError {}
 
-/// Asks the appliance behind the socket at `path` for one command: any line that has one reply in the form of `mode`.
+/// Asks the appliance behind the socket at `path` for one command: any line that has one reply in the form of `mode`. With a
+/// deadline it is asked for again until then, as long as another command is under way.
 ///
 /// # Errors
 /// When there is no reply; a command that the appliance refuses is a [`ReplyText`].
@@ -62,9 +68,22 @@ pub fn ask(path: &Path, mode: ReplyForm, command: &str, deadline: Deadline) -> R
         return Err(ClientError::Usage(AdminError::usage(why)));
     }
     let stream = UnixStream::connect(path).map_err(|error| ClientError::Connect(path.to_owned(), error))?;
+    let is_patient = deadline != Deadline::NEVER;
     let deadline = deadline.or_after(COMMAND);
     let mut session = AdminStream::new(stream);
-    session.enter(mode, deadline).and_then(|()| session.command(command, deadline)).map_err(ClientError::NoAnswer)
+    session.enter(mode, deadline).map_err(ClientError::NoAnswer)?;
+    let mut busy = None;
+    loop {
+        match (session.command(command, deadline), busy) {
+            (Ok(reply), _) if is_patient && reply.is_busy(mode) && !deadline.passed() => {
+                thread::sleep(AGAIN);
+                busy = Some(reply);
+            }
+            // The time is up, and what it was busy with is known.
+            (Err(SessionError::TooLate(_)), Some(busy)) => return Ok(busy),
+            (reply, _) => return reply.map_err(ClientError::NoAnswer),
+        }
+    }
 }
 
 /// Whether a line is for [`follow`].
@@ -129,7 +148,59 @@ pub fn line<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
+    use std::io::{BufRead as _, BufReader, Write as _};
+    use std::os::unix::net::UnixListener;
+
     use service::admin::words;
+
+    use super::*;
+    use crate::session::ReplyForm;
+
+    #[test]
+    fn with_a_deadline_a_command_that_another_one_keeps_waiting_is_asked_for_again() {
+        let path = std::env::temp_dir().join(format!("untorn-client-{}", std::process::id()));
+        let listener = UnixListener::bind(&path).unwrap();
+        let replies = |mode| match mode {
+            ReplyForm::Text => ["error (busy): bench runs\n\x1e1\n", "error (failed): (busy)\n\x1e1\n"],
+            ReplyForm::Json => [
+                "{\"ok\":false,\"error\":{\"code\":\"busy\",\"message\":\"\"}}\n",
+                "{\"ok\":false,\"error\":{\"code\":\"failed\",\"message\":\"busy\"}}\n",
+            ],
+        };
+        // How many replies are busy; after how many the listener falls silent.
+        for (seconds, busy, silent, asked, code) in
+            [(None, 1, 9, 1, "busy"), (Some(60), 3, 9, 4, "failed"), (Some(1), 9, 3, 4, "busy")]
+        {
+            for mode in [ReplyForm::Text, ReplyForm::Json] {
+                let deadline = seconds.map_or(Deadline::NEVER, |seconds| Deadline::after(Duration::from_secs(seconds)));
+                std::thread::scope(|scope| {
+                    let served = scope.spawn(|| {
+                        let (stream, _) = listener.accept().unwrap();
+                        let mut commands = 0;
+                        for line in BufReader::new(&stream).lines().map(Result::unwrap) {
+                            let [again, other] = replies(mode);
+                            let reply = match line.as_str() {
+                                "mode text" => "\x1e0\n",
+                                "mode json" => "{\"ok\":true}\n",
+                                _ => {
+                                    commands += 1;
+                                    if commands <= busy { again } else { other }
+                                }
+                            };
+                            if commands <= silent {
+                                (&stream).write_all(reply.as_bytes()).unwrap();
+                            }
+                        }
+                        commands
+                    });
+                    let reply = ask(&path, mode, "check-namespace namespace0.0", deadline).unwrap();
+                    assert!(reply.exit_code == 1 && reply.text.contains(code), "{}", reply.text);
+                    assert_eq!(served.join().unwrap(), asked, "{mode:?}, {code}");
+                });
+            }
+        }
+        std::fs::remove_file(path).unwrap();
+    }
 
     #[test]
     fn what_is_followed_is_known_whichever_way_it_is_written() {

@@ -235,7 +235,7 @@ pub struct Ask {
     /// The reply as one line of JSON
     #[arg(long)]
     pub json: bool,
-    /// How long to wait for the reply, in seconds
+    /// How long to wait for the reply, in seconds, also while another command is under way
     #[arg(long, value_name = "S", value_parser = seconds)]
     pub timeout: Option<Duration>,
 }

@@ -82,6 +82,18 @@ impl ReplyText {
         Err(SessionError::Nonsense(format!("a reply without an end: {}", shortened(&whole))))
     }
 
+    /// Whether another command was under way, and nothing was done: it may be asked for again.
+    pub(crate) fn is_busy(&self, mode: ReplyForm) -> bool {
+        let code = ErrorCode::Busy.as_str();
+        match mode {
+            ReplyForm::Text => self.text.starts_with(&format!("error ({code}): ")),
+            ReplyForm::Json => {
+                let reply: serde_json::Value = serde_json::from_str(&self.text).unwrap_or_default();
+                reply["error"]["code"] == code
+            }
+        }
+    }
+
     /// Takes the next line; returns the exit code when it is the last.
     fn take(&mut self, mode: ReplyForm, line: &str) -> Result<Option<u8>, SessionError> {
         let code = exit_code_in(mode, line)?;
