@@ -8,7 +8,7 @@ use alloc::string::ToString;
 use drivers::virtio::console::{ConsolePort, PortFault};
 use drivers::virtio::registers::PciRegisters;
 use service::console::ahead::{Found, FramedRequest, ReadAhead};
-use service::link::{Asker, ByteLink, PartLink};
+use service::link::{Asker, ByteLink, LinkNumber, PartLink};
 use service::progress::{Meter, Progress, ProgressForm};
 use spin::Mutex;
 
@@ -61,9 +61,14 @@ impl ByteLink for AdminPort {
         PORT.lock().as_mut().is_some_and(|port| port.ahead.is_waiting() || port.device.is_waiting())
     }
 
-    fn begins(&mut self, asker: Asker) {
+    fn number(&self) -> LinkNumber {
+        LinkNumber(1)
+    }
+
+    fn begins(&mut self, asker: Asker, number: &str) {
         Line::AdminPort.begins();
         if let Some(port) = PORT.lock().as_mut() {
+            port.ahead.begins(number);
             (port.asker, port.form, port.meter) = (asker, None, Meter::new());
         }
     }

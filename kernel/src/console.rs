@@ -61,9 +61,10 @@ impl ByteLink for Console {
         WORK.lock().ahead.receive(&mut Wire)
     }
 
-    fn begins(&mut self, asker: Asker) {
+    fn begins(&mut self, asker: Asker, number: &str) {
         Line::Console.begins();
         let mut work = WORK.lock();
+        work.ahead.begins(number);
         (work.asker, work.form, work.meter) = (asker, None, Meter::new());
     }
 

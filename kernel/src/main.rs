@@ -13,7 +13,7 @@
 //! | [`asked_by`] | which of both the command under way came by |
 //! | [`memory`] | page tables, heap, stacks, physical ranges for drivers |
 //! | [`firmware`] | ACPI tables |
-//! | [`cpu`] | exceptions, interrupts, starting CPUs, work for all CPUs |
+//! | [`cpu`] | exceptions, interrupts, starting CPUs, work for all CPUs, coroutines |
 //! | [`devices`] | PCI: consumers' memory, virtio-pmem, CXL memory, network devices |
 //! | [`clock`], [`random`], [`power`] | time, identifiers, power off and reboot |
 //! | [`hardware`] | what bring-up found |

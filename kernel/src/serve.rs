@@ -13,12 +13,14 @@ use drivers::shared::SharedWindow;
 use kernel::events::retained::Kept;
 use kernel::events::{News, SharedJournal};
 use kernel::node::export::{self, AttendedLink, Consumer, ExportServices, Exports, Waker};
+use kernel::node::jobs::{Coroutine, CoroutineBody};
 use kernel::node::network::{NetworkDevice, Networks};
 use kernel::node::{self, BareMemory, FlushedRange, Node};
 use kernel::watchdog::Serving;
 use nvdimm::error::Place;
 use nvdimm::identity::DeviceHandle;
 use nvdimm::label::{LabelError, LabelSource, LabelStore, NoLabels};
+use service::admin::job::JobAdmin as _;
 use service::admin::{AnyAppliance, Mode};
 use service::console::ahead::{Found, FramedRequest};
 use service::console::{Activity, Session};
@@ -30,6 +32,7 @@ use spin::{Mutex, MutexGuard, Once};
 
 use crate::admin_port::{self, AdminPort};
 use crate::clock::{self, Clock};
+use crate::cpu::coroutine::{self, OnStack};
 use crate::cpu::{self, BackgroundWork, Cpus, Idle, watchdog};
 use crate::devices::CxlLabels;
 use crate::hardware::Hardware;
@@ -214,6 +217,14 @@ impl node::Machine for BareMachine {
         admin_port::progress(now_ns, progress);
     }
 
+    fn has_stack(&self) -> bool {
+        coroutine::has_stack()
+    }
+
+    fn coroutine(&self, body: CoroutineBody) -> Box<dyn Coroutine> {
+        Box::new(OnStack::new(body))
+    }
+
     fn network_devices(&self) -> Vec<NetworkDevice> {
         core::mem::take(&mut self.hardware.devices.network.lock())
     }
@@ -239,6 +250,14 @@ impl node::Machine for BareMachine {
     }
 }
 
+/// Replies to the jobs of a link that have ended.
+fn reply_to_jobs(node: &AnyAppliance, link: &mut impl ByteLink) {
+    // No line may come among the bytes of a reply.
+    let was_quiet = log::set_quiet(true);
+    service::console::reply_to_jobs(link, node);
+    log::set_quiet(was_quiet);
+}
+
 /// Carries out a request on `link` that goes beside the command under way. Returns whether that command is to end.
 fn attend_to(
     node: &AnyAppliance,
@@ -246,11 +265,13 @@ fn attend_to(
     look_ahead: impl Fn() -> Option<Found>,
     put_back: impl Fn(FramedRequest),
 ) -> bool {
+    reply_to_jobs(node, link);
     // Bounded: what is put back fills the buffer.
     loop {
         match look_ahead() {
             None => return false,
             Some(Found::End) => return true,
+            Some(Found::EndJob(number)) => node.end(link.number(), &number),
             Some(Found::Request(request)) => {
                 // No line may come among the bytes of the reply.
                 let was_quiet = log::set_quiet(true);
@@ -364,7 +385,9 @@ fn with_port(
 ) -> Activity {
     if admin_port::look() {
         *session = Session::in_mode(Mode::Json);
+        node.forget(port.number());
     }
+    reply_to_jobs(node, port);
     // What is told meanwhile is shown at the console's next turn, above what is typed there.
     let was_quiet = log::set_quiet(true);
     let on_port = session.poll(port, node);
@@ -408,7 +431,7 @@ pub(crate) fn run(mut hardware: Hardware) -> ! {
     loop {
         watchdog::turn();
         // Queues first: reading a UART register exits to the hypervisor. The UARTs are read at least every LOOK_NS.
-        let served = serve.poll(cpu::current());
+        let served = serve.poll(cpu::current()) | node.step_jobs();
         if served {
             idle.worked();
         }
@@ -424,6 +447,7 @@ pub(crate) fn run(mut hardware: Hardware) -> ! {
         }
         node.look_around();
         log::unshown(|place, what| session.log(place, what, &mut console));
+        reply_to_jobs(&node, &mut console);
         let activity = session.poll(&mut console, &mut node);
         if let Some(lines) = session.new_lines() {
             log::JOURNAL.keep_lines(&lines);
@@ -455,11 +479,15 @@ pub(crate) fn run(mut hardware: Hardware) -> ! {
             Activity::Busy => idle.worked(),
             Activity::Poweroff => {
                 log::JOURNAL.ends(Ended::Poweroff);
+                reply_to_jobs(&node, &mut console);
+                reply_to_jobs(&node, &mut port);
                 admin_port::drain();
                 power::off()
             }
             Activity::Reboot => {
                 log::JOURNAL.ends(Ended::Reboot);
+                reply_to_jobs(&node, &mut console);
+                reply_to_jobs(&node, &mut port);
                 admin_port::drain();
                 power::reboot()
             }

@@ -16,8 +16,14 @@ pub trait ByteLink {
         false
     }
 
-    /// Notes for whom a command is about to be carried out: a link that reads ahead meanwhile must know what ends it.
-    fn begins(&mut self, _asker: Asker) {}
+    /// Which link of the machine this is.
+    fn number(&self) -> LinkNumber {
+        LinkNumber::default()
+    }
+
+    /// Notes for whom a command is about to be carried out, and the number of its line (`#7 `, or nothing): a link that reads
+    /// ahead meanwhile must know what ends it.
+    fn begins(&mut self, _asker: Asker, _number: &str) {}
 
     /// Notes how progress of that command is shown; `None`: it is not. A link that knows nothing of it shows none.
     fn shows_progress(&mut self, _form: Option<ProgressForm>) {}
@@ -26,6 +32,10 @@ pub trait ByteLink {
     /// not take within it are dropped, so that a session never hangs on its link.
     fn send(&mut self, bytes: &[u8]);
 }
+
+/// One of a machine's links.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LinkNumber(pub u8);
 
 /// For whom a session carries a command out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,8 +64,12 @@ impl<L: ByteLink + ?Sized> ByteLink for &mut L {
         (**self).has_lost()
     }
 
-    fn begins(&mut self, asker: Asker) {
-        (**self).begins(asker);
+    fn number(&self) -> LinkNumber {
+        (**self).number()
+    }
+
+    fn begins(&mut self, asker: Asker, number: &str) {
+        (**self).begins(asker, number);
     }
 
     fn shows_progress(&mut self, form: Option<ProgressForm>) {

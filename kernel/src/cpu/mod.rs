@@ -5,6 +5,7 @@
 //! stops it, and a machine check.
 
 mod apic;
+pub(crate) mod coroutine;
 mod descriptors;
 mod exceptions;
 mod features;
@@ -119,6 +120,7 @@ pub(crate) fn init(space: &'static AddressSpace, madt: Option<&Madt>, features: 
     let me = apic.id();
     let counts_per_ms = apic.measure_timer();
 
+    coroutine::init(space);
     let mut others = madt.map(|madt| callable(apic, me, &madt.cpus)).unwrap_or_default();
     let room = start::room(space);
     if others.len() > room {

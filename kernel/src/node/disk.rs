@@ -6,7 +6,7 @@ use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec;
 use core::convert::Infallible;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use btt::bytes::{Sectors, SectorsMut};
 use btt::commit::Writes;
@@ -34,16 +34,26 @@ pub(super) struct BttDisk<N> {
     clock: Arc<dyn Clock>,
     /// Whether consumers' requests wait: see [`super::export::Exports::suspend`].
     suspended: AtomicBool,
-    /// Whether a command has it in hand: others that change it wait.
+    /// Whether a command has it in hand that may change it, or suspends it: others that do wait.
     in_hand: AtomicBool,
+    /// How many commands have it in hand, or look at it: it is not closed meanwhile.
+    held: AtomicU32,
 }
 
-/// A disk in the hands of a command.
-pub(super) struct InHand<'d, N>(&'d BttDisk<N>);
+/// A disk in the hands of a command (invariant 20).
+pub(super) struct InHand<N> {
+    /// The disk.
+    pub(super) disk: Arc<BttDisk<N>>,
+    /// Whether the command only looks at it.
+    looks: bool,
+}
 
-impl<N> Drop for InHand<'_, N> {
+impl<N> Drop for InHand<N> {
     fn drop(&mut self) {
-        self.0.in_hand.store(false, Ordering::Relaxed);
+        self.disk.held.fetch_sub(1, Ordering::Relaxed);
+        if !self.looks {
+            self.disk.in_hand.store(false, Ordering::Relaxed);
+        }
     }
 }
 
@@ -51,7 +61,8 @@ impl<N: Medium> BttDisk<N> {
     /// Makes the disk of that name, on a machine with `cpus` CPUs and this clock.
     pub(super) fn new(name: String, btt: Btt<N>, cpus: u32, clock: Arc<dyn Clock>) -> Self {
         let counters = (0..cpus.max(1)).map(|_| OfCpu::new()).collect();
-        Self { name, btt, counters, clock, suspended: AtomicBool::new(false), in_hand: AtomicBool::new(false) }
+        let (suspended, in_hand, held) = (AtomicBool::new(false), AtomicBool::new(false), AtomicU32::new(0));
+        Self { name, btt, counters, clock, suspended, in_hand, held }
     }
 
     /// Returns whether consumers' requests wait.
@@ -64,18 +75,31 @@ impl<N: Medium> BttDisk<N> {
         self.suspended.store(suspended, Ordering::Release);
     }
 
-    /// Returns whether a command has it in hand.
+    /// Returns whether a command has it in hand that may change it.
     pub(super) fn is_in_hand(&self) -> bool {
         self.in_hand.load(Ordering::Relaxed)
     }
 
-    /// Takes it in hand for a command. Commands are carried out on CPU 0, and those beside another one only on other disks.
+    /// Returns how many commands have it in hand, or look at it.
+    pub(super) fn held(&self) -> usize {
+        self.held.load(Ordering::Relaxed) as usize
+    }
+
+    /// Takes it in hand for a command that may change it or suspends it. Commands are carried out on CPU 0, and those beside
+    /// another one only on other disks.
     ///
     /// # Panics
     /// A command has it in hand.
-    pub(super) fn take_in_hand(&self) -> InHand<'_, N> {
+    pub(super) fn take_in_hand(self: &Arc<Self>) -> InHand<N> {
         assert!(!self.in_hand.swap(true, Ordering::Relaxed), "{}: one command at a time", self.name);
-        InHand(self)
+        self.held.fetch_add(1, Ordering::Relaxed);
+        InHand { disk: Arc::clone(self), looks: false }
+    }
+
+    /// Keeps it open for a command that only looks at it.
+    pub(super) fn hold(self: &Arc<Self>) -> InHand<N> {
+        self.held.fetch_add(1, Ordering::Relaxed);
+        InHand { disk: Arc::clone(self), looks: true }
     }
 
     /// Returns the bytes of an external sector.

@@ -17,6 +17,7 @@ use service::events::LastBoot;
 use service::progress::Progress;
 
 use super::export::ExportServices;
+use super::jobs::{Coroutine, CoroutineBody};
 use super::network::NetworkDevice;
 use crate::events::{News, SharedJournal};
 
@@ -43,7 +44,7 @@ pub struct FlushedRange {
 }
 
 /// A machine that has been brought up.
-pub trait Machine: Sync + 'static {
+pub trait Machine: Send + Sync + 'static {
     /// The type of its map of physical memory.
     type Map: PhysMap;
 
@@ -104,6 +105,17 @@ pub trait Machine: Sync + 'static {
 
     /// Shows who waits for a long command how far it is. Called on CPU 0 between two steps.
     fn progress(&self, _progress: &Progress<'_>) {}
+
+    /// Returns whether there is a stack for another coroutine.
+    fn has_stack(&self) -> bool {
+        false
+    }
+
+    /// Returns a coroutine, which CPU 0 resumes. The caller has seen that there is a stack for it, and goes on with it to its
+    /// end.
+    fn coroutine(&self, _body: CoroutineBody) -> Box<dyn Coroutine> {
+        unreachable!("there is no stack");
+    }
 
     /// Returns the network devices that were set up, in their order. The node calls it once.
     fn network_devices(&self) -> Vec<NetworkDevice> {

@@ -15,6 +15,7 @@
 //! | [`config`] | config |
 //! | `events` | events; looks around for what has happened |
 //! | `upkeep` | stats, trace, poweroff, reboot |
+//! | [`jobs`] | none: long commands that go on beside each other |
 //!
 //! Below them:
 //!
@@ -37,6 +38,7 @@ mod disk;
 mod events;
 pub mod export;
 mod inventory;
+pub mod jobs;
 mod machine;
 mod metrics;
 mod namespaces;
@@ -66,6 +68,7 @@ use drivers::pmem::{Access, PmemRegion};
 use nvdimm::Inventory;
 use nvdimm::namespace::Namespace;
 use nvdimm::region::{self, BareRange, PersistenceDomain, Region};
+use service::admin::job::Pauses;
 use service::error::AdminError;
 use service::events::{Kind, Severity};
 use service::progress::Progress;
@@ -76,6 +79,7 @@ use config::Config;
 use disk::BttDisk;
 use events::Known;
 use export::Exports;
+use jobs::Jobs;
 pub use machine::{BareMemory, FlushedRange, Machine};
 use metrics::Metrics;
 use network::Networks;
@@ -83,7 +87,7 @@ use nvme::Nvme;
 
 /// Everything that was found, and the disks that are open.
 pub struct Node<M: Machine> {
-    machine: M,
+    machine: Arc<M>,
     journal: SharedJournal,
     /// What was known when it was looked around last.
     known: Known,
@@ -107,6 +111,7 @@ pub struct Node<M: Machine> {
     changes_namespaces: bool,
     /// Whether what is carried out at this moment goes beside a command. CPU 0's alone.
     is_beside: AtomicBool,
+    jobs: Jobs,
 }
 
 /// A region, mapped.
@@ -173,6 +178,7 @@ impl<M: Machine> Node<M> {
     /// Finds and opens all namespaces that firmware and devices describe. What cannot be used is logged and left out
     /// (invariant 16).
     pub fn assemble(machine: M) -> Self {
+        let machine = Arc::new(machine);
         let bare = machine.bare_memory();
         let ranges: Vec<Option<BareRange>> = bare.iter().map(range_of).collect();
         let mut labels = machine.labels();
@@ -190,7 +196,7 @@ impl<M: Machine> Node<M> {
             let severity = if finding.refuses() { Severity::Warning } else { Severity::Info };
             tell(severity, Kind::Machine, &"nvdimm", format_args!("{finding}"));
         }
-        let persist = fastest(&machine);
+        let persist = fastest(&*machine);
         let number = || {
             let [a, b, c, d, e, f, g, h, ..] = machine.random();
             u64::from_le_bytes([a, b, c, d, e, f, g, h])
@@ -225,6 +231,7 @@ impl<M: Machine> Node<M> {
             watchdog: None,
             changes_namespaces: false,
             is_beside: AtomicBool::new(false),
+            jobs: Jobs::default(),
         };
         node.regions = node.found.regions.iter().map(|region| node.slot(region)).collect();
         let namespaces = node.found.namespaces.clone();
@@ -375,8 +382,8 @@ impl<M: Machine> Node<M> {
         &mut self.regions[place.region].namespaces[place.namespace]
     }
 
-    /// Attends to consumers, their bridge, who waits for a page and who asks at the console, between two steps of a long command
-    /// on CPU 0. Returns whether the command is to end. The caller holds no lane of a disk, unless it has suspended the disk
+    /// Attends to consumers, their bridge, jobs, who waits for a page and who asks at the console, between two steps of a long
+    /// command on CPU 0. Returns whether the command is to end. The caller holds no lane of a disk, unless it has suspended the disk
     /// ([`Exports::suspend`]), and no labels. In a request that is carried out beside the command nothing is asked for.
     fn attend(&self) -> ControlFlow<()> {
         self.exports.attend(M::this_cpu());
@@ -384,6 +391,7 @@ impl<M: Machine> Node<M> {
         if self.is_beside.swap(true, Ordering::Relaxed) {
             return ControlFlow::Continue(());
         }
+        self.jobs.step();
         let ends = self.machine.attend(self);
         self.is_beside.store(false, Ordering::Relaxed);
         if ends { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
@@ -391,15 +399,44 @@ impl<M: Machine> Node<M> {
 
     /// Tells how far a long command is, and attends to others, as [`Node::attend`].
     fn goes_on(&self, what: core::fmt::Arguments<'_>, done: u64, total: u64, unit: &'static str) -> ControlFlow<()> {
-        if !self.is_beside.load(Ordering::Relaxed) {
-            self.machine.progress(&Progress { what: &what, done, total, unit });
+        self.pause(&Progress { what: &what, done, total, unit })
+    }
+
+    /// Lets each job make a step, between two commands. Returns whether one is under way.
+    pub fn step_jobs(&self) -> bool {
+        self.jobs.step()
+    }
+
+    /// Attends to others while `is_busy`.
+    ///
+    /// # Errors
+    /// Interrupted: the command is to end.
+    fn wait_while(
+        &self,
+        disk: &BttDisk<AnyMedium>,
+        is_busy: impl Fn(&BttDisk<AnyMedium>) -> bool,
+    ) -> Result<(), AdminError> {
+        while is_busy(disk) {
+            if self.attend().is_break() {
+                let why = format!("{}: another command has it in hand: nothing was done", disk.name);
+                return Err(AdminError::interrupted(why));
+            }
         }
-        self.attend()
+        Ok(())
     }
 
     /// Returns the machine below.
-    pub const fn machine(&self) -> &M {
+    pub fn machine(&self) -> &M {
         &self.machine
+    }
+}
+
+impl<M: Machine> Pauses for Node<M> {
+    fn pause(&self, at: &Progress<'_>) -> ControlFlow<()> {
+        if !self.is_beside.load(Ordering::Relaxed) {
+            self.machine.progress(at);
+        }
+        self.attend()
     }
 }
 

@@ -39,6 +39,7 @@ impl<M: Machine> MachineAdmin for Node<M> {
     }
 
     fn quiesce(&mut self) -> Result<(), AdminError> {
+        self.jobs.end_all();
         let mut result = Ok(());
         for disk in self.disks() {
             if let Err(why) = disk.btt.drain() {

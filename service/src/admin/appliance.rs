@@ -8,6 +8,7 @@ use super::commands::machine::MachineAdmin;
 use super::commands::namespaces::NamespaceAdmin;
 use super::commands::network::NetworkAdmin;
 use super::commands::sectors::SectorAdmin;
+use super::job::JobAdmin;
 
 /// The machine as the admin commands need it: all facets.
 ///
@@ -18,7 +19,15 @@ use super::commands::sectors::SectorAdmin;
 /// [`ErrorCode::NotFound`](crate::error::ErrorCode::NotFound) with a message that names what there is, or where to look
 /// (`no block device "pmem9s": see list`).
 pub trait Appliance:
-    InventoryAdmin + NamespaceAdmin + SectorAdmin + ExportAdmin + NetworkAdmin + ConfigAdmin + EventAdmin + MachineAdmin
+    InventoryAdmin
+    + NamespaceAdmin
+    + SectorAdmin
+    + ExportAdmin
+    + NetworkAdmin
+    + ConfigAdmin
+    + EventAdmin
+    + MachineAdmin
+    + JobAdmin
 {
 }
 
@@ -31,6 +40,7 @@ impl<T> Appliance for T where
         + ConfigAdmin
         + EventAdmin
         + MachineAdmin
+        + JobAdmin
 {
 }
 

@@ -53,6 +53,13 @@ impl LineBuffer {
         self.bytes.is_empty()
     }
 
+    /// The number of the line, with its mark and its blank, if that is all of the line so far.
+    #[must_use]
+    pub fn number(&self) -> Option<&str> {
+        let is_all = !self.bytes.is_empty() && number_bytes(&self.bytes) == self.bytes.len();
+        str::from_utf8(&self.bytes).ok().filter(|_| is_all)
+    }
+
     /// Drops the bytes of the line so far.
     pub fn clear(&mut self) {
         *self = Self::default();

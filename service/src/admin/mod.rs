@@ -8,6 +8,7 @@
 //! | [`line`](mod@line), [`words`], `parse` | a program's bytes to lines, a line to words, words to a request |
 //! | [`grammar`], [`values`] | the words and options of a command, the values in them |
 //! | [`request`] | a command, and what it makes of its arguments |
+//! | [`job`] | long commands that go on beside each other |
 //! | [`reply`] | replies, and how each mode writes them |
 //! | [`list`], [`filter`] | the inventory in ndctl's JSON, and by name |
 //! | [`object`] | requests with an id, and as JSON objects |
@@ -23,6 +24,7 @@ pub mod filter;
 pub mod grammar;
 mod help;
 mod hexdump;
+pub mod job;
 pub mod line;
 pub mod list;
 pub mod object;

@@ -66,7 +66,7 @@ pub enum Outcome {
 }
 
 /// The reply to a command that was carried out.
-pub trait Reply: fmt::Debug {
+pub trait Reply: fmt::Debug + Send {
     /// Writes its lines for a person, each with its end.
     ///
     /// # Errors

@@ -6,6 +6,7 @@ use alloc::boxed::Box;
 use core::fmt;
 
 use super::grammar::{Arguments, CommandSpec};
+use super::job::Job;
 use super::reply::{Mode, Outcome};
 use crate::error::AdminError;
 use crate::events::{Ended, Filter};
@@ -38,6 +39,11 @@ pub trait Request<P: ?Sized>: fmt::Debug {
 
     /// Returns it as one step of work on a block device, if it is no more.
     fn as_step(&self) -> Option<&dyn Step<P>> {
+        None
+    }
+
+    /// Returns it as one that may be long, and be a job.
+    fn as_job(&self) -> Option<&dyn Job<P>> {
         None
     }
 

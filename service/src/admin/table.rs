@@ -7,6 +7,7 @@ use super::appliance::AnyAppliance;
 use super::commands::session::Manual;
 use super::commands::{config, events, exports, inventory, machine, namespaces, network, sectors, session};
 use super::grammar::{Arguments, CommandSpec};
+use super::job::JobWork;
 use super::reply::{Mode, Outcome};
 use super::request::Request;
 use crate::error::AdminError;
@@ -50,6 +51,14 @@ macro_rules! families {
             pub fn steps_on(&self) -> Option<&str> {
                 match self {
                     $(Self::$family(request) => request.as_step().map(|it| it.device()),)*
+                }
+            }
+
+            /// Whether it may be a job, and if so, of which block device or namespace ([`Job`](super::job::Job)).
+            #[must_use]
+            pub fn job_on(&self) -> Option<Option<&str>> {
+                match self {
+                    $(Self::$family(request) => request.as_job().map(|it| it.device()),)*
                 }
             }
 
@@ -120,30 +129,45 @@ impl AnyRequest {
     }
 
     /// Carries it out beside a command that is under way, if it only looks, or if `may_change` and it is one step on a device
-    /// that the command does not have in hand.
-    ///
-    /// # Errors
-    /// As [`Request::execute`].
+    /// that no command has in hand; likewise makes a job of it, if there `is_room`.
     #[must_use]
-    pub fn beside(&self, may_change: bool, appliance: &AnyAppliance) -> Option<Result<Outcome, AdminError>> {
+    pub fn beside(&self, may_change: bool, is_room: bool, appliance: &AnyAppliance) -> Beside {
         match self {
-            Self::Session(request) => beside(&**request, may_change, &Manual(specs().collect())),
-            Self::Inventory(request) => beside(&**request, may_change, appliance),
-            Self::Namespaces(request) => beside(&**request, may_change, appliance),
-            Self::Sectors(request) => beside(&**request, may_change, appliance),
-            Self::Exports(request) => beside(&**request, may_change, appliance),
-            Self::Network(request) => beside(&**request, may_change, appliance),
-            Self::Config(request) => beside(&**request, may_change, appliance),
-            Self::Events(request) => beside(&**request, may_change, appliance),
-            Self::Machine(request) => beside(&**request, may_change, appliance),
+            Self::Session(request) => beside(&**request, may_change, is_room, &Manual(specs().collect())),
+            Self::Inventory(request) => beside(&**request, may_change, is_room, appliance),
+            Self::Namespaces(request) => beside(&**request, may_change, is_room, appliance),
+            Self::Sectors(request) => beside(&**request, may_change, is_room, appliance),
+            Self::Exports(request) => beside(&**request, may_change, is_room, appliance),
+            Self::Network(request) => beside(&**request, may_change, is_room, appliance),
+            Self::Config(request) => beside(&**request, may_change, is_room, appliance),
+            Self::Events(request) => beside(&**request, may_change, is_room, appliance),
+            Self::Machine(request) => beside(&**request, may_change, is_room, appliance),
         }
     }
 }
 
+/// What became of a request beside others.
+pub enum Beside {
+    /// It is carried out; or it cannot be, and this is why.
+    Done(Result<Outcome, AdminError>),
+    /// It is to be a job, with this work.
+    Job(JobWork<Outcome>),
+    /// It waits for its turn.
+    Waits,
+}
+
 /// As [`AnyRequest::beside`].
-fn beside<P: ?Sized>(request: &dyn Request<P>, may_change: bool, part: &P) -> Option<Result<Outcome, AdminError>> {
+fn beside<P: ?Sized>(request: &dyn Request<P>, may_change: bool, is_room: bool, part: &P) -> Beside {
     if let Some(look) = request.as_look() {
-        return Some(look.look(part));
+        return Beside::Done(look.look(part));
     }
-    request.as_step().filter(|_| may_change)?.step(part)
+    let done = request.as_step().filter(|_| may_change).and_then(|step| step.step(part));
+    if let Some(outcome) = done {
+        return Beside::Done(outcome);
+    }
+    match request.as_job().filter(|_| may_change && is_room).and_then(|job| job.begin(part)) {
+        Some(Ok(work)) => Beside::Job(work),
+        Some(Err(why)) => Beside::Done(Err(why)),
+        None => Beside::Waits,
+    }
 }

@@ -6,15 +6,18 @@
 //! | a person | ^C; what was typed before it is dropped, as by a terminal |
 //! | a program in a mode of its own | ^C, likewise |
 //! | a program beside a person | CAN (0x18), or the person's ^C: whoever is at the console can end what keeps it |
+//! | a program beside a person, with a number | also CAN after its number, as in a request that is not at its end; so a job ends |
 //! | another link | nothing on this one; but what keeps the console is ended there by ^C, for whichever link it is |
 //!
 //! At most 256 KiB are kept. What comes after that waits on the link, also what would end the command.
 
 use alloc::collections::VecDeque;
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::{BESIDE_START, BESIDE_START_TEXT, CANCEL, CANCEL_BESIDE};
 use crate::admin::Mode;
+use crate::admin::line::number_bytes;
 use crate::link::{Asker, ByteLink};
 
 /// The most bytes that are kept: some pasted pages, or a few of the longest requests.
@@ -58,6 +61,8 @@ impl FramedRequest {
 pub enum Found {
     /// The command that is carried out is to end.
     End,
+    /// The job of this number, with its mark and its blank, is to end.
+    EndJob(String),
     /// A program asks for something. One that has to wait is given back by [`ReadAhead::put_back`].
     Request(FramedRequest),
 }
@@ -71,13 +76,21 @@ pub struct ReadAhead {
     typed: VecDeque<u8>,
     /// An ESC that may begin a request, or a request that is not at its end.
     begun: VecDeque<u8>,
+    /// The number of the line whose command is carried out, or nothing.
+    number: String,
 }
 
 impl ReadAhead {
     /// Nothing is read ahead.
     #[must_use]
     pub const fn new() -> Self {
-        Self { requests: VecDeque::new(), typed: VecDeque::new(), begun: VecDeque::new() }
+        Self { requests: VecDeque::new(), typed: VecDeque::new(), begun: VecDeque::new(), number: String::new() }
+    }
+
+    /// A command is about to be carried out whose line has this number (`#7 `, or nothing).
+    pub fn begins(&mut self, number: &str) {
+        self.number.clear();
+        self.number.push_str(number);
     }
 
     /// Returns the session's next byte.
@@ -126,7 +139,15 @@ impl ReadAhead {
                 self.typed.append(&mut self.begun);
                 return self.take(byte, asker);
             }
-            (_, CANCEL | CANCEL_BESIDE) => self.begun.clear(),
+            (_, CANCEL | CANCEL_BESIDE) => {
+                let bytes: Vec<u8> = core::mem::take(&mut self.begun).into();
+                let number = &bytes[BESIDE_START.len()..];
+                if !number.is_empty() && number_bytes(number) == number.len() {
+                    let is_it = asker == Asker::ProgramBeside && number == self.number.as_bytes();
+                    let number = number.iter().map(|byte| char::from(*byte)).collect();
+                    return Some(if is_it { Found::End } else { Found::EndJob(number) });
+                }
+            }
             (_, ESC) => {
                 // Another one: a person's key may have begun this.
                 self.begun.clear();
@@ -146,7 +167,6 @@ impl ReadAhead {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alloc::string::String;
 
     struct Line(VecDeque<u8>);
 
@@ -222,6 +242,26 @@ mod tests {
             assert_eq!(ahead.look(&mut line, Asker::Person), None);
             assert_eq!(rest(&mut ahead, &mut line), "list");
         }
+    }
+
+    #[test]
+    fn a_number_that_is_taken_back_ends_the_job_that_has_it() {
+        let (mut ahead, mut line) =
+            (ReadAhead::new(), line(b"li\x1b_#7 \x18s\x1b^#12 \x03t\x1b_#7\x18\x1b_#8 x\x18\x1b_#9 "));
+        for number in ["#7 ", "#12 "] {
+            assert_eq!(ahead.look(&mut line, Asker::Person), Some(Found::EndJob(number.into())));
+        }
+        assert_eq!(ahead.look(&mut line, Asker::Person), None);
+        line.0.extend(b"status\n");
+        assert_eq!(rest(&mut ahead, &mut line), "list\x1b_#9 status\n");
+        // A command that is none ends by its number, too, and by no other's.
+        ahead.begins("#3 ");
+        line.0.extend(b"\x1b_#7 \x18\x1b_#3 \x18");
+        assert_eq!(ahead.look(&mut line, Asker::ProgramBeside), Some(Found::EndJob("#7 ".into())));
+        assert_eq!(ahead.look(&mut line, Asker::ProgramBeside), Some(Found::End));
+        ahead.begins("");
+        line.0.extend(b"\x1b_#3 \x18");
+        assert_eq!(ahead.look(&mut line, Asker::ProgramBeside), Some(Found::EndJob("#3 ".into())));
     }
 
     #[test]

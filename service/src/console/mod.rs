@@ -49,8 +49,17 @@
 //! ^C ends a long command between two steps ([`ahead`]), and CAN one of a program beside a person; its reply says how far it
 //! came. Some requests beside a person are carried out meanwhile, and replied to before it ([`beside`]): those that only look
 //! (`status`, `list`, `health`, …), and those that are one step (`write` and the like, of at most 32 sectors or with their
-//! data in the line) on a block device that the command does not have in hand, unless another request that waits came before.
-//! All else waits for its end.
+//! data in the line) on a block device that no command has in hand, unless another request that waits came before.
+//! All else waits for its end, but jobs.
+//!
+//! # Jobs
+//! Long requests beside a person that change nothing but sectors go on beside each other, and beside any other command: a
+//! check that does not repair, `errors`, and `read`, `write --fill`, `trim`, `inject-error`, `clear-errors` of more than a step.
+//! Each is replied to when it is done, whichever came first; so each needs a number. At most [`JOBS_MAX`] go on at once, none
+//! of two on one device. ESC `_`, the number with its blank, CAN ends the one of that number. `poweroff` and `reboot` end
+//! them all. What a job has in hand is neither closed nor changed by another command, which waits for the job's end.
+//!
+//! [`JOBS_MAX`]: crate::admin::job::JOBS_MAX
 //!
 //! # While events are followed
 //! `events --follow` is no long command: the session sends events between two looks at its link. Any byte ends it, but those of
@@ -61,6 +70,7 @@ mod complete;
 mod editor;
 mod follow;
 mod history;
+mod jobs;
 mod keys;
 mod output;
 mod pager;
@@ -82,12 +92,13 @@ use crate::config::keys::{CONSOLE_COLOR, CONSOLE_PAGER};
 use crate::error::{AdminError, ErrorCode};
 use crate::link::{Asker, ByteLink};
 use crate::progress::ProgressForm;
-use ahead::FramedRequest;
 use complete::{Completion, complete, in_rows};
 pub use editor::PROMPT;
 use editor::{Editor, Entered};
 pub use follow::FOLLOWING;
 use follow::Follow;
+use jobs::begun;
+pub use jobs::{beside, reply_to_jobs};
 use keys::{Key, Keys};
 use output::{Collected, Output, fitted};
 pub use pager::MORE;
@@ -334,16 +345,16 @@ impl Session {
         }
         if of_program && by_return {
             return match byte {
-                b'\r' => self.take_of_program(b'\n', link),
+                b'\r' => self.take_of_program(b'\n', link, appliance),
                 CANCEL => {
                     self.line.clear();
                     None
                 }
-                byte => self.take_of_program(byte, link),
+                byte => self.take_of_program(byte, link, appliance),
             };
         }
         if of_program {
-            return self.take_of_program(byte, link);
+            return self.take_of_program(byte, link, appliance);
         }
         if byte == CANCEL_BESIDE {
             // It was meant for a command that has ended meanwhile.
@@ -377,9 +388,17 @@ impl Session {
         self.beside_line.clear();
     }
 
-    fn take_of_program<L: ByteLink + ?Sized>(&mut self, byte: u8, link: &mut L) -> Option<Result<String, AdminError>> {
+    fn take_of_program<L: ByteLink + ?Sized>(
+        &mut self,
+        byte: u8,
+        link: &mut L,
+        appliance: &AnyAppliance,
+    ) -> Option<Result<String, AdminError>> {
         if self.beside.is_some() {
             if [CANCEL, CANCEL_BESIDE].contains(&byte) {
+                if let Some(number) = self.beside_line.number() {
+                    appliance.end(link.number(), number);
+                }
                 self.take_back_beside();
                 return None;
             }
@@ -412,7 +431,11 @@ impl Session {
         appliance: &mut AnyAppliance,
     ) -> Activity {
         if let Some(mode) = self.beside.take() {
-            link.begins(Asker::ProgramBeside);
+            if request.as_ref().is_ok_and(|line| begun(mode, line, link.number(), appliance)) {
+                return Activity::Busy;
+            }
+            let number = request.as_ref().map_or("", |line| &line[..number_bytes(line.as_bytes())]);
+            link.begins(Asker::ProgramBeside, number);
             link.shows_progress(None);
             return reply_beside(mode, request, link, |line, request| {
                 carry_out(line, request, Asker::ProgramBeside, appliance)
@@ -442,7 +465,7 @@ impl Session {
         // A person who waits in a mode for programs: its lines end with LF alone, and the next begins below their end.
         let by_hand = self.by_return && self.mode != Mode::Console;
         let asker = if self.mode == Mode::Console { Asker::Person } else { Asker::Program };
-        link.begins(asker);
+        link.begins(asker, "");
         link.shows_progress(match self.mode {
             Mode::Console => Some(ProgressForm::Row { columns: self.editor.row_columns() }),
             Mode::Text => self.progress.then_some(ProgressForm::Lines),
@@ -610,32 +633,23 @@ fn reply_beside<L: ByteLink + ?Sized>(
         Some(_) => Err(AdminError::usage("a request beside a person's console has its own form: no mode here")),
         None => execute(line, request),
     });
-    link.send(BESIDE_START);
-    link.send(number.as_bytes());
-    // A link takes all that is written.
-    let _ = send(mode, id.as_ref(), &outcome, link);
-    link.send(BESIDE_END);
+    send_beside(mode, number, id.as_ref(), &outcome, link);
     ends(&outcome)
 }
 
-/// Carries out a request that came while a command is carried out, and replies to it, if it only looks, or is one step on a
-/// block device that the command does not have in hand. Of two on a link that change something none passes the other.
-///
-/// # Errors
-/// The request itself, if it does more, or if there is something wrong with it: it waits for the session.
-pub fn beside<L: ByteLink + ?Sized>(
-    request: FramedRequest,
+/// Sends the reply to a request beside a person, which begins with the number of its line.
+fn send_beside<L: ByteLink + ?Sized>(
+    mode: Mode,
+    number: &str,
+    id: Option<&RequestId>,
+    outcome: &Result<Outcome, AdminError>,
     link: &mut L,
-    appliance: &AnyAppliance,
-) -> Result<(), FramedRequest> {
-    let text = words::text(request.line().trim_ascii_end());
-    let Ok(line) = text.map(String::from) else { return Err(request) };
-    let command = &line[number_bytes(line.as_bytes())..];
-    let Ok(parsed) = parse_with_id(command).1 else { return Err(request) };
-    let Some(outcome) = parsed.beside(request.is_first(), appliance) else { return Err(request) };
-    note(as_change(command, &parsed), Asker::ProgramBeside, &outcome, appliance);
-    let _ = reply_beside(request.mode(), Ok(line), link, |_, _| outcome);
-    Ok(())
+) {
+    link.send(BESIDE_START);
+    link.send(number.as_bytes());
+    // A link takes all that is written.
+    let _ = send(mode, id, outcome, link);
+    link.send(BESIDE_END);
 }
 
 /// Whether a key of the configuration is `on`.

@@ -8,6 +8,8 @@ use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
+use core::fmt;
+use core::ops::ControlFlow;
 
 use uuid::uuid;
 
@@ -26,8 +28,10 @@ use crate::admin::commands::namespaces::labels::{InitLabels, LabelArea};
 use crate::admin::commands::network::{Duplicate, Interface, Link, NetworkAdmin, Traffic};
 use crate::admin::commands::sectors::bench::{Bench, BenchRequest, Verify};
 use crate::admin::commands::sectors::errors::{Errors, SectorErrors};
-use crate::admin::commands::sectors::{BlockDevice, SectorAdmin, no_such_device};
+use crate::admin::commands::sectors::{BlockDevice, JobDevice, SectorAdmin, no_such_device};
 use crate::admin::fields::{FieldValue, Fields};
+use crate::admin::job::{JobAdmin, JobWork, Pauses, Ticket};
+use crate::admin::reply::Outcome;
 use crate::config::hosts::SecretTexts;
 use crate::config::{Key, Layers};
 use crate::error::AdminError;
@@ -36,8 +40,9 @@ use crate::inventory::{
     Btt, BttState, Bus, Dimm, DimmFlags, Inventory, Mapping, Namespace, PersistenceDomain, Region, RegionType,
 };
 use crate::lba::Lba;
-use crate::link::Asker;
+use crate::link::{Asker, LinkNumber};
 use crate::pattern::{Tag, fill, verify};
+use crate::progress::Progress;
 use crate::stats::{
     ConsumerStats, Counter, DeviceStats, MachineStats, NamespaceStats, NetworkStats, NvmeExportStats, NvmeStats, OfCpu,
     QueueStats, Stats,
@@ -84,6 +89,22 @@ pub struct FakeAppliance {
     pub events: RefCell<Vec<Event>>,
     /// Those of the boot before.
     pub last_boot: Option<LastBoot>,
+    /// The jobs that were begun.
+    pub jobs: Jobs,
+    /// How many jobs there is room for.
+    pub room_for_jobs: usize,
+    /// Whether jobs end.
+    pub jobs_end: bool,
+}
+
+/// Jobs, in the order in which they were begun.
+#[derive(Default)]
+pub struct Jobs(RefCell<Vec<(Ticket, JobWork<Outcome>)>>);
+
+impl fmt::Debug for Jobs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.borrow().iter().map(|(ticket, _)| ticket)).finish()
+    }
 }
 
 impl Default for FakeAppliance {
@@ -108,6 +129,9 @@ impl Default for FakeAppliance {
             layers: Layers::default(),
             events: RefCell::default(),
             last_boot: None,
+            jobs: Jobs::default(),
+            room_for_jobs: 0,
+            jobs_end: true,
         }
     }
 }
@@ -313,6 +337,50 @@ impl NamespaceAdmin for FakeAppliance {
     fn check_namespace(&mut self, request: &CheckNamespace) -> Result<Check, AdminError> {
         Ok(Check { dev: request.namespace.clone(), arenas: 1, findings: self.findings.clone() })
     }
+
+    fn check_for_job(&self, request: &CheckNamespace) -> Option<Result<JobWork<Check>, AdminError>> {
+        let check = Check { dev: request.namespace.clone(), arenas: 1, findings: self.findings.clone() };
+        (!self.in_hand).then(|| -> Result<JobWork<Check>, AdminError> { Ok(Box::new(move |_| Ok(check))) })
+    }
+}
+
+impl JobAdmin for FakeAppliance {
+    fn has_room(&self) -> bool {
+        self.jobs.0.borrow().len() < self.room_for_jobs
+    }
+
+    fn begin(&self, ticket: Ticket, work: JobWork<Outcome>) {
+        self.jobs.0.borrow_mut().push((ticket, work));
+    }
+
+    fn ended(&self, link: LinkNumber) -> Option<(Ticket, Result<Outcome, AdminError>)> {
+        let mut jobs = self.jobs.0.borrow_mut();
+        let place = jobs.iter().position(|(ticket, _)| ticket.link == link).filter(|_| self.jobs_end)?;
+        let (ticket, work) = jobs.remove(place);
+        let outcome = work(&NoPause);
+        Some((ticket, outcome))
+    }
+
+    fn end(&self, link: LinkNumber, number: &str) {
+        let is_it = |ticket: &Ticket| ticket.link == link && ticket.number == number;
+        for (_, work) in self.jobs.0.borrow_mut().iter_mut().filter(|(ticket, _)| is_it(ticket)) {
+            *work = Box::new(|_| Err(AdminError::interrupted("ended")));
+        }
+    }
+
+    fn forget(&self, link: LinkNumber) {
+        self.jobs.0.borrow_mut().retain(|(ticket, _)| ticket.link != link);
+    }
+}
+
+/// Commands that nobody ends.
+#[derive(Debug)]
+struct NoPause;
+
+impl Pauses for NoPause {
+    fn pause(&self, _: &Progress<'_>) -> ControlFlow<()> {
+        ControlFlow::Continue(())
+    }
 }
 
 impl SectorAdmin for FakeAppliance {
@@ -325,15 +393,22 @@ impl SectorAdmin for FakeAppliance {
         dev != "pmem0s" || !self.in_hand
     }
 
-    fn errors(&self, dev: Option<&str>) -> Result<Errors, AdminError> {
+    fn device_for_job(&self, _: &str) -> Option<Result<Box<dyn JobDevice>, AdminError>> {
+        None
+    }
+
+    fn errors(&self, dev: Option<&str>) -> Result<JobWork<Errors>, AdminError> {
         if let Some(dev) = dev {
             self.device(dev)?;
         }
-        if self.interrupts {
-            return Err(AdminError::interrupted("pmem0s: ended before all of its map was read"));
-        }
         let bad = |lba| SectorErrors { dev: "pmem0s".into(), lba: Lba(lba), count: 1 };
-        Ok(Errors { errors: self.bad_lba.get().map(bad).into_iter().collect(), ..Errors::default() })
+        let found = Errors { errors: self.bad_lba.get().map(bad).into_iter().collect(), ..Errors::default() };
+        let ended = self.interrupts.then(|| AdminError::interrupted("pmem0s: ended before all of its map was read"));
+        Ok(Box::new(move |_| ended.map_or(Ok(found), Err)))
+    }
+
+    fn pauses(&self) -> &dyn Pauses {
+        &NoPause
     }
 }
 

@@ -7,9 +7,11 @@
 //! | [`nfit`] | firmware's tables, written structure by structure |
 //! | [`line`](mod@line), [`exports`] | the other ends of serial lines; consumers |
 //! | [`machine`] | the machine, made of these |
+//! | `coroutine` | coroutines, as threads |
 //! | [`booted`] | a node on it, and commands as a person types them |
 
 pub mod booted;
+mod coroutine;
 pub mod exports;
 pub mod failing;
 pub mod labels;

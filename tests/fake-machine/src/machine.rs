@@ -11,6 +11,7 @@ use btt::CpuIndex;
 use kernel::events::retained::{RETAINED_BYTES, RetainedMemory};
 use kernel::events::{Journal, News, SharedJournal};
 use kernel::node::export::ExportServices;
+use kernel::node::jobs::{Coroutine, CoroutineBody};
 use kernel::node::network::NetworkDevice;
 use kernel::node::{BareMemory, Machine};
 use nvdimm::label::LabelStore;
@@ -18,9 +19,10 @@ use service::admin::AnyAppliance;
 use service::console;
 use service::console::ahead::{Found, ReadAhead};
 use service::events::LastBoot;
-use service::link::Asker;
+use service::link::{Asker, ByteLink as _};
 use service::progress::Progress;
 
+use crate::coroutine::OnThread;
 use crate::labels::{Areas, LabelArea};
 use crate::line::Wire;
 use crate::memory::{Map, Memory};
@@ -171,10 +173,12 @@ impl Machine for FakeMachine {
     fn attend(&self, node: &AnyAppliance) -> bool {
         let Some(Console { wire, ahead, asker, .. }) = self.console.as_deref() else { return false };
         let (mut wire, mut ahead) = (wire.clone(), ahead.lock().expect("no panic"));
+        console::reply_to_jobs(&mut wire, node);
         loop {
             match ahead.look(&mut wire, *asker) {
                 None => return false,
                 Some(Found::End) => return true,
+                Some(Found::EndJob(number)) => node.end(wire.number(), &number),
                 Some(Found::Request(request)) => {
                     if let Err(request) = console::beside(request, &mut wire, node) {
                         ahead.put_back(request);
@@ -187,6 +191,12 @@ impl Machine for FakeMachine {
         if let Some(console) = &self.console {
             console.progress.lock().expect("no panic").push((what.to_string(), *done, *total, unit));
         }
+    }
+    fn has_stack(&self) -> bool {
+        true
+    }
+    fn coroutine(&self, body: CoroutineBody) -> Box<dyn Coroutine> {
+        Box::new(OnThread::new(body))
     }
     fn network_devices(&self) -> Vec<NetworkDevice> {
         std::mem::take(&mut self.network.lock().expect("no panic"))

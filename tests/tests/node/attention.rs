@@ -14,7 +14,7 @@ fn booted(asker: Asker) -> (Booted, Arc<Console>) {
 }
 
 /// A node with as many DIMMs, each with a formatted namespace, and the console while a command is carried out.
-fn booted_with(asker: Asker, dimms: u64) -> (Booted, Arc<Console>) {
+pub(crate) fn booted_with(asker: Asker, dimms: u64) -> (Booted, Arc<Console>) {
     let dimms: Vec<Dimm> = (0..dimms)
         .map(|dimm| Dimm {
             base: BASE + dimm * 128 * MIB as u64,
@@ -127,7 +127,7 @@ fn a_repair_is_gone_through_with() {
 }
 
 /// The replies that came, by their numbers.
-fn replies(console: &Console) -> Vec<(String, Value)> {
+pub(crate) fn replies(console: &Console) -> Vec<(String, Value)> {
     let heard = String::from_utf8(console.wire.heard()).expect("text");
     let replies = heard.split_terminator("\x1b\\").map(|reply| {
         let (number, object) = reply.strip_prefix("\x1b_#").expect("a reply").split_once(' ').expect("a number");
@@ -165,7 +165,7 @@ fn requests_that_only_look_are_replied_to_during_a_long_command_and_others_wait_
 }
 
 /// The requests that wait for the session, without their numbers.
-fn waiting(console: &Console) -> Vec<String> {
+pub(crate) fn waiting(console: &Console) -> Vec<String> {
     let ahead = &mut *console.ahead.lock().expect("no panic");
     let kept: Vec<u8> = std::iter::from_fn(|| ahead.receive(&mut console.wire.clone())).collect();
     let kept = String::from_utf8(kept).expect("text");
@@ -206,9 +206,10 @@ fn a_step_on_another_device_is_carried_out_during_a_long_command_and_one_on_its_
 }
 
 #[test]
-fn more_than_a_step_waits_and_so_does_a_device_that_a_change_may_bring() {
+fn what_needs_all_cpus_waits_and_so_does_a_device_that_a_change_may_bring() {
     let (mut node, console) = booted_with(Asker::Person, 2);
-    let waits = ["write pmem1s 5 --fill 3 --count 33", "read pmem1s 0 33", "bench pmem1s --seconds 0 --verify"];
+    let waits =
+        ["bench pmem1s --seconds 0 --verify", "check-namespace namespace1.0 -R", "create-namespace -f -r region1"];
     for line in waits {
         console.wire.say(format!("\x1b_#1 {line}\n").as_bytes());
         node.done("trim pmem0s 0 1000");

@@ -6,6 +6,7 @@ mod config;
 mod events;
 mod export;
 mod health;
+mod jobs;
 mod labels;
 mod media_dump;
 mod metrics;

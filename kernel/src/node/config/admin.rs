@@ -292,7 +292,7 @@ impl<M: Machine> Node<M> {
         }
         if let Err(why) = self.config.layers.set(key, &value) {
             self.config.slip(
-                &self.machine,
+                &*self.machine,
                 "configuration",
                 format!("{key}: it is in force, and cannot be kept: {why}"),
             );

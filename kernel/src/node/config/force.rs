@@ -69,7 +69,7 @@ impl<M: Machine> Node<M> {
         // The kernel has read it before there was a node.
         if let Err(value) = memory_map::wants_legacy(line) {
             let what = format!("pmem.type12: \"{value}\" is not on or off: memory of type 12 is left alone");
-            self.config.slip(&self.machine, "command line", what);
+            self.config.slip(&*self.machine, "command line", what);
         }
         let mut names = self.config_names();
         // What hosts may use comes after what there is.
@@ -101,7 +101,7 @@ impl<M: Machine> Node<M> {
                     result => result.err().map(|why| format!("{name}: {why}")).into_iter().collect(),
                 },
             };
-            slips.into_iter().for_each(|what| self.config.slip(&self.machine, place, what));
+            slips.into_iter().for_each(|what| self.config.slip(&*self.machine, place, what));
         }
         self.offer_new();
     }

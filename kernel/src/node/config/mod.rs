@@ -228,7 +228,7 @@ impl<M: Machine> Node<M> {
         }
         let words = command_line::words(line).filter(|(key, _)| *key != keys::NAMES);
         config.layers = Layers::new(words, stored, |why| slips.push(why.to_string()));
-        slips.into_iter().for_each(|what| config.slip(&self.machine, "command line", what));
+        slips.into_iter().for_each(|what| config.slip(&*self.machine, "command line", what));
         let faults: Vec<String> = config.faults().map(|(name, what)| format!("{name}: {what}")).collect();
         for what in &faults {
             self.tell(Severity::Warning, Kind::Config, &"configuration", format_args!("{what}"));

@@ -3,7 +3,7 @@
 use alloc::sync::Arc;
 
 use btt::CpuIndex;
-use service::link::{Asker, ByteLink, PartLink};
+use service::link::{Asker, ByteLink, LinkNumber, PartLink};
 use service::progress::ProgressForm;
 
 use super::Exports;
@@ -31,8 +31,12 @@ impl<L: PartLink> ByteLink for AttendedLink<L> {
         self.link.has_lost()
     }
 
-    fn begins(&mut self, asker: Asker) {
-        self.link.begins(asker);
+    fn number(&self) -> LinkNumber {
+        self.link.number()
+    }
+
+    fn begins(&mut self, asker: Asker, number: &str) {
+        self.link.begins(asker, number);
     }
 
     fn shows_progress(&mut self, form: Option<ProgressForm>) {

@@ -94,12 +94,13 @@ pub trait Consumer: Send + Sync {
     fn wakes(&self, vector: u16, cpu: CpuIndex) -> bool;
 }
 
-/// Refuses to take a disk away that consumers or hosts may have: an offer shares it.
+/// Refuses to take a disk away that consumers or hosts may have: an offer shares it. (So does a command that has it in hand,
+/// which is waited for.)
 ///
 /// # Errors
 /// Failed, with what to do.
 pub(super) fn not_exported(disk: &Arc<BttDisk<AnyMedium>>) -> Result<(), AdminError> {
-    if Arc::strong_count(disk) > 1 {
+    if Arc::strong_count(disk) > 1 + disk.held() {
         let name = &disk.name;
         return Err(AdminError::failed(format!(
             "{name} is exported: unexport {name} first, and unexport {name} --nvme if status shows it there"

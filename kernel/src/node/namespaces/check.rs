@@ -1,7 +1,9 @@
 //! `check-namespace`: checks the whole of a BTT, and repairs it if it is told to.
 
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::{String, ToString};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::ControlFlow;
 
@@ -9,14 +11,18 @@ use btt::Placement;
 use btt::check::{self, check};
 use btt::repair::{RepairOptions, forbid_zero_entries, repair};
 use drivers::medium::AnyMedium;
+use nvdimm::namespace::NamespaceId;
 use service::admin::commands::namespaces::check::{Check, CheckNamespace, Finding};
+use service::admin::job::{JobWork, Pauses};
 use service::error::AdminError;
 use service::events::{Kind, Severity};
+use service::progress::Progress;
 use uuid::Builder;
 
 use crate::node::attach::{State, medium, placement};
 use crate::node::content::Content;
-use crate::node::disk::admin_error;
+use crate::node::disk::{BttDisk, admin_error};
+use crate::node::export::Exports;
 use crate::node::{Machine, Node, SlotPlace};
 
 /// The number of findings that a check names; the rest are counted.
@@ -53,14 +59,38 @@ impl<M: Machine> Node<M> {
             }
             _ => {}
         }
-        let id = namespace.id.to_string();
-        let mut found = CheckReport::default();
-        let arenas = if changes {
-            self.mend(place, placement, request, &mut found)?
-        } else {
-            self.look(place, placement, &mut found)?
-        };
-        Ok(Check { dev: id, arenas, findings: found.finish() })
+        let id = namespace.id;
+        if changes {
+            let mut found = CheckReport::default();
+            let arenas = self.mend(place, placement, request, &mut found)?;
+            return Ok(Check { dev: id.to_string(), arenas, findings: found.finish() });
+        }
+        match &self.at(place).state {
+            State::Sector(disk) => {
+                self.wait_while(disk, BttDisk::is_in_hand)?;
+                let in_hand = disk.take_in_hand();
+                look_at_open(&in_hand.disk, &self.exports, self.look(place, placement, self.window_blocks()), self)
+            }
+            _ => self.look(place, placement, self.window_blocks()).at(&self.medium_at(place)?, self),
+        }
+    }
+
+    /// As [`Node::check`], for a job that stores nothing. `None`: the namespace is not open, or a command has it in hand.
+    pub(super) fn check_as_job(&self, place: SlotPlace) -> Option<Result<JobWork<Check>, AdminError>> {
+        let slot = self.at(place);
+        let State::Sector(disk) = &slot.state else { return None };
+        let placement = placement(&slot.namespace)?;
+        if disk.is_in_hand() || disk.is_suspended() {
+            return None;
+        }
+        // There may be several.
+        let look = self.look(place, placement, self.window_blocks() / 2);
+        let (in_hand, exports) = (disk.take_in_hand(), Arc::clone(&self.exports));
+        Some(Ok(Box::new(move |pauses| look_at_open(&in_hand.disk, &exports, look, pauses))))
+    }
+
+    fn look(&self, place: SlotPlace, placement: Placement, window_blocks: u32) -> Look {
+        Look { id: self.at(place).namespace.id, placement, window_blocks }
     }
 
     /// Returns how many blocks one pass over the map looks at, with a bit for each in a thirty-second of RAM: that is one pass
@@ -75,34 +105,6 @@ impl<M: Machine> Node<M> {
         let failed = |why: String| AdminError::failed(format!("{}: {why}", self.at(place).namespace.id));
         let region = self.regions[place.region].medium.as_ref().map_err(|why| failed(why.clone()))?;
         medium(region, &self.at(place).namespace).map_err(failed)
-    }
-
-    /// Checks without repairing. Returns how many arenas were checked.
-    fn look(&self, place: SlotPlace, placement: Placement, found: &mut CheckReport) -> Result<u32, AdminError> {
-        let mut tell = self.progress(place, "checked");
-        let mut percent = 0;
-        let mut progress = |done: u64, total: u64| {
-            percent = done.saturating_mul(100) / total.max(1);
-            tell(done, total)
-        };
-        let mut look = |media: &AnyMedium| {
-            let mut report = |finding| found.add(&finding, false);
-            check(media, placement, self.window_blocks(), &mut report, &mut progress)
-        };
-        let summary = match &self.at(place).state {
-            State::Sector(disk) => {
-                let _suspension = self.exports.suspend(disk);
-                disk.btt.exclusively(&mut look).map_err(|why| admin_error(&disk.name, &why))?
-            }
-            _ => look(&self.medium_at(place)?),
-        };
-        if summary.ended_early {
-            let (id, so_far) = (self.at(place).namespace.id, found.count());
-            return Err(AdminError::interrupted(format!(
-                "{id}: ended when {percent} % was checked; findings: {so_far}"
-            )));
-        }
-        Ok(summary.arenas)
     }
 
     /// Closes the namespace, repairs it, and leaves it open if it was, else disabled. Returns how many arenas were
@@ -200,6 +202,47 @@ impl<M: Machine> Node<M> {
         let id = self.at(place).namespace.id;
         move |done, total| self.goes_on(format_args!("{id}: {done_so}"), done, total, "blocks")
     }
+}
+
+/// A check that stores nothing.
+struct Look {
+    id: NamespaceId,
+    placement: Placement,
+    window_blocks: u32,
+}
+
+impl Look {
+    /// Looks at a medium that nobody writes.
+    fn at(self, media: &AnyMedium, pauses: &dyn Pauses) -> Result<Check, AdminError> {
+        let Self { id, placement, window_blocks } = self;
+        let (mut found, mut percent) = (CheckReport::default(), 0);
+        let what = format!("{id}: checked");
+        let mut progress = |done: u64, total: u64| {
+            percent = done.saturating_mul(100) / total.max(1);
+            pauses.pause(&Progress { what: &what, done, total, unit: "blocks" })
+        };
+        let summary = check(media, placement, window_blocks, &mut |finding| found.add(&finding, false), &mut progress);
+        if summary.ended_early {
+            let so_far = found.count();
+            return Err(AdminError::interrupted(format!(
+                "{id}: ended when {percent} % was checked; findings: {so_far}"
+            )));
+        }
+        Ok(Check { dev: id.to_string(), arenas: summary.arenas, findings: found.finish() })
+    }
+}
+
+/// Looks at an open namespace, whose disk is in hand: consumers' requests wait meanwhile, and no other command writes. No lane
+/// is held over a pause (invariant 20), so that nobody waits for one.
+fn look_at_open(
+    disk: &BttDisk<AnyMedium>,
+    exports: &Exports,
+    look: Look,
+    pauses: &dyn Pauses,
+) -> Result<Check, AdminError> {
+    let _suspension = exports.suspend(disk);
+    disk.btt.drain().map_err(|why| admin_error(&disk.name, &why))?;
+    look.at(disk.btt.media(), pauses)
 }
 
 /// The reply of a check: the first thousand findings in words.

@@ -289,7 +289,7 @@ impl<M: Machine> Node<M> {
         let Some(placement) = placement(&namespace) else {
             return Err(refused("its label says that it is no sector-mode namespace".into()));
         };
-        let uuid = request.uuid.unwrap_or_else(|| random_uuid(&self.machine));
+        let uuid = request.uuid.unwrap_or_else(|| random_uuid(&*self.machine));
         // The namespace is closed before its bytes are overwritten.
         let closed = self.close(&[place])?;
         let result =
@@ -349,7 +349,7 @@ impl<M: Machine> Node<M> {
         let region = self.regions[piece.region].region.clone();
         let name = region.id.to_string();
         let refused = |why: ChangeError| AdminError::failed(format!("{name}: {why}"));
-        let uuid = request.uuid.unwrap_or_else(|| random_uuid(&self.machine));
+        let uuid = request.uuid.unwrap_or_else(|| random_uuid(&*self.machine));
         let (claim, version) = match piece.version {
             LabelVersion::V1_1 => (Claim::None, Version::V1_1),
             LabelVersion::V1_2 => (Claim::Btt2, Version::V2_0),
@@ -376,7 +376,7 @@ impl<M: Machine> Node<M> {
         for (dimm, area_bytes) in &piece.blank {
             self.label_blank(*dimm, *area_bytes, piece.version)?;
         }
-        let btt_uuid = sector_mode.then(|| random_uuid(&self.machine));
+        let btt_uuid = sector_mode.then(|| random_uuid(&*self.machine));
         if let Some(btt_uuid) = btt_uuid {
             let options = FormatOptions {
                 sector_size,

@@ -23,6 +23,7 @@ use service::admin::commands::namespaces::arenas::{Arena, Arenas};
 use service::admin::commands::namespaces::check::{Check, CheckNamespace};
 use service::admin::commands::namespaces::create::CreateNamespace;
 use service::admin::commands::namespaces::labels::{InitLabels, LabelArea};
+use service::admin::job::JobWork;
 use service::error::AdminError;
 use service::inventory::Namespace;
 
@@ -89,6 +90,13 @@ impl<M: Machine> NamespaceAdmin for Node<M> {
     fn check_namespace(&mut self, request: &CheckNamespace) -> Result<Check, AdminError> {
         let place = self.place(&request.namespace)?;
         self.changing(|node| node.check(place, request))
+    }
+
+    fn check_for_job(&self, request: &CheckNamespace) -> Option<Result<JobWork<Check>, AdminError>> {
+        match self.place(&request.namespace) {
+            Ok(place) => self.check_as_job(place),
+            Err(why) => Some(Err(why)),
+        }
     }
 }
 

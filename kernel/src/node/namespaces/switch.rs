@@ -40,6 +40,7 @@ impl<M: Machine> Node<M> {
 
     /// Makes the last writes of a namespace's disk durable, and closes it.
     pub(in crate::node) fn disable(&mut self, place: SlotPlace) -> Result<(), AdminError> {
+        self.wait_until_left(place)?;
         let slot = self.at_mut(place);
         if let State::Sector(disk) = &slot.state {
             not_exported(disk)?;
@@ -56,6 +57,7 @@ impl<M: Machine> Node<M> {
     /// result to [`Node::reopen`].
     pub(super) fn close(&mut self, places: &[SlotPlace]) -> Result<Closed, AdminError> {
         for &place in places {
+            self.wait_until_left(place)?;
             if let State::Sector(disk) = &self.at(place).state {
                 not_exported(disk)?;
             }
@@ -71,6 +73,17 @@ impl<M: Machine> Node<M> {
             closed.0.extend(namespace);
         }
         Ok(closed)
+    }
+
+    /// Waits until no job has a namespace in hand that is to be closed (invariant 20).
+    ///
+    /// # Errors
+    /// Interrupted.
+    fn wait_until_left(&self, place: SlotPlace) -> Result<(), AdminError> {
+        match &self.at(place).state {
+            State::Sector(disk) => self.wait_while(disk, |disk| disk.held() > 0),
+            _ => Ok(()),
+        }
     }
 
     /// Opens namespaces again that were closed for a change that failed, if they are still there.

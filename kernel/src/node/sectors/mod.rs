@@ -6,6 +6,7 @@ use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::ops::ControlFlow;
 
 use btt::{BttError, CpuIndex, ExternalLba};
@@ -13,13 +14,17 @@ use drivers::medium::AnyMedium;
 use drivers::raw::RawMedium as _;
 use service::admin::commands::sectors::bench::{Bench, BenchRequest};
 use service::admin::commands::sectors::errors::{Errors, MediaErrors, SectorErrors};
-use service::admin::commands::sectors::{BlockDevice, STEP_SECTORS_MAX, SectorAdmin, no_such_device};
+use service::admin::commands::sectors::{BlockDevice, JobDevice, STEP_SECTORS_MAX, SectorAdmin, no_such_device};
+use service::admin::job::{JobWork, Pauses};
 use service::error::AdminError;
 use service::lba::Lba;
+use service::progress::Progress;
 
 use super::attach::State;
 use super::disk::{BttDisk, InHand, admin_error};
-use super::{Machine, Node};
+use super::export::Exports;
+use super::nvme::Nvme;
+use super::{Machine, NamespaceSlot, Node};
 
 /// The bytes that a command reads before others have their turn.
 const READ_BYTES_A_STEP: usize = 128 << 10;
@@ -27,7 +32,8 @@ const READ_BYTES_A_STEP: usize = 128 << 10;
 impl<M: Machine> SectorAdmin for Node<M> {
     fn device(&self, dev: &str) -> Result<Box<dyn BlockDevice + '_>, AdminError> {
         let disk = self.disk(dev)?;
-        Ok(Box::new(NodeDevice { node: self, disk, _in_hand: disk.take_in_hand() }))
+        self.wait_while(disk, BttDisk::is_in_hand)?;
+        Ok(Box::new(OpenDevice { device: self.device_in_hand(disk), pauses: self }))
     }
 
     fn is_free(&self, dev: &str) -> bool {
@@ -38,38 +44,54 @@ impl<M: Machine> SectorAdmin for Node<M> {
         }
     }
 
-    fn errors(&self, dev: Option<&str>) -> Result<Errors, AdminError> {
-        let only = dev.map(|dev| self.disk(dev).map(|disk| &*disk.name)).transpose()?;
-        let mut all = Errors::default();
-        for slot in self.slots() {
-            let State::Sector(disk) = &slot.state else { continue };
-            if only.is_some_and(|name| name != disk.name) {
-                continue;
-            }
-            let mut found = |extent: btt::scan::SectorExtent| {
-                if all.errors.len() == Errors::SHOWN_MAX {
-                    all.more += 1;
-                } else {
-                    let (dev, lba) = (disk.name.clone(), Lba(extent.lba.0));
-                    all.errors.push(SectorErrors { dev, lba, count: extent.count });
-                }
-            };
-            let mut tell = |done, total| self.goes_on(format_args!("{}: looked at", disk.name), done, total, "sectors");
-            let ended = disk.btt.error_sectors(&mut found, &mut tell);
-            let ended = ended.map_err(|why| AdminError::damaged(format!("{}: {why}", disk.name)))?;
-            if ended.is_break() {
-                let found = all.errors.len() as u64 + all.more;
-                return Err(AdminError::interrupted(format!(
-                    "{}: ended before all of its map was read; {found} ranges of sectors in error were found by then",
-                    disk.name
-                )));
-            }
-            let dev = || slot.namespace.id.to_string();
-            let lost = disk.btt.media().lost().into_iter();
-            all.media.extend(lost.map(|(at, length)| MediaErrors { dev: dev(), offset: at.0, length }));
-        }
-        Ok(all)
+    fn device_for_job(&self, dev: &str) -> Option<Result<Box<dyn JobDevice>, AdminError>> {
+        self.is_free(dev).then(|| Ok(Box::new(self.device_in_hand(self.disk(dev)?)) as Box<dyn JobDevice>))
     }
+
+    fn errors(&self, dev: Option<&str>) -> Result<JobWork<Errors>, AdminError> {
+        let only = dev.map(|dev| self.disk(dev).map(|disk| &*disk.name)).transpose()?;
+        let of_slot = |slot: &NamespaceSlot| match &slot.state {
+            State::Sector(disk) if only.is_none_or(|name| name == disk.name) => {
+                Some((slot.namespace.id.to_string(), disk.hold()))
+            }
+            _ => None,
+        };
+        let disks: Vec<_> = self.slots().filter_map(of_slot).collect();
+        Ok(Box::new(move |pauses| errors_of(disks, pauses)))
+    }
+
+    fn pauses(&self) -> &dyn Pauses {
+        self
+    }
+}
+
+/// Finds what is known to be lost of these namespaces' disks.
+fn errors_of(disks: Vec<(String, InHand<AnyMedium>)>, pauses: &dyn Pauses) -> Result<Errors, AdminError> {
+    let mut all = Errors::default();
+    for (namespace, InHand { disk, .. }) in &disks {
+        let mut found = |extent: btt::scan::SectorExtent| {
+            if all.errors.len() == Errors::SHOWN_MAX {
+                all.more += 1;
+            } else {
+                let (dev, lba) = (disk.name.clone(), Lba(extent.lba.0));
+                all.errors.push(SectorErrors { dev, lba, count: extent.count });
+            }
+        };
+        let what = format!("{}: looked at", disk.name);
+        let mut tell = |done, total| pauses.pause(&Progress { what: &what, done, total, unit: "sectors" });
+        let ended = disk.btt.error_sectors(&mut found, &mut tell);
+        let ended = ended.map_err(|why| AdminError::damaged(format!("{}: {why}", disk.name)))?;
+        if ended.is_break() {
+            let found = all.errors.len() as u64 + all.more;
+            return Err(AdminError::interrupted(format!(
+                "{}: ended before all of its map was read; {found} ranges of sectors in error were found by then",
+                disk.name
+            )));
+        }
+        let lost = disk.btt.media().lost().into_iter();
+        all.media.extend(lost.map(|(at, length)| MediaErrors { dev: namespace.clone(), offset: at.0, length }));
+    }
+    Ok(all)
 }
 
 impl<M: Machine> Node<M> {
@@ -101,27 +123,57 @@ const fn external(lba: Lba) -> ExternalLba {
     ExternalLba(lba.0)
 }
 
-/// A block device of the node.
-struct NodeDevice<'node, M: Machine> {
-    node: &'node Node<M>,
-    disk: &'node BttDisk<AnyMedium>,
-    _in_hand: InHand<'node, AnyMedium>,
+impl<M: Machine> Node<M> {
+    /// Takes a disk in hand that no command has.
+    fn device_in_hand(&self, disk: &Arc<BttDisk<AnyMedium>>) -> DeviceInHand<M> {
+        let (machine, exports, nvme) = (Arc::clone(&self.machine), Arc::clone(&self.exports), Arc::clone(&self.nvme));
+        DeviceInHand { machine, exports, nvme, in_hand: disk.take_in_hand() }
+    }
 }
 
-impl<M: Machine> NodeDevice<'_, M> {
-    /// Attends to consumers on a CPU that takes part in a long command, on CPU 0 to all that [`Node::goes_on`] does. Returns
-    /// whether the command is to end.
+/// A block device of the node, in the hands of a command.
+struct DeviceInHand<M> {
+    machine: Arc<M>,
+    exports: Arc<Exports>,
+    nvme: Arc<Nvme>,
+    in_hand: InHand<AnyMedium>,
+}
+
+impl<M: Machine> JobDevice for DeviceInHand<M> {
+    fn open<'a>(self: Box<Self>, pauses: &'a dyn Pauses) -> Box<dyn BlockDevice + 'a> {
+        Box::new(OpenDevice { device: *self, pauses })
+    }
+}
+
+/// The same, with what the command does between two steps.
+struct OpenDevice<'a, M> {
+    device: DeviceInHand<M>,
+    pauses: &'a dyn Pauses,
+}
+
+impl<M: Machine> OpenDevice<'_, M> {
+    fn disk(&self) -> &BttDisk<AnyMedium> {
+        &self.device.in_hand.disk
+    }
+
+    /// Tells how far the command is with the device. Returns whether it is to end.
+    fn pause(&self, what: &str, done: u64, total: u64, unit: &'static str) -> ControlFlow<()> {
+        self.pauses.pause(&Progress { what: &format_args!("{}: {what}", self.disk().name), done, total, unit })
+    }
+
+    /// Attends to consumers on a CPU that takes part in a long command, on CPU 0 to all that the command does between two steps.
+    /// Returns whether the command is to end.
     fn attend(&self, cpu: CpuIndex, at: bench::At) -> ControlFlow<()> {
         if cpu == CpuIndex(0) {
             let bench::At { what, done, total, unit } = at;
-            return self.node.goes_on(format_args!("{}: {what}", self.disk.name), done, total, unit);
+            return self.pause(what, done, total, unit);
         }
-        self.node.exports.attend(cpu);
+        self.device.exports.attend(cpu);
         ControlFlow::Continue(())
     }
 
     fn error(&self, why: &BttError) -> AdminError {
-        admin_error(&self.disk.name, why)
+        admin_error(&self.disk().name, why)
     }
 
     /// Changes sectors, all of them on the disk, some at a time: consumers may use the disk meanwhile.
@@ -138,13 +190,12 @@ impl<M: Machine> NodeDevice<'_, M> {
         let mut done = 0;
         while done < count {
             let now = STEP_SECTORS_MAX.min(count - done);
-            change(self.disk, ExternalLba(first + done), now).map_err(|why| self.error(&why))?;
+            change(self.disk(), ExternalLba(first + done), now).map_err(|why| self.error(&why))?;
             done += now;
-            let what = format_args!("{}: done", self.disk.name);
-            if self.node.goes_on(what, done, count, "sectors").is_break() && done < count {
+            if self.pause("done", done, count, "sectors").is_break() && done < count {
                 return Err(AdminError::interrupted(format!(
                     "{}: ended after {done} of {count} sectors from LBA {first} on",
-                    self.disk.name
+                    self.disk().name
                 )));
             }
         }
@@ -152,47 +203,48 @@ impl<M: Machine> NodeDevice<'_, M> {
     }
 }
 
-impl<M: Machine> BlockDevice for NodeDevice<'_, M> {
+impl<M: Machine> BlockDevice for OpenDevice<'_, M> {
     fn sector_bytes(&self) -> u32 {
-        self.disk.btt.sector_size().bytes()
+        self.disk().btt.sector_size().bytes()
     }
 
     fn sectors(&self) -> u64 {
-        self.disk.btt.capacity_sectors()
+        self.disk().btt.capacity_sectors()
     }
 
     fn read_only(&self) -> Option<String> {
         // If one arena can be written, each write fails or succeeds by itself.
-        self.disk.read_only().filter(|_| self.disk.all_read_only())
+        self.disk().read_only().filter(|_| self.disk().all_read_only())
     }
 
     fn is_in_use(&self) -> bool {
-        self.node.exports.has_consumer(&self.disk.name) || self.node.nvme.has_host(&self.disk.name)
+        self.device.exports.has_consumer(&self.disk().name) || self.device.nvme.has_host(&self.disk().name)
     }
 
     fn content(&mut self) -> Option<&'static str> {
-        self.disk.content(M::this_cpu())
+        self.disk().content(M::this_cpu())
     }
 
-    fn read(&mut self, lba: Lba, into: &mut [u8]) -> Result<(), AdminError> {
-        let sector_bytes = self.disk.sector_bytes();
-        let step = READ_BYTES_A_STEP / sector_bytes;
-        for (lba, part) in (lba.0..).step_by(step).zip(into.chunks_mut(step * sector_bytes)) {
-            self.disk.read(M::this_cpu(), ExternalLba(lba), part).map_err(|why| self.error(&why))?;
-            if self.node.attend().is_break() {
-                return Err(AdminError::interrupted(format!("{}: ended before all was read", self.disk.name)));
+    fn read(&mut self, first: Lba, into: &mut [u8]) -> Result<(), AdminError> {
+        let sector_bytes = self.disk().sector_bytes();
+        let (step, total) = (READ_BYTES_A_STEP / sector_bytes, (into.len() / sector_bytes) as u64);
+        for (lba, part) in (first.0..).step_by(step).zip(into.chunks_mut(step * sector_bytes)) {
+            self.disk().read(M::this_cpu(), ExternalLba(lba), part).map_err(|why| self.error(&why))?;
+            let done = lba - first.0 + (part.len() / sector_bytes) as u64;
+            if self.pause("read", done, total, "sectors").is_break() {
+                return Err(AdminError::interrupted(format!("{}: ended before all was read", self.disk().name)));
             }
         }
         Ok(())
     }
 
     fn write(&mut self, lba: Lba, from: &[u8]) -> Result<(), AdminError> {
-        self.disk.write(M::this_cpu(), external(lba), from).map_err(|why| self.error(&why))?;
+        self.disk().write(M::this_cpu(), external(lba), from).map_err(|why| self.error(&why))?;
         Ok(())
     }
 
     fn goes_on(&mut self, done: u64, count: u64) -> bool {
-        self.node.goes_on(format_args!("{}: written", self.disk.name), done, count, "sectors").is_continue()
+        self.pause("written", done, count, "sectors").is_continue()
     }
 
     fn trim(&mut self, lba: Lba, count: u64) -> Result<(), AdminError> {
@@ -214,7 +266,7 @@ impl<M: Machine> BlockDevice for NodeDevice<'_, M> {
     }
 
     fn bench(&mut self, request: &BenchRequest) -> Result<Bench, AdminError> {
-        let (machine, disk) = (&self.node.machine, self.disk);
+        let (machine, disk) = (&*self.device.machine, self.disk());
         if let Some(why) = disk.read_only().filter(|_| request.writes()) {
             return Err(AdminError::read_only(format!("{}: {why}", disk.name)));
         }

@@ -12,6 +12,7 @@ use core::fmt;
 use serde::Serialize;
 
 use crate::admin::grammar::{CommandSpec, WordSpec, flag, long_flag, option, word};
+use crate::admin::job::{Job, JobWork};
 use crate::admin::list::namespace_json;
 use crate::admin::pretty::pretty;
 use crate::admin::reply::{Object, Outcome, Reply};
@@ -71,6 +72,13 @@ pub trait NamespaceAdmin {
     /// # Errors
     /// Not found; failed, if there is no BTT to check. Damage is a finding, not an error.
     fn check_namespace(&mut self, request: &CheckNamespace) -> Result<Check, AdminError>;
+
+    /// Takes a namespace in hand for a check that is a job, which stores nothing. `None`: a command has it in hand, or it is not
+    /// open.
+    ///
+    /// # Errors
+    /// As [`NamespaceAdmin::check_namespace`].
+    fn check_for_job(&self, request: &CheckNamespace) -> Option<Result<JobWork<Check>, AdminError>>;
 }
 
 const NAMESPACE: WordSpec = word("NS", "a namespace: namespace0.0");
@@ -258,6 +266,21 @@ impl Request<Part> for CheckNamespace {
 
     fn execute(self: Box<Self>, part: &mut Part) -> Result<Outcome, AdminError> {
         Ok(part.check_namespace(&self)?.into())
+    }
+
+    fn as_job(&self) -> Option<&dyn Job<Part>> {
+        (!self.is_change()).then_some(self)
+    }
+}
+
+impl Job<Part> for CheckNamespace {
+    fn device(&self) -> Option<&str> {
+        Some(&self.namespace)
+    }
+
+    fn begin(&self, part: &Part) -> Option<Result<JobWork<Outcome>, AdminError>> {
+        let begun = |work: JobWork<Check>| -> JobWork<Outcome> { Box::new(|pauses| Ok(work(pauses)?.into())) };
+        Some(part.check_for_job(self)?.map(begun))
     }
 }
 

@@ -21,6 +21,7 @@ use serde::Serialize;
 use crate::admin::grammar::{Arguments, CommandSpec, DEV, OptionSpec, WordSpec};
 use crate::admin::grammar::{flag, long_flag, long_option, optional, word};
 use crate::admin::hexdump::hexdump;
+use crate::admin::job::{Job, JobWork, Pauses};
 use crate::admin::reply::{Object, Outcome, Reply};
 use crate::admin::request::{Command, Parsed, Request, Step};
 use crate::admin::{text, values};
@@ -51,11 +52,26 @@ pub trait SectorAdmin {
     /// Whether no command has the block device of that name in hand.
     fn is_free(&self, dev: &str) -> bool;
 
-    /// What is known to be lost, of all devices or of one.
+    /// Takes the block device of that name in hand for a job. `None`: a command has it in hand.
     ///
     /// # Errors
-    /// Not found; damaged, if a map could not be read.
-    fn errors(&self, dev: Option<&str>) -> Result<Errors, AdminError>;
+    /// As [`SectorAdmin::device`].
+    fn device_for_job(&self, dev: &str) -> Option<Result<Box<dyn JobDevice>, AdminError>>;
+
+    /// The work that finds what is known to be lost, of all devices or of one. None of them is closed meanwhile.
+    ///
+    /// # Errors
+    /// Not found. The work's: damaged, if a map could not be read.
+    fn errors(&self, dev: Option<&str>) -> Result<JobWork<Errors>, AdminError>;
+
+    /// What a command that is no job does between two steps.
+    fn pauses(&self) -> &dyn Pauses;
+}
+
+/// A block device that a job has in hand.
+pub trait JobDevice: Send {
+    /// The device, with what the job does between two steps.
+    fn open<'a>(self: Box<Self>, pauses: &'a dyn Pauses) -> Box<dyn BlockDevice + 'a>;
 }
 
 /// A block device in the hands of one command.
@@ -235,11 +251,11 @@ pub struct SectorRange {
 }
 
 /// `read`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Read(pub SectorRange);
 
 /// `trim`, `inject-error`, `clear-errors`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Change {
     /// The sectors.
     pub range: SectorRange,
@@ -305,12 +321,10 @@ impl SectorRange {
         }
     }
 
-    /// Its device, if the sectors are all on it and may be written.
-    fn open<'a>(&self, part: &'a Part, force: bool) -> Result<Box<dyn BlockDevice + 'a>, AdminError> {
-        let device = part.device(&self.dev)?;
-        self.check(&*device)?;
-        check_writable(&self.dev, &*device, force)?;
-        Ok(device)
+    /// Refuses sectors that are not all on the device, and those that are not to be written.
+    fn check_change(&self, device: &dyn BlockDevice, force: bool) -> Result<(), AdminError> {
+        self.check(device)?;
+        check_writable(&self.dev, device, force)
     }
 }
 
@@ -326,7 +340,7 @@ fn check_writable(dev: &str, device: &dyn BlockDevice, force: bool) -> Result<()
 }
 
 /// What is done to sectors of one device.
-pub trait Work: fmt::Debug {
+pub trait Work: fmt::Debug + Clone + Send {
     /// The device's name.
     fn dev(&self) -> &str;
 
@@ -342,20 +356,24 @@ pub trait Work: fmt::Debug {
     ///
     /// # Errors
     /// As [`Request::execute`].
-    fn carry_out(&self, part: &Part) -> Result<Outcome, AdminError>;
+    fn carry_out(&self, device: &mut dyn BlockDevice) -> Result<Outcome, AdminError>;
 }
 
 /// The request for it.
 #[derive(Debug)]
 pub struct OnDevice<W>(pub W);
 
-impl<W: Work> Request<Part> for OnDevice<W> {
+impl<W: Work + 'static> Request<Part> for OnDevice<W> {
     fn execute(self: Box<Self>, part: &mut Part) -> Result<Outcome, AdminError> {
-        self.0.carry_out(part)
+        self.0.carry_out(&mut *part.device(self.0.dev())?)
     }
 
     fn as_step(&self) -> Option<&dyn Step<Part>> {
         self.0.is_step().then_some(self)
+    }
+
+    fn as_job(&self) -> Option<&dyn Job<Part>> {
+        (!self.0.is_step()).then_some(self)
     }
 
     fn is_change(&self) -> bool {
@@ -363,13 +381,27 @@ impl<W: Work> Request<Part> for OnDevice<W> {
     }
 }
 
-impl<W: Work> Step<Part> for OnDevice<W> {
+impl<W: Work + 'static> Step<Part> for OnDevice<W> {
     fn device(&self) -> &str {
         self.0.dev()
     }
 
     fn step(&self, part: &Part) -> Option<Result<Outcome, AdminError>> {
-        part.is_free(self.0.dev()).then(|| self.0.carry_out(part))
+        part.is_free(self.0.dev()).then(|| self.0.carry_out(&mut *part.device(self.0.dev())?))
+    }
+}
+
+impl<W: Work + 'static> Job<Part> for OnDevice<W> {
+    fn device(&self) -> Option<&str> {
+        Some(self.0.dev())
+    }
+
+    fn begin(&self, part: &Part) -> Option<Result<JobWork<Outcome>, AdminError>> {
+        let work = self.0.clone();
+        let begun = |device: Box<dyn JobDevice>| -> JobWork<Outcome> {
+            Box::new(move |pauses| work.carry_out(&mut *device.open(pauses)))
+        };
+        Some(part.device_for_job(self.0.dev())?.map(begun))
     }
 }
 
@@ -382,10 +414,9 @@ impl Work for Read {
         self.0.is_step()
     }
 
-    fn carry_out(&self, part: &Part) -> Result<Outcome, AdminError> {
+    fn carry_out(&self, device: &mut dyn BlockDevice) -> Result<Outcome, AdminError> {
         let Self(range) = self;
-        let mut device = part.device(&range.dev)?;
-        range.check(&*device)?;
+        range.check(device)?;
         let sector_size = device.sector_bytes();
         let most = READ_BYTES_MAX / u64::from(sector_size);
         if range.count > most {
@@ -415,15 +446,13 @@ impl Work for Write {
         }
     }
 
-    fn carry_out(&self, part: &Part) -> Result<Outcome, AdminError> {
-        let mut device = part.device(&self.dev)?;
+    fn carry_out(&self, device: &mut dyn BlockDevice) -> Result<Outcome, AdminError> {
         let count = self.count(device.sector_bytes().into())?;
         let range = SectorRange { dev: self.dev.clone(), lba: self.lba, count };
-        range.check(&*device)?;
-        check_writable(&range.dev, &*device, self.force)?;
+        range.check_change(device, self.force)?;
         match &self.data {
             WriteData::Bytes(bytes) => device.write(self.lba, bytes)?,
-            WriteData::Fill { byte, .. } => fill(&mut *device, &range, *byte)?,
+            WriteData::Fill { byte, .. } => fill(device, &range, *byte)?,
         }
         Ok(Done { range, state: "written" }.into())
     }
@@ -461,9 +490,9 @@ impl Work for Change {
         self.what != ChangeKind::Trim
     }
 
-    fn carry_out(&self, part: &Part) -> Result<Outcome, AdminError> {
+    fn carry_out(&self, device: &mut dyn BlockDevice) -> Result<Outcome, AdminError> {
         let Self { range, what, force } = self;
-        let mut device = range.open(part, *force)?;
+        range.check_change(device, *force)?;
         let (lba, count) = (range.lba, range.count);
         let state = match *what {
             ChangeKind::Trim => device.trim(lba, count).map(|()| "trimmed"),
@@ -480,7 +509,25 @@ impl Request<Part> for ShowErrors {
     }
 
     fn execute(self: Box<Self>, part: &mut Part) -> Result<Outcome, AdminError> {
-        Ok(part.errors(self.dev.as_deref())?.into())
+        let work = part.errors(self.dev.as_deref())?;
+        Ok(work(part.pauses())?.into())
+    }
+
+    fn as_job(&self) -> Option<&dyn Job<Part>> {
+        Some(self)
+    }
+}
+
+impl Job<Part> for ShowErrors {
+    fn device(&self) -> Option<&str> {
+        self.dev.as_deref()
+    }
+
+    fn begin(&self, part: &Part) -> Option<Result<JobWork<Outcome>, AdminError>> {
+        Some(
+            part.errors(self.dev.as_deref())
+                .map(|work| -> JobWork<Outcome> { Box::new(|pauses| Ok(work(pauses)?.into())) }),
+        )
     }
 }
 

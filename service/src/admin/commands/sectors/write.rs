@@ -10,7 +10,7 @@ use crate::error::AdminError;
 use crate::lba::Lba;
 
 /// `write`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Write {
     /// The block device.
     pub dev: String,
@@ -23,7 +23,7 @@ pub struct Write {
 }
 
 /// What `write` stores.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum WriteData {
     /// These bytes: whole external sectors, one after another.
     Bytes(Vec<u8>),

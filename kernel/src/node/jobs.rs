@@ -1,0 +1,130 @@
+//! The jobs that are under way ([`service::admin::job`]): each is a coroutine of CPU 0, which lets each make a step where
+//! others have their turn.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::ops::ControlFlow;
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use service::admin::Outcome;
+use service::admin::job::{JOBS_MAX, JobAdmin, JobWork, Pauses, Ticket};
+use service::error::AdminError;
+use service::link::LinkNumber;
+use service::progress::Progress;
+use spin::Mutex;
+
+use super::{Machine, Node};
+
+/// Code with a stack of its own, which one CPU carries out by parts.
+pub trait Coroutine: Send {
+    /// Lets it go on until it pauses. Returns false when it has ended: then it is not called again.
+    fn resume(&mut self) -> bool;
+}
+
+/// The code of a coroutine. It is given what pauses it.
+pub type CoroutineBody = Box<dyn FnOnce(&(dyn Fn() + Sync)) + Send>;
+
+/// The jobs. CPU 0's alone.
+#[derive(Default)]
+pub(super) struct Jobs(Mutex<Vec<Job>>);
+
+struct Job {
+    ticket: Ticket,
+    /// `None` while it goes on, and when it has ended.
+    coroutine: Option<Box<dyn Coroutine>>,
+    shared: Arc<Shared>,
+    /// Whether its reply is for nobody.
+    is_forgotten: bool,
+}
+
+/// What a job and the list share.
+#[derive(Default)]
+struct Shared {
+    /// Whether it is to end.
+    ends: AtomicBool,
+    /// Its outcome, once it has ended.
+    outcome: Mutex<Option<Result<Outcome, AdminError>>>,
+}
+
+/// What a job does between two steps.
+struct JobPauses<'a> {
+    shared: &'a Shared,
+    pause: &'a (dyn Fn() + Sync),
+}
+
+impl Pauses for JobPauses<'_> {
+    fn pause(&self, _: &Progress<'_>) -> ControlFlow<()> {
+        (self.pause)();
+        if self.shared.ends.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+}
+
+impl Jobs {
+    /// Lets each job make a step. Returns whether one is under way.
+    pub(super) fn step(&self) -> bool {
+        if self.0.lock().is_empty() {
+            return false;
+        }
+        let mut goes_on = false;
+        for place in 0.. {
+            // No lock is held over a step.
+            let Some(coroutine) = self.0.lock().get_mut(place).map(|job| job.coroutine.take()) else { break };
+            let Some(mut coroutine) = coroutine else { continue };
+            if coroutine.resume() {
+                goes_on = true;
+                self.0.lock()[place].coroutine = Some(coroutine);
+            }
+        }
+        self.0.lock().retain(|job| job.coroutine.is_some() || !job.is_forgotten);
+        goes_on
+    }
+
+    /// Lets all end, and goes on with them until they have.
+    pub(super) fn end_all(&self) {
+        self.0.lock().iter().for_each(|job| job.shared.ends.store(true, Ordering::Relaxed));
+        while self.step() {}
+    }
+}
+
+impl<M: Machine> JobAdmin for Node<M> {
+    fn has_room(&self) -> bool {
+        let jobs = self.jobs.0.lock();
+        jobs.len() < JOBS_MAX && self.machine.has_stack()
+    }
+
+    fn begin(&self, ticket: Ticket, work: JobWork<Outcome>) {
+        let shared = Arc::new(Shared::default());
+        let its = Arc::clone(&shared);
+        let body: CoroutineBody = Box::new(move |pause| {
+            let outcome = work(&JobPauses { shared: &its, pause });
+            *its.outcome.lock() = Some(outcome);
+        });
+        let coroutine = Some(self.machine.coroutine(body));
+        self.jobs.0.lock().push(Job { ticket, coroutine, shared, is_forgotten: false });
+    }
+
+    fn ended(&self, link: LinkNumber) -> Option<(Ticket, Result<Outcome, AdminError>)> {
+        let mut jobs = self.jobs.0.lock();
+        let is_it = |job: &Job| job.ticket.link == link && job.shared.outcome.lock().is_some();
+        let place = jobs.iter().position(is_it)?;
+        let Job { ticket, shared, .. } = jobs.remove(place);
+        let outcome = shared.outcome.lock().take()?;
+        Some((ticket, outcome))
+    }
+
+    fn end(&self, link: LinkNumber, number: &str) {
+        for job in self.jobs.0.lock().iter() {
+            if job.ticket.link == link && job.ticket.number == number {
+                job.shared.ends.store(true, Ordering::Relaxed);
+            }
+        }
+    }
+
+    fn forget(&self, link: LinkNumber) {
+        for job in self.jobs.0.lock().iter_mut().filter(|job| job.ticket.link == link) {
+            job.shared.ends.store(true, Ordering::Relaxed);
+            job.is_forgotten = true;
+        }
+    }
+}
