@@ -1,5 +1,6 @@
 //! A socket at which programs ask a running appliance for commands: one at a time, and beside it, one after the other, those
-//! that only look, and those that are one step on another block device. The client that has had the least of
+//! that only look, and those that are one step on another block device; and jobs (`service::admin::job`), several at once. The
+//! client that has had the least of
 //! the appliance's time is next, and of equal ones the first. A client that has asked for nothing for a while counts as one
 //! that has had as much as the client that was served last (start-time fair queueing), and a client that connects as one that
 //! has had as much as those that have gone. So what one client asks for again and again keeps another one waiting for one of
@@ -28,6 +29,7 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use service::admin::RequestId;
+use service::admin::job::JOBS_MAX;
 use service::admin::line::LineBuffer;
 use service::admin::object::parse_with_id;
 use service::admin::reply;
@@ -108,6 +110,8 @@ pub enum Beside {
     None,
     /// Those that do not have this block device in hand: it is one step on that.
     OtherDevices(String),
+    /// The same, as a job on this device or namespace. `None`: it looks at all, which goes beside any.
+    Job(Option<String>),
     /// All of them: it only looks.
     All,
 }
@@ -117,7 +121,11 @@ impl Beside {
     fn of(request: Option<&AnyRequest>) -> Self {
         match request {
             Some(request) if request.only_looks() => Self::All,
-            Some(request) => request.steps_on().map_or(Self::None, |device| Self::OtherDevices(device.into())),
+            Some(request) => match (request.steps_on(), request.job_on()) {
+                (Some(device), _) => Self::OtherDevices(device.into()),
+                (None, Some(device)) => Self::Job(device.map(Into::into)),
+                (None, None) => Self::None,
+            },
             None => Self::None,
         }
     }
@@ -128,30 +136,68 @@ impl Beside {
 pub struct Busy {
     /// For those that wait.
     pub why: String,
-    /// The command, if we know it.
-    pub command: Option<String>,
+    /// The command under way that is no job.
+    pub command: Under,
+    /// The jobs under way: the devices and namespaces that they have in hand. `None`: one looks at all.
+    pub jobs: Vec<Option<String>>,
     /// Whether a request that only looks may go beside it.
     pub looks: bool,
-    /// Whether one that is one step may.
+    /// Whether one that is one step may, or a job.
     pub steps: bool,
+}
+
+/// A command under way that is no job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Under {
+    /// There is none.
+    None,
+    /// We do not know it.
+    Unknown,
+    /// We do.
+    Command(String),
 }
 
 impl Busy {
     /// Whether the command may have that block device in hand, or others of its region: then the request would wait in the
     /// appliance, and what comes after it here.
     fn may_have_in_hand(&self, device: &str) -> bool {
-        let Some(command) = &self.command else { return true };
-        let words = command.split(|c: char| !c.is_ascii_alphanumeric());
-        words.filter_map(region_number).any(|number| Some(number) == region_number(device))
+        let by_command = match &self.command {
+            Under::None => false,
+            Under::Unknown => true,
+            Under::Command(command) => names_region_of(command, device),
+        };
+        by_command || self.jobs.iter().flatten().any(|job| region_number(job) == region_number(device))
+    }
+
+    /// Whether a job may have something in hand that a command closes or changes: then the command would wait in the appliance,
+    /// and other commands here.
+    fn has_job_for(&self, command: &str) -> bool {
+        self.jobs.iter().any(|job| match job {
+            Some(device) => names_region_of(command, device),
+            None => regions_in(command).next().is_some(),
+        })
     }
 
     fn lets_pass(&self, request: &Request) -> bool {
+        let is_room = self.steps && self.jobs.len() < JOBS_MAX;
         match &request.beside {
-            Beside::None => false,
+            Beside::None => self.steps && self.command == Under::None && !self.has_job_for(&request.line),
             Beside::OtherDevices(device) => self.steps && !self.may_have_in_hand(device),
+            Beside::Job(Some(device)) => is_room && !self.may_have_in_hand(device),
+            Beside::Job(None) => is_room,
             Beside::All => self.looks,
         }
     }
+}
+
+/// The numbers of the regions in the names in a command.
+fn regions_in(command: &str) -> impl Iterator<Item = &str> {
+    command.split(|c: char| !c.is_ascii_alphanumeric()).filter_map(region_number)
+}
+
+/// Whether a command names the region of a device or namespace, or something in it.
+fn names_region_of(command: &str, device: &str) -> bool {
+    regions_in(command).any(|number| Some(number) == region_number(device))
 }
 
 /// The number of the region in the name of a region, of a namespace or of a block device, as text: a word, then digits.
@@ -603,7 +649,9 @@ mod tests {
     use std::thread::spawn;
     use std::time::Duration;
 
-    use super::{ADMIN_CLIENTS_MAX, Beside, Bounds, Busy, CHARGE_MAX, Free, ReplyText, Requests, listen_with};
+    use super::{
+        ADMIN_CLIENTS_MAX, Beside, Bounds, Busy, CHARGE_MAX, Free, JOBS_MAX, ReplyText, Requests, Under, listen_with,
+    };
 
     /// A socket that is gone when the test is, and an appliance that answers each line with itself.
     fn socket(name: &str, idle: Duration) -> (PathBuf, Requests) {
@@ -836,7 +884,9 @@ mod tests {
             assert!(!busy(command).may_have_in_hand("pmem2s"), "{command}");
         }
         assert!(!busy("trim pmem1s 0x2 100000").may_have_in_hand("pmem100000s"), "numbers are none");
-        assert!(Busy { command: None, ..busy("") }.may_have_in_hand("pmem0s"), "typed by a person");
+        assert!(Busy { command: Under::Unknown, ..busy("") }.may_have_in_hand("pmem0s"), "typed by a person");
+        let jobs = Busy { command: Under::None, jobs: vec![None, Some("namespace3.1".into())], ..busy("") };
+        assert!(jobs.may_have_in_hand("pmem3s") && !jobs.may_have_in_hand("pmem2s"));
     }
 
     #[test]
@@ -860,12 +910,58 @@ mod tests {
         let check = busy("check-namespace namespace0.0 -R");
         assert!(requests.next(Free::Beside(&Busy { steps: false, ..busy("trim pmem0s 0 100000") })).is_none());
         while let Some(request) = requests.next(Free::Beside(&check)) {
-            assert_eq!(request.beside, Beside::OtherDevices("pmem1s".into()));
+            let device = "pmem1s".to_owned();
+            match request.beside {
+                Beside::OtherDevices(it) => assert_eq!(it, device),
+                it => assert_eq!(it, Beside::Job(Some(device)), "more than a step"),
+            }
             passed.push(request.line);
         }
         passed.sort();
-        assert_eq!(passed, ["read pmem1s 0 32", "write pmem1s 1 --fill 2"]);
-        assert_eq!(answer(&mut requests, 5).len(), 5);
+        let more = "write pmem1s 1 --fill 2 --count 33";
+        assert_eq!(passed, ["read pmem1s 0 32", "read pmem1s 0 33", "write pmem1s 1 --fill 2", more]);
+        assert_eq!(answer(&mut requests, 3).len(), 3);
+    }
+
+    #[test]
+    fn jobs_go_beside_each_other_and_beside_commands_on_other_devices() {
+        let jobs = |devices: &[&str]| devices.iter().map(|device| Some((*device).to_owned())).collect();
+        let none = |devices: &[&str]| Busy { command: Under::None, jobs: jobs(devices), ..busy("") };
+        let check = |devices: &[&str]| Busy { jobs: jobs(devices), ..busy("check-namespace namespace7.0 -R") };
+        let full: Vec<String> = (10..10 + JOBS_MAX).map(|region| format!("pmem{region}s")).collect();
+        let full: Vec<&str> = full.iter().map(String::as_str).collect();
+        #[rustfmt::skip]
+        let cases = [
+            ("check-namespace namespace0.0",             none(&["pmem1s", "namespace2.0"]), true),
+            ("check-namespace namespace0.0",             none(&["pmem0.1s"]),               false),
+            ("check-namespace namespace0.0",             check(&["pmem1s"]),                true),
+            ("check-namespace namespace7.0",             check(&[]),                        false),
+            ("trim pmem0s 0 100000",                     none(&full),                       false),
+            ("trim pmem0s 0 100000",                     Busy { steps: false, ..none(&[]) }, false),
+            ("trim pmem0s 0 100000",                     Busy { command: Under::Unknown, ..none(&[]) }, false),
+            ("errors",                                   Busy { command: Under::Unknown, ..none(&["pmem0s"]) }, true),
+            ("errors",                                   none(&full),                       false),
+            ("check-namespace namespace0.0 -R",          none(&["pmem1s"]),                 true),
+            ("check-namespace namespace0.0 -R",          none(&["namespace0.0"]),           false),
+            ("check-namespace namespace0.0 -R",          check(&[]),                        false),
+            ("destroy-namespace namespace0.0",           Busy { jobs: vec![None], ..none(&[]) }, false),
+            ("poweroff",                                 Busy { jobs: vec![None], ..none(&["pmem0s"]) }, true),
+            ("config save",                              none(&["pmem0s"]),                 true),
+            ("config save",                              Busy { steps: false, ..none(&["pmem0s"]) }, false),
+            ("bench pmem0s",                             none(&["pmem1s"]),                 true),
+            ("read pmem0s 5",                            none(&["pmem1s"]),                 true),
+            ("read pmem1s 5",                            none(&["pmem1s"]),                 false),
+        ];
+        let (path, mut requests) = socket("jobs", Duration::from_secs(60));
+        for (line, busy, passes) in cases {
+            let mut client = connect(&path);
+            client.write_all(format!("{line}\n").as_bytes()).unwrap();
+            collect(&mut requests, 1);
+            let passed = requests.next(Free::Beside(&busy));
+            assert_eq!(passed.is_some(), passes, "{line} beside {busy:?}");
+            let request = passed.or_else(|| requests.next(Free::All)).unwrap();
+            request.answer(Some(ReplyText { text: "done\n".into(), exit_code: 0 }));
+        }
     }
 
     #[test]
@@ -905,7 +1001,8 @@ mod tests {
 
     /// A command is under way, and nothing beside it.
     fn busy(command: &str) -> Busy {
-        Busy { why: "a command runs".into(), command: Some(command.into()), looks: true, steps: true }
+        let command = Under::Command(command.into());
+        Busy { why: "a command runs".into(), command, jobs: Vec::new(), looks: true, steps: true }
     }
 
     /// Serves the request that is next, which takes all of the time that is charged. Returns it.

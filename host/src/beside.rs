@@ -2,7 +2,7 @@
 //! what the person sees.
 
 use service::admin::line::number_bytes;
-use service::console::{BESIDE_END, BESIDE_START, BESIDE_START_TEXT};
+use service::console::{BESIDE_END, BESIDE_START, BESIDE_START_TEXT, CANCEL_BESIDE};
 
 use crate::session::{REPLY_BYTES_MAX, ReplyForm};
 
@@ -17,6 +17,12 @@ pub fn request(mode: ReplyForm, number: u32, line: &str) -> Vec<u8> {
         ReplyForm::Text => BESIDE_START_TEXT,
     };
     [start, format!("#{number} {line}\n").as_bytes()].concat()
+}
+
+/// The bytes that end the job whose request had this number.
+#[must_use]
+pub fn end_of_job(number: u32) -> Vec<u8> {
+    [BESIDE_START, format!("#{number} ").as_bytes(), &[CANCEL_BESIDE]].concat()
 }
 
 /// Splits a reply's number off; `None` if it has none.

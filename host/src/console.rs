@@ -22,7 +22,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGWINCH};
 use signal_hook::flag;
 use signal_hook::low_level::pipe;
 
-use crate::admin::{Beside, Busy, Free, Request, Requests};
+use crate::admin::{Beside, Busy, Free, Request, Requests, Under};
 use crate::appliance::{ApplianceError, ApplianceProcess};
 use crate::beside::{self, Replies};
 use crate::deadline::Deadline;
@@ -274,10 +274,11 @@ pub fn join(
                 Err(_) => input_open = false,
             }
         }
-        match (work.gives_up(), &mut port) {
-            (None, _) => {}
-            (Some(Way::Port), Some(port)) => port.send(&[CANCEL_BESIDE]),
-            (Some(_), _) => typed.push(CANCEL_BESIDE),
+        for (way, bytes) in work.gives_up() {
+            match (way, &mut port) {
+                (Way::Port, Some(port)) => port.send(&bytes),
+                _ => typed.extend(bytes),
+            }
         }
         if let Some(requests) = &mut inputs.requests {
             let by_port = port.as_mut().filter(|port| port.is_ready());
@@ -340,6 +341,8 @@ struct Work {
     stepped: Option<Asked>,
     /// One beside both, that only looks.
     looked: Option<Asked>,
+    /// Jobs, which go on beside all of these, in the order in which they were sent.
+    jobs: Vec<Asked>,
     /// The number of the last one.
     number: u32,
 }
@@ -352,6 +355,8 @@ struct Asked {
     /// `None` once it is given up.
     request: Option<Request>,
     line: String,
+    /// The device or namespace of a job.
+    device: Option<String>,
     since: Instant,
 }
 
@@ -396,24 +401,31 @@ impl Work {
         // 0 is nobody's.
         self.number = self.number.checked_add(1).unwrap_or(1);
         let bytes = beside::request(request.mode, self.number, &request.line);
-        let place = match request.beside {
-            Beside::None => &mut self.asked,
-            Beside::OtherDevices(_) => &mut self.stepped,
-            Beside::All => &mut self.looked,
+        let (line, beside) = (request.line.clone(), request.beside.clone());
+        let device = match &beside {
+            Beside::Job(device) => device.clone(),
+            _ => None,
         };
-        let line = request.line.clone();
-        *place = Some(Asked { number: self.number, way, request: Some(request), line, since: Instant::now() });
+        let asked = Asked { number: self.number, way, request: Some(request), line, device, since: Instant::now() };
+        match beside {
+            Beside::None => self.asked = Some(asked),
+            Beside::OtherDevices(_) => self.stepped = Some(asked),
+            Beside::All => self.looked = Some(asked),
+            Beside::Job(_) => self.jobs.push(asked),
+        }
         bytes
     }
 
     /// The requests that are not answered.
     fn unanswered(&self) -> impl Iterator<Item = &Asked> {
-        [&self.asked, &self.stepped, &self.looked].into_iter().flatten()
+        [&self.asked, &self.stepped, &self.looked].into_iter().flatten().chain(&self.jobs)
     }
 
-    /// The number of the request that is not answered for the longest time.
-    fn oldest(&self) -> Option<u32> {
-        self.unanswered().min_by_key(|asked| asked.since).map(|asked| asked.number)
+    /// The number of the request that a reply without one is about. Lines are read in order, and a job that has begun was
+    /// read.
+    fn unnumbered(&self) -> Option<u32> {
+        let asked = [&self.asked, &self.stepped, &self.looked].into_iter().flatten().min_by_key(|asked| asked.since);
+        asked.or(self.jobs.last()).map(|asked| asked.number)
     }
 
     /// Whether a request is not answered.
@@ -424,11 +436,14 @@ impl Work {
     fn answered(&mut self, reply: &[u8]) {
         let (number, reply) = match beside::numbered(reply) {
             Some((number, reply)) => (Some(number), reply),
-            // Of a line of which bytes were lost, its number perhaps. Lines are read in order: it is the older request's.
-            None => (self.oldest(), reply),
+            // Of a line of which bytes were lost, its number perhaps.
+            None => (self.unnumbered(), reply),
         };
         let mut places = [&mut self.asked, &mut self.stepped, &mut self.looked].into_iter();
-        let asked = places.find_map(|place| place.take_if(|asked| Some(asked.number) == number));
+        let asked = places.find_map(|place| place.take_if(|asked| Some(asked.number) == number)).or_else(|| {
+            let job = self.jobs.iter().position(|job| Some(job.number) == number)?;
+            Some(self.jobs.remove(job))
+        });
         let Some(request) = asked.and_then(|asked| asked.request) else { return };
         let reply = ReplyText::parse(request.mode, reply).ok();
         if reply.as_ref().is_some_and(|reply| reply.exit_code == 0 && request.ends.is_some()) {
@@ -438,8 +453,8 @@ impl Work {
     }
 
     /// Gives up requests whose programs have gone, or that were not answered for too long: these programs are disconnected.
-    /// Returns the way of a command that is to end.
-    fn gives_up(&mut self) -> Option<Way> {
+    /// Returns the bytes that end the commands among them, each with its way.
+    fn gives_up(&mut self) -> Vec<(Way, Vec<u8>)> {
         let is_in_vain = |asked: &mut Asked| {
             let is_abandoned = asked.request.as_ref().is_some_and(Request::is_abandoned);
             let request = asked.request.take_if(|_| is_abandoned || asked.since.elapsed() >= COMMAND);
@@ -448,8 +463,14 @@ impl Work {
         for beside in [&mut self.stepped, &mut self.looked] {
             beside.as_mut().map(is_in_vain);
         }
-        let asked = self.asked.as_mut()?;
-        is_in_vain(asked).then_some(asked.way)
+        let asked = self.asked.as_mut().and_then(|asked| is_in_vain(asked).then_some(asked.way));
+        let mut ends: Vec<_> = asked.map(|way| (way, vec![CANCEL_BESIDE])).into_iter().collect();
+        for job in &mut self.jobs {
+            if is_in_vain(job) {
+                ends.push((job.way, beside::end_of_job(job.number)));
+            }
+        }
+        ends
     }
 
     /// Gives up what went such ways: nothing answers there any more.
@@ -460,28 +481,40 @@ impl Work {
                 request.answer(None);
             }
         }
+        for job in self.jobs.extract_if(.., |job| is_lost(job.way)) {
+            job.request.into_iter().for_each(|request| request.answer(None));
+        }
     }
 
     /// The reason for which it cannot answer any other request at once.
     fn busy(&self) -> Option<Busy> {
         let so_long = |since: Instant| format!("for {} s now", since.elapsed().as_secs());
         if !self.up {
-            return Some(Busy { why: "the appliance starts".into(), command: None, looks: false, steps: false });
+            let (command, jobs) = (Under::Unknown, Vec::new());
+            return Some(Busy { why: "the appliance starts".into(), command, jobs, looks: false, steps: false });
         }
+        let command = match (&self.asked, self.typed) {
+            (Some(asked), _) => Under::Command(asked.line.clone()),
+            (None, Some(_)) => Under::Unknown,
+            (None, None) => Under::None,
+        };
+        let jobs = self.jobs.iter().map(|job| job.device.clone()).collect();
         // Only a command that may be long is passed: what else is under way is soon done, and then all have their turn.
-        let is_passed = self.asked.is_some() || self.typed.is_some();
-        let (looks, steps) = (is_passed && self.looked.is_none(), is_passed && self.stepped.is_none());
+        let (looks, steps) = match command {
+            Under::None => [!self.jobs.is_empty() && self.looked.is_none() && self.stepped.is_none(); 2].into(),
+            _ => (self.looked.is_none(), self.stepped.is_none()),
+        };
         if let Some(Asked { line, since, .. }) = self.unanswered().next() {
             let shown: String = match line.char_indices().nth(SHOWN_CHARS) {
                 None => line.clone(),
                 Some((cut, _)) => format!("{}…", &line[..cut]),
             };
             let why = format!("`{shown}` of another client runs, {}", so_long(*since));
-            return Some(Busy { why, command: Some(line.clone()), looks, steps });
+            return Some(Busy { why, command, jobs, looks, steps });
         }
         self.typed.map(|since| {
             let why = format!("a command that was typed at the console runs, {}", so_long(since));
-            Busy { why, command: None, looks, steps }
+            Busy { why, command, jobs, looks, steps }
         })
     }
 }
@@ -549,7 +582,11 @@ mod tests {
     use super::*;
 
     fn asked() -> Option<Asked> {
-        Some(Asked { number: 1, way: Way::Port, request: None, line: "status".into(), since: Instant::now() })
+        Some(job("status"))
+    }
+
+    fn job(line: &str) -> Asked {
+        Asked { number: 1, way: Way::Port, request: None, line: line.into(), device: None, since: Instant::now() }
     }
 
     #[test]
@@ -565,6 +602,10 @@ mod tests {
             (Work { looked: asked(), ..up() }, (false, false)),
             (Work { stepped: asked(), ..up() }, (false, false)),
             (Work { asked: asked(), ..Work::default() }, (false, false)),
+            // Beside jobs all is as without them.
+            (Work { jobs: vec![job("errors")], ..up() }, (true, true)),
+            (Work { jobs: vec![job("errors")], looked: asked(), ..up() }, (false, false)),
+            (Work { jobs: vec![job("errors")], asked: asked(), looked: asked(), ..up() }, (false, true)),
         ] {
             let busy = work.busy().expect("it is");
             assert_eq!((busy.looks, busy.steps), passed, "{work:?}");
