@@ -13,6 +13,7 @@ mod damage;
 mod events;
 mod export;
 mod interop;
+mod jobs;
 mod metrics;
 mod network;
 mod nvme;
