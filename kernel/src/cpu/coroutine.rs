@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::arch::naked_asm;
 use core::cell::UnsafeCell;
 
-use kernel::node::jobs::{Coroutine, CoroutineBody};
+use kernel::node::coroutine::{Coroutine, CoroutineBody};
 use service::admin::job::JOBS_MAX;
 use spin::Mutex;
 

@@ -1,5 +1,5 @@
-//! The jobs that are under way ([`service::admin::job`]): each is a coroutine of CPU 0, which lets each make a step where
-//! others have their turn.
+//! The jobs that are under way ([`service::admin::job`]): each is a coroutine of CPU 0, which lets one after the other make a
+//! step where others have their turn.
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -14,20 +14,30 @@ use service::link::LinkNumber;
 use service::progress::Progress;
 use spin::Mutex;
 
+use super::coroutine::{Coroutine, CoroutineBody};
 use super::{Machine, Node};
-
-/// Code with a stack of its own, which one CPU carries out by parts.
-pub trait Coroutine: Send {
-    /// Lets it go on until it pauses. Returns false when it has ended: then it is not called again.
-    fn resume(&mut self) -> bool;
-}
-
-/// The code of a coroutine. It is given what pauses it.
-pub type CoroutineBody = Box<dyn FnOnce(&(dyn Fn() + Sync)) + Send>;
 
 /// The jobs. CPU 0's alone.
 #[derive(Default)]
-pub(super) struct Jobs(Mutex<Vec<Job>>);
+pub(super) struct Jobs(Mutex<List>);
+
+#[derive(Default)]
+struct List {
+    jobs: Vec<Job>,
+    /// The place of the one that has its turn next.
+    next: usize,
+}
+
+impl List {
+    /// Takes the next one that goes on, with its place.
+    fn take_next(&mut self) -> Option<(usize, Box<dyn Coroutine>)> {
+        let count = self.jobs.len();
+        let place =
+            (self.next..self.next + count).map(|at| at % count).find(|at| self.jobs[*at].coroutine.is_some())?;
+        self.next = place + 1;
+        Some((place, self.jobs[place].coroutine.take()?))
+    }
+}
 
 struct Job {
     ticket: Ticket,
@@ -61,36 +71,29 @@ impl Pauses for JobPauses<'_> {
 }
 
 impl Jobs {
-    /// Lets each job make a step. Returns whether one is under way.
+    /// Lets a job make a step, in turns. Returns whether one is under way.
     pub(super) fn step(&self) -> bool {
-        if self.0.lock().is_empty() {
-            return false;
+        let Some((place, mut coroutine)) = self.0.lock().take_next() else { return false };
+        // No lock is held over a step. The list changes between steps alone.
+        let goes_on = coroutine.resume();
+        let List { jobs, .. } = &mut *self.0.lock();
+        if goes_on {
+            jobs[place].coroutine = Some(coroutine);
         }
-        let mut goes_on = false;
-        for place in 0.. {
-            // No lock is held over a step.
-            let Some(coroutine) = self.0.lock().get_mut(place).map(|job| job.coroutine.take()) else { break };
-            let Some(mut coroutine) = coroutine else { continue };
-            if coroutine.resume() {
-                goes_on = true;
-                self.0.lock()[place].coroutine = Some(coroutine);
-            }
-        }
-        self.0.lock().retain(|job| job.coroutine.is_some() || !job.is_forgotten);
-        goes_on
+        jobs.retain(|job| job.coroutine.is_some() || !job.is_forgotten);
+        jobs.iter().any(|job| job.coroutine.is_some())
     }
 
     /// Lets all end, and goes on with them until they have.
     pub(super) fn end_all(&self) {
-        self.0.lock().iter().for_each(|job| job.shared.ends.store(true, Ordering::Relaxed));
+        self.0.lock().jobs.iter().for_each(|job| job.shared.ends.store(true, Ordering::Relaxed));
         while self.step() {}
     }
 }
 
 impl<M: Machine> JobAdmin for Node<M> {
     fn has_room(&self) -> bool {
-        let jobs = self.jobs.0.lock();
-        jobs.len() < JOBS_MAX && self.machine.has_stack()
+        self.jobs.0.lock().jobs.len() < JOBS_MAX && self.machine.has_stack()
     }
 
     fn begin(&self, ticket: Ticket, work: JobWork<Outcome>) {
@@ -101,11 +104,11 @@ impl<M: Machine> JobAdmin for Node<M> {
             *its.outcome.lock() = Some(outcome);
         });
         let coroutine = Some(self.machine.coroutine(body));
-        self.jobs.0.lock().push(Job { ticket, coroutine, shared, is_forgotten: false });
+        self.jobs.0.lock().jobs.push(Job { ticket, coroutine, shared, is_forgotten: false });
     }
 
     fn ended(&self, link: LinkNumber) -> Option<(Ticket, Result<Outcome, AdminError>)> {
-        let mut jobs = self.jobs.0.lock();
+        let jobs = &mut self.jobs.0.lock().jobs;
         let is_it = |job: &Job| job.ticket.link == link && job.shared.outcome.lock().is_some();
         let place = jobs.iter().position(is_it)?;
         let Job { ticket, shared, .. } = jobs.remove(place);
@@ -114,7 +117,7 @@ impl<M: Machine> JobAdmin for Node<M> {
     }
 
     fn end(&self, link: LinkNumber, number: &str) {
-        for job in self.jobs.0.lock().iter() {
+        for job in &self.jobs.0.lock().jobs {
             if job.ticket.link == link && job.ticket.number == number {
                 job.shared.ends.store(true, Ordering::Relaxed);
             }
@@ -122,7 +125,7 @@ impl<M: Machine> JobAdmin for Node<M> {
     }
 
     fn forget(&self, link: LinkNumber) {
-        for job in self.jobs.0.lock().iter_mut().filter(|job| job.ticket.link == link) {
+        for job in self.jobs.0.lock().jobs.iter_mut().filter(|job| job.ticket.link == link) {
             job.shared.ends.store(true, Ordering::Relaxed);
             job.is_forgotten = true;
         }

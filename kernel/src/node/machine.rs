@@ -16,8 +16,8 @@ use service::admin::AnyAppliance;
 use service::events::LastBoot;
 use service::progress::Progress;
 
+use super::coroutine::{Coroutine, CoroutineBody};
 use super::export::ExportServices;
-use super::jobs::{Coroutine, CoroutineBody};
 use super::network::NetworkDevice;
 use crate::events::{News, SharedJournal};
 

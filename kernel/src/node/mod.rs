@@ -15,7 +15,7 @@
 //! | [`config`] | config |
 //! | `events` | events; looks around for what has happened |
 //! | `upkeep` | stats, trace, poweroff, reboot |
-//! | [`jobs`] | none: long commands that go on beside each other |
+//! | `jobs` | none: long commands that go on beside each other |
 //!
 //! Below them:
 //!
@@ -23,6 +23,7 @@
 //! |---|---|
 //! | `machine` | [`Machine`], the seam to the machine below |
 //! | `waker` | wakes CPUs, and hears that they go on |
+//! | [`coroutine`] | what jobs run on |
 //! | `attach` | opens a namespace: its medium, its state |
 //! | `disk` | an open namespace in sector mode |
 //! | `content` | recognises what a namespace without a BTT holds |
@@ -34,11 +35,12 @@ mod attach;
 mod clock;
 pub mod config;
 mod content;
+pub mod coroutine;
 mod disk;
 mod events;
 pub mod export;
 mod inventory;
-pub mod jobs;
+mod jobs;
 mod machine;
 mod metrics;
 mod namespaces;
@@ -383,8 +385,8 @@ impl<M: Machine> Node<M> {
     }
 
     /// Attends to consumers, their bridge, jobs, who waits for a page and who asks at the console, between two steps of a long
-    /// command on CPU 0. Returns whether the command is to end. The caller holds no lane of a disk, unless it has suspended the disk
-    /// ([`Exports::suspend`]), and no labels. In a request that is carried out beside the command nothing is asked for.
+    /// command on CPU 0. Returns whether the command is to end. The caller holds no lane of a disk, unless it has suspended the
+    /// disk ([`Exports::suspend`]), and no labels. In a request that is carried out beside the command nothing is asked for.
     fn attend(&self) -> ControlFlow<()> {
         self.exports.attend(M::this_cpu());
         self.make_pages();
@@ -402,7 +404,7 @@ impl<M: Machine> Node<M> {
         self.pause(&Progress { what: &what, done, total, unit })
     }
 
-    /// Lets each job make a step, between two commands. Returns whether one is under way.
+    /// Lets a job make a step, between two commands. Returns whether one is under way.
     pub fn step_jobs(&self) -> bool {
         self.jobs.step()
     }

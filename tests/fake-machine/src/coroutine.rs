@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{JoinHandle, park, spawn};
 
-use kernel::node::jobs::{Coroutine, CoroutineBody};
+use kernel::node::coroutine::{Coroutine, CoroutineBody};
 
 /// A coroutine on a thread, which is CPU 0 as every new thread is.
 pub(crate) struct OnThread {
