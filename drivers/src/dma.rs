@@ -119,6 +119,11 @@ impl DmaBuffers {
         (pages.len() == pages_needed).then_some(Self { shape, pages })
     }
 
+    /// Returns their pages, when no device uses them any more.
+    pub(crate) fn into_pages(self) -> Vec<DmaPage> {
+        self.pages
+    }
+
     /// Returns their shape.
     #[must_use]
     pub const fn shape(&self) -> Shape {

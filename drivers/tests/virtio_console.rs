@@ -250,6 +250,38 @@ fn a_peer_that_comes_anew_is_told_of_and_a_port_that_goes_is_closed() {
 }
 
 #[test]
+fn a_device_that_keeps_buffers_of_peers_that_went_is_started_anew_with_the_same_memory() {
+    let device = Device::with(|_| {});
+    let mut driver = device.open();
+    for number in 1_u32..=16 {
+        // In the midst of a message, of which the device uses no buffer but all others of the peer's.
+        driver.send(&[7; 100]);
+        driver.flush();
+        device.state().tell(1, 6, 0, b"");
+        assert!(!driver.look());
+        assert_eq!(driver.is_worn(), number == 16, "{number}");
+        device.state().tell(1, 6, 1, b"");
+        assert!(driver.look());
+    }
+    let before = device.state().pages.count();
+    let mut driver = driver.restarted().expect("a sound device");
+    assert_eq!(device.state().pages.count(), before);
+    assert!(!driver.is_worn() && !driver.is_open());
+    assert_eq!(device.state().taken(SAID), Some(message(u32::MAX, 0, 1, b"")), "it is ready");
+    device.state().tell(1, 1, 1, b"");
+    device.state().tell(1, 7, 1, NAME);
+    assert!(driver.look() && driver.is_open());
+    for part in [&b"alive"[..], b"still"] {
+        driver.send(part);
+        driver.flush();
+        assert_eq!(device.state().taken(TRANSMIT), Some(part.to_vec()));
+    }
+    device.state().send(RECEIVE, b"you");
+    assert_eq!(received(&mut driver), b"you");
+    assert_eq!(driver.fault(), None);
+}
+
+#[test]
 fn what_somebody_new_sends_is_not_taken_for_the_former_ones() {
     let device = Device::with(|_| {});
     let mut driver = device.open();

@@ -256,7 +256,9 @@ impl Requests {
             Free::Beside(busy) => busy.lets_pass(request),
             Free::Nothing(_) => false,
         };
-        let ready = self.waiting.iter().enumerate().filter(|(_, request)| may(request));
+        let by_jobs = matches!(free, Free::Beside(busy) if busy.command == Under::None);
+        let ready = self.waiting.iter().enumerate();
+        let ready = ready.filter(|(_, request)| may(request) && !(by_jobs && self.would_come_before(request)));
         if let Some((next, _)) = ready.min_by_key(|(_, request)| request.spent) {
             let mut request = self.waiting.remove(next)?;
             request.begun = Some(Instant::now());
@@ -275,6 +277,19 @@ impl Requests {
             request.answer(reply);
         }
         None
+    }
+
+    /// Whether this is a job that would keep a command waiting whose client has had no more time. With jobs that follow one
+    /// another the command would wait for ever.
+    fn would_come_before(&self, job: &Request) -> bool {
+        let Beside::Job(device) = &job.beside else { return false };
+        self.waiting.iter().any(|other| {
+            let is_about_it = match device {
+                Some(device) => names_region_of(&other.line, device),
+                None => regions_in(&other.line).next().is_some(),
+            };
+            other.beside == Beside::None && is_about_it && other.spent <= job.spent
+        })
     }
 
     /// Takes in what has come.
@@ -962,6 +977,37 @@ mod tests {
             let request = passed.or_else(|| requests.next(Free::All)).unwrap();
             request.answer(Some(ReplyText { text: "done\n".into(), exit_code: 0 }));
         }
+    }
+
+    #[test]
+    fn jobs_that_follow_one_another_keep_no_command_waiting() {
+        let (path, mut requests) = socket("followers", Duration::from_secs(60));
+        let mut greedy: Vec<UnixStream> = (0..2).map(|_| connect(&path)).collect();
+        let mut closer = connect(&path);
+        let none = |jobs: &[Option<String>]| Busy { command: Under::None, jobs: jobs.to_vec(), ..busy("") };
+        greedy.iter_mut().for_each(|client| client.write_all(b"errors\nerrors\n").unwrap());
+        collect(&mut requests, 2);
+        let first = requests.next(Free::All).unwrap();
+        closer.write_all(b"disable-namespace namespace0.0\n").unwrap();
+        collect(&mut requests, 2);
+        // The second one, and any other, would keep it waiting; one on another disk would not.
+        assert!(requests.next(Free::Beside(&none(&[None]))).is_none());
+        let mut others = [connect(&path), connect(&path)];
+        for (other, namespace) in others.iter_mut().zip(0..) {
+            other.write_all(format!("check-namespace namespace{namespace}.0\n").as_bytes()).unwrap();
+        }
+        collect(&mut requests, 4);
+        let check = requests.next(Free::Beside(&none(&[None]))).unwrap();
+        assert_eq!(check.line, "check-namespace namespace1.0");
+        assert!(requests.next(Free::Beside(&none(&[None]))).is_none());
+        first.answer(Some(ReplyText { text: "done\n".into(), exit_code: 0 }));
+        // Beside a command that is none they go on.
+        let repair = busy("check-namespace namespace7.0 -R");
+        assert!(
+            ["errors", "check-namespace namespace0.0"].contains(&&*requests.next(Free::Beside(&repair)).unwrap().line)
+        );
+        let closing = requests.next(Free::Beside(&none(&[Some("namespace1.0".into())]))).unwrap();
+        assert_eq!(closing.line, "disable-namespace namespace0.0");
     }
 
     #[test]

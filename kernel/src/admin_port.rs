@@ -46,6 +46,15 @@ pub(crate) fn init(device: ConsolePort<PciRegisters>) {
     *PORT.lock() = Some(Port { device, ahead, asker: Asker::Program, form: None, meter, is_new: false, told: None });
 }
 
+/// Starts a device anew that keeps our buffers.
+fn restart_if_worn() {
+    let Some(port) = PORT.lock().take_if(|port| port.device.is_worn()) else { return };
+    match port.device.restarted() {
+        Ok(device) => init(device),
+        Err(why) => log!("admin port: it was to be started anew: {why}: it is not used any more"),
+    }
+}
+
 /// The port as a byte link. All copies are the same link; without a device nothing comes, and what is sent is dropped.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct AdminPort;
@@ -95,6 +104,7 @@ impl PartLink for AdminPort {
 
 /// Takes in what the device says. Returns whether the session is to begin anew, for somebody else.
 pub(crate) fn look() -> bool {
+    restart_if_worn();
     let (is_new, fault) = {
         let mut port = PORT.lock();
         let Some(port) = port.as_mut() else { return false };
@@ -133,8 +143,17 @@ pub(crate) fn look_ahead() -> Option<Found> {
     let port = &mut *PORT.lock();
     let port = port.as_mut()?;
     port.hear();
+    if port.is_new {
+        // Who asked has gone. What somebody new says is for a session of their own.
+        return Line::AdminPort.asked().then_some(Found::End);
+    }
     let Port { device, ahead, asker, .. } = port;
     ahead.look(device, if Line::AdminPort.asked() { *asker } else { Asker::Elsewhere })
+}
+
+/// Returns whether somebody new is at the other end, for whom no session has begun.
+pub(crate) fn is_new() -> bool {
+    PORT.lock().as_ref().is_some_and(|port| port.is_new)
 }
 
 /// Keeps a request for the session.

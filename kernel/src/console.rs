@@ -51,6 +51,10 @@ impl ByteLink for Wire {
         UART.lock().as_mut().is_some_and(Uart::is_waiting)
     }
 
+    fn has_lost(&mut self) -> bool {
+        UART.lock().as_mut().is_some_and(Uart::has_lost)
+    }
+
     fn send(&mut self, bytes: &[u8]) {
         Console.send(bytes);
     }
@@ -73,7 +77,7 @@ impl ByteLink for Console {
     }
 
     fn has_lost(&mut self) -> bool {
-        UART.lock().as_mut().is_some_and(Uart::has_lost)
+        WORK.lock().ahead.has_lost() | Wire.has_lost()
     }
 
     fn send(&mut self, bytes: &[u8]) {

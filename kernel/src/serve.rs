@@ -204,6 +204,9 @@ impl node::Machine for BareMachine {
         let mut port = AttendedLink { link: AdminPort, exports: exports(), cpu: Self::this_cpu() };
         let ends = attend_to(node, &mut console, console::look_ahead, console::put_back);
         let ends = ends | attend_to(node, &mut port, admin_port::look_ahead, admin_port::put_back);
+        if admin_port::is_new() {
+            node.forget(port.number());
+        }
         admin_port::flush();
         // The command goes on for as long as others took.
         let done = self.hardware.clock.now_ns();
@@ -272,6 +275,7 @@ fn attend_to(
             None => return false,
             Some(Found::End) => return true,
             Some(Found::EndJob(number)) => node.end(link.number(), &number),
+            Some(Found::TakenBack(request)) => service::console::reply_to_taken_back(&request, link),
             Some(Found::Request(request)) => {
                 // No line may come among the bytes of the reply.
                 let was_quiet = log::set_quiet(true);

@@ -26,6 +26,11 @@ impl Ring {
         Some(ring)
     }
 
+    /// Returns its pages, when the device does not use them any more.
+    pub(super) fn into_pages(self) -> impl Iterator<Item = DmaPage> {
+        core::iter::once(self.queue.into_page()).chain(self.buffers.into_pages())
+    }
+
     /// Returns the first descriptor of each buffer's chain.
     pub(super) fn heads(&self) -> impl Iterator<Item = u16> + use<> {
         let pieces = self.buffers.shape().pieces;

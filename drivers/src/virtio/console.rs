@@ -12,6 +12,8 @@
 //! - What is sent is gathered in buffers of a page; the last one goes by [`ConsolePort::flush`], which ends a message. All
 //!   waits of one message for its peer have a common bound. If it strikes, the rest of the message is dropped, and later ones
 //!   are dropped at once until the peer takes something.
+//! - QEMU keeps a buffer for good when its peer goes in the midst of a message (seen in 7.2: the chain is detached and never
+//!   used). When too few are left the device is to be started anew ([`ConsolePort::restarted`]).
 //! - A device that does what it must not is faulty for good ([`PortFault`]): nothing is received from it, and what is sent is
 //!   dropped.
 
@@ -200,9 +202,9 @@ impl Control {
         Ok(true)
     }
 
-    /// Takes in what the device says. Returns whether somebody new is at its end of our port.
-    fn mind(&mut self, registers: &impl Registers) -> Result<bool, PortFault> {
-        let (mut message, mut is_new) = (Vec::new(), false);
+    /// Takes in what the device says. Returns who came and went at its end of our port.
+    fn mind(&mut self, registers: &impl Registers) -> Result<Peers, PortFault> {
+        let (mut message, mut peers) = (Vec::new(), Peers::default());
         // A device that talks without end is heard again in the next round.
         for _ in 0..CONTROL_BUFFERS {
             if !self.incoming.take(registers, &mut message)? {
@@ -222,15 +224,25 @@ impl Control {
                     if name.strip_suffix(b"\0").unwrap_or(name) == NAME
                         && self.say(NUMBER, event::PORT_OPEN, registers)? =>
                 {
-                    (self.stage, is_new) = (Stage::Open, true);
+                    (self.stage, peers.is_new) = (Stage::Open, true);
                 }
                 (event::PORT_REMOVE, _) => self.stage = Stage::Absent,
-                (event::PORT_OPEN, _) if value == 1 => is_new = true,
+                (event::PORT_OPEN, _) => {
+                    peers.is_new |= value == 1;
+                    peers.has_gone |= value == 0;
+                }
                 _ => {}
             }
         }
-        Ok(is_new)
+        Ok(peers)
     }
+}
+
+/// Who came and went at the device's end of our port.
+#[derive(Clone, Copy, Debug, Default)]
+struct Peers {
+    is_new: bool,
+    has_gone: bool,
 }
 
 /// A port, started.
@@ -256,6 +268,9 @@ pub struct ConsolePort<R> {
     /// The peer took nothing of the last message for too long, and nothing since.
     is_dead: bool,
     is_new: bool,
+    /// Whether the device keeps most buffers, though no peer is there to take what is in them.
+    is_worn: bool,
+    has_interrupt: bool,
     fault: Option<PortFault>,
 }
 
@@ -294,8 +309,27 @@ impl<R: Registers> ConsolePort<R> {
             drops: false,
             is_dead: false,
             is_new: false,
+            is_worn: false,
+            has_interrupt,
             fault: None,
         })
+    }
+
+    /// Returns whether the device keeps most of our buffers for good, and is to be started anew.
+    #[must_use]
+    pub const fn is_worn(&self) -> bool {
+        self.is_worn && self.fault.is_none()
+    }
+
+    /// Starts the device anew, with the same memory, which it leaves alone once it is reset. Peers are told of anew, too.
+    ///
+    /// # Errors
+    /// As [`ConsolePort::new`].
+    pub fn restarted(self) -> Result<Self, VirtioError> {
+        let Self { registers, now_ns, has_interrupt, incoming, outgoing, control, .. } = self;
+        let of_control = control.into_iter().flat_map(|it| [it.incoming.0, it.outgoing.ring]);
+        let mut pages = of_control.chain([incoming.0, outgoing.ring]).flat_map(Ring::into_pages);
+        Self::new(registers, &mut || pages.next(), has_interrupt, now_ns)
     }
 
     fn start(
@@ -362,10 +396,22 @@ impl<R: Registers> ConsolePort<R> {
             && let Some(control) = &mut self.control
         {
             match control.mind(&self.registers) {
-                Ok(is_new) => self.is_new |= is_new,
+                Ok(Peers { is_new, has_gone }) => {
+                    self.is_new |= is_new;
+                    if has_gone {
+                        self.count_buffers();
+                    }
+                }
                 Err(why) => self.fail(why),
             }
         }
+    }
+
+    /// After a peer has gone: what is in buffers is for nobody, and the device has used all that it does not keep for good.
+    fn count_buffers(&mut self) {
+        self.reclaim();
+        let ours = self.outgoing.free.len() + usize::from(self.gathered.is_some());
+        self.is_worn |= ours <= self.outgoing.ring.heads().count() / 2;
     }
 
     /// Takes the device out of use, for good. Its memory stays its own: it may write late.

@@ -93,6 +93,11 @@ impl Queue {
         Self { page, number, size, notify_at, available: 0, shown: 0, used: 0, given: 0 }
     }
 
+    /// Returns its page, when the device does not use it any more.
+    pub(super) fn into_page(self) -> DmaPage {
+        self.page
+    }
+
     /// Returns how many descriptors it has.
     pub(super) const fn size(&self) -> u16 {
         self.size

@@ -34,6 +34,11 @@ impl Pages {
         DmaPage::new(memory, PhysAddr(at))
     }
 
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.0.len()
+    }
+
     /// The page of an address, and the place in it. An access to anything else is the driver's fault.
     pub(crate) fn place(&self, at: u64, bytes: u64) -> (SharedWindow, MemoryOffset) {
         let (start, window) = self.0.range(..=at).next_back().expect("one of our pages");

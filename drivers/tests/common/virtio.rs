@@ -174,7 +174,13 @@ impl Virtio {
             (Structure::Common, 0, Width::Double) => self.select[0] = value,
             (Structure::Common, 8, Width::Double) => self.select[1] = value,
             (Structure::Common, 12, Width::Double) => self.chosen |= u64::from(value) << (32 * self.select[1]),
-            (Structure::Common, 20, Width::Byte) => self.status = value,
+            (Structure::Common, 20, Width::Byte) => {
+                self.status = value;
+                if value == 0 {
+                    self.chosen = 0;
+                    self.queues.iter_mut().for_each(|queue| queue.used = 0);
+                }
+            }
             (Structure::Common, 22, Width::Word) => self.selected = value as usize,
             (Structure::Common, 24, Width::Word) => queue.size = value,
             (Structure::Common, 26, Width::Word) if has_vectors => queue.vector = value,

@@ -38,6 +38,8 @@ pub(super) struct BttDisk<N> {
     in_hand: AtomicBool,
     /// How many commands have it in hand, or look at it: it is not closed meanwhile.
     held: AtomicU32,
+    /// Whether a command waits until others have it in hand no more: no job begins with it.
+    awaited: AtomicBool,
 }
 
 /// A disk in the hands of a command (invariant 20).
@@ -62,7 +64,7 @@ impl<N: Medium> BttDisk<N> {
     pub(super) fn new(name: String, btt: Btt<N>, cpus: u32, clock: Arc<dyn Clock>) -> Self {
         let counters = (0..cpus.max(1)).map(|_| OfCpu::new()).collect();
         let (suspended, in_hand, held) = (AtomicBool::new(false), AtomicBool::new(false), AtomicU32::new(0));
-        Self { name, btt, counters, clock, suspended, in_hand, held }
+        Self { name, btt, counters, clock, suspended, in_hand, held, awaited: AtomicBool::new(false) }
     }
 
     /// Returns whether consumers' requests wait.
@@ -83,6 +85,16 @@ impl<N: Medium> BttDisk<N> {
     /// Returns how many commands have it in hand, or look at it.
     pub(super) fn held(&self) -> usize {
         self.held.load(Ordering::Relaxed) as usize
+    }
+
+    /// Returns whether a command waits for others that have it in hand.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.awaited.load(Ordering::Relaxed)
+    }
+
+    /// Sets whether a command waits for others that have it in hand.
+    pub(super) fn set_awaited(&self, awaited: bool) {
+        self.awaited.store(awaited, Ordering::Relaxed);
     }
 
     /// Takes it in hand for a command that may change it or suspends it. Commands are carried out on CPU 0, and those beside

@@ -109,7 +109,7 @@ impl<M: Machine> JobAdmin for Node<M> {
 
     fn ended(&self, link: LinkNumber) -> Option<(Ticket, Result<Outcome, AdminError>)> {
         let jobs = &mut self.jobs.0.lock().jobs;
-        let is_it = |job: &Job| job.ticket.link == link && job.shared.outcome.lock().is_some();
+        let is_it = |job: &Job| job.ticket.link == link && !job.is_forgotten && job.shared.outcome.lock().is_some();
         let place = jobs.iter().position(is_it)?;
         let Job { ticket, shared, .. } = jobs.remove(place);
         let outcome = shared.outcome.lock().take()?;
@@ -125,7 +125,9 @@ impl<M: Machine> JobAdmin for Node<M> {
     }
 
     fn forget(&self, link: LinkNumber) {
-        for job in self.jobs.0.lock().jobs.iter_mut().filter(|job| job.ticket.link == link) {
+        let jobs = &mut self.jobs.0.lock().jobs;
+        jobs.retain(|job| job.ticket.link != link || job.coroutine.is_some());
+        for job in jobs.iter_mut().filter(|job| job.ticket.link == link) {
             job.shared.ends.store(true, Ordering::Relaxed);
             job.is_forgotten = true;
         }

@@ -409,7 +409,7 @@ impl<M: Machine> Node<M> {
         self.jobs.step()
     }
 
-    /// Attends to others while `is_busy`.
+    /// Attends to others while `is_busy`. No job begins with the disk meanwhile.
     ///
     /// # Errors
     /// Interrupted: the command is to end.
@@ -418,11 +418,15 @@ impl<M: Machine> Node<M> {
         disk: &BttDisk<AnyMedium>,
         is_busy: impl Fn(&BttDisk<AnyMedium>) -> bool,
     ) -> Result<(), AdminError> {
-        while is_busy(disk) {
-            if self.attend().is_break() {
-                let why = format!("{}: another command has it in hand: nothing was done", disk.name);
-                return Err(AdminError::interrupted(why));
-            }
+        disk.set_awaited(true);
+        let mut ends = false;
+        while is_busy(disk) && !ends {
+            ends = self.attend().is_break();
+        }
+        disk.set_awaited(false);
+        if ends && is_busy(disk) {
+            let why = format!("{}: another command has it in hand: nothing was done", disk.name);
+            return Err(AdminError::interrupted(why));
         }
         Ok(())
     }

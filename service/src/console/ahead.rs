@@ -6,7 +6,7 @@
 //! | a person | ^C; what was typed before it is dropped, as by a terminal |
 //! | a program in a mode of its own | ^C, likewise |
 //! | a program beside a person | CAN (0x18), or the person's ^C: whoever is at the console can end what keeps it |
-//! | a program beside a person, with a number | also CAN after its number, as in a request that is not at its end; so a job ends |
+//! | a program beside a person, with a number | also CAN after its number, as in a request that is not at its end; so a job ends, and a request that waits is taken back |
 //! | another link | nothing on this one; but what keeps the console is ended there by ^C, for whichever link it is |
 //!
 //! At most 256 KiB are kept. What comes after that waits on the link, also what would end the command.
@@ -34,6 +34,8 @@ pub struct FramedRequest {
     bytes: Vec<u8>,
     /// Whether none that came before it waits for the session.
     is_first: bool,
+    /// Whether the link lost bytes as it came.
+    is_damaged: bool,
 }
 
 impl FramedRequest {
@@ -54,6 +56,12 @@ impl FramedRequest {
     pub const fn is_first(&self) -> bool {
         self.is_first
     }
+
+    /// Whether the link lost bytes as it came.
+    #[must_use]
+    pub const fn is_damaged(&self) -> bool {
+        self.is_damaged
+    }
 }
 
 /// What a look has found.
@@ -63,6 +71,8 @@ pub enum Found {
     End,
     /// The job of this number, with its mark and its blank, is to end.
     EndJob(String),
+    /// This request, which waited for the session, is taken back, and not carried out any more.
+    TakenBack(FramedRequest),
     /// A program asks for something. One that has to wait is given back by [`ReadAhead::put_back`].
     Request(FramedRequest),
 }
@@ -78,13 +88,23 @@ pub struct ReadAhead {
     begun: VecDeque<u8>,
     /// The number of the line whose command is carried out, or nothing.
     number: String,
+    /// Whether the link lost bytes since the session asked, and since the last request began.
+    has_lost: bool,
+    has_lost_of_request: bool,
 }
 
 impl ReadAhead {
     /// Nothing is read ahead.
     #[must_use]
     pub const fn new() -> Self {
-        Self { requests: VecDeque::new(), typed: VecDeque::new(), begun: VecDeque::new(), number: String::new() }
+        Self {
+            requests: VecDeque::new(),
+            typed: VecDeque::new(),
+            begun: VecDeque::new(),
+            number: String::new(),
+            has_lost: false,
+            has_lost_of_request: false,
+        }
     }
 
     /// A command is about to be carried out whose line has this number (`#7 `, or nothing).
@@ -111,7 +131,10 @@ impl ReadAhead {
             if self.requests.len() + self.typed.len() + self.begun.len() >= BYTES_MAX {
                 return None;
             }
-            let found = self.take(link.receive()?, asker);
+            let byte = link.receive()?;
+            let has_lost = link.has_lost();
+            (self.has_lost, self.has_lost_of_request) = (self.has_lost | has_lost, self.has_lost_of_request | has_lost);
+            let found = self.take(byte, asker);
             if found.is_some() {
                 return found;
             }
@@ -124,9 +147,32 @@ impl ReadAhead {
         self.requests.extend(request.bytes);
     }
 
+    /// Takes the request of this number out of those that wait for the session.
+    fn take_back(&mut self, number: &[u8]) -> Option<FramedRequest> {
+        let requests = self.requests.make_contiguous();
+        let mut at = 0;
+        for bytes in requests.split_inclusive(|byte| *byte == b'\n') {
+            let end = at + bytes.len();
+            if bytes.get(BESIDE_START.len()..).is_some_and(|line| line.starts_with(number)) {
+                let bytes = self.requests.drain(at..end).collect();
+                return Some(FramedRequest { bytes, is_first: at == 0, is_damaged: false });
+            }
+            at = end;
+        }
+        None
+    }
+
+    /// Returns whether bytes of what the session gets, or of what was found, were lost since the last call.
+    pub fn has_lost(&mut self) -> bool {
+        core::mem::take(&mut self.has_lost)
+    }
+
     fn take(&mut self, byte: u8, asker: Asker) -> Option<Found> {
         match (self.begun.len(), byte) {
-            (0, ESC) if asker != Asker::Program => self.begun.push_back(byte),
+            (0, ESC) if asker != Asker::Program => {
+                self.has_lost_of_request = false;
+                self.begun.push_back(byte);
+            }
             (0, CANCEL) if asker != Asker::Elsewhere => {
                 self.typed.clear();
                 return Some(Found::End);
@@ -144,8 +190,12 @@ impl ReadAhead {
                 let number = &bytes[BESIDE_START.len()..];
                 if !number.is_empty() && number_bytes(number) == number.len() {
                     let is_it = asker == Asker::ProgramBeside && number == self.number.as_bytes();
+                    if is_it {
+                        return Some(Found::End);
+                    }
+                    let waiting = self.take_back(number).map(Found::TakenBack);
                     let number = number.iter().map(|byte| char::from(*byte)).collect();
-                    return Some(if is_it { Found::End } else { Found::EndJob(number) });
+                    return Some(waiting.unwrap_or(Found::EndJob(number)));
                 }
             }
             (_, ESC) => {
@@ -156,7 +206,8 @@ impl ReadAhead {
             (_, b'\n') => {
                 self.begun.push_back(byte);
                 let bytes = core::mem::take(&mut self.begun).into();
-                return Some(Found::Request(FramedRequest { bytes, is_first: self.requests.is_empty() }));
+                let is_damaged = core::mem::take(&mut self.has_lost_of_request);
+                return Some(Found::Request(FramedRequest { bytes, is_first: self.requests.is_empty(), is_damaged }));
             }
             (_, _) => self.begun.push_back(byte),
         }
@@ -254,6 +305,16 @@ mod tests {
         assert_eq!(ahead.look(&mut line, Asker::Person), None);
         line.0.extend(b"status\n");
         assert_eq!(rest(&mut ahead, &mut line), "list\x1b_#9 status\n");
+        // A request that waits is taken back, and those before and behind it stay.
+        line.0.extend(b"\x1b_#1 trim pmem0s 0 1\n\x1b^#2 status\n\x1b_#13 list\n");
+        while let Some(Found::Request(request)) = ahead.look(&mut line, Asker::Person) {
+            ahead.put_back(request);
+        }
+        line.0.extend(b"\x1b_#2 \x18\x1b_#3 \x18");
+        let Some(Found::TakenBack(request)) = ahead.look(&mut line, Asker::Person) else { panic!("it waits") };
+        assert_eq!((request.mode(), request.line()), (Mode::Text, &b"#2 status\n"[..]));
+        assert_eq!(ahead.look(&mut line, Asker::Person), Some(Found::EndJob("#3 ".into())));
+        assert_eq!(rest(&mut ahead, &mut line), "\x1b_#1 trim pmem0s 0 1\n\x1b_#13 list\n");
         // A command that is none ends by its number, too, and by no other's.
         ahead.begins("#3 ");
         line.0.extend(b"\x1b_#7 \x18\x1b_#3 \x18");
@@ -277,6 +338,35 @@ mod tests {
         let Some(Found::Request(request)) = ahead.look(&mut line, Asker::Elsewhere) else { panic!("a request") };
         assert_eq!((request.mode(), request.line()), (Mode::Json, &b"status\n"[..]));
         assert_eq!(rest(&mut ahead, &mut line), "li\x03\x18st");
+    }
+
+    #[test]
+    fn bytes_that_were_lost_spoil_their_own_request_and_the_sessions_next_line() {
+        struct Lossy(Line);
+
+        impl ByteLink for Lossy {
+            fn receive(&mut self) -> Option<u8> {
+                self.0.receive()
+            }
+            fn is_waiting(&mut self) -> bool {
+                self.0.is_waiting()
+            }
+            fn has_lost(&mut self) -> bool {
+                // One is missing before each of these.
+                self.0.0.front() == Some(&b'?')
+            }
+            fn send(&mut self, _: &[u8]) {}
+        }
+
+        let (mut ahead, mut line) =
+            (ReadAhead::new(), Lossy(line(b"a?\x1b_#1 status\n\x1b_#2 s?tatus\n\x1b_#3 status\n")));
+        let found: Vec<_> = core::iter::from_fn(|| match ahead.look(&mut line, Asker::Person) {
+            Some(Found::Request(request)) => Some(request.is_damaged()),
+            _ => None,
+        })
+        .collect();
+        assert_eq!(found, [false, true, false]);
+        assert!(ahead.has_lost() && !ahead.has_lost());
     }
 
     #[test]

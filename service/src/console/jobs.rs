@@ -9,6 +9,7 @@ use crate::admin::line::number_bytes;
 use crate::admin::object::parse_with_id;
 use crate::admin::table::Beside;
 use crate::admin::{AnyAppliance, Mode, words};
+use crate::error::AdminError;
 use crate::link::{Asker, ByteLink, LinkNumber};
 
 /// Carries out a request that came while a command is carried out, and replies to it, if it only looks, or is one step on a
@@ -22,6 +23,9 @@ pub fn beside<L: ByteLink + ?Sized>(
     link: &mut L,
     appliance: &AnyAppliance,
 ) -> Result<(), FramedRequest> {
+    if request.is_damaged() {
+        return Err(request);
+    }
     let text = words::text(request.line().trim_ascii_end());
     let Ok(line) = text.map(String::from) else { return Err(request) };
     let (number, command) = line.split_at(number_bytes(line.as_bytes()));
@@ -51,6 +55,14 @@ pub(super) fn begun(mode: Mode, line: &str, link: LinkNumber, appliance: &AnyApp
     let Beside::Job(work) = parsed.beside(true, appliance.has_room(), appliance) else { return false };
     appliance.begin(Ticket { link, number: number.into(), id, mode, change }, work);
     true
+}
+
+/// Replies to a request that was taken back before it was carried out.
+pub fn reply_to_taken_back<L: ByteLink + ?Sized>(request: &FramedRequest, link: &mut L) {
+    let line = String::from_utf8_lossy(request.line().trim_ascii_end());
+    let (number, command) = line.split_at(number_bytes(line.as_bytes()));
+    let why = AdminError::interrupted("it was taken back before it began: nothing was done");
+    send_beside(request.mode(), number, parse_with_id(command).0.as_ref(), &Err(why), link);
 }
 
 /// Replies to the jobs of this link that have ended. Between two requests, or between two steps of a command.

@@ -56,7 +56,8 @@
 //! Long requests beside a person that change nothing but sectors go on beside each other, and beside any other command: a
 //! check that does not repair, `errors`, and `read`, `write --fill`, `trim`, `inject-error`, `clear-errors` of more than a step.
 //! Each is replied to when it is done, whichever came first; so each needs a number. At most [`JOBS_MAX`] go on at once, none
-//! of two on one device. ESC `_`, the number with its blank, CAN ends the one of that number. `poweroff` and `reboot` end
+//! of two on one device. ESC `_`, the number with its blank, CAN ends the one of that number, or takes that request back if it
+//! waits. `poweroff` and `reboot` end
 //! them all. What a job has in hand is neither closed nor changed by another command, which waits for the job's end.
 //!
 //! [`JOBS_MAX`]: crate::admin::job::JOBS_MAX
@@ -98,7 +99,7 @@ use editor::{Editor, Entered};
 pub use follow::FOLLOWING;
 use follow::Follow;
 use jobs::begun;
-pub use jobs::{beside, reply_to_jobs};
+pub use jobs::{beside, reply_to_jobs, reply_to_taken_back};
 use keys::{Key, Keys};
 use output::{Collected, Output, fitted};
 pub use pager::MORE;

@@ -397,6 +397,10 @@ impl SectorAdmin for FakeAppliance {
         None
     }
 
+    fn is_awaited(&self, _: Option<&str>) -> bool {
+        false
+    }
+
     fn errors(&self, dev: Option<&str>) -> Result<JobWork<Errors>, AdminError> {
         if let Some(dev) = dev {
             self.device(dev)?;

@@ -179,6 +179,7 @@ impl Machine for FakeMachine {
                 None => return false,
                 Some(Found::End) => return true,
                 Some(Found::EndJob(number)) => node.end(wire.number(), &number),
+                Some(Found::TakenBack(request)) => console::reply_to_taken_back(&request, &mut wire),
                 Some(Found::Request(request)) => {
                     if let Err(request) = console::beside(request, &mut wire, node) {
                         ahead.put_back(request);

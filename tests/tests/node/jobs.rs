@@ -184,6 +184,36 @@ fn each_ends_by_its_number_and_says_how_far_it_came() {
 }
 
 #[test]
+fn one_that_waits_is_taken_back_by_its_number() {
+    let (mut node, console) = booted_with(Asker::Person, 2);
+    let before = node.done("read pmem0s 39000")["data"].clone();
+    ask(&console, &["write pmem0s 0 --fill 7 --count 40000", "status", "inject-error pmem0s 0 40000"]);
+    for number in ["0", "2", "7"] {
+        end_of(&console, number);
+    }
+    node.done("trim pmem0s 0 100");
+    let replies = to_the_end(&node, &console);
+    let codes: Vec<_> = replies.iter().map(|(number, it)| (number.as_str(), it["error"]["code"].as_str())).collect();
+    assert_eq!(codes, [("1", None), ("0", Some("interrupted")), ("2", Some("interrupted"))]);
+    assert_eq!(waiting(&console), Vec::<String>::new());
+    assert_eq!(node.done("read pmem0s 39000")["data"], before, "nothing was done");
+}
+
+#[test]
+fn none_begins_with_a_disk_that_another_command_waits_for() {
+    for (job, later) in [
+        ("errors", &["errors", "errors pmem0s"][..]),
+        ("trim pmem0s 0 10000", &["check-namespace namespace0.0"]),
+        ("check-namespace namespace0.0", &["trim pmem0s 0 1000"]),
+    ] {
+        let (mut node, console) = with_jobs(2, &[job]);
+        ask(&console, later);
+        node.done("disable-namespace namespace0.0");
+        assert_eq!(waiting(&console), later, "{job}");
+    }
+}
+
+#[test]
 fn the_end_of_the_machine_ends_them_and_who_has_gone_gets_no_reply() {
     for command in ["poweroff", "reboot"] {
         let (mut node, console) = with_jobs(3, &["trim pmem0s 0 100000", "check-namespace namespace1.0"]);
@@ -200,6 +230,12 @@ fn the_end_of_the_machine_ends_them_and_who_has_gone_gets_no_reply() {
     node.node.forget(LinkNumber::default());
     assert_eq!(to_the_end(&node, &console), Vec::new());
     node.done("disable-namespace namespace0.0");
+    assert!(node.node.has_room());
+    // Also of one that has just ended.
+    let (node, console) = with_jobs(2, &["errors"]);
+    while node.node.step_jobs() {}
+    node.node.forget(LinkNumber::default());
+    assert_eq!(to_the_end(&node, &console), Vec::new());
     assert!(node.node.has_room());
 }
 

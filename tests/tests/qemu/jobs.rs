@@ -1,10 +1,14 @@
 //! Long commands of programs go on beside each other on the real stacks, whichever way they came.
 
-use std::io::Read;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Output, Stdio};
+use std::thread::{sleep, spawn};
+use std::time::Duration;
 
 use serde_json::Value;
 use tests::dimm::{Dimm, MIB};
+use tests::machine::ApplianceBuilder;
 use tests::place::{Place, eventually};
 use tests::workspace;
 
@@ -74,4 +78,45 @@ fn long_commands_go_on_together_by_the_port_and_by_the_console() {
         appliance.stdout.take().unwrap().read_to_string(&mut seen).unwrap();
         assert!(appliance.wait().unwrap().success(), "{seen}");
     }
+}
+
+#[test]
+fn a_peer_of_the_port_that_goes_takes_its_jobs_along_and_the_next_one_begins_anew() {
+    let (dimms, place) = ([Dimm::blank(64 * MIB), Dimm::blank(64 * MIB)], Place::new());
+    let path = place.at("port");
+    let chardev = format!("socket,id=port,path={},server=on,wait=off", path.display());
+    let appliance = ApplianceBuilder::new().dimm(&dimms[0]).dimm(&dimms[1]).qemu(&["-chardev", &chardev]);
+    let appliance = appliance.qemu(&["-device", "virtio-serial-pci,id=ports,disable-legacy=on"]);
+    let port = "virtserialport,bus=ports.0,nr=1,chardev=port,name=org.untorn.admin";
+    let mut appliance = appliance.qemu(&["-device", port]).boot();
+    for region in 0..dimms.len() {
+        appliance.ask(&format!("create-namespace -r region{region} -l 512"));
+    }
+    let others = spawn(move || {
+        sleep(Duration::from_secs(1));
+        let mut first = UnixStream::connect(&path).unwrap();
+        first.write_all(b"\x1b_#4 write pmem1s 0 --fill 1 --count 120000\n").unwrap();
+        sleep(Duration::from_millis(500));
+        drop(first);
+        let mut next = UnixStream::connect(&path).unwrap();
+        next.write_all(b"\x1b_#6 trim pmem1s 5 100\n").unwrap();
+        let (mut seen, mut piece) = (Vec::new(), [0; 4096]);
+        while !seen.ends_with(b"\x1b\\") {
+            let bytes = next.read(&mut piece).unwrap();
+            seen.extend(&piece[..bytes]);
+        }
+        String::from_utf8(seen).unwrap()
+    });
+    // A command at the console, in the midst of which one goes and the other one comes.
+    appliance.ask("bench pmem0s -f --seconds 5");
+    let seen = others.join().unwrap();
+    assert!(seen.starts_with("\x1b_#6 {\"ok\":true,"), "{seen}");
+    let starts = |appliance: &mut tests::machine::Running, lba: u32, with: &str| {
+        let data = appliance.ask(&format!("read pmem1s {lba}"))["data"].to_string();
+        assert!(data.trim_start_matches('"').starts_with(with), "{lba}: {data}");
+    };
+    starts(&mut appliance, 0, "AQEB");
+    starts(&mut appliance, 5, "AAAA");
+    starts(&mut appliance, 119_999, "AAAA");
+    appliance.power_off();
 }

@@ -38,7 +38,7 @@ impl<M: Machine> SectorAdmin for Node<M> {
 
     fn is_free(&self, dev: &str) -> bool {
         match self.disk(dev) {
-            Ok(disk) => !disk.is_in_hand() && !disk.is_suspended(),
+            Ok(disk) => !disk.is_in_hand() && !disk.is_suspended() && !disk.is_awaited(),
             // It may be there when the change is done.
             Err(_) => !self.changes_namespaces,
         }
@@ -46,6 +46,10 @@ impl<M: Machine> SectorAdmin for Node<M> {
 
     fn device_for_job(&self, dev: &str) -> Option<Result<Box<dyn JobDevice>, AdminError>> {
         self.is_free(dev).then(|| Ok(Box::new(self.device_in_hand(self.disk(dev)?)) as Box<dyn JobDevice>))
+    }
+
+    fn is_awaited(&self, dev: Option<&str>) -> bool {
+        self.disks().any(|disk| dev.is_none_or(|dev| dev == disk.name) && disk.is_awaited())
     }
 
     fn errors(&self, dev: Option<&str>) -> Result<JobWork<Errors>, AdminError> {

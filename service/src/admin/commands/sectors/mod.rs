@@ -58,6 +58,9 @@ pub trait SectorAdmin {
     /// As [`SectorAdmin::device`].
     fn device_for_job(&self, dev: &str) -> Option<Result<Box<dyn JobDevice>, AdminError>>;
 
+    /// Whether a command waits until no other one has this device, or one of all, in hand.
+    fn is_awaited(&self, dev: Option<&str>) -> bool;
+
     /// The work that finds what is known to be lost, of all devices or of one. None of them is closed meanwhile.
     ///
     /// # Errors
@@ -524,6 +527,12 @@ impl Job<Part> for ShowErrors {
     }
 
     fn begin(&self, part: &Part) -> Option<Result<JobWork<Outcome>, AdminError>> {
+        if part.is_awaited(self.dev.as_deref()) {
+            return None;
+        }
+        if part.is_awaited(self.dev.as_deref()) {
+            return None;
+        }
         Some(
             part.errors(self.dev.as_deref())
                 .map(|work| -> JobWork<Outcome> { Box::new(|pauses| Ok(work(pauses)?.into())) }),
