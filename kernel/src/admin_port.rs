@@ -27,6 +27,8 @@ struct Port {
     meter: Meter,
     /// Whether the session is another peer's.
     is_new: bool,
+    /// Whether that peer's jobs are to be forgotten.
+    has_gone: bool,
     /// The fault that was told.
     told: Option<PortFault>,
 }
@@ -35,15 +37,21 @@ impl Port {
     /// Takes in what the device says. What was read ahead of a new peer is not that one's.
     fn hear(&mut self) {
         if self.device.look() {
-            (self.ahead, self.is_new) = (ReadAhead::new(), true);
+            (self.ahead, self.is_new, self.has_gone) = (ReadAhead::new(), true, true);
         }
+    }
+
+    /// Returns whether the command under way is a former peer's.
+    fn serves_nobody(&self) -> bool {
+        self.is_new && Line::AdminPort.asked()
     }
 }
 
 /// Takes the device into use, the only one.
 pub(crate) fn init(device: ConsolePort<PciRegisters>) {
     let (ahead, meter) = (ReadAhead::new(), Meter::new());
-    *PORT.lock() = Some(Port { device, ahead, asker: Asker::Program, form: None, meter, is_new: false, told: None });
+    let (asker, form, told, is_new, has_gone) = (Asker::Program, None, None, false, false);
+    *PORT.lock() = Some(Port { device, ahead, asker, form, meter, is_new, has_gone, told });
 }
 
 /// Starts a device anew that keeps our buffers.
@@ -89,7 +97,7 @@ impl ByteLink for AdminPort {
     }
 
     fn send(&mut self, bytes: &[u8]) {
-        if let Some(port) = PORT.lock().as_mut().filter(|port| !port.is_new) {
+        if let Some(port) = PORT.lock().as_mut().filter(|port| !port.serves_nobody()) {
             port.device.send(bytes);
         }
     }
@@ -98,7 +106,7 @@ impl ByteLink for AdminPort {
 impl PartLink for AdminPort {
     fn send_part(&mut self, bytes: &[u8]) -> Option<usize> {
         // A reply to who was there before is none to somebody new.
-        PORT.lock().as_mut().filter(|port| !port.is_new)?.device.send_part(bytes)
+        PORT.lock().as_mut().filter(|port| !port.serves_nobody())?.device.send_part(bytes)
     }
 }
 
@@ -143,17 +151,19 @@ pub(crate) fn look_ahead() -> Option<Found> {
     let port = &mut *PORT.lock();
     let port = port.as_mut()?;
     port.hear();
-    if port.is_new {
-        // Who asked has gone. What somebody new says is for a session of their own.
-        return Line::AdminPort.asked().then_some(Found::End);
+    if port.serves_nobody() {
+        return Some(Found::End);
     }
     let Port { device, ahead, asker, .. } = port;
     ahead.look(device, if Line::AdminPort.asked() { *asker } else { Asker::Elsewhere })
 }
 
-/// Returns whether somebody new is at the other end, for whom no session has begun.
-pub(crate) fn is_new() -> bool {
-    PORT.lock().as_ref().is_some_and(|port| port.is_new)
+/// Takes in what the device says. Returns whether since the last call a peer has gone.
+pub(crate) fn has_gone() -> bool {
+    PORT.lock().as_mut().is_some_and(|port| {
+        port.hear();
+        core::mem::take(&mut port.has_gone)
+    })
 }
 
 /// Keeps a request for the session.

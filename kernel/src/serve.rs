@@ -203,10 +203,10 @@ impl node::Machine for BareMachine {
         let mut console = AttendedLink { link: self.hardware.console, exports: exports(), cpu: Self::this_cpu() };
         let mut port = AttendedLink { link: AdminPort, exports: exports(), cpu: Self::this_cpu() };
         let ends = attend_to(node, &mut console, console::look_ahead, console::put_back);
-        let ends = ends | attend_to(node, &mut port, admin_port::look_ahead, admin_port::put_back);
-        if admin_port::is_new() {
+        if admin_port::has_gone() {
             node.forget(port.number());
         }
+        let ends = ends | attend_to(node, &mut port, admin_port::look_ahead, admin_port::put_back);
         admin_port::flush();
         // The command goes on for as long as others took.
         let done = self.hardware.clock.now_ns();
@@ -389,6 +389,8 @@ fn with_port(
 ) -> Activity {
     if admin_port::look() {
         *session = Session::in_mode(Mode::Json);
+    }
+    if admin_port::has_gone() {
         node.forget(port.number());
     }
     reply_to_jobs(node, port);

@@ -82,7 +82,7 @@ fn long_commands_go_on_together_by_the_port_and_by_the_console() {
 
 #[test]
 fn a_peer_of_the_port_that_goes_takes_its_jobs_along_and_the_next_one_begins_anew() {
-    let (dimms, place) = ([Dimm::blank(64 * MIB), Dimm::blank(64 * MIB)], Place::new());
+    let (dimms, place) = ([Dimm::blank(64 * MIB), Dimm::blank(1024 * MIB)], Place::new());
     let path = place.at("port");
     let chardev = format!("socket,id=port,path={},server=on,wait=off", path.display());
     let appliance = ApplianceBuilder::new().dimm(&dimms[0]).dimm(&dimms[1]).qemu(&["-chardev", &chardev]);
@@ -95,7 +95,7 @@ fn a_peer_of_the_port_that_goes_takes_its_jobs_along_and_the_next_one_begins_ane
     let others = spawn(move || {
         sleep(Duration::from_secs(1));
         let mut first = UnixStream::connect(&path).unwrap();
-        first.write_all(b"\x1b_#4 write pmem1s 0 --fill 1 --count 120000\n").unwrap();
+        first.write_all(b"\x1b_#4 write pmem1s 0 --fill 1 --count 1900000\n").unwrap();
         sleep(Duration::from_millis(500));
         drop(first);
         let mut next = UnixStream::connect(&path).unwrap();
@@ -117,6 +117,6 @@ fn a_peer_of_the_port_that_goes_takes_its_jobs_along_and_the_next_one_begins_ane
     };
     starts(&mut appliance, 0, "AQEB");
     starts(&mut appliance, 5, "AAAA");
-    starts(&mut appliance, 119_999, "AAAA");
+    starts(&mut appliance, 1_899_999, "AAAA");
     appliance.power_off();
 }
