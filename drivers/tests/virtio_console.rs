@@ -263,6 +263,7 @@ fn a_device_that_keeps_buffers_of_peers_that_went_is_started_anew_with_the_same_
         device.state().tell(1, 6, 1, b"");
         assert!(driver.look());
     }
+    assert!(driver.is_worn(), "also when another one has come");
     let before = device.state().pages.count();
     let mut driver = driver.restarted().expect("a sound device");
     assert_eq!(device.state().pages.count(), before);
@@ -279,6 +280,30 @@ fn a_device_that_keeps_buffers_of_peers_that_went_is_started_anew_with_the_same_
     device.state().send(RECEIVE, b"you");
     assert_eq!(received(&mut driver), b"you");
     assert_eq!(driver.fault(), None);
+}
+
+#[test]
+fn a_device_that_keeps_all_buffers_while_peers_come_at_once_is_found_by_the_message_that_it_does_not_take() {
+    let device = Device::with(|_| {});
+    let mut driver = device.open();
+    for _ in 0..16 {
+        driver.send(&[7; 100]);
+        driver.flush();
+        device.state().tell(1, 6, 0, b"");
+        device.state().tell(1, 6, 1, b"");
+        assert!(driver.look() && !driver.is_worn(), "somebody is there, and may take it");
+    }
+    driver.send(&[7; 17 * 4096]);
+    driver.flush();
+    assert!(driver.is_worn(), "nobody takes it");
+    assert_eq!(driver.fault(), None);
+
+    // A peer that only takes nothing wears nothing.
+    let device = Device::with(|_| {});
+    let mut driver = device.open();
+    driver.send(&[7; 33 * 4096]);
+    driver.flush();
+    assert!(!driver.is_worn());
 }
 
 #[test]

@@ -158,12 +158,16 @@ pub(crate) fn look_ahead() -> Option<Found> {
     ahead.look(device, if Line::AdminPort.asked() { *asker } else { Asker::Elsewhere })
 }
 
-/// Takes in what the device says. Returns whether since the last call a peer has gone.
-pub(crate) fn has_gone() -> bool {
-    PORT.lock().as_mut().is_some_and(|port| {
+/// Takes in what the device says, while a command is carried out.
+pub(crate) fn hear() {
+    if let Some(port) = PORT.lock().as_mut() {
         port.hear();
-        core::mem::take(&mut port.has_gone)
-    })
+    }
+}
+
+/// Returns whether since the last call it was heard that a peer has gone.
+pub(crate) fn has_gone() -> bool {
+    PORT.lock().as_mut().is_some_and(|port| core::mem::take(&mut port.has_gone))
 }
 
 /// Keeps a request for the session.

@@ -203,6 +203,7 @@ impl node::Machine for BareMachine {
         let mut console = AttendedLink { link: self.hardware.console, exports: exports(), cpu: Self::this_cpu() };
         let mut port = AttendedLink { link: AdminPort, exports: exports(), cpu: Self::this_cpu() };
         let ends = attend_to(node, &mut console, console::look_ahead, console::put_back);
+        admin_port::hear();
         if admin_port::has_gone() {
             node.forget(port.number());
         }

@@ -13,7 +13,8 @@
 //!   waits of one message for its peer have a common bound. If it strikes, the rest of the message is dropped, and later ones
 //!   are dropped at once until the peer takes something.
 //! - QEMU keeps a buffer for good when its peer goes in the midst of a message (seen in 7.2: the chain is detached and never
-//!   used). When too few are left the device is to be started anew ([`ConsolePort::restarted`]).
+//!   used). When too few are left the device is to be started anew ([`ConsolePort::restarted`]): as soon as nobody is there, or
+//!   when a message cannot be sent.
 //! - A device that does what it must not is faulty for good ([`PortFault`]): nothing is received from it, and what is sent is
 //!   dropped.
 
@@ -229,7 +230,8 @@ impl Control {
                 (event::PORT_REMOVE, _) => self.stage = Stage::Absent,
                 (event::PORT_OPEN, _) => {
                     peers.is_new |= value == 1;
-                    peers.has_gone |= value == 0;
+                    peers.gone += u32::from(value == 0);
+                    peers.is_away = value == 0;
                 }
                 _ => {}
             }
@@ -242,7 +244,10 @@ impl Control {
 #[derive(Clone, Copy, Debug, Default)]
 struct Peers {
     is_new: bool,
-    has_gone: bool,
+    /// How many have gone.
+    gone: u32,
+    /// Whether the last one has.
+    is_away: bool,
 }
 
 /// A port, started.
@@ -268,8 +273,10 @@ pub struct ConsolePort<R> {
     /// The peer took nothing of the last message for too long, and nothing since.
     is_dead: bool,
     is_new: bool,
+    /// How many peers have gone since the start.
+    gone: u32,
     /// Whether the device keeps most buffers, though no peer is there to take what is in them.
-    is_worn: bool,
+    keeps_buffers: bool,
     has_interrupt: bool,
     fault: Option<PortFault>,
 }
@@ -309,16 +316,20 @@ impl<R: Registers> ConsolePort<R> {
             drops: false,
             is_dead: false,
             is_new: false,
-            is_worn: false,
+            gone: 0,
+            keeps_buffers: false,
             has_interrupt,
             fault: None,
         })
     }
 
-    /// Returns whether the device keeps most of our buffers for good, and is to be started anew.
+    /// Returns whether the device keeps most of our buffers for good, and is to be started anew. What a peer has sent that is
+    /// not received yet is lost then.
     #[must_use]
-    pub const fn is_worn(&self) -> bool {
-        self.is_worn && self.fault.is_none()
+    pub fn is_worn(&self) -> bool {
+        // Of each that went it may keep one.
+        let may_keep_all = self.gone >= u32::from(TRANSMIT_BUFFERS / 2) && self.is_dead;
+        self.fault.is_none() && (self.keeps_buffers || may_keep_all)
     }
 
     /// Starts the device anew, with the same memory, which it leaves alone once it is reset. Peers are told of anew, too.
@@ -396,9 +407,10 @@ impl<R: Registers> ConsolePort<R> {
             && let Some(control) = &mut self.control
         {
             match control.mind(&self.registers) {
-                Ok(Peers { is_new, has_gone }) => {
+                Ok(Peers { is_new, gone, is_away }) => {
                     self.is_new |= is_new;
-                    if has_gone {
+                    self.gone = self.gone.saturating_add(gone);
+                    if is_away {
                         self.count_buffers();
                     }
                 }
@@ -407,11 +419,11 @@ impl<R: Registers> ConsolePort<R> {
         }
     }
 
-    /// After a peer has gone: what is in buffers is for nobody, and the device has used all that it does not keep for good.
+    /// Nobody is there: what is in buffers is for nobody, and the device has used all that it does not keep for good.
     fn count_buffers(&mut self) {
         self.reclaim();
         let ours = self.outgoing.free.len() + usize::from(self.gathered.is_some());
-        self.is_worn |= ours <= self.outgoing.ring.heads().count() / 2;
+        self.keeps_buffers = ours <= self.outgoing.ring.heads().count() / 2;
     }
 
     /// Takes the device out of use, for good. Its memory stays its own: it may write late.
