@@ -13,14 +13,14 @@ use tests::place::{Place, eventually};
 use tests::workspace;
 
 /// What takes a minute and more here if nothing ends it.
-const LONG: &str = "trim pmem0s 0 2000000";
+const LONG: &str = "trim pmem0s 0 16000000";
 
 #[test]
 fn long_commands_go_on_together_by_the_port_and_by_the_console() {
     workspace::build();
     let _turn = workspace::machine_turn();
     for way in [&["--admin-port"][..], &[]] {
-        let (dimms, place) = ([1024, 64, 64].map(|mib| Dimm::blank(mib * MIB)), Place::new());
+        let (dimms, place) = ([8192, 64, 64].map(|mib| Dimm::blank(mib * MIB)), Place::new());
         let socket = place.at("admin.sock");
         let mut command = workspace::command("./run-qemu.sh");
         command.args(["--no-build", "--timeout", "300", "--admin"]).arg(&socket).args(way);
