@@ -1,10 +1,10 @@
 //! A socket at which programs ask a running appliance for commands: one at a time, and beside it, one after the other, those
 //! that only look, and those that are one step on another block device; and jobs (`service::admin::job`), several at once. The
-//! client that has had the least of
-//! the appliance's time is next, and of equal ones the first. A client that has asked for nothing for a while counts as one
-//! that has had as much as the client that was served last (start-time fair queueing), and a client that connects as one that
-//! has had as much as those that have gone. So what one client asks for again and again keeps another one waiting for one of
-//! its commands at most, whether it stays or connects anew for each; of many clients each has its share.
+//! client that has had the least of the appliance's time is next, and of equal ones the first. A client that has asked for
+//! nothing for a while counts as one that has had as much as the client that was served last (start-time fair queueing), and a
+//! client that connects as one that has had as much as those that have gone. So what one client asks for again and again keeps
+//! another one waiting for one of its commands at most, whether it stays or connects anew for each; of many clients each has its
+//! share.
 //!
 //! A client talks as to the appliance's own serial port in a mode for programs (`service::console`): a line in, a reply
 //! out; what a line is, is `service::admin::line`'s to say. It begins in `mode json`; `mode text` and `mode json` change the
