@@ -413,11 +413,18 @@ impl<M: Machine> Node<M> {
     ///
     /// # Errors
     /// Interrupted: the command is to end.
+    ///
+    /// # Panics
+    /// What has it in hand could not go on: this is carried out beside that.
     fn wait_while(
         &self,
         disk: &BttDisk<AnyMedium>,
         is_busy: impl Fn(&BttDisk<AnyMedium>) -> bool,
     ) -> Result<(), AdminError> {
+        if !is_busy(disk) {
+            return Ok(());
+        }
+        assert!(!self.is_beside.load(Ordering::Relaxed), "{}: what is beside another command does not wait", disk.name);
         disk.set_awaited(true);
         let mut ends = false;
         while is_busy(disk) && !ends {
