@@ -438,7 +438,8 @@ pub(crate) fn run(mut hardware: Hardware) -> ! {
     loop {
         watchdog::turn();
         // Queues first: reading a UART register exits to the hypervisor. The UARTs are read at least every LOOK_NS.
-        let served = serve.poll(cpu::current()) | node.step_jobs();
+        let has_jobs = node.step_jobs();
+        let served = serve.poll(cpu::current()) | has_jobs;
         if served {
             idle.worked();
         }
@@ -479,7 +480,8 @@ pub(crate) fn run(mut hardware: Hardware) -> ! {
                 log::set_quiet(session.is_quiet());
             }
         }
-        let served = exports.poll_control() | serve.poll(cpu::current());
+        // Who has a job to go on with does not halt.
+        let served = exports.poll_control() | serve.poll(cpu::current()) | has_jobs;
         match activity {
             Activity::Idle if served => idle.worked(),
             Activity::Idle => idle.rest(),
