@@ -138,12 +138,36 @@ pub struct Busy {
     pub why: String,
     /// The command under way that is no job.
     pub command: Under,
-    /// The jobs under way: the devices and namespaces that they have in hand. `None`: one looks at all.
-    pub jobs: Vec<Option<String>>,
+    /// The jobs under way.
+    pub jobs: Vec<JobUnder>,
     /// Whether a request that only looks may go beside it.
     pub looks: bool,
     /// Whether one that is one step may, or a job.
     pub steps: bool,
+}
+
+/// A job under way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobUnder {
+    /// The device or namespace that it has in hand. `None`: it looks at all.
+    pub device: Option<String>,
+    /// For those that wait for it.
+    pub why: String,
+}
+
+impl JobUnder {
+    /// Whether it may have something in hand that a command closes or changes.
+    fn keeps_from(&self, command: &str) -> bool {
+        match &self.device {
+            Some(device) => names_region_of(command, device),
+            None => regions_in(command).next().is_some(),
+        }
+    }
+
+    /// Whether it may have a device in hand, or another one of its region.
+    fn may_have_in_hand(&self, device: &str) -> bool {
+        self.device.as_ref().is_some_and(|own| region_number(own) == region_number(device))
+    }
 }
 
 /// A command under way that is no job.
@@ -166,16 +190,27 @@ impl Busy {
             Under::Unknown => true,
             Under::Command(command) => names_region_of(command, device),
         };
-        by_command || self.jobs.iter().flatten().any(|job| region_number(job) == region_number(device))
+        by_command || self.jobs.iter().any(|job| job.may_have_in_hand(device))
     }
 
     /// Whether a job may have something in hand that a command closes or changes: then the command would wait in the appliance,
     /// and other commands here.
     fn has_job_for(&self, command: &str) -> bool {
-        self.jobs.iter().any(|job| match job {
-            Some(device) => names_region_of(command, device),
-            None => regions_in(command).next().is_some(),
-        })
+        self.jobs.iter().any(|job| job.keeps_from(command))
+    }
+
+    /// Why a request waits.
+    fn why(&self, request: &Request) -> &str {
+        let job = self.jobs.iter().find(|job| match &request.beside {
+            Beside::None => job.keeps_from(&request.line),
+            Beside::OtherDevices(device) | Beside::Job(Some(device)) => job.may_have_in_hand(device),
+            Beside::Job(None) | Beside::All => false,
+        });
+        match (&self.command, job, &request.beside) {
+            (Under::None, Some(job), _) => &job.why,
+            (Under::None, None, Beside::Job(_)) if self.jobs.len() >= JOBS_MAX => "as many long commands run as can",
+            _ => &self.why,
+        }
     }
 
     fn lets_pass(&self, request: &Request) -> bool {
@@ -265,12 +300,12 @@ impl Requests {
             self.floor = request.spent;
             return Some(request);
         }
-        let why = match free {
-            Free::All => return None,
-            Free::Beside(busy) => &busy.why,
-            Free::Nothing(why) => why,
-        };
         while let Some(request) = self.waiting.pop_front_if(|request| request.since.elapsed() >= self.patience) {
+            let why = match free {
+                Free::All => "others are before it",
+                Free::Beside(busy) => busy.why(&request),
+                Free::Nothing(why) => why,
+            };
             let why = format!("{why}: nothing was done in {} s, please ask again", self.patience.as_secs_f64());
             let reply = reply_of(request.mode, request.id.as_ref(), &Err(AdminError::busy(why)));
             let reply = ReplyText::parse(request.mode, reply.as_bytes()).ok();
@@ -665,7 +700,8 @@ mod tests {
     use std::time::Duration;
 
     use super::{
-        ADMIN_CLIENTS_MAX, Beside, Bounds, Busy, CHARGE_MAX, Free, JOBS_MAX, ReplyText, Requests, Under, listen_with,
+        ADMIN_CLIENTS_MAX, Beside, Bounds, Busy, CHARGE_MAX, Free, JOBS_MAX, JobUnder, ReplyText, Requests, Under,
+        listen_with,
     };
 
     /// A socket that is gone when the test is, and an appliance that answers each line with itself.
@@ -900,7 +936,7 @@ mod tests {
         }
         assert!(!busy("trim pmem1s 0x2 100000").may_have_in_hand("pmem100000s"), "numbers are none");
         assert!(Busy { command: Under::Unknown, ..busy("") }.may_have_in_hand("pmem0s"), "typed by a person");
-        let jobs = Busy { command: Under::None, jobs: vec![None, Some("namespace3.1".into())], ..busy("") };
+        let jobs = Busy { command: Under::None, jobs: vec![under(None), under(Some("namespace3.1"))], ..busy("") };
         assert!(jobs.may_have_in_hand("pmem3s") && !jobs.may_have_in_hand("pmem2s"));
     }
 
@@ -940,7 +976,7 @@ mod tests {
 
     #[test]
     fn jobs_go_beside_each_other_and_beside_commands_on_other_devices() {
-        let jobs = |devices: &[&str]| devices.iter().map(|device| Some((*device).to_owned())).collect();
+        let jobs = |devices: &[&str]| devices.iter().map(|device| under(Some(device))).collect();
         let none = |devices: &[&str]| Busy { command: Under::None, jobs: jobs(devices), ..busy("") };
         let check = |devices: &[&str]| Busy { jobs: jobs(devices), ..busy("check-namespace namespace7.0 -R") };
         let full: Vec<String> = (10..10 + JOBS_MAX).map(|region| format!("pmem{region}s")).collect();
@@ -959,8 +995,8 @@ mod tests {
             ("check-namespace namespace0.0 -R",          none(&["pmem1s"]),                 true),
             ("check-namespace namespace0.0 -R",          none(&["namespace0.0"]),           false),
             ("check-namespace namespace0.0 -R",          check(&[]),                        false),
-            ("destroy-namespace namespace0.0",           Busy { jobs: vec![None], ..none(&[]) }, false),
-            ("poweroff",                                 Busy { jobs: vec![None], ..none(&["pmem0s"]) }, true),
+            ("destroy-namespace namespace0.0",           Busy { jobs: vec![under(None)], ..none(&[]) }, false),
+            ("poweroff",                                 Busy { jobs: vec![under(None)], ..none(&["pmem0s"]) }, true),
             ("config save",                              none(&["pmem0s"]),                 true),
             ("config save",                              Busy { steps: false, ..none(&["pmem0s"]) }, false),
             ("bench pmem0s",                             none(&["pmem1s"]),                 true),
@@ -974,6 +1010,15 @@ mod tests {
             collect(&mut requests, 1);
             let passed = requests.next(Free::Beside(&busy));
             assert_eq!(passed.is_some(), passes, "{line} beside {busy:?}");
+            if let (None, Some(waiting)) = (&passed, requests.waiting.front()) {
+                let why = busy.why(waiting);
+                let is_told = match (&busy.command, &*busy.jobs) {
+                    (Under::None, [job, ..]) if busy.jobs.len() < JOBS_MAX && busy.steps => *why == job.why,
+                    (Under::None, _) if busy.jobs.len() >= JOBS_MAX => why.starts_with("as many"),
+                    _ => *why == busy.why,
+                };
+                assert!(is_told, "{line} beside {busy:?}: {why}");
+            }
             let request = passed.or_else(|| requests.next(Free::All)).unwrap();
             request.answer(Some(ReplyText { text: "done\n".into(), exit_code: 0 }));
         }
@@ -984,29 +1029,29 @@ mod tests {
         let (path, mut requests) = socket("followers", Duration::from_secs(60));
         let mut greedy: Vec<UnixStream> = (0..2).map(|_| connect(&path)).collect();
         let mut closer = connect(&path);
-        let none = |jobs: &[Option<String>]| Busy { command: Under::None, jobs: jobs.to_vec(), ..busy("") };
+        let none = |job: Option<&str>| Busy { command: Under::None, jobs: vec![under(job)], ..busy("") };
         greedy.iter_mut().for_each(|client| client.write_all(b"errors\nerrors\n").unwrap());
         collect(&mut requests, 2);
         let first = requests.next(Free::All).unwrap();
         closer.write_all(b"disable-namespace namespace0.0\n").unwrap();
         collect(&mut requests, 2);
         // The second one, and any other, would keep it waiting; one on another disk would not.
-        assert!(requests.next(Free::Beside(&none(&[None]))).is_none());
+        assert!(requests.next(Free::Beside(&none(None))).is_none());
         let mut others = [connect(&path), connect(&path)];
         for (other, namespace) in others.iter_mut().zip(0..) {
             other.write_all(format!("check-namespace namespace{namespace}.0\n").as_bytes()).unwrap();
         }
         collect(&mut requests, 4);
-        let check = requests.next(Free::Beside(&none(&[None]))).unwrap();
+        let check = requests.next(Free::Beside(&none(None))).unwrap();
         assert_eq!(check.line, "check-namespace namespace1.0");
-        assert!(requests.next(Free::Beside(&none(&[None]))).is_none());
+        assert!(requests.next(Free::Beside(&none(None))).is_none());
         first.answer(Some(ReplyText { text: "done\n".into(), exit_code: 0 }));
         // Beside a command that is none they go on.
         let repair = busy("check-namespace namespace7.0 -R");
         assert!(
             ["errors", "check-namespace namespace0.0"].contains(&&*requests.next(Free::Beside(&repair)).unwrap().line)
         );
-        let closing = requests.next(Free::Beside(&none(&[Some("namespace1.0".into())]))).unwrap();
+        let closing = requests.next(Free::Beside(&none(Some("namespace1.0")))).unwrap();
         assert_eq!(closing.line, "disable-namespace namespace0.0");
     }
 
@@ -1043,6 +1088,11 @@ mod tests {
         let mut client = connect(&path);
         client.write_all(b"status\n").unwrap();
         assert_eq!(answer(&mut requests, 1), ["status"]);
+    }
+
+    /// A job under way.
+    fn under(device: Option<&str>) -> JobUnder {
+        JobUnder { device: device.map(Into::into), why: format!("a job on {device:?} runs") }
     }
 
     /// A command is under way, and nothing beside it.

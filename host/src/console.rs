@@ -22,7 +22,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGWINCH};
 use signal_hook::flag;
 use signal_hook::low_level::pipe;
 
-use crate::admin::{Beside, Busy, Free, Request, Requests, Under};
+use crate::admin::{Beside, Busy, Free, JobUnder, Request, Requests, Under};
 use crate::appliance::{ApplianceError, ApplianceProcess};
 use crate::beside::{self, Replies};
 use crate::deadline::Deadline;
@@ -360,6 +360,21 @@ struct Asked {
     since: Instant,
 }
 
+impl Asked {
+    /// For those that wait for it.
+    fn why(&self) -> String {
+        let shown: String = match self.line.char_indices().nth(SHOWN_CHARS) {
+            None => self.line.clone(),
+            Some((cut, _)) => format!("{}…", &self.line[..cut]),
+        };
+        format!("`{shown}` of another client runs, {}", so_long(self.since))
+    }
+}
+
+fn so_long(since: Instant) -> String {
+    format!("for {} s now", since.elapsed().as_secs())
+}
+
 impl Work {
     fn shown(&mut self, bytes: &[u8]) {
         for byte in bytes {
@@ -488,7 +503,6 @@ impl Work {
 
     /// The reason for which it cannot answer any other request at once.
     fn busy(&self) -> Option<Busy> {
-        let so_long = |since: Instant| format!("for {} s now", since.elapsed().as_secs());
         if !self.up {
             let (command, jobs) = (Under::Unknown, Vec::new());
             return Some(Busy { why: "the appliance starts".into(), command, jobs, looks: false, steps: false });
@@ -498,19 +512,14 @@ impl Work {
             (None, Some(_)) => Under::Unknown,
             (None, None) => Under::None,
         };
-        let jobs = self.jobs.iter().map(|job| job.device.clone()).collect();
+        let jobs = self.jobs.iter().map(|job| JobUnder { device: job.device.clone(), why: job.why() }).collect();
         // Only a command that may be long is passed: what else is under way is soon done, and then all have their turn.
         let (looks, steps) = match command {
             Under::None => [!self.jobs.is_empty() && self.looked.is_none() && self.stepped.is_none(); 2].into(),
             _ => (self.looked.is_none(), self.stepped.is_none()),
         };
-        if let Some(Asked { line, since, .. }) = self.unanswered().next() {
-            let shown: String = match line.char_indices().nth(SHOWN_CHARS) {
-                None => line.clone(),
-                Some((cut, _)) => format!("{}…", &line[..cut]),
-            };
-            let why = format!("`{shown}` of another client runs, {}", so_long(*since));
-            return Some(Busy { why, command, jobs, looks, steps });
+        if let Some(asked) = self.unanswered().next() {
+            return Some(Busy { why: asked.why(), command, jobs, looks, steps });
         }
         self.typed.map(|since| {
             let why = format!("a command that was typed at the console runs, {}", so_long(since));

@@ -456,7 +456,7 @@ fn what_is_served_over_it_from_the_start_is_on_the_command_line() {
         "command line: nvme.export: no block device \"pmem9s\"",
         "command line: nvme.allow: HOSTNQN",
         "command line: names: only config save sets it",
-        "command line: export: there is no \"-pmem8s\": list shows what there is",
+        "command line: export: there is no \"pmem8s\": list shows what there is",
         "command line: export: there is no \"pmem7s\": list",
         "command line: disabled: there is no \"namespace6.0\": list",
     ] {

@@ -84,7 +84,8 @@ impl<M: Machine> Node<M> {
                 Some(_) if name == keys::DISABLED || name == keys::EXPORT => {
                     let is_all = |item: &str| name == keys::EXPORT && item == ALL;
                     let missing = items(&value).filter(|item| !is_all(item) && !self.is_there(item));
-                    missing.map(|item| format!("{name}: there is no \"{item}\": list shows what there is")).collect()
+                    let named = missing.map(|item| item.strip_prefix('-').unwrap_or(item));
+                    named.map(|item| format!("{name}: there is no \"{item}\": list shows what there is")).collect()
                 }
                 Some(key) if key.form == Form::Items => {
                     let begun = items(&value).map(|item| match self.check_name(&name, item) {
