@@ -142,7 +142,7 @@ pub struct Busy {
     pub jobs: Vec<JobUnder>,
     /// Whether a request that only looks may go beside it.
     pub looks: bool,
-    /// Whether one that is one step may, or a job.
+    /// Whether one that is one step may, or a job, or any other one if there are only jobs.
     pub steps: bool,
 }
 

@@ -86,6 +86,8 @@ impl ReplyText {
     pub(crate) fn is_busy(&self, mode: ReplyForm) -> bool {
         let code = ErrorCode::Busy.as_str();
         match mode {
+            // Most replies are none, and may be long.
+            _ if self.exit_code != ErrorCode::Busy.exit_code() => false,
             ReplyForm::Text => self.text.starts_with(&format!("error ({code}): ")),
             ReplyForm::Json => {
                 let reply: serde_json::Value = serde_json::from_str(&self.text).unwrap_or_default();

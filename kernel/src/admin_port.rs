@@ -146,11 +146,11 @@ pub(crate) fn rest() -> bool {
     PORT.lock().as_mut().is_none_or(|port| !port.ahead.is_waiting() && port.device.rest())
 }
 
-/// Reads ahead while a command is carried out, up to what concerns it.
+/// Reads ahead while a command is carried out, up to what concerns it. What somebody sends who has not been heard of is left
+/// for later: what their predecessor has left behind comes first.
 pub(crate) fn look_ahead() -> Option<Found> {
     let port = &mut *PORT.lock();
     let port = port.as_mut()?;
-    port.hear();
     if port.serves_nobody() {
         return Some(Found::End);
     }
@@ -183,7 +183,8 @@ pub(crate) fn progress(now_ns: u64, progress: &Progress<'_>) {
     if !Line::AdminPort.asked() {
         return;
     }
-    let Some(Port { device, form: Some(form), meter, .. }) = port.as_mut() else { return };
+    let port = port.as_mut().filter(|port| !port.serves_nobody());
+    let Some(Port { device, form: Some(form), meter, .. }) = port else { return };
     let Some(figures) = meter.look(now_ns, progress) else { return };
     let text = form.text(&figures);
     // Half a line would be worse than none, and the command does not wait.

@@ -5,7 +5,7 @@ mod common;
 use service::admin::Mode;
 use service::admin::commands::events::EventAdmin as _;
 use service::admin::line::LINE_BYTES_MAX;
-use service::console::{ASK, Activity, MORE};
+use service::console::{ASK, Activity, MORE, reply_to_jobs};
 use service::events::{Event, Kind, Severity};
 
 use common::{Person, Terminal};
@@ -550,6 +550,29 @@ fn a_program_asks_beside_a_person_who_sees_nothing_of_it() {
     person.types(b"\r\x10");
     assert_eq!(person.row(), "untorn> version");
     assert_eq!(person.terminal.session.mode(), Mode::Console);
+}
+
+#[test]
+fn a_job_leaves_the_session_free_and_is_replied_to_when_it_has_ended() {
+    let mut terminal = Terminal::default();
+    terminal.say(b"vers");
+    terminal.machine.room_for_jobs = 2;
+    assert_eq!(terminal.say(b"\x1b_#7 errors\n\x1b^#8 check-namespace namespace0.0\n"), "", "they go on");
+    // Others have their turn: also one that might be a job, and for which there is no room.
+    let looks = terminal.say(b"\x1b_#9 version\n\x1b_#10 errors\n");
+    assert!(looks.starts_with("\x1b_#9 {\"ok\":true") && looks.contains("\x1b_#10 {\"ok\":true"), "{looks}");
+    assert!(terminal.say(b"ion\r").contains(service::VERSION), "the person's line is whole");
+    // One ends by its number, and no other by none.
+    assert_eq!(terminal.say(b"\x1b_#7 \x18\x1b_#70 \x18\x1b_#7\x18\x1b_\x18"), "");
+    reply_to_jobs(&mut terminal.link, &terminal.machine);
+    let replies = terminal.say(b"");
+    let ended = "\x1b_#7 {\"ok\":false,\"error\":{\"code\":\"interrupted\",\"message\":\"ended\"}}\n\x1b\\";
+    let checked = "\x1b_#8 namespace0.0: 1 arena checked, nothing wrong\n\x1e0\n\x1b\\";
+    assert_eq!(replies, format!("{ended}{checked}"));
+    // Its device is in another command's hands: it has its turn.
+    terminal.machine.in_hand = true;
+    assert!(terminal.say(b"\x1b_#1 check-namespace namespace0.0\n").starts_with("\x1b_#1 {\"ok\":true"));
+    assert!(terminal.say(b"\x1b_#2 errors pmem9s\n").contains("not-found"), "why it cannot begin");
 }
 
 #[test]

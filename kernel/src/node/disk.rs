@@ -82,6 +82,11 @@ impl<N: Medium> BttDisk<N> {
         self.in_hand.load(Ordering::Relaxed)
     }
 
+    /// Returns whether another command may take it in hand.
+    pub(super) fn is_free(&self) -> bool {
+        !self.is_in_hand() && !self.is_suspended() && !self.is_awaited()
+    }
+
     /// Returns how many commands have it in hand, or look at it.
     pub(super) fn held(&self) -> usize {
         self.held.load(Ordering::Relaxed) as usize

@@ -432,7 +432,7 @@ impl Session {
         appliance: &mut AnyAppliance,
     ) -> Activity {
         if let Some(mode) = self.beside.take() {
-            if request.as_ref().is_ok_and(|line| begun(mode, line, link.number(), appliance)) {
+            if request.as_ref().is_ok_and(|line| begun(mode, line, link, appliance)) {
                 return Activity::Busy;
             }
             let number = request.as_ref().map_or("", |line| &line[..number_bytes(line.as_bytes())]);

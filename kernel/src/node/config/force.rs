@@ -16,7 +16,7 @@ use service::error::{AdminError, ErrorCode};
 use service::events::{Kind, Severity};
 
 use super::{no_key, of_key};
-use crate::node::{Machine, NamespaceSlot, Node};
+use crate::node::{Machine, Node};
 use crate::{memory_map, watchdog};
 
 /// The item of `export` that stands for all devices.
@@ -233,12 +233,10 @@ impl<M: Machine> Node<M> {
     /// for.
     fn is_there(&self, item: &str) -> bool {
         let name = item.strip_prefix('-').unwrap_or(item);
-        let saved = self.config.uuid_of(name);
-        let is_it = |slot: &NamespaceSlot| {
+        self.slots().any(|slot| {
             let uuid = slot.namespace.labelling.as_ref().map(|labelling| labelling.uuid);
-            slot.is_called(name) || (saved.is_some() && saved == uuid)
-        };
-        self.slots().any(is_it)
+            self.config.stands_for(name, |name| slot.is_called(name), uuid)
+        })
     }
 
     /// Serves other devices by NVMe/TCP. Hosts that may use a subsystem that stays, or comes again, may do so as before.

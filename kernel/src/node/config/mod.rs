@@ -137,6 +137,11 @@ impl Config {
         keys::items(self.layers.value(keys::NAMES)).find_map(named)
     }
 
+    /// Returns whether a name stands for a namespace: it is called so, or was when the name was saved.
+    fn stands_for(&self, name: &str, is_called: impl Fn(&str) -> bool, uuid: Option<Uuid>) -> bool {
+        is_called(name) || (uuid.is_some() && self.uuid_of(name) == uuid)
+    }
+
     /// Returns whether something is in force, or was, that no copy has.
     fn is_unsaved(&self) -> bool {
         let is_lost = self.newest().is_none() && !self.layers.to_save().is_empty();
@@ -249,8 +254,7 @@ impl<M: Machine> Node<M> {
     /// Returns whether a namespace is to stay closed: an admin disabled it, and saved that. So is another one that has its name
     /// now: which of them was meant is for a person to say.
     pub(super) fn stays_disabled(&self, is_called: impl Fn(&str) -> bool, uuid: Option<Uuid>) -> bool {
-        let is_it = |item: &str| is_called(item) || (uuid.is_some() && self.config.uuid_of(item) == uuid);
-        keys::items(self.config.layers.value(keys::DISABLED)).any(is_it)
+        keys::items(self.config.layers.value(keys::DISABLED)).any(|item| self.config.stands_for(item, &is_called, uuid))
     }
 
     /// Refuses a device that has the name of one that was saved, and is another one: names count by address.

@@ -80,7 +80,7 @@ impl<M: Machine> Node<M> {
         let slot = self.at(place);
         let State::Sector(disk) = &slot.state else { return None };
         let placement = placement(&slot.namespace)?;
-        if disk.is_in_hand() || disk.is_suspended() || disk.is_awaited() {
+        if !disk.is_free() {
             return None;
         }
         // There may be several.

@@ -57,7 +57,6 @@ impl<M: Machine> Node<M> {
     /// result to [`Node::reopen`].
     pub(super) fn close(&mut self, places: &[SlotPlace]) -> Result<Closed, AdminError> {
         for &place in places {
-            self.wait_until_left(place)?;
             if let State::Sector(disk) = &self.at(place).state {
                 not_exported(disk)?;
             }

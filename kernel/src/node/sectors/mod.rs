@@ -38,7 +38,7 @@ impl<M: Machine> SectorAdmin for Node<M> {
 
     fn is_free(&self, dev: &str) -> bool {
         match self.disk(dev) {
-            Ok(disk) => !disk.is_in_hand() && !disk.is_suspended() && !disk.is_awaited(),
+            Ok(disk) => disk.is_free(),
             // It may be there when the change is done.
             Err(_) => !self.changes_namespaces,
         }
